@@ -1,0 +1,11 @@
+"""Simulated multi-task robot control, batched, from pixels."""
+
+from envs.versions import check_installed_versions
+
+check_installed_versions()
+
+from envs.suites import Suite, load_suite  # noqa: E402  (a wrong pair of versions must be reported before it fails)
+from envs.tasks import Task  # noqa: E402
+from envs.vector import PixelVectorEnv, make_vec  # noqa: E402
+
+__all__ = ["PixelVectorEnv", "Suite", "Task", "load_suite", "make_vec"]

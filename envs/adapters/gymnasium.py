@@ -1,0 +1,72 @@
+"""One world as a plain Gymnasium environment, for wrappers, checkers and libraries that want single environments."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.error import ResetNeeded
+
+from envs.vector import Observation, PixelVectorEnv
+
+
+class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
+    """A vector environment of one world without its automatic resets: an episode's end needs `reset`.
+
+    Observations and actions as in `PixelVectorEnv`, without the first axis. `info` has "task_index" and "success", and
+    at the end of an episode "episode" with "return", "length" in control steps, "success" and "partial".
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(self, env: PixelVectorEnv) -> None:
+        """Take over a vector environment of one world. Raises ValueError when it has more."""
+        if env.num_envs != 1:
+            raise ValueError(f"env must have num_envs=1, got {env.num_envs}")
+        self._env = env
+        self.render_mode = "rgb_array"
+        self.observation_space = env.single_observation_space
+        self.action_space = env.single_action_space
+        # The vector environment begins the next episode by itself; it is kept until `reset` asks for it.
+        self._next: tuple[Observation, dict[str, Any]] | None = None
+        self._running = False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin the next episode, or with `seed` the first one of that run seed. There are no options."""
+        super().reset(seed=seed)
+        if seed is not None or self._next is None:
+            observation, infos = self._env.reset(seed=seed, options=options)
+            self._next = _first(observation), _first(infos)
+        first, self._next, self._running = self._next, None, True
+        return first
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One agent step.
+
+        Raises:
+            ResetNeeded: the episode is over, or none has begun.
+            ValueError: an action of the wrong shape or not finite.
+        """
+        if not self._running:
+            raise ResetNeeded("call reset() before step(): the episode is over or none has begun")
+        observation, reward, terminated, truncated, infos = self._env.step(np.asarray(action)[None])
+        info: dict[str, Any] = {"task_index": int(infos["task_index"][0]), "success": bool(infos["success"][0])}
+        if "_final_obs" in infos:
+            self._next = _first(observation), {"task_index": info["task_index"], "success": False}
+            self._running = False
+            observation = infos["final_obs"]
+            info["episode"] = _first(infos["episode"])
+        return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self) -> np.ndarray:  # type: ignore[override]  # Gymnasium's type allows lists and None
+        """The present picture, at the size of the videos."""
+        return self._env.render_frames(0)
+
+    def close(self) -> None:
+        """Give back the threads."""
+        self._env.close()
+
+
+def _first(values: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {key: value[0].item() if value.ndim == 1 else value[0] for key, value in values.items()}

@@ -1,0 +1,94 @@
+"""The running episodes of a batch of worlds: which task each follows, its clock, its return, its success."""
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from envs.tasks import Task
+
+# What `state_dict` saves of the episodes: [env] each.
+_SAVED = ("number", "clock", "first_clock", "returns", "held", "succeeded")
+
+
+def episode_rng(seed: int, stream: str, env: int, episode: int) -> np.random.Generator:
+    """The random numbers of one episode: a function of these four, so that a resumed run needs no stored state."""
+    return np.random.default_rng(np.random.SeedSequence([seed, crc32(stream.encode()), env, episode]))
+
+
+class Episodes:
+    """Clocks in control steps, one row a world.
+
+    The task of world i in its e-th episode is `tasks[(i + e * num_envs) % len(tasks)]`: every task gets its share
+    whatever the number of worlds.
+
+    Attributes:
+        number: index of each world's episode, counted from 0 since the run seed was set.
+        clock: control steps since the episode's start; `first_clock` is where a staggered first episode began.
+        returns: sum of rewards, float64.
+        held: control steps for which the success condition has held without a break.
+        succeeded: whether the episode has been a success so far.
+        task_index: which task each world follows.
+    """
+
+    def __init__(self, tasks: Sequence[Task], num_envs: int, hold_steps: int) -> None:
+        self.num_envs = num_envs
+        self._lengths = np.array([task.episode_length for task in tasks])
+        self._hold_steps = hold_steps
+        # Before the first `begin` no episode has run.
+        self.number: Int64[np.ndarray, " env"] = np.full(num_envs, -1, np.int64)
+        self.clock: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
+        self.first_clock: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
+        self.returns: Float[np.ndarray, " env"] = np.zeros(num_envs, np.float64)
+        self.held: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
+        self.succeeded: Bool[np.ndarray, " env"] = np.zeros(num_envs, bool)
+
+    @property
+    def task_index(self) -> Int64[np.ndarray, " env"]:
+        """Index into the tasks, a new array."""
+        order = np.arange(self.num_envs) + np.maximum(self.number, 0) * self.num_envs
+        return np.asarray(order % len(self._lengths), np.int64)
+
+    @property
+    def ended(self) -> Bool[np.ndarray, " env"]:
+        """Whether the time limit has been reached, a new array."""
+        return np.asarray(self.clock >= self._lengths[self.task_index])
+
+    def begin(self, mask: Bool[np.ndarray, " env"]) -> None:
+        """Start the next episode of the worlds in `mask`."""
+        self.number[mask] += 1
+        for values in (self.clock, self.first_clock, self.returns, self.held, self.succeeded):
+            values[mask] = 0
+
+    def stagger(self, env: int, share: float, multiple: int) -> None:
+        """Let a world's episode begin at a share in [0, 1) of its time limit, at a multiple of the action repeat."""
+        length = self._lengths[self.task_index[env]]
+        self.clock[env] = self.first_clock[env] = int(share * length / multiple) * multiple
+
+    def advance(self, reward: Float[np.ndarray, " env"], holding: Bool[np.ndarray, " env"]) -> Bool[np.ndarray, " env"]:
+        """Count one control step; returns where the success condition has now held for long enough."""
+        self.clock += 1
+        self.returns += reward
+        self.held = np.where(holding, self.held + 1, 0)
+        success: np.ndarray = self.held >= self._hold_steps
+        self.succeeded |= success
+        return success
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Return, length in control steps, success and whether the episode is only the end of one; new arrays."""
+        return {
+            "return": self.returns.copy(),
+            "length": self.clock - self.first_clock,
+            "success": self.succeeded.copy(),
+            "partial": self.first_clock > 0,
+        }
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all counters."""
+        return {name: getattr(self, name).copy() for name in _SAVED}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Continue from `state_dict`."""
+        for name in _SAVED:
+            setattr(self, name, np.array(state[name], dtype=getattr(self, name).dtype))

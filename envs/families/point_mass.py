@@ -1,0 +1,100 @@
+"""A point mass seen from above that must go to a drawn target: minutes on a CPU, for demonstrations and tests."""
+
+from types import MappingProxyType
+
+import mujoco
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64
+from torch import Tensor
+
+from envs.families.family import Number, StartState, numbers
+from envs.families.joints import random_joint_positions
+from envs.physics import Physics, Scene
+from envs.rewards import tolerance
+from envs.tasks import Task
+
+ARENA = 0.3
+TARGET_RADIUS = 0.03
+REWARD_MARGIN = 0.3
+NEAREST_START = 0.25
+
+# The dynamics of dm_control's point mass: timestep, damping, gear, mass, joint ranges. What is drawn is larger, so that
+# mass and target each cover dozens of pixels at 64x64, and the ground is the background: a plane would double the cost.
+_MJCF = f"""
+<mujoco model="point mass with a drawn target">
+  <option timestep="0.02"><flag contact="disable"/></option>
+  <visual>
+    <headlight ambient=".55 .55 .55" diffuse=".45 .45 .45" specular="0 0 0"/>
+    <map znear=".01"/>
+  </visual>
+  <default>
+    <joint type="slide" limited="true" range="-.29 .29" damping="1"/>
+    <motor gear=".1" ctrlrange="-1 1" ctrllimited="true"/>
+    <geom contype="0" conaffinity="0"/>
+  </default>
+  <worldbody>
+    <camera name="fixed" pos="0 0 .75"/>
+    <body name="target" mocap="true">
+      <geom name="target" type="cylinder" size=".045 .001" rgba=".9 .25 .2 1"/>
+    </body>
+    <body name="pointmass" pos="0 0 .01">
+      <joint name="root_x" axis="1 0 0"/>
+      <joint name="root_y" axis="0 1 0"/>
+      <geom name="pointmass" type="sphere" size=".03" mass=".3" rgba="1 .9 .3 1"/>
+    </body>
+  </worldbody>
+  <actuator>
+    <motor name="x" joint="root_x"/>
+    <motor name="y" joint="root_y"/>
+  </actuator>
+</mujoco>
+"""
+
+
+def _build() -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_string(_MJCF)
+
+
+class PointMass:
+    """Reach the target and stay there.
+
+    Task vector: target x, y over the arena's half-width. Reward per control step: 1 within `TARGET_RADIUS` of the
+    target in the plane, falling linearly to 0 at `REWARD_MARGIN` beyond. Success: ever within `TARGET_RADIUS`; at the
+    mass's top speed of 0.1 m/s crossing the target takes 30 control steps, so this does not happen in passing.
+    Start: uniform over the joint range, but no nearer to the target than `NEAREST_START`, at rest.
+    """
+
+    scene = Scene("point_mass", _build, substeps=1, camera="fixed", background=(0.12, 0.2, 0.3), textures=False)
+    parameters = MappingProxyType({"target": Number(-0.29, 0.29, size=2)})
+    task_size = 2
+    hold_steps = 1
+
+    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
+        """See `Family.task_vector`."""
+        return np.asarray(numbers(task, "target"), np.float32) / np.float32(ARENA)
+
+    def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
+        """Target x, y in metres."""
+        return np.asarray(numbers(task, "target"), np.float64)
+
+    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+        """See `Family.start`: rejection sampling, at least two thirds of the draws are kept in the worst case."""
+        target = self.goal(task)
+        positions = random_joint_positions(self.scene.model, rng)
+        while np.linalg.norm(positions - target) < NEAREST_START:
+            positions = random_joint_positions(self.scene.model, rng)
+        return StartState(positions, np.zeros(2), np.array([[*target, 0.0]]))
+
+    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+        """See `Family.reward`."""
+        bounds = (0.0, TARGET_RADIUS)
+        return tolerance(_distance(physics, goal), bounds, REWARD_MARGIN, sigmoid="linear", value_at_margin=0.0)
+
+    def holding(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Bool[Tensor, " world"]:
+        """See `Family.holding`."""
+        return _distance(physics, goal) <= TARGET_RADIUS
+
+
+def _distance(physics: Physics, goal: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(physics.geom_position("pointmass")[:, :2] - goal, dim=-1)

@@ -1,0 +1,42 @@
+"""The planar biped of dm_control's suite: what every walker task reads from it."""
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from envs.families.family import StartState
+from envs.families.joints import random_joint_positions
+from envs.physics import Physics, Scene
+from envs.rewards import tolerance
+
+# dm_control's walker: control timestep of 0.025 s over a physics timestep of 0.0025 s.
+SUBSTEPS = 10
+CAMERA = "side"
+SKY = (0.25, 0.4, 0.55)
+
+_STAND_HEIGHT = 1.2
+
+# A success is a reward close to its best, kept up for one second.
+SUCCESS_REWARD = 0.8
+SUCCESS_STEPS = 40
+
+
+def speed(physics: Physics) -> Float[Tensor, " world"]:
+    """Horizontal velocity of the centre of mass, m/s."""
+    return physics.sensor("torso_subtreelinvel")[:, 0]
+
+
+def posture(physics: Physics) -> Float[Tensor, " world"]:
+    """How well it stands, in [0, 1]: three parts torso height, one part uprightness.
+
+    Source: `stand_reward` of dm_control's planar walker.
+    """
+    height = physics.body_position("torso")[:, 2]
+    standing = tolerance(height, (_STAND_HEIGHT, float("inf")), margin=_STAND_HEIGHT / 2)
+    upright = (1 + physics.body_rotation("torso")[:, 2, 2]) / 2
+    return (3 * standing + upright) / 4
+
+
+def start(scene: Scene, rng: np.random.Generator) -> StartState:
+    """Random joint angles and orientation at rest, from which it falls to the floor, as in dm_control's suite."""
+    return StartState(random_joint_positions(scene.model, rng), np.zeros(scene.model.nv), np.zeros((0, 3)))

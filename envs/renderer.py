@@ -1,0 +1,132 @@
+"""Pictures by MuJoCo Warp's ray tracer: no OpenGL, no display, the same picture on a CPU and on a GPU."""
+
+import copy
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import mujoco
+import mujoco_warp
+import numpy as np
+import warp
+from jaxtyping import Float32, Int32, UInt8
+
+from envs.physics import Scene
+
+# What a picture is made of: MuJoCo's own field names, equal in MjData and in Warp's Data.
+POSES = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
+
+# Loading cached kernels takes a fraction of this; compiling them takes several times as long.
+_COMPILING_AFTER_SECONDS = 2.0
+_NO_GPU_NOTE = "Could not find or load the NVIDIA CUDA driver"
+
+
+class RayTracer:
+    """Draws one camera's picture of up to `capacity` worlds at a time. Not to be shared between threads.
+
+    Attributes:
+        poses: the buffers to fill before `draw`, by the names in `POSES`: float32, [capacity, numbers of one world].
+    """
+
+    def __init__(self, scene: Scene, size: int, capacity: int, segmentation: bool = False) -> None:
+        start_warp()
+        model = drawable(scene.model)
+        self._size = size
+        self._model = mujoco_warp.put_model(model)
+        # Nothing is simulated here, so there is room for no more than one contact.
+        self._data = mujoco_warp.make_data(model, capacity, nconmax=1, njmax=1)
+        self._context = mujoco_warp.create_render_context(
+            model,
+            capacity,
+            cam_res=(size, size),
+            render_rgb=not segmentation,
+            render_depth=False,
+            render_seg=segmentation,
+            cam_active=[scene.camera],
+            background_color=(*scene.background, 1.0),
+            use_textures=scene.textures,
+            enable_specular=False,
+            enable_emission=bool(model.mat_emission.any()),
+            enable_per_light_ambient=bool(model.light_ambient.any()),
+            enable_backface_culling=False,
+        )
+        # On the CPU device these are views of the memory that the ray tracer reads and writes.
+        self.poses: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
+            name: getattr(self._data, name).numpy().reshape(capacity, -1).view(np.float32) for name in POSES
+        }
+        self._colours = self._context.rgb_data.numpy().view(np.uint8)
+        with _announce_compilation():
+            self._trace(1)
+
+    def draw(self, count: int, out: UInt8[np.ndarray, "count height width 3"]) -> None:
+        """Draw the first `count` worlds of `poses` into `out`, which may be a strided view."""
+        self._trace(count)
+        # The ray tracer packs a pixel into four bytes: blue, green, red, opacity. Copying one colour at a time is five
+        # times as fast as copying pixels backwards.
+        pixels = self._colours[:count].reshape(count, self._size, self._size, 4)
+        for colour in range(3):
+            out[..., colour] = pixels[..., 2 - colour]
+
+    def segment(self, count: int) -> Int32[np.ndarray, "count height width"]:
+        """Which geom each pixel shows, -1 for none. Needs `segmentation=True`, and then `draw` has no colours."""
+        self._trace(count)
+        labels: np.ndarray = self._context.seg_data.numpy()[:count, :, 0]
+        return labels.reshape(count, self._size, self._size).copy()
+
+    def _trace(self, count: int) -> None:
+        # Only the launch sizes read this number, so fewer worlds than there is room for cost less.
+        self._data.nworld = count
+        mujoco_warp.refit_bvh(self._model, self._data, self._context)
+        mujoco_warp.render(self._model, self._data, self._context)
+
+
+def drawable(model: mujoco.MjModel) -> mujoco.MjModel:
+    """A copy for drawing: without the features of the dynamics that MuJoCo Warp refuses."""
+    copied = copy.copy(model)
+    copied.opt.enableflags = 0
+    copied.opt.noslip_iterations = 0
+    copied.geom_margin[:] = 0
+    copied.geom_gap[:] = 0
+    return copied
+
+
+@cache
+def start_warp() -> None:
+    """Start Warp on the CPU device, once, without its banner and its remark that there is no GPU driver."""
+    warp.config.log_level = warp.LOG_WARNING
+    with _without_line(_NO_GPU_NOTE):
+        warp.init()
+    warp.set_device("cpu")
+
+
+@contextmanager
+def _announce_compilation() -> Iterator[None]:
+    note = f"pixel-hrl: compiling the ray tracer for this scene (once; kept in {warp.config.kernel_cache_dir}) ..."
+    timer = threading.Timer(_COMPILING_AFTER_SECONDS, print, args=(note,), kwargs={"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _without_line(unwanted: str) -> Iterator[None]:
+    # Warp's native part writes to the file descriptor, past sys.stderr and every log level.
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            caught.seek(0)
+            kept = [line for line in caught.read().decode(errors="replace").splitlines() if unwanted not in line]
+            sys.stderr.write("".join(line + "\n" for line in kept))

@@ -1,0 +1,139 @@
+"""A suite: the tasks to train on and the held-out ones, by kind of generalization. Suites are data, never drawn."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from envs.families import resolve
+from envs.families.family import Family
+from envs.tasks import Task, require_count, require_keys, require_mapping, require_number
+
+SUITE_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "suite"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks of one family by split.
+
+    Attributes:
+        name: of the file in configs/suite.
+        action_repeat: control steps in an agent step.
+        reference_return: episode return that counts as a score of 1.
+        parameter: the task parameter that figures are drawn against.
+        splits: tasks by split; "train" is always there.
+    """
+
+    name: str
+    action_repeat: int
+    reference_return: float
+    parameter: str
+    splits: Mapping[str, tuple[Task, ...]]
+
+    def __post_init__(self) -> None:
+        where = f"suite {self.name!r}"
+        if not isinstance(self.name, str) or not isinstance(self.parameter, str):
+            raise ValueError(f"{where}: name and parameter must be strings, got {self.name!r} and {self.parameter!r}")
+        require_count(self.action_repeat, f"{where}: action_repeat", 1)
+        reference = require_number(self.reference_return, f"{where}: reference_return")
+        object.__setattr__(self, "reference_return", reference)
+        object.__setattr__(self, "splits", dict(self.splits))
+        _check_splits(where, self.splits)
+        tasks = [task for split in self.splits.values() for task in split]
+        _check_tasks(where, tasks, self.action_repeat)
+        if self.parameter not in self.family.parameters:
+            valid = ", ".join(self.family.parameters)
+            raise ValueError(f"{where}: parameter {self.parameter!r} is none of its family's; valid are {valid}")
+
+    @property
+    def family(self) -> Family:
+        """The family of all its tasks."""
+        return resolve(self.splits["train"][0])
+
+    @property
+    def task_size(self) -> int:
+        """Length of the task vector."""
+        return self.family.task_size
+
+    @property
+    def action_size(self) -> int:
+        """Number of actuators."""
+        return int(self.family.scene.model.nu)
+
+    def tasks(self, split: str) -> tuple[Task, ...]:
+        """The tasks of a split. Raises ValueError naming the splits there are."""
+        if split not in self.splits:
+            raise ValueError(f"suite {self.name!r} has no split {split!r}; valid are {', '.join(self.splits)}")
+        return self.splits[split]
+
+    def coordinate(self, task: Task) -> float:
+        """Where a task stands on a figure's axis: its parameter, a vector's length, or a word's place among the words.
+
+        In the parameter's own unit (m/s for a speed, metres from the arena's centre for a target).
+        """
+        value = task.parameters[self.parameter]
+        if isinstance(value, str):
+            words = [other.parameters[self.parameter] for split in self.splits.values() for other in split]
+            return float(words.index(value))
+        return math.hypot(*value) if isinstance(value, list) else value
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Suite":
+        """A suite from plain data. Raises ValueError naming the key that is unknown, missing or of the wrong type."""
+        names = [field.name for field in fields(cls)]
+        where = f"suite {values.get('name', '(without a name)')!r}"
+        require_keys(values, names, where)
+        splits = require_mapping(values["splits"], f"{where}: splits")
+        tasks = {name: _tasks_from(split, f"{where}: splits.{name}") for name, split in splits.items()}
+        return cls(**({name: values[name] for name in names} | {"splits": tasks}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `from_dict` turns into an equal suite."""
+        splits = {name: [task.to_dict() for task in tasks] for name, tasks in self.splits.items()}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"splits": splits}
+
+
+def load_suite(name: str) -> Suite:
+    """The suite in configs/suite/NAME.yaml.
+
+    Raises:
+        ValueError: there is no such file (the message lists the suites), or its content is not a suite.
+    """
+    known = sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml"))
+    if name not in known:
+        raise ValueError(f"unknown suite {name!r}; valid are {', '.join(known)} (from {SUITE_FOLDER})")
+    content = yaml.safe_load((SUITE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    return Suite.from_dict(require_mapping(content, f"configs/suite/{name}.yaml"))
+
+
+def _tasks_from(values: object, where: str) -> tuple[Task, ...]:
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{where} must be a list of tasks, got {values!r}")
+    return tuple(Task.from_dict(require_mapping(value, where)) for value in values)
+
+
+def _check_splits(where: str, splits: Mapping[str, tuple[Task, ...]]) -> None:
+    if "train" not in splits:
+        raise ValueError(f"{where}: split 'train' is missing; its splits are {', '.join(splits) or 'none'}")
+    empty = [name for name, tasks in splits.items() if not tasks]
+    if empty:
+        raise ValueError(f"{where}: split {empty[0]!r} has no tasks")
+
+
+def _check_tasks(where: str, tasks: list[Task], action_repeat: int) -> None:
+    names = [task.name for task in tasks]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{where}: two tasks are named {twice[0]!r}; names must be unique within a suite")
+    families = [resolve(task) for task in tasks]
+    for task, family in zip(tasks, families, strict=True):
+        if family is not families[0]:
+            raise ValueError(f"{where}: task {task.name!r} has another scene than {names[0]!r}; a suite has one scene")
+        if task.episode_length % action_repeat:
+            raise ValueError(
+                f"{where}: episode_length {task.episode_length} of task {task.name!r} must be a multiple of "
+                f"action_repeat {action_repeat}"
+            )

@@ -1,0 +1,94 @@
+"""A task: one setting of a family's parameters, with its episode length and the seed of its evaluation episodes."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+ParameterValue = float | list[float] | str
+
+_FILE_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a suite.
+
+    Attributes:
+        name: unique within its suite and usable as a part of a file name.
+        family: name of the family that knows scene, reward and start states (`envs.families.FAMILIES`).
+        parameters: the family's parameters; numbers are floats, vectors are lists of floats.
+        episode_length: control steps until the time limit truncates an episode.
+        evaluation_seed: run seed of this task's evaluation episodes, the same for every arm.
+    """
+
+    name: str
+    family: str
+    parameters: Mapping[str, ParameterValue]
+    episode_length: int
+    evaluation_seed: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _FILE_SAFE.fullmatch(self.name):
+            raise ValueError(f"task name {self.name!r} must be letters, digits, '_' and '-' only: it names files")
+        where = f"task {self.name!r}"
+        if not isinstance(self.family, str):
+            raise ValueError(f"{where}: family must be a string, got {self.family!r}")
+        require_count(self.episode_length, f"{where}: episode_length", 1)
+        require_count(self.evaluation_seed, f"{where}: evaluation_seed", 0)
+        parameters = require_mapping(self.parameters, f"{where}: parameters")
+        plain = {key: _plain(value, f"{where}: parameters.{key}") for key, value in parameters.items()}
+        object.__setattr__(self, "parameters", plain)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Task":
+        """A task from plain data. Raises ValueError naming the key that is unknown, missing or of the wrong type."""
+        names = [field.name for field in fields(cls)]
+        require_keys(values, names, f"task {values.get('name', '(without a name)')!r}")
+        return cls(**{name: values[name] for name in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `from_dict` turns into an equal task."""
+        parameters = {key: list(value) if isinstance(value, list) else value for key, value in self.parameters.items()}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"parameters": parameters}
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.family, self.episode_length, self.evaluation_seed))
+
+
+def require_keys(values: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    """Raise ValueError unless the mapping has exactly these keys."""
+    unknown, missing = sorted(set(values) - set(names)), [name for name in names if name not in values]
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; valid keys are {', '.join(names)}")
+    if missing:
+        raise ValueError(f"{where}: key {missing[0]!r} is missing; the keys are {', '.join(names)}")
+
+
+def require_count(value: object, what: str, smallest: int) -> int:
+    """The value, when it is an integer not below `smallest`; ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise ValueError(f"{what} must be an integer of at least {smallest}, got {value!r}")
+    return value
+
+
+def require_mapping(value: object, what: str) -> Mapping[str, Any]:
+    """The value, when it is a mapping with string keys; ValueError otherwise."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{what} must be a mapping with string keys, got {value!r}")
+    return value
+
+
+def require_number(value: object, what: str) -> float:
+    """The value as a float, when it is a finite number; ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+        raise ValueError(f"{what} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _plain(value: object, what: str) -> ParameterValue:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return [require_number(item, what) for item in value]
+    return require_number(value, what)

@@ -1,0 +1,286 @@
+"""The vector environment that agents meet: pixels and a task vector in, actions out, many worlds at once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, Float32, UInt8
+
+from envs.episodes import Episodes, episode_rng
+from envs.families import resolve
+from envs.physics import Start
+from envs.physics_mujoco import MujocoPhysics
+from envs.suites import Suite
+from envs.tasks import Task, require_count
+
+Observation = dict[str, np.ndarray]
+
+# A task vector is "about [-1, 1]": held-out tasks may lie outside what was trained on.
+TASK_LIMIT = 2.0
+SMALLEST_IMAGE, LARGEST_IMAGE = 8, 1024
+
+
+class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
+    """`num_envs` worlds of one scene, each following one of `tasks`, seen through a camera.
+
+    Observations: "pixels" uint8 [env, size, size, 3 * frame_stack], oldest frame first, the first frame of an episode
+    repeated; "task" float32 [env, task_size]. Actions: float32 [env, actuator] in [-1, 1], clipped.
+
+    An episode that reaches its time limit is truncated and the world starts its next one within the same step
+    (`AutoresetMode.SAME_STEP`): the observation is the new episode's first, the old one's last is
+    `infos["final_obs"]`. `infos` has "task_index" int64 and "success" bool of the transition, and with a mask
+    (`_final_obs`, `_episode`) where an episode ended, "episode": "return" float64, "length" int64 in control steps,
+    "success" bool (at any step), "partial" bool (a staggered first episode, which began part of the way).
+
+    Nothing here terminates; `terminated` is False throughout, so every episode end is to be bootstrapped.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+    render_mode = "rgb_array"
+
+    def __init__(
+        self,
+        suite: Suite,
+        num_envs: int,
+        tasks: Sequence[Task] | None = None,
+        seed: int = 0,
+        stream: str = "train",
+        frame_stack: int = 1,
+        image_size: int = 64,
+        threads: int | None = None,
+        stagger: bool = False,
+    ) -> None:
+        self.tasks = _checked_tasks(suite, tasks)
+        self.num_envs = require_count(num_envs, "num_envs", 1)
+        self.frame_stack = require_count(frame_stack, "frame_stack", 1)
+        self.image_size = _checked_image_size(image_size)
+        self.action_repeat = suite.action_repeat
+        self._seed, self._stream, self._stagger = require_count(seed, "seed", 0), stream, stagger
+        if threads is not None:
+            require_count(threads, "threads", 1)
+        self._family = suite.family
+        self._vectors = _task_vectors(suite, self.tasks)
+        self._goals = torch.from_numpy(np.stack([self._family.goal(task) for task in self.tasks]))
+        self._physics = MujocoPhysics(self._family.scene, num_envs, image_size, threads)
+        self._episodes = Episodes(self.tasks, num_envs, self._family.hold_steps)
+        self._start = Start.of(self._physics.model, num_envs)
+        self._pixels = np.zeros((num_envs, image_size, image_size, 3 * frame_stack), np.uint8)
+        self._centre, self._half_range = _actuator_ranges(self._physics.model)
+        self._make_spaces()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
+        """Start an episode in every world: the next one, or with `seed` the first one of that run seed.
+
+        Raises:
+            ValueError: a negative or non-integer seed, or any option (there are none).
+        """
+        if options:
+            raise ValueError(f"reset takes no options, got {', '.join(map(repr, options))}")
+        if seed is not None:
+            self._seed = require_count(seed, "seed", 0)
+            self._episodes.number[:] = -1
+        everywhere = np.ones(self.num_envs, bool)
+        self._begin(everywhere)
+        self._pixels = self._look(everywhere)
+        infos = {"task_index": self._episodes.task_index, "success": np.zeros(self.num_envs, bool)}
+        return self._observation(), infos
+
+    def step(
+        self, actions: Float32[np.ndarray, "env actuator"]
+    ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One agent step: `action_repeat` control steps under one action, then a picture.
+
+        Raises:
+            ValueError: actions of the wrong shape or not finite.
+            SimulationError: a world's state has left what can be simulated.
+        """
+        self._require_reset()
+        index = self._episodes.task_index
+        rewards, success = self._simulate(self._control(actions), self._goals[index])
+        infos: dict[str, Any] = {"task_index": index, "success": success}
+        ended = self._episodes.ended
+        if not ended.any():
+            self._pixels = self._look(ended)
+            return self._observation(), rewards, np.zeros_like(ended), ended, infos
+        last = self._last_pixels(ended)
+        infos |= {"episode": self._episodes.statistics(), "_episode": ended.copy()}
+        self._begin(ended)
+        self._pixels = self._look(ended)
+        infos |= {"final_obs": self._final(ended, last, index), "_final_obs": ended.copy()}
+        return self._observation(), rewards, np.zeros_like(ended), ended, infos
+
+    def render(self) -> tuple[np.ndarray, ...]:
+        """The present picture of every world, as Gymnasium's vector environments give it."""
+        return tuple(self.render_frames(index) for index in range(self.num_envs))
+
+    def render_frames(self, index: int, size: int = 128) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture of one world, for videos. Raises ValueError for a world or a size there cannot be."""
+        if not 0 <= index < self.num_envs:
+            raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
+        return self._physics.picture(index, _checked_image_size(size))
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """All that the future depends on: continuing from it is bit-identical to never having stopped."""
+        own = {"seed": np.array(self._seed), "pixels": self._pixels.copy(), "physics": self._physics.state()}
+        return own | {"tasks": self._task_names()} | self._episodes.state_dict()
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Continue from `state_dict` of an environment made with the same arguments (seed and threads may differ).
+
+        Raises:
+            ValueError: a key is missing or does not fit this environment; the message names it.
+        """
+        for key, own in self.state_dict().items():
+            if key not in state:
+                raise ValueError(f"state has no key {key!r}; it needs {', '.join(self.state_dict())}")
+            if state[key].shape != own.shape:
+                raise ValueError(f"state {key!r} must have shape {own.shape}, got {state[key].shape}")
+        if not np.array_equal(state["tasks"], self._task_names()):
+            raise ValueError(f"state 'tasks' are {state['tasks'].tobytes().decode()}, not this environment's")
+        self._seed = int(state["seed"])
+        self._pixels = np.array(state["pixels"])
+        self._episodes.load_state_dict(state)
+        self._physics.load_state(np.asarray(state["physics"]))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Give back the threads (called by `close`)."""
+        self._physics.close()
+
+    def _make_spaces(self) -> None:
+        pixels = spaces.Box(0, 255, self._pixels.shape[1:], np.uint8)
+        task = spaces.Box(-TASK_LIMIT, TASK_LIMIT, self._vectors.shape[1:], np.float32)
+        self.single_observation_space = spaces.Dict({"pixels": pixels, "task": task})
+        self.single_action_space = spaces.Box(-1.0, 1.0, (self._physics.model.nu,), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def _require_reset(self) -> None:
+        if self._episodes.number[0] < 0:
+            raise ValueError("call reset() before the first step()")
+
+    def _control(self, actions: np.ndarray) -> torch.Tensor:
+        values = np.asarray(actions, np.float64)
+        if values.shape != self.action_space.shape:
+            raise ValueError(f"actions must have shape {self.action_space.shape}, got {values.shape}")
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise ValueError(f"actions must be finite; they are not in worlds {bad.tolist()}")
+        return torch.from_numpy(self._centre + self._half_range * np.clip(values, -1, 1))
+
+    def _simulate(self, control: torch.Tensor, goals: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        total, success = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        for _ in range(self.action_repeat):
+            self._physics.step(control)
+            reward = self._family.reward(self._physics, goals).numpy()
+            total += reward
+            success |= self._episodes.advance(reward, self._family.holding(self._physics, goals).numpy())
+        return total.astype(np.float32), success
+
+    def _begin(self, mask: Bool[np.ndarray, " env"]) -> None:
+        self._episodes.begin(mask)
+        index = self._episodes.task_index
+        for env in np.flatnonzero(mask):
+            rng = episode_rng(self._seed, self._stream, int(env), int(self._episodes.number[env]))
+            start = self._family.start(self.tasks[index[env]], rng)
+            self._start.joint_positions[env] = torch.from_numpy(start.joint_positions)
+            self._start.joint_velocities[env] = torch.from_numpy(start.joint_velocities)
+            self._start.mocap_positions[env] = torch.from_numpy(start.mocap_positions)
+            if self._stagger and self._episodes.number[env] == 0:
+                self._episodes.stagger(int(env), rng.random(), self.action_repeat)
+        self._physics.reset(torch.from_numpy(mask), self._start)
+
+    def _look(self, fresh: Bool[np.ndarray, " env"]) -> np.ndarray:
+        """The stacks after a new picture: worlds in `fresh` show nothing older than it."""
+        pixels = np.empty_like(self._pixels)
+        # Dropping the oldest frame is a shift by three bytes of the whole memory; what this moves from one pixel into
+        # the place of its neighbour's newest frame is overwritten by that frame.
+        pixels.reshape(-1)[:-3] = self._pixels.reshape(-1)[3:]
+        self._physics.render(torch.from_numpy(pixels[..., -3:]))
+        if fresh.any() and self.frame_stack > 1:
+            pixels[fresh] = np.tile(pixels[fresh][..., -3:], self.frame_stack)
+        return pixels
+
+    def _last_pixels(self, ended: Bool[np.ndarray, " env"]) -> np.ndarray:
+        """The last stacks of the worlds that have ended, [ended, height, width, channel]."""
+        worlds = np.flatnonzero(ended)
+        newest = np.empty((len(worlds), self.image_size, self.image_size, 3), np.uint8)
+        self._physics.render(torch.from_numpy(newest), torch.from_numpy(worlds))
+        return np.concatenate([self._pixels[worlds][..., 3:], newest], axis=-1)
+
+    def _final(self, ended: np.ndarray, last: np.ndarray, index: np.ndarray) -> Observation:
+        final = {"pixels": self._pixels.copy(), "task": self._vectors[self._episodes.task_index]}
+        final["pixels"][ended] = last
+        final["task"][ended] = self._vectors[index[ended]]
+        return final
+
+    def _observation(self) -> Observation:
+        # A copy: the next stack is made from this one, and whoever gets an observation may write into it.
+        return {"pixels": self._pixels.copy(), "task": self._vectors[self._episodes.task_index]}
+
+    def _task_names(self) -> np.ndarray:
+        """Names as bytes: a state holds numeric arrays only, which every file format can keep."""
+        return np.frombuffer(", ".join(task.name for task in self.tasks).encode(), np.uint8)
+
+
+def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ...]:
+    chosen = suite.tasks("train") if tasks is None else tuple(tasks)
+    if not chosen:
+        raise ValueError("tasks must name at least one task")
+    # A suite of just these tasks passes exactly when they can run side by side.
+    Suite(suite.name, suite.action_repeat, suite.reference_return, suite.parameter, {"train": chosen})
+    if resolve(chosen[0]) is not suite.family:
+        raise ValueError(f"task {chosen[0].name!r} has another scene than suite {suite.name!r}")
+    return chosen
+
+
+def _checked_image_size(size: int) -> int:
+    if require_count(size, "image_size", SMALLEST_IMAGE) > LARGEST_IMAGE:
+        raise ValueError(f"image_size must be from {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels, got {size}")
+    return size
+
+
+def _task_vectors(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
+    vectors = np.stack([suite.family.task_vector(task) for task in tasks]).astype(np.float32)
+    far = [task.name for task, vector in zip(tasks, vectors, strict=True) if np.abs(vector).max() > TASK_LIMIT]
+    if far:
+        raise ValueError(f"the task vector of {far[0]!r} lies outside [-{TASK_LIMIT}, {TASK_LIMIT}]")
+    return vectors
+
+
+def _actuator_ranges(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    low, high = model.actuator_ctrlrange.T
+    return (low + high) / 2, (high - low) / 2
+
+
+def make_vec(
+    suite: Suite,
+    num_envs: int,
+    tasks: Sequence[Task] | None = None,
+    seed: int = 0,
+    stream: str = "train",
+    frame_stack: int = 1,
+    image_size: int = 64,
+    threads: int | None = None,
+    stagger: bool = False,
+) -> PixelVectorEnv:
+    """Make a vector environment of one suite.
+
+    Args:
+        suite: scene, action repeat and tasks.
+        num_envs: number of worlds.
+        tasks: tasks to follow, of the suite's family; the training split by default.
+        seed: run seed, a non-negative integer.
+        stream: name of the random stream, such as "train" or "evaluation": streams share no random numbers.
+        frame_stack: frames in an observation.
+        image_size: height and width in pixels.
+        threads: worker threads; one for every core by default.
+        stagger: begin the first episodes part of the way to their time limits, so that resets are spread out.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it and what is valid.
+    """
+    return PixelVectorEnv(suite, num_envs, tasks, seed, stream, frame_stack, image_size, threads, stagger)

@@ -1,0 +1,37 @@
+"""The simulator's parts must belong together: refuse a wrong pair when `envs` is imported, not at the first reset."""
+
+from importlib import metadata
+
+# Every dm-control is built against one minor series of mujoco; mujoco-warp follows mujoco's numbers.
+DM_CONTROL = "1.0.49"
+MUJOCO_SERIES = "3.16"
+
+
+def check_versions(mujoco: str, dm_control: str, mujoco_warp: str) -> None:
+    """Refuse simulator packages that do not belong together.
+
+    Args:
+        mujoco: installed version of mujoco, such as "3.16.0".
+        dm_control: installed version of dm-control.
+        mujoco_warp: installed version of mujoco-warp.
+
+    Raises:
+        ImportError: names the installed and the required versions.
+    """
+    found = f"mujoco {mujoco}, dm-control {dm_control} and mujoco-warp {mujoco_warp}"
+    fits = _series(mujoco) == MUJOCO_SERIES and dm_control == DM_CONTROL and _series(mujoco_warp) == MUJOCO_SERIES
+    if not fits:
+        raise ImportError(
+            f"{found} are installed, but these environments need mujoco {MUJOCO_SERIES}.x with dm-control {DM_CONTROL} "
+            f"and mujoco-warp {MUJOCO_SERIES}.x (each dm-control belongs to one mujoco series): install the versions "
+            "that setup.cfg names"
+        )
+
+
+def check_installed_versions() -> None:
+    """`check_versions` on what is installed. Raises ImportError."""
+    check_versions(*(metadata.version(name) for name in ("mujoco", "dm-control", "mujoco-warp")))
+
+
+def _series(version: str) -> str:
+    return ".".join(version.split(".")[:2])

@@ -1,0 +1,1 @@
+"""Hierarchical reinforcement learning from pixels, and the flat baselines that it is compared with."""

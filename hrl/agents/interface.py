@@ -1,0 +1,136 @@
+"""What the training loop, the evaluator and the video writer know of an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from hrl.nets import Encoder, EncoderConfig
+
+PolicyState = dict[str, Tensor]
+"""What a policy carries from step to step, each entry [env, ...]; empty for a policy without memory."""
+
+
+class Observation(NamedTuple):
+    """What an agent sees."""
+
+    pixels: UInt8[Tensor, "env height width channel"]
+    task: Float[Tensor, "env task"]
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], device: torch.device) -> Observation:
+        """The environment's arrays as tensors, without a copy on a CPU."""
+        return cls(torch.from_numpy(arrays["pixels"]).to(device), torch.from_numpy(arrays["task"]).to(device))
+
+    def rows(self, index: Tensor) -> Observation:
+        """The observation of some of the environments."""
+        return Observation(self.pixels[index], self.task[index])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an agent is built for: shapes of its world, sizes of its networks, where it runs.
+
+    encoder, hidden: sizes of the encoder and of every perceptron's hidden layers; equal for all arms of a comparison.
+    """
+
+    image_size: int
+    channels: int
+    task_size: int
+    action_size: int
+    encoder: EncoderConfig
+    hidden: tuple[int, ...]
+    seed: int
+    device: torch.device
+    autocast: torch.dtype
+
+    def build_encoder(self) -> Encoder:
+        """A new encoder of these sizes."""
+        return Encoder(self.image_size, self.channels, self.encoder, self.autocast)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Acts in a batch of environments."""
+
+    def initial_state(self, num_envs: int) -> PolicyState:
+        """The state in which every episode starts."""
+
+    def act(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "env action"], PolicyState]:
+        """Actions in [-1, 1] and the state to carry on; greedy at every level where `generator` is None."""
+
+
+@runtime_checkable
+class HierarchicalPolicy(Policy, Protocol):
+    """A policy whose manager gives commands that lower levels carry out: `act` is `decide`, then `execute`."""
+
+    def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
+        """The state with new commands where one is due (where `due(state)`), else unchanged."""
+
+    def due(self, state: PolicyState) -> Bool[Tensor, " env"]:
+        """Where the manager decides at this step."""
+
+    def execute(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "env action"], PolicyState]:
+        """Actions under the commands in `state`, and the state to carry on."""
+
+    def commands(self, state: PolicyState) -> Float[Tensor, "env command"]:
+        """The commands in force."""
+
+    def with_commands(self, state: PolicyState, commands: Float[Tensor, "env command"]) -> PolicyState:
+        """The state with other commands in force."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Trains a policy: one `iterate` gathers experience and learns from it."""
+
+    @property
+    def policy(self) -> Policy:
+        """What is being trained."""
+
+    @property
+    def frames(self) -> int:
+        """Control steps seen so far, over all environments."""
+
+    def iterate(self) -> dict[str, float | int]:
+        """Metrics of one iteration: always `frames`, `steps` and `updates`; returns of the episodes that ended in it.
+
+        Raises:
+            NonFiniteUpdate: where a loss or a gradient is not finite; parameters are as they were before that update.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continued run needs to go on to the last bit."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trainable parameters by part, and their `total`."""
+
+
+class NonFiniteUpdate(ArithmeticError):  # noqa: N818  an update is what it names
+    """A loss or gradient that is not finite, with what is needed to run it again."""
+
+    def __init__(self, name: str, updates: int, batch: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
+        super().__init__(f"{name} is not finite after {updates} updates")
+        self.name, self.updates, self.batch, self.metrics = name, updates, dict(batch), dict(metrics)
+
+
+def restart(state: PolicyState, initial: PolicyState, ended: Bool[Tensor, " env"]) -> PolicyState:
+    """`state`, with the initial state where an episode ended."""
+    return {key: torch.where(_like(ended, value), initial[key], value) for key, value in state.items()}
+
+
+def _like(mask: Tensor, value: Tensor) -> Tensor:
+    return mask.reshape(-1, *[1] * (value.dim() - 1))

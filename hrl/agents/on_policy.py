@@ -1,0 +1,215 @@
+"""The on-policy learner that the flat and the hierarchical arm share: gather, estimate advantages, clipped updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium as gym
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from hrl.agents.interface import NonFiniteUpdate, Policy, Setting
+from hrl.agents.optimizer_state import moments, restore_moments
+from hrl.returns import generalized_advantages
+from hrl.rollout import Collector, Explorer, Rollout
+from hrl.seeding import torch_generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyConfig:
+    """Hyperparameters that both arms have, with the same defaults.
+
+    rollout: agent steps that each environment takes between updates.
+    epochs: passes over a rollout.
+    minibatches: that a rollout is cut into; divides num_envs * rollout.
+    discount: per agent step, at every level.
+    trace: lambda of generalized advantage estimation.
+    clip: of the likelihood ratio.
+    entropy_coefficient: weight of the action distribution's entropy.
+    """
+
+    rollout: int = 32
+    epochs: int = 3
+    minibatches: int = 4
+    learning_rate: float = 5e-4
+    discount: float = 0.99
+    trace: float = 0.95
+    clip: float = 0.2
+    value_coefficient: float = 0.5
+    entropy_coefficient: float = 1e-3
+    max_gradient_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least_one = ("rollout", "epochs", "minibatches")
+        for key in at_least_one:
+            if getattr(self, key) < 1:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
+        for key in ("learning_rate", "clip", "max_gradient_norm"):
+            if getattr(self, key) <= 0:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
+        for key in ("discount", "trace"):
+            if not 0 <= getattr(self, key) <= 1 or (key == "discount" and self.discount == 1):
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must lie in [0, 1), for trace in [0, 1]")
+
+
+@runtime_checkable
+class OnPolicyAgent(Policy, Explorer, Protocol):
+    """What the learner needs of an arm."""
+
+    def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
+        """Columns [time, env] to be stored with the rollout before it is cut into minibatches."""
+
+    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a minibatch [batch, ...], and metrics."""
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Modules by name; every parameter is in exactly one."""
+
+
+class OnPolicyLearner:
+    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) of any `OnPolicyAgent`.
+
+    Args:
+        agent: the arm, an `nn.Module`.
+        env: a vector env with same-step autoreset.
+        task_names: of the env's tasks, for metrics.
+        frames_per_step: the suite's action repeat.
+
+    Raises:
+        ValueError: where minibatches does not divide num_envs * rollout.
+    """
+
+    def __init__(
+        self,
+        agent: OnPolicyAgent,
+        config: OnPolicyConfig,
+        setting: Setting,
+        env: gym.vector.VectorEnv,
+        task_names: list[str],
+        frames_per_step: int,
+    ) -> None:
+        steps = env.num_envs * config.rollout
+        if steps % config.minibatches:
+            raise ValueError(
+                f"agent.minibatches is {config.minibatches}; it must divide num_envs * agent.rollout, which is {steps}"
+            )
+        assert isinstance(agent, nn.Module)
+        self.policy: OnPolicyAgent = agent
+        self.module: nn.Module = agent.to(setting.device)
+        self.config, self.setting, self.frames_per_step = config, setting, frames_per_step
+        self.collector = Collector(env, task_names, setting.seed, setting.device)
+        self.optimizer = torch.optim.Adam(self.module.parameters(), config.learning_rate, eps=1e-5, fused=True)
+        self.updates = 0
+
+    @property
+    def steps(self) -> int:
+        """Agent steps over all environments."""
+        return self.collector.steps * self.collector.env.num_envs
+
+    @property
+    def frames(self) -> int:
+        """Control steps over all environments."""
+        return self.steps * self.frames_per_step
+
+    def iterate(self) -> dict[str, float | int]:
+        """One rollout and `epochs` passes over it."""
+        with torch.no_grad():
+            rollout = self.collector.collect(self.policy, self.config.rollout)
+            rollout.steps.update(self.policy.advantages(rollout))
+        losses = self.learn(rollout)
+        episodes = {key: sum(values) / len(values) for key, values in rollout.episodes.items()}
+        counters = {"frames": self.frames, "steps": self.steps, "updates": self.updates}
+        reward = float(rollout.steps["reward"].mean()) / self.frames_per_step
+        return {**counters, "train/reward_per_frame": reward, **with_mean(episodes), **losses}
+
+    def learn(self, rollout: Rollout) -> dict[str, float]:
+        """Clipped updates over minibatches; metrics are means over them."""
+        sums: dict[str, Tensor] = {}
+        count = 0
+        size = rollout.steps["reward"].numel() // self.config.minibatches
+        for _ in range(self.config.epochs):
+            generator = torch_generator(self.setting.seed, "minibatches", self.updates, self.setting.device)
+            for batch in rollout.minibatches(size, generator):
+                for key, value in self._update(batch).items():
+                    sums[key] = sums.get(key, 0) + value.detach().float()
+                count += 1
+        return {key: float(value) / count for key, value in sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser moments, counters, where the collector stands."""
+        return {
+            "module": self.module.state_dict(),
+            "moments": moments(self.optimizer),
+            "collector": self.collector.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.module.load_state_dict(state["module"])
+        restore_moments(self.optimizer, state["moments"])
+        self.collector.load_state_dict(state["collector"])
+        self.updates = state["updates"]
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trainable parameters by part."""
+        parts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.policy.parts().items()}
+        return {"total": sum(p.numel() for p in self.module.parameters()), **parts}
+
+    # Private methods.
+
+    def _update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        loss, metrics = self.policy.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.config.max_gradient_norm)
+        metrics = {"loss/total": loss, **metrics, "gradient_norm": norm}
+        for name, value in metrics.items():
+            if not torch.isfinite(value):
+                raise NonFiniteUpdate(name, self.updates, batch, {k: float(v) for k, v in metrics.items()})
+        self.optimizer.step()
+        self.updates += 1
+        return metrics
+
+
+def with_mean(episodes: dict[str, float]) -> dict[str, float]:
+    """Adds the mean over tasks of returns and successes."""
+    means: dict[str, float] = {}
+    for group in ("train/return", "train/success"):
+        values = [value for key, value in episodes.items() if key.startswith(group + "/")]
+        if values:
+            means[group] = sum(values) / len(values)
+    return {**means, **dict(sorted(episodes.items()))}
+
+
+def advantage_columns(
+    name: str, rollout: Rollout, decided: Bool[Tensor, "time env"], config: OnPolicyConfig
+) -> dict[str, Tensor]:
+    """Advantages, normalised over the decisions, and value targets of the decisions whose value is stored as `name`.
+
+    Values are those of rewards times (1 - discount), which keeps them within the range of one step's reward.
+    """
+    steps = rollout.steps
+    values = steps[name]
+    bootstrap = steps.get(f"bootstrap/{name}", torch.zeros_like(values))
+    rewards = steps["reward"] * (1 - config.discount)
+    raw = generalized_advantages(
+        rewards, values, decided, steps["ended"], bootstrap, rollout.ahead[name], config.discount, config.trace
+    )
+    chosen = raw[decided]
+    normal = torch.where(decided, (raw - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0)
+    return {f"advantage/{name}": normal, f"target/{name}": values + raw}
+
+
+def clipped_objective(
+    log_prob: Float[Tensor, " batch"],
+    old_log_prob: Float[Tensor, " batch"],
+    advantage: Float[Tensor, " batch"],
+    clip: float,
+) -> Float[Tensor, " batch"]:
+    """The clipped surrogate, to be maximised (Schulman et al. 2017, equation 7)."""
+    ratio = torch.exp(log_prob - old_log_prob)
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)

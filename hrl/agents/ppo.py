@@ -1,0 +1,89 @@
+"""The flat arm: one policy that sees features of the pixels and the task, trained by proximal policy optimisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.on_policy import OnPolicyConfig, advantage_columns, clipped_objective
+from hrl.nets import MLP, Gaussian
+from hrl.rollout import Rollout
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(OnPolicyConfig):
+    """Hyperparameters of the flat arm: those that every on-policy arm has."""
+
+    name: str = "ppo"
+
+
+class PPO(nn.Module):
+    """Encoder, Gaussian policy and critic.
+
+    The policy and the critic are perceptrons over [features, task]; the action is the tanh of a Gaussian draw.
+    """
+
+    def __init__(self, config: PPOConfig, setting: Setting) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = setting.build_encoder()
+        inputs = self.encoder.features + setting.task_size
+        self.actor = MLP(inputs, setting.hidden, 2 * setting.action_size, gain=0.01)
+        self.critic = MLP(inputs, setting.hidden, 1)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Modules by name."""
+        return {"encoder": self.encoder, "actor": self.actor, "critic": self.critic}
+
+    # Acting.
+
+    def initial_state(self, num_envs: int) -> PolicyState:
+        """A flat policy remembers nothing."""
+        del num_envs
+        return {}
+
+    def act(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState]:
+        """Actions in [-1, 1]; the mode where no generator is given."""
+        distribution, _ = self._heads(observation)
+        return torch.tanh(distribution.sample(generator)), state
+
+    def explore(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
+        """Actions, and what the loss needs of them."""
+        distribution, value = self._heads(observation)
+        raw = distribution.sample(generator)
+        return torch.tanh(raw), state, {"raw_action": raw, "log_prob": distribution.log_prob(raw), "value": value}
+
+    def values_ahead(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
+        """The critic's value."""
+        del state
+        return {"value": self._heads(observation)[1]}
+
+    # Learning.
+
+    def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
+        """Generalized advantage estimates: every step is a decision."""
+        return advantage_columns("value", rollout, torch.ones_like(rollout.steps["ended"]), self.config)
+
+    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clipped objective, squared error of the value, entropy."""
+        distribution, value = self._heads(Observation(batch["pixels"], batch["task"]))
+        log_prob = distribution.log_prob(batch["raw_action"])
+        objective = clipped_objective(log_prob, batch["log_prob"], batch["advantage/value"], self.config.clip).mean()
+        value_loss = F.mse_loss(value, batch["target/value"])
+        entropy = distribution.entropy().mean()
+        loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
+        metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
+        return loss, {**metrics, "policy/kl": (batch["log_prob"] - log_prob).mean()}
+
+    def _heads(self, observation: Observation) -> tuple[Gaussian, Tensor]:
+        inputs = torch.cat([self.encoder(observation.pixels), observation.task], -1)
+        return Gaussian.from_parameters(self.actor(inputs)), self.critic(inputs).squeeze(-1)

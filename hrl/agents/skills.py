@@ -1,0 +1,271 @@
+"""The hierarchical arm: a manager that weighs composable skills, over one encoder that both share.
+
+    pixels -> encoder -> features -+-> skills: K Gaussians over actions          (see no task)
+                                   |                    | product of densities, each to the power of its weight
+                      task --------+-> manager: softmax weights, every `hold` agent steps, held in between
+                                                        |
+                                                 composite Gaussian -> draw -> tanh -> action
+
+Skills are composed multiplicatively (Peng et al. 2019, MCP, arXiv 1905.09808), with softmax in place of MCP's sigmoid
+weights: then the composite's spread stays within the skills' (docstring of `hrl.nets.gaussian.compose`). Both levels
+are trained by the same on-policy learner as the flat arm: the skills on every step, of the process whose state is
+(observation, weights, steps since the decision), the manager on its decisions only, of the semi-Markov process in
+which a decision lasts until the next one or the episode's end. The discount is per agent step at both levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.on_policy import OnPolicyConfig, advantage_columns, clipped_objective
+from hrl.nets import MLP, Gaussian, compose
+from hrl.rollout import Rollout
+
+GRADIENT_SOURCES = ("both", "manager", "skills", "none")
+LOGIT_RANGE = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkillsConfig(OnPolicyConfig):
+    """Hyperparameters of the hierarchical arm: those of the flat arm, and
+
+    num_skills: K; with 1 the manager has no influence and the arm is a flat policy that sees no task.
+    hold: k, agent steps between decisions; with 1 the manager decides at every step: no temporal abstraction.
+    temperature: of the softmax over the manager's logits.
+    encoder_gradient: which level's losses (its policy's and its critic's) train the encoder: both|manager|skills|none.
+    skills_see_task: a control; False keeps skills reusable across tasks.
+    spread: length of each skill's mean action (before the tanh) at the start, in a direction of its own. Skills that
+        start alike give the manager nothing to choose from, and both levels settle for what is best without the task.
+    manager_entropy_coefficient: weight of the entropy of the manager's Gaussian over logits.
+    load_balance_coefficient: weight of the variance over skills of their mean weight in a minibatch.
+    decisiveness_coefficient: weight of the mean entropy of the weights; positive values make decisions sharper.
+    """
+
+    name: str = "skills"
+    num_skills: int = 8
+    hold: int = 8
+    temperature: float = 1.0
+    encoder_gradient: str = "both"
+    skills_see_task: bool = False
+    spread: float = 2.0
+    manager_entropy_coefficient: float = 1e-3
+    load_balance_coefficient: float = 2e-3
+    decisiveness_coefficient: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("num_skills", "hold"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
+        if self.temperature <= 0:
+            raise ValueError(f"agent.temperature is {self.temperature}; it must be above 0")
+        if self.encoder_gradient not in GRADIENT_SOURCES:
+            raise ValueError(f"agent.encoder_gradient is {self.encoder_gradient!r}; choose from {GRADIENT_SOURCES}")
+
+
+class View(NamedTuple):
+    """What one level sees of an observation: features, with or without gradient into the encoder, and the task."""
+
+    features: Float[Tensor, "batch features"]
+    task: Float[Tensor, "batch task"]
+
+
+class Skills(nn.Module):
+    """Manager, skills, a critic for each, one encoder.
+
+    The policy's state: `weights` [env, K] in force, and `clock` [env], agent steps since the last decision; a decision
+    is due where the clock is 0.
+    """
+
+    def __init__(self, config: SkillsConfig, setting: Setting) -> None:
+        super().__init__()
+        self.config = config
+        self.action_size = setting.action_size
+        self.encoder = setting.build_encoder()
+        features, task, hidden = self.encoder.features, setting.task_size, setting.hidden
+        skill_inputs = features + task * config.skills_see_task
+        self.manager = MLP(features + task, hidden, 2 * config.num_skills, gain=0.01)
+        self.skills = MLP(skill_inputs, hidden, config.num_skills * 2 * setting.action_size, gain=0.01)
+        _spread(self.skills, config.num_skills, setting.action_size, config.spread)
+        self.manager_critic = MLP(features + task, hidden, 1)
+        self.skill_critic = MLP(features + task + config.num_skills + config.hold, hidden, 1)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Modules by name."""
+        names = ("encoder", "manager", "skills", "manager_critic", "skill_critic")
+        return {name: getattr(self, name) for name in names}
+
+    # Acting.
+
+    def initial_state(self, num_envs: int) -> PolicyState:
+        """Even weights, and a decision due."""
+        device = self.encoder.stem.weight.device
+        weights = torch.full((num_envs, self.config.num_skills), 1 / self.config.num_skills, device=device)
+        return {"weights": weights, "clock": torch.zeros(num_envs, dtype=torch.int64, device=device)}
+
+    def due(self, state: PolicyState) -> Bool[Tensor, " env"]:
+        """Where the manager decides at this step."""
+        return state["clock"] == 0
+
+    def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
+        """New weights where a decision is due."""
+        return self._decide(View(self.encoder(observation.pixels), observation.task), state, generator)[0]
+
+    def execute(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState]:
+        """Actions of the composite under the weights in force; the clock moves on."""
+        view = View(self.encoder(observation.pixels), observation.task)
+        return torch.tanh(self._composite(view, state["weights"]).sample(generator)), self._tick(state)
+
+    def commands(self, state: PolicyState) -> Float[Tensor, "env skill"]:
+        """The weights in force."""
+        return state["weights"]
+
+    def with_commands(self, state: PolicyState, commands: Float[Tensor, "env skill"]) -> PolicyState:
+        """The state with other weights in force."""
+        return {**state, "weights": commands}
+
+    def act(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState]:
+        """Decide where due, then execute."""
+        view = View(self.encoder(observation.pixels), observation.task)
+        state = self._decide(view, state, generator)[0]
+        return torch.tanh(self._composite(view, state["weights"]).sample(generator)), self._tick(state)
+
+    def explore(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
+        """Actions, and what the losses of both levels need of them."""
+        view = View(self.encoder(observation.pixels), observation.task)
+        state, records = self._decide(view, state, generator)
+        composite = self._composite(view, state["weights"])
+        raw = composite.sample(generator)
+        records |= {"raw_action": raw, "log_prob": composite.log_prob(raw), "weights": state["weights"]}
+        records |= {"clock": state["clock"], "skill_value": self._skill_value(view, state["weights"], state["clock"])}
+        return torch.tanh(raw), self._tick(state), records
+
+    def values_ahead(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
+        """Values of both levels where `state` is carried to `observation`.
+
+        In the middle of a decision both are the skill critic's value of its rest; where a decision is due, both are
+        the manager critic's, whose weights are not drawn yet.
+        """
+        view = View(self.encoder(observation.pixels), observation.task)
+        rest = self._skill_value(view, state["weights"], state["clock"])
+        value = torch.where(self.due(state), self._manager_value(view), rest)
+        return {"manager_value": value, "skill_value": value}
+
+    # Learning.
+
+    def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
+        """Of every step for the skills, of every decision for the manager."""
+        decided = rollout.steps["clock"] == 0
+        return {
+            **advantage_columns("skill_value", rollout, torch.ones_like(decided), self.config),
+            **advantage_columns("manager_value", rollout, decided, self.config),
+        }
+
+    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the levels' losses; each is a mean over what that level decided."""
+        features = self.encoder(batch["pixels"])
+        skills_loss, skill_metrics = self._skills_loss(batch, self._view(features, batch["task"], "skills"))
+        manager_loss, manager_metrics = self._manager_loss(batch, self._view(features, batch["task"], "manager"))
+        return skills_loss + manager_loss, {**skill_metrics, **manager_metrics}
+
+    # Private methods.
+
+    def _view(self, features: Tensor, task: Tensor, level: str) -> View:
+        trains = self.config.encoder_gradient in ("both", level)
+        return View(features if trains else features.detach(), task)
+
+    def _decide(
+        self, view: View, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[PolicyState, dict[str, Tensor]]:
+        policy = self._manager_policy(view)
+        logits = policy.sample(generator)
+        weights = torch.where(self.due(state)[:, None], self._weights(logits), state["weights"])
+        value = self._manager_value(view)
+        records = {"logits": logits, "manager_log_prob": policy.log_prob(logits), "manager_value": value}
+        return {**state, "weights": weights}, records
+
+    def _tick(self, state: PolicyState) -> PolicyState:
+        return {**state, "clock": (state["clock"] + 1) % self.config.hold}
+
+    def _weights(self, logits: Float[Tensor, "batch skill"]) -> Float[Tensor, "batch skill"]:
+        return torch.softmax(logits / self.config.temperature, -1)
+
+    def _manager_policy(self, view: View) -> Gaussian:
+        mean, log_std = Gaussian.from_parameters(self.manager(torch.cat(view, -1)))
+        return Gaussian(LOGIT_RANGE * torch.tanh(mean / LOGIT_RANGE), log_std)
+
+    def _composite(self, view: View, weights: Tensor) -> Gaussian:
+        inputs = torch.cat(view, -1) if self.config.skills_see_task else view.features
+        parameters = self.skills(inputs).unflatten(-1, (self.config.num_skills, 2 * self.action_size))
+        return compose(Gaussian.from_parameters(parameters), weights)
+
+    def _manager_value(self, view: View) -> Float[Tensor, " batch"]:
+        value: Tensor = self.manager_critic(torch.cat(view, -1)).squeeze(-1)
+        return value
+
+    def _skill_value(self, view: View, weights: Tensor, clock: Tensor) -> Float[Tensor, " batch"]:
+        phase = F.one_hot(clock, self.config.hold).to(weights.dtype)
+        value: Tensor = self.skill_critic(torch.cat([*view, weights, phase], -1)).squeeze(-1)
+        return value
+
+    def _skills_loss(self, batch: Mapping[str, Tensor], view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        composite = self._composite(view, batch["weights"])
+        log_prob = composite.log_prob(batch["raw_action"])
+        advantage = batch["advantage/skill_value"]
+        objective = clipped_objective(log_prob, batch["log_prob"], advantage, self.config.clip).mean()
+        value_loss = F.mse_loss(self._skill_value(view, batch["weights"], batch["clock"]), batch["target/skill_value"])
+        entropy = composite.entropy().mean()
+        loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
+        metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
+        return loss, {**metrics, "policy/kl": (batch["log_prob"] - log_prob).mean()}
+
+    def _manager_loss(self, batch: Mapping[str, Tensor], view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        decided = (batch["clock"] == 0).to(torch.float32)
+
+        def mean(values: Tensor) -> Tensor:
+            return (values * decided).sum() / decided.sum().clamp(min=1)
+
+        policy = self._manager_policy(view)
+        log_prob = policy.log_prob(batch["logits"])
+        advantage = batch["advantage/manager_value"]
+        objective = mean(clipped_objective(log_prob, batch["manager_log_prob"], advantage, self.config.clip))
+        value_loss = mean((self._manager_value(view) - batch["target/manager_value"]).square())
+        entropy = mean(policy.entropy())
+        regulariser, metrics = self._usage(self._weights(policy.mean), mean)
+        loss = -objective + self.config.value_coefficient * value_loss + regulariser
+        loss = loss - self.config.manager_entropy_coefficient * entropy
+        metrics |= {"manager/loss": -objective, "manager/value_loss": value_loss, "manager/entropy": entropy}
+        return loss, {**metrics, "manager/kl": mean(batch["manager_log_prob"] - log_prob)}
+
+    def _usage(self, weights: Tensor, mean: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Load balance and decisiveness of the greedy weights, as in mixtures of experts."""
+        load = torch.stack([mean(skill) for skill in weights.unbind(-1)])
+        imbalance = self.config.num_skills * (load - load.mean()).square().sum()
+        sharpness = mean(-(weights * torch.log(weights + 1e-8)).sum(-1))
+        loss = self.config.load_balance_coefficient * imbalance + self.config.decisiveness_coefficient * sharpness
+        usage = {f"skills/load/{index}": value for index, value in enumerate(load)}
+        return loss, {**usage, "skills/imbalance": imbalance, "skills/weight_entropy": sharpness}
+
+
+def _spread(skills: MLP, num_skills: int, action_size: int, length: float) -> None:
+    """Gives each skill's mean a bias of that length: random directions, the second half opposite to the first."""
+    output = skills.layers[-1]
+    assert isinstance(output, nn.Linear)
+    directions = F.normalize(torch.randn((num_skills + 1) // 2, action_size), dim=-1)
+    directions = torch.cat([directions, -directions])[:num_skills] * (num_skills > 1)
+    with torch.no_grad():
+        output.bias.unflatten(0, (num_skills, 2 * action_size))[:, :action_size] = length * directions

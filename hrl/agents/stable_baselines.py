@@ -1,0 +1,309 @@
+"""Independent flat baselines: stable-baselines3's PPO and SAC on the same environments, through the same scripts.
+
+The algorithms are the library's own, driven one `collect_rollouts` and one `train` at a time, so that runs are
+tracked, evaluated and continued like every other arm's. They see the same features: `hrl.nets.Encoder`, then the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import DictReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
+
+from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.on_policy import OnPolicyConfig, with_mean
+from hrl.agents.optimizer_state import moments, restore_moments
+from hrl.seeding import stream_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3PPOConfig(OnPolicyConfig):
+    """Hyperparameters of our flat arm under the same names; the library has a Gaussian whose draws are clipped."""
+
+    name: str = "sb3_ppo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3SACConfig:
+    """Hyperparameters of soft actor-critic.
+
+    rollout: agent steps that each environment takes between trainings.  gradient_steps: of one training.
+    buffer_size: transitions in the replay, over all environments.  learning_starts: random agent steps at first.
+    """
+
+    name: str = "sb3_sac"
+    rollout: int = 4
+    gradient_steps: int = 16
+    batch_size: int = 256
+    buffer_size: int = 30_000
+    learning_starts: int = 5_000
+    learning_rate: float = 3e-4
+    discount: float = 0.99
+    tau: float = 0.005
+
+    def __post_init__(self) -> None:
+        for key in ("rollout", "gradient_steps", "batch_size", "buffer_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
+        if self.learning_rate <= 0:
+            raise ValueError(f"agent.learning_rate is {self.learning_rate}; it must be above 0")
+
+
+class PixelsAndTask(BaseFeaturesExtractor):
+    """Our encoder's features of the pixels, then the task vector."""
+
+    def __init__(self, observation_space: gym.spaces.Dict, setting: Setting) -> None:
+        super().__init__(observation_space, setting.encoder.features + setting.task_size)
+        self.encoder = setting.build_encoder()
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        """The library hands over pixels [batch, channel, height, width] as floats in [0, 255]."""
+        features = self.encoder(observations["pixels"].permute(0, 2, 3, 1))
+        return torch.cat([features, observations["task"]], -1)
+
+
+class SB3Policy:
+    """The library's policy behind our interface."""
+
+    def __init__(self, model: BaseAlgorithm) -> None:
+        self.model = model
+
+    def initial_state(self, num_envs: int) -> PolicyState:
+        """A flat policy remembers nothing."""
+        del num_envs
+        return {}
+
+    def act(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState]:
+        """The policy's mode; or a draw seeded by `generator`."""
+        if generator is not None:
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        arrays = {"pixels": observation.pixels.cpu().numpy(), "task": observation.task.cpu().numpy()}
+        action, _ = self.model.predict(arrays, deterministic=generator is None)
+        return torch.from_numpy(action), state
+
+
+class _Episodes(BaseCallback):
+    """Gathers the whole episodes that end, by metric name."""
+
+    def __init__(self, task_names: list[str]) -> None:
+        super().__init__()
+        self.task_names = task_names
+        self.found: dict[str, list[float]] = {}
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            episode = info.get("episode")
+            if episode is not None and not episode["partial"]:
+                task = self.task_names[info["task_index"]]
+                self.found.setdefault(f"train/return/{task}", []).append(float(episode["r"]))
+                self.found.setdefault(f"train/success/{task}", []).append(float(episode["success"]))
+        return True
+
+
+class _SB3Learner:
+    """What both algorithms share: counters, random streams, metrics, checkpoints."""
+
+    def __init__(self, model: Any, setting: Setting, task_names: list[str], frames_per_step: int) -> None:
+        self.model, self.setting, self.frames_per_step = model, setting, frames_per_step
+        self.policy = SB3Policy(model)
+        self.iterations = 0
+        self._names = task_names
+        model.set_logger(Logger(None, []))
+        model._setup_learn(total_timesteps=2**62, callback=None)
+
+    @property
+    def steps(self) -> int:
+        """Agent steps over all environments."""
+        return int(self.model.num_timesteps)
+
+    @property
+    def frames(self) -> int:
+        """Control steps over all environments."""
+        return self.steps * self.frames_per_step
+
+    def iterate(self) -> dict[str, float | int]:
+        """One collection and one training."""
+        self._seed()
+        episodes = _Episodes(self._names)
+        episodes.init_callback(self.model)
+        self._collect(episodes)
+        self._train()
+        self.iterations += 1
+        means = {key: sum(values) / len(values) for key, values in episodes.found.items()}
+        logged = {
+            f"loss/{key.removeprefix('train/')}": float(value)
+            for key, value in self.model.logger.name_to_value.items()
+            if key.startswith("train/") and np.isfinite(value)
+        }
+        self.model.logger.name_to_value.clear()
+        counters = {"frames": self.frames, "steps": self.steps, "updates": int(self.model._n_updates)}
+        return {**counters, **with_mean(means), **logged}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, moments, counters, the last observation."""
+        model = self.model
+        return {
+            "policy": model.policy.state_dict(),
+            "moments": {name: moments(optimizer) for name, optimizer in self._optimizers().items()},
+            "iterations": self.iterations,
+            "num_timesteps": model.num_timesteps,
+            "updates": model._n_updates,
+            "last_obs": dict(model._last_obs),
+            "last_episode_starts": model._last_episode_starts,
+            **self._more_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        model = self.model
+        model.policy.load_state_dict(state["policy"])
+        for name, optimizer in self._optimizers().items():
+            restore_moments(optimizer, state["moments"][name])
+        self.iterations, model.num_timesteps = state["iterations"], state["num_timesteps"]
+        model._n_updates, model._last_obs = state["updates"], dict(state["last_obs"])
+        model._last_episode_starts = state["last_episode_starts"]
+        self._load_more(state)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trainable parameters of the policy and its parts."""
+        parts = {name: _trainable(part) for name, part in self.model.policy.named_children()}
+        return {"total": _trainable(self.model.policy), **{name: size for name, size in parts.items() if size}}
+
+    # Private methods.
+
+    def _seed(self) -> None:
+        """The library draws from global generators; each iteration starts them from the run's counter."""
+        torch.manual_seed(stream_seed(self.setting.seed, "sb3 torch", self.iterations))
+        small = stream_seed(self.setting.seed, "sb3 numpy", self.iterations) % 2**32
+        np.random.seed(small)  # noqa: NPY002  what the library's buffers draw from
+        self.model.action_space.seed(small)
+
+    def _collect(self, callback: BaseCallback) -> None:
+        model = self.model
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+
+    def _train(self) -> None:
+        self.model.train()
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"policy": self.model.policy.optimizer}
+
+    def _more_state(self) -> dict[str, Any]:
+        return {}
+
+    def _load_more(self, state: Mapping[str, Any]) -> None:
+        del state
+
+
+def _trainable(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _policy_arguments(setting: Setting, net_arch: Any) -> dict[str, Any]:
+    return {
+        "features_extractor_class": PixelsAndTask,
+        "features_extractor_kwargs": {"setting": setting},
+        "net_arch": net_arch,
+        "activation_fn": nn.Tanh,
+        "normalize_images": False,  # the encoder does it
+    }
+
+
+class SB3PPOLearner(_SB3Learner):
+    """stable-baselines3's PPO."""
+
+    def __init__(
+        self, config: SB3PPOConfig, setting: Setting, env: VecEnv, task_names: list[str], frames_per_step: int
+    ) -> None:
+        hidden = list(setting.hidden)
+        model = PPO(
+            "MultiInputPolicy",
+            env,
+            learning_rate=config.learning_rate,
+            n_steps=config.rollout,
+            batch_size=config.rollout * env.num_envs // config.minibatches,
+            n_epochs=config.epochs,
+            gamma=config.discount,
+            gae_lambda=config.trace,
+            clip_range=config.clip,
+            ent_coef=config.entropy_coefficient,
+            vf_coef=config.value_coefficient,
+            max_grad_norm=config.max_gradient_norm,
+            policy_kwargs=_policy_arguments(setting, {"pi": hidden, "vf": hidden}),
+            device=setting.device,
+        )
+        super().__init__(model, setting, task_names, frames_per_step)
+
+
+class SB3SACLearner(_SB3Learner):
+    """stable-baselines3's soft actor-critic; each network has an encoder of its own, as the library has it."""
+
+    def __init__(
+        self, config: SB3SACConfig, setting: Setting, env: VecEnv, task_names: list[str], frames_per_step: int
+    ) -> None:
+        model = SAC(
+            "MultiInputPolicy",
+            env,
+            learning_rate=config.learning_rate,
+            buffer_size=config.buffer_size,
+            learning_starts=config.learning_starts,
+            batch_size=config.batch_size,
+            tau=config.tau,
+            gamma=config.discount,
+            train_freq=config.rollout,
+            gradient_steps=config.gradient_steps,
+            policy_kwargs=_policy_arguments(setting, list(setting.hidden)),
+            device=setting.device,
+        )
+        super().__init__(model, setting, task_names, frames_per_step)
+
+    def _collect(self, callback: BaseCallback) -> None:
+        model = self.model
+        model.collect_rollouts(model.env, callback, model.train_freq, model.replay_buffer, None, model.learning_starts)
+
+    def _train(self) -> None:
+        if self.model.num_timesteps > self.model.learning_starts:
+            self.model.train(self.model.gradient_steps, self.model.batch_size)
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        model = self.model
+        return {"actor": model.actor.optimizer, "critic": model.critic.optimizer, "alpha": model.ent_coef_optimizer}
+
+    def _more_state(self) -> dict[str, Any]:
+        buffer: DictReplayBuffer = self.model.replay_buffer
+        filled = buffer.buffer_size if buffer.full else buffer.pos
+        arrays = {key: getattr(buffer, key)[:filled] for key in _REPLAY_ARRAYS}
+        pictures = {group: {k: v[:filled] for k, v in getattr(buffer, group).items()} for group in _REPLAY_GROUPS}
+        alpha = self.model.log_ent_coef.detach()
+        return {"replay": {**arrays, **pictures, "position": buffer.pos, "full": buffer.full}, "log_alpha": alpha}
+
+    def _load_more(self, state: Mapping[str, Any]) -> None:
+        buffer, saved = self.model.replay_buffer, state["replay"]
+        for key in _REPLAY_ARRAYS:
+            getattr(buffer, key)[: len(saved[key])] = saved[key]
+        for group in _REPLAY_GROUPS:
+            for key, values in saved[group].items():
+                getattr(buffer, group)[key][: len(values)] = values
+        buffer.pos, buffer.full = saved["position"], saved["full"]
+        with torch.no_grad():
+            self.model.log_ent_coef.copy_(state["log_alpha"])
+
+
+_REPLAY_ARRAYS = ("actions", "rewards", "dones", "timeouts")
+_REPLAY_GROUPS = ("observations", "next_observations")

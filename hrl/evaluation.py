@@ -1,0 +1,187 @@
+"""Evaluation of a policy on the splits of a suite: fixed episodes, greedy at every level, and the shuffle tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from envs import PixelVectorEnv, Suite, Task, make_vec
+from hrl.agents.interface import HierarchicalPolicy, Observation, Policy, PolicyState
+
+INTERVENTIONS = ("none", "command_shuffle", "task_shuffle")
+SCORE_COLUMNS = ["arm", "seed", "split", "task", "frames", "episode", "return", "success", "length", "intervention"]
+USAGE_COLUMNS = ["task", "split", "skill", "weight"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How episodes are played; equal for all arms.
+
+    episodes: per task.  seed: of the episodes' starts.  frame_stack, image_size: as in training.
+    """
+
+    episodes: int
+    seed: int
+    frame_stack: int
+    image_size: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """scores: one row an episode, columns split to intervention of SCORE_COLUMNS but for frames.
+
+    usage: of a hierarchical policy, mean command per task, columns USAGE_COLUMNS; else empty.
+    """
+
+    scores: pd.DataFrame
+    usage: pd.DataFrame
+
+
+def evaluate(
+    policy: Policy, suite: Suite, splits: Iterable[str], protocol: Protocol, interventions: Iterable[str] = ("none",)
+) -> Evaluation:
+    """Plays every task of every split under every intervention that the policy allows.
+
+    Interventions answer what a policy attends to. `task_shuffle` gives each environment the task vector of an
+    environment with another task; `command_shuffle` gives it the manager's command of one. Returns that do not fall
+    show a policy that ignores its task, or lower levels that ignore their commands.
+
+    Raises:
+        ValueError: an unknown split or intervention.
+    """
+    scores, usage = [], []
+    for split in splits:
+        for intervention in interventions:
+            _check(intervention)
+            if intervention == "command_shuffle" and not isinstance(policy, HierarchicalPolicy):
+                continue
+            rows, commands = _play(policy, suite, split, protocol, intervention)
+            scores.append(rows)
+            if intervention == "none":
+                usage.append(commands)
+    empty = pd.DataFrame(columns=USAGE_COLUMNS)
+    return Evaluation(pd.concat(scores, ignore_index=True), pd.concat([empty, *usage], ignore_index=True))
+
+
+def metrics(evaluation: Evaluation) -> dict[str, float | int]:
+    """`eval/<split>/return` and per task, with success, for the metrics log."""
+    plain = evaluation.scores[evaluation.scores["intervention"] == "none"]
+    result: dict[str, float | int] = {}
+    for split, rows in plain.groupby("split", sort=False):
+        for column in ("return", "success"):
+            per_task = rows.groupby("task", sort=False)[column].mean()
+            result[f"eval/{split}/{column}"] = float(per_task.mean())
+            result |= {f"eval/{split}/{column}/{task}": float(value) for task, value in per_task.items()}
+    for row in evaluation.usage.itertuples():
+        result[f"skills/usage/{row.task}/{row.skill}"] = float(str(row.weight))
+    return result
+
+
+# Private functions.
+
+
+def _check(intervention: str) -> None:
+    if intervention not in INTERVENTIONS:
+        raise ValueError(f"intervention {intervention!r} is unknown; choose from {', '.join(INTERVENTIONS)}")
+
+
+@torch.inference_mode()
+def _play(
+    policy: Policy, suite: Suite, split: str, protocol: Protocol, intervention: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    tasks = suite.tasks(split)
+    env = make_vec(
+        suite,
+        len(tasks) * protocol.episodes,
+        tasks=tasks,
+        seed=protocol.seed,
+        stream="evaluation",
+        frame_stack=protocol.frame_stack,
+        image_size=protocol.image_size,
+    )
+    try:
+        return _episodes(policy, env, split, protocol, intervention)
+    finally:
+        env.close()
+
+
+def _episodes(
+    policy: Policy, env: PixelVectorEnv, split: str, protocol: Protocol, intervention: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The first episode of every environment."""
+    observation = Observation.from_arrays(env.reset()[0], protocol.device)
+    state = policy.initial_state(env.num_envs)
+    running = np.ones(env.num_envs, dtype=bool)
+    rows: dict[int, dict[str, object]] = {}
+    commands = CommandMeans(env.num_envs)
+    while running.any():
+        action, state = _act(policy, observation, state, intervention)
+        commands.add(policy, state, running)
+        arrays, _, _, _, infos = env.step(action.cpu().numpy())
+        ended = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
+        for index in np.flatnonzero(ended).tolist():
+            rows[index] = _row(env.tasks, index, infos, split, intervention)
+        running &= ~ended
+        observation = Observation.from_arrays(arrays, protocol.device)
+    return pd.DataFrame([rows[index] for index in sorted(rows)]), commands.table(env.tasks, split)
+
+
+def _row(
+    tasks: tuple[Task, ...], index: int, infos: dict[str, np.ndarray], split: str, intervention: str
+) -> dict[str, object]:
+    episode = infos["episode"]
+    return {
+        "split": split,
+        "task": tasks[index % len(tasks)].name,
+        "episode": index // len(tasks),
+        "return": float(episode["return"][index]),
+        "success": int(episode["success"][index]),
+        "length": int(episode["length"][index]),
+        "intervention": intervention,
+    }
+
+
+def _act(policy: Policy, observation: Observation, state: PolicyState, intervention: str) -> tuple[Tensor, PolicyState]:
+    """Greedy actions; environments are dealt their tasks in turn, so the previous one has another task."""
+    if intervention == "task_shuffle":
+        return policy.act(Observation(observation.pixels, observation.task.roll(1, 0)), state, None)
+    if intervention == "command_shuffle" and isinstance(policy, HierarchicalPolicy):
+        due = policy.due(state)
+        state = policy.decide(observation, state, None)
+        commands = policy.commands(state)
+        swapped = torch.where(due.reshape(-1, 1), commands.roll(1, 0), commands)
+        return policy.execute(observation, policy.with_commands(state, swapped), None)
+    return policy.act(observation, state, None)
+
+
+class CommandMeans:
+    """Means over time of the commands in force, per environment."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.sums: np.ndarray | None = None
+        self.counts = np.zeros((num_envs, 1))
+
+    def add(self, policy: Policy, state: PolicyState, running: np.ndarray) -> None:
+        """One step of the environments whose episode is still running."""
+        if isinstance(policy, HierarchicalPolicy):
+            commands = policy.commands(state).double().cpu().numpy() * running[:, None]
+            self.sums = commands if self.sums is None else self.sums + commands
+            self.counts += running[:, None]
+
+    def table(self, tasks: tuple[Task, ...], split: str) -> pd.DataFrame:
+        """Mean command of each task, one row a task and skill."""
+        if self.sums is None:
+            return pd.DataFrame(columns=USAGE_COLUMNS)
+        means = self.sums / self.counts
+        rows = [
+            (task.name, split, skill, weight)
+            for index, task in enumerate(tasks)
+            for skill, weight in enumerate(means[index :: len(tasks)].mean(0))
+        ]
+        return pd.DataFrame(rows, columns=USAGE_COLUMNS)

@@ -1,0 +1,61 @@
+"""Films of a policy at work, with a manager's commands drawn in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from envs import Suite, Task, make_vec
+from hrl.agents.interface import HierarchicalPolicy, Observation, Policy, PolicyState
+from hrl.evaluation import Protocol
+from hrl.video import caption, draw_skill_weights, write_mp4
+
+SIZE = 192
+FRAMES_PER_SECOND = 25
+
+
+@torch.inference_mode()
+def film(policy: Policy, suite: Suite, task: Task, protocol: Protocol, steps: int, path: Path) -> Path:
+    """Writes an MP4 of the first `steps` agent steps of one greedy episode of `task`.
+
+    Args:
+        protocol: seed and observation sizes; its number of episodes is not used.
+        path: of the file, whose folder is made.
+    """
+    env = make_vec(
+        suite,
+        1,
+        tasks=(task,),
+        seed=protocol.seed,
+        stream="film",
+        frame_stack=protocol.frame_stack,
+        image_size=protocol.image_size,
+    )
+    frames: list[np.ndarray] = []
+    earned = 0.0
+    try:
+        observation = Observation.from_arrays(env.reset()[0], protocol.device)
+        state = policy.initial_state(1)
+        for _ in range(steps):
+            picture = env.render_frames(0, size=SIZE)
+            action, state = policy.act(observation, state, None)
+            frames.append(_annotate(picture, policy, state, f"{task.name}  return {earned:.0f}"))
+            arrays, reward, terminated, truncated, _ = env.step(action.cpu().numpy())
+            earned += float(reward[0])
+            if terminated[0] or truncated[0]:
+                break
+            observation = Observation.from_arrays(arrays, protocol.device)
+    finally:
+        env.close()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_mp4(path, frames, FRAMES_PER_SECOND)
+    return path
+
+
+def _annotate(picture: np.ndarray, policy: Policy, state: PolicyState, text: str) -> np.ndarray:
+    titled = caption(picture, text)
+    if isinstance(policy, HierarchicalPolicy):
+        return draw_skill_weights(titled, policy.commands(state)[0].float().cpu().numpy())
+    return titled

@@ -1,0 +1,85 @@
+"""Agents by name: builds the learner, or the policy that learns nothing, that a configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from envs import PixelVectorEnv, Suite
+from envs.adapters.stable_baselines3 import Sb3VecEnv
+from hrl.agents.interface import Learner, Policy, Setting
+from hrl.agents.on_policy import OnPolicyAgent, OnPolicyLearner
+from hrl.agents.ppo import PPO
+from hrl.agents.scripted import RandomPolicy, ZeroPolicy
+from hrl.agents.skills import Skills
+from hrl.agents.stable_baselines import SB3PPOLearner, SB3SACLearner
+from hrl.config import ConfigError, RunConfig
+from hrl.hardware import choose_device, choose_precision
+from hrl.seeding import stream_seed
+
+Build = Callable[[RunConfig, Suite, PixelVectorEnv, Setting], Learner]
+
+
+def setting_for(config: RunConfig, suite: Suite) -> Setting:
+    """Shapes, sizes and place for the agents of a run."""
+    device = choose_device(config.device)
+    return Setting(
+        image_size=config.image_size,
+        channels=3 * config.frame_stack,
+        task_size=suite.task_size,
+        action_size=suite.action_size,
+        encoder=config.network.encoder,
+        hidden=tuple(config.network.hidden),
+        seed=config.seed,
+        device=device,
+        autocast=choose_precision(config.precision, device),
+    )
+
+
+def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting: Setting) -> Learner:
+    """The learner of `config.agent`, its weights drawn from the run's stream "weights".
+
+    Raises:
+        ConfigError: an agent that learns nothing.
+    """
+    if config.agent.name not in LEARNERS:
+        raise ConfigError(
+            f"agent {config.agent.name} learns nothing: evaluate it with scripts/evaluate.py, "
+            f"or train one of {', '.join(LEARNERS)}"
+        )
+    torch.manual_seed(stream_seed(config.seed, "weights"))
+    return LEARNERS[config.agent.name](config, suite, env, setting)
+
+
+def build_scripted(config: RunConfig, suite: Suite) -> Policy:
+    """The policy of `agent=random` or `agent=zero`."""
+    scripted: dict[str, Callable[[], Policy]] = {
+        "random": lambda: RandomPolicy(suite.action_size, config.seed),
+        "zero": lambda: ZeroPolicy(suite.action_size),
+    }
+    return scripted[config.agent.name]()
+
+
+def _on_policy(agent: Callable[..., OnPolicyAgent]) -> Build:
+    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting: Setting) -> Learner:
+        names = [task.name for task in env.tasks]
+        return OnPolicyLearner(agent(config.agent, setting), config.agent, setting, env, names, suite.action_repeat)
+
+    return build
+
+
+def _stable_baselines(learner: Callable[..., Learner]) -> Build:
+    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting: Setting) -> Learner:
+        names = [task.name for task in env.tasks]
+        return learner(config.agent, setting, Sb3VecEnv(env), names, suite.action_repeat)
+
+    return build
+
+
+LEARNERS: dict[str, Build] = {
+    "ppo": _on_policy(PPO),
+    "skills": _on_policy(Skills),
+    "sb3_ppo": _stable_baselines(SB3PPOLearner),
+    "sb3_sac": _stable_baselines(SB3SACLearner),
+}

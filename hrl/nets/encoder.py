@@ -1,0 +1,100 @@
+"""The pixel encoder that every arm shares: one class, one set of sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hrl.nets.mlp import orthogonal_
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the encoder.
+
+    patch: side of the square patches that the stem cuts the picture into; divides the image size.
+    channels: channels after the stem, then after each 3x3 convolution of stride 2.
+    features: size of the feature vector.
+    """
+
+    patch: int = 4
+    channels: list[int] = field(default_factory=lambda: [32, 32, 64])
+    features: int = 256
+
+    def __post_init__(self) -> None:
+        for key in ("patch", "features"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"encoder.{key} is {getattr(self, key)}; it must be at least 1")
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError(f"encoder.channels is {list(self.channels)}; give at least one size, each at least 1")
+
+
+class Encoder(nn.Module):
+    """Pixels to features: a patch stem, strided convolutions, one linear layer, LayerNorm, tanh.
+
+    The stem is a convolution whose kernel equals its stride, computed as one matrix product over patches: bytes are
+    moved before they are widened to floats, and on a CPU with bf16 matrix units a whole training step of the encoder
+    takes half the time of the same network with an overlapping first convolution (docs: scripts/benchmark.py learner).
+
+    Args:
+        image_size: side of the square picture in pixels; divisible by `config.patch`.
+        in_channels: 3 times the frame stack.
+        config: sizes.
+        autocast: dtype of the convolutions and matrix products, `torch.float32` or `torch.bfloat16`; parameters and the
+            features that come out are float32 either way.
+
+    Raises:
+        ValueError: where the image size is not divisible by the patch.
+    """
+
+    def __init__(
+        self, image_size: int, in_channels: int, config: EncoderConfig, autocast: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        if image_size % config.patch:
+            raise ValueError(f"encoder.patch is {config.patch}; it must divide image_size, which is {image_size}")
+        self.patch, self.autocast = config.patch, autocast
+        self.features = config.features
+        widths = list(config.channels)
+        self.stem = orthogonal_(nn.Linear(config.patch**2 * in_channels, widths[0]), 2**0.5)
+        convolutions = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)]
+        self.convolutions = nn.ModuleList(_channels_last(orthogonal_(layer, 2**0.5)) for layer in convolutions)
+        side = image_size // config.patch
+        for _ in convolutions:
+            side = (side + 1) // 2
+        self.project = orthogonal_(nn.Linear(side * side * widths[-1], config.features), 1.0)
+        self.norm = nn.LayerNorm(config.features)
+
+    def forward(self, pixels: UInt8[Tensor, "batch height width channel"]) -> Float[Tensor, "batch features"]:
+        """Features in [-1, 1] of pictures in [0, 255]."""
+        with torch.autocast(pixels.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
+            hidden = self._maps(pixels)
+            features = self.project(hidden.flatten(1))
+        return torch.tanh(self.norm(features.float()))
+
+    def _maps(self, pixels: Tensor) -> Tensor:
+        # The division by 255 is done on the few weights, not on the many pixels.
+        hidden = F.relu(
+            F.linear(_patches(pixels, self.patch).to(self.autocast), self.stem.weight / 255, self.stem.bias)
+        )
+        hidden = hidden.permute(0, 3, 1, 2)  # a view: channels stay last in memory
+        for layer in self.convolutions:
+            hidden = F.relu(layer(hidden))
+        return hidden.permute(0, 2, 3, 1)
+
+
+def _channels_last(layer: nn.Conv2d) -> nn.Conv2d:
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+    return layer
+
+
+def _patches(pixels: Tensor, size: int) -> Tensor:
+    """[batch, height, width, channel] -> [batch, height / size, width / size, size * size * channel]."""
+    batch, height, width, channel = pixels.shape
+    tiles = pixels.reshape(batch, height // size, size, width // size, size, channel).transpose(2, 3)
+    return tiles.reshape(batch, height // size, width // size, size * size * channel)

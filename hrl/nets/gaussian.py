@@ -1,0 +1,67 @@
+"""Diagonal Gaussians over actions before the tanh, and their multiplicative composition."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+LOG_STD_MIN, LOG_STD_MAX = -2.3, 0.0
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian; an action is `tanh` of a draw from it.
+
+    A likelihood ratio between two such policies is the same before and after the tanh, since both carry the same
+    Jacobian; so log-probabilities, ratios and entropies here are those before the tanh.
+    """
+
+    mean: Float[Tensor, "*batch dim"]
+    log_std: Float[Tensor, "*batch dim"]
+
+    @classmethod
+    def from_parameters(cls, parameters: Float[Tensor, "*batch twice_dim"]) -> Gaussian:
+        """From a network's output: means, then log standard deviations mapped smoothly into their range."""
+        mean, raw = parameters.chunk(2, dim=-1)
+        # Starts near the top of the range (std 0.9 at raw = 0), where exploration is broad and gradients are alive.
+        return cls(mean, LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * torch.sigmoid(raw + 3.0))
+
+    def sample(self, generator: torch.Generator | None) -> Float[Tensor, "*batch dim"]:
+        """A draw, or the mean where no generator is given (greedy)."""
+        if generator is None:
+            return self.mean
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return self.mean + self.log_std.exp() * noise
+
+    def log_prob(self, value: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
+        """Log density of `value`, summed over dimensions."""
+        scaled = (value - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * scaled.square() - self.log_std - _LOG_SQRT_2PI).sum(-1)
+
+    def entropy(self) -> Float[Tensor, "*batch"]:
+        """Differential entropy in nats, summed over dimensions."""
+        return (self.log_std + 0.5 + _LOG_SQRT_2PI).sum(-1)
+
+
+def compose(skills: Gaussian, weights: Float[Tensor, "*batch skill"]) -> Gaussian:
+    """The multiplicative composition of K Gaussians (Peng et al. 2019, MCP, arXiv 1905.09808, equations 3 and 4).
+
+    The product of the skills' densities, each to the power of its weight, is Gaussian again, with precision
+    `sum_i w_i / sigma_i^2` and mean `variance * sum_i w_i mu_i / sigma_i^2`. With weights that sum to one its standard
+    deviation lies between the smallest and the largest of the skills', and composing before the tanh is the same as
+    composing the squashed densities, since the Jacobians' powers sum to one.
+
+    Args:
+        skills: means and log standard deviations, [*batch, skill, dim].
+        weights: [*batch, skill], positive, summing to one over skills.
+
+    Returns:
+        The composite, [*batch, dim].
+    """
+    precisions = weights.unsqueeze(-1) * torch.exp(-2 * skills.log_std)
+    precision = precisions.sum(-2)
+    return Gaussian((precisions * skills.mean).sum(-2) / precision, -0.5 * precision.log())

@@ -1,0 +1,45 @@
+"""Perceptrons and their initialisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+
+def orthogonal_(layer: Layer, gain: float) -> Layer:
+    """Orthogonal weights of the given gain and zero bias, in place (Saxe et al. 2014, arXiv 1312.6120)."""
+    nn.init.orthogonal_(layer.weight, gain)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class MLP(nn.Module):
+    """Linear layers with tanh between them; the last is linear.
+
+    Args:
+        inputs: size of the input vector.
+        hidden: size of each hidden layer, possibly none.
+        outputs: size of the output vector.
+        gain: gain of the last layer's weights. 0.01 for policies starts them near zero, so that the first actions
+            explore evenly (Andrychowicz et al. 2021, arXiv 2006.05990, section 3.2).
+    """
+
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, gain: float = 1.0) -> None:
+        super().__init__()
+        sizes = [inputs, *hidden]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            layers += [orthogonal_(nn.Linear(before, after), 2**0.5), nn.Tanh()]
+        self.layers = nn.Sequential(*layers, orthogonal_(nn.Linear(sizes[-1], outputs), gain))
+
+    def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """The last layer's outputs."""
+        outputs: Tensor = self.layers(inputs)
+        return outputs

@@ -1,0 +1,177 @@
+"""What produced a run: code revision, package versions, hardware. And files that are either whole or not there."""
+
+import fcntl
+import json
+import os
+import platform
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+import torch
+
+PACKAGES = (
+    "pixel-hrl",
+    "torch",
+    "mujoco",
+    "mujoco-warp",
+    "warp-lang",
+    "dm-control",
+    "gymnasium",
+    "stable-baselines3",
+    "numpy",
+    "hydra-core",
+)
+UNKNOWN = "unknown"
+
+
+def describe(command: str, parameters: Mapping[str, int]) -> dict[str, Any]:
+    """The content of a run folder's environment.json.
+
+    Args:
+        command: the command line that started the run.
+        parameters: number of trainable parameters by part of the agent, and "total".
+
+    Returns:
+        JSON values: command, revision (git commit or "unknown"), dirty (uncommitted changes; None where there is no
+        revision), versions, hardware (memory in bytes), parameters, created (ISO 8601, UTC).
+    """
+    revision, dirty = code_revision()
+    return {
+        "command": command,
+        "revision": revision,
+        "dirty": dirty,
+        "versions": package_versions(),
+        "hardware": hardware(),
+        "parameters": dict(parameters),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Version of Python and of each package that can change a result; "not installed" where one is absent."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def hardware() -> dict[str, Any]:
+    """CPU model, logical cores of the machine and those this process may use, memory in bytes, names of the GPUs."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(psutil.Process().cpu_affinity() or []) if psutil.LINUX else os.cpu_count(),
+        "memory": psutil.virtual_memory().total,
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "platform": platform.platform(),
+    }
+
+
+def code_revision(folder: Path | None = None) -> tuple[str, bool | None]:
+    """Git commit that this package was imported from, and whether its work tree differs from it.
+
+    An installed copy inside somebody else's repository (a virtual environment, say) is not that repository's code:
+    the revision counts only where git tracks this file.
+    """
+    folder = folder or Path(__file__).resolve().parent
+    tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
+    revision = _git(folder, "rev-parse", "HEAD") if tracked else None
+    if not revision:
+        return UNKNOWN, None
+    return revision, bool(_git(folder, "status", "--porcelain", "--untracked-files=normal"))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as indented JSON, atomically.
+
+    Raises:
+        ValueError: something in it is not JSON (NaN and infinity are not).
+    """
+    try:
+        text = json.dumps(data, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} cannot be written as JSON: {error}") from error
+    write_text_atomic(path, text + "\n")
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write UTF-8 text so that a reader, now or after a power cut, finds the old file or the new one, whole."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file to write, which takes the name `path` when the block ends well and vanishes when it does not.
+
+    The temporary file lies in the same folder (a rename across file systems is a copy), is locked while its writer
+    lives (see `remove_abandoned`), and reaches the disk before the rename does.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            with suppress(OSError):  # some network file systems have no locks; nothing is cleaned up there
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, pattern: str) -> list[Path]:
+    """Remove temporary files of `atomic_file` whose writer was killed; one that is still being written stays.
+
+    The kernel releases a lock with its process, so a free lock means that nobody will finish the file.
+    """
+    return [path for path in sorted(folder.glob(f".{pattern}.tmp")) if _remove_if_unlocked(path)]
+
+
+def _remove_if_unlocked(path: Path) -> bool:
+    with suppress(OSError), open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+        return True
+    return False
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable: on POSIX the name lives in the folder, which has to reach the disk by itself."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@cache  # each costs milliseconds of reading files, at every checkpoint
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or UNKNOWN
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Output of a git command, None where git is missing, refuses or hangs (a folder on a dead network drive)."""
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

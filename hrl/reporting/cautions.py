@@ -1,0 +1,74 @@
+"""What a reader must know before believing the numbers: said at the top of the report, found in the runs themselves."""
+
+from collections.abc import Callable
+
+from hrl.reporting.differences import disagreements, parameter_counts
+from hrl.reporting.study import Study
+from hrl.reporting.summary import ENOUGH_RUNS, few_runs_note
+
+MATCHED_WITHIN = 1.1  # parameter counts further apart than this are called unequal
+
+
+def cautions(study: Study) -> list[str]:
+    """Sentences, most important first; empty when nothing stands against the comparison."""
+    return [sentence for caution in CAUTIONS for sentence in caution(study)]
+
+
+def _few_runs(study: Study) -> list[str]:
+    note = few_runs_note(study.runs, study.compared)
+    explanation = (
+        f"With fewer than {ENOUGH_RUNS} runs, the truth lies outside a 95 % interval more than 5 % of the time."
+    )
+    return [f"{note}. {explanation}"] if note else []
+
+
+def _unequal_frames(study: Study) -> list[str]:
+    frames = {arm: sorted({run.frames for run in study.runs.of(arm)}) for arm in study.runs.trained_arms}
+    if len({frame for values in frames.values() for frame in values}) < 2:
+        return []
+    listed = "; ".join(f"{arm}: {', '.join(f'{value:,}' for value in values)}" for arm, values in frames.items())
+    return [f"The checkpoints were trained for different numbers of frames ({listed}): budgets are not equal."]
+
+
+def _unequal_parameters(study: Study) -> list[str]:
+    totals = parameter_counts(study.runs, study.runs.trained_arms).get("total", {})
+    if not totals or max(totals.values()) <= MATCHED_WITHIN * max(1, min(totals.values())):
+        return []
+    listed = ", ".join(f"{arm} {count:,}" for arm, count in totals.items())
+    return [f"The arms have different numbers of trainable parameters ({listed})."]
+
+
+def _mixed_arms(study: Study) -> list[str]:
+    found = disagreements(study.runs)
+    if not found:
+        return []
+    keys = ", ".join(dict.fromkeys(f"{one.key} ({one.arm})" for one in found))
+    return [f"Runs of one arm were configured differently: {keys}. See “What differs between these arms”."]
+
+
+def _mixed_revisions(study: Study) -> list[str]:
+    trained = [run for run in study.runs.runs if run.trained]
+    revisions = {str(run.environment.get("revision", "unknown")) for run in trained}
+    sentences = []
+    if len(revisions) > 1:
+        sentences.append(f"The runs come from {len(revisions)} code revisions; see “Runs”.")
+    dirty = [run for run in trained if run.environment.get("dirty")]
+    if dirty:
+        sentences.append(f"{len(dirty)} of {len(trained)} trained runs come from code with uncommitted changes.")
+    return sentences
+
+
+def _earlier_rows(study: Study) -> list[str]:
+    read = sum(len(run.scores) for run in study.runs.runs)
+    left = read - len(study.runs.scores)
+    return [f"{left:,} episodes of earlier checkpoints are left out: only the last checkpoint counts."] if left else []
+
+
+CAUTIONS: tuple[Callable[[Study], list[str]], ...] = (
+    _few_runs,
+    _unequal_frames,
+    _mixed_arms,
+    _unequal_parameters,
+    _mixed_revisions,
+    _earlier_rows,
+)

@@ -1,0 +1,142 @@
+"""Arm against arm on each split: aggregates with intervals, performance profiles, probability of improvement."""
+
+from itertools import combinations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hrl import statistics
+from hrl.reporting.figures.style import FAINT, INK, WIDTH, ReportFigure, arm_legend, band, panels
+from hrl.reporting.study import Study, evidence, note_on, words
+from hrl.reporting.summary import AGGREGATES, Aggregate, generator, score_matrix
+
+AGGREGATE_TITLES = {"iqm": "IQM", "median": "Median", "mean": "Mean", "optimality_gap": "Optimality gap"}
+PAIR_ROW = 0.34  # inches
+
+
+def comparison_figures(study: Study) -> list[ReportFigure]:
+    """Aggregates always; profiles where there is a sample to profile; improvements where there are two arms."""
+    figures = [aggregate_figure(study), profile_figure(study), improvement_figure(study)]
+    return [figure for figure in figures if figure is not None]
+
+
+def aggregate_figure(study: Study) -> ReportFigure:
+    """Rows are splits, columns are statistics; per arm both intervals, as they stand in the summary."""
+    splits, arms = study.runs.splits, study.compared
+    figure = Figure(figsize=(WIDTH, 0.9 + len(splits) * max(1.0, 0.35 + 0.24 * len(arms))))
+    grid = figure.subplots(len(splits), len(AGGREGATES), squeeze=False, sharex="col", sharey="row")
+    for row, split in zip(grid, splits, strict=True):
+        for axes, name in zip(row, AGGREGATES, strict=True):
+            _aggregate_panel(axes, study, split, name)
+        row[0].set_ylabel(words(split).replace(" ", "\n"), fontweight="bold")
+    for axes, name in zip(grid[0], AGGREGATES, strict=True):
+        axes.set_title(AGGREGATE_TITLES[name])
+    figure.supxlabel("normalised score (optimality gap: lower is better)", fontsize=9)
+    caption = (
+        "Rows: splits; they are never averaged into one another. Columns: statistics over all runs x tasks of the "
+        "split. x: normalised score (0 random play, 1 the reference return). Mark: the value; thick bar: 95 % "
+        "stratified bootstrap interval (runs drawn anew within each task); thin line: 95 % interval that draws "
+        "whole runs, keeping each run's tasks together. " + evidence(study, arms)
+    )
+    return ReportFigure("aggregates", "Scores per split, with intervals", caption, figure, note_on(study, arms))
+
+
+def _aggregate_panel(axes: Axes, study: Study, split: str, name: str) -> None:
+    arms = study.compared
+    for i, arm in enumerate(arms):
+        if split in study.summary["arms"][arm]:
+            _interval_mark(axes, i, study.summary["arms"][arm][split]["aggregates"][name], study, arm)
+    axes.set_yticks(range(len(arms)), arms)
+    axes.set_ylim(len(arms) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+
+
+def _interval_mark(axes: Axes, y: int, aggregate: Aggregate, study: Study, arm: str) -> None:
+    look = study.looks[arm]
+    (low, high), (low_runs, high_runs) = aggregate["ci95"], aggregate["ci95_runs"]
+    if low is not None and high is not None:
+        axes.barh(y, high - low, left=low, height=0.55, color=look.colour, alpha=0.35, lw=0)
+    if low_runs is not None and high_runs is not None:
+        axes.hlines(y, low_runs, high_runs, color=look.colour, lw=1.2)
+    axes.plot(aggregate["value"], y, ls="", marker=look.marker, ms=5, color=look.colour)
+
+
+def profile_figure(study: Study) -> ReportFigure | None:
+    """One panel per split. Left out where every arm has a single score, which has no distribution."""
+    arms = study.compared
+    matrices = {
+        (split, arm): score_matrix(study.table, arm, split)
+        for split in study.runs.splits
+        for arm in study.arms_on(split, arms)
+    }
+    if all(matrix.size == 1 for matrix in matrices.values()):
+        return None
+    splits = list(dict.fromkeys(split for split, _ in matrices))
+    figure, axes = panels(len(splits), 3, 2.7, sharey=True)
+    for axis, split in zip(axes, splits, strict=True):
+        _profile_panel(axis, study, {arm: matrix for (place, arm), matrix in matrices.items() if place == split})
+        axis.set_title(words(split))
+    axes[0].set_ylabel("share of runs x tasks above")
+    arm_legend(figure, study, arms)
+    caption = (
+        "One panel per split. x: a threshold on the normalised score. y: the share of all runs x tasks that score "
+        "above it; a curve that lies higher everywhere is better throughout, crossing curves mean that a single "
+        "number would mislead. Bands: 95 % stratified bootstrap intervals at each threshold. " + evidence(study, arms)
+    )
+    return ReportFigure("performance_profiles", "Performance profiles", caption, figure, note_on(study, arms))
+
+
+def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Array]) -> None:
+    low = min(0.0, *(float(matrix.min()) for matrix in matrices.values()))
+    high = max(1.0, *(float(matrix.max()) for matrix in matrices.values()))
+    thresholds = np.linspace(low, high, 101)
+    for arm, matrix in matrices.items():
+        look = study.looks[arm]
+        above = statistics.exceedances(matrix, thresholds)
+        interval = statistics.interval(above, statistics.mean_score, generator(arm, "profile"), resamples=2000)
+        axes.plot(thresholds, statistics.mean_score(above), color=look.colour, ls=look.line, drawstyle="steps-post")
+        band(axes, thresholds, interval.low, interval.high, look.colour)
+    axes.set_xlabel("normalised score")
+    axes.set_ylim(-0.02, 1.02)
+
+
+def improvement_figure(study: Study) -> ReportFigure | None:
+    """One panel per split, one row per pair of arms; None with fewer than two arms."""
+    arms = study.compared if len(study.compared) > 1 else study.runs.arms
+    pairs = {split: list(combinations(study.arms_on(split, arms), 2)) for split in study.runs.splits}
+    pairs = {split: rows for split, rows in pairs.items() if rows}
+    if not pairs:
+        return None
+    most = max(len(rows) for rows in pairs.values())
+    figure, axes = panels(len(pairs), 3, 0.75 + PAIR_ROW * most, sharex=True)
+    for axis, (split, rows) in zip(axes, pairs.items(), strict=True):
+        _improvement_panel(axis, study, split, rows)
+        axis.set_title(words(split))
+    figure.supxlabel("P(the upper arm scores higher than the lower one)", fontsize=9)
+    caption = (
+        "One panel per split, one row per pair of arms. x: the probability that a run of the upper-named arm "
+        "scores higher than a run of the lower-named one on the same task, averaged over tasks (Mann-Whitney; "
+        "ties count one half); 0.5 (line) means no difference. Thick bar: 95 % stratified bootstrap interval; "
+        "thin line: the interval that draws whole runs; no bar: every run of one arm beat every run of the other. "
+        + evidence(study, arms)
+    )
+    return ReportFigure(
+        "probability_of_improvement", "Probability of improvement", caption, figure, note_on(study, arms)
+    )
+
+
+def _improvement_panel(axes: Axes, study: Study, split: str, pairs: list[tuple[str, str]]) -> None:
+    for i, (first, second) in enumerate(pairs):
+        x, y = (score_matrix(study.table, arm, split) for arm in (first, second))
+        within = statistics.improvement_interval(x, y, generator(first, second, split))
+        together = statistics.improvement_interval(x, y, generator(first, second, split), resample="whole_runs")
+        colour = study.looks[first].colour
+        axes.barh(i, within.high - within.low, left=within.low, height=0.5, color=colour, alpha=0.35, lw=0)
+        axes.hlines(i, float(together.low), float(together.high), color=colour, lw=1.2)
+        axes.plot(float(statistics.probability_of_improvement(x, y)), i, ls="", marker="d", ms=6, color=INK)
+    axes.axvline(0.5, color=FAINT, lw=1)
+    axes.set_yticks(range(len(pairs)), [f"{first}\n> {second}" for first, second in pairs])
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(len(pairs) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)

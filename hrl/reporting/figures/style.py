@@ -1,0 +1,100 @@
+"""What all figures share: fonts and lines, panels, the legend of the arms, reference lines and bands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from hrl.reporting.study import Study
+from hrl.statistics import Array
+
+INK, FAINT, SHADE = "#1F2933", "#9AA3AE", "#E8EEF4"
+WIDTH = 9.6  # inches; the page shows a figure about 940 px wide, so 9 pt reads as 12 px
+LOOK: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#EEF0F3",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "pixel-hrl",
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A drawn figure. `name` is its file stem; `caption` says what the axes are and what stands behind the marks."""
+
+    name: str
+    title: str
+    caption: str
+    drawing: Figure
+    note: str = ""
+
+
+def panels(
+    count: int, columns: int, height: float, *, width: float = WIDTH, **kwargs: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes in even rows of at most `columns`; `height` is inches per row."""
+    rows = -(-count // columns)
+    columns = -(-count // rows)
+    figure = Figure(figsize=(width, rows * height + 0.35))
+    axes = figure.subplots(rows, columns, squeeze=False, **kwargs).ravel().tolist()
+    for spare in axes[count:]:
+        spare.remove()
+    return figure, axes[:count]
+
+
+def arm_legend(figure: Figure, study: Study, arms: Sequence[str], extra: Sequence[Line2D] = ()) -> None:
+    """One legend above the panels: the arms, then whatever else the figure marks."""
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, ms=5, label=arm)
+        for arm, look in ((arm, study.looks[arm]) for arm in arms)
+    ]
+    handles += extra
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5))
+
+
+def score_lines(axes: Axes, axis: str = "y") -> None:
+    """Random play (0) and the reference return (1), which make a normalised score readable."""
+    draw = axes.axhline if axis == "y" else axes.axvline
+    for score in (0.0, 1.0):
+        draw(score, color=FAINT, lw=0.9, ls=(0, (2, 2)), zorder=1)
+
+
+def frames_axis(axes: Axes) -> None:
+    """Frames with k and M instead of long rows of zeros."""
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("training frames (control steps)")
+
+
+def band(axes: Axes, x: Array, low: Array, high: Array, colour: str) -> None:
+    """An interval along a curve; nothing where one run gives none."""
+    if np.isfinite(low).any():
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)

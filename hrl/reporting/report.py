@@ -1,0 +1,41 @@
+"""Runs -> a folder with report.html, summary.json and every figure as PNG and PDF."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib as mpl
+
+from hrl.reporting.figures.style import LOOK, ReportFigure
+from hrl.reporting.page import page
+from hrl.reporting.runs import Runs
+from hrl.reporting.sections import all_sections, draw_figures, header_of, title_of
+from hrl.reporting.study import study_of
+
+PNG_DPI = 200
+
+
+def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
+    """Write `out_dir`/report.html (self-contained), summary.json and figures/*.png, *.pdf; returns the page's path.
+
+    `command` is what rebuilds the report; it is printed under every figure. The same runs give the same files.
+    """
+    folder = Path(out_dir)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(LOOK):
+        study = study_of(runs)
+        figures = draw_figures(study)
+        _save_figures([figure for drawn in figures.values() for figure in drawn], folder / "figures")
+        html = page(title_of(study), header_of(study), all_sections(study, figures, command))
+    (folder / "summary.json").write_text(json.dumps(study.summary, indent=2) + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(html, encoding="utf-8")
+    return folder / "report.html"
+
+
+def _save_figures(figures: Iterable[ReportFigure], folder: Path) -> None:
+    for figure in figures:
+        # The layout is solved once and then kept: solving it anew for each of three formats takes most of the time.
+        figure.drawing.draw_without_rendering()
+        figure.drawing.set_layout_engine("none")
+        figure.drawing.savefig(folder / f"{figure.name}.png", dpi=PNG_DPI, metadata={"Software": None})
+        figure.drawing.savefig(folder / f"{figure.name}.pdf", metadata={"CreationDate": None})

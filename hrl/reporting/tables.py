@@ -1,0 +1,145 @@
+"""The files of a run folder as typed tables: CSV and JSON lines, checked column by column."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from hrl.reporting.suite_record import RunFolderError
+
+INTERVENTIONS = ("none", "command_shuffle", "task_shuffle")
+TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
+Reader = Callable[[pd.Series, Path], pd.Series]
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """One row an episode: arm, seed, split, task, frames, episode, return, success, length, intervention.
+
+    Raises RunFolderError naming the file, column and line of what is missing or malformed.
+    """
+    table = _read_csv(path, SCORE_COLUMNS)
+    unknown = ~table["intervention"].isin(INTERVENTIONS)
+    if unknown.any():
+        raise _cell_error(path, table["intervention"], unknown, f"none of {list(INTERVENTIONS)}")
+    key = ["arm", "seed", "split", "task", "frames", "episode", "intervention"]
+    if table.duplicated(key).any():
+        row = table[table.duplicated(key)].iloc[0]
+        named = ", ".join(f"{column} {row[column]}" for column in key)
+        raise RunFolderError(f"{path}: the same episode stands there twice ({named})")
+    return table
+
+
+def read_skill_usage(path: Path) -> pd.DataFrame:
+    """Columns task, split, skill, weight (mean weight of a skill over the task's episodes); empty without the file."""
+    if not path.exists():
+        return pd.DataFrame({name: pd.Series(dtype=object) for name in SKILL_COLUMNS})
+    table = _read_csv(path, SKILL_COLUMNS)
+    if (table["weight"] < 0).any():
+        raise _cell_error(path, table["weight"], table["weight"] < 0, "negative: no weight")
+    return table
+
+
+def read_json_lines(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
+    """One row an object, columns the union of their keys, ordered by `frames`; empty without the file.
+
+    Where a continued run wrote the same `frames` again, the later line counts.
+    """
+    if not path.exists():
+        return pd.DataFrame({name: pd.Series(dtype=np.float64) for name in required})
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [_json_object(line, path, number, required) for number, line in enumerate(lines, 1) if line.strip()]
+    table = pd.DataFrame(rows, columns=None if rows else list(required))
+    return table.drop_duplicates("frames", keep="last").sort_values("frames", ignore_index=True)
+
+
+def read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """A YAML or JSON file that holds one mapping. Raises RunFolderError naming the file."""
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{path}: no such file") from error
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path}: holds no mapping of keys to values")
+    return content
+
+
+def _read_csv(path: Path, columns: Mapping[str, Reader]) -> pd.DataFrame:
+    try:
+        raw = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{path}: no such file") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path}: no CSV table ({' '.join(str(error).split())})") from error
+    missing = [name for name in columns if name not in raw.columns]
+    if missing:
+        raise RunFolderError(f"{path}: column {missing[0]!r} is missing; it has {list(raw.columns)}")
+    if raw.empty:
+        raise RunFolderError(f"{path}: has a header but no rows")
+    return pd.DataFrame({name: read(raw[name], path) for name, read in columns.items()})
+
+
+def _text(column: pd.Series, path: Path) -> pd.Series:
+    if (column == "").any():
+        raise _cell_error(path, column, column == "", "empty")
+    return column
+
+
+def _number(column: pd.Series, path: Path) -> pd.Series:
+    values = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    if not np.isfinite(values).all():
+        raise _cell_error(path, column, values.isna() | np.isinf(values), "not a finite number")
+    return values
+
+
+def _integer(column: pd.Series, path: Path) -> pd.Series:
+    values = _number(column, path)
+    if (values % 1 != 0).any():
+        raise _cell_error(path, column, values % 1 != 0, "not a whole number")
+    return values.astype(np.int64)
+
+
+def _truth(column: pd.Series, path: Path) -> pd.Series:
+    values = column.str.strip().str.lower().map(TRUTH)
+    if values.isna().any():
+        raise _cell_error(path, column, values.isna(), f"none of {sorted(TRUTH)}")
+    return values.astype(bool)
+
+
+def _cell_error(path: Path, column: pd.Series, bad: pd.Series, complaint: str) -> RunFolderError:
+    row = int(np.flatnonzero(bad.to_numpy())[0])
+    return RunFolderError(f"{path}: column {column.name!r}, line {row + 2}: {column.iloc[row]!r} is {complaint}")
+
+
+def _json_object(line: str, path: Path, number: int, required: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise RunFolderError(f"{path}: line {number} is not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise RunFolderError(f"{path}: line {number} is not an object")
+    for key in required:
+        if not isinstance(row.get(key), int | float) or not np.isfinite(row[key]):
+            raise RunFolderError(f"{path}: line {number}: key {key!r} is missing or not a finite number")
+    return row
+
+
+SCORE_COLUMNS: dict[str, Reader] = {
+    "arm": _text,
+    "seed": _integer,
+    "split": _text,
+    "task": _text,
+    "frames": _integer,
+    "episode": _integer,
+    "return": _number,
+    "success": _truth,
+    "length": _integer,
+    "intervention": _text,
+}
+SKILL_COLUMNS: dict[str, Reader] = {"task": _text, "split": _text, "skill": _integer, "weight": _number}

@@ -1,0 +1,47 @@
+"""Advantages of temporally extended decisions; plain GAE is the case in which every step is a decision."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def generalized_advantages(
+    rewards: Float[Tensor, "time env"],
+    values: Float[Tensor, "time env"],
+    decided: Bool[Tensor, "time env"],
+    ended: Bool[Tensor, "time env"],
+    bootstrap: Float[Tensor, "time env"],
+    last_value: Float[Tensor, " env"],
+    discount: float,
+    trace: float,
+) -> Float[Tensor, "time env"]:
+    """Generalized advantage estimates of decisions that last a varying number of steps.
+
+    A decision at step t that lasts d steps has the temporal-difference error of a semi-Markov decision process (Sutton,
+    Precup and Singh 1999, section 3), `r_t + ... + discount^(d-1) r_(t+d-1) + discount^d V(s_(t+d)) - V(s_t)`, and
+    errors are summed over decisions with weights `discount^d * trace` (Schulman et al. 2016, arXiv 1506.02438,
+    equation 16, one factor of `trace` a decision). The discount is per step, whatever a decision's length.
+
+    Args:
+        rewards: reward of each step.
+        values: value of the decision taken at each step; read only where `decided`.
+        decided: whether a decision was taken at the step.
+        ended: whether the episode ended with the step, by termination or by a time limit.
+        bootstrap: value of the state that an ended episode ended in; 0 where it terminated. Read only where `ended`.
+        last_value: value of the state after the last step: of the next decision where one is due there, else of the
+            rest of the decision that is still under way.
+        discount: per step, in [0, 1].
+        trace: lambda, in [0, 1].
+
+    Returns:
+        Advantages where `decided`, zero elsewhere.
+    """
+    advantages = torch.zeros_like(rewards)
+    following = last_value
+    for step in range(len(rewards) - 1, -1, -1):
+        target = rewards[step] + discount * torch.where(ended[step], bootstrap[step], following)
+        advantages[step] = torch.where(decided[step], target - values[step], 0.0)
+        following = torch.where(decided[step], values[step] + trace * advantages[step], target)
+    return advantages

@@ -1,0 +1,72 @@
+"""Reading a run folder back: its configuration, its suite, its trained policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from envs import Suite, make_vec
+from hrl.agents.interface import Policy
+from hrl.checkpoints import Checkpoints
+from hrl.config import ConfigError, RunConfig, from_saved, load
+from hrl.learners import LEARNERS, build_learner, build_scripted, setting_for
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A policy with what it was trained as; frames is 0 for one that learns nothing."""
+
+    policy: Policy
+    config: RunConfig
+    plain: dict[str, Any]
+    suite: Suite
+    frames: int
+
+
+def open_run(folder: Path, device: str = "") -> Trained:
+    """The last checkpoint of a run folder.
+
+    Args:
+        device: where to put the policy; empty for where it was trained.
+
+    Raises:
+        ConfigError: no run folder, or one of another version.  CheckpointError: no whole checkpoint.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise ConfigError(f"{folder} is not a run folder: it has no config.yaml")
+    plain = yaml.safe_load(path.read_text())
+    config = from_saved(plain)
+    if config.agent.name not in LEARNERS:
+        return _scripted(config, plain)
+    checkpoint = Checkpoints(folder / "checkpoints").load_latest()
+    if checkpoint is None:
+        raise ConfigError(f"{folder} has no checkpoint yet: train it with scripts/train.py")
+    suite = Suite.from_dict(plain["suite"])
+    config = replace(config, device=device) if device else config
+    env = make_vec(suite, config.num_envs, frame_stack=config.frame_stack, image_size=config.image_size)
+    learner = build_learner(config, suite, env, setting_for(config, suite))
+    learner.load_state_dict(checkpoint.state["learner"])
+    env.close()
+    return Trained(learner.policy, config, plain, suite, learner.frames)
+
+
+def open_scripted(overrides: Sequence[str]) -> Trained:
+    """A policy that learns nothing, from the command line's `agent=random suite=...`.
+
+    Raises:
+        ConfigError: the agent is one that learns, and so needs a run folder.
+    """
+    config, plain = load(overrides)
+    if config.agent.name in LEARNERS:
+        raise ConfigError(f"agent {config.agent.name} learns: give the folder of a run that scripts/train.py made")
+    return _scripted(config, plain)
+
+
+def _scripted(config: RunConfig, plain: dict[str, Any]) -> Trained:
+    suite = Suite.from_dict(plain["suite"])
+    return Trained(build_scripted(config, suite), config, plain, suite, 0)

@@ -1,0 +1,274 @@
+"""Training as a user lives it: one folder a run, one command that starts it and continues it to the last bit."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from envs import PixelVectorEnv, Suite, make_vec
+from hrl import hardware
+from hrl.agents.interface import Learner, NonFiniteUpdate
+from hrl.checkpoints import JSON, Checkpoint, Checkpoints, ConfigMismatchError, differing_keys
+from hrl.config import ConfigError, RunConfig
+from hrl.evaluation import Protocol, evaluate, metrics
+from hrl.filming import film
+from hrl.forensics import NonFiniteError, dump_nonfinite
+from hrl.learners import build_learner, setting_for
+from hrl.memory import Budget
+from hrl.provenance import describe, write_json, write_text_atomic
+from hrl.tracking import ProgressDisplay, Tracker
+
+MAY_DIFFER = ("frames", "tracking", "folder")
+"""Keys that a continued run may change: none of them touches what is learned in a given frame."""
+
+
+class FolderError(ConfigError):
+    """A run folder that cannot be used."""
+
+
+def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
+    """Starts or continues the run of `config.folder`; returns the folder.
+
+    Continues exactly: a run killed at any moment ends with the weights and metrics of one that never was. SIGTERM and
+    Ctrl-C finish the iteration under way, save and return.
+
+    Args:
+        config, plain: from `hrl.config.load`.
+        command: what the user typed, for the record.
+
+    Raises:
+        ConfigError: a configuration that cannot be run; ConfigMismatchError where the folder holds another run.
+        MemoryBudgetError: what the run would take does not fit.
+        NonFiniteError: a loss stopped being finite; the message names the dump.
+    """
+    suite = Suite.from_dict(plain["suite"])
+    folder = Path(config.folder)
+    _refuse_impossible(config, suite)
+    budget = memory_budget(config, suite)
+    print(budget)
+    budget.check()
+    hardware.configure(config.threads)
+    with _only_process(folder):
+        _open_folder(folder, plain)
+        with _Run(config, suite, folder, plain, command) as run, _stop_signals() as stopping:
+            run.until(config.frames, stopping)
+    return folder
+
+
+def memory_budget(config: RunConfig, suite: Suite) -> Budget:
+    """What a run takes beside its weights, by name, in bytes."""
+    picture = config.image_size**2 * 3 * config.frame_stack
+    budget = Budget()
+    budget.add("observations", 3 * config.num_envs * picture)
+    length = getattr(config.agent, "rollout", 0)
+    # Activations of a minibatch: pixels widened to bf16 and float32, and the stem's maps, forward and backward.
+    if length:
+        budget.add("rollout", length * config.num_envs * picture)
+        budget.add("minibatch", 8 * (length * config.num_envs // config.agent.minibatches) * picture)
+    if hasattr(config.agent, "buffer_size"):
+        budget.add("replay", 2 * config.agent.buffer_size * picture)
+    budget.add("simulation and rendering", 64 * 2**20 + config.num_envs * 2**18)
+    budget.add("evaluation", len(suite.tasks("train")) * config.evaluation.episodes * 3 * picture)
+    return budget
+
+
+@dataclass
+class _Clock:
+    """Seconds of training, summed over continuations; and frames a second over the last few iterations."""
+
+    seconds: float = 0.0
+    rate: float = 0.0
+
+    @contextmanager
+    def measure(self, frames: Callable[[], int]) -> Iterator[None]:
+        before, started = frames(), time.perf_counter()
+        yield
+        elapsed = time.perf_counter() - started
+        self.seconds += elapsed
+        rate = (frames() - before) / elapsed
+        self.rate = rate if not self.rate else 0.8 * self.rate + 0.2 * rate
+
+
+class _Run:
+    """A run folder being written: environment, learner, tracker, checkpoints."""
+
+    def __init__(self, config: RunConfig, suite: Suite, folder: Path, plain: dict[str, Any], command: str) -> None:
+        self.config, self.suite, self.folder = config, suite, folder
+        self.setting = setting_for(config, suite)
+        self.env = _training_env(config, suite)
+        self.learner: Learner = build_learner(config, suite, self.env, self.setting)
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.clock = _Clock()
+        resumed = self._resume(self.checkpoints.load_latest())
+        if not (folder / "environment.json").exists():
+            write_json(folder / "environment.json", describe(command, self.learner.parameter_counts()))
+        self.tracker = Tracker(
+            folder,
+            config=plain,
+            wandb_mode=config.tracking.wandb,
+            tensorboard=config.tracking.tensorboard,
+            resume_at=resumed,
+        )
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.tracker.close()
+        self.env.close()
+
+    def until(self, frames: int, stopping: threading.Event) -> None:
+        """Iterates until the budget is spent or a signal asks to stop; saves at the end."""
+        saved = self.learner.frames
+        with ProgressDisplay(frames, enabled=self.config.tracking.progress) as display:
+            while self.learner.frames < frames and not stopping.is_set():
+                before = self.learner.frames
+                measured = self._iterate()
+                if _crossed(self.config.evaluation.every, before, self.learner.frames):
+                    measured |= self._evaluate()
+                self.tracker.log(measured)
+                self.tracker.log_timing(self.learner.frames, self.clock.seconds, self.clock.rate)
+                display.update(self.learner.frames, self.clock.rate, _returns(measured))
+                if _crossed(self.config.checkpoint_every, before, self.learner.frames):
+                    saved = self._save()
+        if saved != self.learner.frames:
+            self._save()
+
+    # Private methods.
+
+    def _resume(self, checkpoint: Checkpoint | None) -> dict[str, Any] | None:
+        if checkpoint is None:
+            return None
+        self.learner.load_state_dict(checkpoint.state["learner"])
+        self.env.load_state_dict(checkpoint.state["env"])
+        self.clock.seconds = float(checkpoint.metadata["seconds"])
+        print(f"continuing {self.folder} at {self.learner.frames:,} frames")
+        return dict(checkpoint.metadata["position"])
+
+    def _iterate(self) -> dict[str, float | int]:
+        with self.clock.measure(lambda: self.learner.frames):
+            try:
+                return self.learner.iterate()
+            except NonFiniteUpdate as error:
+                raise self._dumped(error) from error
+
+    def _dumped(self, error: NonFiniteUpdate) -> NonFiniteError:
+        counters = {"frames": self.learner.frames, "updates": error.updates, "seed": self.config.seed}
+        state = {"learner": self.learner.state_dict()}
+        path = dump_nonfinite(self.folder, batch=error.batch, counters=counters, metrics=error.metrics, state=state)
+        return NonFiniteError([error.name], counters, path)
+
+    def _evaluate(self) -> dict[str, float | int]:
+        settings = self.config.evaluation
+        protocol = protocol_for(self.config, self.setting.device, settings.episodes)
+        measured = metrics(evaluate(self.learner.policy, self.suite, ["train"], protocol))
+        for task in self.suite.tasks("train")[: self.config.tracking.videos]:
+            path = self.folder / "videos" / f"{self.learner.frames:09d}_{task.name}.mp4"
+            film(self.learner.policy, self.suite, task, protocol, self.config.tracking.video_steps, path)
+            self.tracker.log_video(f"video/{task.name}", path, self.learner.frames)
+        return measured
+
+    def _save(self) -> int:
+        self.tracker.flush()
+        metadata: dict[str, JSON] = {"position": self.tracker.position(), "seconds": self.clock.seconds}
+        state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
+        self.checkpoints.save(self.learner.frames, state, metadata)
+        return self.learner.frames
+
+
+def protocol_for(config: RunConfig, device: Any, episodes: int) -> Protocol:
+    """The evaluation protocol of a run."""
+    return Protocol(episodes, config.evaluation.seed, config.frame_stack, config.image_size, device)
+
+
+# Private functions.
+
+
+def _training_env(config: RunConfig, suite: Suite) -> PixelVectorEnv:
+    return make_vec(
+        suite,
+        config.num_envs,
+        seed=config.seed,
+        stream="train",
+        frame_stack=config.frame_stack,
+        image_size=config.image_size,
+        threads=config.threads or None,
+        stagger=config.stagger,
+    )
+
+
+def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
+    """Combinations that no single key can know of."""
+    tasks = len(suite.tasks("train"))
+    if config.num_envs < tasks:
+        raise ConfigError(f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks to deal out")
+    patch = config.network.encoder.patch
+    if config.image_size % patch:
+        raise ConfigError(f"network.encoder.patch is {patch}; it must divide image_size, which is {config.image_size}")
+
+
+def _open_folder(folder: Path, plain: dict[str, Any]) -> None:
+    """Writes the configuration of a new run, or compares it with that of the run that is there."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        strangers = [entry.name for entry in folder.iterdir() if entry.name != ".lock"]
+        if strangers:
+            raise FolderError(
+                f"{folder} is not a run folder, yet holds {', '.join(sorted(strangers)[:5])}; name another"
+            )
+        write_text_atomic(path, yaml.safe_dump(plain, sort_keys=False))
+        return
+    different = differing_keys(yaml.safe_load(path.read_text()), plain, ignore=MAY_DIFFER)
+    if different:
+        raise ConfigMismatchError(different)
+
+
+@contextmanager
+def _only_process(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, so that two processes never write one run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderError(f"{folder} is being written by another process") from error
+        yield
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set; the previous handlers return afterwards."""
+    stopping = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if stopping.is_set():  # asked twice: leave at once, the last checkpoint stands
+            signal.default_int_handler(number, None)
+        print("\nstopping after this iteration; the same command continues the run")
+        stopping.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _crossed(every: int, before: int, after: int) -> bool:
+    return every > 0 and after // every > before // every
+
+
+def _returns(measured: dict[str, float | int]) -> dict[str, float]:
+    prefix = "train/return/"
+    return {key.removeprefix(prefix): value for key, value in measured.items() if key.startswith(prefix)}

@@ -1,0 +1,175 @@
+"""Videos of episodes: H.264 files that any browser plays, and what is drawn into their frames."""
+
+import colorsys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Okabe and Ito's colours, told apart with any colour vision; further skills get hues by the golden angle.
+PALETTE = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+BACKGROUND = (24, 24, 24)
+TEXT = (240, 240, 240)
+SMALLEST_TEXT, LARGEST_TEXT = 7, 14  # pixels
+
+
+def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Write an H.264 file (yuv420p, BT.709, ready to stream); it takes its name when it is whole.
+
+    Args:
+        path: the file; its folder is made.
+        frames: uint8 [height, width, 3] each, taken one by one. Odd sizes get one row or column more, a copy of the
+            last one, because the colour planes of yuv420p are half as large.
+        fps: frames per second.
+
+    Raises:
+        ValueError: no frame, or one that is no picture or has another size than the first.
+        OSError: the encoder failed.
+    """
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError(f"{path.name} needs at least one frame")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp.mp4")
+    try:
+        _encode(temporary, first.shape, chain([first], iterator), fps)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def draw_skill_weights(
+    frame: np.ndarray, weights: Sequence[float] | np.ndarray, labels: Sequence[str] | None = None
+) -> np.ndarray:
+    """Put a panel under the picture with one bar a skill, as high as its weight, each skill in its own colour.
+
+    Args:
+        frame: uint8 [height, width, 3].
+        weights: of each skill, in [0, 1].
+        labels: a short text for each; drawn where there is room.
+
+    Returns:
+        uint8 [height + panel, width, 3]; the panel's height depends on the frame's size only.
+
+    Raises:
+        ValueError: a weight outside [0, 1], or as many labels as not.
+    """
+    _check_picture(frame)
+    values = np.asarray(weights, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or not ((values >= -1e-3) & (values <= 1.001)).all():
+        raise ValueError(f"skill weights must be a list of numbers in [0, 1], not {weights}")
+    if labels is not None and len(labels) != len(values):
+        raise ValueError(f"there are {len(labels)} labels for {len(values)} skills")
+    panel = _bars(frame.shape[1], max(16, frame.shape[0] // 4), values)
+    if labels is not None:
+        panel = _label_bars(panel, labels)
+    return np.concatenate([frame, panel])
+
+
+def skill_color(skill: int) -> tuple[int, int, int]:
+    """Red, green, blue of a skill, the same in every video."""
+    if skill < len(PALETTE):
+        return PALETTE[skill]
+    red, green, blue = colorsys.hsv_to_rgb(skill * 0.618034 % 1.0, 0.6, 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def caption(frame: np.ndarray, text: str) -> np.ndarray:
+    """The picture with a line of text on a dark strip over its upper edge; text that does not fit is cut with "…".
+
+    Args:
+        frame: uint8 [height, width, 3].
+
+    Returns:
+        uint8 [height, width, 3], a copy.
+    """
+    _check_picture(frame)
+    size = int(np.clip(frame.shape[0] // 14, SMALLEST_TEXT, LARGEST_TEXT))
+    picture = Image.fromarray(frame)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, frame.shape[1], size + 3), fill=BACKGROUND)
+    draw.text((2, 1), _fit(draw, text, frame.shape[1] - 4, size), fill=TEXT, font=_font(size))
+    return np.asarray(picture).copy()
+
+
+def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fps: float) -> None:
+    height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
+    # Without a named colour matrix players guess one by the picture's size, and colours shift.
+    color = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
+    color += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+    writer = imageio_ffmpeg.write_frames(
+        str(path),
+        (width, height),
+        fps=fps,
+        codec="libx264",
+        pix_fmt_out="yuv420p",
+        quality=None,
+        macro_block_size=1,
+        ffmpeg_log_level="error",
+        output_params=["-crf", "18", "-preset", "veryfast", *color, "-movflags", "+faststart"],
+    )
+    writer.send(None)
+    try:
+        for frame in frames:
+            _check_picture(frame)
+            if frame.shape != shape:
+                raise ValueError(f"a frame has shape {frame.shape}, the first one has {shape}")
+            padding = ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0))
+            writer.send(np.ascontiguousarray(np.pad(frame, padding, mode="edge")))
+    finally:
+        writer.close()
+
+
+def _check_picture(frame: np.ndarray) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise ValueError(f"a frame must be uint8 [height, width, 3], not {frame.dtype} {list(frame.shape)}")
+
+
+def _bars(width: int, height: int, weights: np.ndarray) -> np.ndarray:
+    """uint8 [height, width, 3]; a full bar leaves a margin of two rows, a zero one shows nothing."""
+    panel = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
+    edges = np.linspace(0, width, len(weights) + 1).round().astype(int)
+    tops = height - (np.clip(weights, 0, 1) * (height - 2)).round().astype(int)
+    for skill, top in enumerate(tops):
+        left, right = edges[skill], edges[skill + 1]
+        gap = int(right - left >= 4)  # a column between two bars, where bars are wide enough to spare one
+        panel[top:, left : right - gap] = skill_color(skill)
+    return panel
+
+
+def _label_bars(panel: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    picture = Image.fromarray(panel)
+    draw = ImageDraw.Draw(picture)
+    size = int(np.clip(panel.shape[0] // 3, SMALLEST_TEXT, LARGEST_TEXT))
+    room = panel.shape[1] / len(labels)
+    for skill, label in enumerate(labels):
+        text = _fit(draw, label, room - 2, size)
+        draw.text((skill * room + 1, 0), text, fill=TEXT, font=_font(size), stroke_width=1, stroke_fill=BACKGROUND)
+    return np.asarray(picture)
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, room: float, size: int) -> str:
+    """As much of the text as `room` pixels hold."""
+    for length in range(len(text), 0, -1):
+        shown = text if length == len(text) else text[:length].rstrip() + "…"
+        if draw.textlength(shown, font=_font(size)) <= room:
+            return shown
+    return ""
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

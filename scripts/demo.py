@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Trains the hierarchical and the flat arm on `point_mass`, evaluates both and random play, and reports (`make demo`).
+
+    scripts/demo.py [--frames=N] [--seeds=N] [--episodes=N] [--folder=runs/demo]
+
+Interrupt it and run it again: it goes on where it stood. Writes FOLDER/report.html and FOLDER/summary.json.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hrl.command_line import options, run_or_explain
+from hrl.config import ConfigError, load
+from hrl.provenance import write_json
+from hrl.reporting import load_runs, summarise, summary_table, write_report
+from hrl.run_folder import open_run, open_scripted
+from hrl.scoring import score
+from hrl.training import train
+
+ARMS = ("skills", "ppo")
+
+
+def main(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    started = time.perf_counter()
+    known: dict[str, Any] = {"--frames": int, "--seeds": int, "--episodes": int, "--folder": Path}
+    left, chosen = options(arguments, known)
+    if left:
+        raise ConfigError(f"unexpected argument {left[0]!r}; the options are {', '.join(known)}")
+    folder, command = chosen.get("--folder", Path("runs/demo")), shlex.join(["scripts/demo.py", *arguments])
+    runs = [
+        train_and_score(arm, seed, folder, chosen, command) for seed in range(chosen.get("--seeds", 1)) for arm in ARMS
+    ]
+    runs.append(score_random(folder, chosen, command))
+    collected = load_runs(runs)
+    summary = summarise(collected) | {"wall_seconds": round(time.perf_counter() - started, 1), "command": command}
+    page = write_report(collected, folder, command)
+    write_json(folder / "summary.json", summary)
+    print(f"\n{summary_table(summary)}\n\n{json.dumps({'wall_seconds': summary['wall_seconds']})}\nreport: {page}")
+
+
+def train_and_score(arm: str, seed: int, folder: Path, chosen: dict[str, Any], command: str) -> Path:
+    """One run of one arm; returns its folder."""
+    run = folder / arm / f"seed_{seed}"
+    frames = [f"frames={chosen['--frames']}"] if "--frames" in chosen else []
+    overrides = [f"agent={arm}", "suite=point_mass", "experiment=demo", f"seed={seed}", f"folder={run}", *frames]
+    print(f"\n=== {arm}, seed {seed}: scripts/train.py {shlex.join(overrides)}", flush=True)
+    train(*load(overrides), command)
+    print(f"=== evaluating {run} on every split", flush=True)
+    score(open_run(run), run, command, chosen.get("--episodes"))
+    return run
+
+
+def score_random(folder: Path, chosen: dict[str, Any], command: str) -> Path:
+    """Random play on the same episodes."""
+    run = folder / "random"
+    print("\n=== random play on every split", flush=True)
+    scripted = open_scripted(["agent=random", "suite=point_mass", "experiment=demo", f"folder={run}"])
+    score(scripted, run, command, chosen.get("--episodes"), films=0)
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(run_or_explain(main, sys.argv[1:]))

@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Lets a policy act and writes what it did as a video.
+
+scripts/play.py runs/point_mass/skills/seed_0                      one film per training task
+scripts/play.py RUN --split=interpolation --steps=500 --out=films
+scripts/play.py agent=random suite=walker_speed                    also agent=zero
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from hrl.command_line import options, run_or_explain, split_arguments
+from hrl.config import ConfigError
+from hrl.filming import film
+from hrl.hardware import choose_device
+from hrl.run_folder import open_run, open_scripted
+from hrl.training import protocol_for
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    rest, chosen = options(arguments, {"--split": str, "--steps": int, "--out": Path})
+    folders, overrides = split_arguments(rest)
+    if len(folders) > 1 or bool(folders) == bool(overrides):
+        raise ConfigError("give one run folder, or agent=random|zero with a suite")
+    run = open_run(Path(folders[0])) if folders else open_scripted(overrides)
+    split = chosen.get("--split", "train")
+    if split not in run.suite.splits:
+        raise ConfigError(f"suite {run.suite.name} has no split {split!r}; choose from {', '.join(run.suite.splits)}")
+    out = chosen.get("--out", Path(run.config.folder) / "play")
+    protocol = protocol_for(run.config, choose_device(run.config.device), episodes=1)
+    steps = chosen.get("--steps", run.config.tracking.video_steps)
+    for task in run.suite.tasks(split):
+        print(film(run.policy, run.suite, task, protocol, steps, out / f"{split}_{task.name}.mp4"))
+
+
+if __name__ == "__main__":
+    sys.exit(run_or_explain(main, sys.argv[1:]))

@@ -1,0 +1,17 @@
+"""A suite that ends its episodes within a few steps."""
+
+from dataclasses import replace
+
+from envs import Suite, load_suite
+from envs.tasks import Task
+
+
+def short_suite(name: str = "point_mass", length: int = 12) -> Suite:
+    """A suite whose training episodes have `length` control steps."""
+    suite = load_suite(name)
+    return replace(suite, splits={"train": tuple(replace(task, episode_length=length) for task in suite.tasks("train"))})
+
+
+def one_task(suite: Suite) -> list[Task]:
+    """Its first training task."""
+    return [suite.tasks("train")[0]]

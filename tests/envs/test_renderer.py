@@ -1,0 +1,99 @@
+"""The ray tracer's pictures against dm_control's OpenGL pictures of the same states."""
+
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+
+from envs.families.compat import CompatPointMass, CompatWalker
+from envs.families.point_mass import PointMass
+from envs.families.walker_speed import WalkerSpeed
+from envs.physics import Scene, Start
+from envs.physics_mujoco import MujocoPhysics
+from envs.renderer import POSES, RayTracer
+
+SCENES = {
+    "compat_walker": CompatWalker.scene,
+    "walker_speed": WalkerSpeed.scene,
+    "compat_point_mass": CompatPointMass.scene,
+    "point_mass": PointMass.scene,
+}
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, np.ndarray]:
+    return dict(np.load(Path(__file__).parent / "data" / "silhouettes.npz"))
+
+
+def _overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Intersection over union, a state."""
+    return (ours & theirs).sum(axis=(1, 2)) / (ours | theirs).sum(axis=(1, 2))
+
+
+def _labels(scene: Scene, positions: np.ndarray, mocap: np.ndarray, size: int = SIZE) -> np.ndarray:
+    tracer = RayTracer(scene, size, len(positions), segmentation=True)
+    for row, (position, targets) in enumerate(zip(positions, mocap, strict=True)):
+        data = mujoco.MjData(scene.model)
+        data.qpos[:], data.mocap_pos[:] = position, targets
+        mujoco.mj_forward(scene.model, data)
+        for name in POSES:
+            tracer.poses[name][row] = getattr(data, name).reshape(-1)
+    return tracer.segment(len(positions))
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_silhouettes_equal_dm_controls(name: str, reference: dict[str, np.ndarray]) -> None:
+    scene = SCENES[name]
+    expected = reference[f"{name}/mask"]
+    labels = _labels(scene, reference[f"{name}/qpos"], reference[f"{name}/mocap_pos"], size=expected.shape[1])
+    planes = np.flatnonzero(scene.model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
+    overlap = _overlap((labels >= 0) & ~np.isin(labels, planes), expected)
+    assert overlap.min() >= 0.98, overlap
+
+
+def test_the_picture_shows_what_the_segmentation_shows(reference: dict[str, np.ndarray]) -> None:
+    positions, mocap = (torch.from_numpy(reference[f"point_mass/{key}"]) for key in ("qpos", "mocap_pos"))
+    physics = MujocoPhysics(PointMass.scene, len(positions), SIZE, threads=2)
+    physics.reset(torch.ones(len(positions), dtype=torch.bool), Start(positions, torch.zeros_like(positions), mocap))
+    pixels = torch.zeros((len(positions), SIZE, SIZE, 3), dtype=torch.uint8)
+    physics.render(pixels)
+    background = pixels[0, 0, 0]
+    drawn = (pixels != background).any(dim=-1).numpy()
+    assert np.array_equal(drawn, _labels(PointMass.scene, positions.numpy(), mocap.numpy()) >= 0)
+    physics.close()
+
+
+def test_drawing_some_worlds_equals_drawing_all() -> None:
+    physics = MujocoPhysics(WalkerSpeed.scene, 5, SIZE, threads=2)
+    start = Start.of(physics.model, 5)
+    start.joint_positions[:, 2] = torch.linspace(0, 2, 5)
+    physics.reset(torch.ones(5, dtype=torch.bool), start)
+    every, some = (torch.zeros((count, SIZE, SIZE, 3), dtype=torch.uint8) for count in (5, 3))
+    physics.render(every)
+    physics.render(some, torch.tensor([0, 3, 4]))
+    assert torch.equal(some, every[[0, 3, 4]])
+    assert np.array_equal(physics.picture(3, SIZE), every[3].numpy())
+    physics.close()
+
+
+def test_colours_come_in_the_order_red_green_blue() -> None:
+    physics = MujocoPhysics(PointMass.scene, 1, SIZE)
+    pixels = torch.zeros((1, SIZE, SIZE, 3), dtype=torch.uint8)
+    physics.render(pixels)
+    red, green, blue = (round(255 * part) for part in PointMass.scene.background)
+    assert (pixels[0, 0, 0] - torch.tensor([red, green, blue])).abs().max() <= 1
+    # The target is red, and the yellow mass lies in front of it where they meet.
+    middle = pixels[0, SIZE // 2, SIZE // 2]
+    assert middle[0] > 200
+    assert middle[1] > 180
+    assert middle[2] < 130
+
+
+def test_mass_and_target_cover_dozens_of_pixels(reference: dict[str, np.ndarray]) -> None:
+    labels = _labels(PointMass.scene, np.array([[-0.15, 0.1]]), np.array([[[0.15, -0.15, 0.0]]]))[0]
+    mass, target = (PointMass.scene.model.geom(name).id for name in ("pointmass", "target"))
+    assert (labels == mass).sum() >= 24
+    assert (labels == target).sum() >= 48

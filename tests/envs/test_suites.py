@@ -1,0 +1,162 @@
+"""Suites are data: what is in the files, that it survives a round trip, and what a wrong file is told."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from envs import Suite, Task, load_suite
+from envs.suites import SUITE_FOLDER
+
+NAMES = [path.stem for path in sorted(SUITE_FOLDER.glob("*.yaml"))]
+SPEEDS = {
+    "train": [0, 1, 2, 4, 6],
+    "interpolation": [1.5, 3, 5],
+    "extrapolation_near": [7],
+    "extrapolation_far": [8],
+    "novel": [-1, -2],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_suite_survives_a_round_trip(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.name == name
+    assert Suite.from_dict(suite.to_dict()) == suite
+    assert Suite.from_dict(yaml.safe_load(yaml.safe_dump(suite.to_dict()))) == suite
+    tasks = [task for split in suite.splits.values() for task in split]
+    assert len({task.evaluation_seed for task in tasks}) == len(tasks)
+    for task in tasks:
+        vector = suite.family.task_vector(task)
+        assert vector.shape == (suite.task_size,)
+        assert vector.dtype == np.float32
+        assert np.abs(vector).max() <= 1
+        assert np.isfinite(suite.coordinate(task))
+
+
+def test_walker_speeds_are_the_studys() -> None:
+    suite = load_suite("walker_speed")
+    speeds = {name: [task.parameters["speed"] for task in tasks] for name, tasks in suite.splits.items()}
+    assert speeds == SPEEDS
+    assert [suite.coordinate(task) for task in suite.tasks("novel")] == [-1, -2]
+    assert (suite.action_size, suite.task_size, suite.action_repeat) == (6, 1, 2)
+
+
+def test_point_mass_targets_lie_where_their_splits_say() -> None:
+    suite = load_suite("point_mass")
+    reach = {
+        split: [max(map(abs, task.parameters["target"])) for task in tasks] for split, tasks in suite.splits.items()
+    }
+    hull = max(reach["train"])
+    assert len(reach["train"]) >= 4
+    assert max(reach["interpolation"]) < hull
+    assert all(hull < value <= 1.25 * hull for value in reach["extrapolation_near"])
+    assert all(1.5 * hull <= value <= 2 * hull for value in reach["extrapolation_far"])
+    assert suite.coordinate(suite.tasks("train")[0]) == pytest.approx(hull * np.sqrt(2))
+
+
+def test_compat_suites_have_dm_controls_tasks() -> None:
+    assert [task.name for task in load_suite("compat_walker").tasks("train")] == [
+        "walker-stand",
+        "walker-walk",
+        "walker-run",
+    ]
+    vectors = [
+        load_suite(name).family.task_vector(task)
+        for name in ("compat_point_mass", "compat_walker")
+        for task in load_suite(name).tasks("train")
+    ]
+    np.testing.assert_array_equal(vectors, np.eye(4))
+    assert load_suite("compat_walker").coordinate(load_suite("compat_walker").tasks("train")[2]) == 2
+
+
+def _without(key: str) -> Callable[[dict], Any]:
+    return lambda values: values.pop(key)
+
+
+def _set(key: str, value: object) -> Callable[[dict], Any]:
+    return lambda values: values.update({key: value})
+
+
+def _task(key: str, value: object) -> Callable[[dict], Any]:
+    return lambda values: values["splits"]["train"][0].update({key: value})
+
+
+def _parameters(value: object) -> Callable[[dict], Any]:
+    return _task("parameters", value)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_set("colour", 1), "unknown key 'colour'.*action_repeat"),
+        (_without("reference_return"), "'reference_return' is missing"),
+        (_set("action_repeat", 2.5), "action_repeat must be an integer"),
+        (_set("action_repeat", True), "action_repeat must be an integer"),
+        (_set("action_repeat", 3), "multiple of action_repeat 3"),
+        (_set("reference_return", "high"), "reference_return must be a finite number"),
+        (_set("parameter", "speed"), "parameter 'speed'.*target"),
+        (_set("splits", [1]), "splits must be a mapping"),
+        (_set("splits", {"train": []}), "split 'train' has no tasks"),
+        (_set("splits", {"test": []}), "'train' is missing"),
+        (_set("splits", {"train": 3}), "splits.train must be a list"),
+        (_task("name", "north_west"), "two tasks are named 'north_west'"),
+        (_task("name", "../x"), "'../x'"),
+        (_task("family", "cartpole"), "unknown family 'cartpole'; valid are point_mass"),
+        (_task("family", 3), "family must be a string"),
+        (_task("episode_length", 0), "episode_length must be an integer of at least 1"),
+        (_task("evaluation_seed", -1), "evaluation_seed must be an integer of at least 0"),
+        (_task("seed", 1), "unknown key 'seed'.*evaluation_seed"),
+        (_parameters(3), "parameters must be a mapping"),
+        (_parameters({}), "parameter 'target' is missing"),
+        (_parameters({"target": [0.0, 0.1], "radius": 1}), "unknown parameter 'radius'; valid are target"),
+        (_parameters({"target": [0.0]}), "list of 2 numbers"),
+        (_parameters({"target": 0.1}), "list of 2 numbers"),
+        (_parameters({"target": "left"}), "list of 2 numbers"),
+        (_parameters({"target": [0.0, 0.4]}), "from -0.29 to 0.29"),
+        (_parameters({"target": [0.0, float("nan")]}), "finite number"),
+        (_parameters({"target": [0.0, None]}), "finite number"),
+    ],
+)
+def test_a_wrong_suite_is_told_the_key(change: Callable[[dict], Any], named: str) -> None:
+    values = copy.deepcopy(load_suite("point_mass").to_dict())
+    change(values)
+    with pytest.raises(ValueError, match=named):
+        Suite.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "named"),
+    [
+        ("walker_speed", {"speed": [1.0]}, "speed.*must be a number"),
+        ("walker_speed", {"speed": "fast"}, "speed.*must be a number"),
+        ("walker_speed", {"speed": 9}, "from -8 to 8"),
+        ("compat_walker", {"task": "walker-fly"}, "one of point_mass-easy, walker-stand"),
+        ("compat_walker", {"task": 1.0}, "one of point_mass-easy"),
+        ("compat_walker", {"task": "point_mass-easy"}, "another scene"),
+    ],
+)
+def test_wrong_parameters_of_other_families(name: str, parameters: dict, named: str) -> None:
+    values = load_suite(name).to_dict()
+    values["splits"]["train"][1]["parameters"] = parameters
+    with pytest.raises(ValueError, match=named):
+        Suite.from_dict(values)
+
+
+def test_unknown_names_are_told_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match="unknown suite 'humanoid'.*compat_walker.*point_mass.*walker_speed"):
+        load_suite("humanoid")
+    with pytest.raises(ValueError, match="no split 'test'; valid are train, interpolation"):
+        load_suite("point_mass").tasks("test")
+
+
+def test_numbers_may_be_integers_in_a_file_and_tasks_are_values() -> None:
+    task = Task.from_dict(
+        {"name": "a", "family": "walker_speed", "parameters": {"speed": 1}, "episode_length": 10, "evaluation_seed": 0}
+    )
+    assert isinstance(task.parameters["speed"], float)
+    assert task == Task.from_dict(task.to_dict())
+    assert len({task, Task.from_dict(task.to_dict())}) == 1

@@ -1,0 +1,155 @@
+"""Small vector environments and an agent that assert the contract between environments, collector and learner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.nets import EncoderConfig
+
+
+def small_setting(image_size: int = 16, task_size: int = 1, action_size: int = 1, seed: int = 0) -> Setting:
+    """Networks that train in seconds."""
+    encoder = EncoderConfig(patch=4, channels=[16, 16], features=32)
+    return Setting(image_size, 3, task_size, action_size, encoder, (32,), seed, torch.device("cpu"), torch.float32)
+
+
+class _SameStepEnv(gym.vector.VectorEnv):
+    """Same-step autoreset around `_observe`, `_begin` and `_advance` of a subclass."""
+
+    metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}  # noqa: RUF012  as the base class has it
+
+    def __init__(self, num_envs: int, length: int, size: int = 16, task_size: int = 1, action_size: int = 1) -> None:
+        self.num_envs, self.length = num_envs, length
+        pixels = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        task = gym.spaces.Box(-1, 1, (task_size,), np.float32)
+        self.single_observation_space = gym.spaces.Dict({"pixels": pixels, "task": task})
+        self.single_action_space = gym.spaces.Box(-1, 1, (action_size,), np.float32)
+        self.clock = np.zeros(num_envs, np.int64)
+        self.returns = np.zeros(num_envs)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        del seed, options
+        self.clock[:], self.returns[:] = 0, 0.0
+        self._begin(np.ones(self.num_envs, dtype=bool))
+        return self._observe(), {}
+
+    def step(self, actions: np.ndarray) -> tuple[Any, ...]:
+        assert actions.shape == (self.num_envs, *self.single_action_space.shape), actions.shape
+        assert actions.dtype == np.float32, actions.dtype
+        assert np.abs(actions).max() <= 1, "actions must lie in [-1, 1]"
+        self.clock += 1
+        reward, terminated = self._advance(actions)
+        self.returns += reward
+        truncated = (self.clock >= self.length) & ~terminated
+        ended = terminated | truncated
+        infos: dict[str, Any] = {"task_index": np.zeros(self.num_envs, np.int64), "success": terminated.copy()}
+        if ended.any():
+            infos |= self._final_infos(ended, terminated)
+            self.clock[ended], self.returns[ended] = 0, 0.0
+            self._begin(ended)
+        return self._observe(), reward.astype(np.float32), terminated, truncated, infos
+
+    def _final_infos(self, ended: np.ndarray, terminated: np.ndarray) -> dict[str, Any]:
+        never = np.zeros_like(ended)
+        episode = {
+            "return": self.returns.copy(),
+            "length": self.clock.copy(),
+            "success": terminated.copy(),
+            "partial": never,
+        }
+        return {"final_obs": self._observe(), "_final_obs": ended, "episode": episode, "_episode": ended}
+
+
+class CounterEnv(_SameStepEnv):
+    """Pixels show the step of the episode, the task the episode's number; the reward is the step just taken.
+
+    Environment i ends its episodes after `length + i` steps, by termination where i is odd.
+    """
+
+    def __init__(self, num_envs: int, length: int) -> None:
+        super().__init__(num_envs, length)
+        self.limits = length + np.arange(num_envs)
+        self.episodes = np.full(num_envs, -1)
+        self.length = 10**9
+
+    def _begin(self, mask: np.ndarray) -> None:
+        self.episodes[mask] += 1
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        pixels = np.zeros((self.num_envs, 16, 16, 3), np.uint8)
+        pixels[:] = self.clock[:, None, None, None]
+        return {"pixels": pixels, "task": self.episodes[:, None].astype(np.float32)}
+
+    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        del actions
+        done = self.clock >= self.limits
+        odd = np.arange(self.num_envs) % 2 == 1
+        self.length = self.limits  # type: ignore[assignment]  # compared per environment
+        return self.clock.astype(np.float64), done & odd
+
+
+class ToyReach(_SameStepEnv):
+    """A bright column that moves left or right with the action; the task says where it should be.
+
+    The reward is 1 at the target and falls by 1 per half picture; an episode starts at the far side from the target,
+    so that a policy blind to pixels or task earns little.
+    """
+
+    def __init__(
+        self, num_envs: int, length: int = 24, seed: int = 0, targets: tuple[float, ...] = (-0.8, 0.8)
+    ) -> None:
+        super().__init__(num_envs, length)
+        self.rng = np.random.default_rng(seed)
+        self.targets = np.array(targets)[np.arange(num_envs) % len(targets)]
+        self.position = np.zeros(num_envs)
+
+    def _begin(self, mask: np.ndarray) -> None:
+        starts = -np.sign(self.targets) * self.rng.uniform(0.2, 0.9, self.num_envs)
+        self.position[mask] = starts[mask]
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        pixels = np.zeros((self.num_envs, 16, 16, 3), np.uint8)
+        columns = np.clip(((self.position + 1) * 8).astype(int), 0, 15)
+        pixels[np.arange(self.num_envs), :, columns] = 255
+        return {"pixels": pixels, "task": self.targets[:, None].astype(np.float32)}
+
+    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.position = np.clip(self.position + 0.25 * actions[:, 0], -0.99, 0.99)
+        reward = np.maximum(1 - np.abs(self.position - self.targets), 0)
+        return reward, np.zeros(self.num_envs, dtype=bool)
+
+
+class CounterAgent:
+    """Asserts that it meets every step of a `CounterEnv` once, in order, with its own state carried and restarted."""
+
+    def __init__(self) -> None:
+        self.last: Tensor | None = None
+
+    def initial_state(self, num_envs: int) -> PolicyState:
+        return {"age": torch.zeros(num_envs, dtype=torch.int64)}
+
+    def explore(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
+        assert generator is not None
+        shown = observation.pixels[:, 0, 0, 0].long()
+        assert torch.equal(shown, state["age"]), "the state restarts where an episode does, and nowhere else"
+        if self.last is not None:
+            episode = observation.task[:, 0]
+            same = episode == self.last[1]
+            assert torch.equal(shown[same], self.last[0][same] + 1), "no step is skipped or met twice"
+            assert bool((shown[~same] == 0).all()), "a new episode starts at its first step"
+        self.last = torch.stack([shown.float(), observation.task[:, 0]])
+        action = torch.rand(len(shown), 1, generator=generator) * 2 - 1
+        return action, {"age": state["age"] + 1}, {"age": state["age"], "action": action[:, 0]}
+
+    def values_ahead(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
+        shown = observation.pixels[:, 0, 0, 0].long()
+        assert torch.equal(shown, state["age"]), "values ahead are asked of the state carried to that observation"
+        return {"value": 1000.0 + shown.float()}
