@@ -61,8 +61,8 @@ class Start:
     def of(cls, model: mujoco.MjModel, num_worlds: int) -> "Start":
         """The model's own initial state, `num_worlds` times."""
         mocap = model.body_pos[model.body_mocapid >= 0]
-        rows = (model.qpos0, np.zeros(model.nv), mocap.reshape(-1, 3))
-        return cls(*(torch.from_numpy(np.repeat(np.asarray(row, np.float64)[None], num_worlds, axis=0)) for row in rows))
+        rows = [torch.from_numpy(np.array(row, np.float64)) for row in (model.qpos0, np.zeros(model.nv), mocap)]
+        return cls(*(row.expand(num_worlds, *row.shape).clone() for row in rows))
 
 
 class Physics(ABC):
@@ -122,7 +122,7 @@ class Physics(ABC):
 
     def body_rotation(self, name: str) -> Float[Tensor, "world 3 3"]:
         """Rotation matrix of a body's frame: columns are its axes in the world."""
-        return self.fields["xmat"][:, self._index("body", name)].unflatten(-1, (3, 3))
+        return self.fields["xmat"][:, self._index("body", name)].reshape(-1, 3, 3)
 
     def geom_position(self, name: str) -> Float[Tensor, "world 3"]:
         """Position of a geom, metres."""

@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import mujoco
 import numpy as np
@@ -39,7 +40,7 @@ class MujocoPhysics(Physics):
         self.fields = {name: torch.from_numpy(array) for name, array in self._arrays.items()}
         count = min(num_worlds, threads or len(os.sched_getaffinity(0)))
         bounds = [round(i * num_worlds / count) for i in range(count + 1)]
-        self._chunks = [self._chunk(low, high, image_size) for low, high in zip(bounds, bounds[1:], strict=False)]
+        self._chunks = [self._chunk(low, high, image_size) for low, high in pairwise(bounds)]
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="physics") if count > 1 else None
         self._galleries: dict[int, RayTracer] = {}
         self.reset(torch.ones(num_worlds, dtype=torch.bool), Start.of(self.model, num_worlds))
@@ -67,11 +68,12 @@ class MujocoPhysics(Physics):
         """See `Physics.picture`."""
         if size not in self._galleries:
             self._galleries[size] = RayTracer(self._scene, size, 1)
-        out = np.empty((1, size, size, 3), np.uint8)
+        out: np.ndarray = np.empty((1, size, size, 3), np.uint8)
         for name in POSES:
             self._galleries[size].poses[name][0] = getattr(self._datas[world], name).reshape(-1)
         self._galleries[size].draw(1, out)
-        return out[0]
+        picture: np.ndarray = out[0]
+        return picture
 
     def state(self) -> Float[np.ndarray, "world state"]:
         """See `Physics.state`: MuJoCo's integration state, the solver's warm start included."""

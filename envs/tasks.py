@@ -65,10 +65,12 @@ def require_keys(values: Mapping[str, Any], names: Sequence[str], where: str) ->
         raise ValueError(f"{where}: key {missing[0]!r} is missing; the keys are {', '.join(names)}")
 
 
-def require_count(value: object, what: str, smallest: int) -> int:
-    """The value, when it is an integer not below `smallest`; ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise ValueError(f"{what} must be an integer of at least {smallest}, got {value!r}")
+def require_count(value: object, what: str, smallest: int, largest: int | None = None) -> int:
+    """The value, when it is an integer from `smallest` to `largest` (None: no limit); ValueError otherwise."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and smallest <= value <= (largest or value)
+    if not fits or not isinstance(value, int):
+        limits = f"of at least {smallest}" if largest is None else f"from {smallest} to {largest}"
+        raise ValueError(f"{what} must be an integer {limits}, got {value!r}")
     return value
 
 

@@ -59,7 +59,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.frame_stack = require_count(frame_stack, "frame_stack", 1)
         self.image_size = _checked_image_size(image_size)
         self.action_repeat = suite.action_repeat
-        self._seed, self._stream, self._stagger = require_count(seed, "seed", 0), stream, stagger
+        self._seed, self._stream, self._stagger = _checked_seed(seed), stream, stagger
         if threads is not None:
             require_count(threads, "threads", 1)
         self._family = suite.family
@@ -71,6 +71,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._pixels = np.zeros((num_envs, image_size, image_size, 3 * frame_stack), np.uint8)
         self._centre, self._half_range = _actuator_ranges(self._physics.model)
         self._make_spaces()
+        seconds = self._physics.model.opt.timestep * self._family.scene.substeps * self.action_repeat
+        self.metadata = {**self.metadata, "render_fps": 1 / seconds}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
         """Start an episode in every world: the next one, or with `seed` the first one of that run seed.
@@ -81,7 +83,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         if options:
             raise ValueError(f"reset takes no options, got {', '.join(map(repr, options))}")
         if seed is not None:
-            self._seed = require_count(seed, "seed", 0)
+            self._seed = _checked_seed(seed)
             self._episodes.number[:] = -1
         everywhere = np.ones(self.num_envs, bool)
         self._begin(everywhere)
@@ -134,13 +136,16 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         Raises:
             ValueError: a key is missing or does not fit this environment; the message names it.
         """
-        for key, own in self.state_dict().items():
-            if key not in state:
-                raise ValueError(f"state has no key {key!r}; it needs {', '.join(self.state_dict())}")
-            if state[key].shape != own.shape:
-                raise ValueError(f"state {key!r} must have shape {own.shape}, got {state[key].shape}")
-        if not np.array_equal(state["tasks"], self._task_names()):
-            raise ValueError(f"state 'tasks' are {state['tasks'].tobytes().decode()}, not this environment's")
+        own = self.state_dict()
+        missing = [key for key in own if key not in state]
+        if missing:
+            raise ValueError(f"state has no key {missing[0]!r}; it needs {', '.join(own)}")
+        if not np.array_equal(state["tasks"], own["tasks"]):
+            names = [str(bytes(names), "utf-8") for names in (state["tasks"], own["tasks"])]
+            raise ValueError(f"state 'tasks' are {names[0]}, but this environment's are {names[1]}")
+        for key, values in own.items():
+            if state[key].shape != values.shape:
+                raise ValueError(f"state {key!r} must have shape {values.shape}, got {state[key].shape}")
         self._seed = int(state["seed"])
         self._pixels = np.array(state["pixels"])
         self._episodes.load_state_dict(state)
@@ -230,17 +235,20 @@ def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ..
     chosen = suite.tasks("train") if tasks is None else tuple(tasks)
     if not chosen:
         raise ValueError("tasks must name at least one task")
-    # A suite of just these tasks passes exactly when they can run side by side.
-    Suite(suite.name, suite.action_repeat, suite.reference_return, suite.parameter, {"train": chosen})
     if resolve(chosen[0]) is not suite.family:
         raise ValueError(f"task {chosen[0].name!r} has another scene than suite {suite.name!r}")
+    # A suite of just these tasks passes exactly when they can run side by side.
+    Suite(suite.name, suite.action_repeat, suite.reference_return, suite.parameter, {"train": chosen})
     return chosen
 
 
 def _checked_image_size(size: int) -> int:
-    if require_count(size, "image_size", SMALLEST_IMAGE) > LARGEST_IMAGE:
-        raise ValueError(f"image_size must be from {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels, got {size}")
-    return size
+    return require_count(size, "image_size", SMALLEST_IMAGE, LARGEST_IMAGE)
+
+
+def _checked_seed(seed: int) -> int:
+    # What is saved of a run is an array of 64-bit integers.
+    return require_count(seed, "seed", 0, 2**63 - 1)
 
 
 def _task_vectors(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:

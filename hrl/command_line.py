@@ -18,7 +18,7 @@ EXPLAINED = (
     CheckpointWriteError,
     MemoryBudgetError,
     NonFiniteError,
-    FileNotFoundError,
+    OSError,
 )
 
 

@@ -72,7 +72,7 @@ class EvaluationConfig:
 class TrackingConfig:
     """wandb: online|offline|disabled.  videos: episodes filmed at each evaluation in training, one task each.
 
-    video_frames: control steps of a film.  progress: the live display.
+    video_steps: agent steps of a film.  progress: the live display.
     """
 
     wandb: str = "offline"

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from hrl.checkpoint_format import State, write
+
+Value = TypeVar("Value")
 
 
 class NonFiniteError(ArithmeticError):
@@ -48,6 +51,7 @@ def dump_nonfinite(
     Where the counters have no "updates", the file is named by "frames".
 
     `hrl.checkpoints.read` gives it back: its state has the keys batch, metrics and state, its metadata has counters.
+    Names such as "loss/policy" are saved as "loss.policy": a slash separates levels there.
 
     Args:
         batch: what the update was computed from.
@@ -64,10 +68,14 @@ def dump_nonfinite(
         raise ValueError(f"the counters need 'updates' or 'frames' to name the file; there are {', '.join(counters)}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"nonfinite_{stamp}.safetensors"
-    content: dict[str, State] = {"batch": dict(batch), "metrics": dict(metrics), "state": state}
+    content: dict[str, State] = {"batch": _named(batch), "metrics": _named(metrics), "state": state}
     write(path, counters.get("frames", 0), content, {"counters": dict(counters)})
     return path
 
 
 def _is_finite(value: float | Tensor) -> bool:
     return bool(torch.isfinite(value).all()) if isinstance(value, Tensor) else math.isfinite(value)
+
+
+def _named(values: Mapping[str, Value]) -> dict[str, Value]:
+    return {name.replace("/", "."): value for name, value in values.items()}

@@ -37,7 +37,7 @@ class Rollout:
     """Steps of several environments.
 
     steps: [time, env, ...] by name: `pixels`, `task`, `reward`, `ended`, the explorer's records, and for each value
-        NAME of `values_ahead`, `bootstrap/NAME`, which is zero but where a time limit ended the episode.
+        NAME of `values_ahead`, `NAME_bootstrap`, which is zero but where a time limit ended the episode.
     ahead: [env] by name, the values after the last step.
     episodes: returns and successes of the whole episodes that ended, by metric name.
     """
@@ -142,7 +142,7 @@ class Collector:
         rows = truncated.nonzero()[:, 0]
         final = Observation.from_arrays(infos["final_obs"], self.device).rows(rows)
         values = explorer.values_ahead(final, {key: value[rows] for key, value in state.items()})
-        return {f"bootstrap/{name}": _scatter(value, rows, len(truncated)) for name, value in values.items()}
+        return {f"{name}_bootstrap": _scatter(value, rows, len(truncated)) for name, value in values.items()}
 
 
 def _scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:

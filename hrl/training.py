@@ -70,11 +70,11 @@ def memory_budget(config: RunConfig, suite: Suite) -> Budget:
     picture = config.image_size**2 * 3 * config.frame_stack
     budget = Budget()
     budget.add("observations", 3 * config.num_envs * picture)
-    length = getattr(config.agent, "rollout", 0)
-    # Activations of a minibatch: pixels widened to bf16 and float32, and the stem's maps, forward and backward.
-    if length:
-        budget.add("rollout", length * config.num_envs * picture)
-        budget.add("minibatch", 8 * (length * config.num_envs // config.agent.minibatches) * picture)
+    if hasattr(config.agent, "minibatches"):
+        rollout = config.agent.rollout * config.num_envs * picture
+        budget.add("rollout", rollout)
+        # Bytes, the same widened to floats, and the stem's maps, forward and backward.
+        budget.add("minibatch", 8 * rollout // config.agent.minibatches)
     if hasattr(config.agent, "buffer_size"):
         budget.add("replay", 2 * config.agent.buffer_size * picture)
     budget.add("simulation and rendering", 64 * 2**20 + config.num_envs * 2**18)

@@ -24,6 +24,7 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
             raise ValueError(f"env must have num_envs=1, got {env.num_envs}")
         self._env = env
         self.render_mode = "rgb_array"
+        self.metadata = {**self.metadata, "render_fps": env.metadata["render_fps"]}
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
         # The vector environment begins the next episode by itself; it is kept until `reset` asks for it.
@@ -59,7 +60,7 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
             info["episode"] = _first(infos["episode"])
         return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
-    def render(self) -> np.ndarray:  # type: ignore[override]  # Gymnasium's type allows lists and None
+    def render(self) -> np.ndarray:
         """The present picture, at the size of the videos."""
         return self._env.render_frames(0)
 

@@ -16,9 +16,9 @@ from envs.vector import Observation, PixelVectorEnv
 class Sb3VecEnv(VecEnv):
     """Dict observations "pixels" uint8 [env, height, width, channel] and "task" float32 [env, task_size].
 
-    At an episode's end `infos[i]` has what SB3 looks for: "terminal_observation", "TimeLimit.truncated" and, unless only
-    the end of a staggered first episode was played, "episode" with return "r", length "l" in agent steps and seconds
-    since the start "t", beside "is_success".
+    At an episode's end `infos[i]` has what SB3 looks for: "terminal_observation", "TimeLimit.truncated" and, unless
+    only the end of a staggered first episode was played, "episode" with return "r", length "l" in agent steps and
+    seconds since the start "t", beside "is_success".
     """
 
     def __init__(self, env: PixelVectorEnv) -> None:
@@ -27,7 +27,7 @@ class Sb3VecEnv(VecEnv):
         self._started = time.time()
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
-    def reset(self) -> Observation:  # type: ignore[override]  # SB3's type names its own kinds of observation
+    def reset(self) -> Observation:
         """Begin an episode in every world, with the seed given to `seed` if there is one."""
         observation, infos = self._env.reset(seed=self._seeds[0])
         self.reset_infos = self._rows(infos)
@@ -49,7 +49,7 @@ class Sb3VecEnv(VecEnv):
         rows = self._rows({key: infos[key] for key in ("task_index", "success")})
         for index in np.flatnonzero(done):
             rows[index] |= self._ending(infos, int(index)) | {"TimeLimit.truncated": not bool(terminated[index])}
-        return observation, rewards, done, rows  # type: ignore[return-value]  # as in `reset`
+        return observation, rewards, done, rows
 
     def close(self) -> None:
         """Give back the threads."""
@@ -72,9 +72,7 @@ class Sb3VecEnv(VecEnv):
         result = getattr(self._env, method_name)(*args, **kwargs)
         return [result for _ in self._get_indices(indices)]
 
-    def env_is_wrapped(
-        self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None
-    ) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """True for SB3's `Monitor`, whose records the infos have, and for nothing else."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 

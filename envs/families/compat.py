@@ -115,4 +115,7 @@ def compat_families() -> dict[str, Family]:
 
 
 def _distance(physics: Physics) -> Tensor:
-    return torch.linalg.vector_norm(physics.geom_position("target") - physics.geom_position("pointmass"), dim=-1)
+    distance: Tensor = torch.linalg.vector_norm(
+        physics.geom_position("target") - physics.geom_position("pointmass"), dim=-1
+    )
+    return distance

@@ -1,5 +1,6 @@
 """A point mass seen from above that must go to a drawn target: minutes on a CPU, for demonstrations and tests."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import mujoco
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from envs.families.family import Number, StartState, numbers
+from envs.families.family import Number, Parameter, StartState, numbers
 from envs.families.joints import random_joint_positions
 from envs.physics import Physics, Scene
 from envs.rewards import tolerance
@@ -21,7 +22,7 @@ NEAREST_START = 0.25
 
 # The dynamics of dm_control's point mass: timestep, damping, gear, mass, joint ranges. What is drawn is larger, so that
 # mass and target each cover dozens of pixels at 64x64, and the ground is the background: a plane would double the cost.
-_MJCF = f"""
+_MJCF = """
 <mujoco model="point mass with a drawn target">
   <option timestep="0.02"><flag contact="disable"/></option>
   <visual>
@@ -66,7 +67,7 @@ class PointMass:
     """
 
     scene = Scene("point_mass", _build, substeps=1, camera="fixed", background=(0.12, 0.2, 0.3), textures=False)
-    parameters = MappingProxyType({"target": Number(-0.29, 0.29, size=2)})
+    parameters: Mapping[str, Parameter] = MappingProxyType({"target": Number(-0.29, 0.29, size=2)})
     task_size = 2
     hold_steps = 1
 
@@ -97,4 +98,5 @@ class PointMass:
 
 
 def _distance(physics: Physics, goal: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(physics.geom_position("pointmass")[:, :2] - goal, dim=-1)
+    distance: Tensor = torch.linalg.vector_norm(physics.geom_position("pointmass")[:, :2] - goal, dim=-1)
+    return distance

@@ -1,5 +1,6 @@
 """The planar biped at a commanded speed: too fast is as wrong as too slow, and backwards is a task like any other."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import mujoco
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from envs.families import walker
-from envs.families.family import Number, StartState, number
+from envs.families.family import Number, Parameter, StartState, number
 from envs.families.suite_models import suite_model_path
 from envs.physics import Physics, Scene
 from envs.rewards import tolerance
@@ -37,7 +38,7 @@ class WalkerSpeed:
     """
 
     scene = Scene("walker_speed", _build, walker.SUBSTEPS, walker.CAMERA, walker.SKY)
-    parameters = MappingProxyType({"speed": Number(-FASTEST, FASTEST)})
+    parameters: Mapping[str, Parameter] = MappingProxyType({"speed": Number(-FASTEST, FASTEST)})
     task_size = 1
     hold_steps = walker.SUCCESS_STEPS
 

@@ -31,10 +31,10 @@ class OnPolicyConfig:
     entropy_coefficient: weight of the action distribution's entropy.
     """
 
-    rollout: int = 32
-    epochs: int = 3
+    rollout: int = 16
+    epochs: int = 4
     minibatches: int = 4
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     discount: float = 0.99
     trace: float = 0.95
     clip: float = 0.2
@@ -168,8 +168,8 @@ class OnPolicyLearner:
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.config.max_gradient_norm)
         metrics = {"loss/total": loss, **metrics, "gradient_norm": norm}
         for name, value in metrics.items():
-            if not torch.isfinite(value):
-                raise NonFiniteUpdate(name, self.updates, batch, {k: float(v) for k, v in metrics.items()})
+            if not torch.isfinite(value.detach()):
+                raise NonFiniteUpdate(name, self.updates, batch, {k: float(v.detach()) for k, v in metrics.items()})
         self.optimizer.step()
         self.updates += 1
         return metrics
@@ -194,14 +194,14 @@ def advantage_columns(
     """
     steps = rollout.steps
     values = steps[name]
-    bootstrap = steps.get(f"bootstrap/{name}", torch.zeros_like(values))
+    bootstrap = steps.get(f"{name}_bootstrap", torch.zeros_like(values))
     rewards = steps["reward"] * (1 - config.discount)
     raw = generalized_advantages(
         rewards, values, decided, steps["ended"], bootstrap, rollout.ahead[name], config.discount, config.trace
     )
     chosen = raw[decided]
     normal = torch.where(decided, (raw - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0)
-    return {f"advantage/{name}": normal, f"target/{name}": values + raw}
+    return {f"{name}_advantage": normal, f"{name}_target": values + raw}
 
 
 def clipped_objective(

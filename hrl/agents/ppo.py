@@ -77,8 +77,8 @@ class PPO(nn.Module):
         """Clipped objective, squared error of the value, entropy."""
         distribution, value = self._heads(Observation(batch["pixels"], batch["task"]))
         log_prob = distribution.log_prob(batch["raw_action"])
-        objective = clipped_objective(log_prob, batch["log_prob"], batch["advantage/value"], self.config.clip).mean()
-        value_loss = F.mse_loss(value, batch["target/value"])
+        objective = clipped_objective(log_prob, batch["log_prob"], batch["value_advantage"], self.config.clip).mean()
+        value_loss = F.mse_loss(value, batch["value_target"])
         entropy = distribution.entropy().mean()
         loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}

@@ -225,9 +225,9 @@ class Skills(nn.Module):
     def _skills_loss(self, batch: Mapping[str, Tensor], view: View) -> tuple[Tensor, dict[str, Tensor]]:
         composite = self._composite(view, batch["weights"])
         log_prob = composite.log_prob(batch["raw_action"])
-        advantage = batch["advantage/skill_value"]
+        advantage = batch["skill_value_advantage"]
         objective = clipped_objective(log_prob, batch["log_prob"], advantage, self.config.clip).mean()
-        value_loss = F.mse_loss(self._skill_value(view, batch["weights"], batch["clock"]), batch["target/skill_value"])
+        value_loss = F.mse_loss(self._skill_value(view, batch["weights"], batch["clock"]), batch["skill_value_target"])
         entropy = composite.entropy().mean()
         loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
@@ -241,9 +241,9 @@ class Skills(nn.Module):
 
         policy = self._manager_policy(view)
         log_prob = policy.log_prob(batch["logits"])
-        advantage = batch["advantage/manager_value"]
+        advantage = batch["manager_value_advantage"]
         objective = mean(clipped_objective(log_prob, batch["manager_log_prob"], advantage, self.config.clip))
-        value_loss = mean((self._manager_value(view) - batch["target/manager_value"]).square())
+        value_loss = mean((self._manager_value(view) - batch["manager_value_target"]).square())
         entropy = mean(policy.entropy())
         regulariser, metrics = self._usage(self._weights(policy.mean), mean)
         loss = -objective + self.config.value_coefficient * value_loss + regulariser

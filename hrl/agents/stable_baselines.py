@@ -109,10 +109,10 @@ class _Episodes(BaseCallback):
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
             episode = info.get("episode")
-            if episode is not None and not episode["partial"]:
+            if episode is not None:
                 task = self.task_names[info["task_index"]]
                 self.found.setdefault(f"train/return/{task}", []).append(float(episode["r"]))
-                self.found.setdefault(f"train/success/{task}", []).append(float(episode["success"]))
+                self.found.setdefault(f"train/success/{task}", []).append(float(info["is_success"]))
         return True
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,15 +63,15 @@ class Encoder(nn.Module):
         widths = list(config.channels)
         self.stem = orthogonal_(nn.Linear(config.patch**2 * in_channels, widths[0]), 2**0.5)
         convolutions = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)]
-        self.convolutions = nn.ModuleList(_channels_last(orthogonal_(layer, 2**0.5)) for layer in convolutions)
+        self.convolutions = nn.ModuleList(orthogonal_(layer, 2**0.5) for layer in convolutions)
         side = image_size // config.patch
         for _ in convolutions:
             side = (side + 1) // 2
         self.project = orthogonal_(nn.Linear(side * side * widths[-1], config.features), 1.0)
         self.norm = nn.LayerNorm(config.features)
 
-    def forward(self, pixels: UInt8[Tensor, "batch height width channel"]) -> Float[Tensor, "batch features"]:
-        """Features in [-1, 1] of pictures in [0, 255]."""
+    def forward(self, pixels: Num[Tensor, "batch height width channel"]) -> Float[Tensor, "batch features"]:
+        """Features in [-1, 1] of pictures in [0, 255], best given as bytes."""
         with torch.autocast(pixels.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
             hidden = self._maps(pixels)
             features = self.project(hidden.flatten(1))
@@ -86,11 +86,6 @@ class Encoder(nn.Module):
         for layer in self.convolutions:
             hidden = F.relu(layer(hidden))
         return hidden.permute(0, 2, 3, 1)
-
-
-def _channels_last(layer: nn.Conv2d) -> nn.Conv2d:
-    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
-    return layer
 
 
 def _patches(pixels: Tensor, size: int) -> Tensor:

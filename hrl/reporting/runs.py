@@ -238,8 +238,9 @@ def _check_same_evaluation(runs: list[Run]) -> None:
 
 
 def _last_checkpoint(run: Run) -> pd.DataFrame:
+    """Sorted, so that no sum depends on the order in which the episodes were written."""
     rows = run.scores[run.scores["frames"] == run.frames]
-    return rows.assign(run=str(run.path))
+    return rows.sort_values(["split", "task", "intervention", "episode"]).assign(run=str(run.path))
 
 
 def _random_returns(

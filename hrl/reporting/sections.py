@@ -25,7 +25,7 @@ from hrl.reporting.page import (
     text,
 )
 from hrl.reporting.records import arm_cell, difference_section, runs_section
-from hrl.reporting.study import Study, words
+from hrl.reporting.study import Study, note_on, words
 from hrl.reporting.summary import SplitSummary, by_split, interval_text
 from hrl.reporting.videos import Video, fitting, latest_videos
 
@@ -175,7 +175,9 @@ def _summary_section(study: Study) -> Section:
         "greedy episodes of the last checkpoint. Terms are defined at the end."
     )
     per_task = folded("Every task: return and score per arm", _task_table(study))
-    return Section("summary", "Summary", [paragraph(explanation), table(header, rows, breaks), per_task])
+    warning = note_on(study, study.compared)
+    notes = [paragraph(warning, "note")] if warning else []
+    return Section("summary", "Summary", [paragraph(explanation), table(header, rows, breaks), *notes, per_task])
 
 
 def _numbers(numbers: SplitSummary) -> list[Cell]:

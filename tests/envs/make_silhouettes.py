@@ -46,9 +46,7 @@ def silhouettes(scene: Scene, size: int, rng: np.random.RandomState) -> dict[str
 def main() -> None:
     """Write the reference file."""
     rng = np.random.RandomState(0)
-    arrays = {
-        f"{name}/{key}": value for name, pair in SCENES.items() for key, value in silhouettes(*pair, rng).items()
-    }
+    arrays = {f"{name}/{key}": value for name, pair in SCENES.items() for key, value in silhouettes(*pair, rng).items()}
     target = Path(__file__).parent / "data" / "silhouettes.npz"
     np.savez_compressed(target, **arrays)
     print(f"wrote {target}: " + ", ".join(f"{key} {value.shape}" for key, value in arrays.items()))

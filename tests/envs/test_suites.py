@@ -147,7 +147,7 @@ def test_wrong_parameters_of_other_families(name: str, parameters: dict, named: 
 
 
 def test_unknown_names_are_told_the_valid_ones() -> None:
-    with pytest.raises(ValueError, match="unknown suite 'humanoid'.*compat_walker.*point_mass.*walker_speed"):
+    with pytest.raises(ValueError, match=r"unknown suite 'humanoid'.*compat_walker.*point_mass.*walker_speed"):
         load_suite("humanoid")
     with pytest.raises(ValueError, match="no split 'test'; valid are train, interpolation"):
         load_suite("point_mass").tasks("test")

@@ -133,7 +133,7 @@ def test_manager_loss_reads_decisions_only():
     batch = one_batch(trained)
     before = trained.policy.loss(batch)[0]
     idle = batch["clock"] != 0
-    for key in ("logits", "manager_log_prob", "advantage/manager_value", "target/manager_value"):
+    for key in ("logits", "manager_log_prob", "manager_value_advantage", "manager_value_target"):
         batch[key] = batch[key].clone()
         batch[key][idle] = 123.0
     torch.testing.assert_close(trained.policy.loss(batch)[0], before)
@@ -183,12 +183,12 @@ def test_training_twice_gives_the_same_bits(agent):
 def test_a_nonfinite_loss_stops_before_the_weights_change():
     trained = make("skills", rollout=8)
     batch = one_batch(trained)
-    batch["advantage/skill_value"] = batch["advantage/skill_value"].clone()
-    batch["advantage/skill_value"][3] = torch.nan
+    batch["skill_value_advantage"] = batch["skill_value_advantage"].clone()
+    batch["skill_value_advantage"][3] = torch.nan
     before = [p.detach().clone() for p in trained.module.parameters()]
     with pytest.raises(NonFiniteUpdate, match="loss/total is not finite") as caught:
         trained._update(batch)
-    assert torch.isnan(caught.value.batch["advantage/skill_value"][3])
+    assert torch.isnan(caught.value.batch["skill_value_advantage"][3])
     assert all(torch.equal(a, b) for a, b in zip(before, trained.module.parameters(), strict=True))
 
 

@@ -42,7 +42,7 @@ def test_only_time_limits_bootstrap_and_from_the_last_observation():
     ended, even = steps["ended"], (torch.arange(ENVS) % 2 == 0).expand_as(steps["ended"])
     limits = (LENGTH + torch.arange(ENVS)).float().expand_as(steps["reward"])
     expected = torch.where(ended & even, 1000.0 + limits, 0.0)
-    torch.testing.assert_close(steps["bootstrap/value"], expected)
+    torch.testing.assert_close(steps["value_bootstrap"], expected)
 
 
 def test_the_value_ahead_is_that_of_the_observation_not_yet_acted_on():

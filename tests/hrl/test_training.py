@@ -24,7 +24,7 @@ QUIET = ["tracking.wandb=disabled", "tracking.videos=0", "tracking.progress=fals
 
 
 def overrides(folder: Path, *more: str) -> list[str]:
-    return ["agent=skills", "suite=point_mass", f"folder={folder}", *QUIET, *more]
+    return ["agent=skills", "suite=debug", f"folder={folder}", *QUIET, *more]
 
 
 def start(folder: Path, *more: str) -> Path:
@@ -57,7 +57,7 @@ def finished(tmp_path_factory):
 
 def test_a_finished_run_leaves_its_record(finished):
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
-    assert [line["frames"] for line in lines] == [512, 1024]
+    assert [line["frames"] for line in lines] == [256, 512, 768, 1024]
     assert "eval/train/return" in lines[-1]
     assert not any("second" in key for line in lines for key in line)
     assert len(list((finished / "checkpoints").glob("*.safetensors"))) == 2
@@ -118,7 +118,7 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
 
     monkeypatch.setattr(_Run, "_iterate", interrupted)
     start(tmp_path / "run", "evaluation.every=0", "checkpoint_every=1000000")
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_000000000512.safetensors"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_000000000256.safetensors"]
 
 
 def test_another_configuration_is_refused_with_the_differing_keys(finished):
@@ -142,11 +142,14 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_good_checkpoint(finished, 
     shutil.copytree(finished, folder)
     before = last_state(folder)
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
+    sync = os.fsync
 
-    monkeypatch.setattr("hrl.tracking.os.fsync", lambda descriptor: None)
-    monkeypatch.setattr("hrl.provenance.os.fsync", full)
+    def full(descriptor):
+        if "checkpoints" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointWriteError, match="No space left"):
         start(folder, "frames=1536")
     monkeypatch.undo()
@@ -175,14 +178,14 @@ def test_two_processes_never_write_one_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("override", "error", "message"),
     [
-        ("num_envs=3", ConfigError, "num_envs is 3; suite point_mass has 4 training tasks"),
+        ("num_envs=2", ConfigError, "num_envs is 2; suite debug has 3 training tasks"),
         (
             "network.encoder.patch=5",
             ConfigError,
             r"network\.encoder\.patch is 5; it must divide image_size, which is 32",
         ),
         ("agent.rollout=3", ValueError, r"agent\.minibatches is 5; it must divide .* which is 24"),
-        ("num_envs=10000000", MemoryBudgetError, "observations"),
+        ("num_envs=10000000", MemoryBudgetError, "TiB of memory.*rollout"),
         ("device=warp_drive", ValueError, "device is 'warp_drive'"),
         ("agent=random", ConfigError, "learns nothing"),
     ],

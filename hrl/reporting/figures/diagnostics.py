@@ -34,12 +34,12 @@ def skill_entropy(weights: Array) -> Array:
 
 
 def shuffle_returns(study: Study, split: str) -> dict[str, dict[str, Array]]:
-    """arm -> intervention -> `[run]` mean return over the split's tasks, for arms on which something was shuffled."""
+    """arm -> intervention -> `[run]` mean return over the split's tasks, for arms with shuffled episodes."""
     rows = study.runs.scores[study.runs.scores["split"] == split]
     lone_task = rows["task"].nunique() == 1  # its vector can only be swapped with itself
     disturbed = set(rows.loc[rows["intervention"] != "none", "arm"])
     returns: dict[str, dict[str, Array]] = {}
-    for arm in (arm for arm in study.runs.arms if arm in disturbed):
+    for arm in (arm for arm in study.compared if arm in disturbed):
         of_arm = rows[rows["arm"] == arm]
         returns[arm] = {
             intervention: _run_returns(of_arm[of_arm["intervention"] == intervention])

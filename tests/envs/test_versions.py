@@ -1,0 +1,21 @@
+"""Packages of the simulator that do not belong together are refused by name and number."""
+
+import pytest
+
+from envs.versions import check_installed_versions, check_versions
+
+
+def test_the_installed_versions_belong_together() -> None:
+    check_installed_versions()
+    check_versions("3.16.2", "1.0.49", "3.16.0")
+
+
+@pytest.mark.parametrize(
+    "versions", [("4.0.0", "1.0.49", "3.16.0"), ("3.16.0", "1.0.50", "3.16.0"), ("3.16.0", "1.0.49", "3.11.0")]
+)
+def test_others_are_refused(versions: tuple[str, str, str]) -> None:
+    with pytest.raises(ImportError) as caught:
+        check_versions(*versions)
+    message = str(caught.value)
+    assert f"mujoco {versions[0]}, dm-control {versions[1]} and mujoco-warp {versions[2]}" in message
+    assert "mujoco 3.16.x with dm-control 1.0.49" in message
