@@ -40,7 +40,7 @@ class RayTracer:
         # Nothing is simulated here, so there is room for no more than one contact.
         self._data = mujoco_warp.make_data(model, capacity, nconmax=1, njmax=1)
         self._context = mujoco_warp.create_render_context(
-            model,
+            _planes_aside(model),
             capacity,
             cam_res=(size, size),
             render_rgb=not segmentation,
@@ -91,6 +91,19 @@ def drawable(model: mujoco.MjModel) -> mujoco.MjModel:
     copied.opt.noslip_iterations = 0
     copied.geom_margin[:] = 0
     copied.geom_gap[:] = 0
+    return copied
+
+
+def _planes_aside(model: mujoco.MjModel) -> mujoco.MjModel:
+    """A copy that the tree of bounding boxes is built from; the boxes themselves are refitted for every picture.
+
+    A plane's box is as long as the plane in every direction: with it in place the tree would tell nothing else apart,
+    and a picture of the walker would cost an eighth more.
+    """
+    copied = copy.copy(model)
+    planes = copied.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
+    copied.geom_size[planes], copied.geom_pos[planes] = 0.1, 100.0
+    copied.geom_sameframe[planes] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
     return copied
 
 

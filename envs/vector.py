@@ -180,9 +180,10 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         total, success = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         for _ in range(self.action_repeat):
             self._physics.step(control)
-            reward = self._family.reward(self._physics, goals).numpy()
-            total += reward
-            success |= self._episodes.advance(reward, self._family.holding(self._physics, goals).numpy())
+            reward = self._family.reward(self._physics, goals)
+            holding = self._family.holding(self._physics, goals, reward)
+            total += reward.numpy()
+            success |= self._episodes.advance(reward.numpy(), holding.numpy())
         return total.astype(np.float32), success
 
     def _begin(self, mask: Bool[np.ndarray, " env"]) -> None:

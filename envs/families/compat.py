@@ -66,7 +66,9 @@ class CompatPointMass:
         small = tolerance(physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic").mean(dim=-1)
         return near * (small + 4) / 5
 
-    def holding(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Bool[Tensor, " world"]:
+    def holding(
+        self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
+    ) -> Bool[Tensor, " world"]:
         """See `Family.holding`."""
         return _distance(physics) <= goal[:, 0]
 
@@ -104,9 +106,11 @@ class CompatWalker:
         moving = tolerance(walker.speed(physics), bounds, target / 2, sigmoid="linear", value_at_margin=0.5)
         return torch.where(target == 0, standing, standing * (5 * moving + 1) / 6)
 
-    def holding(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Bool[Tensor, " world"]:
+    def holding(
+        self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
+    ) -> Bool[Tensor, " world"]:
         """See `Family.holding`."""
-        return self.reward(physics, goal) >= walker.SUCCESS_REWARD
+        return reward >= walker.SUCCESS_REWARD
 
 
 def compat_families() -> dict[str, Family]:

@@ -83,8 +83,10 @@ class Family(Protocol):
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Reward in [0, 1] of the control step that led to the present state."""
 
-    def holding(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Bool[Tensor, " world"]:
-        """Whether the present state is one that makes a success when held for `hold_steps`."""
+    def holding(
+        self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
+    ) -> Bool[Tensor, " world"]:
+        """Whether the present state, with this `reward`, makes a success when held for `hold_steps`."""
 
 
 def check_parameters(family: Family, task: Task) -> None:

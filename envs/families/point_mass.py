@@ -92,7 +92,9 @@ class PointMass:
         bounds = (0.0, TARGET_RADIUS)
         return tolerance(_distance(physics, goal), bounds, REWARD_MARGIN, sigmoid="linear", value_at_margin=0.0)
 
-    def holding(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Bool[Tensor, " world"]:
+    def holding(
+        self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
+    ) -> Bool[Tensor, " world"]:
         """See `Family.holding`."""
         return _distance(physics, goal) <= TARGET_RADIUS
 

@@ -62,6 +62,8 @@ class WalkerSpeed:
         moving = tolerance(walker.speed(physics), bounds, margin, sigmoid="linear", value_at_margin=0.0)
         return walker.posture(physics) * moving
 
-    def holding(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Bool[Tensor, " world"]:
+    def holding(
+        self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
+    ) -> Bool[Tensor, " world"]:
         """See `Family.holding`."""
-        return self.reward(physics, goal) >= walker.SUCCESS_REWARD
+        return reward >= walker.SUCCESS_REWARD

@@ -53,12 +53,12 @@ def table(header: Sequence[Cell], rows: Iterable[Sequence[Cell]], breaks: Iterab
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 
-def picture(title: str, svg: bytes, caption: str, note: str, source: str) -> str:
-    """A figure drawn as SVG, its caption, a warning if there is one, and where it comes from."""
+def picture(title: str, svg: bytes, caption: str, note: str, source: str, share: float = 1.0) -> str:
+    """A figure drawn as SVG on a share of the page's width, its caption, a warning if any, and where it comes from."""
     warning = f'<div class="note">{escape(note)}</div>' if note else ""
     return (
         f'<figure><h3>{escape(title)}</h3><div class="plot">'
-        f'<img alt="{escape(title)}" src="{data_uri(svg, "image/svg+xml")}"></div>'
+        f'<img alt="{escape(title)}" style="max-width:{100 * share:.0f}%" src="{data_uri(svg, "image/svg+xml")}"></div>'
         f"<figcaption>{escape(caption)} {source}</figcaption>{warning}</figure>"
     )
 

@@ -78,7 +78,7 @@ def runs_section(study: Study, command: str) -> Section:
             number(_training_time(run)),
             text(_revision(run)),
             text(_hardware(run), "text long"),
-            text(str(run.environment.get("created", "-"))),
+            text(str(run.environment.get("created", "-"))[:16]),
         ]
         for run in study.runs.runs
     ]

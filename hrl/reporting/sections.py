@@ -1,6 +1,7 @@
 """The report's text and tables, section by section, in the order in which a reader asks."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from io import BytesIO
 
@@ -8,8 +9,8 @@ from hrl.reporting.cautions import cautions
 from hrl.reporting.figures.comparison import comparison_figures
 from hrl.reporting.figures.diagnostics import diagnostic_figures
 from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
-from hrl.reporting.figures.style import ReportFigure
-from hrl.reporting.figures.training import training_figures
+from hrl.reporting.figures.style import WIDTH, ReportFigure
+from hrl.reporting.figures.training import missing_curves_note, training_figures
 from hrl.reporting.page import (
     Cell,
     Section,
@@ -29,22 +30,40 @@ from hrl.reporting.study import Study, note_on, words
 from hrl.reporting.summary import SplitSummary, by_split, interval_text
 from hrl.reporting.videos import Video, fitting, latest_videos
 
-Drawer = Callable[[Study], list[ReportFigure]]
-FIGURE_SECTIONS: tuple[tuple[str, str, str, Drawer], ...] = (
-    (
+
+@dataclass(frozen=True)
+class FigureSection:
+    """A section made of figures. `remark` says what the figures could not show; empty when nothing is missing."""
+
+    name: str
+    title: str
+    question: str
+    draw: Callable[[Study], list[ReportFigure]]
+    remark: Callable[[Study], str] = lambda study: ""
+
+
+FIGURE_SECTIONS = (
+    FigureSection(
         "generalization",
         "Generalization",
         "How the score changes as the task moves away from the tasks that were trained on.",
         generalization_figures,
+        undrawn_note,
     ),
-    (
+    FigureSection(
         "comparison",
         "Arms compared",
         "Each split on its own: how good each arm is, how sure one can be, and how often one arm beats another.",
         comparison_figures,
     ),
-    ("learning", "Learning curves", "How the scores rose with training frames and with time.", training_figures),
-    (
+    FigureSection(
+        "learning",
+        "Learning curves",
+        "How the scores rose with training frames and with time.",
+        training_figures,
+        missing_curves_note,
+    ),
+    FigureSection(
         "diagnostics",
         "Is the hierarchy used?",
         "A hierarchy whose low level ignores its commands, or whose manager ignores the task, explains nothing.",
@@ -103,7 +122,7 @@ TERMS = (
 
 def draw_figures(study: Study) -> dict[str, list[ReportFigure]]:
     """Every figure that the runs have data for, by the section it stands in."""
-    return {name: drawer(study) for name, _, _, drawer in FIGURE_SECTIONS}
+    return {section.name: section.draw(study) for section in FIGURE_SECTIONS}
 
 
 def title_of(study: Study) -> str:
@@ -219,19 +238,20 @@ def _task_table(study: Study) -> str:
 
 
 def _figure_sections(study: Study, figures: Mapping[str, list[ReportFigure]], command: str) -> list[Section]:
-    undrawn = undrawn_note(study)
     sections = []
-    for name, title, question, _ in FIGURE_SECTIONS:
-        drawn = [_picture(figure, command) for figure in figures[name]]
-        extra = [paragraph(undrawn, "quiet")] if name == "generalization" and undrawn else []
-        sections.append(Section(name, title, [paragraph(question), *drawn, *extra] if drawn else []))
+    for section in FIGURE_SECTIONS:
+        drawn = [_picture(figure, command) for figure in figures[section.name]]
+        remark = section.remark(study)
+        parts = [*drawn, *([paragraph(remark, "quiet")] if remark else [])]
+        sections.append(Section(section.name, section.title, [paragraph(section.question), *parts] if parts else []))
     return sections
 
 
 def _picture(figure: ReportFigure, command: str) -> str:
     files = f"figures/{figure.name}.png and .pdf"
     source = f"<br>Files: <code>{escape(files)}</code>. Rebuild: <code>{escape(command)}</code>"
-    return picture(figure.title, svg_of(figure), figure.caption, figure.note, source)
+    share = figure.drawing.get_figwidth() / WIDTH
+    return picture(figure.title, svg_of(figure), figure.caption, figure.note, source, share)
 
 
 def _video_section(study: Study) -> Section:

@@ -60,7 +60,8 @@ def test_point_mass_reward_falls_linearly_with_the_planar_distance() -> None:
     goals = _goals(*[(0.1, -0.1)] * 6)
     family = PointMass()
     assert family.reward(physics, goals).tolist() == pytest.approx([1, 1, 0.9, 0.5, 0, 0])
-    assert family.holding(_mass_at((0.1, 0.0), (0.1, -0.08)), goals[:2]).tolist() == [False, True]
+    near = _mass_at((0.1, 0.0), (0.1, -0.08))
+    assert family.holding(near, goals[:2], torch.ones(2)).tolist() == [False, True]
 
 
 def test_point_mass_starts_away_from_the_target_and_uniformly_elsewhere() -> None:
@@ -99,8 +100,8 @@ def test_walker_speed_is_worth_less_on_the_ground() -> None:
     assert family.reward(_walking([1.0], height=0.6), goals).item() == pytest.approx((3 * 0.1 + 1) / 4)
     assert family.reward(_walking([1.0], upright=0.0), goals).item() == pytest.approx((3 + 0.5) / 4)
     assert family.reward(_walking([1.0], height=0.6, upright=-1.0), goals).item() == pytest.approx(0.075)
-    assert family.holding(_walking([1.0]), goals).item()
-    assert not family.holding(_walking([1.0], height=0.6), goals).item()
+    for reward, success in ((0.79, False), (0.81, True)):
+        assert family.holding(_walking([1.0]), goals, torch.tensor([reward])).tolist() == [success]
 
 
 def test_the_walkers_floor_reaches_as_far_backwards_as_forwards() -> None:

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,21 @@ from hrl.reporting.figures.comparison import aggregate_figure, improvement_figur
 from hrl.reporting.figures.diagnostics import diagnostic_figures, shuffle_returns, skill_entropy
 from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
 from hrl.reporting.figures.style import LOOK
-from hrl.reporting.figures.training import training_figures
+from hrl.reporting.figures.training import missing_curves_note, training_figures
 from hrl.reporting.study import Study, study_of
 from tests.hrl.synthetic_runs import position_suite, speed_suite, write_fixed, write_trained
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python scripts/report.py runs/a --out <here>"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_pictures() -> Iterator[None]:
+    """Fine PNGs take seconds to compress, and so does embedding TrueType fonts into PDFs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hrl.reporting.report.PNG_DPI", 50)
+        patch.setitem(LOOK, "pdf.fonttype", 3)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +105,7 @@ def test_every_figure_is_there_as_png_and_pdf(written: Path) -> None:
     }
     files = {path.name for path in (written / "figures").iterdir()}
     assert files == {f"{name}.{kind}" for name in expected for kind in ("png", "pdf")}
-    assert all((written / "figures" / name).stat().st_size > 3000 for name in files)
+    assert all((written / "figures" / name).stat().st_size > 1000 for name in files)
 
 
 def test_the_page_needs_nothing_from_outside(written: Path) -> None:
@@ -133,15 +142,6 @@ def test_the_page_says_what_a_reader_needs(written: Path) -> None:
 
 def test_summary_json_is_the_summary(written: Path, positions: Path) -> None:
     assert json.loads((written / "summary.json").read_text()) == reporting.summarise(reporting.load_runs([positions]))
-
-
-def test_one_run_of_one_arm_is_enough(tmp_path: Path) -> None:
-    suite = position_suite()
-    suite["splits"] = {"train": suite["splits"]["train"][:2]}
-    write_trained(tmp_path / "runs" / "only", suite, episodes=1)
-    write_fixed(tmp_path / "runs" / "random", suite, episodes=1)
-    page = reporting.write_report(reporting.load_runs([tmp_path / "runs"]), tmp_path / "out", COMMAND)
-    assert "flat: 1 run (no interval)" in page.read_text()
 
 
 def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
@@ -197,6 +197,19 @@ def test_tasks_without_a_number_are_drawn_by_name(tmp_path: Path) -> None:
     assert figure.name == "score_by_task"
     assert training_figures(study) == []
     assert improvement_figure(study) is None
+
+
+def test_arms_without_logged_returns_are_named_instead_of_drawn(tmp_path: Path) -> None:
+    suite = position_suite()
+    write_trained(tmp_path / "flat", suite, arm="flat", episodes=1)
+    write_trained(tmp_path / "short", suite, arm="short", episodes=1)
+    write_fixed(tmp_path / "random", suite, episodes=1)
+    (tmp_path / "short" / "metrics.jsonl").write_text('{"frames": 64, "loss/value": 1.0}\n')
+    study = study_of(reporting.load_runs([tmp_path]))
+    assert missing_curves_note(study).startswith("No learning curve for short:")
+    captions = [figure.caption for figure in training_figures(study)]
+    assert captions
+    assert all("short" not in caption.replace("shortest", "") for caption in captions)
 
 
 def test_every_family_has_its_own_figure(tmp_path: Path) -> None:
@@ -280,17 +293,18 @@ def script() -> Any:
     return module
 
 
-def test_the_script_prints_the_summary_and_where_the_report_lies(
-    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_script_reports_one_run_of_one_arm(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = position_suite()
-    suite["splits"] = {"train": suite["splits"]["train"][:1]}
-    write_fixed(tmp_path / "random", suite, episodes=1)
-    assert script.main([str(tmp_path / "rand*"), "--out", str(tmp_path / "out")]) == 0
+    suite["splits"] = {"train": suite["splits"]["train"][:2]}
+    write_trained(tmp_path / "runs" / "only", suite, episodes=1)
+    write_fixed(tmp_path / "runs" / "random", suite, episodes=1)
+    assert script.main([str(tmp_path / "ru*"), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "score IQM" in printed
     assert f"report: {tmp_path / 'out' / 'report.html'}" in printed
-    assert "scripts/report.py" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "flat: 1 run (no interval)" in page
+    assert "scripts/report.py" in page
 
 
 def test_the_script_says_in_one_line_what_is_wrong(

@@ -116,9 +116,9 @@ def loop_whole(scores: Array, rng: np.random.Generator) -> Array:
 @pytest.mark.parametrize(("resample", "draw"), [("within_tasks", loop_within), ("whole_runs", loop_whole)])
 def test_interval_against_a_loop(resample: Resample, draw: Callable[[Array, np.random.Generator], Array]) -> None:
     scores, rng = generator(3).normal(size=(6, 4)), generator(4)
-    drawn = [float(statistics.interquartile_mean(draw(scores, rng))) for _ in range(4000)]
+    drawn = [float(statistics.interquartile_mean(draw(scores, rng))) for _ in range(1500)]
     interval = statistics.interval(scores, statistics.interquartile_mean, generator(5), resample=resample)
-    assert [float(interval.low), float(interval.high)] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.04)
+    assert [float(interval.low), float(interval.high)] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.06)
 
 
 @both

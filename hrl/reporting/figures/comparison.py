@@ -118,8 +118,8 @@ def improvement_figure(study: Study) -> ReportFigure | None:
         "One panel per split, one row per pair of arms. x: the probability that a run of the upper-named arm "
         "scores higher than a run of the lower-named one on the same task, averaged over tasks (Mann-Whitney; "
         "ties count one half); 0.5 (line) means no difference. Thick bar: 95 % stratified bootstrap interval; "
-        "thin line: the interval that draws whole runs; no bar: every run of one arm beat every run of the other. "
-        + evidence(study, arms)
+        "thin line: the interval that draws whole runs; no bar: a single run, or one arm's runs beat all of the "
+        "other's. " + evidence(study, arms)
     )
     return ReportFigure(
         "probability_of_improvement", "Probability of improvement", caption, figure, note_on(study, arms)

@@ -1,6 +1,7 @@
 """Is the hierarchy used at all? Returns under shuffled commands and tasks, and which skills serve which task."""
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -73,7 +74,8 @@ def _shuffles(study: Study) -> ReportFigure | None:
         "One panel per split with such episodes. x: arm and intervention. y: return, mean over tasks and runs. "
         "Command shuffle: the manager's commands are swapped between environments; if the return stays, the low "
         "level ignores them. Task shuffle: the task vectors are swapped; if the return stays, the agent ignores "
-        "the task. Bars: mean; lines: 95 % bootstrap interval over runs; dots: single runs. " + _counts(study, arms)
+        "the task. Bars: mean; lines: 95 % bootstrap interval over runs; dots: single runs. "
+        + _counts(study, arms, returns)
     )
     return ReportFigure("shuffle_diagnostics", "Shuffled commands and tasks", caption, figure, note_on(study, arms))
 
@@ -95,10 +97,11 @@ def _intervention_legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
 
 
-def _counts(study: Study, arms: list[str]) -> str:
-    rows = study.runs.scores[study.runs.scores["arm"].isin(arms)]
+def _counts(study: Study, arms: list[str], splits: Iterable[str]) -> str:
+    scores = study.runs.scores
+    rows = scores[scores["arm"].isin(arms) & scores["split"].isin(list(splits))]
     episodes = rows.groupby("intervention").size()
-    counted = ", ".join(f"{words(name)} {episodes[name]}" for name in INTERVENTIONS if name in episodes)
+    counted = ", ".join(f"{words(name)} {episodes[name]:,}" for name in INTERVENTIONS if name in episodes)
     return f"Runs per arm: {', '.join(f'{arm} {len(study.runs.of(arm))}' for arm in arms)}; episodes: {counted}."
 
 

@@ -42,7 +42,7 @@ LOOK: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "svg.fonttype": "path",
     "svg.hashsalt": "pixel-hrl",
-    "pdf.fonttype": 42,
+    "pdf.fonttype": 42,  # TrueType: publishers refuse the default, Type 3
 }
 
 

@@ -27,6 +27,15 @@ def training_figures(study: Study) -> list[ReportFigure]:
     return [figure for figure in figures if figure is not None]
 
 
+def missing_curves_note(study: Study) -> str:
+    """Which arms that learned have no learning curve, and why; empty when all have one."""
+    drawn = _all_curves(study, "train", seconds=False)
+    missing = [arm for arm in study.runs.trained_arms if arm not in drawn]
+    if not missing:
+        return ""
+    return f"No learning curve for {', '.join(missing)}: not every run logged a return for every training task."
+
+
 def _against_frames(study: Study) -> ReportFigure | None:
     curves = _all_curves(study, "train", seconds=False)
     if not curves:
