@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+import psutil
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from envs import load_suite, make_vec
@@ -32,8 +33,9 @@ def run(num_envs: int = 64, seconds: float = 5.0) -> dict[str, Any]:
 
     Returns:
         By suite `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; median of the ratios of neighbours in
-        time) and `peer_processes`; without OpenGL the peer's numbers are None. `load_average` is the machine's, over
-        the last minute, at the start and at the end.
+        time), all `measurements`, `cpu_milliseconds` of a step on either side and their `cpu_ratio` (which other
+        programs on the machine disturb less) and `peer_processes`; without OpenGL there is nothing of the peer's.
+        `load_average` is the machine's, over the last minute, at the start and at the end.
     """
     before = os.getloadavg()[0]
     backend = opengl_backend()
@@ -89,52 +91,71 @@ class DmControlPixels(gymnasium.Env[np.ndarray, np.ndarray]):
         return np.asarray(self._env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=0))
 
 
+class Measurement(NamedTuple):
+    """Agent steps per second of the clock, and processor milliseconds a step."""
+
+    steps_per_second: float
+    cpu_milliseconds: float
+
+
 def _compare(suite: str, num_envs: int, seconds: float, backend: str | None) -> dict[str, Any]:
-    ours = partial(_ours, suite, num_envs, seconds)
     if backend is None:
-        return _summary([ours() for _ in range(ROUNDS)], None, None)
+        return _summary([_ours(suite, num_envs, seconds) for _ in range(ROUNDS)])
     cores = len(os.sched_getaffinity(0))
-    speeds = {count: _peer(suite, count, seconds, backend) for count in (cores, 2 * cores)}
+    speeds = {count: _peer(suite, count, seconds, backend).steps_per_second for count in (cores, 2 * cores)}
     best = max(speeds, key=lambda count: speeds[count])
-    pairs = [(ours(), _peer(suite, best, seconds, backend)) for _ in range(ROUNDS)]
-    return _summary([pair[0] for pair in pairs], [pair[1] for pair in pairs], best)
+    pairs = [(_ours(suite, num_envs, seconds), _peer(suite, best, seconds, backend)) for _ in range(ROUNDS)]
+    ours, peer = ([pair[side] for pair in pairs] for side in (0, 1))
+    theirs = {f"peer_{key}": value for key, value in _summary(peer).items()}
+    return _summary(ours) | theirs | _ratios(pairs) | {"peer_processes": best}
 
 
-def _summary(ours: list[float], peer: list[float] | None, processes: int | None) -> dict[str, Any]:
-    ratio = None if peer is None else statistics.median(one / other for one, other in zip(ours, peer, strict=True))
+def _summary(measurements: list[Measurement]) -> dict[str, Any]:
+    speeds = [measured.steps_per_second for measured in measurements]
     return {
-        "steps_per_second": round(statistics.median(ours), 1),
-        "peer_steps_per_second": None if peer is None else round(statistics.median(peer), 1),
-        "ratio": None if ratio is None else round(ratio, 1),
-        "measurements": [round(speed, 1) for speed in ours],
-        "peer_processes": processes,
+        "steps_per_second": round(statistics.median(speeds), 1),
+        "measurements": [round(speed, 1) for speed in speeds],
+        "cpu_milliseconds": round(statistics.median(measured.cpu_milliseconds for measured in measurements), 3),
     }
 
 
-def _ours(suite: str, num_envs: int, seconds: float) -> float:
+def _ratios(pairs: list[tuple[Measurement, Measurement]]) -> dict[str, float]:
+    return {
+        "ratio": round(statistics.median(ours.steps_per_second / peer.steps_per_second for ours, peer in pairs), 1),
+        "cpu_ratio": round(statistics.median(peer.cpu_milliseconds / ours.cpu_milliseconds for ours, peer in pairs), 1),
+    }
+
+
+def _ours(suite: str, num_envs: int, seconds: float) -> Measurement:
     env = make_vec(load_suite(suite), num_envs, image_size=IMAGE_SIZE)
     env.reset()
-    speed = _speed(env.step, (num_envs, *env.single_action_space.shape), seconds)
+    measured = _measure(env.step, env.action_space.shape or (), seconds, [os.getpid()])
     env.close()
-    return speed
+    return measured
 
 
-def _peer(suite: str, processes: int, seconds: float, backend: str) -> float:
+def _peer(suite: str, processes: int, seconds: float, backend: str) -> Measurement:
     os.environ["MUJOCO_GL"] = backend  # the processes inherit it
     env = SubprocVecEnv([partial(DmControlPixels, *PEERS[suite])] * processes, start_method="spawn")
     env.reset()
-    speed = _speed(env.step, (processes, *env.action_space.shape), seconds)
+    pids = [process.pid for process in env.processes]
+    measured = _measure(env.step, (processes, *(env.action_space.shape or ())), seconds, pids)
     env.close()
-    return speed
+    return measured
 
 
-def _speed(step: Callable[[np.ndarray], Any], shape: tuple[int, ...], seconds: float) -> float:
-    """Steps per second, all worlds counted."""
+def _measure(step: Callable[[np.ndarray], Any], shape: tuple[int, ...], seconds: float, pids: list[int]) -> Measurement:
+    """Speed, all worlds counted, and what the processes that do the work spend."""
     actions = np.random.default_rng(0).uniform(-1, 1, (64, *shape)).astype(np.float32)
     for action in actions[:3]:
         step(action)  # compiles, fills caches
-    count, started = 0, time.perf_counter()
+    count, started, spent = 0, time.perf_counter(), _cpu_seconds(pids)
     while time.perf_counter() - started < seconds:
         step(actions[count % len(actions)])
-        count += 1
-    return count * shape[0] / (time.perf_counter() - started)
+        count += shape[0]
+    return Measurement(count / (time.perf_counter() - started), 1000 * (_cpu_seconds(pids) - spent) / count)
+
+
+def _cpu_seconds(pids: list[int]) -> float:
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(spent.user + spent.system for spent in times)

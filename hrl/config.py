@@ -44,11 +44,16 @@ class ConfigError(ValueError):
 class NetworkConfig:
     """Sizes that all arms of a comparison share.
 
+    task_features: features that the task vector is embedded in.
     hidden: hidden layers of every perceptron (policies, critics, managers, skills).
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    task_features: int = 64
     hidden: list[int] = field(default_factory=lambda: [256, 256])
+
+    def __post_init__(self) -> None:
+        _at_least(self, "network", task_features=1)
 
 
 @dataclass(frozen=True)

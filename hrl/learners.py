@@ -30,6 +30,7 @@ def setting_for(config: RunConfig, suite: Suite) -> Setting:
         task_size=suite.task_size,
         action_size=suite.action_size,
         encoder=config.network.encoder,
+        task_features=config.network.task_features,
         hidden=tuple(config.network.hidden),
         seed=config.seed,
         device=device,

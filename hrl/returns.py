@@ -21,8 +21,9 @@ def generalized_advantages(
 
     A decision at step t that lasts d steps has the temporal-difference error of a semi-Markov decision process (Sutton,
     Precup and Singh 1999, section 3), `r_t + ... + discount^(d-1) r_(t+d-1) + discount^d V(s_(t+d)) - V(s_t)`, and
-    errors are summed over decisions with weights `discount^d * trace` (Schulman et al. 2016, arXiv 1506.02438,
-    equation 16, one factor of `trace` a decision). The discount is per step, whatever a decision's length.
+    errors are summed over decisions with weights `(discount * trace)^d` (Schulman et al. 2016, arXiv 1506.02438,
+    equation 16). Both factors are per step, whatever a decision's length, so that two levels that decide at different
+    rates look equally far ahead.
 
     Args:
         rewards: reward of each step.
@@ -33,15 +34,17 @@ def generalized_advantages(
         last_value: value of the state after the last step: of the next decision where one is due there, else of the
             rest of the decision that is still under way.
         discount: per step, in [0, 1].
-        trace: lambda, in [0, 1].
+        trace: lambda per step, in [0, 1].
 
     Returns:
         Advantages where `decided`, zero elsewhere.
     """
     advantages = torch.zeros_like(rewards)
-    following = last_value
+    next_value, next_advantage = last_value, torch.zeros_like(last_value)
     for step in range(len(rewards) - 1, -1, -1):
-        target = rewards[step] + discount * torch.where(ended[step], bootstrap[step], following)
-        advantages[step] = torch.where(decided[step], target - values[step], 0.0)
-        following = torch.where(decided[step], values[step] + trace * advantages[step], target)
+        value = rewards[step] + discount * torch.where(ended[step], bootstrap[step], next_value)
+        trailing = discount * trace * torch.where(ended[step], 0.0, next_advantage)
+        advantages[step] = torch.where(decided[step], value - values[step] + trailing, 0.0)
+        next_value = torch.where(decided[step], values[step], value)
+        next_advantage = torch.where(decided[step], advantages[step], trailing)
     return advantages

@@ -16,7 +16,7 @@ from hrl.nets import EncoderConfig
 def small_setting(image_size: int = 16, task_size: int = 1, action_size: int = 1, seed: int = 0) -> Setting:
     """Networks that train in seconds."""
     encoder = EncoderConfig(patch=4, channels=[16, 16], features=32)
-    return Setting(image_size, 3, task_size, action_size, encoder, (32,), seed, torch.device("cpu"), torch.float32)
+    return Setting(image_size, 3, task_size, action_size, encoder, 8, (32,), seed, torch.device("cpu"), torch.float32)
 
 
 class _SameStepEnv(gym.vector.VectorEnv):

@@ -7,7 +7,6 @@ plain sky. The task vector is one-hot over all of them, so that agents trained o
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import mujoco
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64
@@ -16,7 +15,7 @@ from torch import Tensor
 from envs.families import walker
 from envs.families.family import Choice, Family, Parameter, StartState
 from envs.families.joints import random_joint_positions
-from envs.families.suite_models import suite_model_path
+from envs.families.suite_models import suite_model
 from envs.physics import Physics, Scene
 from envs.rewards import tolerance
 from envs.tasks import Task
@@ -39,7 +38,7 @@ class CompatPointMass:
 
     scene = Scene(
         "compat point mass",
-        lambda: mujoco.MjModel.from_xml_path(str(suite_model_path("point_mass"))),
+        lambda: suite_model("point_mass").compile(),
         substeps=1,
         camera="fixed",
     )
@@ -78,7 +77,7 @@ class CompatWalker:
 
     scene = Scene(
         "compat walker",
-        lambda: mujoco.MjModel.from_xml_path(str(suite_model_path("walker"))),
+        lambda: suite_model("walker").compile(),
         walker.SUBSTEPS,
         walker.CAMERA,
         walker.SKY,

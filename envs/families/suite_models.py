@@ -6,15 +6,27 @@ Importing `dm_control.suite` would load every domain and choose an OpenGL backen
 from importlib.util import find_spec
 from pathlib import Path
 
+import mujoco
 
-def suite_model_path(name: str) -> Path:
-    """The MJCF file of a suite domain such as "walker".
+
+def suite_model(name: str) -> mujoco.MjSpec:
+    """A suite domain such as "walker", to be changed and compiled, without its sky.
+
+    The sky is never drawn (a scene's background is one colour), but its texture would take 60 MB in every thread.
 
     Raises:
-        FileNotFoundError: the installed dm-control has no such file.
+        FileNotFoundError: the installed dm-control has no such domain.
     """
-    spec = find_spec("dm_control")
-    roots = list(spec.submodule_search_locations or []) if spec else []
+    spec = mujoco.MjSpec.from_file(str(_path(name)))
+    for texture in list(spec.textures):
+        if texture.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX:
+            spec.delete(texture)
+    return spec
+
+
+def _path(name: str) -> Path:
+    package = find_spec("dm_control")
+    roots = list(package.submodule_search_locations or []) if package else []
     paths = [Path(root) / "suite" / f"{name}.xml" for root in roots]
     found = [path for path in paths if path.is_file()]
     if not found:

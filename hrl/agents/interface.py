@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from hrl.nets import Encoder, EncoderConfig
+from hrl.nets import Encoder, EncoderConfig, TaskEmbedding
 
 PolicyState = dict[str, Tensor]
 """What a policy carries from step to step, each entry [env, ...]; empty for a policy without memory."""
@@ -37,7 +37,8 @@ class Observation(NamedTuple):
 class Setting:
     """What an agent is built for: shapes of its world, sizes of its networks, where it runs.
 
-    encoder, hidden: sizes of the encoder and of every perceptron's hidden layers; equal for all arms of a comparison.
+    encoder, task_features, hidden: sizes of the encoder, of the task's embedding and of every perceptron's hidden
+        layers; equal for all arms of a comparison.
     """
 
     image_size: int
@@ -45,6 +46,7 @@ class Setting:
     task_size: int
     action_size: int
     encoder: EncoderConfig
+    task_features: int
     hidden: tuple[int, ...]
     seed: int
     device: torch.device
@@ -53,6 +55,10 @@ class Setting:
     def build_encoder(self) -> Encoder:
         """A new encoder of these sizes."""
         return Encoder(self.image_size, self.channels, self.encoder, self.autocast)
+
+    def build_task_embedding(self) -> TaskEmbedding:
+        """A new embedding of the task vector."""
+        return TaskEmbedding(self.task_size, self.task_features)
 
 
 @runtime_checkable

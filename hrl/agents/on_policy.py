@@ -26,8 +26,10 @@ class OnPolicyConfig:
     epochs: passes over a rollout.
     minibatches: that a rollout is cut into; divides num_envs * rollout.
     discount: per agent step, at every level.
-    trace: lambda of generalized advantage estimation.
+    trace: lambda of generalized advantage estimation, per agent step, at every level.
     clip: of the likelihood ratio.
+    kl_coefficient: weight of each level's divergence from the policy that acted. A manager's minibatch holds few
+        decisions; clipping alone lets its policy wander on their noise.
     entropy_coefficient: weight of the action distribution's entropy.
     """
 
@@ -38,8 +40,9 @@ class OnPolicyConfig:
     discount: float = 0.99
     trace: float = 0.95
     clip: float = 0.2
+    kl_coefficient: float = 0.2
     value_coefficient: float = 0.5
-    entropy_coefficient: float = 1e-3
+    entropy_coefficient: float = 0.0
     max_gradient_norm: float = 1.0
 
     def __post_init__(self) -> None:
@@ -204,12 +207,28 @@ def advantage_columns(
     return {f"{name}_advantage": normal, f"{name}_target": values + raw}
 
 
-def clipped_objective(
+def policy_objective(
     log_prob: Float[Tensor, " batch"],
     old_log_prob: Float[Tensor, " batch"],
     advantage: Float[Tensor, " batch"],
-    clip: float,
-) -> Float[Tensor, " batch"]:
-    """The clipped surrogate, to be maximised (Schulman et al. 2017, equation 7)."""
-    ratio = torch.exp(log_prob - old_log_prob)
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    weight: Float[Tensor, " batch"],
+    config: OnPolicyConfig,
+) -> tuple[Tensor, Tensor]:
+    """What one level maximises, and its policy's divergence from the one that acted.
+
+    The clipped surrogate (Schulman et al. 2017, equation 7) less the divergence times `kl_coefficient` (the same,
+    equation 8), estimated by `ratio - 1 - log ratio`, whose mean is the Kullback-Leibler divergence and which is never
+    negative (Schulman 2020, "Approximating KL divergence"). Clipping gives no force back towards the policy that acted
+    once other losses of the shared encoder have moved it away; the divergence does.
+
+    Args:
+        weight: of each sample in both means, summing to one; zero where this level decided nothing.
+
+    Returns:
+        Two scalars: objective, divergence.
+    """
+    log_ratio = torch.where(weight > 0, log_prob - old_log_prob, 0.0)
+    ratio = torch.exp(log_ratio)
+    clipped = torch.minimum(ratio * advantage, ratio.clamp(1 - config.clip, 1 + config.clip) * advantage)
+    divergence = ((ratio - 1 - log_ratio) * weight).sum()
+    return (clipped * weight).sum() - config.kl_coefficient * divergence, divergence

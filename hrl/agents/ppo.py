@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.on_policy import OnPolicyConfig, advantage_columns, clipped_objective
+from hrl.agents.on_policy import OnPolicyConfig, advantage_columns, policy_objective
 from hrl.nets import MLP, Gaussian
 from hrl.rollout import Rollout
 
@@ -25,20 +25,22 @@ class PPOConfig(OnPolicyConfig):
 class PPO(nn.Module):
     """Encoder, Gaussian policy and critic.
 
-    The policy and the critic are perceptrons over [features, task]; the action is the tanh of a Gaussian draw.
+    The policy and the critic are perceptrons over features of the pixels and of the task; the action is the tanh of a
+    draw from a Gaussian.
     """
 
     def __init__(self, config: PPOConfig, setting: Setting) -> None:
         super().__init__()
         self.config = config
         self.encoder = setting.build_encoder()
-        inputs = self.encoder.features + setting.task_size
+        self.task = setting.build_task_embedding()
+        inputs = self.encoder.features + setting.task_features
         self.actor = MLP(inputs, setting.hidden, 2 * setting.action_size, gain=0.01)
         self.critic = MLP(inputs, setting.hidden, 1)
 
     def parts(self) -> dict[str, nn.Module]:
         """Modules by name."""
-        return {"encoder": self.encoder, "actor": self.actor, "critic": self.critic}
+        return {name: getattr(self, name) for name in ("encoder", "task", "actor", "critic")}
 
     # Acting.
 
@@ -77,13 +79,14 @@ class PPO(nn.Module):
         """Clipped objective, squared error of the value, entropy."""
         distribution, value = self._heads(Observation(batch["pixels"], batch["task"]))
         log_prob = distribution.log_prob(batch["raw_action"])
-        objective = clipped_objective(log_prob, batch["log_prob"], batch["value_advantage"], self.config.clip).mean()
+        even = torch.full_like(log_prob, 1 / len(log_prob))
+        objective, kl = policy_objective(log_prob, batch["log_prob"], batch["value_advantage"], even, self.config)
         value_loss = F.mse_loss(value, batch["value_target"])
         entropy = distribution.entropy().mean()
         loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
-        return loss, {**metrics, "policy/kl": (batch["log_prob"] - log_prob).mean()}
+        return loss, {**metrics, "policy/kl": kl}
 
     def _heads(self, observation: Observation) -> tuple[Gaussian, Tensor]:
-        inputs = torch.cat([self.encoder(observation.pixels), observation.task], -1)
+        inputs = torch.cat([self.encoder(observation.pixels), self.task(observation.task)], -1)
         return Gaussian.from_parameters(self.actor(inputs)), self.critic(inputs).squeeze(-1)

@@ -15,7 +15,7 @@ which a decision lasts until the next one or the episode's end. The discount is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.on_policy import OnPolicyConfig, advantage_columns, clipped_objective
+from hrl.agents.on_policy import OnPolicyConfig, advantage_columns, policy_objective
 from hrl.nets import MLP, Gaussian, compose
 from hrl.rollout import Rollout
 
@@ -56,7 +56,7 @@ class SkillsConfig(OnPolicyConfig):
     encoder_gradient: str = "both"
     skills_see_task: bool = False
     spread: float = 2.0
-    manager_entropy_coefficient: float = 1e-3
+    manager_entropy_coefficient: float = 0.0
     load_balance_coefficient: float = 2e-3
     decisiveness_coefficient: float = 0.0
 
@@ -72,10 +72,10 @@ class SkillsConfig(OnPolicyConfig):
 
 
 class View(NamedTuple):
-    """What one level sees of an observation: features, with or without gradient into the encoder, and the task."""
+    """What one level sees of an observation: features of the pixels, with or without gradient, and of the task."""
 
     features: Float[Tensor, "batch features"]
-    task: Float[Tensor, "batch task"]
+    task: Float[Tensor, "batch task_features"]
 
 
 class Skills(nn.Module):
@@ -90,7 +90,8 @@ class Skills(nn.Module):
         self.config = config
         self.action_size = setting.action_size
         self.encoder = setting.build_encoder()
-        features, task, hidden = self.encoder.features, setting.task_size, setting.hidden
+        self.task = setting.build_task_embedding()
+        features, task, hidden = self.encoder.features, setting.task_features, setting.hidden
         skill_inputs = features + task * config.skills_see_task
         self.manager = MLP(features + task, hidden, 2 * config.num_skills, gain=0.01)
         self.skills = MLP(skill_inputs, hidden, config.num_skills * 2 * setting.action_size, gain=0.01)
@@ -100,7 +101,7 @@ class Skills(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """Modules by name."""
-        names = ("encoder", "manager", "skills", "manager_critic", "skill_critic")
+        names = ("encoder", "task", "manager", "skills", "manager_critic", "skill_critic")
         return {name: getattr(self, name) for name in names}
 
     # Acting.
@@ -117,13 +118,13 @@ class Skills(nn.Module):
 
     def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
         """New weights where a decision is due."""
-        return self._decide(View(self.encoder(observation.pixels), observation.task), state, generator)[0]
+        return self._decide(self._see(observation), state, generator)[0]
 
     def execute(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
         """Actions of the composite under the weights in force; the clock moves on."""
-        view = View(self.encoder(observation.pixels), observation.task)
+        view = self._see(observation)
         return torch.tanh(self._composite(view, state["weights"]).sample(generator)), self._tick(state)
 
     def commands(self, state: PolicyState) -> Float[Tensor, "env skill"]:
@@ -138,7 +139,7 @@ class Skills(nn.Module):
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
         """Decide where due, then execute."""
-        view = View(self.encoder(observation.pixels), observation.task)
+        view = self._see(observation)
         state = self._decide(view, state, generator)[0]
         return torch.tanh(self._composite(view, state["weights"]).sample(generator)), self._tick(state)
 
@@ -146,7 +147,7 @@ class Skills(nn.Module):
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         """Actions, and what the losses of both levels need of them."""
-        view = View(self.encoder(observation.pixels), observation.task)
+        view = self._see(observation)
         state, records = self._decide(view, state, generator)
         composite = self._composite(view, state["weights"])
         raw = composite.sample(generator)
@@ -160,7 +161,7 @@ class Skills(nn.Module):
         In the middle of a decision both are the skill critic's value of its rest; where a decision is due, both are
         the manager critic's, whose weights are not drawn yet.
         """
-        view = View(self.encoder(observation.pixels), observation.task)
+        view = self._see(observation)
         rest = self._skill_value(view, state["weights"], state["clock"])
         value = torch.where(self.due(state), self._manager_value(view), rest)
         return {"manager_value": value, "skill_value": value}
@@ -177,16 +178,19 @@ class Skills(nn.Module):
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of the levels' losses; each is a mean over what that level decided."""
-        features = self.encoder(batch["pixels"])
-        skills_loss, skill_metrics = self._skills_loss(batch, self._view(features, batch["task"], "skills"))
-        manager_loss, manager_metrics = self._manager_loss(batch, self._view(features, batch["task"], "manager"))
+        view = self._see(Observation(batch["pixels"], batch["task"]))
+        skills_loss, skill_metrics = self._skills_loss(batch, self._for_level(view, "skills"))
+        manager_loss, manager_metrics = self._manager_loss(batch, self._for_level(view, "manager"))
         return skills_loss + manager_loss, {**skill_metrics, **manager_metrics}
 
     # Private methods.
 
-    def _view(self, features: Tensor, task: Tensor, level: str) -> View:
+    def _see(self, observation: Observation) -> View:
+        return View(self.encoder(observation.pixels), self.task(observation.task))
+
+    def _for_level(self, view: View, level: str) -> View:
         trains = self.config.encoder_gradient in ("both", level)
-        return View(features if trains else features.detach(), task)
+        return view if trains else View(view.features.detach(), view.task)
 
     def _decide(
         self, view: View, state: PolicyState, generator: torch.Generator | None
@@ -225,37 +229,34 @@ class Skills(nn.Module):
     def _skills_loss(self, batch: Mapping[str, Tensor], view: View) -> tuple[Tensor, dict[str, Tensor]]:
         composite = self._composite(view, batch["weights"])
         log_prob = composite.log_prob(batch["raw_action"])
-        advantage = batch["skill_value_advantage"]
-        objective = clipped_objective(log_prob, batch["log_prob"], advantage, self.config.clip).mean()
-        value_loss = F.mse_loss(self._skill_value(view, batch["weights"], batch["clock"]), batch["skill_value_target"])
+        even = torch.full_like(log_prob, 1 / len(log_prob))
+        objective, kl = policy_objective(log_prob, batch["log_prob"], batch["skill_value_advantage"], even, self.config)
+        value = self._skill_value(view, batch["weights"], batch["clock"])
+        value_loss = F.mse_loss(value, batch["skill_value_target"])
         entropy = composite.entropy().mean()
         loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
-        return loss, {**metrics, "policy/kl": (batch["log_prob"] - log_prob).mean()}
+        return loss, {**metrics, "policy/kl": kl}
 
     def _manager_loss(self, batch: Mapping[str, Tensor], view: View) -> tuple[Tensor, dict[str, Tensor]]:
         decided = (batch["clock"] == 0).to(torch.float32)
-
-        def mean(values: Tensor) -> Tensor:
-            return (values * decided).sum() / decided.sum().clamp(min=1)
-
+        share = decided / decided.sum().clamp(min=1)
         policy = self._manager_policy(view)
-        log_prob = policy.log_prob(batch["logits"])
-        advantage = batch["manager_value_advantage"]
-        objective = mean(clipped_objective(log_prob, batch["manager_log_prob"], advantage, self.config.clip))
-        value_loss = mean((self._manager_value(view) - batch["manager_value_target"]).square())
-        entropy = mean(policy.entropy())
-        regulariser, metrics = self._usage(self._weights(policy.mean), mean)
+        log_prob, advantage = policy.log_prob(batch["logits"]), batch["manager_value_advantage"]
+        objective, kl = policy_objective(log_prob, batch["manager_log_prob"], advantage, share, self.config)
+        value_loss = ((self._manager_value(view) - batch["manager_value_target"]).square() * share).sum()
+        entropy = (policy.entropy() * share).sum()
+        regulariser, metrics = self._usage(self._weights(policy.mean), share)
         loss = -objective + self.config.value_coefficient * value_loss + regulariser
         loss = loss - self.config.manager_entropy_coefficient * entropy
         metrics |= {"manager/loss": -objective, "manager/value_loss": value_loss, "manager/entropy": entropy}
-        return loss, {**metrics, "manager/kl": mean(batch["manager_log_prob"] - log_prob)}
+        return loss, {**metrics, "manager/kl": kl}
 
-    def _usage(self, weights: Tensor, mean: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _usage(self, weights: Tensor, share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Load balance and decisiveness of the greedy weights, as in mixtures of experts."""
-        load = torch.stack([mean(skill) for skill in weights.unbind(-1)])
+        load = (weights * share[:, None]).sum(0)
         imbalance = self.config.num_skills * (load - load.mean()).square().sum()
-        sharpness = mean(-(weights * torch.log(weights + 1e-8)).sum(-1))
+        sharpness = -((weights * torch.log(weights + 1e-8)).sum(-1) * share).sum()
         loss = self.config.load_balance_coefficient * imbalance + self.config.decisiveness_coefficient * sharpness
         usage = {f"skills/load/{index}": value for index, value in enumerate(load)}
         return loss, {**usage, "skills/imbalance": imbalance, "skills/weight_entropy": sharpness}

@@ -1,7 +1,7 @@
 """Independent flat baselines: stable-baselines3's PPO and SAC on the same environments, through the same scripts.
 
 The algorithms are the library's own, driven one `collect_rollouts` and one `train` at a time, so that runs are
-tracked, evaluated and continued like every other arm's. They see the same features: `hrl.nets.Encoder`, then the task.
+tracked, evaluated and continued like every other arm's. They see through the same encoder and task embedding.
 """
 
 from __future__ import annotations
@@ -64,16 +64,17 @@ class SB3SACConfig:
 
 
 class PixelsAndTask(BaseFeaturesExtractor):
-    """Our encoder's features of the pixels, then the task vector."""
+    """Our encoder's features of the pixels, then our embedding of the task."""
 
     def __init__(self, observation_space: gym.spaces.Dict, setting: Setting) -> None:
-        super().__init__(observation_space, setting.encoder.features + setting.task_size)
+        super().__init__(observation_space, setting.encoder.features + setting.task_features)
         self.encoder = setting.build_encoder()
+        self.task = setting.build_task_embedding()
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """The library hands over pixels [batch, channel, height, width] as floats in [0, 255]."""
         features = self.encoder(observations["pixels"].permute(0, 2, 3, 1))
-        return torch.cat([features, observations["task"]], -1)
+        return torch.cat([features, self.task(observations["task"])], -1)
 
 
 class SB3Policy:

@@ -11,7 +11,7 @@ from envs.episodes import Episodes, episode_rng
 from envs.families import resolve
 from envs.families.joints import random_joint_positions
 from envs.families.point_mass import NEAREST_START, PointMass
-from envs.families.suite_models import suite_model_path
+from envs.families.suite_models import suite_model
 from envs.families.walker_speed import WalkerSpeed
 from tests.envs.small import one_task, short_suite
 
@@ -166,7 +166,7 @@ def test_joints_that_no_family_has_are_refused() -> None:
     with pytest.raises(ValueError, match="ball or free"):
         random_joint_positions(model, np.random.default_rng(0))
     with pytest.raises(FileNotFoundError, match="walkr"):
-        suite_model_path("walkr")
+        suite_model("walkr")
 
 
 def test_one_suite_can_be_played_with_any_of_its_tasks() -> None:

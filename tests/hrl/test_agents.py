@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from hrl.agents.interface import HierarchicalPolicy, NonFiniteUpdate, Observation
-from hrl.agents.on_policy import OnPolicyLearner, clipped_objective
+from hrl.agents.on_policy import OnPolicyConfig, OnPolicyLearner, policy_objective
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
+from hrl.nets import Gaussian
 from tests.fakes import ToyReach, small_setting
 
 ENVS = 6
@@ -122,7 +123,7 @@ def test_one_levels_encoder_gradient_is_its_own_losss(level):
     agent, batch = trained.policy, one_batch(trained)
     weight = agent.encoder.stem.weight
     total = torch.autograd.grad(agent.loss(batch)[0], weight)[0]
-    view = agent._view(agent.encoder(batch["pixels"]), batch["task"], level)
+    view = agent._for_level(agent._see(Observation(batch["pixels"], batch["task"])), level)
     alone = torch.autograd.grad(getattr(agent, f"_{level}_loss")(batch, view)[0], weight)[0]
     torch.testing.assert_close(total, alone)
 
@@ -145,7 +146,7 @@ def test_values_ahead_are_the_managers_where_a_decision_is_due():
     with torch.no_grad():
         ahead = agent.values_ahead(view, state)
         features = agent.encoder(view.pixels)
-        manager = agent.manager_critic(torch.cat([features, view.task], -1))[:, 0]
+        manager = agent.manager_critic(torch.cat([features, agent.task(view.task)], -1))[:, 0]
     due = state["clock"] == 0
     assert torch.equal(ahead["manager_value"], ahead["skill_value"])
     torch.testing.assert_close(ahead["manager_value"][due], manager[due])
@@ -166,10 +167,25 @@ def test_the_first_updates_ratio_is_one(agent):
         assert abs(float(metrics["manager/kl"].detach())) < 1e-5
 
 
-def test_clipped_objective_by_hand():
-    log = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5]))
-    objective = clipped_objective(log, torch.zeros(4), torch.tensor([1.0, -1.0, 1.0, -1.0]), 0.2)
-    torch.testing.assert_close(objective, torch.tensor([1.2, -1.5, 0.5, -0.8]))
+def test_policy_objective_by_hand():
+    """Ratios 1.5, 1.5, 0.5, 0.5 and advantages 1, -1, 1, -1 clip to 1.2, -1.5, 0.5, -0.8; a weight of 0 hides a sample."""
+    log = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5, 9.0]))
+    advantage, weight = torch.tensor([1.0, -1.0, 1.0, -1.0, 1e9]), torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0])
+    objective, kl = policy_objective(log, torch.zeros(5), advantage, weight, OnPolicyConfig(kl_coefficient=0.0))
+    torch.testing.assert_close(objective, torch.tensor((1.2 - 1.5 + 0.5 - 0.8) / 4))
+    torch.testing.assert_close(kl, (0.5 - log[0] + -0.5 - log[2]) / 2)
+    penalised, _ = policy_objective(log, torch.zeros(5), advantage, weight, OnPolicyConfig(kl_coefficient=2.0))
+    torch.testing.assert_close(penalised, objective - 2 * kl)
+
+
+def test_divergence_estimates_that_of_gaussians():
+    """Against the closed form, by sampling from the policy that acted."""
+    old, new = Gaussian(torch.zeros(1), torch.zeros(1)), Gaussian(torch.full((1,), 0.3), torch.full((1,), -0.2))
+    draws = Gaussian(torch.zeros(400_000, 1), torch.zeros(400_000, 1)).sample(noise(0))
+    even = torch.full((400_000,), 1 / 400_000)
+    _, kl = policy_objective(new.log_prob(draws), old.log_prob(draws), torch.zeros(400_000), even, OnPolicyConfig())
+    normal = [torch.distributions.Normal(g.mean, g.log_std.exp()) for g in (old, new)]
+    assert float(kl) == pytest.approx(float(torch.distributions.kl_divergence(*normal)), rel=0.02)
 
 
 @pytest.mark.parametrize("agent", ["ppo", "skills"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hrl.nets import MLP, Encoder, EncoderConfig, Gaussian, compose
+from hrl.nets import MLP, Encoder, EncoderConfig, Gaussian, TaskEmbedding, compose
 
 
 def test_composite_equals_the_renormalised_product_of_densities():
@@ -103,3 +103,12 @@ def test_mlp_gain_scales_the_last_layer():
     mlp = MLP(16, [16], 4, gain=0.01)
     singular = torch.linalg.svdvals(mlp.layers[-1].weight)
     torch.testing.assert_close(singular, torch.full((4,), 0.01))
+
+
+def test_task_embedding_weighs_as_much_as_features_and_tells_near_tasks_apart():
+    torch.manual_seed(0)
+    embedding = TaskEmbedding(1, 64)
+    features = embedding(torch.tensor([[0.1], [0.2], [0.9]])).detach()
+    assert float(features.abs().max()) <= 1
+    assert float((features[0] - features[1]).abs().mean()) > 0.05
+    assert float(features[2].square().mean()) > 0.2

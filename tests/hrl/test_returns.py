@@ -35,7 +35,7 @@ def slow_advantages(rewards, values, decided, ended, bootstrap, last_value, disc
             result[start] += weight * errors[later]
             if closed[later]:
                 break
-            weight *= trace * discount ** spans[later]
+            weight *= (trace * discount) ** spans[later]
     return result
 
 

@@ -198,7 +198,7 @@ def test_impossible_runs_stop_with_the_reason(override, error, message, tmp_path
 
 
 def test_a_nonfinite_loss_leaves_a_dump_for_a_rerun(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrl.agents.skills.clipped_objective", lambda new, old, advantage, clip: new * torch.nan)
+    monkeypatch.setattr("hrl.agents.skills.policy_objective", lambda new, *rest: (new.sum() * torch.nan, new.sum()))
     with pytest.raises(NonFiniteError, match=r"loss/total is not finite.*nonfinite_0\.safetensors"):
         start(tmp_path / "run")
     assert (tmp_path / "run" / "nonfinite_0.safetensors").exists()
