@@ -21,8 +21,8 @@ from envs.physics import Scene
 POSES = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
 
 # Loading cached kernels takes a fraction of this; compiling them takes several times as long.
-_COMPILING_AFTER_SECONDS = 2.0
-_NO_GPU_NOTE = "Could not find or load the NVIDIA CUDA driver"
+COMPILING_AFTER_SECONDS = 2.0
+NO_GPU_NOTE = "Could not find or load the NVIDIA CUDA driver"
 
 
 class RayTracer:
@@ -36,36 +36,17 @@ class RayTracer:
         start_warp()
         model = drawable(scene.model)
         self._size = size
-        self._model = mujoco_warp.put_model(model)
-        # Nothing is simulated here, so there is room for no more than one contact.
-        self._data = mujoco_warp.make_data(model, capacity, nconmax=1, njmax=1)
-        self._context = mujoco_warp.create_render_context(
-            _planes_aside(model),
-            capacity,
-            cam_res=(size, size),
-            render_rgb=not segmentation,
-            render_depth=False,
-            render_seg=segmentation,
-            cam_active=[scene.camera],
-            background_color=(*scene.background, 1.0),
-            use_textures=scene.textures,
-            enable_specular=False,
-            enable_emission=bool(model.mat_emission.any()),
-            enable_per_light_ambient=bool(model.light_ambient.any()),
-            enable_backface_culling=False,
-        )
-        if scene.textures:
-            # The library interpolates between texels, which costs a tenth of a picture; at this size nobody sees it.
-            textures = [_texture(model, index) for index in range(model.ntex)]
-            self._context.textures_registry = textures
-            self._context.textures = warp.array(textures, dtype=warp.Texture2D)
+        with announce_compilation(COMPILING_AFTER_SECONDS):
+            self._model = mujoco_warp.put_model(model)
+            # Nothing is simulated here, so there is room for no more than one contact.
+            self._data = mujoco_warp.make_data(model, capacity, nconmax=1, njmax=1)
+            self._context = _context(scene, model, size, capacity, segmentation)
+            self._trace(1)
         # On the CPU device these are views of the memory that the ray tracer reads and writes.
         self.poses: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
             name: getattr(self._data, name).numpy().reshape(capacity, -1).view(np.float32) for name in POSES
         }
         self._colours = self._context.rgb_data.numpy().view(np.uint8)
-        with _announce_compilation():
-            self._trace(1)
 
     def draw(self, count: int, out: UInt8[np.ndarray, "count height width 3"]) -> None:
         """Draw the first `count` worlds of `poses` into `out`, which may be a strided view."""
@@ -87,6 +68,32 @@ class RayTracer:
         self._data.nworld = count
         mujoco_warp.refit_bvh(self._model, self._data, self._context)
         mujoco_warp.render(self._model, self._data, self._context)
+
+
+def _context(
+    scene: Scene, model: mujoco.MjModel, size: int, capacity: int, segmentation: bool
+) -> mujoco_warp.RenderContext:
+    """What the ray tracer works with. Whatever a scene has none of is compiled away."""
+    context = mujoco_warp.create_render_context(
+        _planes_aside(model),
+        capacity,
+        cam_res=(size, size),
+        render_rgb=not segmentation,
+        render_depth=False,
+        render_seg=segmentation,
+        cam_active=[scene.camera],
+        background_color=(*scene.background, 1.0),
+        use_textures=scene.textures,
+        enable_specular=False,
+        enable_emission=bool(model.mat_emission.any()),
+        enable_per_light_ambient=bool(model.light_ambient.any()),
+        enable_backface_culling=False,
+    )
+    if scene.textures:
+        # The library interpolates between texels, which costs a tenth of a picture; at this size nobody sees it.
+        context.textures_registry = [_texture(model, index) for index in range(model.ntex)]
+        context.textures = warp.array(context.textures_registry, dtype=warp.Texture2D)
+    return context
 
 
 def drawable(model: mujoco.MjModel) -> mujoco.MjModel:
@@ -126,15 +133,16 @@ def _planes_aside(model: mujoco.MjModel) -> mujoco.MjModel:
 def start_warp() -> None:
     """Start Warp on the CPU device, once, without its banner and its remark that there is no GPU driver."""
     warp.config.log_level = warp.LOG_WARNING
-    with _without_line(_NO_GPU_NOTE):
+    with without_line(NO_GPU_NOTE):
         warp.init()
     warp.set_device("cpu")
 
 
 @contextmanager
-def _announce_compilation() -> Iterator[None]:
+def announce_compilation(seconds: float) -> Iterator[None]:
+    """Say on stderr that kernels are being compiled, when the block takes longer than `seconds`."""
     note = f"pixel-hrl: compiling the ray tracer for this scene (once; kept in {warp.config.kernel_cache_dir}) ..."
-    timer = threading.Timer(_COMPILING_AFTER_SECONDS, print, args=(note,), kwargs={"file": sys.stderr, "flush": True})
+    timer = threading.Timer(seconds, print, args=(note,), kwargs={"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()
     try:
@@ -144,7 +152,8 @@ def _announce_compilation() -> Iterator[None]:
 
 
 @contextmanager
-def _without_line(unwanted: str) -> Iterator[None]:
+def without_line(unwanted: str) -> Iterator[None]:
+    """Hold back the block's stderr until its end and leave out the lines that contain `unwanted`."""
     # Warp's native part writes to the file descriptor, past sys.stderr and every log level.
     sys.stderr.flush()
     saved = os.dup(2)

@@ -40,7 +40,7 @@ class Suite:
         require_count(self.action_repeat, f"{where}: action_repeat", 1)
         reference = require_number(self.reference_return, f"{where}: reference_return")
         object.__setattr__(self, "reference_return", reference)
-        object.__setattr__(self, "splits", dict(self.splits))
+        object.__setattr__(self, "splits", {name: tuple(tasks) for name, tasks in self.splits.items()})
         _check_splits(where, self.splits)
         tasks = [task for split in self.splits.values() for task in split]
         _check_tasks(where, tasks, self.action_repeat)

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 ParameterValue = float | list[float] | str
 
 _FILE_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -67,11 +69,12 @@ def require_keys(values: Mapping[str, Any], names: Sequence[str], where: str) ->
 
 def require_count(value: object, what: str, smallest: int, largest: int | None = None) -> int:
     """The value, when it is an integer from `smallest` to `largest` (None: no limit); ValueError otherwise."""
-    fits = isinstance(value, int) and not isinstance(value, bool) and smallest <= value <= (largest or value)
-    if not fits or not isinstance(value, int):
-        limits = f"of at least {smallest}" if largest is None else f"from {smallest} to {largest}"
-        raise ValueError(f"{what} must be an integer {limits}, got {value!r}")
-    return value
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        count = int(value)
+        if smallest <= count and (largest is None or count <= largest):
+            return count
+    limits = f"of at least {smallest}" if largest is None else f"from {smallest} to {largest}"
+    raise ValueError(f"{what} must be an integer {limits}, got {value!r}")
 
 
 def require_mapping(value: object, what: str) -> Mapping[str, Any]:

