@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import yaml
+
 from hrl.checkpoints import CheckpointError, CheckpointWriteError, ConfigMismatchError
 from hrl.config import ConfigError
 from hrl.forensics import NonFiniteError
 from hrl.memory import MemoryBudgetError
+from hrl.tracking import TrackingError
+from hrl.training import Interrupted
 
 EXPLAINED = (
     ConfigError,
@@ -19,13 +23,21 @@ EXPLAINED = (
     MemoryBudgetError,
     NonFiniteError,
     OSError,
+    TrackingError,
+    yaml.YAMLError,
 )
 
 
 def run_or_explain(main: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
-    """Runs a script's main; an error that its message explains exits with 2 and that message."""
+    """Runs a script's main; an error that its message explains exits with 2, a signal with 128 and its number."""
     try:
         main(list(arguments))
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; what was saved before stands", file=sys.stderr)
+        return 130
     except EXPLAINED as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,3 +68,11 @@ def options(arguments: Sequence[str], known: dict[str, Callable[[str], Any]]) ->
         except ValueError as error:
             raise ConfigError(f"{name} is {value!r}: {error}") from error
     return rest, found
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1. Raises ValueError for anything else."""
+    number = int(text)
+    if number < 1:
+        raise ValueError("it must be at least 1")
+    return number

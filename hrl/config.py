@@ -242,4 +242,5 @@ def _valid_keys(key: str, overrides: Sequence[str], config_dir: Path) -> list[st
         return sorted(entry.name for entry in fields(RunConfig))
     groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
     with initialize_config_dir(str(config_dir), version_base="1.3"):
-        return sorted(map(str, OmegaConf.select(compose("config", groups), key.rpartition(".")[0])))
+        node = OmegaConf.select(compose("config", groups), key.rpartition(".")[0])
+        return sorted(map(str, node)) if isinstance(node, DictConfig) else []

@@ -30,6 +30,7 @@ class Protocol:
     frame_stack: int
     image_size: int
     device: torch.device
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def evaluate(
 
     Interventions answer what a policy attends to. `task_shuffle` gives each environment the task vector of an
     environment with another task; `command_shuffle` gives it the manager's command of one. Returns that do not fall
-    show a policy that ignores its task, or lower levels that ignore their commands.
+    show a policy that ignores its task, or lower levels that ignore their commands. A split of one task is left alone.
 
     Raises:
         ValueError: an unknown split or intervention.
@@ -59,7 +60,7 @@ def evaluate(
     for split in splits:
         for intervention in interventions:
             _check(intervention)
-            if intervention == "command_shuffle" and not isinstance(policy, HierarchicalPolicy):
+            if not _applies(intervention, policy, len(suite.tasks(split))):
                 continue
             rows, commands = _play(policy, suite, split, protocol, intervention)
             scores.append(rows)
@@ -91,6 +92,12 @@ def _check(intervention: str) -> None:
         raise ValueError(f"intervention {intervention!r} is unknown; choose from {', '.join(INTERVENTIONS)}")
 
 
+def _applies(intervention: str, policy: Policy, tasks: int) -> bool:
+    """A shuffle needs another task to take from, and commands to shuffle."""
+    hierarchical = isinstance(policy, HierarchicalPolicy)
+    return intervention == "none" or (tasks > 1 and (hierarchical or intervention != "command_shuffle"))
+
+
 @torch.inference_mode()
 def _play(
     policy: Policy, suite: Suite, split: str, protocol: Protocol, intervention: str
@@ -104,6 +111,7 @@ def _play(
         stream="evaluation",
         frame_stack=protocol.frame_stack,
         image_size=protocol.image_size,
+        threads=protocol.threads,
     )
     try:
         return _episodes(policy, env, split, protocol, intervention)

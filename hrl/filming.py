@@ -32,6 +32,7 @@ def film(policy: Policy, suite: Suite, task: Task, protocol: Protocol, steps: in
         stream="film",
         frame_stack=protocol.frame_stack,
         image_size=protocol.image_size,
+        threads=1,
     )
     frames: list[np.ndarray] = []
     earned = 0.0

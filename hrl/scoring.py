@@ -24,14 +24,14 @@ def score(
     command: str,
     episodes: int | None = None,
     splits: Sequence[str] | None = None,
-    films: int = 1,
+    films: int | None = None,
 ) -> pd.DataFrame:
     """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the scores.
 
     Args:
         episodes: per task; by default evaluation.final_episodes of the run's configuration.
         splits: by default all of the suite.
-        films: number of training tasks to film.
+        films: number of training tasks to film, by default all.
 
     Raises:
         ConfigError: an unknown split, or fewer than one episode.
@@ -76,12 +76,12 @@ def _refuse(run: Trained, splits: Sequence[str], episodes: int) -> None:
 
 def _describe(run: Trained, folder: Path, command: str) -> None:
     """A policy that learns nothing has no folder from training."""
-    if not (folder / "config.yaml").exists():
+    if run.frames == 0:
         write_text_atomic(folder / "config.yaml", yaml.safe_dump(run.plain, sort_keys=False))
         write_json(folder / "environment.json", describe(command, {"total": 0}))
 
 
-def _film(run: Trained, folder: Path, protocol: Protocol, films: int) -> None:
+def _film(run: Trained, folder: Path, protocol: Protocol, films: int | None) -> None:
     for task in run.suite.tasks("train")[:films]:
         path = folder / "videos" / f"{run.frames:09d}_{task.name}.mp4"
         film(run.policy, run.suite, task, protocol, run.config.tracking.video_steps, path)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import yaml
+from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, make_vec
 from hrl import hardware
@@ -36,11 +36,23 @@ class FolderError(ConfigError):
     """A run folder that cannot be used."""
 
 
+class Interrupted(Exception):  # noqa: N818  nothing went wrong
+    """A signal asked to stop; the run is saved.
+
+    Attributes:
+        exit_code: 128 and the signal's number, as shells have it.
+    """
+
+    def __init__(self, folder: Path, frames: int, signal_number: int) -> None:
+        super().__init__(f"stopped and saved at {frames:,} frames; the same command continues {folder}")
+        self.exit_code = 128 + signal_number
+
+
 def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
     """Starts or continues the run of `config.folder`; returns the folder.
 
     Continues exactly: a run killed at any moment ends with the weights and metrics of one that never was. SIGTERM and
-    Ctrl-C finish the iteration under way, save and return.
+    Ctrl-C finish the iteration under way and save.
 
     Args:
         config, plain: from `hrl.config.load`.
@@ -50,6 +62,7 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
         ConfigError: a configuration that cannot be run; ConfigMismatchError where the folder holds another run.
         MemoryBudgetError: what the run would take does not fit.
         NonFiniteError: a loss stopped being finite; the message names the dump.
+        Interrupted: a signal stopped the run before its budget was spent.
     """
     suite = Suite.from_dict(plain["suite"])
     folder = Path(config.folder)
@@ -59,9 +72,11 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
     budget.check()
     hardware.configure(config.threads)
     with _only_process(folder):
-        _open_folder(folder, plain)
-        with _Run(config, suite, folder, plain, command) as run, _stop_signals() as stopping:
-            run.until(config.frames, stopping)
+        _refuse_other_run(folder, plain)
+        with _Run(config, suite, folder, plain, command) as run, _stop_signals() as received:
+            run.until(config.frames, received)
+            if received and run.learner.frames < config.frames:
+                raise Interrupted(folder, run.learner.frames, received[0])
     return folder
 
 
@@ -104,9 +119,14 @@ class _Run:
 
     def __init__(self, config: RunConfig, suite: Suite, folder: Path, plain: dict[str, Any], command: str) -> None:
         self.config, self.suite, self.folder = config, suite, folder
-        self.setting = setting_for(config, suite)
-        self.env = _training_env(config, suite)
-        self.learner: Learner = build_learner(config, suite, self.env, self.setting)
+        try:
+            self.setting = setting_for(config, suite)
+            self.env = _training_env(config, suite)
+            self.learner: Learner = build_learner(config, suite, self.env, self.setting)
+        except ValueError as error:  # a value that only what it is given to can judge
+            raise ConfigError(str(error)) from error
+        # Written once nothing of the configuration is left to refuse, so that a mistake leaves no run behind.
+        write_text_atomic(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.clock = _Clock()
         resumed = self._resume(self.checkpoints.load_latest())
@@ -127,11 +147,11 @@ class _Run:
         self.tracker.close()
         self.env.close()
 
-    def until(self, frames: int, stopping: threading.Event) -> None:
+    def until(self, frames: int, received: list[int]) -> None:
         """Iterates until the budget is spent or a signal asks to stop; saves at the end."""
         saved = self.learner.frames
         with ProgressDisplay(frames, enabled=self.config.tracking.progress) as display:
-            while self.learner.frames < frames and not stopping.is_set():
+            while self.learner.frames < frames and not received:
                 before = self.learner.frames
                 measured = self._iterate()
                 if _crossed(self.config.evaluation.every, before, self.learner.frames):
@@ -160,13 +180,18 @@ class _Run:
             try:
                 return self.learner.iterate()
             except NonFiniteUpdate as error:
-                raise self._dumped(error) from error
+                raise self._dumped(error.name, error.updates, error.batch, error.metrics) from error
+            except FloatingPointError as error:  # the simulation, a reward or a task vector
+                raise self._dumped(str(error), 0, {}, {}) from error
 
-    def _dumped(self, error: NonFiniteUpdate) -> NonFiniteError:
-        counters = {"frames": self.learner.frames, "updates": error.updates, "seed": self.config.seed}
-        state = {"learner": self.learner.state_dict()}
-        path = dump_nonfinite(self.folder, batch=error.batch, counters=counters, metrics=error.metrics, state=state)
-        return NonFiniteError([error.name], counters, path)
+    def _dumped(
+        self, name: str, updates: int, batch: Mapping[str, Tensor], values: Mapping[str, float]
+    ) -> NonFiniteError:
+        """Saves the batch, the learner and the worlds as they are."""
+        counters = {"frames": self.learner.frames, "updates": updates, "seed": self.config.seed}
+        state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
+        path = dump_nonfinite(self.folder, batch=batch, counters=counters, metrics=values, state=state)
+        return NonFiniteError([name], counters, path)
 
     def _evaluate(self) -> dict[str, float | int]:
         settings = self.config.evaluation
@@ -188,7 +213,8 @@ class _Run:
 
 def protocol_for(config: RunConfig, device: Any, episodes: int) -> Protocol:
     """The evaluation protocol of a run."""
-    return Protocol(episodes, config.evaluation.seed, config.frame_stack, config.image_size, device)
+    threads = config.threads or None
+    return Protocol(episodes, config.evaluation.seed, config.frame_stack, config.image_size, device, threads)
 
 
 # Private functions.
@@ -217,16 +243,15 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
         raise ConfigError(f"network.encoder.patch is {patch}; it must divide image_size, which is {config.image_size}")
 
 
-def _open_folder(folder: Path, plain: dict[str, Any]) -> None:
-    """Writes the configuration of a new run, or compares it with that of the run that is there."""
+def _refuse_other_run(folder: Path, plain: dict[str, Any]) -> None:
+    """A new run needs a folder of its own; one that is there must have the same configuration."""
     path = folder / "config.yaml"
     if not path.exists():
-        strangers = [entry.name for entry in folder.iterdir() if entry.name != ".lock"]
+        strangers = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
         if strangers:
             raise FolderError(
                 f"{folder} is not a run folder, yet holds {', '.join(sorted(strangers)[:5])}; name another"
             )
-        write_text_atomic(path, yaml.safe_dump(plain, sort_keys=False))
         return
     different = differing_keys(yaml.safe_load(path.read_text()), plain, ignore=MAY_DIFFER)
     if different:
@@ -246,20 +271,20 @@ def _only_process(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set; the previous handlers return afterwards."""
-    stopping = threading.Event()
+def _stop_signals() -> Iterator[list[int]]:
+    """Numbers of the SIGTERM and Ctrl-C signals received; the previous handlers return afterwards."""
+    received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        if stopping.is_set():  # asked twice: leave at once, the last checkpoint stands
-            signal.default_int_handler(number, None)
-        print("\nstopping after this iteration; the same command continues the run")
-        stopping.set()
+        if received:  # asked twice: leave at once, the last checkpoint stands
+            raise KeyboardInterrupt
+        print("\nstopping after this iteration", flush=True)
+        received.append(number)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stopping
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hrl import benchmark_env, benchmark_learner
-from hrl.command_line import options, run_or_explain
+from hrl.command_line import options, positive, run_or_explain
 from hrl.config import ConfigError
 
 
@@ -22,8 +22,8 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     known: dict[str, tuple[Callable[..., Any], dict[str, Callable[[str], Any]]]] = {
-        "env": (benchmark_env.run, {"--num_envs": int, "--seconds": float}),
-        "learner": (benchmark_learner.run, {"--agent": str, "--peer": str, "--iterations": int}),
+        "env": (benchmark_env.run, {"--num_envs": positive, "--seconds": float}),
+        "learner": (benchmark_learner.run, {"--agent": str, "--peer": str, "--iterations": positive}),
     }
     name, *rest = arguments
     if name not in known:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hrl.command_line import options, run_or_explain
+from hrl.command_line import options, positive, run_or_explain
 from hrl.config import ConfigError, load
 from hrl.provenance import write_json
 from hrl.reporting import load_runs, summarise, summary_table, write_report
@@ -31,7 +31,12 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     started = time.perf_counter()
-    known: dict[str, Any] = {"--frames": int, "--seeds": int, "--episodes": int, "--folder": Path}
+    known: dict[str, Any] = {
+        "--frames": positive,
+        "--seeds": positive,
+        "--episodes": positive,
+        "--folder": Path,
+    }
     left, chosen = options(arguments, known)
     if left:
         raise ConfigError(f"unexpected argument {left[0]!r}; the options are {', '.join(known)}")

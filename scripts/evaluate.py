@@ -2,7 +2,7 @@
 """Evaluates runs on every split of their suite: greedy, fixed episodes, with the command- and task-shuffle tests.
 
     scripts/evaluate.py runs/point_mass/skills/seed_0 runs/point_mass/ppo/seed_0
-    scripts/evaluate.py RUN --episodes=10 --splits=train,interpolation
+    scripts/evaluate.py RUN --episodes=10 --splits=train,interpolation --films=0 --device=cpu
     scripts/evaluate.py agent=random suite=point_mass        the floor: also agent=zero
 
 Writes scores.csv (one row an episode) and, for hierarchies, skill_usage.csv and a film per training task into each run
@@ -15,7 +15,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from hrl.command_line import options, run_or_explain, split_arguments
+from hrl.command_line import options, positive, run_or_explain, split_arguments
 from hrl.run_folder import open_run, open_scripted
 from hrl.scoring import score, score_table
 
@@ -24,16 +24,16 @@ def main(arguments: list[str]) -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return
-    rest, chosen = options(arguments, {"--episodes": int, "--splits": str, "--films": int})
+    rest, chosen = options(arguments, {"--episodes": positive, "--splits": str, "--films": int, "--device": str})
     folders, overrides = split_arguments(rest)
-    runs = [(open_run(Path(folder)), Path(folder)) for folder in folders]
+    runs = [(open_run(Path(folder), chosen.get("--device", "")), Path(folder)) for folder in folders]
     if overrides:
         scripted = open_scripted(overrides)
         runs.append((scripted, Path(scripted.config.folder)))
     splits = chosen["--splits"].split(",") if "--splits" in chosen else None
     command = shlex.join(["scripts/evaluate.py", *arguments])
     for run, folder in runs:
-        scores = score(run, folder, command, chosen.get("--episodes"), splits, chosen.get("--films", 1))
+        scores = score(run, folder, command, chosen.get("--episodes"), splits, chosen.get("--films"))
         print(f"\n{folder}\n{score_table(scores)}")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hrl.command_line import options, run_or_explain, split_arguments
+from hrl.command_line import options, positive, run_or_explain, split_arguments
 from hrl.config import ConfigError
 from hrl.filming import film
 from hrl.hardware import choose_device
@@ -23,15 +23,15 @@ def main(arguments: list[str]) -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return
-    rest, chosen = options(arguments, {"--split": str, "--steps": int, "--out": Path})
+    rest, chosen = options(arguments, {"--split": str, "--steps": positive, "--out": Path, "--device": str})
     folders, overrides = split_arguments(rest)
     if len(folders) > 1 or bool(folders) == bool(overrides):
         raise ConfigError("give one run folder, or agent=random|zero with a suite")
-    run = open_run(Path(folders[0])) if folders else open_scripted(overrides)
+    run = open_run(Path(folders[0]), chosen.get("--device", "")) if folders else open_scripted(overrides)
     split = chosen.get("--split", "train")
     if split not in run.suite.splits:
         raise ConfigError(f"suite {run.suite.name} has no split {split!r}; choose from {', '.join(run.suite.splits)}")
-    out = chosen.get("--out", Path(run.config.folder) / "play")
+    out = chosen.get("--out", Path(folders[0] if folders else run.config.folder) / "play")
     protocol = protocol_for(run.config, choose_device(run.config.device), episodes=1)
     steps = chosen.get("--steps", run.config.tracking.video_steps)
     for task in run.suite.tasks(split):

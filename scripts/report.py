@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Run folders in, one HTML report out."""
 
 import argparse

@@ -20,7 +20,7 @@ from hrl.seeding import torch_generator
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyConfig:
-    """Hyperparameters that both arms have, with the same defaults.
+    """Hyperparameters that every on-policy agent has, with the same defaults.
 
     rollout: agent steps that each environment takes between updates.
     epochs: passes over a rollout.
@@ -28,8 +28,6 @@ class OnPolicyConfig:
     discount: per agent step, at every level.
     trace: lambda of generalized advantage estimation, per agent step, at every level.
     clip: of the likelihood ratio.
-    kl_coefficient: weight of each level's divergence from the policy that acted. A manager's minibatch holds few
-        decisions; clipping alone lets its policy wander on their noise.
     entropy_coefficient: weight of the action distribution's entropy.
     """
 
@@ -40,7 +38,6 @@ class OnPolicyConfig:
     discount: float = 0.99
     trace: float = 0.95
     clip: float = 0.2
-    kl_coefficient: float = 0.2
     value_coefficient: float = 0.5
     entropy_coefficient: float = 0.0
     max_gradient_norm: float = 1.0
@@ -51,11 +48,31 @@ class OnPolicyConfig:
             if getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
         for key in ("learning_rate", "clip", "max_gradient_norm"):
-            if getattr(self, key) <= 0:
+            if not getattr(self, key) > 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
-        for key in ("discount", "trace"):
-            if not 0 <= getattr(self, key) <= 1 or (key == "discount" and self.discount == 1):
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must lie in [0, 1), for trace in [0, 1]")
+        for key in ("value_coefficient", "entropy_coefficient"):
+            if not getattr(self, key) >= 0:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
+        if not 0 <= self.trace <= 1:
+            raise ValueError(f"agent.trace is {self.trace}; it must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmConfig(OnPolicyConfig):
+    """Hyperparameters of our own arms, flat and hierarchical: those above, and
+
+    kl_coefficient: weight of each level's divergence from the policy that acted. A manager's minibatch holds few
+        decisions; clipping alone lets its policy wander on their noise.
+    """
+
+    kl_coefficient: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.kl_coefficient >= 0:
+            raise ValueError(f"agent.kl_coefficient is {self.kl_coefficient}; it must be at least 0")
 
 
 @runtime_checkable
@@ -88,7 +105,7 @@ class OnPolicyLearner:
     def __init__(
         self,
         agent: OnPolicyAgent,
-        config: OnPolicyConfig,
+        config: ArmConfig,
         setting: Setting,
         env: gym.vector.VectorEnv,
         task_names: list[str],
@@ -126,7 +143,12 @@ class OnPolicyLearner:
         episodes = {key: sum(values) / len(values) for key, values in rollout.episodes.items()}
         counters = {"frames": self.frames, "steps": self.steps, "updates": self.updates}
         reward = float(rollout.steps["reward"].mean()) / self.frames_per_step
-        return {**counters, "train/reward_per_frame": reward, **with_mean(episodes), **losses}
+        return {
+            **counters,
+            "train/reward_per_frame": reward,
+            **with_mean(episodes, len(self.collector.task_names)),
+            **losses,
+        }
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Clipped updates over minibatches; metrics are means over them."""
@@ -178,18 +200,18 @@ class OnPolicyLearner:
         return metrics
 
 
-def with_mean(episodes: dict[str, float]) -> dict[str, float]:
-    """Adds the mean over tasks of returns and successes."""
+def with_mean(episodes: dict[str, float], tasks: int) -> dict[str, float]:
+    """Adds the mean over tasks of returns and successes where every task has some: else it would shift with the mix."""
     means: dict[str, float] = {}
     for group in ("train/return", "train/success"):
         values = [value for key, value in episodes.items() if key.startswith(group + "/")]
-        if values:
+        if len(values) == tasks:
             means[group] = sum(values) / len(values)
     return {**means, **dict(sorted(episodes.items()))}
 
 
 def advantage_columns(
-    name: str, rollout: Rollout, decided: Bool[Tensor, "time env"], config: OnPolicyConfig
+    name: str, rollout: Rollout, decided: Bool[Tensor, "time env"], config: ArmConfig
 ) -> dict[str, Tensor]:
     """Advantages, normalised over the decisions, and value targets of the decisions whose value is stored as `name`.
 
@@ -212,7 +234,7 @@ def policy_objective(
     old_log_prob: Float[Tensor, " batch"],
     advantage: Float[Tensor, " batch"],
     weight: Float[Tensor, " batch"],
-    config: OnPolicyConfig,
+    config: ArmConfig,
 ) -> tuple[Tensor, Tensor]:
     """What one level maximises, and its policy's divergence from the one that acted.
 

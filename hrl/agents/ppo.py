@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.on_policy import OnPolicyConfig, advantage_columns, policy_objective
+from hrl.agents.on_policy import ArmConfig, advantage_columns, policy_objective
 from hrl.nets import MLP, Gaussian
 from hrl.rollout import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig(OnPolicyConfig):
-    """Hyperparameters of the flat arm: those that every on-policy arm has."""
+class PPOConfig(ArmConfig):
+    """Hyperparameters of the flat arm: those that both arms have."""
 
     name: str = "ppo"
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.on_policy import OnPolicyConfig, advantage_columns, policy_objective
+from hrl.agents.on_policy import ArmConfig, advantage_columns, policy_objective
 from hrl.nets import MLP, Gaussian, compose
 from hrl.rollout import Rollout
 
@@ -34,7 +34,7 @@ LOGIT_RANGE = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkillsConfig(OnPolicyConfig):
+class SkillsConfig(ArmConfig):
     """Hyperparameters of the hierarchical arm: those of the flat arm, and
 
     num_skills: K; with 1 the manager has no influence and the arm is a flat policy that sees no task.
@@ -247,8 +247,9 @@ class Skills(nn.Module):
         value_loss = ((self._manager_value(view) - batch["manager_value_target"]).square() * share).sum()
         entropy = (policy.entropy() * share).sum()
         regulariser, metrics = self._usage(self._weights(policy.mean), share)
-        loss = -objective + self.config.value_coefficient * value_loss + regulariser
-        loss = loss - self.config.manager_entropy_coefficient * entropy
+        policy_loss = -objective + regulariser - self.config.manager_entropy_coefficient * entropy
+        # One skill has all the weight whatever the manager says: its policy's gradient would be noise in the encoder.
+        loss = policy_loss * (self.config.num_skills > 1) + self.config.value_coefficient * value_loss
         metrics |= {"manager/loss": -objective, "manager/value_loss": value_loss, "manager/entropy": entropy}
         return loss, {**metrics, "manager/kl": kl}
 

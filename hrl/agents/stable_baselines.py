@@ -19,10 +19,11 @@ from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import Tensor, nn
 
-from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.interface import NonFiniteUpdate, Observation, PolicyState, Setting
 from hrl.agents.on_policy import OnPolicyConfig, with_mean
 from hrl.agents.optimizer_state import moments, restore_moments
 from hrl.seeding import stream_seed
@@ -30,9 +31,14 @@ from hrl.seeding import stream_seed
 
 @dataclass(frozen=True, kw_only=True)
 class SB3PPOConfig(OnPolicyConfig):
-    """Hyperparameters of our flat arm under the same names; the library has a Gaussian whose draws are clipped."""
+    """Hyperparameters of our flat arm under the same names; the library has a Gaussian whose draws are clipped.
+
+    reward_scale: rewards times this are learned from. Our arms scale by 1 - discount; without it the library's loss
+        of values near 100 would drown its policy's in the layers that they share.
+    """
 
     name: str = "sb3_ppo"
+    reward_scale: float = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +105,23 @@ class SB3Policy:
         return torch.from_numpy(action), state
 
 
+class _ScaledRewards(VecEnvWrapper):
+    """Rewards times a factor; returns in the infos stay as they are."""
+
+    def __init__(self, venv: VecEnv, scale: float) -> None:
+        super().__init__(venv)
+        self.scale = scale
+
+    def reset(self) -> VecEnvObs:
+        """The first observations."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """One step."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        return observations, rewards * self.scale, dones, infos
+
+
 class _Episodes(BaseCallback):
     """Gathers the whole episodes that end, by metric name."""
 
@@ -147,14 +170,9 @@ class _SB3Learner:
         self._train()
         self.iterations += 1
         means = {key: sum(values) / len(values) for key, values in episodes.found.items()}
-        logged = {
-            f"loss/{key.removeprefix('train/')}": float(value)
-            for key, value in self.model.logger.name_to_value.items()
-            if key.startswith("train/") and np.isfinite(value)
-        }
-        self.model.logger.name_to_value.clear()
+        logged = self._losses()
         counters = {"frames": self.frames, "steps": self.steps, "updates": int(self.model._n_updates)}
-        return {**counters, **with_mean(means), **logged}
+        return {**counters, **with_mean(means, len(self._names)), **logged}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, moments, counters, the last observation."""
@@ -187,6 +205,16 @@ class _SB3Learner:
         return {"total": _trainable(self.model.policy), **{name: size for name, size in parts.items() if size}}
 
     # Private methods.
+
+    def _losses(self) -> dict[str, float]:
+        """What the library logged of its training; its explained variance may be undefined, its losses may not."""
+        values = {key.removeprefix("train/"): float(v) for key, v in self.model.logger.name_to_value.items()}
+        self.model.logger.name_to_value.clear()
+        logged = {f"loss/{key}": value for key, value in values.items() if key != "explained_variance"}
+        for name, value in logged.items():
+            if not np.isfinite(value):
+                raise NonFiniteUpdate(name, int(self.model._n_updates), {}, logged)
+        return logged
 
     def _seed(self) -> None:
         """The library draws from global generators; each iteration starts them from the run's counter."""
@@ -235,7 +263,7 @@ class SB3PPOLearner(_SB3Learner):
         hidden = list(setting.hidden)
         model = PPO(
             "MultiInputPolicy",
-            env,
+            _ScaledRewards(env, config.reward_scale),
             learning_rate=config.learning_rate,
             n_steps=config.rollout,
             batch_size=config.rollout * env.num_envs // config.minibatches,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hrl.agents.interface import HierarchicalPolicy, NonFiniteUpdate, Observation
-from hrl.agents.on_policy import OnPolicyConfig, OnPolicyLearner, policy_objective
+from hrl.agents.on_policy import ArmConfig, OnPolicyLearner, policy_objective
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.nets import Gaussian
@@ -171,10 +171,10 @@ def test_policy_objective_by_hand():
     """Ratios 1.5, 1.5, 0.5, 0.5 with advantages 1, -1, 1, -1 clip to 1.2, -1.5, 0.5, -0.8; weight 0 hides a sample."""
     log = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5, 9.0]))
     advantage, weight = torch.tensor([1.0, -1.0, 1.0, -1.0, 1e9]), torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0])
-    objective, kl = policy_objective(log, torch.zeros(5), advantage, weight, OnPolicyConfig(kl_coefficient=0.0))
+    objective, kl = policy_objective(log, torch.zeros(5), advantage, weight, ArmConfig(kl_coefficient=0.0))
     torch.testing.assert_close(objective, torch.tensor((1.2 - 1.5 + 0.5 - 0.8) / 4))
     torch.testing.assert_close(kl, (0.5 - log[0] + -0.5 - log[2]) / 2)
-    penalised, _ = policy_objective(log, torch.zeros(5), advantage, weight, OnPolicyConfig(kl_coefficient=2.0))
+    penalised, _ = policy_objective(log, torch.zeros(5), advantage, weight, ArmConfig(kl_coefficient=2.0))
     torch.testing.assert_close(penalised, objective - 2 * kl)
 
 
@@ -183,7 +183,7 @@ def test_divergence_estimates_that_of_gaussians():
     old, new = Gaussian(torch.zeros(1), torch.zeros(1)), Gaussian(torch.full((1,), 0.3), torch.full((1,), -0.2))
     draws = Gaussian(torch.zeros(400_000, 1), torch.zeros(400_000, 1)).sample(noise(0))
     even = torch.full((400_000,), 1 / 400_000)
-    _, kl = policy_objective(new.log_prob(draws), old.log_prob(draws), torch.zeros(400_000), even, OnPolicyConfig())
+    _, kl = policy_objective(new.log_prob(draws), old.log_prob(draws), torch.zeros(400_000), even, ArmConfig())
     normal = [torch.distributions.Normal(g.mean, g.log_std.exp()) for g in (old, new)]
     assert float(kl) == pytest.approx(float(torch.distributions.kl_divergence(*normal)), rel=0.02)
 

@@ -77,6 +77,7 @@ def test_play_writes_a_film_per_task(folder, tmp_path):
         ("evaluate.py", ["agent=ppo"], "give the folder of a run"),
         ("play.py", ["agent=random", "--stepps=3"], "the options are --split=..., --steps=..., --out=..."),
         ("benchmark.py", ["speed"], "choose from env, learner"),
+        ("benchmark.py", ["learner", "--iterations=0"], "it must be at least 1"),
     ],
 )
 def test_mistakes_are_one_line(script, arguments, message):

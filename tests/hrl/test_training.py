@@ -17,7 +17,7 @@ from hrl.checkpoints import Checkpoints, CheckpointWriteError, ConfigMismatchErr
 from hrl.config import CONFIG_DIR, ConfigError, load
 from hrl.forensics import NonFiniteError
 from hrl.memory import MemoryBudgetError
-from hrl.training import FolderError, _Run, train
+from hrl.training import FolderError, Interrupted, _Run, train
 
 TRAIN = CONFIG_DIR.parent / "scripts" / "train.py"
 QUIET = ["tracking.wandb=disabled", "tracking.videos=0", "tracking.progress=false", "threads=1", "size=debug"]
@@ -72,8 +72,9 @@ def test_a_run_killed_at_any_moment_and_continued_ends_the_same(finished, tmp_pa
     command = [sys.executable, str(TRAIN), *overrides(folder)]
     draw = random.Random(0)
     for _ in range(3):
+        beyond = (folder / "metrics.jsonl").stat().st_size if (folder / "metrics.jsonl").exists() else 0
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for_metrics(folder, process)
+        wait_for_metrics(folder, process, beyond)
         time.sleep(draw.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -82,12 +83,17 @@ def test_a_run_killed_at_any_moment_and_continued_ends_the_same(finished, tmp_pa
     assert_same(last_state(folder), last_state(finished))
 
 
-def wait_for_metrics(folder: Path, process: subprocess.Popen, seconds: float = 60) -> None:
-    """Until the run has logged something."""
+def wait_for_metrics(folder: Path, process: subprocess.Popen, beyond: int, seconds: float = 60) -> None:
+    """Until the run has logged again: what follows the checkpoint is cut off first."""
     log = folder / "metrics.jsonl"
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None and not (log.exists() and log.stat().st_size):
-        time.sleep(0.02)
+    cut = beyond == 0
+    while time.monotonic() < deadline and process.poll() is None:
+        size = log.stat().st_size if log.exists() else 0
+        cut = cut or size < beyond
+        if size and (cut or size > beyond):
+            return
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("agent", ["ppo", "sb3_ppo", "sb3_sac"])
@@ -117,7 +123,9 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
         return original(run)
 
     monkeypatch.setattr(_Run, "_iterate", interrupted)
-    start(tmp_path / "run", "evaluation.every=0", "checkpoint_every=1000000")
+    with pytest.raises(Interrupted, match="the same command continues") as stopped:
+        start(tmp_path / "run", "evaluation.every=0", "checkpoint_every=1000000")
+    assert stopped.value.exit_code == 128 + number
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_000000000256.safetensors"]
 
 
@@ -184,9 +192,9 @@ def test_two_processes_never_write_one_run(tmp_path, monkeypatch):
             ConfigError,
             r"network\.encoder\.patch is 5; it must divide image_size, which is 32",
         ),
-        ("agent.rollout=3", ValueError, r"agent\.minibatches is 5; it must divide .* which is 24"),
+        ("agent.rollout=3", ConfigError, r"agent\.minibatches is 5; it must divide .* which is 24"),
         ("num_envs=10000000", MemoryBudgetError, "TiB of memory.*rollout"),
-        ("device=warp_drive", ValueError, "device is 'warp_drive'"),
+        ("device=warp_drive", ConfigError, "device is 'warp_drive'"),
         ("agent=random", ConfigError, "learns nothing"),
     ],
 )
@@ -194,7 +202,10 @@ def test_impossible_runs_stop_with_the_reason(override, error, message, tmp_path
     more = ["agent.minibatches=5"] if "rollout" in override else []
     with pytest.raises(error, match=message):
         start(tmp_path / "run", override, *more)
-    assert not (tmp_path / "run" / "checkpoints").exists() or not list((tmp_path / "run" / "checkpoints").iterdir())
+    folder = tmp_path / "run"
+    assert not folder.exists() or {entry.name for entry in folder.iterdir()} <= {".lock"}, (
+        "nothing of it is left behind"
+    )
 
 
 def test_a_nonfinite_loss_leaves_a_dump_for_a_rerun(tmp_path, monkeypatch):
