@@ -14,6 +14,7 @@ from hrl.agents.interface import Policy
 from hrl.checkpoints import Checkpoints
 from hrl.config import ConfigError, RunConfig, from_saved, load
 from hrl.learners import LEARNERS, build_learner, build_scripted, setting_for
+from hrl.training import refuse_foreign
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def open_run(folder: Path, device: str = "") -> Trained:
     checkpoint = Checkpoints(folder / "checkpoints").load_latest()
     if checkpoint is None:
         raise ConfigError(f"{folder} has no checkpoint yet: train it with scripts/train.py")
+    refuse_foreign(checkpoint, plain)
     suite = Suite.from_dict(plain["suite"])
     config = replace(config, device=device) if device else config
     env = make_vec(suite, config.num_envs, frame_stack=config.frame_stack, image_size=config.image_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
 
@@ -118,7 +120,7 @@ class _Run:
     """A run folder being written: environment, learner, tracker, checkpoints."""
 
     def __init__(self, config: RunConfig, suite: Suite, folder: Path, plain: dict[str, Any], command: str) -> None:
-        self.config, self.suite, self.folder = config, suite, folder
+        self.config, self.suite, self.folder, self.plain = config, suite, folder, plain
         try:
             self.setting = setting_for(config, suite)
             self.env = _training_env(config, suite)
@@ -169,11 +171,22 @@ class _Run:
     def _resume(self, checkpoint: Checkpoint | None) -> dict[str, Any] | None:
         if checkpoint is None:
             return None
+        refuse_foreign(checkpoint, self.plain)
+        before, now = checkpoint.metadata["computed_with"], self._computed_with()
+        if before != now:
+            warnings.warn(
+                f"continuing with {now} what was computed with {before}: the last bits may differ", stacklevel=2
+            )
         self.learner.load_state_dict(checkpoint.state["learner"])
         self.env.load_state_dict(checkpoint.state["env"])
         self.clock.seconds = float(checkpoint.metadata["seconds"])
         print(f"continuing {self.folder} at {self.learner.frames:,} frames")
         return dict(checkpoint.metadata["position"])
+
+    def _computed_with(self) -> dict[str, JSON]:
+        """What `auto` and 0 came to on this machine."""
+        precision = str(self.setting.autocast).removeprefix("torch.")
+        return {"device": self.setting.device.type, "precision": precision, "threads": torch.get_num_threads()}
 
     def _iterate(self) -> dict[str, float | int]:
         with self.clock.measure(lambda: self.learner.frames):
@@ -205,10 +218,22 @@ class _Run:
 
     def _save(self) -> int:
         self.tracker.flush()
-        metadata: dict[str, JSON] = {"position": self.tracker.position(), "seconds": self.clock.seconds}
+        metadata: dict[str, JSON] = {
+            "position": self.tracker.position(),
+            "seconds": self.clock.seconds,
+            "config": self.plain,
+            "computed_with": self._computed_with(),
+        }
         state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
         self.checkpoints.save(self.learner.frames, state, metadata)
         return self.learner.frames
+
+
+def refuse_foreign(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> None:
+    """Raises ConfigMismatchError where a checkpoint was saved by a run of another configuration."""
+    different = differing_keys(checkpoint.metadata["config"], plain, ignore=MAY_DIFFER)
+    if different:
+        raise ConfigMismatchError(different)
 
 
 def protocol_for(config: RunConfig, device: Any, episodes: int) -> Protocol:

@@ -4,7 +4,9 @@ import importlib
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["hrl.nets", "hrl.returns", "hrl.rollout", "hrl.agents", "envs.physics", "envs.rewards"], "beartype.beartype")
+install_import_hook(
+    ["hrl.nets", "hrl.returns", "hrl.rollout", "hrl.agents", "envs.physics", "envs.rewards"], "beartype.beartype"
+)
 importlib.import_module("hrl")  # after the hook, and before torch: it sets how torch's threads wait
 
 import torch  # noqa: E402

@@ -17,6 +17,7 @@ from hrl.checkpoints import Checkpoints, CheckpointWriteError, ConfigMismatchErr
 from hrl.config import CONFIG_DIR, ConfigError, load
 from hrl.forensics import NonFiniteError
 from hrl.memory import MemoryBudgetError
+from hrl.run_folder import open_run
 from hrl.training import FolderError, Interrupted, _Run, train
 
 TRAIN = CONFIG_DIR.parent / "scripts" / "train.py"
@@ -132,6 +133,18 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
 def test_another_configuration_is_refused_with_the_differing_keys(finished):
     with pytest.raises(ConfigMismatchError, match=r"(?s)agent\.hold.*8.*4"):
         start(finished, "agent.hold=4")
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_the_differing_keys(finished, tmp_path):
+    other = start(tmp_path / "other", "agent.hold=4", "evaluation.every=0")
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for path in (folder / "checkpoints").iterdir():
+        shutil.copy(other / "checkpoints" / path.name, path)
+    with pytest.raises(ConfigMismatchError, match=r"agent\.hold"):
+        start(folder, "frames=2048")
+    with pytest.raises(ConfigMismatchError, match=r"agent\.hold"):
+        open_run(folder)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, tmp_path):
