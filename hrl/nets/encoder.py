@@ -38,8 +38,7 @@ class Encoder(nn.Module):
     """Pixels to features: a patch stem, strided convolutions, one linear layer, LayerNorm, tanh.
 
     The stem is a convolution whose kernel equals its stride, computed as one matrix product over patches: bytes are
-    moved before they are widened to floats, and on a CPU with bf16 matrix units a whole training step of the encoder
-    takes half the time of the same network with an overlapping first convolution (docs: scripts/benchmark.py learner).
+    moved before they are widened to floats, and the product is what a CPU's bf16 matrix units are fast at.
 
     Args:
         image_size: side of the square picture in pixels; divisible by `config.patch`.
