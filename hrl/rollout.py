@@ -36,8 +36,9 @@ class Explorer(Protocol):
 class Rollout:
     """Steps of several environments.
 
-    steps: [time, env, ...] by name: `pixels`, `task`, `reward`, `ended`, the explorer's records, and for each value
-        NAME of `values_ahead`, `NAME_bootstrap`, which is zero but where a time limit ended the episode.
+    steps: [time, env, ...] by name: `pixels` and `task` (or what the explorer records in their place, such as patches
+        cut once), `reward`, `ended`, the explorer's other records, and for each value NAME of `values_ahead`,
+        `NAME_bootstrap`, which is zero but where a time limit ended the episode.
     ahead: [env] by name, the values after the last step.
     episodes: returns and successes of the whole episodes that ended, by metric name.
     """

@@ -89,8 +89,9 @@ def memory_budget(config: RunConfig, suite: Suite) -> Budget:
     budget.add("observations", 3 * config.num_envs * picture)
     if hasattr(config.agent, "minibatches"):
         rollout = config.agent.rollout * config.num_envs * picture
-        budget.add("rollout", rollout)
-        # Bytes, the same widened to floats, and the stem's maps, forward and backward.
+        # Kept as the encoder reads it: in float32, or in half of that.
+        budget.add("rollout", 4 * rollout)
+        # A shuffled part of it, and the stem's maps, forward and backward.
         budget.add("minibatch", 8 * rollout // config.agent.minibatches)
     if hasattr(config.agent, "buffer_size"):
         budget.add("replay", 2 * config.agent.buffer_size * picture)

@@ -53,21 +53,23 @@ class PPO(nn.Module):
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
         """Actions in [-1, 1]; the mode where no generator is given."""
-        distribution, _ = self._heads(observation)
+        distribution, _ = self._heads(self.encoder.cut(observation.pixels), observation.task)
         return torch.tanh(distribution.sample(generator)), state
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         """Actions, and what the loss needs of them."""
-        distribution, value = self._heads(observation)
+        patches = self.encoder.cut(observation.pixels)
+        distribution, value = self._heads(patches, observation.task)
         raw = distribution.sample(generator)
-        return torch.tanh(raw), state, {"raw_action": raw, "log_prob": distribution.log_prob(raw), "value": value}
+        records = {"pixels": patches, "raw_action": raw, "log_prob": distribution.log_prob(raw), "value": value}
+        return torch.tanh(raw), state, records
 
     def values_ahead(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         """The critic's value."""
         del state
-        return {"value": self._heads(observation)[1]}
+        return {"value": self._heads(self.encoder.cut(observation.pixels), observation.task)[1]}
 
     # Learning.
 
@@ -77,7 +79,7 @@ class PPO(nn.Module):
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped objective, squared error of the value, entropy."""
-        distribution, value = self._heads(Observation(batch["pixels"], batch["task"]))
+        distribution, value = self._heads(batch["pixels"], batch["task"])
         log_prob = distribution.log_prob(batch["raw_action"])
         even = torch.full_like(log_prob, 1 / len(log_prob))
         objective, kl = policy_objective(log_prob, batch["log_prob"], batch["value_advantage"], even, self.config)
@@ -87,6 +89,6 @@ class PPO(nn.Module):
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
         return loss, {**metrics, "policy/kl": kl}
 
-    def _heads(self, observation: Observation) -> tuple[Gaussian, Tensor]:
-        inputs = torch.cat([self.encoder(observation.pixels), self.task(observation.task)], -1)
+    def _heads(self, patches: Tensor, task: Tensor) -> tuple[Gaussian, Tensor]:
+        inputs = torch.cat([self.encoder.read(patches), self.task(task)], -1)
         return Gaussian.from_parameters(self.actor(inputs)), self.critic(inputs).squeeze(-1)

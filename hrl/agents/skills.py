@@ -147,12 +147,14 @@ class Skills(nn.Module):
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         """Actions, and what the losses of both levels need of them."""
-        view = self._see(observation)
+        patches = self.encoder.cut(observation.pixels)
+        view = self._read(patches, observation.task)
         state, records = self._decide(view, state, generator)
         composite = self._composite(view, state["weights"])
         raw = composite.sample(generator)
-        records |= {"raw_action": raw, "log_prob": composite.log_prob(raw), "weights": state["weights"]}
-        records |= {"clock": state["clock"], "skill_value": self._skill_value(view, state["weights"], state["clock"])}
+        records |= {"pixels": patches, "raw_action": raw, "log_prob": composite.log_prob(raw)}
+        records |= {"weights": state["weights"], "clock": state["clock"]}
+        records |= {"skill_value": self._skill_value(view, state["weights"], state["clock"])}
         return torch.tanh(raw), self._tick(state), records
 
     def values_ahead(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
@@ -178,7 +180,7 @@ class Skills(nn.Module):
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of the levels' losses; each is a mean over what that level decided."""
-        view = self._see(Observation(batch["pixels"], batch["task"]))
+        view = self._read(batch["pixels"], batch["task"])
         skills_loss, skill_metrics = self._skills_loss(batch, self._for_level(view, "skills"))
         manager_loss, manager_metrics = self._manager_loss(batch, self._for_level(view, "manager"))
         return skills_loss + manager_loss, {**skill_metrics, **manager_metrics}
@@ -186,7 +188,10 @@ class Skills(nn.Module):
     # Private methods.
 
     def _see(self, observation: Observation) -> View:
-        return View(self.encoder(observation.pixels), self.task(observation.task))
+        return self._read(self.encoder.cut(observation.pixels), observation.task)
+
+    def _read(self, patches: Tensor, task: Tensor) -> View:
+        return View(self.encoder.read(patches), self.task(task))
 
     def _for_level(self, view: View, level: str) -> View:
         trains = self.config.encoder_gradient in ("both", level)

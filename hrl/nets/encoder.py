@@ -38,7 +38,8 @@ class Encoder(nn.Module):
     """Pixels to features: a patch stem, strided convolutions, one linear layer, LayerNorm, tanh.
 
     The stem is a convolution whose kernel equals its stride, computed as one matrix product over patches: bytes are
-    moved before they are widened to floats, and the product is what a CPU's bf16 matrix units are fast at.
+    moved before they are widened to floats, and the product is what a CPU's bf16 matrix units are fast at. A learner
+    that looks at a picture several times keeps its patches (`cut`) and reads those (`read`).
 
     Args:
         image_size: side of the square picture in pixels; divisible by `config.patch`.
@@ -71,16 +72,22 @@ class Encoder(nn.Module):
 
     def forward(self, pixels: Num[Tensor, "batch height width channel"]) -> Float[Tensor, "batch features"]:
         """Features in [-1, 1] of pictures in [0, 255], best given as bytes."""
-        with torch.autocast(pixels.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
-            hidden = self._maps(pixels)
+        return self.read(self.cut(pixels))
+
+    def cut(self, pixels: Num[Tensor, "batch height width channel"]) -> Float[Tensor, "batch row column patch"]:
+        """The patches of pictures, in the dtype of the products; bfloat16 holds every byte exactly."""
+        return _patches(pixels, self.patch).to(self.autocast)
+
+    def read(self, patches: Float[Tensor, "batch row column patch"]) -> Float[Tensor, "batch features"]:
+        """Features in [-1, 1] of what `cut` gave."""
+        with torch.autocast(patches.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
+            hidden = self._maps(patches)
             features = self.project(hidden.flatten(1))
         return torch.tanh(self.norm(features.float()))
 
-    def _maps(self, pixels: Tensor) -> Tensor:
+    def _maps(self, patches: Tensor) -> Tensor:
         # The division by 255 is done on the few weights, not on the many pixels.
-        hidden = F.relu(
-            F.linear(_patches(pixels, self.patch).to(self.autocast), self.stem.weight / 255, self.stem.bias)
-        )
+        hidden = F.relu(F.linear(patches, self.stem.weight / 255, self.stem.bias))
         hidden = hidden.permute(0, 3, 1, 2)  # a view: channels stay last in memory
         for layer in self.convolutions:
             hidden = F.relu(layer(hidden))
