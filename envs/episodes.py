@@ -17,11 +17,24 @@ def episode_rng(seed: int, stream: str, env: int, episode: int) -> np.random.Gen
     return np.random.default_rng(np.random.SeedSequence([seed, crc32(stream.encode()), env, episode]))
 
 
+def evaluation_rng(seed: int, evaluation_seed: int, episode: int) -> np.random.Generator:
+    """The random numbers of a task's `episode`-th evaluation episode, wherever and beside whatever it is played.
+
+    Args:
+        seed: the evaluator's own.
+        evaluation_seed: of the task (`Task.evaluation_seed`).
+        episode: number of the episode among the task's, from 0.
+    """
+    stream = crc32(b"evaluation episodes")
+    return np.random.default_rng(np.random.SeedSequence([seed, stream, evaluation_seed, episode]))
+
+
 class Episodes:
     """Clocks in control steps, one row a world.
 
     The task of world i in its e-th episode is `tasks[(i + e * num_envs) % len(tasks)]`: every task gets its share
-    whatever the number of worlds.
+    whatever the number of worlds. It is that task's episode number `(i + e * num_envs) // len(tasks)`, so that the
+    episodes of a task are numbered from 0 without a gap however many worlds and tasks there are.
 
     Attributes:
         number: index of each world's episode, counted from 0 since the run seed was set.
@@ -47,8 +60,12 @@ class Episodes:
     @property
     def task_index(self) -> Int64[np.ndarray, " env"]:
         """Index into the tasks, a new array."""
-        order = np.arange(self.num_envs) + np.maximum(self.number, 0) * self.num_envs
-        return np.asarray(order % len(self._lengths), np.int64)
+        return np.asarray(self._dealt % len(self._lengths), np.int64)
+
+    @property
+    def task_episode(self) -> Int64[np.ndarray, " env"]:
+        """Number of each world's episode among the episodes of its task, a new array."""
+        return np.asarray(self._dealt // len(self._lengths), np.int64)
 
     @property
     def ended(self) -> Bool[np.ndarray, " env"]:
@@ -83,6 +100,11 @@ class Episodes:
             "success": self.succeeded.copy(),
             "partial": self.first_clock > 0,
         }
+
+    @property
+    def _dealt(self) -> Int64[np.ndarray, " env"]:
+        """Place of each world's episode in the order in which tasks are dealt out."""
+        return np.asarray(np.arange(self.num_envs) + np.maximum(self.number, 0) * self.num_envs)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all counters."""

@@ -21,8 +21,8 @@ class Task:
         family: name of the family that knows scene, reward and start states (`envs.families.FAMILIES`).
         parameters: the family's parameters; numbers are floats, vectors are lists of floats.
         episode_length: control steps until the time limit truncates an episode.
-        evaluation_seed: recorded with the suite; the starts of evaluation episodes come from the evaluator's own seed
-            and a task's place in its split, the same for every arm.
+        evaluation_seed: with the evaluator's own seed and an episode's number, all that the start of an evaluation
+            episode depends on: it is the same for every arm, whatever else is evaluated beside it.
     """
 
     name: str

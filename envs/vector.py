@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float32, UInt8
 
-from envs.episodes import Episodes, episode_rng
+from envs.episodes import Episodes, episode_rng, evaluation_rng
 from envs.families import resolve
 from envs.physics import Start
 from envs.physics_mujoco import MujocoPhysics
@@ -53,6 +53,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         image_size: int = 64,
         threads: int | None = None,
         stagger: bool = False,
+        evaluation: bool = False,
     ) -> None:
         self.tasks = _checked_tasks(suite, tasks)
         self.num_envs = require_count(num_envs, "num_envs", 1)
@@ -60,6 +61,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.image_size = _checked_image_size(image_size)
         self.action_repeat = suite.action_repeat
         self._seed, self._stream, self._stagger = _checked_seed(seed), stream, stagger
+        self._evaluation = evaluation
         if threads is not None:
             require_count(threads, "threads", 1)
         self._family = suite.family
@@ -190,7 +192,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._episodes.begin(mask)
         index = self._episodes.task_index
         for env in np.flatnonzero(mask):
-            rng = episode_rng(self._seed, self._stream, int(env), int(self._episodes.number[env]))
+            rng = self._episode_rng(int(env))
             start = self._family.start(self.tasks[index[env]], rng)
             self._start.joint_positions[env] = torch.from_numpy(start.joint_positions)
             self._start.joint_velocities[env] = torch.from_numpy(start.joint_velocities)
@@ -198,6 +200,13 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             if self._stagger and self._episodes.number[env] == 0:
                 self._episodes.stagger(int(env), rng.random(), self.action_repeat)
         self._physics.reset(torch.from_numpy(mask), self._start)
+
+    def _episode_rng(self, env: int) -> np.random.Generator:
+        """The random numbers of the episode that a world is in."""
+        if not self._evaluation:
+            return episode_rng(self._seed, self._stream, env, int(self._episodes.number[env]))
+        task = self.tasks[self._episodes.task_index[env]]
+        return evaluation_rng(self._seed, task.evaluation_seed, int(self._episodes.task_episode[env]))
 
     def _look(self, fresh: Bool[np.ndarray, " env"]) -> np.ndarray:
         """The stacks after a new picture: worlds in `fresh` show nothing older than it."""
@@ -275,6 +284,7 @@ def make_vec(
     image_size: int = 64,
     threads: int | None = None,
     stagger: bool = False,
+    evaluation: bool = False,
 ) -> PixelVectorEnv:
     """Make a vector environment of one suite.
 
@@ -283,13 +293,15 @@ def make_vec(
         num_envs: number of worlds.
         tasks: tasks to follow, of the suite's family; the training split by default.
         seed: run seed, a non-negative integer.
-        stream: name of the random stream, such as "train" or "evaluation": streams share no random numbers.
+        stream: name of the random stream, such as "train": streams share no random numbers.
         frame_stack: frames in an observation.
         image_size: height and width in pixels.
         threads: worker threads; one for every core by default.
         stagger: begin the first episodes part of the way to their time limits, so that resets are spread out.
+        evaluation: play the tasks' evaluation episodes: where a task's e-th episode starts depends on `seed`, the
+            task's own `evaluation_seed` and e alone, not on the stream, the world, or the tasks and worlds beside it.
 
     Raises:
         ValueError: an argument is out of range; the message names it and what is valid.
     """
-    return PixelVectorEnv(suite, num_envs, tasks, seed, stream, frame_stack, image_size, threads, stagger)
+    return PixelVectorEnv(suite, num_envs, tasks, seed, stream, frame_stack, image_size, threads, stagger, evaluation)

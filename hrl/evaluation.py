@@ -22,7 +22,9 @@ USAGE_COLUMNS = ["task", "split", "skill", "weight"]
 class Protocol:
     """How episodes are played; equal for all arms.
 
-    episodes: per task.  seed: of the episodes' starts.  frame_stack, image_size: as in training.
+    episodes: per task.  frame_stack, image_size: as in training.
+    seed: of the episodes' starts. Where episode e of a task starts depends on this, the task's own `evaluation_seed`
+        and e alone: not on the arm, nor on which tasks, splits and how many episodes are played beside it.
     """
 
     episodes: int
@@ -108,7 +110,7 @@ def _play(
         len(tasks) * protocol.episodes,
         tasks=tasks,
         seed=protocol.seed,
-        stream="evaluation",
+        evaluation=True,
         frame_stack=protocol.frame_stack,
         image_size=protocol.image_size,
         threads=protocol.threads,

@@ -18,7 +18,7 @@ FRAMES_PER_SECOND = 25
 
 @torch.inference_mode()
 def film(policy: Policy, suite: Suite, task: Task, protocol: Protocol, steps: int, path: Path) -> Path:
-    """Writes an MP4 of the first `steps` agent steps of one greedy episode of `task`.
+    """Writes an MP4 of the first `steps` agent steps of one greedy episode of `task`: the first that is evaluated.
 
     Args:
         protocol: seed and observation sizes; its number of episodes is not used.
@@ -29,7 +29,7 @@ def film(policy: Policy, suite: Suite, task: Task, protocol: Protocol, steps: in
         1,
         tasks=(task,),
         seed=protocol.seed,
-        stream="film",
+        evaluation=True,
         frame_stack=protocol.frame_stack,
         image_size=protocol.image_size,
         threads=1,

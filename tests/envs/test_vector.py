@@ -1,6 +1,8 @@
 """The vector environment: time limits, tasks, seeds, frame stacks, statistics, saving, and what it refuses."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -204,6 +206,62 @@ def test_seeds_streams_worlds_and_episodes_have_their_own_random_numbers() -> No
     _assert_equal(_play(env, _actions(env, 2))[1][0], starts[1])
     env.close()
     other.close()
+
+
+def _starts(env: PixelVectorEnv, rounds: int = 1) -> dict[tuple[str, int], np.ndarray]:
+    """Physical state at the start of each episode that is played, by task and number among the task's episodes."""
+    found: dict[tuple[str, int], np.ndarray] = {}
+    for _ in range(rounds):
+        index = env.reset()[1]["task_index"]
+        physics = env.state_dict()["physics"]
+        for world, task in enumerate(index):
+            name = env.tasks[task].name
+            found[name, sum(key[0] == name for key in found)] = physics[world]
+    env.close()
+    return found
+
+
+@pytest.mark.parametrize("name", ["point_mass", "walker_speed"])
+def test_an_evaluation_episode_starts_the_same_whatever_is_played_beside_it(name: str) -> None:
+    suite = short_suite(name, length=4)
+    tasks = suite.tasks("train")
+    settings = {"image_size": SIZE, "seed": 5, "evaluation": True}
+    whole = _starts(make_vec(suite, 3 * len(tasks), tasks, **settings))
+    assert set(whole) == {(task.name, episode) for task in tasks for episode in range(3)}
+    assert len({start.tobytes() for start in whole.values()}) == len(whole)
+    others = [
+        _starts(make_vec(suite, 2 * len(tasks), tasks[::-1], **settings)),  # another order, fewer episodes
+        _starts(make_vec(suite, 3, tasks[1:2], **settings)),  # alone
+        _starts(make_vec(suite, 2, tasks[:2], **settings | {"stream": "film"}), rounds=3),  # one after the other
+        _starts(make_vec(suite, 5, tasks[:3], **settings)),  # worlds that are no multiple of the tasks
+    ]
+    for other in others:
+        for episode, start in other.items():
+            np.testing.assert_array_equal(start, whole[episode], str(episode))
+
+
+def test_an_evaluation_episodes_start_depends_on_both_seeds() -> None:
+    task = one_task(short_suite())[0]
+    tasks = [task, replace(task, name="twin"), replace(task, name="other", evaluation_seed=task.evaluation_seed + 1)]
+    starts = [
+        _starts(make_vec(short_suite(), 3, tasks, image_size=SIZE, seed=seed, evaluation=True)) for seed in (0, 1)
+    ]
+    np.testing.assert_array_equal(starts[0][task.name, 0], starts[0]["twin", 0])
+    different = [starts[0][task.name, 0], starts[0]["other", 0], starts[1][task.name, 0], starts[1]["other", 0]]
+    assert len({start.tobytes() for start in different}) == 4
+
+
+def test_training_starts_are_a_function_of_seed_stream_world_and_episode() -> None:
+    """Spelled out, so that no change of evaluation can move them."""
+    suite = short_suite(length=4)
+    env = make_vec(suite, 3, image_size=SIZE, seed=7)
+    for episode in range(2):
+        index = env.reset()[1]["task_index"]
+        for world in range(3):
+            rng = np.random.default_rng(np.random.SeedSequence([7, crc32(b"train"), world, episode]))
+            expected = suite.family.start(env.tasks[index[world]], rng).joint_positions
+            assert expected.tobytes() in env.state_dict()["physics"][world].tobytes()
+    env.close()
 
 
 @pytest.mark.parametrize("name", ["point_mass", "walker_speed"])

@@ -1,5 +1,7 @@
 """Evaluation: fixed episodes, every row in its place, and shuffles that swap what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,10 +65,27 @@ def test_every_task_is_played_as_often_as_asked(suite):
 
 
 def test_episodes_are_the_same_for_all_and_every_time(suite):
-    first = evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL).scores
-    second = evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL).scores
+    protocol = replace(PROTOCOL, episodes=5)  # from most starts standing still earns nothing
+    first = evaluate(ZeroPolicy(2), suite, ["train"], protocol).scores
+    second = evaluate(ZeroPolicy(2), suite, ["train"], protocol).scores
     pd.testing.assert_frame_equal(first, second)
     assert first.groupby("task")["return"].nunique().gt(1).any(), "episodes of a task start in different places"
+
+
+def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
+    """Other splits, another order of tasks, more episodes: standing still earns the same in the same episode."""
+    keys = ["split", "task", "episode"]
+    protocol = replace(PROTOCOL, episodes=4)
+    few = evaluate(ZeroPolicy(2), suite, ["train", "interpolation"], protocol).scores.set_index(keys)["return"]
+    assert few.nunique() > 2
+    reversed_tasks = {name: tasks[::-1] for name, tasks in suite.splits.items()}
+    turned = replace(suite, splits=reversed_tasks)
+    more = evaluate(ZeroPolicy(2), turned, ["interpolation", "train"], replace(PROTOCOL, episodes=6))
+    others = more.scores.set_index(keys)["return"]
+    assert len(others) > len(few)
+    pd.testing.assert_series_equal(others.loc[few.index], few)
+    other_seed = evaluate(ZeroPolicy(2), suite, ["train"], replace(protocol, seed=6)).scores.set_index(keys)["return"]
+    assert (other_seed != few.loc[other_seed.index]).any()
 
 
 def test_task_shuffle_gives_another_tasks_vector(suite):
