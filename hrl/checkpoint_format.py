@@ -14,7 +14,7 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -104,23 +104,30 @@ def write(path: Path, frames: int, state: Mapping[str, State], metadata: Mapping
             file.write(array.data)
 
 
-def read(path: Path) -> Checkpoint:
-    """Read one checkpoint file and check every byte of it. Nothing in it is ever executed.
+def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
+    """Read one checkpoint file and check every byte of what is read. Nothing in it is ever executed.
+
+    Args:
+        parts: paths in the state, their keys joined by "/"; memory is taken for these parts only, and the state
+            returned has no others. All of it by default.
 
     Raises:
         CheckpointError: there is no such file, it is no safetensors file, is truncated or damaged, was not written by
-            this package, or has a format version that this package does not know.
+            this package, has a format version that this package does not know, or lacks one of the parts.
     """
     path = Path(path)
     try:
         with safe_open(path, framework="pt") as file:
             content = _read_content(path, file.metadata() or {})
+            names = set(file.keys())
+            _verify_names(path, names, content["checksums"])
+            tree = content["tree"] if parts is None else _prune(path, content["tree"], parts)
             # Cloned because the library maps the file: what was checked is what is used.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+            tensors = {name: file.get_tensor(name).clone() for name in names.intersection(_tensor_names(tree))}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(path, _why_unreadable(path, error)) from error
     _verify(path, tensors, content["checksums"])
-    state = _decode(content["tree"], tensors)
+    state = _decode(tree, tensors)
     return Checkpoint(content["frames"], state, content["metadata"], content["versions"], path)
 
 
@@ -225,6 +232,43 @@ def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     return _DECODERS[kind](body, tensors)
 
 
+def _prune(path: Path, tree: Any, parts: Collection[str]) -> Any:
+    """The tree with nothing but these parts."""
+    pruned: dict[str, Any] = {"map": []}
+    for part in parts:
+        _graft(path, pruned, tree, part, part.split("/"))
+    return pruned
+
+
+def _graft(path: Path, target: dict[str, Any], source: Any, part: str, keys: list[str]) -> None:
+    """Puts what `source` holds under `keys` into the same place of `target`."""
+    entries = source.get("map", []) if isinstance(source, dict) else []
+    found = [entry for entry in entries if str(entry[0]) == keys[0]]
+    if not found:
+        raise CheckpointError(path, f"its state has no {part!r}")
+    key, node = found[0]
+    if len(keys) == 1:
+        target["map"].append([key, node])
+        return
+    below = [entry[1] for entry in target["map"] if entry[0] == key]
+    if not below:
+        target["map"].append([key, {"map": []}])
+        below = [target["map"][-1][1]]
+    _graft(path, below[0], node, part, keys[1:])
+
+
+def _tensor_names(node: Any) -> Iterator[str]:
+    """Names of the tensors that a tree refers to."""
+    if not isinstance(node, dict):
+        return
+    ((kind, body),) = node.items()
+    if kind in ("torch", "numpy", "scalar"):
+        yield body
+    elif kind != "float":
+        for item in body:
+            yield from _tensor_names(item[1] if kind == "map" else item)
+
+
 def _content(frames: int, tree: JSON, metadata: Mapping[str, JSON], arrays: Mapping[str, _Array]) -> str:
     checksums = {name: array.checksum(name) for name, array in arrays.items()}
     content = {
@@ -271,10 +315,13 @@ def _read_content(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
     return json.loads(text)  # type: ignore[no-any-return]
 
 
-def _verify(path: Path, tensors: Mapping[str, Tensor], checksums: Mapping[str, int]) -> None:
-    if tensors.keys() != checksums.keys():
-        odd = sorted(tensors.keys() ^ checksums.keys())
+def _verify_names(path: Path, names: set[str], checksums: Mapping[str, int]) -> None:
+    odd = sorted(names ^ checksums.keys())
+    if odd:
         raise CheckpointError(path, f"damaged: tensors that are missing or not its own: {', '.join(odd)}")
+
+
+def _verify(path: Path, tensors: Mapping[str, Tensor], checksums: Mapping[str, int]) -> None:
     for name, tensor in tensors.items():
         array = _Array(_dtype_name(tensor), tuple(tensor.shape), _bytes_of(tensor))
         if array.checksum(name) != checksums[name]:

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 ABSENT = "(absent)"
+KEEP = 2
+"""Checkpoints that a run keeps."""
 
 
 class CheckpointWriteError(RuntimeError):
@@ -56,7 +58,7 @@ class Checkpoints:
     Temporary files of a killed writer are removed at construction.
     """
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
+    def __init__(self, folder: Path, keep: int = KEEP) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1 checkpoint, not {keep}")
         self.folder = Path(folder)
@@ -89,10 +91,13 @@ class Checkpoints:
         self._delete_old(path)
         return path
 
-    def load_latest(self) -> Checkpoint | None:
+    def load_latest(self, parts: Collection[str] | None = None) -> Checkpoint | None:
         """The newest whole checkpoint, None where there is no file at all.
 
         A file that is not whole is skipped with a warning that names it and the reason.
+
+        Args:
+            parts: of its state, as `read` takes them; all by default.
 
         Raises:
             CheckpointError: there are files and none is whole; the message lists them with their reasons.
@@ -100,7 +105,7 @@ class Checkpoints:
         failures: list[CheckpointError] = []
         for path in reversed(self._files()):
             try:
-                checkpoint = read(path)
+                checkpoint = read(path, parts)
             except CheckpointError as error:
                 failures.append(error)
                 continue

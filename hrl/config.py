@@ -18,17 +18,22 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs import Suite
+from hrl.agents.director import DirectorConfig
+from hrl.agents.dreamer import DreamerConfig
 from hrl.agents.ppo import PPOConfig
 from hrl.agents.scripted import ScriptedConfig
 from hrl.agents.skills import SkillsConfig
 from hrl.agents.stable_baselines import SB3PPOConfig, SB3SACConfig
 from hrl.nets import EncoderConfig
+from hrl.world_model import WorldModelConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = ("agent", "suite", "size", "experiment")
 AGENTS: dict[str, type] = {
     "ppo": PPOConfig,
     "skills": SkillsConfig,
+    "dreamer": DreamerConfig,
+    "director": DirectorConfig,
     "sb3_ppo": SB3PPOConfig,
     "sb3_sac": SB3SACConfig,
     "random": ScriptedConfig,
@@ -46,14 +51,19 @@ class NetworkConfig:
 
     task_features: features that the task vector is embedded in.
     hidden: hidden layers of every perceptron (policies, critics, managers, skills).
+    world_model: sizes of agents with a world model, which have an encoder of their own and read none of the above but
+        task_features.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     task_features: int = 64
     hidden: list[int] = field(default_factory=lambda: [256, 256])
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
 
     def __post_init__(self) -> None:
         _at_least(self, "network", task_features=1)
+        if any(size < 1 for size in self.hidden):
+            raise ConfigError(f"network.hidden is {list(self.hidden)}; every size must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,8 @@ class EvaluationConfig:
     """every: control steps between evaluations in training, 0 for none.
 
     episodes: per training task, in training.  final_episodes: per task, by scripts/evaluate.py.
-    seed: of the evaluation episodes; shared by all arms, so that they meet the same starts.
+    seed: of the evaluation episodes, together with each task's own evaluation_seed; shared by all arms, so that they
+        meet the same starts.
     """
 
     every: int = 500_000
@@ -163,6 +174,7 @@ def from_composed(composed: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
     assert isinstance(plain, dict)
     try:
         Suite.from_dict(plain["suite"])
+        _refuse_encoder(plain["network"]["encoder"])
         run = OmegaConf.to_object(composed)
     except (ValueError, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
@@ -223,6 +235,14 @@ def _at_least(config: Any, prefix: str, **bounds: int) -> None:
         if value < bound:
             name = f"{prefix}.{key}" if prefix else key
             raise ConfigError(f"{name} is {value}; it must be at least {bound}")
+
+
+def _refuse_encoder(sizes: dict[str, Any]) -> None:
+    """The encoder calls its keys by the names that it has for them; here they stand below `network`."""
+    try:
+        EncoderConfig(**sizes)
+    except ValueError as error:
+        raise ConfigError(f"network.{error}") from error
 
 
 def _explain(error: Exception, overrides: Sequence[str], config_dir: Path) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from envs import Suite, Task, make_vec
-from hrl.agents.interface import HierarchicalPolicy, Observation, Policy, PolicyState
+from hrl.agents.interface import HierarchicalPolicy, Observation, PicturedCommands, Policy, PolicyState
 from hrl.evaluation import Protocol
-from hrl.video import caption, draw_skill_weights, write_mp4
+from hrl.video import beside, caption, draw_skill_weights, write_mp4
 
 SIZE = 192
 FRAMES_PER_SECOND = 25
@@ -57,6 +57,15 @@ def film(policy: Policy, suite: Suite, task: Task, protocol: Protocol, steps: in
 
 def _annotate(picture: np.ndarray, policy: Policy, state: PolicyState, text: str) -> np.ndarray:
     titled = caption(picture, text)
+    if isinstance(policy, PicturedCommands):
+        return beside(titled, caption(_enlarged(policy.command_pictures(state)[0]), "goal"))
     if isinstance(policy, HierarchicalPolicy):
         return draw_skill_weights(titled, policy.commands(state)[0].float().cpu().numpy())
     return titled
+
+
+def _enlarged(picture: torch.Tensor) -> np.ndarray:
+    """A picture in [0, 1] as bytes of about a film's size, its newest frame only."""
+    pixels = (picture[..., -3:].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
+    factor = max(SIZE // len(pixels), 1)
+    return pixels.repeat(factor, 0).repeat(factor, 1)

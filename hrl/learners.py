@@ -8,21 +8,34 @@ import torch
 
 from envs import PixelVectorEnv, Suite
 from envs.adapters.stable_baselines3 import Sb3VecEnv
-from hrl.agents.interface import Learner, Policy, Setting
+from hrl.agents.director import Director
+from hrl.agents.dreamer import Dreamer
+from hrl.agents.interface import Learner, Policy, SavedPolicy, Setting
+from hrl.agents.model_based import ModelBasedAgent, ModelBasedLearner
 from hrl.agents.on_policy import OnPolicyAgent, OnPolicyLearner
 from hrl.agents.ppo import PPO
+from hrl.agents.saved_policy import SavedModule
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.agents.skills import Skills
-from hrl.agents.stable_baselines import SB3PPOLearner, SB3SACLearner
+from hrl.agents.stable_baselines import SB3PPOLearner, SB3SACLearner, saved_ppo, saved_sac
 from hrl.config import ConfigError, RunConfig
 from hrl.hardware import choose_device, choose_precision
 from hrl.seeding import stream_seed
 
 Build = Callable[[RunConfig, Suite, PixelVectorEnv, Setting], Learner]
+BuildPolicy = Callable[[RunConfig, Setting], SavedPolicy]
 
 
 def setting_for(config: RunConfig, suite: Suite) -> Setting:
-    """Shapes, sizes and place for the agents of a run."""
+    """Shapes, sizes and place for the agents of a run.
+
+    Raises:
+        ConfigError: a picture that the encoder cannot cut into patches.
+        ValueError: a device that cannot be used here.
+    """
+    patch = config.network.encoder.patch
+    if config.image_size % patch:
+        raise ConfigError(f"network.encoder.patch is {patch}; it must divide image_size, which is {config.image_size}")
     device = choose_device(config.device)
     return Setting(
         image_size=config.image_size,
@@ -35,6 +48,7 @@ def setting_for(config: RunConfig, suite: Suite) -> Setting:
         seed=config.seed,
         device=device,
         autocast=choose_precision(config.precision, device),
+        world_model=config.network.world_model,
     )
 
 
@@ -51,6 +65,11 @@ def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting:
         )
     torch.manual_seed(stream_seed(config.seed, "weights"))
     return LEARNERS[config.agent.name](config, suite, env, setting)
+
+
+def build_policy(config: RunConfig, setting: Setting) -> SavedPolicy:
+    """What acting needs of a saved run of `config.agent`, its weights still to be loaded."""
+    return POLICIES[config.agent.name](config, setting)
 
 
 def build_scripted(config: RunConfig, suite: Suite) -> Policy:
@@ -70,6 +89,23 @@ def _on_policy(agent: Callable[..., OnPolicyAgent]) -> Build:
     return build
 
 
+def _model_based(agent: Callable[..., ModelBasedAgent]) -> Build:
+    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting: Setting) -> Learner:
+        names = [task.name for task in env.tasks]
+        return ModelBasedLearner(agent(config.agent, setting), config.agent, setting, env, names, suite.action_repeat)
+
+    return build
+
+
+def _saved_module(agent: Callable[..., Policy]) -> BuildPolicy:
+    def build(config: RunConfig, setting: Setting) -> SavedPolicy:
+        policy = agent(config.agent, setting)
+        assert isinstance(policy, torch.nn.Module)
+        return SavedModule(policy, policy.to(setting.device), "module")
+
+    return build
+
+
 def _stable_baselines(learner: Callable[..., Learner]) -> Build:
     def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting: Setting) -> Learner:
         names = [task.name for task in env.tasks]
@@ -81,6 +117,18 @@ def _stable_baselines(learner: Callable[..., Learner]) -> Build:
 LEARNERS: dict[str, Build] = {
     "ppo": _on_policy(PPO),
     "skills": _on_policy(Skills),
+    "dreamer": _model_based(Dreamer),
+    "director": _model_based(Director),
     "sb3_ppo": _stable_baselines(SB3PPOLearner),
     "sb3_sac": _stable_baselines(SB3SACLearner),
 }
+
+POLICIES: dict[str, BuildPolicy] = {
+    "ppo": _saved_module(PPO),
+    "skills": _saved_module(Skills),
+    "dreamer": _saved_module(Dreamer),
+    "director": _saved_module(Director),
+    "sb3_ppo": lambda config, setting: saved_ppo(setting),
+    "sb3_sac": lambda config, setting: saved_sac(setting),
+}
+"""For each of LEARNERS, what acting needs of it."""

@@ -1,5 +1,6 @@
-"""What a run will take in memory, said before it is taken."""
+"""What a run will take in memory and on disk, said before it is taken."""
 
+import shutil
 from pathlib import Path
 
 import psutil
@@ -12,8 +13,15 @@ class MemoryBudgetError(MemoryError):
     """A run does not fit. Nothing was allocated."""
 
 
+class DiskBudgetError(OSError):
+    """A run's files do not fit where they are to lie. Nothing was written."""
+
+
 class Budget:
     """A table of named sizes in bytes; printed, it is what the run says before it takes them."""
+
+    resource = "memory"
+    error: type[Exception] = MemoryBudgetError
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] = {}
@@ -37,18 +45,20 @@ class Budget:
         """Refuse what cannot fit.
 
         Args:
-            available: bytes; None asks this machine (`available_memory`). Give a GPU's free memory for a GPU's budget.
+            available: bytes; None asks this machine. Give a GPU's free memory for a GPU's budget.
             limit_fraction: the share of it that may be taken.
 
         Raises:
-            MemoryBudgetError: the sum is more than that share; the largest entries, the sum and the limit are named.
+            MemoryBudgetError (DiskBudgetError of a `DiskBudget`): the sum is more than that share; the largest entries,
+                the sum and the limit are named.
         """
-        available = available_memory() if available is None else available
+        available = self._available() if available is None else available
         if self.total <= limit_fraction * available:
             return
         largest = ", ".join(f"{name} {human_size(size)}" for name, size in self._ordered()[:LARGEST_NAMED])
-        raise MemoryBudgetError(
-            f"this run needs {human_size(self.total)} of memory and may take {human_size(limit_fraction * available)} "
+        limit = human_size(limit_fraction * available)
+        raise self.error(
+            f"this run needs {human_size(self.total)} of {self.resource} and may take {limit} "
             f"({limit_fraction:.0%} of the {human_size(available)} available); the largest parts: {largest}"
         )
 
@@ -57,9 +67,36 @@ class Budget:
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {human_size(size):>10}" for name, size in rows)
 
+    def _available(self) -> int:
+        return available_memory()
+
     def _ordered(self) -> list[tuple[str, int]]:
         """Largest first; by name where equal."""
         return sorted(self._sizes.items(), key=lambda item: (-item[1], item[0]))
+
+
+class DiskBudget(Budget):
+    """The same of files in a folder, which need not be there yet.
+
+    Args:
+        folder: on the file system that is asked for its free space.
+        there: bytes of files that lie there already and that the new ones take the place of.
+    """
+
+    error = DiskBudgetError
+
+    def __init__(self, folder: Path, there: int = 0) -> None:
+        super().__init__()
+        self.resource = f"disk space in {folder}"
+        self._folder, self._there = folder, there
+
+    def __str__(self) -> str:
+        return f"{self.resource}:\n{super().__str__()}"
+
+    def _available(self) -> int:
+        folder = self._folder.absolute()
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        return shutil.disk_usage(existing).free + self._there
 
 
 def human_size(size: float) -> str:

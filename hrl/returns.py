@@ -48,3 +48,33 @@ def generalized_advantages(
         next_value = torch.where(decided[step], values[step], value)
         next_advantage = torch.where(decided[step], advantages[step], trailing)
     return advantages
+
+
+def lambda_returns(
+    rewards: Float[Tensor, "time ..."],
+    values: Float[Tensor, "time+1 ..."],
+    continues: Float[Tensor, "time ..."],
+    discount: float,
+    trace: float,
+) -> Float[Tensor, "time ..."]:
+    """Lambda-returns of imagined trajectories (Hafner et al. 2023, arXiv 2301.04104, equation 7).
+
+    `R_t = r_(t+1) + discount c_(t+1) ((1 - trace) v_(t+1) + trace R_(t+1))`, with `R_T = v_T`.
+
+    Args:
+        rewards: received on arriving at states 1 to T.
+        values: of states 0 to T; that of state 0 is not read.
+        continues: probability that the episode goes on at states 1 to T.
+        discount: per decision, in [0, 1].
+        trace: lambda per decision, in [0, 1].
+
+    Returns:
+        Returns from states 0 to T - 1.
+    """
+    discounts = discount * continues
+    following, returns = values[-1], []
+    for step in range(len(rewards) - 1, -1, -1):
+        ahead = (1 - trace) * values[step + 1] + trace * following
+        following = rewards[step] + discounts[step] * ahead
+        returns.append(following)
+    return torch.stack(returns[::-1])

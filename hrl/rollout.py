@@ -119,7 +119,7 @@ class Collector:
         observation, generator = self._observation, torch_generator(self.seed, "act", self.steps, self.device)
         action, state, records = explorer.explore(observation, self._state, generator)
         arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
-        _refuse_nonfinite(reward, arrays["task"], self.steps)
+        refuse_nonfinite(reward, arrays["task"], self.steps)
         ended = torch.from_numpy(terminated | truncated).to(self.device)
         step = {
             **observation._asdict(),
@@ -129,9 +129,9 @@ class Collector:
             **self._bootstraps(explorer, state, torch.from_numpy(truncated & ~terminated).to(self.device), infos),
         }
         rollout.store(time, length, step)
-        _add_episodes(rollout.episodes, infos, self.task_names)
+        add_episodes(rollout.episodes, infos, self.task_names)
         self._observation = Observation.from_arrays(arrays, self.device)
-        self._state = restart(state, initial, ended)
+        self._state = restart(explorer, state, initial, ended)
         self.steps += 1
 
     def _bootstraps(
@@ -150,14 +150,16 @@ def _scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:
     return torch.zeros(size, dtype=values.dtype, device=values.device).index_copy(0, rows, values)
 
 
-def _refuse_nonfinite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
+def refuse_nonfinite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
+    """Raises FloatingPointError, naming the environments, where a reward or a task vector is not finite."""
     for name, values in (("reward", reward), ("task vector", task)):
         bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
         if len(bad):
             raise FloatingPointError(f"{name} of environments {bad.tolist()} at step {step} is not finite")
 
 
-def _add_episodes(episodes: dict[str, list[float]], infos: Mapping[str, Any], names: list[str]) -> None:
+def add_episodes(episodes: dict[str, list[float]], infos: Mapping[str, Any], names: list[str]) -> None:
+    """Adds returns and successes of the whole episodes that ended in this step, by metric name."""
     if "_episode" not in infos:
         return
     ended = infos["episode"]

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from envs import Suite, make_vec
-from hrl.agents.interface import Policy
-from hrl.checkpoints import Checkpoints
+from envs import Suite
+from hrl.agents.interface import Policy, SavedPolicy
+from hrl.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from hrl.config import ConfigError, RunConfig, from_saved, load
-from hrl.learners import LEARNERS, build_learner, build_scripted, setting_for
+from hrl.learners import LEARNERS, build_policy, build_scripted, setting_for
 from hrl.training import refuse_foreign
 
 
@@ -29,7 +29,9 @@ class Trained:
 
 
 def open_run(folder: Path, device: str = "") -> Trained:
-    """The last checkpoint of a run folder.
+    """The policy of a run folder's last checkpoint.
+
+    Takes memory for what acts, and for nothing that only learning needs: no rollout, no replay, no worlds.
 
     Args:
         device: where to put the policy; empty for where it was trained.
@@ -44,17 +46,15 @@ def open_run(folder: Path, device: str = "") -> Trained:
     config = from_saved(plain)
     if config.agent.name not in LEARNERS:
         return _scripted(config, plain)
-    checkpoint = Checkpoints(folder / "checkpoints").load_latest()
+    config = replace(config, device=device) if device else config
+    suite = Suite.from_dict(plain["suite"])
+    saved = build_policy(config, setting_for(config, suite))
+    checkpoint = Checkpoints(folder / "checkpoints").load_latest([f"learner/{key}" for key in saved.needs])
     if checkpoint is None:
         raise ConfigError(f"{folder} has no checkpoint yet: train it with scripts/train.py")
     refuse_foreign(checkpoint, plain)
-    suite = Suite.from_dict(plain["suite"])
-    config = replace(config, device=device) if device else config
-    env = make_vec(suite, config.num_envs, frame_stack=config.frame_stack, image_size=config.image_size)
-    learner = build_learner(config, suite, env, setting_for(config, suite))
-    learner.load_state_dict(checkpoint.state["learner"])
-    env.close()
-    return Trained(learner.policy, config, plain, suite, learner.frames)
+    _load(saved, checkpoint)
+    return Trained(saved.policy, config, plain, suite, checkpoint.frames)
 
 
 def open_scripted(overrides: Sequence[str]) -> Trained:
@@ -67,6 +67,14 @@ def open_scripted(overrides: Sequence[str]) -> Trained:
     if config.agent.name in LEARNERS:
         raise ConfigError(f"agent {config.agent.name} learns: give the folder of a run that scripts/train.py made")
     return _scripted(config, plain)
+
+
+def _load(saved: SavedPolicy, checkpoint: Checkpoint) -> None:
+    try:
+        saved.load(checkpoint.state["learner"])
+    except (KeyError, RuntimeError) as error:  # another version of the agent
+        reason = " ".join(str(error).split())
+        raise CheckpointError(checkpoint.path, f"it does not hold this agent's weights: {reason}") from error
 
 
 def _scripted(config: RunConfig, plain: dict[str, Any]) -> Trained:

@@ -1,21 +1,39 @@
-"""Scores of a run on every split of its suite, written into its folder as tidy tables."""
+"""Scores of a run on every split of its suite, written into its folder as tidy tables.
+
+scores.csv holds one checkpoint under one protocol, which evaluation.json names. An evaluation of every split replaces
+both. One of some splits replaces the rows of those and keeps the others, so that split by split the file becomes what
+one evaluation of everything would have written; where the rows to keep are of another checkpoint or were played under
+another protocol, it is refused before anything is played.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from hrl import hardware
+from hrl.budgets import acting_budget
+from hrl.checkpoints import differing_keys
 from hrl.config import ConfigError
-from hrl.evaluation import INTERVENTIONS, SCORE_COLUMNS, Protocol, evaluate
+from hrl.evaluation import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate
 from hrl.filming import film
 from hrl.hardware import choose_device
 from hrl.provenance import describe, write_json, write_text_atomic
 from hrl.run_folder import Trained
-from hrl.training import protocol_for
+from hrl.training import MAY_DIFFER, protocol_for
+
+SCORES, USAGE, PROTOCOL = "scores.csv", "skill_usage.csv", "evaluation.json"
+
+
+class MixedScoresError(ConfigError):
+    """Scores that cannot stand in one table with those that are there."""
 
 
 def score(
@@ -26,7 +44,10 @@ def score(
     splits: Sequence[str] | None = None,
     films: int | None = None,
 ) -> pd.DataFrame:
-    """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the scores.
+    """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the new scores.
+
+    The memory it takes is printed first. With some splits only, scores of the other splits stay in the files (see the
+    top of this file). The shuffle tests are played where the training split is.
 
     Args:
         episodes: per task; by default evaluation.final_episodes of the run's configuration.
@@ -34,22 +55,24 @@ def score(
         films: number of training tasks to film, by default all.
 
     Raises:
-        ConfigError: an unknown split, or fewer than one episode.
+        ConfigError: an unknown split, or fewer than one episode; MixedScoresError where scores that would stay are of
+            another checkpoint, of another configuration, or of another protocol.
+        MemoryBudgetError: the episodes do not fit into memory side by side.
     """
     count = run.config.evaluation.final_episodes if episodes is None else episodes
-    names = list(run.suite.splits) if splits is None else list(splits)
+    names = list(run.suite.splits if splits is None else dict.fromkeys(splits))
     _refuse(run, names, count)
-    hardware.configure(run.config.threads)
     protocol = protocol_for(run.config, choose_device(run.config.device), count)
-    plain = evaluate(run.policy, run.suite, names, protocol)
-    shuffled = evaluate(run.policy, run.suite, ["train"], protocol, INTERVENTIONS[1:])
-    scores = pd.concat([plain.scores, shuffled.scores], ignore_index=True)
-    scores = scores.assign(arm=run.config.arm_name, seed=run.config.seed, frames=run.frames)[SCORE_COLUMNS]
+    kept = _Kept.of(folder, run, names, _record(run, protocol))
+    budget = acting_budget(run.config, _worlds(run, names, count), run.config.tracking.video_steps)
+    print(budget)
+    budget.check()
+    hardware.configure(run.config.threads)
+    played = _play(run, names, protocol)
+    scores = played.scores.assign(arm=run.config.arm_name, seed=run.config.seed, frames=run.frames)[SCORE_COLUMNS]
     folder.mkdir(parents=True, exist_ok=True)
     _describe(run, folder, command)
-    write_text_atomic(folder / "scores.csv", scores.to_csv(index=False))
-    if len(plain.usage):
-        write_text_atomic(folder / "skill_usage.csv", plain.usage.to_csv(index=False))
+    _write(run, folder, kept.merged(run, scores, played.usage), _record(run, protocol))
     _film(run, folder, protocol, films)
     return scores
 
@@ -72,6 +95,86 @@ def _refuse(run: Trained, splits: Sequence[str], episodes: int) -> None:
         )
     if episodes < 1:
         raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
+
+
+def _worlds(run: Trained, splits: Sequence[str], episodes: int) -> int:
+    """Of the split that is played in the most worlds."""
+    return max(len(run.suite.tasks(split)) for split in splits) * episodes
+
+
+def _play(run: Trained, splits: Sequence[str], protocol: Protocol) -> Evaluation:
+    """Every split as it is, then the training split with shuffles."""
+    plain = evaluate(run.policy, run.suite, splits, protocol)
+    if "train" not in splits:
+        return plain
+    shuffled = evaluate(run.policy, run.suite, ["train"], protocol, INTERVENTIONS[1:])
+    return Evaluation(pd.concat([plain.scores, shuffled.scores], ignore_index=True), plain.usage)
+
+
+def _record(run: Trained, protocol: Protocol) -> dict[str, Any]:
+    """What makes two evaluations comparable row by row, as JSON: the checkpoint, and how episodes are played."""
+    sizes = {"frame_stack": protocol.frame_stack, "image_size": protocol.image_size}
+    return {"frames": run.frames, "episodes": protocol.episodes, "seed": protocol.seed, **sizes}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Rows of the splits that are not evaluated anew, of scores.csv and skill_usage.csv."""
+
+    scores: pd.DataFrame
+    usage: pd.DataFrame
+
+    @classmethod
+    def of(cls, folder: Path, run: Trained, splits: Sequence[str], record: Mapping[str, Any]) -> _Kept:
+        """What stays in a folder. Raises MixedScoresError where it cannot stand beside what `record` says."""
+        scores, usage = (_others(folder / name, splits) for name in (SCORES, USAGE))
+        if len(scores):
+            _refuse_mixture(folder, run, record)
+        return cls(scores, usage)
+
+    def merged(self, run: Trained, scores: pd.DataFrame, usage: pd.DataFrame) -> Evaluation:
+        """These rows and new ones, in the order in which an evaluation of every split writes them."""
+        return Evaluation(_ordered(run, [self.scores, scores]), _ordered(run, [self.usage, usage]))
+
+
+def _others(path: Path, splits: Sequence[str]) -> pd.DataFrame:
+    """The rows of a table, empty without the file, that are of none of these splits; as text, to stay as they are."""
+    if not path.exists():
+        return pd.DataFrame({"split": []})
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table[~table["split"].isin(list(splits))]
+
+
+def _refuse_mixture(folder: Path, run: Trained, record: Mapping[str, Any]) -> None:
+    where = f"{folder / SCORES} holds other splits, which would stay"
+    mend = f"evaluate every split, or remove {SCORES}"
+    if not (folder / PROTOCOL).exists():
+        raise MixedScoresError(f"{where}, and no {PROTOCOL} says how they were played: {mend}")
+    different = differing_keys(json.loads((folder / PROTOCOL).read_text()), record)
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    different |= differing_keys(saved, run.plain, ignore=MAY_DIFFER)
+    if different:
+        named = ", ".join(f"{key} {old!r} there and {new!r} now" for key, (old, new) in different.items())
+        raise MixedScoresError(f"{where}, but were played otherwise ({named}): {mend}")
+
+
+def _ordered(run: Trained, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """By intervention, where there is one, then by split in the suite's order."""
+    table = pd.concat([table for table in tables if len(table)] or [tables[-1]], ignore_index=True)
+    places = {"split": list(run.suite.splits), "intervention": list(INTERVENTIONS)}
+    for column, order in places.items():  # the later one counts first: each sort keeps the order it finds
+        if column in table:
+            table = table.iloc[np.argsort(table[column].map(order.index).to_numpy(), kind="stable")]
+    return table
+
+
+def _write(run: Trained, folder: Path, evaluation: Evaluation, record: Mapping[str, Any]) -> None:
+    # Gone while the table changes: after a kill in between nothing is taken for what it is not.
+    (folder / PROTOCOL).unlink(missing_ok=True)
+    write_text_atomic(folder / SCORES, evaluation.scores.to_csv(index=False))
+    if len(evaluation.usage):
+        write_text_atomic(folder / USAGE, evaluation.usage.to_csv(index=False))
+    write_json(folder / PROTOCOL, dict(record))
 
 
 def _describe(run: Trained, folder: Path, command: str) -> None:

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 WANDB_MODES = ("online", "offline", "disabled")
-COUNTERS = ("frames", "steps", "updates")
+COUNTERS = ("frames", "steps", "decisions", "updates")
 POSITION_KEYS = ("metrics", "timing", "frames", "wandb_id")
 
 
@@ -53,7 +53,8 @@ class Tracker:
         wandb_mode: online, offline or disabled; "offline" needs neither an account nor a network, "disabled" does not
             even import it.
         tensorboard: write folder/tensorboard.
-        resume_at: a `position()`. What was logged after it is cut off. None starts both files from nothing.
+        resume_at: a `position()`. What was logged after it is cut off. None starts everything from nothing: files
+            and TensorBoard events of a run that never came to a checkpoint go.
 
     Raises:
         TrackingError: a file is shorter than the position says, or is not cut between two lines there.
@@ -178,6 +179,9 @@ class _TensorBoard:
     def __init__(self, folder: Path, purge_from: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter  # 0.2 s that a run without it does not pay
 
+        if purge_from is None:
+            for events in folder.glob("events.out.tfevents.*"):
+                events.unlink()
         self._writer: Any = SummaryWriter(str(folder), purge_step=purge_from)
 
     def log(self, metrics: Mapping[str, float], frames: int) -> None:

@@ -20,13 +20,13 @@ from torch import Tensor
 from envs import PixelVectorEnv, Suite, make_vec
 from hrl import hardware
 from hrl.agents.interface import Learner, NonFiniteUpdate
-from hrl.checkpoints import JSON, Checkpoint, Checkpoints, ConfigMismatchError, differing_keys
+from hrl.budgets import checkpoint_budget, memory_budget
+from hrl.checkpoints import JSON, Checkpoint, CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
 from hrl.config import ConfigError, RunConfig
 from hrl.evaluation import Protocol, evaluate, metrics
 from hrl.filming import film
 from hrl.forensics import NonFiniteError, dump_nonfinite
 from hrl.learners import build_learner, setting_for
-from hrl.memory import Budget
 from hrl.provenance import describe, write_json, write_text_atomic
 from hrl.tracking import ProgressDisplay, Tracker
 
@@ -62,16 +62,16 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
 
     Raises:
         ConfigError: a configuration that cannot be run; ConfigMismatchError where the folder holds another run.
-        MemoryBudgetError: what the run would take does not fit.
+        MemoryBudgetError, DiskBudgetError: what the run would take does not fit; nothing of it was written.
         NonFiniteError: a loss stopped being finite; the message names the dump.
         Interrupted: a signal stopped the run before its budget was spent.
     """
     suite = Suite.from_dict(plain["suite"])
     folder = Path(config.folder)
     _refuse_impossible(config, suite)
-    budget = memory_budget(config, suite)
-    print(budget)
-    budget.check()
+    for budget in (memory_budget(config, suite), checkpoint_budget(config, suite, folder)):
+        print(budget)
+        budget.check()
     hardware.configure(config.threads)
     with _only_process(folder):
         _refuse_other_run(folder, plain)
@@ -80,24 +80,6 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
             if received and run.learner.frames < config.frames:
                 raise Interrupted(folder, run.learner.frames, received[0])
     return folder
-
-
-def memory_budget(config: RunConfig, suite: Suite) -> Budget:
-    """What a run takes beside its weights, by name, in bytes."""
-    picture = config.image_size**2 * 3 * config.frame_stack
-    budget = Budget()
-    budget.add("observations", 3 * config.num_envs * picture)
-    if hasattr(config.agent, "minibatches"):
-        rollout = config.agent.rollout * config.num_envs * picture
-        # Kept as the encoder reads it: in float32, or in half of that.
-        budget.add("rollout", 4 * rollout)
-        # A shuffled part of it, and the stem's maps, forward and backward.
-        budget.add("minibatch", 8 * rollout // config.agent.minibatches)
-    if hasattr(config.agent, "buffer_size"):
-        budget.add("replay", 2 * config.agent.buffer_size * picture)
-    budget.add("simulation and rendering", 64 * 2**20 + config.num_envs * 2**18)
-    budget.add("evaluation", len(suite.tasks("train")) * config.evaluation.episodes * 3 * picture)
-    return budget
 
 
 @dataclass
@@ -178,7 +160,11 @@ class _Run:
             warnings.warn(
                 f"continuing with {now} what was computed with {before}: the last bits may differ", stacklevel=2
             )
-        self.learner.load_state_dict(checkpoint.state["learner"])
+        try:
+            self.learner.load_state_dict(checkpoint.state["learner"])
+        except (KeyError, RuntimeError) as error:  # saved by another version of the agent
+            reason = " ".join(str(error).split())
+            raise CheckpointError(checkpoint.path, f"it does not fit this agent: {reason}") from error
         self.env.load_state_dict(checkpoint.state["env"])
         self.clock.seconds = float(checkpoint.metadata["seconds"])
         print(f"continuing {self.folder} at {self.learner.frames:,} frames")
@@ -264,9 +250,6 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
     tasks = len(suite.tasks("train"))
     if config.num_envs < tasks:
         raise ConfigError(f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks to deal out")
-    patch = config.network.encoder.patch
-    if config.image_size % patch:
-        raise ConfigError(f"network.encoder.patch is {patch}; it must divide image_size, which is {config.image_size}")
 
 
 def _refuse_other_run(folder: Path, plain: dict[str, Any]) -> None:

@@ -105,6 +105,18 @@ def caption(frame: np.ndarray, text: str) -> np.ndarray:
     return np.asarray(picture).copy()
 
 
+def beside(*frames: np.ndarray) -> np.ndarray:
+    """Pictures in a row, as high as the highest; black under those that are lower.
+
+    Args:
+        frames: uint8 [height, width, 3], of any sizes.
+    """
+    for frame in frames:
+        _check_picture(frame)
+    height = max(len(frame) for frame in frames)
+    return np.concatenate([np.pad(frame, ((0, height - len(frame)), (0, 0), (0, 0))) for frame in frames], 1)
+
+
 def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fps: float) -> None:
     height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
     # Without a named colour matrix players guess one by the picture's size, and colours shift.

@@ -3,7 +3,8 @@
 
     scripts/demo.py [--frames=N] [--seeds=N] [--episodes=N] [--folder=runs/demo]
 
-Interrupt it and run it again: it goes on where it stood. Writes FOLDER/report.html and FOLDER/summary.json.
+Interrupt it and run it again: it goes on where it stood. Writes FOLDER/report.html and FOLDER/summary.json, whose
+wall_seconds are those of all its starts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hrl.provenance import write_json
 from hrl.reporting import load_runs, summarise, summary_table, write_report
 from hrl.run_folder import open_run, open_scripted
 from hrl.scoring import score
+from hrl.stopwatch import Stopwatch
 from hrl.training import train
 
 ARMS = ("skills", "ppo")
@@ -30,7 +31,6 @@ def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return
-    started = time.perf_counter()
     known: dict[str, Any] = {
         "--frames": positive,
         "--seeds": positive,
@@ -41,13 +41,18 @@ def main(arguments: list[str]) -> None:
     if left:
         raise ConfigError(f"unexpected argument {left[0]!r}; the options are {', '.join(known)}")
     folder, command = chosen.get("--folder", Path("runs/demo")), shlex.join(["scripts/demo.py", *arguments])
-    runs = [
-        train_and_score(arm, seed, folder, chosen, command) for seed in range(chosen.get("--seeds", 1)) for arm in ARMS
-    ]
+    with Stopwatch(folder / "wall_seconds.json") as watch:
+        report(chosen, folder, command, watch)
+
+
+def report(chosen: dict[str, Any], folder: Path, command: str, watch: Stopwatch) -> None:
+    """Trains and scores what is still to be done, and writes what came of it."""
+    seeds = range(chosen.get("--seeds", 1))
+    runs = [train_and_score(arm, seed, folder, chosen, command) for seed in seeds for arm in ARMS]
     runs.append(score_random(folder, chosen, command))
     collected = load_runs(runs)
-    summary = summarise(collected) | {"wall_seconds": round(time.perf_counter() - started, 1), "command": command}
     page = write_report(collected, folder, command)
+    summary = summarise(collected) | {"wall_seconds": round(watch.seconds, 1), "command": command}
     write_json(folder / "summary.json", summary)
     print(f"\n{summary_table(summary)}\n\n{json.dumps({'wall_seconds': summary['wall_seconds']})}\nreport: {page}")
 

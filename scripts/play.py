@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from hrl.budgets import acting_budget
 from hrl.command_line import options, positive, run_or_explain, split_arguments
 from hrl.config import ConfigError
 from hrl.filming import film
@@ -34,6 +35,9 @@ def main(arguments: list[str]) -> None:
     out = chosen.get("--out", Path(folders[0] if folders else run.config.folder) / "play")
     protocol = protocol_for(run.config, choose_device(run.config.device), episodes=1)
     steps = chosen.get("--steps", run.config.tracking.video_steps)
+    budget = acting_budget(run.config, worlds=1, film_steps=steps)
+    print(budget)
+    budget.check()
     for task in run.suite.tasks(split):
         print(film(run.policy, run.suite, task, protocol, steps, out / f"{split}_{task.name}.mp4"))
 

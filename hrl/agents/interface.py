@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from hrl.nets import Encoder, EncoderConfig, TaskEmbedding
+from hrl.world_model import WorldModelConfig
 
 PolicyState = dict[str, Tensor]
 """What a policy carries from step to step, each entry [env, ...]; empty for a policy without memory."""
@@ -39,6 +40,7 @@ class Setting:
 
     encoder, task_features, hidden: sizes of the encoder, of the task's embedding and of every perceptron's hidden
         layers; equal for all arms of a comparison.
+    world_model: sizes of agents with a world model; equal for all of them.
     """
 
     image_size: int
@@ -51,6 +53,7 @@ class Setting:
     seed: int
     device: torch.device
     autocast: torch.dtype
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
 
     def build_encoder(self) -> Encoder:
         """A new encoder of these sizes."""
@@ -97,6 +100,25 @@ class HierarchicalPolicy(Policy, Protocol):
 
 
 @runtime_checkable
+class Counting(Protocol):
+    """A policy that counts something of its own while it is trained, such as a manager's decisions."""
+
+    def count(self, steps: Mapping[str, Tensor]) -> dict[str, int]:
+        """Adds what the steps of a rollout [time, env, ...] hold; the counters so far, by metric name.
+
+        The learner calls it once for every rollout. The counters belong to the policy's saved state.
+        """
+
+
+@runtime_checkable
+class PicturedCommands(Protocol):
+    """A hierarchical policy whose commands can be looked at."""
+
+    def command_pictures(self, state: PolicyState) -> Float[Tensor, "env height width channel"]:
+        """A picture in [0, 1] of each command in force."""
+
+
+@runtime_checkable
 class Learner(Protocol):
     """Trains a policy: one `iterate` gathers experience and learns from it."""
 
@@ -125,6 +147,26 @@ class Learner(Protocol):
         """Trainable parameters by part, and their `total`."""
 
 
+@runtime_checkable
+class SavedPolicy(Protocol):
+    """What acting needs of a saved run: its policy without the learner, so without environment, rollout or replay."""
+
+    @property
+    def policy(self) -> Policy:
+        """What acts, once `load` has been called."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of `Learner.state_dict` that acting depends on; only these are read from a checkpoint."""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes a state that has at least the keys of `needs`.
+
+        Raises:
+            KeyError, RuntimeError: it is the state of another kind of agent, or of other sizes.
+        """
+
+
 class NonFiniteUpdate(ArithmeticError):  # noqa: N818  an update is what it names
     """A loss or gradient that is not finite, with what is needed to run it again."""
 
@@ -133,9 +175,13 @@ class NonFiniteUpdate(ArithmeticError):  # noqa: N818  an update is what it name
         self.name, self.updates, self.batch, self.metrics = name, updates, dict(batch), dict(metrics)
 
 
-def restart(state: PolicyState, initial: PolicyState, ended: Bool[Tensor, " env"]) -> PolicyState:
-    """`state`, with the initial state where an episode ended."""
-    return {key: torch.where(_like(ended, value), initial[key], value) for key, value in state.items()}
+def restart(policy: object, state: PolicyState, initial: PolicyState, ended: Bool[Tensor, " env"]) -> PolicyState:
+    """`state`, with the initial state where an episode ended, except for what `policy.outlives_episodes` names."""
+    kept: tuple[str, ...] = getattr(policy, "outlives_episodes", ())
+    return {
+        key: value if key in kept else torch.where(_like(ended, value), initial[key], value)
+        for key, value in state.items()
+    }
 
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:

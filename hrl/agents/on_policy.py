@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hrl.agents.interface import NonFiniteUpdate, Policy, Setting
+from hrl.agents.interface import Counting, NonFiniteUpdate, Policy, Setting
 from hrl.agents.optimizer_state import moments, restore_moments
 from hrl.returns import generalized_advantages
 from hrl.rollout import Collector, Explorer, Rollout
@@ -142,6 +142,7 @@ class OnPolicyLearner:
         losses = self.learn(rollout)
         episodes = {key: sum(values) / len(values) for key, values in rollout.episodes.items()}
         counters = {"frames": self.frames, "steps": self.steps, "updates": self.updates}
+        counters |= self.policy.count(rollout.steps) if isinstance(self.policy, Counting) else {}
         reward = float(rollout.steps["reward"].mean()) / self.frames_per_step
         return {
             **counters,

@@ -17,9 +17,20 @@ from hrl.rollout import Rollout
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(ArmConfig):
-    """Hyperparameters of the flat arm: those that both arms have."""
+    """Hyperparameters of the flat arm: those that both arms have, and
+
+    noise_hold: agent steps for which an environment's action noise (the standard-normal draw, before it is scaled by
+        the policy's spread) is held; redrawn when an episode starts. With k of a hierarchy, a control for exploration
+        that is correlated over k steps as its commands are; 1 draws anew at every step.
+    """
 
     name: str = "ppo"
+    noise_hold: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise_hold < 1:
+            raise ValueError(f"agent.noise_hold is {self.noise_hold}; it must be at least 1")
 
 
 class PPO(nn.Module):
@@ -27,11 +38,16 @@ class PPO(nn.Module):
 
     The policy and the critic are perceptrons over features of the pixels and of the task; the action is the tanh of a
     draw from a Gaussian.
+
+    The policy's state: `noise` [env, action] in force, and `clock` [env], agent steps since it was drawn; a draw is due
+    where the clock is 0. The likelihoods that are learned from are those of each action given its own observation: with
+    noise that is held they are the marginal ones, blind to what earlier actions say of the noise, so the likelihood
+    ratios of a held stretch are corrected step by step and not as the one draw that it is.
     """
 
     def __init__(self, config: PPOConfig, setting: Setting) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.action_size = config, setting.action_size
         self.encoder = setting.build_encoder()
         self.task = setting.build_task_embedding()
         inputs = self.encoder.features + setting.task_features
@@ -45,16 +61,18 @@ class PPO(nn.Module):
     # Acting.
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """A flat policy remembers nothing."""
-        del num_envs
-        return {}
+        """No noise, and a draw due."""
+        device = next(self.parameters()).device
+        clock = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        return {"noise": torch.zeros(num_envs, self.action_size, device=device), "clock": clock}
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Actions in [-1, 1]; the mode where no generator is given."""
+        """Actions in [-1, 1]; the mode where no generator is given, which leaves the state as it is."""
         distribution, _ = self._heads(self.encoder.cut(observation.pixels), observation.task)
-        return torch.tanh(distribution.sample(generator)), state
+        raw, state = self._draw(distribution, state, generator)
+        return torch.tanh(raw), state
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
@@ -62,7 +80,7 @@ class PPO(nn.Module):
         """Actions, and what the loss needs of them."""
         patches = self.encoder.cut(observation.pixels)
         distribution, value = self._heads(patches, observation.task)
-        raw = distribution.sample(generator)
+        raw, state = self._draw(distribution, state, generator)
         records = {"pixels": patches, "raw_action": raw, "log_prob": distribution.log_prob(raw), "value": value}
         return torch.tanh(raw), state, records
 
@@ -88,6 +106,18 @@ class PPO(nn.Module):
         loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
         return loss, {**metrics, "policy/kl": kl}
+
+    def _draw(
+        self, distribution: Gaussian, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState]:
+        """Actions before the tanh under the noise in force, drawn anew where that is due; greedy without generator."""
+        if generator is None:
+            return distribution.mean, state
+        # Drawn for all environments at every step, so that what one draws does not depend on the others' clocks.
+        fresh = torch.empty_like(distribution.mean).normal_(generator=generator)
+        noise = torch.where((state["clock"] == 0)[:, None], fresh, state["noise"])
+        clock = (state["clock"] + 1) % self.config.noise_hold
+        return distribution.mean + distribution.log_std.exp() * noise, {"noise": noise, "clock": clock}
 
     def _heads(self, patches: Tensor, task: Tensor) -> tuple[Gaussian, Tensor]:
         inputs = torch.cat([self.encoder.read(patches), self.task(task)], -1)

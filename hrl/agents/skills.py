@@ -37,7 +37,8 @@ LOGIT_RANGE = 3.0
 class SkillsConfig(ArmConfig):
     """Hyperparameters of the hierarchical arm: those of the flat arm, and
 
-    num_skills: K; with 1 the manager has no influence and the arm is a flat policy that sees no task.
+    num_skills: K; with 1 there is nothing to decide: the manager neither acts nor learns, and the arm is a flat policy
+        whose actions see no task (its critic does).
     hold: k, agent steps between decisions; with 1 the manager decides at every step: no temporal abstraction.
     temperature: of the softmax over the manager's logits; low enough that a decision matters beside the action noise.
     encoder_gradient: which level's losses (its policy's and its critic's) train the encoder: both|manager|skills|none.
@@ -69,6 +70,11 @@ class SkillsConfig(ArmConfig):
             raise ValueError(f"agent.temperature is {self.temperature}; it must be above 0")
         if self.encoder_gradient not in GRADIENT_SOURCES:
             raise ValueError(f"agent.encoder_gradient is {self.encoder_gradient!r}; choose from {GRADIENT_SOURCES}")
+        if self.num_skills == 1 and self.encoder_gradient == "manager":
+            raise ValueError(
+                "agent.encoder_gradient is 'manager', whose losses there are none of with agent.num_skills=1: "
+                "choose from both, skills, none"
+            )
 
 
 class View(NamedTuple):
@@ -82,8 +88,10 @@ class Skills(nn.Module):
     """Manager, skills, a critic for each, one encoder.
 
     The policy's state: `weights` [env, K] in force, and `clock` [env], agent steps since the last decision; a decision
-    is due where the clock is 0.
+    is due where the clock is 0. `decisions` counts those of the manager, over all environments and continuations.
     """
+
+    decisions: Tensor
 
     def __init__(self, config: SkillsConfig, setting: Setting) -> None:
         super().__init__()
@@ -98,6 +106,8 @@ class Skills(nn.Module):
         _spread(self.skills, config.num_skills, setting.action_size, config.spread)
         self.manager_critic = MLP(features + task, hidden, 1)
         self.skill_critic = MLP(features + task + config.num_skills + config.hold, hidden, 1)
+        self.manages = config.num_skills > 1
+        self.register_buffer("decisions", torch.zeros((), dtype=torch.int64))
 
     def parts(self) -> dict[str, nn.Module]:
         """Modules by name."""
@@ -161,10 +171,12 @@ class Skills(nn.Module):
         """Values of both levels where `state` is carried to `observation`.
 
         In the middle of a decision both are the skill critic's value of its rest; where a decision is due, both are
-        the manager critic's, whose weights are not drawn yet.
+        the manager critic's, whose weights are not drawn yet. With one skill all is the skill critic's.
         """
         view = self._see(observation)
         rest = self._skill_value(view, state["weights"], state["clock"])
+        if not self.manages:
+            return {"skill_value": rest}
         value = torch.where(self.due(state), self._manager_value(view), rest)
         return {"manager_value": value, "skill_value": value}
 
@@ -173,15 +185,23 @@ class Skills(nn.Module):
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
         """Of every step for the skills, of every decision for the manager."""
         decided = rollout.steps["clock"] == 0
-        return {
-            **advantage_columns("skill_value", rollout, torch.ones_like(decided), self.config),
-            **advantage_columns("manager_value", rollout, decided, self.config),
-        }
+        columns = advantage_columns("skill_value", rollout, torch.ones_like(decided), self.config)
+        if self.manages:
+            columns |= advantage_columns("manager_value", rollout, decided, self.config)
+        return columns
+
+    def count(self, steps: Mapping[str, Tensor]) -> dict[str, int]:
+        """`decisions` of the manager so far, over all environments; with one skill it makes none."""
+        if self.manages:
+            self.decisions += (steps["clock"] == 0).sum()
+        return {"decisions": int(self.decisions)}
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the levels' losses; each is a mean over what that level decided."""
+        """The sum of the levels' losses; each is a mean over what that level decided. With one skill, its own alone."""
         view = self._read(batch["pixels"], batch["task"])
         skills_loss, skill_metrics = self._skills_loss(batch, self._for_level(view, "skills"))
+        if not self.manages:
+            return skills_loss, skill_metrics
         manager_loss, manager_metrics = self._manager_loss(batch, self._for_level(view, "manager"))
         return skills_loss + manager_loss, {**skill_metrics, **manager_metrics}
 
@@ -200,6 +220,8 @@ class Skills(nn.Module):
     def _decide(
         self, view: View, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[PolicyState, dict[str, Tensor]]:
+        if not self.manages:
+            return state, {}
         policy = self._manager_policy(view)
         logits = policy.sample(generator)
         weights = torch.where(self.due(state)[:, None], self._weights(logits), state["weights"])
@@ -253,8 +275,7 @@ class Skills(nn.Module):
         entropy = (policy.entropy() * share).sum()
         regulariser, metrics = self._usage(self._weights(policy.mean), share)
         policy_loss = -objective + regulariser - self.config.manager_entropy_coefficient * entropy
-        # One skill has all the weight whatever the manager says: its policy's gradient would be noise in the encoder.
-        loss = policy_loss * (self.config.num_skills > 1) + self.config.value_coefficient * value_loss
+        loss = policy_loss + self.config.value_coefficient * value_loss
         metrics |= {"manager/loss": -objective, "manager/value_loss": value_loss, "manager/entropy": entropy}
         return loss, {**metrics, "manager/kl": kl}
 

@@ -14,18 +14,21 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import PPO, SAC
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.ppo import MultiInputPolicy as PPOPolicy
+from stable_baselines3.sac import MultiInputPolicy as SACPolicy
 from torch import Tensor, nn
 
 from hrl.agents.interface import NonFiniteUpdate, Observation, PolicyState, Setting
 from hrl.agents.on_policy import OnPolicyConfig, with_mean
 from hrl.agents.optimizer_state import moments, restore_moments
+from hrl.agents.saved_policy import SavedModule
 from hrl.seeding import stream_seed
 
 
@@ -47,6 +50,7 @@ class SB3SACConfig:
 
     rollout: agent steps that each environment takes between trainings.  gradient_steps: of one training.
     buffer_size: transitions in the replay, over all environments.  learning_starts: random agent steps at first.
+    tau: share of the critic in its target after an update; 1 copies it.
     """
 
     name: str = "sb3_sac"
@@ -63,9 +67,13 @@ class SB3SACConfig:
         for key in ("rollout", "gradient_steps", "batch_size", "buffer_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
+        if self.learning_starts < 0:
+            raise ValueError(f"agent.learning_starts is {self.learning_starts}; it must be at least 0")
         if not 0 <= self.discount < 1:
             raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
-        if self.learning_rate <= 0:
+        if not 0 < self.tau <= 1:
+            raise ValueError(f"agent.tau is {self.tau}; it must lie in (0, 1]")
+        if not self.learning_rate > 0:
             raise ValueError(f"agent.learning_rate is {self.learning_rate}; it must be above 0")
 
 
@@ -86,8 +94,8 @@ class PixelsAndTask(BaseFeaturesExtractor):
 class SB3Policy:
     """The library's policy behind our interface."""
 
-    def __init__(self, model: BaseAlgorithm) -> None:
-        self.model = model
+    def __init__(self, network: BasePolicy) -> None:
+        self.network = network
 
     def initial_state(self, num_envs: int) -> PolicyState:
         """A flat policy remembers nothing."""
@@ -101,7 +109,7 @@ class SB3Policy:
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         arrays = {"pixels": observation.pixels.cpu().numpy(), "task": observation.task.cpu().numpy()}
-        action, _ = self.model.predict(arrays, deterministic=generator is None)
+        action, _ = self.network.predict(arrays, deterministic=generator is None)
         return torch.from_numpy(action), state
 
 
@@ -145,7 +153,7 @@ class _SB3Learner:
 
     def __init__(self, model: Any, setting: Setting, task_names: list[str], frames_per_step: int) -> None:
         self.model, self.setting, self.frames_per_step = model, setting, frames_per_step
-        self.policy = SB3Policy(model)
+        self.policy = SB3Policy(model.policy)
         self.iterations = 0
         self._names = task_names
         model.set_logger(Logger(None, []))
@@ -254,13 +262,38 @@ def _policy_arguments(setting: Setting, net_arch: Any) -> dict[str, Any]:
     }
 
 
+def saved_ppo(setting: Setting) -> SavedModule:
+    """The policy of a saved `SB3PPOLearner`."""
+    return _saved(PPOPolicy, setting, _layers(setting))
+
+
+def saved_sac(setting: Setting) -> SavedModule:
+    """The policy of a saved `SB3SACLearner`; the library saves its critics with it."""
+    return _saved(SACPolicy, setting, list(setting.hidden))
+
+
+def _saved(policy: type[BasePolicy], setting: Setting, net_arch: Any) -> SavedModule:
+    spaces = gym.spaces
+    pixels = spaces.Box(0, 255, (setting.channels, setting.image_size, setting.image_size), np.uint8)
+    task = spaces.Box(-np.inf, np.inf, (setting.task_size,), np.float32)
+    actions = spaces.Box(-1, 1, (setting.action_size,), np.float32)
+    arguments = _policy_arguments(setting, net_arch)
+    network = policy(spaces.Dict({"pixels": pixels, "task": task}), actions, lambda _: 0.0, **arguments)
+    network = network.to(setting.device)
+    return SavedModule(SB3Policy(network), network, "policy")
+
+
+def _layers(setting: Setting) -> dict[str, list[int]]:
+    hidden = list(setting.hidden)
+    return {"pi": hidden, "vf": hidden}
+
+
 class SB3PPOLearner(_SB3Learner):
     """stable-baselines3's PPO."""
 
     def __init__(
         self, config: SB3PPOConfig, setting: Setting, env: VecEnv, task_names: list[str], frames_per_step: int
     ) -> None:
-        hidden = list(setting.hidden)
         model = PPO(
             "MultiInputPolicy",
             _ScaledRewards(env, config.reward_scale),
@@ -274,7 +307,7 @@ class SB3PPOLearner(_SB3Learner):
             ent_coef=config.entropy_coefficient,
             vf_coef=config.value_coefficient,
             max_grad_norm=config.max_gradient_norm,
-            policy_kwargs=_policy_arguments(setting, {"pi": hidden, "vf": hidden}),
+            policy_kwargs=_policy_arguments(setting, _layers(setting)),
             device=setting.device,
         )
         super().__init__(model, setting, task_names, frames_per_step)

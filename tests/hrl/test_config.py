@@ -43,6 +43,11 @@ def test_agents_have_a_file_each():
         ("precision=float16", r"precision is 'float16'; choose from auto, float32, bfloat16"),
         ("tracking.wandb=maybe", r"tracking\.wandb is 'maybe'; choose from online, offline, disabled"),
         ("evaluation.episodes=0", r"evaluation\.episodes is 0"),
+        ("network.hidden=[32,0]", r"network\.hidden is \[32, 0\]; every size must be at least 1"),
+        ("network.encoder.patch=0", r"network\.encoder\.patch is 0; it must be at least 1"),
+        ("network.encoder.features=0", r"network\.encoder\.features is 0; it must be at least 1"),
+        ("network.encoder.channels=[]", r"network\.encoder\.channels is \[\]; give at least one size"),
+        ("network.encoder.channels=[8,-1]", r"network\.encoder\.channels is \[8, -1\]"),
         ("suite.action_repeat=0", r"action_repeat"),
         ("+suite.gravity=9", r"gravity"),
         ("agent hold", r"agent hold"),
@@ -51,6 +56,23 @@ def test_agents_have_a_file_each():
 def test_mistakes_stop_with_the_key_and_the_choices(override, message):
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         load(["agent=skills", override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("agent.tau=0", r"agent\.tau is 0\.0; it must lie in \(0, 1\]"),
+        ("agent.tau=1.5", r"agent\.tau is 1\.5; it must lie in \(0, 1\]"),
+        ("agent.tau=nan", r"agent\.tau is nan"),
+        ("agent.learning_starts=-1", r"agent\.learning_starts is -1; it must be at least 0"),
+        ("agent.buffer_size=0", r"agent\.buffer_size is 0"),
+        ("agent.learning_rate=nan", r"agent\.learning_rate is nan"),
+    ],
+)
+def test_mistakes_in_soft_actor_critic_name_their_key(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load(["agent=sb3_sac", override])
+    assert load(["agent=sb3_sac", "agent.tau=1.0", "agent.learning_starts=0"])[0].agent.tau == 1.0
 
 
 def test_a_saved_configuration_of_an_unknown_agent_is_refused():

@@ -109,7 +109,7 @@ def test_a_reward_that_is_not_finite_stops_the_run():
 def test_restart_touches_only_ended_environments():
     state = {"a": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "b": torch.tensor([5, 6])}
     initial = {"a": torch.zeros(2, 2), "b": torch.zeros(2, dtype=torch.int64)}
-    after = restart(state, initial, torch.tensor([False, True]))
+    after = restart(object(), state, initial, torch.tensor([False, True]))
     assert after["a"].tolist() == [[1.0, 2.0], [0.0, 0.0]]
     assert after["b"].tolist() == [5, 0]
 

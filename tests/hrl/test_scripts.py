@@ -45,6 +45,16 @@ def test_evaluation_covers_every_split_and_shuffle(folder):
     assert list((folder / "skills" / "videos").glob("*.mp4"))
 
 
+def test_a_split_evaluated_again_leaves_the_others(folder):
+    path = folder / "ppo" / "scores.csv"
+    before = path.read_bytes()
+    call("evaluate.py", folder / "ppo", "--episodes=1", "--splits=interpolation", "--films=0")
+    assert path.read_bytes() == before
+    errors = call("evaluate.py", folder / "ppo", "--episodes=2", "--splits=interpolation", "--films=0", code=2)
+    assert "episodes 1 there and 2 now" in errors
+    assert path.read_bytes() == before
+
+
 def test_report_is_one_file_with_a_summary(folder):
     out = folder / "report"
     printed = call("report.py", folder / "skills", folder / "ppo", folder / "random", "--out", out)
@@ -64,7 +74,10 @@ def test_report_is_one_file_with_a_summary(folder):
 
 def test_play_writes_a_film_per_task(folder, tmp_path):
     printed = call("play.py", folder / "skills", "--steps=5", f"--out={tmp_path}")
-    assert len(printed.splitlines()) == len(list(Path(tmp_path).glob("train_*.mp4"))) == 3
+    films = [line for line in printed.splitlines() if line.endswith(".mp4")]
+    assert len(films) == len(list(Path(tmp_path).glob("train_*.mp4"))) == 3
+    before = printed[: printed.index(films[0])]
+    assert "simulation and rendering" in before, "memory is said before it is taken"
     call("play.py", "agent=zero", "suite=debug", "--steps=3", f"--out={tmp_path / 'zero'}")
     assert len(list((tmp_path / "zero").iterdir())) == 3
 
@@ -75,6 +88,8 @@ def test_play_writes_a_film_per_task(folder, tmp_path):
         ("train.py", ["agent.hold=4", "agent.holdd=3"], "holdd"),
         ("evaluate.py", ["nowhere"], "nowhere is not a run folder"),
         ("evaluate.py", ["agent=ppo"], "give the folder of a run"),
+        ("evaluate.py", ["agent=zero", "suite=debug", "--episodes=100000000"], "of memory and may take"),
+        ("play.py", ["agent=zero", "suite=debug", "--steps=100000000"], "of memory and may take"),
         ("play.py", ["agent=random", "--stepps=3"], "the options are --split=..., --steps=..., --out=..."),
         ("benchmark.py", ["speed"], "choose from env, learner"),
         ("benchmark.py", ["learner", "--iterations=0"], "it must be at least 1"),

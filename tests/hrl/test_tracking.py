@@ -158,6 +158,20 @@ def test_tensorboard_shows_a_continued_run_as_one(tmp_path: Path) -> None:
     assert tensorboard_steps(tmp_path, "loss/policy") == [(10, 5.0), (20, 10.0), (30, -1.0)]
 
 
+def test_a_run_that_starts_anew_shows_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """Killed before its first checkpoint, so that there is no position to go on from."""
+    tracker = open_tracker(tmp_path, tensorboard=True)
+    for frames in (10, 20, 30):
+        tracker.log({"frames": frames, "loss/policy": 7.0})
+    tracker.flush()
+    (tmp_path / "tensorboard" / "notes.txt").write_text("the user's own")
+    with open_tracker(tmp_path, tensorboard=True) as again:
+        again.log({"frames": 10, "loss/policy": 1.0})
+    tracker.close()
+    assert tensorboard_steps(tmp_path, "loss/policy") == [(10, 1.0)]
+    assert (tmp_path / "tensorboard" / "notes.txt").exists()
+
+
 def test_wandb_works_offline_without_account_network_or_a_word(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

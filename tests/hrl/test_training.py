@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrl.checkpoints import Checkpoints, CheckpointWriteError, ConfigMismatchError
+from hrl.checkpoints import CheckpointError, Checkpoints, CheckpointWriteError, ConfigMismatchError, write
 from hrl.config import CONFIG_DIR, ConfigError, load
 from hrl.forensics import NonFiniteError
 from hrl.memory import MemoryBudgetError
@@ -145,6 +145,16 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_differing_keys(finished
         start(folder, "frames=2048")
     with pytest.raises(ConfigMismatchError, match=r"agent\.hold"):
         open_run(folder)
+
+
+def test_a_checkpoint_of_another_version_of_the_agent_is_refused(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    checkpoint = Checkpoints(folder / "checkpoints").load_latest()
+    del checkpoint.state["learner"]["module"]["decisions"]
+    write(checkpoint.path, checkpoint.frames, checkpoint.state, checkpoint.metadata)
+    with pytest.raises(CheckpointError, match=r"does not fit this agent: .*decisions"):
+        start(folder, "frames=2048")
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, tmp_path):

@@ -1,0 +1,362 @@
+"""The hierarchical arm with a world model: a manager that sets goals, a worker that reaches them, one world model.
+
+    replayed sequences -> world model -> states -+-> goal autoencoder: deter <-> code
+                                                 |
+                 manager (sees the task): every k steps a code -> decoder -> goal, a deter to be reached
+                 worker  (sees no task):  every step an action, rewarded for closeness to the goal
+                                                 |
+                         one imagined trajectory of `horizon` steps, read in two ways:
+                         worker:  horizon / k segments of k steps, each with its own goal
+                         manager: horizon / k decisions, each worth the rewards of its k steps
+
+Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model. Both levels are the flat arm's `Level`, so
+that nothing but the hierarchy differs from `hrl.agents.dreamer`. What the published code does otherwise is behind named
+switches; `configs/agent/director_2022.yaml` turns them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from hrl.agents.actor_critic import GRADIENTS, CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
+from hrl.agents.dreamer import model_loss
+from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.model_based import ModelBasedConfig, WorldModelAgent, normal, uniform
+from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
+from hrl.rssm import State
+
+ALIGNMENTS = ("own", "current")
+MANAGER_REWARDS = ("discounted_sum", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectorConfig(ModelBasedConfig):
+    """Hyperparameters of the hierarchical arm with a world model: those of every agent with one, and
+
+    hold: k, agent steps between decisions; divides horizon, which holds at least one decision.
+    manager, worker: how each level learns.
+    exploration_bonus: share of the exploration bonus in the manager's advantage; 0 for none (a control).
+    task_reward_to_worker: share of the task's reward in the worker's advantage; 0 as published.
+    worker_gradient: reinforce, or dynamics: through the imagined steps (as published).
+    goal_alignment: own: every reward of a segment is measured against its own goal; current: against the goal in force
+        at that moment, so that a segment's last reward is measured against the next goal (the published code).
+    manager_reward: discounted_sum: of the k rewards, so that a decision is worth what its steps are worth; mean: of
+        them (as published).
+    manager_discount: per decision; 0 for `discount` to the power of k, the same as the flat arm's per step.
+    carry_over_episodes: a goal outlives the end of its episode (the published code).
+    greedy_codes: greedy acting takes the likeliest code; False draws one (the published code).
+    """
+
+    name: str = "director"
+    hold: int = 8
+    manager: LevelConfig = field(default_factory=LevelConfig)
+    worker: LevelConfig = field(default_factory=LevelConfig)
+    goal_autoencoder: GoalAutoencoderConfig = field(default_factory=GoalAutoencoderConfig)
+    exploration_bonus: float = 0.1
+    task_reward_to_worker: float = 0.0
+    worker_gradient: str = "reinforce"
+    goal_alignment: str = "own"
+    manager_reward: str = "discounted_sum"
+    manager_discount: float = 0.0
+    carry_over_episodes: bool = False
+    greedy_codes: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hold < 1 or self.horizon % self.hold:
+            raise ValueError(f"agent.hold is {self.hold}; it must divide agent.horizon, which is {self.horizon}")
+        for key in ("exploration_bonus", "task_reward_to_worker"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
+        if not 0 <= self.manager_discount < 1:
+            raise ValueError(f"agent.manager_discount is {self.manager_discount}; it must lie in [0, 1)")
+        choices = {"worker_gradient": GRADIENTS, "goal_alignment": ALIGNMENTS, "manager_reward": MANAGER_REWARDS}
+        for key, valid in choices.items():
+            if getattr(self, key) not in valid:
+                raise ValueError(f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(valid)}")
+
+    @property
+    def discount_per_decision(self) -> float:
+        """The manager's discount."""
+        return self.manager_discount or self.discount**self.hold
+
+
+class Dream(NamedTuple):
+    """An imagined trajectory of both levels: states 0 to T, k steps to a decision.
+
+    codes, goals: of every decision, and of the one that would follow the last step.
+    rewards: of the task, by the world model, on arriving at states 1 to T.
+    """
+
+    states: State
+    actions: Float[Tensor, "time batch action"]
+    codes: Float[Tensor, "decision+1 batch group class"]
+    goals: Float[Tensor, "decision+1 batch deter"]
+    rewards: Float[Tensor, "time batch"]
+    continues: Float[Tensor, "time+1 batch"]
+    task: Float[Tensor, "1 batch task"]
+
+
+class Director(WorldModelAgent):
+    """World model, goal autoencoder, manager, worker.
+
+    The policy's state: the flat arm's, and `goal`, and `clock`, agent steps since the last decision; one is due where
+    it is 0.
+    """
+
+    config: DirectorConfig
+
+    def __init__(self, config: DirectorConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        sizes, features = setting.world_model, setting.task_features
+        units, codes = sizes.units, config.goal_autoencoder
+        self.goals = GoalAutoencoder(sizes.deter, self.told("goal_autoencoder"), features, units, codes)
+        sees = (sizes.features, self.told("manager"), features, units)
+        streams = {"task": 1.0} | ({"exploration": config.exploration_bonus} if config.exploration_bonus else {})
+        critics = {name: Critic(*sees, config.manager) for name in streams}
+        manager = CodeActor(*sees, codes.groups, codes.classes, config.manager)
+        self.manager = Level(manager, critics, streams, config.manager)
+        sees = (sizes.features + sizes.deter, self.told("worker"), features, units)
+        shares = {"goal": 1.0} | ({"task": config.task_reward_to_worker} if config.task_reward_to_worker else {})
+        critics = {name: Critic(*sees, config.worker) for name in shares}
+        worker = ContinuousActor(*sees, setting.action_size, config.worker)
+        self.worker = Level(worker, critics, shares, config.worker, config.worker_gradient)
+
+    @property
+    def outlives_episodes(self) -> tuple[str, ...]:
+        """Parts of the policy's state that the end of an episode leaves alone."""
+        return ("goal", "clock") if self.config.carry_over_episodes else ()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Modules by name."""
+        levels = {"manager": self.manager, "worker": self.worker}
+        return {"world_model": self.world_model, "goal_autoencoder": self.goals, **levels}
+
+    # Acting.
+
+    def initial_state(self, num_envs: int) -> PolicyState:
+        """Nothing seen, and a decision due."""
+        state = super().initial_state(num_envs)
+        clock = torch.zeros(num_envs, dtype=torch.int64, device=state["deter"].device)
+        return {**state, "goal": torch.zeros_like(state["deter"]), "clock": clock}
+
+    def due(self, state: PolicyState) -> Bool[Tensor, " env"]:
+        """Where the manager decides at this step."""
+        return state["clock"] == 0
+
+    def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
+        """New goals where a decision is due."""
+        return self._decide(self.see(observation, state, generator), observation.task, state, generator)
+
+    def execute(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState]:
+        """The worker's actions towards the goals in force."""
+        return self._execute(self.see(observation, state, generator), observation.task, state, generator)
+
+    def commands(self, state: PolicyState) -> Float[Tensor, "env deter"]:
+        """The goals in force."""
+        return state["goal"]
+
+    def with_commands(self, state: PolicyState, commands: Float[Tensor, "env deter"]) -> PolicyState:
+        """The state with other goals in force."""
+        return {**state, "goal": commands}
+
+    @torch.no_grad()
+    def command_pictures(self, state: PolicyState) -> Float[Tensor, "env height width channel"]:
+        """What the world would look like at the goals in force."""
+        with self.autocast():
+            return self.world_model.picture(self.world_model.goal_state(state["goal"])).float()
+
+    def act(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState]:
+        """Decide where due, then execute."""
+        seen = self.see(observation, state, generator)
+        state = self._decide(seen, observation.task, state, generator)
+        return self._execute(seen, observation.task, state, generator)
+
+    def explore(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
+        """Actions, and the latents to be kept in the replay."""
+        action, state = self.act(observation, state, generator)
+        return action, state, self.world_model.latents(State(state["deter"], state["stoch"]))
+
+    # Learning.
+
+    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """World model, goal autoencoder on its states, then both levels imagined from every state of the batch."""
+        with self.autocast():
+            noise = self.noise(self.config.batch, self.config.length, self.setting.world_model.groups)
+            observed = self.world_model.observe(batch, noise, self.config.world_model_loss)
+            losses = [model_loss(observed), self.goals.loss(observed.states.deter, batch["task"][:, 1:])]
+            dream = self._imagine(batch, observed.states)
+            worker, measured = self._worker_view(dream)
+            levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_view(dream))}
+        metrics = {name: value for _, values in losses for name, value in values.items()} | measured
+        for level, (_, values) in levels.items():
+            metrics |= {f"{level}/{name}": value for name, value in values.items()}
+        total = torch.stack([loss for loss, _ in (*losses, *levels.values())]).sum()
+        return total, metrics, self.world_model.latents(observed.states)
+
+    def follow(self) -> None:
+        """Moves the critics' slow copies."""
+        self.manager.follow()
+        self.worker.follow()
+
+    # Private methods: acting.
+
+    def _decide(self, seen: State, task: Tensor, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
+        """The manager is asked at every step, whether or not a decision is due: a batch of environments is small."""
+        with self.autocast():
+            codes = self.manager.actor(seen.features(), task)
+            noise = uniform(codes.probs.shape[:-1], task.device, generator)
+            if noise is None and not self.config.greedy_codes:
+                noise = torch.rand(codes.probs.shape[:-1], device=task.device)
+            code = codes.mode() if noise is None else codes.sample(noise)
+            goal = self.goals.decode(code.detach(), task)
+        return {**state, "goal": torch.where(self.due(state).unsqueeze(-1), goal, state["goal"])}
+
+    def _execute(
+        self, seen: State, task: Tensor, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState]:
+        with self.autocast():
+            policy = self.worker.actor(torch.cat([seen.features(), state["goal"]], -1), task)
+        action = policy.sample(normal(policy.mean.shape, task.device, generator)).clamp(-1, 1)
+        clock = (state["clock"] + 1) % self.config.hold
+        return action, {**seen._asdict(), "action": action, "goal": state["goal"], "clock": clock}
+
+    # Private methods: learning.
+
+    def _imagine(self, batch: Mapping[str, Tensor], states: State) -> Dream:
+        start, task = states.flatten(), batch["task"][:, 1:].flatten(0, 1)
+        hold, horizon, count = self.config.hold, self.config.horizon, len(task)
+        noise = self.noise(horizon, count, self.setting.action_size, normal=True)
+        codes, goals = [], []
+
+        def set_goal(state: State) -> None:
+            with torch.no_grad():
+                policy = self.manager.actor(state.features(), task)
+                codes.append(policy.sample(self.noise(count, policy.probs.shape[-2])))
+                goals.append(self.goals.decode(codes[-1], task))
+
+        def act(time: int, state: State) -> Tensor:
+            if time % hold == 0:
+                set_goal(state)
+            # Gradient reaches the worker through its actions only: what it sees counts as given.
+            sees = torch.cat([state.features(), goals[-1]], -1).detach()
+            action: Tensor = self.worker.actor(sees, task).sample(noise[time])
+            return action
+
+        latents = self.noise(horizon, count, self.setting.world_model.groups)
+        differentiable = self.config.worker_gradient == "dynamics"
+        imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
+        set_goal(State(imagined.deter[-1], imagined.stoch[-1]))
+        return Dream(imagined, actions, torch.stack(codes), torch.stack(goals), *self._outlook(batch, imagined, task))
+
+    @torch.no_grad()
+    def _outlook(self, batch: Mapping[str, Tensor], imagined: State, task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rewards, continuations and the task along a trajectory."""
+        features, task = imagined.detach().features()[1:], task.unsqueeze(0)
+        alive = (~batch["is_terminal"][:, 1:]).reshape(1, -1).float()
+        continues = torch.cat([alive, self.world_model.continues(features, task)])
+        return self.world_model.reward(features, task).mean(), continues, task
+
+    def _worker_view(self, dream: Dream) -> tuple[Trajectory, dict[str, Tensor]]:
+        """Segments of k steps, side by side, each with its own goal from its first to its last state.
+
+        The bootstrap at a segment's end values its own goal as if it were held for ever: a worker does not know when
+        the next decision falls.
+        """
+        hold = self.config.hold
+        deter, stoch, continues = (
+            segments(values, hold) for values in (dream.states.deter, dream.states.stoch, dream.continues)
+        )
+        goal = dream.goals[:-1].flatten(0, 1).expand(hold + 1, -1, -1)
+        goals = goal if self.config.goal_alignment == "own" else self._current_goals(dream)
+        rewards = {"goal": closeness(deter[1:], goals[1:])}
+        if self.config.task_reward_to_worker:
+            rewards["task"] = steps_of_segments(dream.rewards, hold)
+        task = dream.task.repeat(1, len(dream.goals) - 1, 1)
+        inputs = torch.cat([deter, stoch, goal], -1)
+        actions = steps_of_segments(dream.actions, hold)
+        view = Trajectory(inputs, task, actions, rewards, continues, self.config.discount)
+        return view, self._diagnose(deter.detach(), goal)
+
+    def _current_goals(self, dream: Dream) -> Float[Tensor, "hold+1 segment*batch deter"]:
+        """The published code's: a segment's last state is measured against the next decision's goal."""
+        hold, own, following = self.config.hold, dream.goals[:-1].flatten(0, 1), dream.goals[1:].flatten(0, 1)
+        return torch.stack([own] * hold + [following])
+
+    def _manager_view(self, dream: Dream) -> Trajectory:
+        """Decisions, k steps apart, each worth the rewards of its steps."""
+        hold, states = self.config.hold, dream.states.detach()
+        task = self._worth(steps_of_decisions(dream.rewards, hold), steps_of_decisions(dream.continues[1:], hold))
+        rewards = {"task": task}
+        if self.config.exploration_bonus:
+            surprise = steps_of_decisions(self.goals.surprise(states.deter[1:], dream.task), hold)
+            rewards["exploration"] = self._worth(surprise, steps_of_decisions(dream.continues[1:], hold))
+        goes_on = steps_of_decisions(dream.continues[1:], hold).prod(1)
+        continues = torch.cat([dream.continues[:1], goes_on])
+        inputs = states.features()[::hold]
+        discount = self.config.discount_per_decision
+        return Trajectory(inputs, dream.task, dream.codes[:-1], rewards, continues, discount)
+
+    def _worth(
+        self, rewards: Float[Tensor, "decision step batch"], continues: Float[Tensor, "decision step batch"]
+    ) -> Float[Tensor, "decision batch"]:
+        """What the k rewards of a decision come to, each counted as far as the episode went on until then."""
+        ahead = torch.cat([torch.ones_like(continues[:, :1]), continues[:, :-1]], 1).cumprod(1)
+        if self.config.manager_reward == "mean":
+            return (rewards * ahead).mean(1)
+        discounts = self.config.discount ** torch.arange(self.config.hold, device=rewards.device)
+        return (rewards * ahead * discounts[:, None]).sum(1)
+
+    @torch.no_grad()
+    def _diagnose(self, deter: Tensor, goal: Tensor) -> dict[str, Tensor]:
+        """Whether goals are far and reached: closeness at a segment's start and end, and how far a segment moves.
+
+        And whether the worker heeds them: how far its mean action moves when goals are swapped between trajectories.
+        """
+        reward = closeness(deter, goal)
+        moved = (deter[-1] - deter[0]).norm(dim=-1).mean()
+        distance = (goal[0] - deter[0]).norm(dim=-1).mean()
+        measured = {"closeness_first": reward[0].mean(), "closeness_last": reward[-1].mean()}
+        measured |= {"distance": distance, "distance_over_displacement": distance / moved.clamp(min=1e-8)}
+        return {f"goal/{name}": value for name, value in measured.items()}
+
+
+def closeness(deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch"]:
+    """The worker's reward: the product of goal and state over the square of the longer one's norm (Director, eq. 6).
+
+    The cosine times the ratio of the shorter to the longer norm: in [-1, 1], and 1 only at the goal. Gradient reaches
+    the state, through its direction and, where it is the longer one, its norm.
+    """
+    deter, goal = deter.float(), goal.detach().float()
+    longer: Tensor = torch.maximum(deter.square().sum(-1), goal.square().sum(-1)).clamp(min=1e-24)
+    return (deter * goal).sum(-1) / longer
+
+
+def segments(values: Float[Tensor, "time+1 batch *rest"], hold: int) -> Float[Tensor, "hold+1 segment*batch *rest"]:
+    """States 0 to T as segments of `hold` steps side by side; a segment's last state is the next one's first."""
+    starts = range(0, len(values) - 1, hold)
+    return torch.cat([values[start : start + hold + 1] for start in starts], 1)
+
+
+def steps_of_segments(
+    values: Float[Tensor, "time batch *rest"], hold: int
+) -> Float[Tensor, "hold segment*batch *rest"]:
+    """Steps 1 to T (or actions 0 to T - 1) as segments side by side."""
+    return torch.cat(list(values.split(hold)), 1)
+
+
+def steps_of_decisions(values: Float[Tensor, "time batch"], hold: int) -> Float[Tensor, "decision hold batch"]:
+    """Steps 1 to T by the decision that they belong to."""
+    return values.reshape(-1, hold, *values.shape[1:])

@@ -1,0 +1,293 @@
+"""The learner that agents with a world model share: gather into a replay, update from it.
+
+One update is one function of a batch: world model, imagination, every level's actor and critics, optimiser. Nothing in
+it waits for the device, so that it can be compiled and replayed as one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from hrl.agents.interface import NonFiniteUpdate, Observation, Policy, PolicyState, Setting
+from hrl.agents.on_policy import with_mean
+from hrl.agents.optimizer_state import moments, restore_moments
+from hrl.laprop import LaProp
+from hrl.replay import Column, Replay
+from hrl.replay_writer import LatentExplorer, ReplayWriter, columns
+from hrl.rssm import State
+from hrl.seeding import stream_seed, torch_generator
+from hrl.world_model import Conditioning, WorldModel, WorldModelLossConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelBasedConfig:
+    """Hyperparameters of every agent with a world model, with the same defaults.
+
+    batch, length: sequences of an update, and steps of each.
+    train_ratio: replayed steps per agent step; an update is made for every batch * length / train_ratio agent steps,
+        from when there are as many different sequences as a batch has.
+    replay_capacity: agent steps kept.
+    steps_per_iteration: agent steps of each environment between two lines of metrics.
+    horizon: steps imagined from every replayed state.
+    discount: per agent step, at every level.
+    learning_rate, warmup: of LaProp; updates until the full rate.
+    compile: compiles the update: minutes at the start, faster from then on.
+    """
+
+    batch: int = 16
+    length: int = 32
+    train_ratio: float = 32.0
+    replay_capacity: int = 200_000
+    steps_per_iteration: int = 16
+    horizon: int = 16
+    discount: float = 0.99
+    learning_rate: float = 4e-5
+    warmup: int = 1000
+    compile: bool = False
+    conditioning: Conditioning = field(default_factory=Conditioning)
+    world_model_loss: WorldModelLossConfig = field(default_factory=WorldModelLossConfig)
+
+    def __post_init__(self) -> None:
+        for key in ("batch", "length", "replay_capacity", "steps_per_iteration", "horizon"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
+        for key in ("train_ratio", "learning_rate"):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
+        if self.warmup < 0:
+            raise ValueError(f"agent.warmup is {self.warmup}; it must be at least 0")
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
+
+
+@runtime_checkable
+class ModelBasedAgent(Policy, LatentExplorer, Protocol):
+    """What the learner needs of an arm."""
+
+    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Of a batch of sequences: the loss, metrics, and latents [batch, time, ...] to be kept in the replay."""
+
+    def follow(self) -> None:
+        """Moves slow copies; called after every update."""
+
+    def latent_columns(self) -> dict[str, Column]:
+        """What `explore` remembers of every step."""
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Modules by name; every parameter is in exactly one."""
+
+
+class WorldModelAgent(nn.Module):
+    """What agents with a world model have in common: seeing and remembering.
+
+    The policy's state: `deter` and `stoch`, and the `action` that leads from there. Greedy acting takes the mode of the
+    posterior.
+    """
+
+    def __init__(self, config: ModelBasedConfig, setting: Setting) -> None:
+        super().__init__()
+        self.config, self.setting = config, setting
+        self.world_model = WorldModel(
+            setting.world_model,
+            setting.image_size,
+            setting.channels,
+            setting.action_size,
+            setting.task_size,
+            setting.task_features,
+            config.conditioning,
+        )
+
+    def told(self, module: str) -> int:
+        """Size of the task vector for this module: 0 where it is not told the task."""
+        return self.setting.task_size * self.config.conditioning.sees(module)
+
+    def initial_state(self, num_envs: int) -> PolicyState:
+        """Nothing seen, no action taken."""
+        state = self.world_model.rssm.initial(num_envs)
+        return {**state._asdict(), "action": state.deter.new_zeros(num_envs, self.setting.action_size)}
+
+    def latent_columns(self) -> dict[str, Column]:
+        """`deter` and `stoch` as `WorldModel.latents` gives them."""
+        sizes = self.setting.world_model
+        return {"deter": Column((sizes.deter,), torch.bfloat16), "stoch": Column((sizes.groups,), torch.uint8)}
+
+    def see(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> State:
+        """The posterior state at an observation."""
+        with self.autocast():
+            model, before = self.world_model, State(state["deter"], state["stoch"])
+            moves = model.moved_by(state["action"], observation.task)
+            embedding = model.embed(observation.pixels, observation.task)
+            shape = (len(moves), self.setting.world_model.groups)
+            return model.rssm.correct(before, moves, embedding, uniform(shape, moves.device, generator))
+
+    def autocast(self) -> torch.autocast:
+        """The precision of matrix products and convolutions."""
+        dtype = self.setting.autocast
+        return torch.autocast(self.setting.device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+    def noise(self, *shape: int, normal: bool = False) -> Tensor:
+        """Random numbers of an update, from torch's default generator, which the learner seeds."""
+        device = self.setting.device
+        return torch.randn(shape, device=device) if normal else torch.rand(shape, device=device)
+
+
+class ModelBasedLearner:
+    """Trains any `ModelBasedAgent`.
+
+    Args:
+        agent: the arm, an `nn.Module`.
+        env: a vector env with same-step autoreset.
+        task_names: of the env's tasks, for metrics.
+        frames_per_step: the suite's action repeat.
+    """
+
+    def __init__(
+        self,
+        agent: ModelBasedAgent,
+        config: ModelBasedConfig,
+        setting: Setting,
+        env: gym.vector.VectorEnv,
+        task_names: list[str],
+        frames_per_step: int,
+    ) -> None:
+        assert isinstance(agent, nn.Module)
+        assert isinstance(env.single_observation_space, gym.spaces.Dict)
+        self.policy: ModelBasedAgent = agent
+        self.module: nn.Module = agent.to(setting.device)
+        self.config, self.setting, self.frames_per_step = config, setting, frames_per_step
+        kept = columns(env.single_observation_space, setting.action_size, agent.latent_columns())
+        self.replay = Replay(kept, env.num_envs, config.replay_capacity, config.length + 1, setting.device)
+        self.writer = ReplayWriter(env, self.replay, task_names, setting.seed, setting.device)
+        trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        self.optimizer = LaProp(trained, config.learning_rate, warmup=config.warmup)
+        self._update: Callable[[dict[str, Tensor]], Any] = self._eager_update
+        if config.compile:
+            self._update = torch.compile(self._eager_update)
+        self.updates = 0
+        self._owed = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Agent steps over all environments."""
+        return self.writer.steps * self.writer.env.num_envs
+
+    @property
+    def frames(self) -> int:
+        """Control steps over all environments."""
+        return self.steps * self.frames_per_step
+
+    def iterate(self) -> dict[str, float | int]:
+        """`steps_per_iteration` steps of every environment, and the updates that the train ratio asks for."""
+        found: dict[str, list[float]] = {}
+        measured: list[dict[str, Tensor]] = []
+        for _ in range(self.config.steps_per_iteration):
+            with torch.no_grad():
+                for key, values in self.writer.gather(self.policy, 1).items():
+                    found.setdefault(key, []).extend(values)
+            measured += [self.update() for _ in range(self._due())]
+        episodes = {key: sum(values) / len(values) for key, values in found.items()}
+        losses = _means(measured)
+        return {
+            "frames": self.frames,
+            "steps": self.steps,
+            "updates": self.updates,
+            **with_mean(episodes, len(self.writer.task_names)),
+            **losses,
+        }
+
+    def update(self) -> dict[str, Tensor]:
+        """One update from the replay; metrics stay on the device.
+
+        Raises:
+            NonFiniteUpdate: the loss or a gradient is not finite; parameters are as they were.
+        """
+        seed = self.setting.seed
+        batch = self.replay.sample(self.config.batch, torch_generator(seed, "replay", self.updates))
+        torch.manual_seed(stream_seed(seed, "update", self.updates))
+        metrics: dict[str, Tensor]
+        metrics, latents = self._update(batch.columns)
+        if not bool(metrics["finite"]):
+            raise NonFiniteUpdate("the update", self.updates, batch.columns, _means([metrics]))
+        place = batch.place._replace(rows=batch.place.rows + 1)  # the row of context keeps what it was stored with
+        self.replay.write_back(place, latents)
+        self.updates += 1
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser moments, replay, counters, where the writer stands."""
+        return {
+            "module": self.module.state_dict(),
+            "moments": moments(self.optimizer),
+            "replay": self.replay.state_dict(),
+            "writer": self.writer.state_dict(),
+            "updates": self.updates,
+            "owed": self._owed,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.module.load_state_dict(state["module"])
+        restore_moments(self.optimizer, state["moments"])
+        self.replay.load_state_dict(state["replay"])
+        self.writer.load_state_dict(state["writer"])
+        self.updates, self._owed = state["updates"], float(state["owed"])
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trainable parameters by part; slow copies do not count."""
+        parts = {name: _trainable(part) for name, part in self.policy.parts().items()}
+        return {"total": _trainable(self.module), **parts}
+
+    # Private methods.
+
+    def _due(self) -> int:
+        """Updates to make now."""
+        if not self.replay.ready(self.config.batch):
+            return 0
+        per_step = self.config.train_ratio / (self.config.batch * self.config.length)
+        self._owed += per_step * self.writer.env.num_envs
+        count = int(self._owed)
+        self._owed -= count
+        return count
+
+    def _eager_update(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        loss, metrics, latents = self.policy.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients = [p.grad for p in self.optimizer.param_groups[0]["params"] if p.grad is not None]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
+        if torch.compiler.is_compiling() or self.setting.device.type != "cpu" or bool(finite):
+            self.optimizer.step()
+            self.policy.follow()
+        return {**metrics, "loss/total": loss.detach(), "gradient_norm": norm, "finite": finite}, latents
+
+
+def uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor | None:
+    """Uniform numbers, or none where there is no generator."""
+    return None if generator is None else torch.rand(shape, device=device, generator=generator)
+
+
+def normal(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Standard normal numbers, or zeros where there is no generator."""
+    if generator is None:
+        return torch.zeros(shape, device=device)
+    return torch.randn(shape, device=device, generator=generator)
+
+
+def _trainable(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _means(measured: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Means over updates, read back from the device in one go."""
+    if not measured:
+        return {}
+    names = [name for name in measured[0] if name != "finite"]
+    table = torch.stack([torch.stack([update[name].float() for name in names]) for update in measured]).mean(0)
+    return dict(zip(names, table.tolist(), strict=True))

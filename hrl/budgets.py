@@ -1,0 +1,104 @@
+"""What training, an evaluation or a film takes beside weights: known from the configuration, before it is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from envs import Suite
+from hrl.checkpoints import KEEP
+from hrl.config import RunConfig
+from hrl.filming import SIZE
+from hrl.memory import Budget, DiskBudget
+
+RENDERER, WORLD = 64 * 2**20, 2**18  # bytes: the ray tracer's own, and those of one world's simulation and pictures
+
+
+def memory_budget(config: RunConfig, suite: Suite) -> Budget:
+    """Memory that training takes, by name, in bytes."""
+    picture = _picture(config)
+    budget = Budget()
+    budget.add("observations", 3 * config.num_envs * picture)
+    if hasattr(config.agent, "minibatches"):
+        rollout = config.agent.rollout * config.num_envs * picture
+        # Kept as the encoder reads it: in float32, or in half of that.
+        budget.add("rollout", 4 * rollout)
+        # A shuffled part of it, and the stem's maps, forward and backward.
+        budget.add("minibatch", 8 * rollout // config.agent.minibatches)
+    if holds_replay(config):
+        budget.add("replay", replay_size(config, suite))
+    if hasattr(config.agent, "replay_capacity"):
+        budget.add("update", _update_size(config))
+    budget.add("simulation and rendering", RENDERER + config.num_envs * WORLD)
+    budget.add("evaluation", len(suite.tasks("train")) * config.evaluation.episodes * 3 * picture)
+    return budget
+
+
+def acting_budget(config: RunConfig, worlds: int, film_steps: int = 0) -> Budget:
+    """Memory that a policy takes to act in so many worlds at once, by name, in bytes.
+
+    Args:
+        film_steps: agent steps of the longest film, all of whose pictures are kept until it is written.
+    """
+    picture = _picture(config)
+    budget = Budget()
+    budget.add("observations", 3 * worlds * picture)
+    # Patches in float32, and the stem's maps.
+    budget.add("policy", 6 * worlds * picture)
+    budget.add("simulation and rendering", RENDERER + worlds * WORLD)
+    # A quarter more for the panel of the manager's commands.
+    budget.add("film", film_steps * SIZE**2 * 3 * 5 // 4)
+    return budget
+
+
+def checkpoint_budget(config: RunConfig, suite: Suite, folder: Path) -> DiskBudget:
+    """Disk space that a run's checkpoints take in its folder, by what is in them, in bytes.
+
+    The last `KEEP` are kept, and while one is saved its file lies beside them. Those that are there already make room.
+    """
+    budget = DiskBudget(folder, there=_size(folder / "checkpoints"))
+    files = KEEP + 1
+    # The environment's and the learner's last observation.
+    budget.add(f"{files} checkpoints' observations", files * 2 * config.num_envs * _picture(config))
+    if holds_replay(config):
+        budget.add(f"{files} checkpoints' replay", files * replay_size(config, suite))
+    return budget
+
+
+def holds_replay(config: RunConfig) -> bool:
+    """Whether the agent learns from a replay."""
+    return hasattr(config.agent, "buffer_size") or hasattr(config.agent, "replay_capacity")
+
+
+def replay_size(config: RunConfig, suite: Suite) -> int:
+    """Bytes of a full replay.
+
+    Our own keeps one picture a step, and latents. The library's keeps transitions, each of two observations, an action,
+    a reward and two flags. Both round down to as many steps of every environment.
+    """
+    if hasattr(config.agent, "replay_capacity"):
+        sizes = config.network.world_model
+        row = _picture(config) + 4 * (suite.task_size + suite.action_size + 1) + 2 + 2 * sizes.deter + sizes.groups
+        return int(config.agent.replay_capacity // config.num_envs * config.num_envs * row)
+    transitions = max(config.agent.buffer_size // config.num_envs, 1) * config.num_envs
+    observation = _picture(config) + 4 * suite.task_size
+    return int(transitions * (2 * observation + 4 * (suite.action_size + 3)))
+
+
+# Private functions.
+
+
+def _update_size(config: RunConfig) -> int:
+    """What an update of a world model keeps for its backward pass, about: pictures and maps, imagined features."""
+    sizes, starts = config.network.world_model, config.agent.batch * config.agent.length
+    maps = 6 * 4 * _picture(config) if sizes.strided else (10 + 2 * sizes.depth) * 4 * _picture(config)
+    imagined = (config.agent.horizon + 1) * (6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255) * 4
+    return int(starts * (maps + imagined))
+
+
+def _picture(config: RunConfig) -> int:
+    """Bytes of one observation's stack of pictures."""
+    return config.image_size**2 * 3 * config.frame_stack
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

@@ -1,0 +1,88 @@
+"""Budgets: the replay to the byte, checkpoints on disk with the one being written, and runs that do not fit."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs import Suite
+from hrl.budgets import acting_budget, checkpoint_budget, memory_budget, replay_size
+from hrl.checkpoints import Checkpoints
+from hrl.config import load
+from hrl.memory import DiskBudgetError, MemoryBudgetError
+from hrl.training import train
+
+SAC = ["agent=sb3_sac", "size=debug", "suite=debug", "threads=1", "evaluation.every=0", "agent.buffer_size=100"]
+QUIET = ["tracking.wandb=disabled", "tracking.tensorboard=false", "tracking.progress=false"]
+GIB = 2**30
+
+
+def with_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> list[Path]:
+    """A file system of that much space; the paths that were asked for."""
+    asked: list[Path] = []
+
+    def usage(path: Path) -> object:
+        asked.append(Path(path))
+        return shutil._ntuple_diskusage(2**50, 2**50 - free, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    return asked
+
+
+def test_a_full_replay_takes_what_was_said(tmp_path):
+    config, plain = load([*SAC, *QUIET, f"folder={tmp_path / 'run'}", "frames=512", "agent.learning_starts=10000"])
+    train(config, plain, "a test")
+    checkpoint = Checkpoints(tmp_path / "run" / "checkpoints").load_latest()
+    saved = checkpoint.state["learner"]["replay"]
+    assert saved["full"]
+    groups = [saved["observations"], saved["next_observations"]]
+    arrays = [value for group in groups for value in group.values()]
+    arrays += [value for value in saved.values() if isinstance(value, np.ndarray)]
+    size = replay_size(config, Suite.from_dict(plain["suite"]))
+    assert size == sum(array.nbytes for array in arrays)
+    assert checkpoint.path.stat().st_size > size
+
+
+def test_checkpoints_count_as_often_as_they_lie_there_while_one_is_saved(tmp_path):
+    config, plain = load(["agent=sb3_sac"])
+    suite = Suite.from_dict(plain["suite"])
+    budget = checkpoint_budget(config, suite, tmp_path)
+    assert budget.total > 3 * replay_size(config, suite)
+    assert "3 checkpoints' replay" in str(budget)
+    assert f"disk space in {tmp_path}" in str(budget)
+    flat = checkpoint_budget(load(["agent=ppo"])[0], suite, tmp_path)
+    assert flat.total < budget.total / 100
+
+
+def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_starts(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "deep" / "run"
+    asked = with_free_space(monkeypatch, 2 * GIB)
+    config, plain = load(["agent=sb3_sac", f"folder={folder}", *QUIET])
+    with pytest.raises(DiskBudgetError, match=r"needs 6\.\d GiB of disk space in .*deep/run .* 2\.0 GiB available"):
+        train(config, plain, "a test")
+    assert asked == [tmp_path], "the nearest folder that there is"
+    assert not folder.parent.exists()
+    assert "3 checkpoints' replay" in capsys.readouterr().out
+
+
+def test_checkpoints_that_are_there_make_room_for_their_successors(tmp_path, monkeypatch):
+    config, plain = load(["agent=sb3_sac"])
+    budget = checkpoint_budget(config, Suite.from_dict(plain["suite"]), tmp_path)
+    with_free_space(monkeypatch, budget.total)  # a tenth of it may not be taken
+    with pytest.raises(DiskBudgetError):
+        budget.check()
+    (tmp_path / "checkpoints").mkdir()
+    with open(tmp_path / "checkpoints" / "step_000000000001.safetensors", "wb") as file:
+        file.truncate(budget.total // 3)
+    checkpoint_budget(config, Suite.from_dict(plain["suite"]), tmp_path).check()
+
+
+def test_acting_takes_no_replay_and_grows_with_worlds_and_films():
+    config, plain = load(["agent=sb3_sac"])
+    training = memory_budget(config, Suite.from_dict(plain["suite"]))
+    assert acting_budget(config, 64).total < training.total / 10
+    assert acting_budget(config, 128).total > acting_budget(config, 64).total
+    assert acting_budget(config, 64, film_steps=100).total > acting_budget(config, 64).total
+    with pytest.raises(MemoryBudgetError, match="film"):
+        acting_budget(config, 1, film_steps=10**9).check()
