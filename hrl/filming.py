@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 
-from envs import Suite, Task, make_vec
+from envs import PixelVectorEnv, Suite, Task, make_vec
 from hrl.agents.interface import HierarchicalPolicy, Observation, PicturedCommands, Policy, PolicyState
 from hrl.evaluation import Protocol
 from hrl.video import beside, caption, draw_skill_weights, write_mp4
@@ -24,16 +25,7 @@ def film(policy: Policy, suite: Suite, task: Task, protocol: Protocol, steps: in
         protocol: seed and observation sizes; its number of episodes is not used.
         path: of the file, whose folder is made.
     """
-    env = make_vec(
-        suite,
-        1,
-        tasks=(task,),
-        seed=protocol.seed,
-        evaluation=True,
-        frame_stack=protocol.frame_stack,
-        image_size=protocol.image_size,
-        threads=1,
-    )
+    env = one_world(suite, task, protocol)
     frames: list[np.ndarray] = []
     earned = 0.0
     try:
@@ -55,16 +47,30 @@ def film(policy: Policy, suite: Suite, task: Task, protocol: Protocol, steps: in
     return path
 
 
+def one_world(suite: Suite, task: Task, protocol: Protocol) -> PixelVectorEnv:
+    """An environment with one world, whose episodes are those that are evaluated."""
+    return make_vec(
+        suite,
+        1,
+        tasks=(task,),
+        seed=protocol.seed,
+        evaluation=True,
+        frame_stack=protocol.frame_stack,
+        image_size=protocol.image_size,
+        threads=1,
+    )
+
+
 def _annotate(picture: np.ndarray, policy: Policy, state: PolicyState, text: str) -> np.ndarray:
     titled = caption(picture, text)
     if isinstance(policy, PicturedCommands):
-        return beside(titled, caption(_enlarged(policy.command_pictures(state)[0]), "goal"))
+        return beside(titled, caption(enlarged(policy.command_pictures(state)[0]), "goal"))
     if isinstance(policy, HierarchicalPolicy):
         return draw_skill_weights(titled, policy.commands(state)[0].float().cpu().numpy())
     return titled
 
 
-def _enlarged(picture: torch.Tensor) -> np.ndarray:
+def enlarged(picture: Float[torch.Tensor, "height width channel"]) -> UInt8[np.ndarray, "side side 3"]:
     """A picture in [0, 1] as bytes of about a film's size, its newest frame only."""
     pixels = (picture[..., -3:].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
     factor = max(SIZE // len(pixels), 1)

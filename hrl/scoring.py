@@ -24,6 +24,7 @@ from hrl.checkpoints import differing_keys
 from hrl.config import ConfigError
 from hrl.evaluation import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate
 from hrl.filming import film
+from hrl.filming_imagination import film_imagination
 from hrl.hardware import choose_device
 from hrl.provenance import describe, write_json, write_text_atomic
 from hrl.run_folder import Trained
@@ -188,3 +189,4 @@ def _film(run: Trained, folder: Path, protocol: Protocol, films: int | None) -> 
     for task in run.suite.tasks("train")[:films]:
         path = folder / "videos" / f"{run.frames:09d}_{task.name}.mp4"
         film(run.policy, run.suite, task, protocol, run.config.tracking.video_steps, path)
+        film_imagination(run.policy, run.suite, task, protocol, path)

@@ -25,6 +25,7 @@ from hrl.checkpoints import JSON, Checkpoint, CheckpointError, Checkpoints, Conf
 from hrl.config import ConfigError, RunConfig
 from hrl.evaluation import Protocol, evaluate, metrics
 from hrl.filming import film
+from hrl.filming_imagination import film_imagination
 from hrl.forensics import NonFiniteError, dump_nonfinite
 from hrl.learners import build_learner, setting_for
 from hrl.provenance import describe, write_json, write_text_atomic
@@ -200,6 +201,7 @@ class _Run:
         for task in self.suite.tasks("train")[: self.config.tracking.videos]:
             path = self.folder / "videos" / f"{self.learner.frames:09d}_{task.name}.mp4"
             film(self.learner.policy, self.suite, task, protocol, self.config.tracking.video_steps, path)
+            film_imagination(self.learner.policy, self.suite, task, protocol, path)
             self.tracker.log_video(f"video/{task.name}", path, self.learner.frames)
         return measured
 

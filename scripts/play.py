@@ -15,6 +15,7 @@ from hrl.budgets import acting_budget
 from hrl.command_line import options, positive, run_or_explain, split_arguments
 from hrl.config import ConfigError
 from hrl.filming import film
+from hrl.filming_imagination import film_imagination
 from hrl.hardware import choose_device
 from hrl.run_folder import open_run, open_scripted
 from hrl.training import protocol_for
@@ -39,7 +40,8 @@ def main(arguments: list[str]) -> None:
     print(budget)
     budget.check()
     for task in run.suite.tasks(split):
-        print(film(run.policy, run.suite, task, protocol, steps, out / f"{split}_{task.name}.mp4"))
+        path = film(run.policy, run.suite, task, protocol, steps, out / f"{split}_{task.name}.mp4")
+        print(*[path, *film_imagination(run.policy, run.suite, task, protocol, path)], sep="\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,11 @@ import importlib
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["hrl.nets", "hrl.returns", "hrl.rollout", "hrl.agents", "envs.physics", "envs.rewards"], "beartype.beartype"
+    [
+        *("hrl.nets", "hrl.returns", "hrl.return_scale", "hrl.rollout", "hrl.agents", "envs.physics", "envs.rewards"),
+        *("hrl.replay", "hrl.replay_writer", "hrl.laprop", "hrl.rssm", "hrl.world_model", "hrl.goal_autoencoder"),
+    ],
+    "beartype.beartype",
 )
 importlib.import_module("hrl")  # after the hook, and before torch: it sets how torch's threads wait
 

@@ -174,6 +174,19 @@ class Director(WorldModelAgent):
         with self.autocast():
             return self.world_model.picture(self.world_model.goal_state(state["goal"])).float()
 
+    @torch.no_grad()
+    def reach_pictures(
+        self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
+    ) -> Float[Tensor, "time env height width channel"]:
+        """The worker's greedy way to the goals in force, imagined."""
+        model, now, pictures = self.world_model, State(state["deter"], state["stoch"]), []
+        with self.autocast():
+            for _ in range(steps):
+                action = self.worker.actor(torch.cat([now.features(), state["goal"]], -1), task).mean
+                now = model.rssm(now, model.moved_by(action, task), None)
+                pictures.append(model.picture(now).float())
+        return torch.stack(pictures)
+
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:

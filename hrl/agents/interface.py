@@ -119,6 +119,26 @@ class PicturedCommands(Protocol):
 
 
 @runtime_checkable
+class Predictor(Policy, Protocol):
+    """A policy with a model of the world that can be looked at."""
+
+    def predict_pictures(
+        self, state: PolicyState, actions: Float[Tensor, "time env action"], task: Float[Tensor, "env task"]
+    ) -> Float[Tensor, "time env height width channel"]:
+        """Pictures in [0, 1] that are expected after each of the actions, from a state and without seeing any."""
+
+
+@runtime_checkable
+class GoalReacher(HierarchicalPolicy, Protocol):
+    """A hierarchical policy whose lower level can be sent to any goal, in imagination."""
+
+    def reach_pictures(
+        self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
+    ) -> Float[Tensor, "time env height width channel"]:
+        """Pictures in [0, 1] of greedy steps towards the commands in force, which stay the same."""
+
+
+@runtime_checkable
 class Learner(Protocol):
     """Trains a policy: one `iterate` gathers experience and learns from it."""
 

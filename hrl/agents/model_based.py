@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from hrl.agents.interface import NonFiniteUpdate, Observation, Policy, PolicyState, Setting
@@ -125,6 +126,18 @@ class WorldModelAgent(nn.Module):
             embedding = model.embed(observation.pixels, observation.task)
             shape = (len(moves), self.setting.world_model.groups)
             return model.rssm.correct(before, moves, embedding, uniform(shape, moves.device, generator))
+
+    @torch.no_grad()
+    def predict_pictures(
+        self, state: PolicyState, actions: Float[Tensor, "time env action"], task: Float[Tensor, "env task"]
+    ) -> Float[Tensor, "time env height width channel"]:
+        """What the model expects to see after each of the actions, its likeliest latents throughout."""
+        model, now, pictures = self.world_model, State(state["deter"], state["stoch"]), []
+        with self.autocast():
+            for action in actions:
+                now = model.rssm(now, model.moved_by(action, task), None)
+                pictures.append(model.picture(now).float())
+        return torch.stack(pictures)
 
     def autocast(self) -> torch.autocast:
         """The precision of matrix products and convolutions."""

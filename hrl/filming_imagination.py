@@ -1,0 +1,89 @@
+"""Films of what a world model imagines, beside what happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from envs import Suite, Task
+from hrl.agents.interface import GoalReacher, Observation, Policy, PolicyState, Predictor
+from hrl.evaluation import Protocol
+from hrl.filming import enlarged, one_world
+from hrl.video import beside, caption, write_mp4
+
+SEEN, IMAGINED = 5, 45  # agent steps, as in the published films of Dreamer and Director
+GOALS_AT = (10, 25, 50)  # agent steps of the episode whose states become goals
+FRAMES_PER_SECOND = 12
+
+
+@torch.inference_mode()
+def film_imagination(policy: Policy, suite: Suite, task: Task, protocol: Protocol, path: Path) -> list[Path]:
+    """Writes films of open-loop predictions and of the worker on its way to fixed goals, where the policy has such.
+
+    PATH_open_loop.mp4: what happened, what the model predicted from the first steps and the actions alone, and their
+    difference. PATH_reach.mp4: for a few goals that were states of the same episode, the goal and the imagined way.
+
+    Args:
+        path: of the film that these belong to.
+
+    Returns:
+        The files that were written.
+    """
+    if not isinstance(policy, Predictor):
+        return []
+    episode = _Episode(policy, suite, task, protocol)
+    films = {"open_loop": _open_loop(policy, episode)}
+    if isinstance(policy, GoalReacher):
+        films["reach"] = _reach(policy, episode)
+    paths = []
+    for name, frames in films.items():
+        paths.append(path.with_name(f"{path.stem}_{name}.mp4"))
+        write_mp4(paths[-1], frames, FRAMES_PER_SECOND)
+    return paths
+
+
+class _Episode:
+    """The first steps of a greedy episode: what was seen, remembered and done."""
+
+    def __init__(self, policy: Policy, suite: Suite, task: Task, protocol: Protocol) -> None:
+        env = one_world(suite, task, protocol)
+        self.states: list[PolicyState] = []
+        seen, actions = [], []
+        observation, state = Observation.from_arrays(env.reset()[0], protocol.device), policy.initial_state(1)
+        for _ in range(SEEN + IMAGINED + 1):
+            seen.append(observation.pixels[0].float() / 255)
+            action, state = policy.act(observation, state, None)
+            self.states.append(state)
+            actions.append(action)
+            arrays, _, terminated, truncated, _ = env.step(action.cpu().numpy())
+            if terminated[0] or truncated[0]:
+                break
+            observation = Observation.from_arrays(arrays, protocol.device)
+        env.close()
+        self.pixels, self.actions, self.task = torch.stack(seen), torch.stack(actions), observation.task
+
+
+def _open_loop(policy: Predictor, episode: _Episode) -> list[np.ndarray]:
+    start = min(SEEN, len(episode.pixels) - 1)
+    predicted = policy.predict_pictures(episode.states[start - 1], episode.actions[start - 1 : -1], episode.task)[:, 0]
+    pairs = zip(episode.pixels[start:], predicted, strict=True)
+    return [_compare(truth, model) for truth, model in pairs]
+
+
+def _compare(truth: Float[torch.Tensor, "height width channel"], model: torch.Tensor) -> np.ndarray:
+    pictures = {"seen": truth, "imagined": model, "difference": (model - truth + 1) / 2}
+    return beside(*(caption(enlarged(picture), name) for name, picture in pictures.items()))
+
+
+def _reach(policy: GoalReacher, episode: _Episode) -> list[np.ndarray]:
+    """Every goal's film, one after the other, from the state that the episode began with."""
+    frames = []
+    for time in (time for time in GOALS_AT if time < len(episode.states)):
+        state = policy.with_commands(episode.states[0], episode.states[time]["deter"])
+        goal = caption(enlarged(episode.pixels[time]), f"goal: seen at step {time}")
+        ways = policy.reach_pictures(state, IMAGINED, episode.task)[:, 0]
+        frames += [beside(goal, caption(enlarged(picture), "imagined")) for picture in ways]
+    return frames
