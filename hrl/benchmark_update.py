@@ -87,12 +87,13 @@ class _Parts:
 
 def _filled(arm: str, overrides: list[str]) -> ModelBasedLearner:
     """A learner whose replay holds a few sequences of every environment."""
+    if arm not in ARMS:
+        raise ConfigError(f"agent {arm} has no world model; choose from {', '.join(ARMS)}")
     config, plain = load(["suite=point_mass", f"agent={arm}", "agent.replay_capacity=20_000", *overrides])
     suite = Suite.from_dict(plain["suite"])
     env = make_vec(suite, config.num_envs, frame_stack=config.frame_stack, image_size=config.image_size, stagger=True)
     learner = build_learner(config, suite, env, setting_for(config, suite))
-    if not isinstance(learner, ModelBasedLearner):
-        raise ConfigError(f"agent {arm} has no world model; choose from {', '.join(ARMS)}")
+    assert isinstance(learner, ModelBasedLearner)
     with torch.no_grad():
         learner.writer.gather(learner.policy, 2 * config.agent.length + config.agent.batch)
     return learner

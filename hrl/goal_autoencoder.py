@@ -65,19 +65,19 @@ class GoalAutoencoder(nn.Module):
             (), config.divergence_target * self.capacity, low=1e-5, high=1.0, raise_when_low=False
         )
 
-    def encode(self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*batch task"]) -> OneHot:
+    def encode(self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]) -> OneHot:
         """The distribution of codes for a state."""
         return OneHot(self.encoder(deter, task).unflatten(-1, (self.config.groups, self.config.classes)))
 
     def decode(
-        self, code: Float[Tensor, "*batch group class"], task: Float[Tensor, "*batch task"]
+        self, code: Float[Tensor, "*batch group class"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch deter"]:
         """The state that a code stands for."""
         deter: Tensor = self.decoder(code.flatten(-2), task)
         return deter.float()
 
     def reconstruct(
-        self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*batch task"]
+        self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> tuple[Float[Tensor, "*batch deter"], OneHot]:
         """A state through a code that is drawn for it."""
         codes = self.encode(deter, task)
@@ -85,7 +85,7 @@ class GoalAutoencoder(nn.Module):
         return self.decode(codes.sample(noise), task), codes
 
     def loss(
-        self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*batch task"]
+        self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction and divergence from uniform codes, of states that carry no gradient."""
         reconstructed, codes = self.reconstruct(deter.detach(), task)
@@ -103,7 +103,7 @@ class GoalAutoencoder(nn.Module):
 
     @torch.no_grad()
     def surprise(
-        self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*batch task"]
+        self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch"]:
         """The exploration bonus: mean squared error of the reconstruction (Director, equation 8)."""
         return (self.reconstruct(deter, task)[0] - deter).square().mean(-1)

@@ -34,7 +34,7 @@ class LatentExplorer(Protocol):
         """Actions, the state to carry on, and latents [env, ...] to be kept with the row."""
 
 
-def columns(observation: gym.spaces.Dict, action_size: int, latents: Mapping[str, Column]) -> dict[str, Column]:
+def columns(observation: Mapping[str, gym.Space], action_size: int, latents: Mapping[str, Column]) -> dict[str, Column]:
     """The replay's columns for a single env's spaces and a policy's latents."""
     return {
         "pixels": Column(_shape(observation["pixels"]), torch.uint8),

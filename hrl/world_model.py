@@ -161,24 +161,24 @@ class WorldModel(nn.Module):
         self.continue_net = TaskDense(config.features, told, task_features, [config.units], 1)
 
     def embed(
-        self, pixels: UInt8[Tensor, "*batch height width channel"], task: Float[Tensor, "*batch task"]
+        self, pixels: UInt8[Tensor, "*batch height width channel"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch embedding"]:
         """What the posterior is told of an observation."""
         picture: Tensor = self.encoder(pixels)
         return picture if self.encoder_task is None else torch.cat([picture, self.encoder_task(task)], -1)
 
     def moved_by(
-        self, action: Float[Tensor, "*batch action"], task: Float[Tensor, "*batch task"]
+        self, action: Float[Tensor, "*batch action"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch move"]:
         """What moves the state: the action, and the task where dynamics are told it."""
         return action if self.dynamics_task is None else torch.cat([action, self.dynamics_task(task)], -1)
 
-    def reward(self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*batch task"]) -> TwoHot:
+    def reward(self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*#batch task"]) -> TwoHot:
         """The reward received on arriving at a state of these features."""
         return TwoHot(self.reward_net(features, task))
 
     def continues(
-        self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*batch task"]
+        self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch"]:
         """Probability that the episode does not terminate at a state of these features."""
         return torch.sigmoid(self._continue_logit(features, task))
@@ -204,9 +204,11 @@ class WorldModel(nn.Module):
         """
         pixels, task = batch["pixels"][:, 1:], batch["task"][:, 1:]
         first, terminal = batch["is_first"][:, 1:], batch["is_terminal"][:, 1:]
-        initial = State(batch["deter"][:, 0], self._one_hot(batch["stoch"][:, 0]).to(batch["deter"].dtype))
+        embeddings = self.embed(pixels, task)
+        context = State(batch["deter"][:, 0], self._one_hot(batch["stoch"][:, 0]))
+        initial = State(*(part.to(embeddings.dtype) for part in context))
         moves = self.moved_by(batch["action"][:, :-1], task)
-        states, posterior = self.rssm.observe(initial, moves, self.embed(pixels, task), first, noise)
+        states, posterior = self.rssm.observe(initial, moves, embeddings, first, noise)
         losses, metrics = self._divergences(posterior, self.rssm.prior(states.deter), weights)
         losses["picture"] = picture_loss(self.picture(states), pixels)
         features = states.features()

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -85,22 +85,12 @@ class Trajectory(NamedTuple):
     discount: per decision.
     """
 
-    inputs: Float[Tensor, "time+1 batch inputs"]
+    inputs: Float[Tensor, "states batch inputs"]
     task: Float[Tensor, "1 batch task"]
     actions: Float[Tensor, "time batch ..."]
     rewards: dict[str, Float[Tensor, "time batch"]]
-    continues: Float[Tensor, "time+1 batch"]
+    continues: Float[Tensor, "states batch"]
     discount: float
-
-
-class Distribution(Protocol):
-    """What a level needs of its actor's distribution: everything per action dimension or code."""
-
-    def log_prob(self, value: Tensor, /) -> Tensor:
-        """[..., dim] of actions [..., dim] or codes [..., dim, class]."""
-
-    def entropy(self) -> Tensor:
-        """In nats, [..., dim]."""
 
 
 class ContinuousActor(nn.Module):
@@ -114,7 +104,7 @@ class ContinuousActor(nn.Module):
         hidden = [units] * config.layers
         self.net = TaskDense(inputs, task_size, task_features, hidden, 2 * action_size, output_scale=0.01)
 
-    def forward(self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*batch task"]) -> BoundedNormal:
+    def forward(self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]) -> BoundedNormal:
         """The policy."""
         return BoundedNormal(self.net(inputs, task), self.config.std_low, self.config.std_high)
 
@@ -141,7 +131,7 @@ class CodeActor(nn.Module):
         hidden = [units] * config.layers
         self.net = TaskDense(inputs, task_size, task_features, hidden, groups * classes, output_scale=0.01)
 
-    def forward(self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*batch task"]) -> OneHot:
+    def forward(self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]) -> OneHot:
         """The policy."""
         return OneHot(self.net(inputs, task).unflatten(-1, (self.dimensions, self.classes)), self.config.unimix)
 
@@ -161,7 +151,7 @@ class Critic(nn.Module):
         self.scale = EmaStd() if config.return_scale == "std" else PercentileRange()
 
     def values(
-        self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*batch task"]
+        self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch"]:
         """Values that returns bootstrap from and advantages are relative to; gradient reaches `inputs` only."""
         net = self.slow if self.config.slow_bootstrap else frozen(self.net)
@@ -170,7 +160,7 @@ class Critic(nn.Module):
     def loss(
         self,
         inputs: Float[Tensor, "*batch inputs"],
-        task: Float[Tensor, "*batch task"],
+        task: Float[Tensor, "*#batch task"],
         returns: Float[Tensor, "*batch"],
         weights: Float[Tensor, "*batch"],
         values: Float[Tensor, "*batch"],
@@ -285,7 +275,7 @@ class Level(nn.Module):
         measured = {"actor_loss": loss.detach(), "entropy": per_dimension.mean(), "entropy_least": per_dimension.min()}
         return loss, {**measured, "entropy_coefficient": self.coefficients.value.mean()}
 
-    def _entropy_bonus(self, policy: Distribution, normalised: Tensor) -> Float[Tensor, "time batch"]:
+    def _entropy_bonus(self, policy: BoundedNormal | OneHot, normalised: Tensor) -> Float[Tensor, "time batch"]:
         if self.config.entropy == "fixed":
             return self.config.entropy_scale * policy.entropy().sum(-1)
         self.coefficients.update(normalised.detach().flatten(0, -2).mean(0))

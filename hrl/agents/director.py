@@ -11,7 +11,7 @@
 
 Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model. Both levels are the flat arm's `Level`, so
 that nothing but the hierarchy differs from `hrl.agents.dreamer`. What the published code does otherwise is behind named
-switches; `configs/agent/director_2022.yaml` turns them all.
+switches; `configs/experiment/director_2022.yaml` turns them all.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ class Dream(NamedTuple):
 
     states: State
     actions: Float[Tensor, "time batch action"]
-    codes: Float[Tensor, "decision+1 batch group class"]
-    goals: Float[Tensor, "decision+1 batch deter"]
+    codes: Float[Tensor, "decisions batch group class"]
+    goals: Float[Tensor, "decisions batch deter"]
     rewards: Float[Tensor, "time batch"]
-    continues: Float[Tensor, "time+1 batch"]
+    continues: Float[Tensor, "states batch"]
     task: Float[Tensor, "1 batch task"]
 
 
@@ -303,7 +303,7 @@ class Director(WorldModelAgent):
         view = Trajectory(inputs, task, actions, rewards, continues, self.config.discount)
         return view, self._diagnose(deter.detach(), goal)
 
-    def _current_goals(self, dream: Dream) -> Float[Tensor, "hold+1 segment*batch deter"]:
+    def _current_goals(self, dream: Dream) -> Float[Tensor, "states rows deter"]:
         """The published code's: a segment's last state is measured against the next decision's goal."""
         hold, own, following = self.config.hold, dream.goals[:-1].flatten(0, 1), dream.goals[1:].flatten(0, 1)
         return torch.stack([own] * hold + [following])
@@ -357,15 +357,13 @@ def closeness(deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch 
     return (deter * goal).sum(-1) / longer
 
 
-def segments(values: Float[Tensor, "time+1 batch *rest"], hold: int) -> Float[Tensor, "hold+1 segment*batch *rest"]:
+def segments(values: Float[Tensor, "states batch *rest"], hold: int) -> Float[Tensor, "own_states rows *rest"]:
     """States 0 to T as segments of `hold` steps side by side; a segment's last state is the next one's first."""
     starts = range(0, len(values) - 1, hold)
     return torch.cat([values[start : start + hold + 1] for start in starts], 1)
 
 
-def steps_of_segments(
-    values: Float[Tensor, "time batch *rest"], hold: int
-) -> Float[Tensor, "hold segment*batch *rest"]:
+def steps_of_segments(values: Float[Tensor, "time batch *rest"], hold: int) -> Float[Tensor, "hold rows *rest"]:
     """Steps 1 to T (or actions 0 to T - 1) as segments side by side."""
     return torch.cat(list(values.split(hold)), 1)
 

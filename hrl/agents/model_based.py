@@ -227,8 +227,7 @@ class ModelBasedLearner:
         metrics, latents = self._update(batch.columns)
         if not bool(metrics["finite"]):
             raise NonFiniteUpdate("the update", self.updates, batch.columns, _means([metrics]))
-        place = batch.place._replace(rows=batch.place.rows + 1)  # the row of context keeps what it was stored with
-        self.replay.write_back(place, latents)
+        self.replay.write_back(batch.place, latents)  # the last rows: the row of context keeps its own
         self.updates += 1
         return metrics
 

@@ -40,7 +40,7 @@ class TaskDense(nn.Module):
         self.from_task = linear(task_features, hidden[0]) if task_size else None
 
     def forward(
-        self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*batch task"]
+        self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch outputs"]:
         """The last layer's outputs. `task` may have fewer leading axes, or axes of 1, where it is the same."""
         hidden: Tensor = self.dense.layers[0](inputs)

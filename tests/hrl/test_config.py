@@ -85,4 +85,4 @@ def test_configs_hold_no_copies():
     """Agent files name their schema and say what differs; defaults live in the dataclasses alone."""
     for path in (CONFIG_DIR / "agent").glob("*.yaml"):
         own = yaml.safe_load(path.read_text())
-        assert own["defaults"] == [f"/schema/agent/{path.stem}@_here_", "_self_"]
+        assert own["defaults"] in ([f"/schema/agent/{path.stem}@{place}", "_self_"] for place in ("_here_", "agent"))

@@ -21,6 +21,8 @@ from hrl.training import train
 QUIET = ["tracking.wandb=disabled", "tracking.tensorboard=false", "tracking.progress=false", "threads=1"]
 SHORT = ["size=debug", "suite=debug", "frames=256", "evaluation.every=0"]
 SAC = ["agent.learning_starts=64", "agent.buffer_size=2000", "agent.gradient_steps=1", "agent.batch_size=16"]
+MODEL = ["agent.batch=4", "agent.length=4", "agent.train_ratio=2"]
+OWN = {"sb3_sac": SAC, "dreamer": MODEL, "director": MODEL}
 
 
 @pytest.fixture(scope="module", params=sorted(LEARNERS))
@@ -28,7 +30,7 @@ def run(request, tmp_path_factory) -> tuple[str, list[str], Path]:
     """A short run of each learner: its agent, what was typed, its folder."""
     agent = request.param
     folder = tmp_path_factory.mktemp(agent) / "run"
-    overrides = [f"agent={agent}", f"folder={folder}", *QUIET, *SHORT, *(SAC if agent == "sb3_sac" else [])]
+    overrides = [f"agent={agent}", f"folder={folder}", *QUIET, *SHORT, *OWN.get(agent, [])]
     train(*load(overrides), "a test")
     return agent, overrides, folder
 

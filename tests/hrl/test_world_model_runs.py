@@ -1,0 +1,113 @@
+"""The world-model pair as a user meets it: presets, refusals, budgets, films, the benchmark of an update."""
+
+import numpy as np
+import pytest
+import torch
+
+from envs import Suite
+from hrl import benchmark_update
+from hrl.agents.director import Director
+from hrl.agents.dreamer import Dreamer
+from hrl.budgets import replay_size
+from hrl.config import ConfigError, load
+from hrl.evaluation import Protocol
+from hrl.filming_imagination import film_imagination
+from hrl.learners import setting_for
+from hrl.replay import Replay
+from hrl.replay_writer import columns
+
+SMALL = ["size=debug", "suite=debug", "device=cpu"]
+
+
+def build(overrides: list[str]) -> Dreamer | Director:
+    config, plain = load(overrides)
+    agent = {"dreamer": Dreamer, "director": Director}[config.agent.name]
+    return agent(config.agent, setting_for(config, Suite.from_dict(plain["suite"])))
+
+
+def trainable(agent: Dreamer | Director) -> int:
+    return sum(parameter.numel() for parameter in agent.parameters() if parameter.requires_grad)
+
+
+def test_the_matched_flat_arm_is_as_large_as_the_hierarchy():
+    ratio = trainable(build(["experiment=matched_parameters"])) / trainable(build(["agent=director"]))
+    assert ratio == pytest.approx(1, abs=0.01)
+
+
+def test_the_published_preset_turns_every_switch():
+    published, modern = (load(overrides)[0] for overrides in (["experiment=director_2022"], ["agent=director"]))
+    assert published.arm_name == "director_2022"
+    for key in ("worker_gradient", "goal_alignment", "manager_reward", "carry_over_episodes", "greedy_codes"):
+        assert getattr(published.agent, key) != getattr(modern.agent, key)
+    assert published.agent.discount_per_decision == pytest.approx(0.99)
+    assert modern.agent.discount_per_decision == pytest.approx(modern.agent.discount**8)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["agent=director", "agent.hold=5"], r"agent\.hold is 5; it must divide agent\.horizon, which is 16"),
+        (["agent=director", "agent.horizon=4"], r"agent\.hold is 8; it must divide agent\.horizon, which is 4"),
+        (["agent=dreamer", "agent.conditioning.preset=all"], r"preset is 'all'; choose from heads, world_model"),
+        (["agent=dreamer", "network.world_model.blocks=7"], r"blocks is 7; it must divide network\.world_model\.deter"),
+        (["agent=dreamer", "network.world_model.classes=1"], r"classes is 1; it must be from 2 to 256"),
+        (["agent=dreamer", "agent.policy.entropy=none"], r"entropy of a level is 'none'; choose from adaptive, fixed"),
+        (
+            ["agent=director", "agent.worker_gradient=both"],
+            r"worker_gradient is 'both'; choose from reinforce, dynamics",
+        ),
+        (["agent=dreamer", "agent.train_ratio=0"], r"agent\.train_ratio is 0.*above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_key(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load(overrides)
+
+
+@pytest.mark.parametrize("agent", ["dreamer", "director"])
+def test_the_replays_budget_is_what_it_takes(agent):
+    config, plain = load([f"agent={agent}", *SMALL, "agent.replay_capacity=1000"])
+    suite = Suite.from_dict(plain["suite"])
+    policy = build([f"agent={agent}", *SMALL])
+    env = benchmark_update.make_vec(suite, config.num_envs, frame_stack=1, image_size=config.image_size)
+    kept = columns(env.single_observation_space, suite.action_size, policy.latent_columns())
+    env.close()
+    assert replay_size(config, suite) == Replay.bytes_needed(kept, config.num_envs, 1000)
+
+
+def test_imagination_is_filmed(tmp_path):
+    """Both arms have open-loop films; the hierarchy's worker is also sent to fixed goals."""
+    config, plain = load(["agent=director", *SMALL])
+    suite = Suite.from_dict(plain["suite"])
+    protocol = Protocol(1, 0, 1, config.image_size, torch.device("cpu"), 1)
+    task = suite.tasks("train")[0]
+    for agent, names in (("dreamer", ["a_open_loop.mp4"]), ("director", ["a_open_loop.mp4", "a_reach.mp4"])):
+        folder = tmp_path / agent
+        folder.mkdir()
+        paths = film_imagination(build([f"agent={agent}", *SMALL]), suite, task, protocol, folder / "a.mp4")
+        assert [path.name for path in paths] == names
+        assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_predictions_use_the_actions_alone():
+    """The same start and other actions lead elsewhere; the future of what was seen plays no part."""
+    agent = build(["agent=dreamer", *SMALL])
+    state, task = agent.initial_state(2), torch.zeros(2, 2)
+    generator = torch.Generator().manual_seed(0)
+    state["deter"] = torch.randn(state["deter"].shape, generator=generator)
+    actions = torch.randn(4, 2, 2, generator=generator)
+    first, again, other = (agent.predict_pictures(state, moves, task) for moves in (actions, actions, -actions))
+    assert first.shape == (4, 2, 32, 32, 3)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_benchmark_accounts_for_all_of_an_update():
+    result = benchmark_update.run([*SMALL, "precision=float32"], updates=2)
+    for arm in ("dreamer", "director"):
+        assert result[arm]["milliseconds"] > 0
+        assert np.isclose(sum(result[arm]["shares"].values()), 1, atol=0.01)
+    assert result["director"]["parameters"] > result["dreamer"]["parameters"]
+    assert result["ratio"] > 0
+    with pytest.raises(ConfigError, match="ppo has no world model; choose from dreamer, director"):
+        benchmark_update.run(["agent=ppo", *SMALL], updates=2)
