@@ -195,13 +195,6 @@ class Director(WorldModelAgent):
         state = self._decide(seen, observation.task, state, generator)
         return self._execute(seen, observation.task, state, generator)
 
-    def explore(
-        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
-    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
-        """Actions, and the latents to be kept in the replay."""
-        action, state = self.act(observation, state, generator)
-        return action, state, self.world_model.latents(State(state["deter"], state["stoch"]))
-
     # Learning.
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:

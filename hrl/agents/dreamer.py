@@ -83,13 +83,6 @@ class Dreamer(WorldModelAgent):
         action = policy.sample(normal(policy.mean.shape, policy.mean.device, generator)).clamp(-1, 1)
         return action, {**seen._asdict(), "action": action}
 
-    def explore(
-        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
-    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
-        """Actions, and the latents to be kept in the replay."""
-        action, state = self.act(observation, state, generator)
-        return action, state, self.world_model.latents(State(state["deter"], state["stoch"]))
-
     # Learning.
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:

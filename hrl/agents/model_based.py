@@ -127,6 +127,19 @@ class WorldModelAgent(nn.Module):
             shape = (len(moves), self.setting.world_model.groups)
             return model.rssm.correct(before, moves, embedding, uniform(shape, moves.device, generator))
 
+    def act(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState]:
+        """Actions in [-1, 1] and the state to carry on: what every arm does in its own way."""
+        raise NotImplementedError
+
+    def explore(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
+        """Actions, and the latents to be kept in the replay."""
+        action, state = self.act(observation, state, generator)
+        return action, state, self.world_model.latents(State(state["deter"], state["stoch"]))
+
     @torch.no_grad()
     def predict_pictures(
         self, state: PolicyState, actions: Float[Tensor, "time env action"], task: Float[Tensor, "env task"]
