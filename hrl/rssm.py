@@ -90,16 +90,18 @@ class RSSM(nn.Module):
     Args:
         config: sizes.
         embedding: size of the embedding of an observation.
-        action: size of what moves the state: the action, and the task where dynamics are conditioned on it.
+        action: size of the action.
+        told: size of what moves the state beside it, and is not forgotten at an episode's start: the task's features.
     """
 
-    def __init__(self, config: RSSMConfig, embedding: int, action: int) -> None:
+    def __init__(self, config: RSSMConfig, embedding: int, action: int, told: int = 0) -> None:
         super().__init__()
         self.config = config
         hidden = (config.hidden,)
         self.from_deter = Dense(config.deter, hidden, None)
         self.from_stoch = Dense(config.stoch, hidden, None)
-        self.from_action = Dense(action, hidden, None)
+        self.from_action = Dense(action + told, hidden, None)
+        self.told = told
         # DreamerV3's block layer sees its own block and, in every block, all that enters. The latter's weights make one
         # dense layer, whose inputs need not be copied for every block. The fan-in is that of the whole layer.
         self.core = BlockLinear(config.deter, config.deter, config.blocks)
@@ -162,7 +164,10 @@ class RSSM(nn.Module):
             is_first: where an episode begins: the state and the action before count as zero.
         """
         going_on = (~is_first).to(initial.deter.dtype).unsqueeze(-1)
-        moves = self.from_action(bounded(actions) * going_on)
+        # What is beside the action, such as the task, is known at an episode's start already, as it is when acting.
+        kept = going_on.expand_as(actions).clone()
+        kept[..., actions.shape[-1] - self.told :] = 1
+        moves = self.from_action(bounded(actions) * kept)
         state, deters, stochs, logits = initial, [], [], []
         for time in range(actions.shape[1]):
             mask = going_on[:, time]

@@ -144,7 +144,7 @@ class WorldModel(nn.Module):
         self.encoder_task = TaskEmbedding(task_size, task_features) if conditioning.sees("encoder") else None
         self.dynamics_task = TaskEmbedding(task_size, task_features) if conditioning.sees("dynamics") else None
         embedding = self.encoder.outputs + task_features * conditioning.sees("encoder")
-        self.rssm = RSSM(config, embedding, action_size + task_features * conditioning.sees("dynamics"))
+        self.rssm = RSSM(config, embedding, action_size, task_features * conditioning.sees("dynamics"))
         self.decoder = PictureDecoder(
             image_size,
             channels,
@@ -168,10 +168,13 @@ class WorldModel(nn.Module):
         return picture if self.encoder_task is None else torch.cat([picture, self.encoder_task(task)], -1)
 
     def moved_by(
-        self, action: Float[Tensor, "*batch action"], task: Float[Tensor, "*#batch task"]
+        self, action: Float[Tensor, "*batch action"], task: Float[Tensor, "*#batch task"], constant: bool = False
     ) -> Float[Tensor, "*batch move"]:
         """What moves the state: the action, and the task where dynamics are told it."""
-        return action if self.dynamics_task is None else torch.cat([action, self.dynamics_task(task)], -1)
+        if self.dynamics_task is None:
+            return action
+        embed = frozen(self.dynamics_task) if constant else self.dynamics_task
+        return torch.cat([action, embed(task)], -1)
 
     def reward(self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*#batch task"]) -> TwoHot:
         """The reward received on arriving at a state of these features."""
@@ -240,7 +243,7 @@ class WorldModel(nn.Module):
             step = frozen(self.rssm) if differentiable else self.rssm
             for time in range(len(noise)):
                 actions.append(act(time, states[-1]))
-                states.append(State(*step(states[-1], self.moved_by(actions[-1], task), noise[time])))
+                states.append(State(*step(states[-1], self.moved_by(actions[-1], task, differentiable), noise[time])))
         deter, stoch = (torch.stack(parts) for parts in zip(*states, strict=True))
         return State(deter, stoch), torch.stack(actions)
 

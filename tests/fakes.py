@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hrl.agents.interface import Observation, PolicyState, Setting
 from hrl.nets import EncoderConfig
+from hrl.world_model import WorldModelConfig
 
 
 def small_setting(image_size: int = 16, task_size: int = 1, action_size: int = 1, seed: int = 0) -> Setting:
     """Networks that train in seconds."""
     encoder = EncoderConfig(patch=4, channels=[16, 16], features=32)
     return Setting(image_size, 3, task_size, action_size, encoder, 8, (32,), seed, torch.device("cpu"), torch.float32)
+
+
+def model_setting(task_size: int = 2, action_size: int = 2, **sizes: Any) -> Setting:
+    """World models that train in seconds."""
+    small = {"deter": 32, "hidden": 8, "groups": 4, "classes": 4, "blocks": 4, "units": 16, "depth": 4}
+    model = WorldModelConfig(**(small | {"kernel": 3, "strided": True} | sizes))
+    return replace(small_setting(task_size=task_size, action_size=action_size), world_model=model)
+
+
+def replayed(setting: Setting, batch: int, time: int, seed: int = 0) -> dict[str, Tensor]:
+    """Sequences of random rows as a replay hands them out: [batch, 1 + time, ...], the first row of each context.
+
+    Some rows begin an episode, and some rows before those ended theirs by termination.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows, sizes = (batch, time + 1), setting.world_model
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*rows, *shape, generator=generator) * 2 - 1
+
+    def below(most: int, *shape: int) -> Tensor:
+        return torch.randint(most, (*rows, *shape), dtype=torch.uint8, generator=generator)
+
+    first = uniform() > 0.5
+    return {
+        "pixels": below(256, setting.image_size, setting.image_size, setting.channels),
+        "task": uniform(setting.task_size),
+        "action": uniform(setting.action_size),
+        "reward": 3 * uniform(),
+        "is_first": first,
+        "is_terminal": torch.cat([first[:, 1:], first[:, :1]], 1) & (uniform() > 0),
+        "deter": uniform(sizes.deter).bfloat16(),
+        "stoch": below(sizes.classes, sizes.groups),
+    }
+
+
+def randomise(module: nn.Module, scale: float = 0.3, seed: int = 0) -> Any:
+    """The module with every parameter moved, so that heads which start at zero say something and take gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
+    return module
+
+
+def reached(modules: Mapping[str, nn.Module]) -> set[str]:
+    """Names of those whose parameters have a gradient that is not zero."""
+    return {
+        name
+        for name, module in modules.items()
+        if any(p.grad is not None and bool(p.grad.any()) for p in module.parameters())
+    }
 
 
 class _SameStepEnv(gym.vector.VectorEnv):

@@ -252,7 +252,7 @@ class Level(nn.Module):
         spread = share.detach().abs().mean()
         measured = {
             f"{name}/return": returns.detach().mean(),
-            f"{name}/return_std": returns.detach().std(),
+            f"{name}/return_std": returns.detach().std(correction=0),
             f"{name}/reward": seen.rewards[name].detach().mean(),
             f"{name}/value": values.detach().mean(),
             f"{name}/advantage": spread,

@@ -29,6 +29,8 @@ from hrl.agents.dreamer import model_loss
 from hrl.agents.interface import Observation, PolicyState, Setting
 from hrl.agents.model_based import ModelBasedConfig, WorldModelAgent, normal, uniform
 from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
+from hrl.nets.frozen import frozen
+from hrl.nets.two_hot import TwoHot
 from hrl.rssm import State
 
 ALIGNMENTS = ("own", "current")
@@ -267,13 +269,17 @@ class Director(WorldModelAgent):
         set_goal(State(imagined.deter[-1], imagined.stoch[-1]))
         return Dream(imagined, actions, torch.stack(codes), torch.stack(goals), *self._outlook(batch, imagined, task))
 
-    @torch.no_grad()
     def _outlook(self, batch: Mapping[str, Tensor], imagined: State, task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards, continuations and the task along a trajectory."""
-        features, task = imagined.detach().features()[1:], task.unsqueeze(0)
+        features, task = imagined.features()[1:], task.unsqueeze(0)
         alive = (~batch["is_terminal"][:, 1:]).reshape(1, -1).float()
-        continues = torch.cat([alive, self.world_model.continues(features, task)])
-        return self.world_model.reward(features, task).mean(), continues, task
+        with torch.no_grad():
+            continues = torch.cat([alive, self.world_model.continues(features, task)])
+        # The worker may learn from these through the imagined steps; the model never does.
+        taught = self.config.task_reward_to_worker > 0 and features.requires_grad
+        with torch.set_grad_enabled(taught):
+            rewards = TwoHot(frozen(self.world_model.reward_net)(features, task)).mean()
+        return rewards, continues, task
 
     def _worker_view(self, dream: Dream) -> tuple[Trajectory, dict[str, Tensor]]:
         """Segments of k steps, side by side, each with its own goal from its first to its last state.
@@ -304,7 +310,9 @@ class Director(WorldModelAgent):
     def _manager_view(self, dream: Dream) -> Trajectory:
         """Decisions, k steps apart, each worth the rewards of its steps."""
         hold, states = self.config.hold, dream.states.detach()
-        task = self._worth(steps_of_decisions(dream.rewards, hold), steps_of_decisions(dream.continues[1:], hold))
+        task = self._worth(
+            steps_of_decisions(dream.rewards.detach(), hold), steps_of_decisions(dream.continues[1:], hold)
+        )
         rewards = {"task": task}
         if self.config.exploration_bonus:
             surprise = steps_of_decisions(self.goals.surprise(states.deter[1:], dream.task), hold)

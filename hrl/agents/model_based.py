@@ -287,10 +287,23 @@ class ModelBasedLearner:
         gradients = [p.grad for p in self.optimizer.param_groups[0]["params"] if p.grad is not None]
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
-        if torch.compiler.is_compiling() or self.setting.device.type != "cpu" or bool(finite):
-            self.optimizer.step()
-            self.policy.follow()
+        self._step(finite)
         return {**metrics, "loss/total": loss.detach(), "gradient_norm": norm, "finite": finite}, latents
+
+    def _step(self, finite: Tensor) -> None:
+        """Takes the optimiser's step where all is finite; otherwise parameters stay as they were."""
+        if self.setting.device.type == "cpu" and not torch.compiler.is_compiling():
+            if bool(finite):
+                self.optimizer.step()
+                self.policy.follow()
+            return
+        # Elsewhere asking would wait for the device: the step is taken, and taken back.
+        parameters = [parameter.detach() for parameter in self.module.parameters()]
+        before = [parameter.clone() for parameter in parameters]
+        self.optimizer.step()
+        self.policy.follow()
+        for parameter, old in zip(parameters, before, strict=True):
+            parameter.copy_(torch.where(finite, parameter, old))
 
 
 def uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor | None:

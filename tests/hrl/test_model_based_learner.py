@@ -1,0 +1,286 @@
+"""Gathering into a replay and learning from it: rows by time, updates by arithmetic, continuation to the bit."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hrl.agents.actor_critic import LevelConfig
+from hrl.agents.director import Director, DirectorConfig
+from hrl.agents.dreamer import Dreamer, DreamerConfig
+from hrl.agents.interface import NonFiniteUpdate, Observation, PolicyState
+from hrl.agents.model_based import ModelBasedLearner
+from hrl.replay import Column, Replay
+from hrl.replay_writer import ReplayWriter, columns
+from tests.fakes import CounterEnv, ToyReach, model_setting
+
+CPU = torch.device("cpu")
+ENVS, BATCH, LENGTH = 4, 3, 4
+ARMS = {"dreamer": (Dreamer, DreamerConfig), "director": (Director, DirectorConfig)}
+
+
+# Gathering.
+
+
+class AnsweringEnv(CounterEnv):
+    """Pays the clock plus the action that it was given, and asserts that this says the step that it was taken at."""
+
+    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        taken_at = self.clock - 1
+        assert np.allclose(actions[:, 0], taken_at / 100), "the action answers the observation just before it"
+        reward, done = super()._advance(actions)
+        return reward + actions[:, 0], done
+
+
+class Answerer:
+    """Acts by what it sees, the clock over 100, and remembers how often it has acted in this episode."""
+
+    def initial_state(self, num_envs: int) -> PolicyState:
+        return {"age": torch.zeros(num_envs, dtype=torch.int64)}
+
+    def explore(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[torch.Tensor, PolicyState, dict[str, torch.Tensor]]:
+        assert generator is not None
+        shown = observation.pixels[:, 0, 0, 0].long()
+        assert torch.equal(shown, state["age"]), "the state restarts where an episode does, and nowhere else"
+        return shown[:, None] / 100, {"age": state["age"] + 1}, {"latent": state["age"] + 1}
+
+
+def gathered(steps: int, calls: int = 1) -> tuple[ReplayWriter, dict[str, list]]:
+    env = AnsweringEnv(3, length=4)
+    kept = columns(env.single_observation_space, 1, {"latent": Column((), torch.int64)})
+    replay = Replay(kept, 3, 3 * 64, 2, CPU)
+    writer = ReplayWriter(env, replay, ["counting"], 0, CPU)
+    episodes: dict[str, list] = {}
+    for _ in range(calls):
+        for key, values in writer.gather(Answerer(), steps // calls).items():
+            episodes.setdefault(key, []).extend(values)
+    return writer, episodes
+
+
+def test_rows_by_time():
+    """Every observation is a row, the last of an episode too, with its reward and no action; the next begins anew.
+
+    A row's action is the one taken there, its reward the one received on arriving there.
+    """
+    writer, _ = gathered(23)
+    rows = writer.replay.state_dict()["rows"]
+    for env in range(3):
+        limit, expected = 4 + env, []
+        for step in range(23):
+            episode, clock = divmod(step, limit)
+            arrival = clock + (clock - 1) / 100 if clock else 0.0
+            expected.append((clock, episode, clock / 100, arrival, clock == 0, False, clock + 1))
+            if clock == limit - 1:
+                expected.append((limit, episode, 0.0, limit + (limit - 1) / 100, False, env % 2 == 1, 0))
+        names = ("pixels", "task", "action", "reward", "is_first", "is_terminal", "latent")
+        for name, values in zip(names, zip(*expected, strict=True), strict=True):
+            held = rows[name][env].reshape(len(expected), -1)
+            assert bool((held == held[:, :1]).all())
+            assert held[:, 0].tolist() == pytest.approx(list(values)), (name, env)
+
+
+def test_gathering_in_pieces_is_gathering_at_once():
+    whole, pieces = gathered(24)[0].replay.state_dict(), gathered(24, calls=8)[0].replay.state_dict()
+    assert torch.equal(whole["added"], pieces["added"])
+    assert_same(whole["rows"], pieces["rows"])
+
+
+def test_returns_of_ended_episodes_are_reported():
+    """Environment i ends after 4 + i steps, by termination where i is odd."""
+    _, episodes = gathered(13)
+    expected = {env: sum(t + (t - 1) / 100 for t in range(1, 5 + env)) for env in range(3)}
+    ends = sorted((step, env) for env in range(3) for step in range(4 + env, 14, 4 + env))
+    assert episodes["train/return/counting"] == pytest.approx([expected[env] for _, env in ends])
+    assert episodes["train/success/counting"] == [float(env == 1) for _, env in ends]
+
+
+def test_a_reward_that_is_not_finite_is_refused_and_not_written():
+    class Broken(AnsweringEnv):
+        def _advance(self, actions):
+            reward, done = super()._advance(actions)
+            reward[1] = np.nan
+            return reward, done
+
+    env = Broken(3, length=4)
+    kept = columns(env.single_observation_space, 1, {"latent": Column((), torch.int64)})
+    writer = ReplayWriter(env, Replay(kept, 3, 192, 2, CPU), ["counting"], 0, CPU)
+    with pytest.raises(FloatingPointError, match=r"reward of environments \[1\] at step 0"):
+        writer.gather(Answerer(), 1)
+    assert bool(torch.isfinite(torch.cat(writer.replay.state_dict()["rows"]["reward"])).all())
+
+
+# Learning.
+
+
+def learner(arm: str = "dreamer", **changes: object) -> ModelBasedLearner:
+    torch.manual_seed(0)
+    level = LevelConfig(layers=1)
+    levels = {"policy": level} if arm == "dreamer" else {"manager": level, "worker": level, "hold": 2}
+    sizes = {"batch": BATCH, "length": LENGTH, "horizon": 2, "replay_capacity": 400, "warmup": 0, "learning_rate": 1e-3}
+    agent, config = ARMS[arm]
+    built = config(**(sizes | {"train_ratio": 3.0, "steps_per_iteration": 4} | levels | changes))
+    setting = model_setting(task_size=1, action_size=1, deter=16)
+    return ModelBasedLearner(agent(built, setting), built, setting, ToyReach(ENVS, 6), ["toy"], 2)
+
+
+def assert_same(first: object, second: object, where: str = "state") -> None:
+    """To the bit."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}/{key}")
+    elif isinstance(first, list):
+        assert len(first) == len(second), where
+        for index, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f"{where}/{index}")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    else:
+        assert first == second, where
+
+
+def kept(trained: ModelBasedLearner) -> dict[str, object]:
+    """What a checkpoint would hold, at this moment."""
+    return copy.deepcopy(trained.state_dict())
+
+
+@pytest.mark.parametrize(("train_ratio", "batch"), [(12.0, 3), (7.0, 3), (1.5, 3), (10.0, 5)])
+def test_updates_by_arithmetic(train_ratio, batch):
+    """Replayed steps per agent step, from when a batch need hold no sequence twice; what is left over is carried on."""
+    trained = learner(train_ratio=train_ratio, batch=batch, steps_per_iteration=1)
+    trained.update = lambda: {"loss": torch.zeros(())}
+    owed, made, rows = 0.0, 0, 0
+    for step in range(1, 26):
+        rows += 1 + (step % 6 == 0)  # an episode's last observation is a row of its own
+        if ENVS * max(rows - LENGTH, 0) >= batch:
+            owed += ENVS * train_ratio / (batch * LENGTH)
+        calls = []
+        trained.update = lambda calls=calls: calls.append(1) or {"loss": torch.zeros(())}
+        metrics = trained.iterate()
+        made += len(calls)
+        assert made == math.floor(owed + 1e-9), step
+        assert metrics["steps"] == ENVS * step
+        assert metrics["frames"] == 2 * ENVS * step
+    assert made > 2
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_two_runs_are_equal_and_a_continued_one_too(arm):
+    """To the bit: weights, moments, replay with its latents, the policy's memory, random streams, metrics."""
+    through, again = learner(arm), learner(arm)
+    for _ in range(2):
+        assert_same(through.iterate(), again.iterate(), "metrics")
+    assert through.updates > 2
+    assert_same(kept(through), kept(again))
+    torch.manual_seed(12345)  # another process has used the default generator otherwise
+    resumed = learner(arm)
+    with torch.no_grad():
+        for parameter in resumed.module.parameters():
+            parameter.fill_(0.123)
+    resumed.load_state_dict(kept(through))
+    resumed.writer.env = copy.deepcopy(through.writer.env)
+    assert_same(kept(resumed), kept(through), "restored")
+    assert through.iterate()["updates"] == resumed.iterate()["updates"]
+    assert_same(through.iterate(), resumed.iterate(), "metrics")
+    assert_same(kept(through), kept(resumed))
+
+
+def test_another_seed_is_another_run():
+    runs = []
+    for seed in (0, 1):
+        trained = learner()
+        object.__setattr__(trained.setting, "seed", seed)
+        trained.writer.seed = seed
+        trained.iterate()
+        runs.append(torch.cat(trained.replay.state_dict()["rows"]["action"]))
+    assert not torch.equal(*runs)
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_updates_train_every_part(arm):
+    trained = learner(arm)
+    before = {name: value.clone() for name, value in trained.module.state_dict().items()}
+    for _ in range(2):
+        metrics = trained.iterate()
+    after = trained.module.state_dict()
+    for name, part in trained.policy.parts().items():
+        assert any(not torch.equal(p, before[key]) for key, p in after.items() if _belongs(key, part, trained)), name
+    assert all(math.isfinite(value) for value in metrics.values())
+    counts = trained.parameter_counts()
+    assert counts["total"] == sum(count for name, count in counts.items() if name != "total")
+
+
+def _belongs(key: str, part: torch.nn.Module, trained: ModelBasedLearner) -> bool:
+    mine = {id(p) for p in part.parameters() if p.requires_grad}
+    return key in {name for name, p in trained.module.named_parameters() if id(p) in mine}
+
+
+# What an update leaves in the replay.
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_an_update_refreshes_the_latents_of_its_rows(arm):
+    """Row t of a sequence gets the state that the update saw at row t; the context keeps its own, as do all others."""
+    trained = learner(arm, train_ratio=1e-9)
+    trained.iterate()
+    trained.iterate()
+    replay, taken = trained.replay, []
+    sample, refresh = replay.sample, trained._update
+
+    def sampled(batch, generator):
+        taken.append(sample(batch, generator))
+        return taken[-1]
+
+    def refreshed(batch):
+        metrics, latents = refresh(batch)
+        taken.append(latents)
+        return metrics, latents
+
+    replay.sample, trained._update = sampled, refreshed
+    for _ in range(3):
+        expected = {name: copy.deepcopy(replay.state_dict()["rows"][name]) for name in replay.columns}
+        taken.clear()
+        trained.update()
+        (_, place), latents = taken
+        for b in range(BATCH):
+            env, row = int(place.envs[b]), int(place.rows[b])
+            for t in range(LENGTH):
+                for name in ("deter", "stoch"):
+                    expected[name][env][row + 1 + t] = latents[name][b, t]
+        assert_same(replay.state_dict()["rows"], expected, "rows")
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypatch):
+    """Whether the update reads back that it went wrong, or is one piece that cannot, as when compiled or on a GPU."""
+    trained = learner(arm)
+    trained.iterate()
+    trained.iterate()
+    moved = trained.updates
+    before = {name: p.detach().clone() for name, p in trained.module.named_parameters()}
+    trained.replay._storage["reward"].fill_(math.nan)
+    if not waits:
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(NonFiniteUpdate, match=f"the update is not finite after {moved} updates") as failed:
+        trained.update()
+    assert failed.value.updates == trained.updates == moved
+    assert bool(failed.value.batch["reward"].isnan().any())
+    for name, parameter in trained.module.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.parametrize(
+    "change", [{"train_ratio": 0.0}, {"batch": 0}, {"horizon": 0}, {"discount": 1.0}, {"warmup": -1}]
+)
+def test_impossible_hyperparameters_are_refused_by_key(change):
+    (key,) = change
+    with pytest.raises(ValueError, match=rf"agent\.{key} is {next(iter(change.values()))}"):
+        DreamerConfig(**change)
