@@ -335,10 +335,7 @@ class Director(WorldModelAgent):
 
     @torch.no_grad()
     def _diagnose(self, deter: Tensor, goal: Tensor) -> dict[str, Tensor]:
-        """Whether goals are far and reached: closeness at a segment's start and end, and how far a segment moves.
-
-        And whether the worker heeds them: how far its mean action moves when goals are swapped between trajectories.
-        """
+        """Whether goals are far and reached: closeness at a segment's start and end, and how far a segment moves."""
         reward = closeness(deter, goal)
         moved = (deter[-1] - deter[0]).norm(dim=-1).mean()
         distance = (goal[0] - deter[0]).norm(dim=-1).mean()
