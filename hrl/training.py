@@ -20,6 +20,7 @@ from torch import Tensor
 from envs import PixelVectorEnv, Suite, make_vec
 from hrl import hardware
 from hrl.agents.interface import Learner, NonFiniteUpdate
+from hrl.agents.model_based import ModelBasedConfig
 from hrl.budgets import checkpoint_budget, memory_budget
 from hrl.checkpoints import JSON, Checkpoint, CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
 from hrl.config import ConfigError, RunConfig
@@ -252,6 +253,11 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
     tasks = len(suite.tasks("train"))
     if config.num_envs < tasks:
         raise ConfigError(f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks to deal out")
+    longest = max(task.episode_length for task in suite.tasks("train")) // suite.action_repeat
+    if isinstance(config.agent, ModelBasedConfig) and config.agent.length > longest:
+        raise ConfigError(
+            f"agent.length is {config.agent.length}; the longest episodes of suite {suite.name} have {longest} steps"
+        )
 
 
 def _refuse_other_run(folder: Path, plain: dict[str, Any]) -> None:

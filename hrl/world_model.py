@@ -213,7 +213,7 @@ class WorldModel(nn.Module):
         moves = self.moved_by(batch["action"][:, :-1], task)
         states, posterior = self.rssm.observe(initial, moves, embeddings, first, noise)
         losses, metrics = self._divergences(posterior, self.rssm.prior(states.deter), weights)
-        losses["picture"] = picture_loss(self.picture(states), pixels)
+        losses["picture"] = picture_loss(self.decoder.logits(states.deter, states.stoch), pixels)
         features = states.features()
         losses["reward"] = self.reward(features, task).loss(batch["reward"][:, 1:])
         logit = self._continue_logit(features, task)

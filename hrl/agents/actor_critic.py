@@ -40,6 +40,8 @@ class LevelConfig:
     entropy: adaptive: a coefficient per action dimension (or code) keeps its normalised entropy near the target;
         fixed: one coefficient, `entropy_scale`, on the entropy in nats (DreamerV3).
     entropy_target: share of the possible range, of the adaptive control.
+    entropy_least, entropy_most: bounds of its coefficients. Advantages have unit spread, so that a coefficient far
+        below or above 1 changes nothing but the time that it takes to come back.
     return_scale: std: returns are divided by a running standard deviation, at least 0.01 (Director); percentile: by a
         running range from the 5th to the 95th percentile, at least 1 (DreamerV3).
     normalise_advantage: subtract a running mean and divide by a running standard deviation (Director).
@@ -55,6 +57,8 @@ class LevelConfig:
     unimix: float = 0.01
     entropy: str = "adaptive"
     entropy_target: float = 0.5
+    entropy_least: float = 1e-3
+    entropy_most: float = 10.0
     entropy_scale: float = 3e-4
     return_scale: str = "std"
     normalise_advantage: bool = True
@@ -68,6 +72,11 @@ class LevelConfig:
                 raise ValueError(f"{key} of a level is {getattr(self, key)!r}; choose from {', '.join(choices)}")
         if self.layers < 1:
             raise ValueError(f"layers of a level is {self.layers}; it must be at least 1")
+        if not 0 < self.entropy_least <= 1 <= self.entropy_most:
+            raise ValueError(
+                f"entropy_least and entropy_most of a level are {self.entropy_least}, {self.entropy_most}; "
+                "they must be above 0 and have 1, where coefficients start, between them"
+            )
         if not 0 < self.std_low < self.std_high:
             raise ValueError(f"std_low and std_high of a level are {self.std_low}, {self.std_high}; 0 < low < high")
         for key in ("trace", "unimix", "entropy_target", "slow_rate"):
@@ -210,7 +219,7 @@ class Level(nn.Module):
         self.shares, self.config, self.gradient = dict(shares), config, gradient
         self.advantages = EmaMoments()
         self.coefficients = AdaptiveCoefficient(
-            (actor.dimensions,), config.entropy_target, low=1e-5, high=100.0, raise_when_low=True
+            (actor.dimensions,), config.entropy_target, config.entropy_least, config.entropy_most, raise_when_low=True
         )
 
     def loss(self, seen: Trajectory) -> tuple[Tensor, dict[str, Tensor]]:
@@ -255,6 +264,8 @@ class Level(nn.Module):
             f"{name}/return_std": returns.detach().std(correction=0),
             f"{name}/reward": seen.rewards[name].detach().mean(),
             f"{name}/value": values.detach().mean(),
+            f"{name}/value_least": values.detach().min(),
+            f"{name}/value_most": values.detach().max(),
             f"{name}/advantage": spread,
         }
         return share, loss, measured

@@ -3,7 +3,7 @@
     replayed sequences -> world model -> states -+-> goal autoencoder: deter <-> code
                                                  |
                  manager (sees the task): every k steps a code -> decoder -> goal, a deter to be reached
-                 worker  (sees no task):  every step an action, rewarded for closeness to the goal
+                 worker  (sees no task):  every step an action, rewarded for coming closer to the goal
                                                  |
                          one imagined trajectory of `horizon` steps, read in two ways:
                          worker:  horizon / k segments of k steps, each with its own goal
@@ -27,14 +27,16 @@ from torch import Tensor, nn
 from hrl.agents.actor_critic import GRADIENTS, CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
 from hrl.agents.dreamer import model_loss
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.model_based import ModelBasedConfig, WorldModelAgent, normal, uniform
+from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent, normal, uniform
 from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
 from hrl.nets.frozen import frozen
 from hrl.nets.two_hot import TwoHot
 from hrl.rssm import State
 
 ALIGNMENTS = ("own", "current")
+WORKER_REWARDS = ("progress", "closeness")
 MANAGER_REWARDS = ("discounted_sum", "mean")
+_GREEDY_DRAWS = 4099  # a prime, so that environments do not come round to each other's numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,10 @@ class DirectorConfig(ModelBasedConfig):
     exploration_bonus: share of the exploration bonus in the manager's advantage; 0 for none (a control).
     task_reward_to_worker: share of the task's reward in the worker's advantage; 0 as published.
     worker_gradient: reinforce, or dynamics: through the imagined steps (as published).
+    worker_reward: closeness to the goal (as published), or progress, the closeness that a step adds. Summed with a
+        discount g, progress comes to (1 - g) times the sum of closenesses less the first one: the same order among
+        policies, without the part of the return that actions cannot change, which is most of it and which a critic
+        would have to learn first.
     goal_alignment: own: every reward of a segment is measured against its own goal; current: against the goal in force
         at that moment, so that a segment's last reward is measured against the next goal (the published code).
     manager_reward: discounted_sum: of the k rewards, so that a decision is worth what its steps are worth; mean: of
@@ -63,6 +69,7 @@ class DirectorConfig(ModelBasedConfig):
     exploration_bonus: float = 0.1
     task_reward_to_worker: float = 0.0
     worker_gradient: str = "reinforce"
+    worker_reward: str = "progress"
     goal_alignment: str = "own"
     manager_reward: str = "discounted_sum"
     manager_discount: float = 0.0
@@ -78,10 +85,17 @@ class DirectorConfig(ModelBasedConfig):
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
         if not 0 <= self.manager_discount < 1:
             raise ValueError(f"agent.manager_discount is {self.manager_discount}; it must lie in [0, 1)")
-        choices = {"worker_gradient": GRADIENTS, "goal_alignment": ALIGNMENTS, "manager_reward": MANAGER_REWARDS}
+        choices = {
+            "worker_gradient": GRADIENTS,
+            "worker_reward": WORKER_REWARDS,
+            "goal_alignment": ALIGNMENTS,
+            "manager_reward": MANAGER_REWARDS,
+        }
         for key, valid in choices.items():
             if getattr(self, key) not in valid:
                 raise ValueError(f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(valid)}")
+        if (self.goal_alignment, self.worker_reward) == ("current", "progress"):
+            raise ValueError("agent.goal_alignment=current needs agent.worker_reward=closeness: goals change within")
 
     @property
     def discount_per_decision(self) -> float:
@@ -108,11 +122,12 @@ class Dream(NamedTuple):
 class Director(WorldModelAgent):
     """World model, goal autoencoder, manager, worker.
 
-    The policy's state: the flat arm's, and `goal`, and `clock`, agent steps since the last decision; one is due where
-    it is 0.
+    The policy's state: the flat arm's, and `goal`, and `clock`, agent steps since the first decision; one is due at
+    every multiple of k.
     """
 
     config: DirectorConfig
+    code_noise: Tensor
 
     def __init__(self, config: DirectorConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -129,6 +144,8 @@ class Director(WorldModelAgent):
         critics = {name: Critic(*sees, config.worker) for name in shares}
         worker = ContinuousActor(*sees, setting.action_size, config.worker)
         self.worker = Level(worker, critics, shares, config.worker, config.worker_gradient)
+        noise = torch.rand(_GREEDY_DRAWS, codes.groups, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("code_noise", noise, persistent=False)
 
     @property
     def outlives_episodes(self) -> tuple[str, ...]:
@@ -150,7 +167,7 @@ class Director(WorldModelAgent):
 
     def due(self, state: PolicyState) -> Bool[Tensor, " env"]:
         """Where the manager decides at this step."""
-        return state["clock"] == 0
+        return state["clock"] % self.config.hold == 0
 
     def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
         """New goals where a decision is due."""
@@ -200,12 +217,12 @@ class Director(WorldModelAgent):
     # Learning.
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """World model, goal autoencoder on its states, then both levels imagined from every state of the batch."""
+        """World model, goal autoencoder on its states, then both levels imagined from states of the batch."""
         with self.autocast():
             noise = self.noise(self.config.batch, self.config.length, self.setting.world_model.groups)
             observed = self.world_model.observe(batch, noise, self.config.world_model_loss)
             losses = [model_loss(observed), self.goals.loss(observed.states.deter, batch["task"][:, 1:])]
-            dream = self._imagine(batch, observed.states)
+            dream = self._imagine(self.starts(batch, observed.states))
             worker, measured = self._worker_view(dream)
             levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_view(dream))}
         metrics = {name: value for _, values in losses for name, value in values.items()} | measured
@@ -227,10 +244,16 @@ class Director(WorldModelAgent):
             codes = self.manager.actor(seen.features(), task)
             noise = uniform(codes.probs.shape[:-1], task.device, generator)
             if noise is None and not self.config.greedy_codes:
-                noise = torch.rand(codes.probs.shape[:-1], device=task.device)
+                noise = self._greedy_noise(state["clock"])
             code = codes.mode() if noise is None else codes.sample(noise)
             goal = self.goals.decode(code.detach(), task)
         return {**state, "goal": torch.where(self.due(state).unsqueeze(-1), goal, state["goal"])}
+
+    def _greedy_noise(self, clock: Tensor) -> Float[Tensor, "env group"]:
+        """Uniform numbers that depend on the decision and the environment alone, so that evaluations repeat."""
+        decision, env = clock // self.config.hold, torch.arange(len(clock), device=clock.device)
+        noise: Tensor = self.code_noise[(decision * len(clock) + env) % len(self.code_noise)]
+        return noise
 
     def _execute(
         self, seen: State, task: Tensor, state: PolicyState, generator: torch.Generator | None
@@ -238,13 +261,12 @@ class Director(WorldModelAgent):
         with self.autocast():
             policy = self.worker.actor(torch.cat([seen.features(), state["goal"]], -1), task)
         action = policy.sample(normal(policy.mean.shape, task.device, generator)).clamp(-1, 1)
-        clock = (state["clock"] + 1) % self.config.hold
-        return action, {**seen._asdict(), "action": action, "goal": state["goal"], "clock": clock}
+        return action, {**seen._asdict(), "action": action, "goal": state["goal"], "clock": state["clock"] + 1}
 
     # Private methods: learning.
 
-    def _imagine(self, batch: Mapping[str, Tensor], states: State) -> Dream:
-        start, task = states.flatten(), batch["task"][:, 1:].flatten(0, 1)
+    def _imagine(self, starts: Starts) -> Dream:
+        start, task, _ = starts
         hold, horizon, count = self.config.hold, self.config.horizon, len(task)
         noise = self.noise(horizon, count, self.setting.action_size, normal=True)
         codes, goals = [], []
@@ -267,12 +289,11 @@ class Director(WorldModelAgent):
         differentiable = self.config.worker_gradient == "dynamics"
         imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
         set_goal(State(imagined.deter[-1], imagined.stoch[-1]))
-        return Dream(imagined, actions, torch.stack(codes), torch.stack(goals), *self._outlook(batch, imagined, task))
+        return Dream(imagined, actions, torch.stack(codes), torch.stack(goals), *self._outlook(imagined, starts))
 
-    def _outlook(self, batch: Mapping[str, Tensor], imagined: State, task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _outlook(self, imagined: State, starts: Starts) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards, continuations and the task along a trajectory."""
-        features, task = imagined.features()[1:], task.unsqueeze(0)
-        alive = (~batch["is_terminal"][:, 1:]).reshape(1, -1).float()
+        features, task, alive = imagined.features()[1:], starts.task.unsqueeze(0), starts.alive.unsqueeze(0)
         with torch.no_grad():
             continues = torch.cat([alive, self.world_model.continues(features, task)])
         # The worker may learn from these through the imagined steps; the model never does.
@@ -293,14 +314,16 @@ class Director(WorldModelAgent):
         )
         goal = dream.goals[:-1].flatten(0, 1).expand(hold + 1, -1, -1)
         goals = goal if self.config.goal_alignment == "own" else self._current_goals(dream)
-        rewards = {"goal": closeness(deter[1:], goals[1:])}
+        near = closeness(deter, goals)
+        rewards = {"goal": near[1:] - near[:-1] if self.config.worker_reward == "progress" else near[1:]}
         if self.config.task_reward_to_worker:
             rewards["task"] = steps_of_segments(dream.rewards, hold)
         task = dream.task.repeat(1, len(dream.goals) - 1, 1)
         inputs = torch.cat([deter, stoch, goal], -1)
         actions = steps_of_segments(dream.actions, hold)
         view = Trajectory(inputs, task, actions, rewards, continues, self.config.discount)
-        return view, self._diagnose(deter.detach(), goal)
+        heeded = {"goal/swap_divergence": self._swap_divergence(State(deter[0], stoch[0]), goal[0], task)}
+        return view, self._diagnose(deter.detach(), goal) | heeded
 
     def _current_goals(self, dream: Dream) -> Float[Tensor, "states rows deter"]:
         """The published code's: a segment's last state is measured against the next decision's goal."""
@@ -310,13 +333,10 @@ class Director(WorldModelAgent):
     def _manager_view(self, dream: Dream) -> Trajectory:
         """Decisions, k steps apart, each worth the rewards of its steps."""
         hold, states = self.config.hold, dream.states.detach()
-        task = self._worth(
-            steps_of_decisions(dream.rewards.detach(), hold), steps_of_decisions(dream.continues[1:], hold)
-        )
-        rewards = {"task": task}
+        rewards = {"task": self._worth(dream.rewards.detach(), dream.continues)}
         if self.config.exploration_bonus:
-            surprise = steps_of_decisions(self.goals.surprise(states.deter[1:], dream.task), hold)
-            rewards["exploration"] = self._worth(surprise, steps_of_decisions(dream.continues[1:], hold))
+            surprise = self.goals.surprise(states.deter[1:], dream.task)
+            rewards["exploration"] = self._worth(surprise, dream.continues)
         goes_on = steps_of_decisions(dream.continues[1:], hold).prod(1)
         continues = torch.cat([dream.continues[:1], goes_on])
         inputs = states.features()[::hold]
@@ -324,14 +344,20 @@ class Director(WorldModelAgent):
         return Trajectory(inputs, dream.task, dream.codes[:-1], rewards, continues, discount)
 
     def _worth(
-        self, rewards: Float[Tensor, "decision step batch"], continues: Float[Tensor, "decision step batch"]
-    ) -> Float[Tensor, "decision batch"]:
-        """What the k rewards of a decision come to, each counted as far as the episode went on until then."""
-        ahead = torch.cat([torch.ones_like(continues[:, :1]), continues[:, :-1]], 1).cumprod(1)
+        self, rewards: Float[Tensor, "time batch"], continues: Float[Tensor, "states batch"]
+    ) -> Float[Tensor, "decisions batch"]:
+        """What the k rewards of a decision come to, each counted as far as the episode went on until then.
+
+        The published mean counts the continuation at the decision's own state too, which the levels' weights already
+        have.
+        """
+        hold = self.config.hold
+        each, left = steps_of_decisions(rewards, hold), steps_of_decisions(continues[:-1], hold)
         if self.config.manager_reward == "mean":
-            return (rewards * ahead).mean(1)
-        discounts = self.config.discount ** torch.arange(self.config.hold, device=rewards.device)
-        return (rewards * ahead * discounts[:, None]).sum(1)
+            return (each * left.cumprod(1)).mean(1)
+        ahead = torch.cat([torch.ones_like(left[:, :1]), left[:, 1:]], 1).cumprod(1)
+        discounts = self.config.discount ** torch.arange(hold, device=rewards.device)
+        return (each * ahead * discounts[:, None]).sum(1)
 
     @torch.no_grad()
     def _diagnose(self, deter: Tensor, goal: Tensor) -> dict[str, Tensor]:
@@ -342,6 +368,14 @@ class Director(WorldModelAgent):
         measured = {"closeness_first": reward[0].mean(), "closeness_last": reward[-1].mean()}
         measured |= {"distance": distance, "distance_over_displacement": distance / moved.clamp(min=1e-8)}
         return {f"goal/{name}": value for name, value in measured.items()}
+
+    @torch.no_grad()
+    def _swap_divergence(self, start: State, goal: Tensor, task: Tensor) -> Tensor:
+        """How much the worker heeds its goal: nats by which its policy changes when it is given another row's goal."""
+        features = start.features()
+        own, other = (self.worker.actor(torch.cat([features, goals], -1), task[0]) for goals in (goal, goal.roll(1, 0)))
+        divergence: Tensor = own.kl(other).sum(-1).mean()
+        return divergence
 
 
 def closeness(deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch"]:

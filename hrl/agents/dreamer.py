@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hrl.agents.actor_critic import ContinuousActor, Critic, Level, LevelConfig, Trajectory
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.model_based import ModelBasedConfig, WorldModelAgent, normal
+from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent, normal
 from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
 from hrl.rssm import State
 from hrl.world_model import Observed
@@ -86,7 +86,7 @@ class Dreamer(WorldModelAgent):
     # Learning.
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """World model, then behaviour imagined from every state of the batch."""
+        """World model, then behaviour imagined from states of the batch."""
         with self.autocast():
             groups = self.setting.world_model.groups
             noise = self.noise(self.config.batch, self.config.length, groups)
@@ -95,7 +95,7 @@ class Dreamer(WorldModelAgent):
             if self.goals is not None:
                 loss, measured = self.goals.loss(observed.states.deter, batch["task"][:, 1:])
                 total, metrics = total + loss, metrics | measured
-            loss, measured = self.level.loss(self._imagine(batch, observed.states))
+            loss, measured = self.level.loss(self._imagine(self.starts(batch, observed.states)))
         metrics |= {f"policy/{name}": value for name, value in measured.items()}
         return total + loss, metrics, self.world_model.latents(observed.states)
 
@@ -106,8 +106,8 @@ class Dreamer(WorldModelAgent):
     # Private methods.
 
     @torch.no_grad()
-    def _imagine(self, batch: Mapping[str, Tensor], states: State) -> Trajectory:
-        start, task = states.flatten(), batch["task"][:, 1:].flatten(0, 1)
+    def _imagine(self, starts: Starts) -> Trajectory:
+        start, task, alive = starts
         horizon, count = self.config.horizon, len(task)
         noise = self.noise(horizon, count, self.setting.action_size, normal=True)
 
@@ -121,8 +121,7 @@ class Dreamer(WorldModelAgent):
         rewards = {"task": self.world_model.reward(features[1:], task).mean()}
         if self.goals is not None:
             rewards["exploration"] = self.goals.surprise(imagined.deter[1:], task)
-        alive = (~batch["is_terminal"][:, 1:]).reshape(1, -1).float()
-        continues = torch.cat([alive, self.world_model.continues(features[1:], task)])
+        continues = torch.cat([alive.unsqueeze(0), self.world_model.continues(features[1:], task)])
         return Trajectory(features, task, actions, rewards, continues, self.config.discount)
 
 

@@ -6,9 +6,9 @@ it waits for the device, so that it can be compiled and replayed as one piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium as gym
 import torch
@@ -18,12 +18,15 @@ from torch import Tensor, nn
 from hrl.agents.interface import NonFiniteUpdate, Observation, Policy, PolicyState, Setting
 from hrl.agents.on_policy import with_mean
 from hrl.agents.optimizer_state import moments, restore_moments
+from hrl.cuda_graph import GraphedUpdate, Update
 from hrl.laprop import LaProp
 from hrl.replay import Column, Replay
 from hrl.replay_writer import LatentExplorer, ReplayWriter, columns
 from hrl.rssm import State
 from hrl.seeding import stream_seed, torch_generator
 from hrl.world_model import Conditioning, WorldModel, WorldModelLossConfig
+
+MOMENTUM_DECAY = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +38,14 @@ class ModelBasedConfig:
         from when there are as many different sequences as a batch has.
     replay_capacity: agent steps kept.
     steps_per_iteration: agent steps of each environment between two lines of metrics.
-    horizon: steps imagined from every replayed state.
+    imagine_last: imagination begins at the last so many states of every sequence; 0 for all of them.
+    horizon: steps imagined from each of them.
     discount: per agent step, at every level.
     learning_rate, warmup: of LaProp; updates until the full rate.
+    square_decay: of LaProp's mean squares. The first gradients, of pictures still black, are a hundred times as large
+        as those that follow: until they are forgotten, after some 1 / (1 - square_decay) updates, steps are short.
     compile: compiles the update: minutes at the start, faster from then on.
+    cuda_graph: replays the update as one CUDA graph; needs a GPU.
     """
 
     batch: int = 16
@@ -46,11 +53,14 @@ class ModelBasedConfig:
     train_ratio: float = 32.0
     replay_capacity: int = 200_000
     steps_per_iteration: int = 16
+    imagine_last: int = 0
     horizon: int = 16
     discount: float = 0.99
     learning_rate: float = 4e-5
     warmup: int = 1000
+    square_decay: float = 0.999
     compile: bool = False
+    cuda_graph: bool = False
     conditioning: Conditioning = field(default_factory=Conditioning)
     world_model_loss: WorldModelLossConfig = field(default_factory=WorldModelLossConfig)
 
@@ -58,9 +68,15 @@ class ModelBasedConfig:
         for key in ("batch", "length", "replay_capacity", "steps_per_iteration", "horizon"):
             if getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
+        if not 0 <= self.imagine_last <= self.length:
+            raise ValueError(
+                f"agent.imagine_last is {self.imagine_last}; it must be from 0 to agent.length, which is {self.length}"
+            )
         for key in ("train_ratio", "learning_rate"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
+        if not 0 <= self.square_decay < 1:
+            raise ValueError(f"agent.square_decay is {self.square_decay}; it must lie in [0, 1)")
         if self.warmup < 0:
             raise ValueError(f"agent.warmup is {self.warmup}; it must be at least 0")
         if not 0 <= self.discount < 1:
@@ -82,6 +98,14 @@ class ModelBasedAgent(Policy, LatentExplorer, Protocol):
 
     def parts(self) -> dict[str, nn.Module]:
         """Modules by name; every parameter is in exactly one."""
+
+
+class Starts(NamedTuple):
+    """Where imagination begins: states, their task, and 1 where the episode goes on."""
+
+    states: State
+    task: Float[Tensor, "batch task"]
+    alive: Float[Tensor, " batch"]
 
 
 class WorldModelAgent(nn.Module):
@@ -140,6 +164,13 @@ class WorldModelAgent(nn.Module):
         action, state = self.act(observation, state, generator)
         return action, state, self.world_model.latents(State(state["deter"], state["stoch"]))
 
+    def starts(self, batch: Mapping[str, Tensor], states: State) -> Starts:
+        """Where imagination begins: the last `imagine_last` states of every sequence of a batch."""
+        last = slice(-self.config.imagine_last, None)  # -0 is the first: all of them
+        alive = (~batch["is_terminal"][:, 1:][:, last]).flatten().float()
+        task = batch["task"][:, 1:][:, last].flatten(0, 1)
+        return Starts(State(states.deter[:, last], states.stoch[:, last]).flatten(), task, alive)
+
     @torch.no_grad()
     def predict_pictures(
         self, state: PolicyState, actions: Float[Tensor, "time env action"], task: Float[Tensor, "env task"]
@@ -191,10 +222,15 @@ class ModelBasedLearner:
         self.replay = Replay(kept, env.num_envs, config.replay_capacity, config.length + 1, setting.device)
         self.writer = ReplayWriter(env, self.replay, task_names, setting.seed, setting.device)
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        self.optimizer = LaProp(trained, config.learning_rate, warmup=config.warmup)
-        self._update: Callable[[dict[str, Tensor]], Any] = self._eager_update
+        betas = (MOMENTUM_DECAY, config.square_decay)
+        self.optimizer = LaProp(trained, config.learning_rate, betas, warmup=config.warmup)
+        self._update: Update = self._eager_update
         if config.compile:
             self._update = torch.compile(self._eager_update)
+        if config.cuda_graph:
+            if setting.device.type != "cuda":
+                raise ValueError(f"agent.cuda_graph needs a GPU; device is {setting.device}")
+            self._update = GraphedUpdate(self._update)
         self.updates = 0
         self._owed = 0.0
 
@@ -280,7 +316,7 @@ class ModelBasedLearner:
         self._owed -= count
         return count
 
-    def _eager_update(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _eager_update(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         loss, metrics, latents = self.policy.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -43,6 +43,11 @@ class BoundedNormal:
         """Log density of each dimension of `value`. Detach a draw of this policy before it is scored by it."""
         return -0.5 * ((value - self.mean) / self.std).square() - self.std.log() - _LOG_SQRT_2PI
 
+    def kl(self, other: BoundedNormal) -> Float[Tensor, "*batch dim"]:
+        """Kullback-Leibler divergence of `other` from this policy, of each dimension in nats."""
+        spread = (self.std.square() + (self.mean - other.mean).square()) / (2 * other.std.square())
+        return (other.std / self.std).log() + spread - 0.5
+
     def entropy(self) -> Float[Tensor, "*batch dim"]:
         """Differential entropy of each dimension in nats."""
         return self.std.log() + (0.5 + _LOG_SQRT_2PI)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -30,11 +31,34 @@ class RMSNorm(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Inputs of about unit root mean square."""
-        # On a CPU the library's own is a chain of float32 operations; here the wide ones are two products, in the
-        # inputs' dtype. The norm's gradient at exactly zero is taken as zero.
+        normed: Tensor = _RMSNorm.apply(inputs, self.scale)  # type: ignore[no-untyped-call]
+        return normed
+
+
+class _RMSNorm(torch.autograd.Function):
+    """The norm with its gradient in closed form.
+
+    y = x r s, where r = (|x|^2 / n + eps)^(-1/2); dx = r (g s - x r^2 (g x . s) / n), ds = sum of g x r over rows. The
+    wide operations are few and in the inputs' dtype; on a CPU the library's own norm, and autograd's way back through
+    this one, are chains of passes that cost more than the products between them.
+    """
+
+    @staticmethod
+    def forward(context: Any, inputs: Tensor, scale: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True, dtype=torch.float32)
         inverse = torch.rsqrt(norm.square() / inputs.shape[-1] + NORM_EPS)
-        return inputs * inverse.to(inputs.dtype) * self.scale.to(inputs.dtype)
+        context.save_for_backward(inputs, scale, inverse)
+        return inputs * inverse.to(inputs.dtype) * scale.to(inputs.dtype)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, scale, inverse = context.saved_tensors
+        weight, inverse_rows = scale.to(inputs.dtype), inverse.to(inputs.dtype)
+        product = gradient * inputs
+        onto = (product @ weight).unsqueeze(-1).float() * inverse.square() / inputs.shape[-1]
+        moved = torch.addcmul(gradient * weight, inputs, -onto.to(inputs.dtype)) * inverse_rows
+        rows = product.reshape(-1, product.shape[-1])
+        return moved, (inverse_rows.reshape(1, -1) @ rows).flatten().to(scale.dtype)
 
 
 @torch.no_grad()

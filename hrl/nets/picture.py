@@ -8,6 +8,7 @@ dtype, norms and the loss in float32.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -109,20 +110,45 @@ class PictureDecoder(nn.Module):
         self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
     ) -> Float[Tensor, "*batch height width channel"]:
         """The picture that the state stands for, float32."""
+        return torch.sigmoid(self.logits(deter, stoch).float())
+
+    def logits(
+        self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
+    ) -> Float[Tensor, "*batch height width channel"]:
+        """What the picture is the sigmoid of: what `picture_loss` takes."""
         side, blocks = self.side, self.blocks
         # Each block of the recurrent state paints its own channels everywhere.
         block_maps = self.deter(deter).reshape(-1, blocks, side, side, self.norm.scale.numel() // blocks)
         maps = block_maps.permute(0, 2, 3, 1, 4).flatten(-2)
         maps = maps + self.stoch(stoch).reshape(maps.shape)
-        picture = torch.sigmoid(self.stages(F.silu(self.norm(maps))).float())
-        return picture.reshape(*deter.shape[:-1], *picture.shape[-3:])
+        logits: Tensor = self.stages(F.silu(self.norm(maps)))
+        return logits.reshape(*deter.shape[:-1], *logits.shape[-3:])
 
 
 def picture_loss(
-    reconstruction: Float[Tensor, "*batch height width channel"], pixels: UInt8[Tensor, "*batch height width channel"]
+    logits: Float[Tensor, "*batch height width channel"], pixels: UInt8[Tensor, "*batch height width channel"]
 ) -> Float[Tensor, "*batch"]:
-    """Squared error between a reconstruction in [0, 1] and bytes over 255, summed over each picture (no factor 1/2)."""
-    return (reconstruction.float() - pixels.float() / 255).square().sum((-3, -2, -1))
+    """Squared error between the logits' sigmoid and bytes over 255, summed over each picture (no factor 1/2)."""
+    loss: Tensor = _SigmoidSquaredError.apply(logits, pixels)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _SigmoidSquaredError(torch.autograd.Function):
+    """Loss and gradient in one go: pictures are the largest tensors of an update, and every pass over them counts."""
+
+    @staticmethod
+    def forward(context: Any, logits: Tensor, pixels: Tensor) -> Tensor:
+        picture = torch.sigmoid(logits.float())
+        error = torch.sub(picture, pixels, alpha=1 / 255)
+        if logits.requires_grad:
+            slope = torch.ops.aten.sigmoid_backward(error, picture)
+            context.save_for_backward(slope.to(logits.dtype))
+        return error.square_().sum((-3, -2, -1))
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (slope,) = context.saved_tensors
+        return slope * (2 * gradient).to(slope.dtype)[..., None, None, None], None
 
 
 def space_to_depth(maps: Tensor, size: int) -> Tensor:

@@ -33,7 +33,8 @@ def test_worker_segments_by_time_index(hold, decisions, alignment):
     Its last reward is measured against goal j + 1 in the published code.
     """
     dream = labelled(hold, decisions)
-    agent = director(hold=hold, horizon=hold * decisions, goal_alignment=alignment, task_reward_to_worker=0.5)
+    rewards = {"worker_reward": "closeness", "task_reward_to_worker": 0.5}
+    agent = director(hold=hold, horizon=hold * decisions, goal_alignment=alignment, **rewards)
     view, _ = agent._worker_view(dream)
     assert view.inputs.shape == (hold + 1, decisions * COUNT, 32 + 16 + 32)
     assert view.discount == agent.config.discount
@@ -53,6 +54,30 @@ def test_worker_segments_by_time_index(hold, decisions, alignment):
                 goal = dream.goals[j + (alignment == "current" and i == hold - 1), b]
                 expected = slow_closeness(dream.states.deter[time + 1, b], goal)
                 assert float(view.rewards["goal"][i, row]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("hold", "decisions"), SPLITS)
+def test_progress_orders_policies_as_closeness_does(hold, decisions):
+    """Discounted progress is (1 - discount) times discounted closeness, less the first closeness: in every segment.
+
+    The sums stop at a segment's end, where discount^k times the last closeness stands for all that follows.
+    """
+    dream = labelled(hold, decisions)
+    views = {
+        kind: director(hold=hold, horizon=hold * decisions, worker_reward=kind)._worker_view(dream)[0]
+        for kind in ("closeness", "progress")
+    }
+    discount = views["progress"].discount
+    powers = discount ** torch.arange(hold)[:, None]
+    near = views["closeness"].rewards["goal"]
+    for j in range(decisions):
+        for b in range(COUNT):
+            row = j * COUNT + b
+            first = slow_closeness(dream.states.deter[j * hold, b], dream.goals[j, b])
+            follows = discount**hold * float(near[-1, row])
+            total = (1 - discount) * float((powers[:, 0] * near[:, row]).sum()) + follows - first
+            progress = float((powers[:, 0] * views["progress"].rewards["goal"][:, row]).sum())
+            assert progress == pytest.approx(total, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize(("hold", "decisions"), SPLITS)
@@ -76,14 +101,18 @@ def test_manager_decisions_by_time_index(hold, decisions):
 @pytest.mark.parametrize(("hold", "decisions"), SPLITS)
 @pytest.mark.parametrize("kind", ["discounted_sum", "mean"])
 def test_manager_rewards_by_a_loop(hold, decisions, kind):
-    """Of a decision's k rewards, each by the chance that the episode still goes on when its action is taken."""
+    """Of a decision's k rewards, each by the chance that the episode still goes on when its action is taken.
+
+    The published mean counts that the episode goes on at the decision itself too.
+    """
     dream = labelled(hold, decisions)
     agent = director(hold=hold, horizon=hold * decisions, manager_reward=kind, discount=0.9)
     agent.goals.surprise = lambda deter, task: deter[..., 0] + 0.1 * deter[..., 1]  # says which state it is of
     view = agent._manager_view(dream)
     for j in range(decisions):
         for b in range(COUNT):
-            task, surprise, alive = 0.0, 0.0, 1.0
+            alive = 1.0 if kind == "discounted_sum" else float(dream.continues[j * hold, b])
+            task, surprise = 0.0, 0.0
             for i in range(hold):
                 time = j * hold + i
                 weight = alive * (0.9**i if kind == "discounted_sum" else 1 / hold)
@@ -124,7 +153,7 @@ def test_goals_and_actions_of_an_imagined_trajectory():
     """The manager decides at states 0, k, 2k, ..., T, its goals are what its codes decode to, and c_0 is the truth."""
     agent, batch = director(), rows()
     with torch.no_grad():
-        dream = agent._imagine(batch, states(agent, batch))
+        dream = agent._imagine(agent.starts(batch, states(agent, batch)))
         task = dream.task[0]
         count = BATCH * LENGTH
         assert (len(dream.states.deter), len(dream.actions), len(dream.codes), len(dream.goals)) == (7, 6, 4, 4)
@@ -147,7 +176,7 @@ def test_each_imagined_action_pursues_the_goal_of_its_segment():
     agent, batch, noise = director(), rows(), Director.noise
     agent.noise = lambda *shape, normal=False: torch.zeros(shape) if normal else noise(agent, *shape)
     with torch.no_grad():
-        dream = agent._imagine(batch, states(agent, batch))
+        dream = agent._imagine(agent.starts(batch, states(agent, batch)))
         for time in range(6):
             seen = torch.cat([dream.states.features()[time], dream.goals[time // 2]], -1)
             torch.testing.assert_close(dream.actions[time], agent.worker.actor(seen, dream.task[0]).mean)
@@ -240,7 +269,7 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
         """Closeness to the own goal at the end of segments in which `given` is pursued."""
         torch.manual_seed(3)
         agent.goals.decode = lambda code, task: given
-        ends = [agent._imagine(batch, start).states.deter[-1] for _ in range(8)]
+        ends = [agent._imagine(agent.starts(batch, start)).states.deter[-1] for _ in range(8)]
         agent.goals.decode = lambda code, task: goal
         return float(torch.stack([closeness(end, goal).mean() for end in ends]).mean())
 
@@ -248,7 +277,7 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
     optimizer = LaProp([p for p in agent.worker.parameters() if p.requires_grad], 4e-2)
     torch.manual_seed(4)
     for _ in range(80):
-        loss, _ = agent.worker.loss(agent._worker_view(agent._imagine(batch, start))[0])
+        loss, _ = agent.worker.loss(agent._worker_view(agent._imagine(agent.starts(batch, start)))[0])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

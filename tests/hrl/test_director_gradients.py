@@ -19,7 +19,7 @@ def losses(agent: Director, batch: dict[str, torch.Tensor]) -> dict[str, torch.T
     observed = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss)
     terms = {"world_model": model_loss(observed)[0]}
     terms["goal_autoencoder"] = agent.goals.loss(observed.states.deter, batch["task"][:, 1:])[0]
-    dream = agent._imagine(batch, observed.states)
+    dream = agent._imagine(agent.starts(batch, observed.states))
     views = {"worker": agent._worker_view(dream)[0], "manager": agent._manager_view(dream)}
     for name, view in views.items():
         total, metrics = getattr(agent, name).loss(view)
@@ -101,7 +101,7 @@ def test_a_reward_credits_the_actions_before_it():
     """Gradient of arriving at state t reaches actions 0 to t - 1, across the change of goals too."""
     agent, batch = director(worker_gradient="dynamics"), rows()
     taken = watch_actions(agent)
-    dream = agent._imagine(batch, states(agent, batch))
+    dream = agent._imagine(agent.starts(batch, states(agent, batch)))
     view, _ = agent._worker_view(dream)
     count = BATCH * LENGTH
     for time in range(1, 7):
@@ -117,7 +117,7 @@ def test_through_the_dynamics_every_reward_of_the_worker_carries_gradient(stream
     """A share of the task's reward teaches as the goal's does, not only by the value after the segment."""
     agent, batch = director(worker_gradient="dynamics", task_reward_to_worker=0.5), rows()
     taken = watch_actions(agent)
-    dream = agent._imagine(batch, states(agent, batch))
+    dream = agent._imagine(agent.starts(batch, states(agent, batch)))
     reward = agent._worker_view(dream)[0].rewards[stream]
     assert reward.requires_grad
     (gradient,) = torch.autograd.grad(reward[0].sum(), taken[0])
@@ -127,7 +127,7 @@ def test_through_the_dynamics_every_reward_of_the_worker_carries_gradient(stream
 
 def test_by_likelihood_nothing_imagined_carries_gradient():
     agent, batch = director(worker_gradient="reinforce"), rows()
-    dream = agent._imagine(batch, states(agent, batch))
+    dream = agent._imagine(agent.starts(batch, states(agent, batch)))
     tensors = [*dream.states, dream.actions, dream.codes, dream.goals, dream.rewards, dream.continues]
     assert not any(tensor.requires_grad for tensor in tensors)
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.interface import NonFiniteUpdate, Observation, PolicyState
 from hrl.agents.model_based import ModelBasedLearner
+from hrl.cuda_graph import WARM_UP
 from hrl.replay import Column, Replay
 from hrl.replay_writer import ReplayWriter, columns
-from tests.fakes import CounterEnv, ToyReach, model_setting
+from hrl.rssm import State
+from tests.fakes import CounterEnv, ToyReach, model_setting, replayed
 
 CPU = torch.device("cpu")
 ENVS, BATCH, LENGTH = 4, 3, 4
@@ -116,14 +119,14 @@ def test_a_reward_that_is_not_finite_is_refused_and_not_written():
 # Learning.
 
 
-def learner(arm: str = "dreamer", **changes: object) -> ModelBasedLearner:
+def learner(arm: str = "dreamer", device: torch.device = CPU, **changes: object) -> ModelBasedLearner:
     torch.manual_seed(0)
     level = LevelConfig(layers=1)
     levels = {"policy": level} if arm == "dreamer" else {"manager": level, "worker": level, "hold": 2}
     sizes = {"batch": BATCH, "length": LENGTH, "horizon": 2, "replay_capacity": 400, "warmup": 0, "learning_rate": 1e-3}
     agent, config = ARMS[arm]
     built = config(**(sizes | {"train_ratio": 3.0, "steps_per_iteration": 4} | levels | changes))
-    setting = model_setting(task_size=1, action_size=1, deter=16)
+    setting = replace(model_setting(task_size=1, action_size=1, deter=16), device=device)
     return ModelBasedLearner(agent(built, setting), built, setting, ToyReach(ENVS, 6), ["toy"], 2)
 
 
@@ -284,3 +287,41 @@ def test_impossible_hyperparameters_are_refused_by_key(change):
     (key,) = change
     with pytest.raises(ValueError, match=rf"agent\.{key} is {next(iter(change.values()))}"):
         DreamerConfig(**change)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_a_graphed_update_is_an_update(arm):
+    """Kernel by kernel and replayed as one graph: the same weights after updates on both sides of the recording."""
+    pair = [learner(arm, torch.device("cuda"), cuda_graph=graphed) for graphed in (False, True)]
+    for trained in pair:
+        with torch.no_grad():
+            trained.writer.gather(trained.policy, 20)
+        for _ in range(WARM_UP + 4):
+            trained.update()
+    plain, graphed = (trained.module.state_dict() for trained in pair)
+    for name, value in plain.items():
+        torch.testing.assert_close(graphed[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_a_graph_without_a_gpu_is_refused():
+    with pytest.raises(ValueError, match=r"agent\.cuda_graph needs a GPU; device is cpu"):
+        learner(cuda_graph=True)
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_imagination_begins_at_the_last_states(arm):
+    """Of each sequence; 0 stands for all. Task and continuation are those of the same rows."""
+    batch = replayed(model_setting(), BATCH, LENGTH)
+    batch["task"] = torch.arange(BATCH * (LENGTH + 1)).float().reshape(BATCH, -1, 1).expand(-1, -1, 2).contiguous()
+    states = State(torch.rand(BATCH, LENGTH, 16), torch.rand(BATCH, LENGTH, 16))
+    for last, first in ((0, 0), (1, LENGTH - 1), (3, LENGTH - 3), (LENGTH, 0)):
+        starts = learner(arm, imagine_last=last).policy.starts(batch, states)
+        rows = [(sequence, time) for sequence in range(BATCH) for time in range(first, LENGTH)]
+        assert len(starts.task) == len(rows)
+        for index, (sequence, time) in enumerate(rows):
+            assert torch.equal(starts.states.deter[index], states.deter[sequence, time])
+            assert torch.equal(starts.states.stoch[index], states.stoch[sequence, time])
+            assert torch.equal(starts.task[index], batch["task"][sequence, time + 1])
+            assert starts.alive[index] == (not batch["is_terminal"][sequence, time + 1])

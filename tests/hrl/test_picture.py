@@ -1,5 +1,6 @@
 """The world model's encoder and decoder of pictures against plain convolutions, and everything together, traced."""
 
+import math
 import subprocess
 import sys
 
@@ -126,10 +127,10 @@ def test_pictures_take_any_batch_and_reach_every_weight(batch, strided):
     decoder = PictureDecoder(32, 4, deter=24, stoch=6, units=8, depth=4, strided=strided)
     pixels = pictures(*batch, 32, 32, 4)
     features = encoder(pixels)
-    picture = decoder(draws(*batch, 24), draws(*batch, 6))
+    logits = decoder.logits(draws(*batch, 24), draws(*batch, 6))
     assert features.shape == (*batch, encoder.outputs) == (*batch, 2 * 2 * 16)
-    assert picture.shape == pixels.shape
-    (features.square().sum() + picture_loss(picture, pixels).sum()).backward()
+    assert logits.shape == pixels.shape
+    (features.square().sum() + picture_loss(logits, pixels).sum()).backward()
     for module in (encoder, decoder):
         assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in module.parameters())
 
@@ -143,7 +144,7 @@ def test_pictures_in_bfloat16_are_close_and_train_float32_weights(strided):
     exact = encoder(pixels), decoder(deter, stoch)
     with torch.autocast("cpu", torch.bfloat16):
         features, picture = encoder(pixels), decoder(deter, stoch)
-        loss = picture_loss(picture, pixels)
+        loss = picture_loss(decoder.logits(deter, stoch), pixels)
     assert (features.dtype, picture.dtype, loss.dtype) == (torch.bfloat16, torch.float32, torch.float32)
     assert float((features.float() - exact[0]).detach().abs().max()) < 0.08
     assert float((picture - exact[1]).detach().abs().max()) < 0.02
@@ -152,12 +153,22 @@ def test_pictures_in_bfloat16_are_close_and_train_float32_weights(strided):
 
 
 def test_picture_loss_sums_squared_errors_over_each_picture():
-    reconstruction, pixels = torch.rand(2, 3, 4, 4, 3), pictures(2, 3, 4, 4, 3)
-    loss = picture_loss(reconstruction, pixels)
-    pairs = zip(reconstruction[1, 2].flatten().tolist(), pixels[1, 2].flatten().tolist(), strict=True)
-    expected = sum((value - byte / 255) ** 2 for value, byte in pairs)
+    logits, pixels = draws(2, 3, 4, 4, 3), pictures(2, 3, 4, 4, 3)
+    loss = picture_loss(logits, pixels)
+    pairs = zip(logits[1, 2].flatten().tolist(), pixels[1, 2].flatten().tolist(), strict=True)
+    expected = sum((1 / (1 + math.exp(-value)) - byte / 255) ** 2 for value, byte in pairs)
     assert float(loss[1, 2]) == pytest.approx(expected, rel=1e-5)
-    assert picture_loss(torch.zeros(1, 1, 1, 1), pictures(1, 1, 1, 1) * 0 + 255).tolist() == [1.0]
+    assert picture_loss(torch.full((1, 1, 1, 1), -99.0), pictures(1, 1, 1, 1) * 0 + 255).tolist() == [1.0]
+
+
+def test_picture_loss_has_the_gradient_that_autograd_finds():
+    """The gradient is made with the loss; each picture's loss may count differently."""
+    logits, pixels, weights = draws(2, 3, 4, 4, 3), pictures(2, 3, 4, 4, 3), torch.rand(2, 3)
+    logits.requires_grad_()
+    (own,) = torch.autograd.grad((picture_loss(logits, pixels) * weights).sum(), logits)
+    slow = (torch.sigmoid(logits) - pixels.float() / 255).square().sum((-3, -2, -1))
+    (expected,) = torch.autograd.grad((slow * weights).sum(), logits)
+    torch.testing.assert_close(own, expected)
 
 
 @pytest.mark.parametrize("strided", [False, True])
@@ -170,7 +181,7 @@ def test_pictures_can_be_learned(strided):
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 3e-3)
     losses = []
     for _ in range(60):
-        loss = picture_loss(decoder(encoder(pixels), stoch), pixels).mean()
+        loss = picture_loss(decoder.logits(encoder(pixels), stoch), pixels).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -205,7 +216,9 @@ def trace_as_one_graph():
         logits, value, policy = head(encoder(pixels)).split([6, 255, 4], -1)
         latent = OneHot(logits.unflatten(-1, (2, 3)), 0.01)
         stoch, action = latent.sample(noise), BoundedNormal(policy, 0.1, 1.0)
-        total = picture_loss(decoder(deter, stoch.flatten(-2)), pixels) + TwoHot(value).loss(TwoHot(value).mean())
+        total = picture_loss(decoder.logits(deter, stoch.flatten(-2)), pixels) + TwoHot(value).loss(
+            TwoHot(value).mean()
+        )
         total = total + kl(latent.detach(), latent) + action.log_prob(action.sample(normal)).sum(-1)
         return (total + latent.entropy().sum(-1) + latent.log_prob(latent.mode()).sum(-1)).sum()
 

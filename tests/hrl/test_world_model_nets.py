@@ -49,6 +49,11 @@ def test_rms_norm_divides_by_the_root_mean_square():
     norm = randomise(RMSNorm(6))
     inputs = draws(2, 3, 6)
     torch.testing.assert_close(norm(inputs), slow_rms_norm(inputs, norm.scale))
+    inputs.requires_grad_()
+    weights = draws(2, 3, 6, seed=5)
+    own = torch.autograd.grad((norm(inputs) * weights).sum(), [inputs, norm.scale])
+    slow = torch.autograd.grad((slow_rms_norm(inputs, norm.scale) * weights).sum(), [inputs, norm.scale])
+    torch.testing.assert_close(own, slow)
     assert RMSNorm(4)(torch.tensor([3.0, 4.0, 0.0, 0.0])).tolist() == pytest.approx([1.2, 1.6, 0.0, 0.0], rel=1e-4)
     assert float(RMSNorm(1)(torch.tensor([0.01])).detach()) == pytest.approx(0.5**0.5)  # its square is the epsilon
 

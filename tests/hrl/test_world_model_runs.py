@@ -15,6 +15,7 @@ from hrl.filming_imagination import film_imagination
 from hrl.learners import setting_for
 from hrl.replay import Replay
 from hrl.replay_writer import columns
+from hrl.training import train
 
 SMALL = ["size=debug", "suite=debug", "device=cpu"]
 
@@ -37,7 +38,14 @@ def test_the_matched_flat_arm_is_as_large_as_the_hierarchy():
 def test_the_published_preset_turns_every_switch():
     published, modern = (load(overrides)[0] for overrides in (["experiment=director_2022"], ["agent=director"]))
     assert published.arm_name == "director_2022"
-    for key in ("worker_gradient", "goal_alignment", "manager_reward", "carry_over_episodes", "greedy_codes"):
+    for key in (
+        "worker_gradient",
+        "worker_reward",
+        "goal_alignment",
+        "manager_reward",
+        "carry_over_episodes",
+        "greedy_codes",
+    ):
         assert getattr(published.agent, key) != getattr(modern.agent, key)
     assert published.agent.discount_per_decision == pytest.approx(0.99)
     assert modern.agent.discount_per_decision == pytest.approx(modern.agent.discount**8)
@@ -57,11 +65,24 @@ def test_the_published_preset_turns_every_switch():
             r"worker_gradient is 'both'; choose from reinforce, dynamics",
         ),
         (["agent=dreamer", "agent.train_ratio=0"], r"agent\.train_ratio is 0.*above 0"),
+        (["agent=dreamer", "agent.imagine_last=33"], r"agent\.imagine_last is 33; it must be from 0 to agent\.length"),
+        (
+            ["agent=director", "agent.goal_alignment=current"],
+            r"agent\.goal_alignment=current needs agent\.worker_reward=closeness",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_key(overrides, message):
     with pytest.raises(ConfigError, match=message):
         load(overrides)
+
+
+def test_batches_longer_than_episodes_are_refused_before_anything_is_written(tmp_path):
+    folder = tmp_path / "run"
+    message = r"agent\.length is 32; the longest episodes of suite debug have 20 steps"
+    with pytest.raises(ConfigError, match=message):
+        train(*load(["agent=dreamer", *SMALL, f"folder={folder}"]), "a test")
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("agent", ["dreamer", "director"])
