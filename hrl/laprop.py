@@ -19,7 +19,7 @@ class LaProp(torch.optim.Optimizer):
     time. In this order no term of the average exceeds `1 / sqrt(1 - decay of the mean square)`, whatever the two decays
     are (Adam averages first and divides then), and epsilon may vanish. Both averages are corrected for their start at
     zero. The learning rate rises linearly over the first updates, `lr * min(1, update / warmup)`, update 1 being the
-    first.
+    first, and may fall again with the square root of their number (Vaswani et al. 2017, arXiv 1706.03762, equation 3).
 
     All parameters of a group are updated together and share one count of updates, on their device: nothing is read back
     to the host, so an update can be captured in a CUDA graph (take one update first, which makes the state; change no
@@ -34,6 +34,7 @@ class LaProp(torch.optim.Optimizer):
         clip: largest norm of a gradient in units of its tensor's norm; infinity for no clipping.
         least_norm: tensors of smaller norm count as having this one, so that those that start at zero can leave it.
         warmup: updates until the full learning rate; 0 for none.
+        full_until: updates after which it falls, as `lr * sqrt(full_until / update)`; 0 for never.
 
     Raises:
         ValueError: where a setting is out of its range, named.
@@ -48,10 +49,12 @@ class LaProp(torch.optim.Optimizer):
         clip: float = 0.3,
         least_norm: float = 1e-3,
         warmup: int = 1000,
+        full_until: int = 0,
     ) -> None:
-        settings = {"lr": lr, "eps": eps, "clip": clip, "least_norm": least_norm, "warmup": warmup}
+        settings = {"lr": lr, "eps": eps, "clip": clip, "least_norm": least_norm}
+        settings |= {"warmup": warmup, "full_until": full_until}
         for name, value in settings.items():
-            positive = name not in ("lr", "warmup")
+            positive = name not in ("lr", "warmup", "full_until")
             if not (value > 0 if positive else value >= 0):
                 raise ValueError(f"{name} is {value}; it must {'be positive' if positive else 'not be negative'}")
         if not all(0 <= beta < 1 for beta in betas):
@@ -96,7 +99,8 @@ class LaProp(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, directions, 1 - momentum_decay)
 
         warm = (count / group["warmup"]).clamp(max=1) if group["warmup"] else 1.0
-        rate = group["lr"] * warm / _filled(momentum_decay, count)
+        falling = (group["full_until"] / count).clamp(max=1).sqrt() if group["full_until"] else 1.0
+        rate = group["lr"] * warm * falling / _filled(momentum_decay, count)
         torch._foreach_sub_(params, torch._foreach_mul(momenta, rate))
 
     def _count(self, params: list[Tensor]) -> Tensor:

@@ -41,7 +41,8 @@ class ModelBasedConfig:
     imagine_last: imagination begins at the last so many states of every sequence; 0 for all of them.
     horizon: steps imagined from each of them.
     discount: per agent step, at every level.
-    learning_rate, warmup: of LaProp; updates until the full rate.
+    learning_rate, warmup, full_until: of LaProp; updates until the full rate, and after which it falls with the square
+        root of their number (0: never).
     square_decay: of LaProp's mean squares. The first gradients, of pictures still black, are a hundred times as large
         as those that follow: until they are forgotten, after some 1 / (1 - square_decay) updates, steps are short.
     compile: compiles the update: minutes at the start, faster from then on.
@@ -58,6 +59,7 @@ class ModelBasedConfig:
     discount: float = 0.99
     learning_rate: float = 4e-5
     warmup: int = 1000
+    full_until: int = 0
     square_decay: float = 0.999
     compile: bool = False
     cuda_graph: bool = False
@@ -77,8 +79,9 @@ class ModelBasedConfig:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
         if not 0 <= self.square_decay < 1:
             raise ValueError(f"agent.square_decay is {self.square_decay}; it must lie in [0, 1)")
-        if self.warmup < 0:
-            raise ValueError(f"agent.warmup is {self.warmup}; it must be at least 0")
+        for key in ("warmup", "full_until"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
         if not 0 <= self.discount < 1:
             raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
 
@@ -223,7 +226,9 @@ class ModelBasedLearner:
         self.writer = ReplayWriter(env, self.replay, task_names, setting.seed, setting.device)
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         betas = (MOMENTUM_DECAY, config.square_decay)
-        self.optimizer = LaProp(trained, config.learning_rate, betas, warmup=config.warmup)
+        self.optimizer = LaProp(
+            trained, config.learning_rate, betas, warmup=config.warmup, full_until=config.full_until
+        )
         self._update: Update = self._eager_update
         if config.compile:
             self._update = torch.compile(self._eager_update)

@@ -38,27 +38,47 @@ class RMSNorm(nn.Module):
 class _RMSNorm(torch.autograd.Function):
     """The norm with its gradient in closed form.
 
-    y = x r s, where r = (|x|^2 / n + eps)^(-1/2); dx = r (g s - x r^2 (g x . s) / n), ds = sum of g x r over rows. The
-    wide operations are few and in the inputs' dtype; on a CPU the library's own norm, and autograd's way back through
-    this one, are chains of passes that cost more than the products between them.
+    y = x r s, where r = (|x|^2 / n + eps)^(-1/2); dx = r (g s - x r^2 (g x . s) / n), ds = sum of g x r over rows. Few
+    wide operations, in the inputs' dtype: on a CPU the library's own norm, and autograd's way back through this one,
+    are chains of passes that cost more than the products between them.
     """
 
     @staticmethod
     def forward(context: Any, inputs: Tensor, scale: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True, dtype=torch.float32)
-        inverse = torch.rsqrt(norm.square() / inputs.shape[-1] + NORM_EPS)
-        context.save_for_backward(inputs, scale, inverse)
-        return inputs * inverse.to(inputs.dtype) * scale.to(inputs.dtype)
+        inverse = torch.rsqrt(_mean_square(inputs) + NORM_EPS)
+        factors = _outer(inverse.to(inputs.dtype), scale.to(inputs.dtype))
+        context.save_for_backward(inputs, scale, inverse, factors)
+        return inputs * factors
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, scale, inverse = context.saved_tensors
-        weight, inverse_rows = scale.to(inputs.dtype), inverse.to(inputs.dtype)
+        inputs, scale, inverse, factors = context.saved_tensors
         product = gradient * inputs
-        onto = (product @ weight).unsqueeze(-1).float() * inverse.square() / inputs.shape[-1]
-        moved = torch.addcmul(gradient * weight, inputs, -onto.to(inputs.dtype)) * inverse_rows
+        onto = (product @ scale.to(inputs.dtype)).unsqueeze(-1).float() * inverse**3 / inputs.shape[-1]
+        back = _outer(-onto.to(inputs.dtype), torch.ones_like(scale, dtype=inputs.dtype))
         rows = product.reshape(-1, product.shape[-1])
-        return moved, (inverse_rows.reshape(1, -1) @ rows).flatten().to(scale.dtype)
+        moved = torch.addcmul(gradient * factors, inputs, back)
+        return moved, (inverse.to(inputs.dtype).reshape(1, -1) @ rows).flatten().to(scale.dtype)
+
+
+_NARROW = 64  # up to so many columns a row is too short for the CPU's loops over broadcast or summed axes
+
+
+def _mean_square(rows: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch 1"]:
+    """In float32."""
+    size = rows.shape[-1]
+    mean: Tensor
+    if size > _NARROW:
+        mean = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32).square() / size
+        return mean
+    with torch.autocast(rows.device.type, enabled=False):
+        mean = rows.float().square() @ torch.full((size, 1), 1 / size, device=rows.device)
+    return mean
+
+
+def _outer(column: Float[Tensor, "*batch 1"], row: Float[Tensor, " size"]) -> Float[Tensor, "*batch size"]:
+    """Products of all with all."""
+    return column * row if len(row) > _NARROW else column @ row.unsqueeze(0)
 
 
 @torch.no_grad()

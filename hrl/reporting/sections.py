@@ -9,6 +9,7 @@ from hrl.reporting.cautions import cautions
 from hrl.reporting.figures.comparison import comparison_figures
 from hrl.reporting.figures.diagnostics import diagnostic_figures
 from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
+from hrl.reporting.figures.goals import goal_figures
 from hrl.reporting.figures.style import WIDTH, ReportFigure
 from hrl.reporting.figures.training import missing_curves_note, training_figures
 from hrl.reporting.page import (
@@ -67,7 +68,7 @@ FIGURE_SECTIONS = (
         "diagnostics",
         "Is the hierarchy used?",
         "A hierarchy whose low level ignores its commands, or whose manager ignores the task, explains nothing.",
-        diagnostic_figures,
+        lambda study: diagnostic_figures(study) + goal_figures(study),
     ),
 )
 SUMMARY_COLUMNS = (

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hrl.reporting.cautions import cautions
 from hrl.reporting.figures.comparison import aggregate_figure, improvement_figure, profile_figure
 from hrl.reporting.figures.diagnostics import diagnostic_figures, shuffle_returns, skill_entropy
 from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
+from hrl.reporting.figures.goals import FIRST, LAST, REACH, SWAP, goal_figures
 from hrl.reporting.figures.style import LOOK
 from hrl.reporting.figures.training import missing_curves_note, training_figures
 from hrl.reporting.study import Study, study_of
@@ -254,6 +256,24 @@ def test_shuffle_diagnostics_show_the_returns_of_each_intervention(speeds: Study
 def test_skill_usage_is_drawn_per_run_for_arms_with_skills(speeds: Study) -> None:
     names = [figure.name for figure in diagnostic_figures(speeds)]
     assert names == ["shuffle_diagnostics", "skill_usage_skills"]
+
+
+def test_goals_are_drawn_for_arms_that_set_them(speeds: Study) -> None:
+    """A dotted and a solid line a run for closeness, a line a run for reach and heed; nothing for other arms."""
+    assert goal_figures(speeds) == []
+    keys = (FIRST, LAST, REACH, SWAP)
+    runs = tuple(
+        replace(run, metrics=run.metrics.assign(**{key: 0.1 + i + run.metrics["frames"] for i, key in enumerate(keys)}))
+        if run.arm == "skills"
+        else run
+        for run in speeds.runs.runs
+    )
+    (figure,) = goal_figures(replace(speeds, runs=replace(speeds.runs, runs=runs)))
+    seeds = len(speeds.runs.of("skills"))
+    assert [len(axes.lines) for axes in figure.drawing.axes] == [2 * seeds, seeds + 1, seeds]
+    assert [line.get_linestyle() for line in figure.drawing.axes[0].lines] == [":", "-"] * seeds
+    frames = speeds.runs.of("skills")[0].metrics["frames"]
+    assert figure.drawing.axes[2].lines[0].get_ydata() == pytest.approx(frames + 3.1)
 
 
 def test_entropy_of_skill_usage() -> None:

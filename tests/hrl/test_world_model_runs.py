@@ -66,6 +66,11 @@ def test_the_published_preset_turns_every_switch():
         ),
         (["agent=dreamer", "agent.train_ratio=0"], r"agent\.train_ratio is 0.*above 0"),
         (["agent=dreamer", "agent.imagine_last=33"], r"agent\.imagine_last is 33; it must be from 0 to agent\.length"),
+        (["agent=dreamer", "agent.square_decay=1"], r"agent\.square_decay is 1\.0; it must lie in \[0, 1\)"),
+        (
+            ["agent=director", "agent.worker.entropy_least=2"],
+            r"entropy_least and entropy_most of a level are 2",
+        ),
         (
             ["agent=director", "agent.goal_alignment=current"],
             r"agent\.goal_alignment=current needs agent\.worker_reward=closeness",
