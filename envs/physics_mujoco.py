@@ -23,8 +23,8 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 class MujocoPhysics(Physics):
     """MuJoCo C over a thread pool: the binding gives up Python's lock inside every call.
 
-    One control step is what dm_control's `Physics.step(n)` does for an Euler integrator: `mj_step2`, `mj_step` n-1
-    times, `mj_step1`, so that positions, velocities and sensors belong to the new state.
+    One control step is what dm_control's `Physics.step(n)` does: `mj_step2`, `mj_step` n-1 times, `mj_step1`, so that
+    positions, velocities and sensors belong to the new state; with Runge-Kutta `mj_step` n times, `mj_step1`.
     """
 
     def __init__(self, scene: Scene, num_worlds: int, image_size: int, threads: int | None = None) -> None:
@@ -128,6 +128,8 @@ class _Chunk:
         tracer: RayTracer,
     ) -> None:
         self._model, self._datas, self._low, self._tracer = model, datas, low, tracer
+        # Runge-Kutta takes whole steps only.
+        self._in_halves = int(model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4)
         # The same model without actuation: what dm_control uses to bring a new state up to date.
         self._passive = copy.copy(model)
         self._passive.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
@@ -143,9 +145,10 @@ class _Chunk:
         model = self._model
         for data, view, control in zip(self._datas, self._controls, controls[self._low :], strict=False):
             view[:] = control
-            mujoco.mj_step2(model, data)
-            if substeps > 1:
-                mujoco.mj_step(model, data, substeps - 1)
+            if self._in_halves:
+                mujoco.mj_step2(model, data)
+            if substeps > self._in_halves:
+                mujoco.mj_step(model, data, substeps - self._in_halves)
             mujoco.mj_step1(model, data)
         self._gather()
 

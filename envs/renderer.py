@@ -100,6 +100,8 @@ def drawable(model: mujoco.MjModel) -> mujoco.MjModel:
     """A copy for drawing: without the features of the dynamics that MuJoCo Warp refuses."""
     copied = copy.copy(model)
     copied.opt.enableflags = 0
+    # Without this MuJoCo Warp warns of pairs of geoms that it collides with fewer contacts.
+    copied.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MULTICCD
     copied.opt.noslip_iterations = 0
     copied.geom_margin[:] = 0
     copied.geom_gap[:] = 0

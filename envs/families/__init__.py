@@ -2,13 +2,31 @@
 
 from collections.abc import Callable
 
+from envs.families import cheetah_behaviours, quadruped_behaviours, walker_behaviours
+from envs.families.behaviours import BehaviourFamily
+from envs.families.cheetah_speed import CheetahSpeed
 from envs.families.compat import TASKS, compat_families
 from envs.families.family import Choice, Family, check_parameters
 from envs.families.point_mass import PointMass
+from envs.families.quadruped_speed import QuadrupedSpeed
 from envs.families.walker_speed import WalkerSpeed
 from envs.tasks import Task
 
-_POINT_MASS, _WALKER_SPEED, _COMPAT = PointMass(), WalkerSpeed(), compat_families()
+_WALKER, _CHEETAH, _QUADRUPED = WalkerSpeed(), CheetahSpeed(), QuadrupedSpeed()
+_COMPAT = compat_families()
+
+
+def _always(family: Family) -> Callable[[Task], Family]:
+    return lambda task: family
+
+
+def _behaviours(family: BehaviourFamily) -> Callable[[Task], Family]:
+    def checked(task: Task) -> Family:
+        check_parameters(family, task)
+        family.check(task)
+        return family
+
+    return checked
 
 
 def _compat(task: Task) -> Family:
@@ -19,8 +37,13 @@ def _compat(task: Task) -> Family:
 
 # Functions of the task, because a family's name may stand for several scenes, told apart by a parameter.
 FAMILIES: dict[str, Callable[[Task], Family]] = {
-    "point_mass": lambda task: _POINT_MASS,
-    "walker_speed": lambda task: _WALKER_SPEED,
+    "point_mass": _always(PointMass()),
+    "walker_speed": _always(_WALKER),
+    "cheetah_speed": _always(_CHEETAH),
+    "quadruped_speed": _always(_QUADRUPED),
+    "walker_behaviours": _behaviours(BehaviourFamily(_WALKER, walker_behaviours.BEHAVIOURS)),
+    "cheetah_behaviours": _behaviours(BehaviourFamily(_CHEETAH, cheetah_behaviours.BEHAVIOURS)),
+    "quadruped_behaviours": _behaviours(BehaviourFamily(_QUADRUPED, quadruped_behaviours.BEHAVIOURS)),
     "compat": _compat,
 }
 

@@ -4,25 +4,33 @@ import mujoco
 import numpy as np
 from jaxtyping import Float64
 
-_HINGE, _SLIDE = int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)
+_HINGE, _SLIDE, _FREE = (
+    int(kind) for kind in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_FREE)
+)
 
 
 def random_joint_positions(model: mujoco.MjModel, rng: np.random.Generator) -> Float64[np.ndarray, " nq"]:
     """Limited joints uniform within their range, unlimited hinges uniform on the circle, other slides as modelled.
 
+    A free joint keeps its place and is turned by a quaternion of four uniform numbers in [0, 1), normalised. This does
+    not cover all orientations evenly; it is what the suite's published results start from.
+
     Source: `randomize_limited_and_rotational_joints` of dm_control's suite.
 
     Returns:
-        Joint positions [nq], radians and metres.
+        Joint positions [nq], radians and metres, and unit quaternions.
 
     Raises:
-        ValueError: the model has ball or free joints, which no family here uses.
+        ValueError: the model has ball joints, which no family here uses.
     """
-    if not np.isin(model.jnt_type, (_HINGE, _SLIDE)).all():
-        raise ValueError("start states are drawn for hinge and slide joints only; this model has ball or free joints")
+    if not np.isin(model.jnt_type, (_HINGE, _SLIDE, _FREE)).all():
+        raise ValueError("start states are drawn for hinge, slide and free joints only; this model has ball joints")
     positions = np.array(model.qpos0, np.float64)
     limited = model.jnt_limited.astype(bool)
     turning = ~limited & (model.jnt_type == _HINGE)
-    positions[limited] = rng.uniform(*model.jnt_range[limited].T)
-    positions[turning] = rng.uniform(-np.pi, np.pi, turning.sum())
+    positions[model.jnt_qposadr[limited]] = rng.uniform(*model.jnt_range[limited].T)
+    positions[model.jnt_qposadr[turning]] = rng.uniform(-np.pi, np.pi, turning.sum())
+    for address in model.jnt_qposadr[model.jnt_type == _FREE]:
+        quaternion = rng.random(4)
+        positions[address + 3 : address + 7] = quaternion / np.linalg.norm(quaternion)
     return positions

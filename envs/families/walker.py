@@ -11,19 +11,20 @@ from envs.rewards import tolerance
 
 # dm_control's walker: control timestep of 0.025 s over a physics timestep of 0.0025 s.
 SUBSTEPS = 10
+STEPS_PER_SECOND = 40
 CAMERA = "side"
-SKY = (0.25, 0.4, 0.55)
 
 _STAND_HEIGHT = 1.2
-
-# A success is a reward close to its best, kept up for one second.
-SUCCESS_REWARD = 0.8
-SUCCESS_STEPS = 40
 
 
 def speed(physics: Physics) -> Float[Tensor, " world"]:
     """Horizontal velocity of the centre of mass, m/s."""
     return physics.sensor("torso_subtreelinvel")[:, 0]
+
+
+def upright(physics: Physics) -> Float[Tensor, " world"]:
+    """Cosine of the torso's tilt: 1 upright, -1 head down."""
+    return physics.body_rotation("torso")[:, 2, 2]
 
 
 def posture(physics: Physics) -> Float[Tensor, " world"]:
@@ -33,8 +34,7 @@ def posture(physics: Physics) -> Float[Tensor, " world"]:
     """
     height = physics.body_position("torso")[:, 2]
     standing = tolerance(height, (_STAND_HEIGHT, float("inf")), margin=_STAND_HEIGHT / 2)
-    upright = (1 + physics.body_rotation("torso")[:, 2, 2]) / 2
-    return (3 * standing + upright) / 4
+    return (3 * standing + (1 + upright(physics)) / 2) / 4
 
 
 def start(scene: Scene, rng: np.random.Generator) -> StartState:

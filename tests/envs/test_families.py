@@ -12,51 +12,27 @@ from envs.families.joints import random_joint_positions
 from envs.families.point_mass import NEAREST_START, PointMass
 from envs.families.suite_models import suite_model
 from envs.families.walker_speed import WalkerSpeed
+from envs.physics import Physics
+from tests.envs.puppet import at_heights, goal_rows, puppet
 from tests.envs.small import one_task, short_suite
 
 STANDING = 1.3
 
 
-class _Puppet:
-    """A physics whose quantities are set by hand."""
-
-    def __init__(self, **quantities: torch.Tensor) -> None:
-        self._quantities = quantities
-
-    def geom_position(self, name: str) -> torch.Tensor:
-        return self._quantities[name]
-
-    def body_position(self, name: str) -> torch.Tensor:
-        return self._quantities["position"]
-
-    def body_rotation(self, name: str) -> torch.Tensor:
-        return self._quantities["rotation"]
-
-    def sensor(self, name: str) -> torch.Tensor:
-        return self._quantities["velocity"]
+def _mass_at(*places: tuple[float, float]) -> Physics:
+    return puppet({"pointmass": [[x, y, 0.01] for x, y in places]})
 
 
-def _mass_at(*places: tuple[float, float]) -> _Puppet:
-    return _Puppet(pointmass=torch.tensor([[x, y, 0.01] for x, y in places], dtype=torch.float64))
-
-
-def _walking(speeds: list[float], height: float = STANDING, upright: float = 1.0) -> _Puppet:
+def _walking(speeds: list[float], height: float = STANDING, upright: float = 1.0) -> Physics:
     count = len(speeds)
-    rotation = torch.zeros((count, 3, 3), dtype=torch.float64)
-    rotation[:, 2, 2] = upright
-    velocity = torch.tensor([[speed, 9.0, 9.0] for speed in speeds], dtype=torch.float64)
-    position = torch.tensor([[5.0, 5.0, height]] * count, dtype=torch.float64)
-    return _Puppet(position=position, rotation=rotation, velocity=velocity)
-
-
-def _goals(*rows: tuple[float, ...]) -> torch.Tensor:
-    return torch.tensor(rows, dtype=torch.float64)
+    velocity = {"torso_subtreelinvel": [[speed, 9.0, 9.0] for speed in speeds]}
+    return puppet(at_heights(torso=[height] * count), velocity, [upright] * count)
 
 
 def test_point_mass_reward_falls_linearly_with_the_planar_distance() -> None:
     distances = [0.0, 0.03, 0.06, 0.18, 0.33, 0.5]
     physics = _mass_at(*[(0.1 + distance, -0.1) for distance in distances])
-    goals = _goals(*[(0.1, -0.1)] * 6)
+    goals = goal_rows(*[(0.1, -0.1)] * 6)
     family = PointMass()
     assert family.reward(physics, goals).tolist() == pytest.approx([1, 1, 0.9, 0.5, 0, 0])
     near = _mass_at((0.1, 0.0), (0.1, -0.08))
@@ -89,13 +65,13 @@ def test_point_mass_starts_away_from_the_target_and_uniformly_elsewhere() -> Non
 def test_walker_speed_rewards_neither_too_slow_nor_too_fast(
     target: float, speeds: list[float], expected: list[float]
 ) -> None:
-    goals = _goals(*[(target,)] * len(speeds))
+    goals = goal_rows(*[(target,)] * len(speeds))
     assert WalkerSpeed().reward(_walking(speeds), goals).tolist() == pytest.approx(expected)
 
 
 def test_walker_speed_is_worth_less_on_the_ground() -> None:
     """Posture: (3 * standing + upright) / 4, where standing falls to 0.1 at half the height."""
-    family, goals = WalkerSpeed(), _goals((1.0,))
+    family, goals = WalkerSpeed(), goal_rows((1.0,))
     assert family.reward(_walking([1.0], height=0.6), goals).item() == pytest.approx((3 * 0.1 + 1) / 4)
     assert family.reward(_walking([1.0], upright=0.0), goals).item() == pytest.approx((3 + 0.5) / 4)
     assert family.reward(_walking([1.0], height=0.6, upright=-1.0), goals).item() == pytest.approx(0.075)
@@ -162,9 +138,9 @@ def test_task_vectors_are_scaled() -> None:
 
 def test_joints_that_no_family_has_are_refused() -> None:
     model = mujoco.MjModel.from_xml_string(
-        '<mujoco><worldbody><body><freejoint/><geom size=".1"/></body></worldbody></mujoco>'
+        '<mujoco><worldbody><body><joint type="ball"/><geom size=".1"/></body></worldbody></mujoco>'
     )
-    with pytest.raises(ValueError, match="ball or free"):
+    with pytest.raises(ValueError, match="ball joints"):
         random_joint_positions(model, np.random.default_rng(0))
     with pytest.raises(FileNotFoundError, match="walkr"):
         suite_model("walkr")

@@ -9,19 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from envs.families.compat import CompatPointMass, CompatWalker
 from envs.families.point_mass import PointMass
 from envs.families.walker_speed import WalkerSpeed
-from envs.physics import Scene, Start
+from envs.physics import Start
 from envs.physics_mujoco import MujocoPhysics
-from envs.renderer import POSES, RayTracer, announce_compilation, without_line
+from envs.renderer import announce_compilation, without_line
+from tests.envs.make_silhouettes import SCENES
+from tests.envs.segmentation import shown_geoms
 
-SCENES = {
-    "compat_walker": CompatWalker.scene,
-    "walker_speed": WalkerSpeed.scene,
-    "compat_point_mass": CompatPointMass.scene,
-    "point_mass": PointMass.scene,
-}
 SIZE = 64
 
 
@@ -35,22 +30,11 @@ def _overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return (ours & theirs).sum(axis=(1, 2)) / (ours | theirs).sum(axis=(1, 2))
 
 
-def _labels(scene: Scene, positions: np.ndarray, mocap: np.ndarray, size: int = SIZE) -> np.ndarray:
-    tracer = RayTracer(scene, size, len(positions), segmentation=True)
-    for row, (position, targets) in enumerate(zip(positions, mocap, strict=True)):
-        data = mujoco.MjData(scene.model)
-        data.qpos[:], data.mocap_pos[:] = position, targets
-        mujoco.mj_forward(scene.model, data)
-        for name in POSES:
-            tracer.poses[name][row] = getattr(data, name).reshape(-1)
-    return tracer.segment(len(positions))
-
-
 @pytest.mark.parametrize("name", SCENES)
 def test_silhouettes_equal_dm_controls(name: str, reference: dict[str, np.ndarray]) -> None:
-    scene = SCENES[name]
+    scene = SCENES[name][0]
     expected = reference[f"{name}/mask"]
-    labels = _labels(scene, reference[f"{name}/qpos"], reference[f"{name}/mocap_pos"], size=expected.shape[1])
+    labels = shown_geoms(scene, reference[f"{name}/qpos"], reference[f"{name}/mocap_pos"], size=expected.shape[1])
     planes = np.flatnonzero(scene.model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
     overlap = _overlap((labels >= 0) & ~np.isin(labels, planes), expected)
     assert overlap.min() >= 0.98, overlap
@@ -64,7 +48,7 @@ def test_the_picture_shows_what_the_segmentation_shows(reference: dict[str, np.n
     physics.render(pixels)
     background = pixels[0, 0, 0]
     drawn = (pixels != background).any(dim=-1).numpy()
-    assert np.array_equal(drawn, _labels(PointMass.scene, positions.numpy(), mocap.numpy()) >= 0)
+    assert np.array_equal(drawn, shown_geoms(PointMass.scene, positions.numpy(), mocap.numpy()) >= 0)
     physics.close()
 
 
@@ -95,7 +79,7 @@ def test_colours_come_in_the_order_red_green_blue() -> None:
 
 
 def test_mass_and_target_cover_dozens_of_pixels(reference: dict[str, np.ndarray]) -> None:
-    labels = _labels(PointMass.scene, np.array([[-0.15, 0.1]]), np.array([[[0.15, -0.15, 0.0]]]))[0]
+    labels = shown_geoms(PointMass.scene, np.array([[-0.15, 0.1]]), np.array([[[0.15, -0.15, 0.0]]]))[0]
     mass, target = (PointMass.scene.model.geom(name).id for name in ("pointmass", "target"))
     assert (labels == mass).sum() >= 24
     assert (labels == target).sum() >= 48

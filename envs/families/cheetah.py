@@ -1,0 +1,62 @@
+"""The planar cheetah of dm_control's suite: what every cheetah task reads from it."""
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from envs.families.family import StartState
+from envs.families.suite_models import suite_model
+from envs.physics import Physics, Scene
+
+# dm_control's cheetah is controlled at every physics step, of 0.01 s.
+SUBSTEPS = 1
+STEPS_PER_SECOND = 100
+CAMERA = "side"
+
+_MASS = 14.0
+_SETTLING_STEPS = 200
+
+
+def spec() -> mujoco.MjSpec:
+    """dm_control's cheetah, to be changed and given to `compiled`."""
+    loaded = suite_model("cheetah")
+    # This option of the compiler is deprecated, with a warning at every use; `compiled` does its work.
+    loaded.compiler.settotalmass = -1
+    return loaded
+
+
+def compiled(changed: mujoco.MjSpec) -> mujoco.MjModel:
+    """The model with the mass that dm_control's file asks for."""
+    model = changed.compile()
+    mujoco.mj_setTotalmass(model, _MASS)
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model
+
+
+def speed(physics: Physics) -> Float[Tensor, " world"]:
+    """Horizontal velocity of the centre of mass, m/s."""
+    return physics.sensor("torso_subtreelinvel")[:, 0]
+
+
+def start(scene: Scene, rng: np.random.Generator) -> StartState:
+    """Random joint angles, then two seconds without control in which it drops and settles.
+
+    Source: `Cheetah.initialize_episode` of dm_control's suite.
+    """
+    model = scene.model
+    limited = model.jnt_limited.astype(bool)
+    joint_positions = np.array(model.qpos0, np.float64)
+    joint_positions[limited] = rng.uniform(*model.jnt_range[limited].T)
+    return settled(model, joint_positions)
+
+
+def settled(model: mujoco.MjModel, joint_positions: Float[np.ndarray, " nq"]) -> StartState:
+    """The state two seconds after it was let go at these joint positions [nq], metres and radians."""
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    data.qpos[:] = joint_positions
+    # dm_control finishes the step that the model's initial state began before it looks at the new positions.
+    mujoco.mj_step2(model, data)
+    mujoco.mj_step(model, data, _SETTLING_STEPS - 1)
+    return StartState(data.qpos.copy(), data.qvel.copy(), np.zeros((0, 3)))

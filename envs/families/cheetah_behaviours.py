@@ -1,0 +1,91 @@
+"""Tricks for the cheetah: rewards of TD-MPC2's additional tasks (Hansen et al. 2024, arXiv 2310.16828).
+
+Source: `CustomCheetah` of github.com/nicklashansen/tdmpc2, tdmpc2/envs/tasks/cheetah.py. Heights are those of the
+frames of MuJoCo's bodies, in metres: a foot's is the ankle. A trick "on the front leg" has the back foot in the air.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from jaxtyping import Float
+from torch import Tensor
+
+from envs.families import cheetah
+from envs.families.behaviours import Behaviour
+from envs.physics import Physics
+from envs.rewards import tolerance
+
+_RAISED, _LYING, _IN_PLACE = 1.2, 0.25, 0.5
+_FRONT_FOOT, _BACK_FOOT = "ffoot", "bfoot"
+# Published: 60 % of dm_control's running speed of 10 m/s.
+_SLOWEST_RUN, _FASTEST_RUN = 1.0, 10.0
+
+
+def stand_front(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Standing on the front leg."""
+    return _stand(physics, _BACK_FOOT)
+
+
+def stand_back(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Standing on the back leg."""
+    return _stand(physics, _FRONT_FOOT)
+
+
+def jump(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Both feet in the air without moving on."""
+    return (_stand(physics, _FRONT_FOOT) + _stand(physics, _BACK_FOOT)) / 2
+
+
+def run_front(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Running on the front leg, at `speed` or faster."""
+    return _run(physics, _BACK_FOOT, speed)
+
+
+def run_back(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Running on the back leg, at `speed` or faster."""
+    return _run(physics, _FRONT_FOOT, speed)
+
+
+def lie_down(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Torso and feet near the floor."""
+    feet = (_height(physics, _FRONT_FOOT) + _height(physics, _BACK_FOOT)) / 2
+    return (3 * _low(_height(physics, "torso")) + _low(feet)) / 4
+
+
+BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
+    {
+        "jump": Behaviour(jump, lasting=False),
+        "run_front": Behaviour(run_front, _SLOWEST_RUN, _FASTEST_RUN),
+        "run_back": Behaviour(run_back, _SLOWEST_RUN, _FASTEST_RUN),
+        "stand_front": Behaviour(stand_front),
+        "stand_back": Behaviour(stand_back),
+        "lie_down": Behaviour(lie_down),
+    }
+)
+
+
+def _stand(physics: Physics, raised_foot: str) -> Tensor:
+    """Five parts torso and foot in the air, one part staying in place."""
+    raised = _raised((_height(physics, "torso") + _height(physics, raised_foot)) / 2)
+    bounds = (-_IN_PLACE, _IN_PLACE)
+    staying = tolerance(cheetah.speed(physics), bounds, margin=_IN_PLACE, sigmoid="linear", value_at_margin=0.0)
+    return (5 * raised + staying) / 6
+
+
+def _run(physics: Physics, raised_foot: str, target: Tensor) -> Tensor:
+    raised = (3 * _raised(_height(physics, raised_foot)) + 2 * _raised(_height(physics, "torso"))) / 5
+    bounds = (target, float("inf"))
+    moving = tolerance(cheetah.speed(physics), bounds, margin=target, sigmoid="linear", value_at_margin=0.0)
+    return raised * (5 * moving + 1) / 6
+
+
+def _height(physics: Physics, body: str) -> Tensor:
+    return physics.body_position(body)[:, 2]
+
+
+def _raised(height: Tensor) -> Tensor:
+    return tolerance(height, (_RAISED, float("inf")), margin=_RAISED / 2)
+
+
+def _low(height: Tensor) -> Tensor:
+    return tolerance(height, (-float("inf"), _LYING), margin=_LYING, sigmoid="linear", value_at_margin=0.0)

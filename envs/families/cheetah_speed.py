@@ -1,0 +1,45 @@
+"""The planar cheetah at a commanded speed."""
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from envs.families import cheetah
+from envs.families.family import StartState
+from envs.families.scenery import SKY, lengthen_floor, light_from_the_camera
+from envs.families.speed import SpeedFamily, speed_parameters
+from envs.physics import Physics, Scene
+from envs.tasks import Task
+
+FASTEST = 10.0
+
+
+def _build() -> mujoco.MjModel:
+    spec = cheetah.spec()
+    # Twice as long as dm_control's, which reaches from -2 m to 198 m.
+    lengthen_floor(spec, "ground", half_length=200.0)
+    light_from_the_camera(spec)
+    return cheetah.compiled(spec)
+
+
+class CheetahSpeed(SpeedFamily):
+    """Run at the task's speed, in any posture: see `SpeedFamily`. The start is dm_control's cheetah's."""
+
+    scene = Scene("cheetah_speed", _build, cheetah.SUBSTEPS, cheetah.CAMERA, SKY)
+    parameters = speed_parameters(FASTEST)
+    hold_steps = cheetah.STEPS_PER_SECOND
+    fastest = FASTEST
+    half_width = 0.25
+
+    def speed(self, physics: Physics) -> Float[Tensor, " world"]:
+        """See `SpeedFamily.speed`."""
+        return cheetah.speed(physics)
+
+    def posture(self, physics: Physics) -> float:
+        """See `SpeedFamily.posture`: any will do."""
+        return 1.0
+
+    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+        """See `Family.start`."""
+        return cheetah.start(self.scene, rng)

@@ -1,0 +1,47 @@
+"""Tasks of dm_control's suite as published, for comparison with published curves.
+
+Start states and rewards are dm_control's (tested against it), and so are the models, but for what is told in a family's
+own docstring; pictures have no shadows, no reflections and a plain sky. The task vector is one-hot over all of them, so
+that agents trained on some of them fit the others.
+"""
+
+from collections.abc import Mapping
+
+from envs.families.compat.cartpole import CompatCartpole
+from envs.families.compat.cheetah import CompatCheetah
+from envs.families.compat.hopper import CompatHopper
+from envs.families.compat.humanoid import CompatHumanoid
+from envs.families.compat.point_mass import CompatPointMass
+from envs.families.compat.quadruped import CompatQuadruped
+from envs.families.compat.reacher import CompatReacher
+from envs.families.compat.tasks import TASKS
+from envs.families.compat.walker import CompatWalker
+from envs.families.family import Family
+
+__all__ = [
+    "TASKS",
+    "CompatCartpole",
+    "CompatCheetah",
+    "CompatHopper",
+    "CompatHumanoid",
+    "CompatPointMass",
+    "CompatQuadruped",
+    "CompatReacher",
+    "CompatWalker",
+    "compat_families",
+]
+
+
+def compat_families() -> Mapping[str, Family]:
+    """The family of each of `TASKS`: tasks that share a scene share a family."""
+    bodies: dict[str, Family] = {
+        "point_mass": CompatPointMass(),
+        "walker": CompatWalker(),
+        "cheetah": CompatCheetah(),
+        "quadruped": CompatQuadruped(),
+        "reacher": CompatReacher(),
+        "cartpole": CompatCartpole(),
+        "hopper": CompatHopper(),
+        "humanoid": CompatHumanoid(),
+    }
+    return {name: bodies[name.split("-")[0]] for name in TASKS}

@@ -1,0 +1,42 @@
+"""dm_control's cheetah-run."""
+
+import numpy as np
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from envs.families import cheetah
+from envs.families.compat.tasks import CompatTask
+from envs.families.family import StartState
+from envs.families.scenery import SKY
+from envs.physics import Physics, Scene
+from envs.rewards import tolerance
+from envs.tasks import Task
+
+_RUN_SPEED = 10.0
+
+
+class CompatCheetah(CompatTask):
+    """dm_control's cheetah-run: the faster the better. Success: a reward of 0.8 for one second."""
+
+    scene = Scene(
+        "compat cheetah",
+        lambda: cheetah.compiled(cheetah.spec()),
+        cheetah.SUBSTEPS,
+        cheetah.CAMERA,
+        SKY,
+    )
+    hold_steps = cheetah.STEPS_PER_SECOND
+
+    def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
+        """The speed from which the reward is full, m/s."""
+        return np.array([_RUN_SPEED])
+
+    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+        """See `Family.start`."""
+        return cheetah.start(self.scene, rng)
+
+    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+        """Speed. Source: dm_control's `Cheetah.get_reward`."""
+        target = goal[:, 0]
+        bounds = (target, float("inf"))
+        return tolerance(cheetah.speed(physics), bounds, target, sigmoid="linear", value_at_margin=0.0)

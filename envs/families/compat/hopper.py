@@ -1,0 +1,55 @@
+"""dm_control's hopper-stand and hopper-hop."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.family import StartState
+from envs.families.joints import random_joint_positions
+from envs.families.scenery import SKY
+from envs.families.suite_models import suite_model
+from envs.physics import Physics, Scene
+from envs.rewards import tolerance
+from envs.tasks import Task
+
+_STAND_HEIGHTS = (0.6, 2.0)
+_SPEEDS = {"hopper-stand": 0.0, "hopper-hop": 2.0}
+
+
+class CompatHopper(CompatTask):
+    """dm_control's hopper-stand and -hop. Success: a reward of 0.8 for one second."""
+
+    scene = Scene(
+        "compat hopper",
+        lambda: suite_model("hopper").compile(),
+        substeps=4,
+        camera="cam0",
+        background=SKY,
+    )
+    hold_steps = 50
+
+    def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
+        """The speed from which the reward is full, m/s; 0 rewards standing with little control."""
+        return np.array([_SPEEDS[task_name(task)]])
+
+    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+        """Random joint angles and orientation at rest, as in dm_control's suite."""
+        model = self.scene.model
+        return StartState(random_joint_positions(model, rng), np.zeros(model.nv), np.zeros((0, 3)))
+
+    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+        """Height times speed or times small control. Source: dm_control's `Hopper.get_reward`."""
+        target = goal[:, 0]
+        standing = tolerance(_centre_height(physics, "torso") - _centre_height(physics, "foot"), _STAND_HEIGHTS)
+        speed, bounds = physics.sensor("torso_subtreelinvel")[:, 0], (target, float("inf"))
+        hopping = tolerance(speed, bounds, target / 2, sigmoid="linear", value_at_margin=0.5)
+        small = tolerance(physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic").mean(dim=-1)
+        return standing * torch.where(target == 0, (small + 4) / 5, hopping)
+
+
+def _centre_height(physics: Physics, body: str) -> Tensor:
+    """Height of a body's centre of mass, which is not where its frame is."""
+    offset = torch.from_numpy(physics.model.body(body).ipos.copy()).to(physics.fields["xpos"])
+    return physics.body_position(body)[:, 2] + physics.body_rotation(body)[:, 2] @ offset

@@ -1,0 +1,62 @@
+"""dm_control's humanoid-stand, humanoid-walk and humanoid-run."""
+
+import mujoco
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.contacts import contacts
+from envs.families.family import StartState
+from envs.families.joints import random_joint_positions
+from envs.families.scenery import SKY
+from envs.families.suite_models import suite_model
+from envs.physics import Physics, Scene
+from envs.rewards import tolerance
+from envs.tasks import Task
+
+_STAND_HEIGHT, _UPRIGHT = 1.4, 0.9
+_SPEEDS = {"humanoid-stand": 0.0, "humanoid-walk": 1.0, "humanoid-run": 10.0}
+
+
+class CompatHumanoid(CompatTask):
+    """dm_control's humanoid-stand, -walk and -run. Success: a reward of 0.8 for one second."""
+
+    scene = Scene(
+        "compat humanoid",
+        lambda: suite_model("humanoid").compile(),
+        substeps=5,
+        camera="back",
+        background=SKY,
+    )
+    hold_steps = 40
+
+    def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
+        """The speed from which the reward is full, m/s; 0 rewards standing still."""
+        return np.array([_SPEEDS[task_name(task)]])
+
+    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+        """Random joint angles and orientation at rest that touch nothing: rejection sampling, as in dm_control."""
+        model = self.scene.model
+        data = mujoco.MjData(model)
+        data.qpos[:] = random_joint_positions(model, rng)
+        while contacts(model, data):
+            data.qpos[:] = random_joint_positions(model, rng)
+        return StartState(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))
+
+    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+        """Posture times small control times speed, or stillness. Source: dm_control's `Humanoid.get_reward`."""
+        small = tolerance(physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic").mean(dim=-1)
+        velocity, target = physics.sensor("torso_subtreelinvel")[:, :2], goal[:, 0]
+        still = tolerance(velocity, margin=2.0).mean(dim=-1)
+        speed, bounds = torch.linalg.vector_norm(velocity, dim=-1), (target, float("inf"))
+        moving = tolerance(speed, bounds, target, sigmoid="linear", value_at_margin=0.0)
+        return (4 + small) / 5 * _posture(physics) * torch.where(target == 0, still, (5 * moving + 1) / 6)
+
+
+def _posture(physics: Physics) -> Tensor:
+    height, tilt = physics.body_position("head")[:, 2], physics.body_rotation("torso")[:, 2, 2]
+    standing = tolerance(height, (_STAND_HEIGHT, float("inf")), margin=_STAND_HEIGHT / 4)
+    upright = tolerance(tilt, (_UPRIGHT, float("inf")), margin=1 + _UPRIGHT, sigmoid="linear", value_at_margin=0.0)
+    return standing * upright

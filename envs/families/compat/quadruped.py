@@ -1,0 +1,47 @@
+"""dm_control's quadruped-walk and quadruped-run."""
+
+import numpy as np
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from envs.families import quadruped
+from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.family import StartState
+from envs.families.scenery import SKY
+from envs.physics import Physics, Scene
+from envs.rewards import tolerance
+from envs.tasks import Task
+
+_SPEEDS = {"quadruped-walk": 0.5, "quadruped-run": 5.0}
+
+
+class CompatQuadruped(CompatTask):
+    """dm_control's quadruped-walk and -run: one-sided speed rewards. Success: a reward of 0.8 for one second.
+
+    Both tasks are filmed on the floor of quadruped-run, which is drawn 100 m far; dm_control draws quadruped-walk's
+    10 m far. To contacts either floor is endless.
+    """
+
+    scene = Scene(
+        "compat quadruped",
+        lambda: quadruped.spec(floor_half_length=100.0).compile(),
+        quadruped.SUBSTEPS,
+        quadruped.CAMERA,
+        SKY,
+    )
+    hold_steps = quadruped.STEPS_PER_SECOND
+
+    def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
+        """The speed from which the reward is full, m/s."""
+        return np.array([_SPEEDS[task_name(task)]])
+
+    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+        """See `Family.start`."""
+        return quadruped.start(self.scene, rng)
+
+    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+        """Uprightness times speed. Source: dm_control's `Move.get_reward`."""
+        target = goal[:, 0]
+        bounds = (target, float("inf"))
+        moving = tolerance(quadruped.speed(physics), bounds, target, sigmoid="linear", value_at_margin=0.5)
+        return quadruped.posture(physics) * moving

@@ -1,0 +1,73 @@
+"""dm_control's reacher-easy and reacher-hard."""
+
+import math
+
+import mujoco
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.family import StartState
+from envs.families.joints import random_joint_positions
+from envs.families.suite_models import suite_model
+from envs.physics import Physics, Scene
+from envs.tasks import Task
+
+# Radii of the two targets, metres.
+_RADII = {"reacher-easy": 0.05, "reacher-hard": 0.015}
+_NEAREST, _FARTHEST, _HEIGHT = 0.05, 0.2, 0.01
+# Where the other task's target waits, outside of the picture.
+_ASIDE = (10.0, 10.0, _HEIGHT)
+
+
+def _build() -> mujoco.MjModel:
+    spec = suite_model("reacher")
+    target = spec.geom("target")
+    material = target.material
+    spec.delete(target)
+    for name, radius in _RADII.items():
+        body = spec.worldbody.add_body(name=name, mocap=True, pos=_ASIDE)
+        body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], material=material)
+    return spec.compile()
+
+
+class CompatReacher(CompatTask):
+    """dm_control's reacher-easy and -hard: a reward of 1 while finger and target overlap. Success: ever reached.
+
+    dm_control moves and resizes a geom of the model at every episode. Here each task's target is a mocap body of its
+    own, and the other task's is out of sight, so that worlds of one batch can differ.
+    """
+
+    scene = Scene("compat reacher", _build, substeps=1, camera="fixed")
+    hold_steps = 1
+
+    def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
+        """The distance in metres at which finger and target touch."""
+        return np.array([_RADII[task_name(task)] + self.scene.model.geom("finger").size[0]])
+
+    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+        """Random joint angles at rest; the target at any angle, uniformly 5 to 20 cm from the shoulder."""
+        positions = random_joint_positions(self.scene.model, rng)
+        angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(_NEAREST, _FARTHEST)
+        place = (distance * math.sin(angle), distance * math.cos(angle), _HEIGHT)
+        targets = [place if name == task_name(task) else _ASIDE for name in _RADII]
+        return StartState(positions, np.zeros(2), np.array(targets))
+
+    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+        """Whether they overlap, seen from above. Source: dm_control's `Reacher.get_reward`."""
+        return (_distance(physics) <= goal[:, 0]).to(goal.dtype)
+
+    def holding(
+        self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
+    ) -> Bool[Tensor, " world"]:
+        """See `Family.holding`."""
+        return reward > 0
+
+
+def _distance(physics: Physics) -> Tensor:
+    """From the finger to the nearer target, which is the task's: the other one is metres away."""
+    finger = physics.geom_position("finger")[:, :2]
+    distances = [torch.linalg.vector_norm(physics.geom_position(name)[:, :2] - finger, dim=-1) for name in _RADII]
+    return torch.stack(distances).amin(dim=0)

@@ -1,0 +1,61 @@
+"""The tasks by name, and what all of their families have in common."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from envs.families.family import Choice, Parameter
+from envs.families.success import close_to_best
+from envs.physics import Physics
+from envs.tasks import Task
+
+# The order is that of the task vector: new tasks come last.
+TASKS = (
+    "point_mass-easy",
+    "walker-stand",
+    "walker-walk",
+    "walker-run",
+    "cheetah-run",
+    "quadruped-walk",
+    "quadruped-run",
+    "reacher-easy",
+    "reacher-hard",
+    "cartpole-balance",
+    "cartpole-balance_sparse",
+    "cartpole-swingup",
+    "cartpole-swingup_sparse",
+    "hopper-stand",
+    "hopper-hop",
+    "humanoid-stand",
+    "humanoid-walk",
+    "humanoid-run",
+)
+
+
+def task_name(task: Task) -> str:
+    """Which of `TASKS` it is."""
+    return str(task.parameters["task"])
+
+
+class CompatTask:
+    """What the families of all bodies share: their parameter, their task vector and, for most of them, success.
+
+    Success: a reward of at least 0.8 in `hold_steps` successive control steps. dm_control has no notion of success.
+    """
+
+    parameters: Mapping[str, Parameter] = MappingProxyType({"task": Choice(TASKS)})
+    task_size = len(TASKS)
+    hold_steps: int
+
+    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
+        """One-hot over `TASKS`."""
+        return np.array([task_name(task) == name for name in TASKS], np.float32)
+
+    def holding(
+        self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
+    ) -> Bool[Tensor, " world"]:
+        """See `Family.holding`."""
+        return close_to_best(reward)

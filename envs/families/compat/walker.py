@@ -1,0 +1,45 @@
+"""dm_control's walker-stand, walker-walk and walker-run."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from envs.families import walker
+from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.family import StartState
+from envs.families.scenery import SKY
+from envs.families.suite_models import suite_model
+from envs.physics import Physics, Scene
+from envs.rewards import tolerance
+from envs.tasks import Task
+
+_SPEEDS = {"walker-stand": 0.0, "walker-walk": 1.0, "walker-run": 8.0}
+
+
+class CompatWalker(CompatTask):
+    """dm_control's walker-stand, -walk and -run: one-sided speed rewards. Success: a reward of 0.8 for one second."""
+
+    scene = Scene(
+        "compat walker",
+        lambda: suite_model("walker").compile(),
+        walker.SUBSTEPS,
+        walker.CAMERA,
+        SKY,
+    )
+    hold_steps = walker.STEPS_PER_SECOND
+
+    def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
+        """The speed from which the reward is full, m/s; 0 rewards standing only."""
+        return np.array([_SPEEDS[task_name(task)]])
+
+    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+        """See `Family.start`."""
+        return walker.start(self.scene, rng)
+
+    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+        """Posture times speed. Source: dm_control's `PlanarWalker.get_reward`."""
+        target, standing = goal[:, 0], walker.posture(physics)
+        bounds = (target, float("inf"))
+        moving = tolerance(walker.speed(physics), bounds, target / 2, sigmoid="linear", value_at_margin=0.5)
+        return torch.where(target == 0, standing, standing * (5 * moving + 1) / 6)

@@ -1,0 +1,90 @@
+"""The quadruped of dm_control's suite: what every quadruped task reads from it."""
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from envs.families.contacts import contacts
+from envs.families.family import StartState
+from envs.families.suite_models import suite_model
+from envs.physics import Physics, Scene
+
+# dm_control's quadruped: control timestep of 0.02 s over a physics timestep of 0.005 s.
+SUBSTEPS = 4
+STEPS_PER_SECOND = 50
+# Published pictures show the suite's third camera, which films it from its left.
+CAMERA = "y"
+
+_LIFT = 0.01
+_HIGHEST = 100.0
+_PUPILS = ("pupil_r", "pupil_l")
+_WALLS = ("wall_px", "wall_py", "wall_nx", "wall_ny")
+
+
+def spec(floor_half_length: float) -> mujoco.MjSpec:
+    """dm_control's quadruped on a plain floor, without the walls, ball, terrain and range finders of other tasks.
+
+    Source: `make_model` of dm_control's quadruped. The floor reaches `floor_half_length` metres in every direction.
+    """
+    changed = suite_model("quadruped")
+    parts = [changed.geom(name) for name in (*_WALLS, "terrain")]
+    parts += [changed.body("ball"), changed.site("target"), *changed.hfields]
+    parts += [sensor for sensor in changed.sensors if sensor.type == mujoco.mjtSensor.mjSENS_RANGEFINDER]
+    for part in parts:
+        changed.delete(part)
+    changed.geom("floor").size = [floor_half_length, floor_half_length, 0.5]
+    _draw_pupils(changed)
+    return changed
+
+
+def _draw_pupils(changed: mujoco.MjSpec) -> None:
+    """Small spheres without mass or contacts where the pupils are: MuJoCo's sites, which the ray tracer leaves out."""
+    for name in _PUPILS:
+        site = changed.site(name)
+        changed.body("torso").add_geom(
+            name=name,
+            type=mujoco.mjtGeom.mjGEOM_SPHERE,
+            size=site.size,
+            pos=site.pos,
+            material=site.material,
+            mass=0,
+            contype=0,
+            conaffinity=0,
+        )
+
+
+def speed(physics: Physics) -> Float[Tensor, " world"]:
+    """Velocity of the torso in its own forward direction, m/s."""
+    return physics.sensor("velocimeter")[:, 0]
+
+
+def posture(physics: Physics) -> Float[Tensor, " world"]:
+    """How upright the torso is, in [0, 1]: 1 upright, 0 on its back.
+
+    Source: `_upright_reward` of dm_control's quadruped, without a deviation angle.
+    """
+    return ((1 + physics.body_rotation("torso")[:, 2, 2]) / 2).clamp(0, 1)
+
+
+def start(scene: Scene, rng: np.random.Generator) -> StartState:
+    """Any orientation, just above the floor, at rest. Source: `Move.initialize_episode` of dm_control's quadruped."""
+    orientation = rng.standard_normal(4)
+    return lifted(scene.model, orientation / np.linalg.norm(orientation))
+
+
+def lifted(model: mujoco.MjModel, orientation: Float[np.ndarray, " 4"]) -> StartState:
+    """The initial pose in this orientation (a unit quaternion), at the lowest multiple of 1 cm without a contact.
+
+    Source: `_find_non_contacting_height` of dm_control's quadruped.
+
+    Raises:
+        RuntimeError: there are contacts at every height up to 100 m.
+    """
+    data = mujoco.MjData(model)
+    data.qpos[:2], data.qpos[2], data.qpos[3:7] = 0.0, 0.0, orientation
+    while contacts(model, data):
+        data.qpos[2] += _LIFT
+        if data.qpos[2] > _HIGHEST:
+            raise RuntimeError(f"the quadruped in orientation {orientation} touches itself or something at any height")
+    return StartState(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))

@@ -1,0 +1,49 @@
+"""The quadruped's tasks of the unsupervised RL benchmark (Laskin et al. 2021, arXiv 2110.15191).
+
+Source: `Stand`, `Jump` and `Roll` of github.com/rll-research/url_benchmark, custom_dmc_tasks/quadruped.py.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from envs.families import quadruped
+from envs.families.behaviours import Behaviour
+from envs.physics import Physics
+from envs.rewards import tolerance
+
+_JUMP_HEIGHT = 1.0
+# Published: 0.5 m/s for rolling, 5 m/s for rolling fast.
+_SLOWEST_ROLL, _FASTEST_ROLL = 0.5, 5.0
+
+
+def stand(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Upright, at whatever speed."""
+    return quadruped.posture(physics)
+
+
+def jump(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Upright with the centre of mass a metre above the floor."""
+    height = physics.sensor("center_of_mass")[:, 2]
+    bounds = (_JUMP_HEIGHT, float("inf"))
+    high = tolerance(height, bounds, margin=_JUMP_HEIGHT, sigmoid="linear", value_at_margin=0.5)
+    return quadruped.posture(physics) * high
+
+
+def roll(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Upright while the torso moves in any direction at `speed` or faster. The name is the published one."""
+    moved = torch.linalg.vector_norm(physics.sensor("velocimeter"), dim=-1)
+    fast = tolerance(moved, (speed, float("inf")), margin=speed, sigmoid="linear", value_at_margin=0.5)
+    return quadruped.posture(physics) * fast
+
+
+BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
+    {
+        "stand": Behaviour(stand),
+        "jump": Behaviour(jump, lasting=False),
+        "roll": Behaviour(roll, _SLOWEST_ROLL, _FASTEST_ROLL),
+    }
+)

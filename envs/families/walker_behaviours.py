@@ -1,0 +1,72 @@
+"""Yoga for the walker: rewards of TD-MPC2's additional tasks (Hansen et al. 2024, arXiv 2310.16828).
+
+Source: `YogaPlanarWalker` of github.com/nicklashansen/tdmpc2, tdmpc2/envs/tasks/walker.py. Heights are those of the
+frames of MuJoCo's bodies, in metres: a thigh's is the hip, a foot's the middle of the foot. Their lie_down is left out:
+a walker that does nothing earns 800 of 1000 for it.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from jaxtyping import Float
+from torch import Tensor
+
+from envs.families import walker
+from envs.families.behaviours import Behaviour
+from envs.physics import Physics
+from envs.rewards import tolerance
+
+_STANDING, _LYING, _RAISED = 1.0, 0.08, 1.1
+
+
+def legs_up(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """On its back with both feet in the air."""
+    lying = 3 * _below(_height(physics, "torso")) + _below(_mean_height(physics, "thigh")) + _upside_down(physics)
+    return (lying + 2 * _above(_mean_height(physics, "foot"), _RAISED)) / 7
+
+
+def arabesque(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """On the left foot with the right one in the air.
+
+    The last part rewards a torso that hangs head down, as published.
+    """
+    standing = _above(_height(physics, "torso"), _STANDING)
+    # As wide a margin as for what is raised to standing height.
+    left_down = tolerance(_height(physics, "left_foot"), (-float("inf"), _LYING), margin=_STANDING / 2)
+    right_up = _above(_height(physics, "right_foot"), _STANDING)
+    return (3 * standing + left_down + right_up + _upside_down(physics)) / 6
+
+
+def headstand(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
+    """Hips and feet in the air."""
+    feet, hips = _mean_height(physics, "foot"), _mean_height(physics, "thigh")
+    return (3 * _above(feet, _RAISED) + 2 * _above(hips, _STANDING)) / 5
+
+
+BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
+    {
+        "legs_up": Behaviour(legs_up),
+        "arabesque": Behaviour(arabesque),
+        "headstand": Behaviour(headstand),
+    }
+)
+
+
+def _height(physics: Physics, body: str) -> Tensor:
+    return physics.body_position(body)[:, 2]
+
+
+def _mean_height(physics: Physics, part: str) -> Tensor:
+    return (_height(physics, f"left_{part}") + _height(physics, f"right_{part}")) / 2
+
+
+def _above(height: Tensor, least: float) -> Tensor:
+    return tolerance(height, (least, float("inf")), margin=least / 2)
+
+
+def _below(height: Tensor) -> Tensor:
+    return tolerance(height, (-float("inf"), _LYING), margin=_LYING / 2)
+
+
+def _upside_down(physics: Physics) -> Tensor:
+    return (1 - walker.upright(physics)) / 2

@@ -1,0 +1,257 @@
+"""dm_control's tasks besides those of test_physics_parity: rewards, trajectories, start states, cameras, pace."""
+
+from functools import cache
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+from dm_control import suite
+from dm_control.rl.control import Environment
+from scipy import stats
+
+from envs import load_suite
+from envs.episodes import episode_rng
+from envs.families import resolve
+from envs.families.compat import TASKS, CompatReacher
+from envs.families.family import Family
+from envs.families.joints import random_joint_positions
+from envs.physics import Start
+from envs.physics_mujoco import MujocoPhysics
+from envs.tasks import Task
+from tests.envs.segmentation import shown_geoms
+
+NAMES = [name for name in TASKS if not name.startswith(("point_mass", "walker"))]
+DOMAINS = list(dict.fromkeys(name.split("-")[0] for name in NAMES))
+WORLDS = 24
+CONTROL_STEPS = 100
+EPISODES = 120
+# Forward speeds at which states are tried, m/s (rad/s for the reacher's shoulder), up to well above the fastest task's.
+SPEEDS = {"cheetah": 13.0, "quadruped": 7.0, "hopper": 3.0, "humanoid": 12.0, "reacher": 1.0, "cartpole": 1.0}
+
+
+def _family(name: str) -> tuple[Family, Task]:
+    task = Task(name, "compat", {"task": name}, 1000, 0)
+    return resolve(task), task
+
+
+@cache
+def _theirs(name: str) -> Environment:
+    domain, task = name.split("-")
+    return suite.load(domain, task, task_kwargs={"random": 3})
+
+
+@cache
+def _ours(domain: str) -> MujocoPhysics:
+    family, _ = _family(next(name for name in NAMES if name.startswith(domain)))
+    return MujocoPhysics(family.scene, WORLDS, 8, threads=1)
+
+
+def _copy(start: Start, world: int, name: str, environment: Environment) -> None:
+    """Put dm_control's state into one of our worlds."""
+    start.joint_positions[world] = torch.from_numpy(environment.physics.data.qpos.copy())
+    start.joint_velocities[world] = torch.from_numpy(environment.physics.data.qvel.copy())
+    if name.startswith("reacher"):
+        place = environment.physics.named.model.geom_pos["target"].copy()
+        start.mocap_positions[world, ["reacher-easy", "reacher-hard"].index(name)] = torch.from_numpy(place)
+
+
+def _everywhere() -> torch.Tensor:
+    return torch.ones(WORLDS, dtype=torch.bool)
+
+
+def _goals(name: str) -> torch.Tensor:
+    family, task = _family(name)
+    return torch.from_numpy(family.goal(task)).expand(WORLDS, -1)
+
+
+def _set_state(name: str, environment: Environment, share: float, rng: np.random.Generator) -> None:
+    """From as modelled (`share` 0) to crooked (`share` 1), at any speed; the reacher's target near its finger."""
+    physics = environment.physics
+    with physics.reset_context():
+        bent = rng.random(physics.model.nq) < 0.5
+        # A single pole must turn far to earn little; of many joints a few that bend do.
+        most = 3.0 if name.startswith("cartpole") else 0.8
+        physics.data.qpos[:] += most * share * bent * rng.standard_normal(physics.model.nq)
+        if physics.model.nq > physics.model.nv:
+            physics.data.qpos[3:7] /= np.linalg.norm(physics.data.qpos[3:7])
+        physics.data.qvel[:] = share * rng.standard_normal(physics.model.nv)
+        physics.data.qvel[0] = SPEEDS[name.split("-")[0]] * (1.2 * rng.random() - 0.1)
+    if name.startswith("reacher"):
+        finger = physics.named.data.geom_xpos["finger", :2]
+        physics.named.model.geom_pos["target", :2] = finger + share * rng.uniform(-0.1, 0.1, 2)
+        physics.after_reset()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rewards_of_states_equal_dm_controls(name: str) -> None:
+    """As modelled to crooked, at any speed, with controls from none to full: before and after a step."""
+    family, _ = _family(name)
+    environment, physics, goals = _theirs(name), _ours(name.split("-")[0]), _goals(name)
+    environment.reset()
+    rng = np.random.default_rng(7)
+    start, still, moved = Start.of(physics.model, WORLDS), [], []
+    low, high = physics.model.actuator_ctrlrange.T
+    controls = np.linspace(0, 1, WORLDS)[:, None] * rng.uniform(low, high, (WORLDS, physics.model.nu))
+    for world in range(WORLDS):
+        _set_state(name, environment, world / WORLDS, rng)
+        _copy(start, world, name, environment)
+        still.append(environment.task.get_reward(environment.physics))
+        moved.append(environment.step(controls[world]).reward)
+    physics.reset(_everywhere(), start)
+    np.testing.assert_allclose(family.reward(physics, goals), still, atol=1e-6)
+    physics.step(torch.from_numpy(controls))
+    np.testing.assert_allclose(family.reward(physics, goals), moved, atol=1e-6)
+    # States that all earn the same would show nothing.
+    assert max(moved) > 0.5
+    assert min(moved) < 0.3
+    assert len(np.unique(np.round(moved, 3))) >= (2 if _is_sparse(name) else WORLDS // 4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trajectories_and_rewards_equal_dm_controls(name: str) -> None:
+    family, _ = _family(name)
+    environment, physics, goals = _theirs(name), _ours(name.split("-")[0]), _goals(name)
+    environment.reset()
+    start = Start.of(physics.model, WORLDS)
+    for world in range(WORLDS):
+        _copy(start, world, name, environment)
+    physics.reset(_everywhere(), start)
+    rng = np.random.default_rng(5)
+    for _ in range(CONTROL_STEPS):
+        action = rng.uniform(*physics.model.actuator_ctrlrange.T)
+        reward = environment.step(action).reward
+        physics.step(torch.from_numpy(action).expand(WORLDS, -1))
+        np.testing.assert_allclose(family.reward(physics, goals), reward, atol=1e-6)
+    assert np.abs(physics.fields["qpos"].numpy() - environment.physics.data.qpos).max() <= 1e-9
+
+
+@pytest.mark.parametrize("name", [*NAMES, "walker-run", "point_mass-easy"])
+def test_cameras_and_pace_are_dm_controls(name: str) -> None:
+    scene, theirs = _family(name)[0].scene, _theirs(name)
+    published = 2 if name.startswith("quadruped") else 0
+    model, camera = theirs.physics.model, scene.model.camera(scene.camera)
+    assert model.id2name(published, "camera") == scene.camera
+    np.testing.assert_array_equal(camera.pos, model.cam_pos[published])
+    np.testing.assert_array_equal(camera.quat, model.cam_quat[published])
+    assert (camera.fovy[0], camera.mode[0]) == (model.cam_fovy[published], model.cam_mode[published])
+    assert scene.substeps * scene.model.opt.timestep == pytest.approx(theirs.control_timestep())
+    lengths = [task.episode_length for task in load_suite(f"compat_{name.split('-')[0]}").tasks("train")]
+    assert {*lengths} == {round(theirs._step_limit)} == {1000}
+
+
+def _their_starts(name: str) -> np.ndarray:
+    environment, rows = _theirs(name), []
+    for _ in range(EPISODES):
+        environment.reset()
+        data = environment.physics.data
+        target = environment.physics.named.model.geom_pos["target"] if name.startswith("reacher") else []
+        rows.append(np.concatenate([data.qpos, data.qvel, target]))
+    return np.array(rows)
+
+
+def _our_starts(name: str) -> np.ndarray:
+    family, task = _family(name)
+    rows = []
+    for episode in range(EPISODES):
+        start = family.start(task, episode_rng(0, "train", 0, episode))
+        shown = (
+            start.mocap_positions[["reacher-easy", "reacher-hard"].index(name)] if len(start.mocap_positions) else []
+        )
+        rows.append(np.concatenate([start.joint_positions, start.joint_velocities, shown]))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cheetah-run",
+        "quadruped-walk",
+        "reacher-easy",
+        "reacher-hard",
+        "cartpole-balance",
+        "cartpole-swingup_sparse",
+        "hopper-hop",
+        "humanoid-walk",
+    ],
+)
+def test_start_states_have_dm_controls_distribution(name: str) -> None:
+    ours, theirs = _our_starts(name), _their_starts(name)
+    for column in range(theirs.shape[1]):
+        if np.ptp(theirs[:, column]) < 1e-9:
+            np.testing.assert_allclose(ours[:, column], theirs[0, column], atol=1e-9)
+        else:
+            # Seeds are fixed, so this either always passes or never does; 1 in 1000 is far from chance and from a bug.
+            assert stats.ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-3, column
+
+
+def test_a_humanoid_starts_without_touching_anything() -> None:
+    """Where the first draw touches something, another one is taken; where it does not, it is kept."""
+    family, task = _family("humanoid-stand")
+    model = family.scene.model
+    touching = 0
+    for episode in range(100):
+        first = random_joint_positions(model, episode_rng(0, "train", 0, episode))
+        start = family.start(task, episode_rng(0, "train", 0, episode)).joint_positions
+        assert _contacts(model, start) == 0
+        assert np.array_equal(first, start) == (_contacts(model, first) == 0)
+        touching += _contacts(model, first) > 0
+    assert 3 <= touching <= 97
+
+
+def _contacts(model: mujoco.MjModel, positions: np.ndarray) -> int:
+    data = mujoco.MjData(model)
+    data.qpos[:] = positions
+    mujoco.mj_forward(model, data)
+    return int(data.ncon)
+
+
+@pytest.mark.parametrize(("name", "other"), [("reacher-easy", "reacher-hard"), ("reacher-hard", "reacher-easy")])
+def test_the_reacher_is_shown_the_target_of_its_task_only(name: str, other: str) -> None:
+    family, task = _family(name)
+    starts = [family.start(task, episode_rng(0, "train", 0, episode)) for episode in range(4)]
+    positions = np.stack([start.joint_positions for start in starts])
+    shown = shown_geoms(CompatReacher.scene, positions, np.stack([start.mocap_positions for start in starts]))
+    model = CompatReacher.scene.model
+    assert ((shown == model.geom(name).id).sum(axis=(1, 2)) > 0).all()
+    assert not (shown == model.geom(other).id).any()
+    assert model.geom(name).size[0] == _theirs(name).physics.named.model.geom_size["target", 0]
+
+
+def test_success_of_a_balanced_pole_takes_longer_than_falling() -> None:
+    """Left alone, a pole that starts upright earns 0.8 for a while, but not for as long as a success takes."""
+    family, task = _family("cartpole-balance")
+    physics, goals = _ours("cartpole"), _goals("cartpole-balance")
+    start = Start.of(physics.model, WORLDS)
+    for world in range(WORLDS):
+        drawn = family.start(task, episode_rng(0, "train", 0, world))
+        start.joint_positions[world] = torch.from_numpy(drawn.joint_positions)
+        start.joint_velocities[world] = torch.from_numpy(drawn.joint_velocities)
+    physics.reset(_everywhere(), start)
+    held = torch.zeros(WORLDS)
+    standing = torch.ones(WORLDS, dtype=torch.bool)
+    for _ in range(family.hold_steps):
+        physics.step(torch.zeros((WORLDS, 1)))
+        standing &= family.holding(physics, goals, family.reward(physics, goals))
+        held += standing
+    assert 50 < held.median() < family.hold_steps / 2
+    assert held.max() < family.hold_steps
+
+
+def test_task_vectors_keep_their_places() -> None:
+    """Agents that were trained on the first tasks must find them where they were."""
+    assert TASKS[:4] == ("point_mass-easy", "walker-stand", "walker-walk", "walker-run")
+    for name in TASKS:
+        family, task = _family(name)
+        assert family.task_vector(task).tolist() == [float(name == other) for other in TASKS]
+    assert len({*TASKS}) == len(TASKS)
+
+
+def test_every_task_has_a_suite() -> None:
+    bodies = dict.fromkeys(name.split("-")[0] for name in TASKS)
+    listed = [task.name for body in bodies for task in load_suite(f"compat_{body}").tasks("train")]
+    assert listed == list(TASKS)
+
+
+def _is_sparse(name: str) -> bool:
+    return name.endswith("_sparse") or name.startswith("reacher")

@@ -1,0 +1,32 @@
+"""Every native suite can be played: all its tasks side by side, from pixels, with random actions."""
+
+import numpy as np
+import pytest
+
+from envs import load_suite, make_vec
+from envs.suites import SUITE_FOLDER
+
+STEPS = 10
+NATIVE = ("debug", "point_mass", "walker_", "cheetah_", "quadruped_speed", "quadruped_behaviours", "compat_")
+NAMES = [path.stem for path in sorted(SUITE_FOLDER.glob("*.yaml")) if path.stem.startswith(NATIVE)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_suite_can_be_played(name: str) -> None:
+    suite = load_suite(name)
+    tasks = [task for split in suite.splits.values() for task in split]
+    env = make_vec(suite, len(tasks), tasks, threads=1)
+    observation, _ = env.reset(seed=0)
+    vectors = np.stack([suite.family.task_vector(task) for task in tasks])
+    first, rng = observation["pixels"], np.random.default_rng(0)
+    for _ in range(STEPS):
+        actions = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+        observation, reward, _, truncated, _ = env.step(actions)
+        np.testing.assert_array_equal(observation["task"], vectors)
+        assert ((reward >= 0) & (reward <= suite.action_repeat)).all()
+        assert not truncated.any()
+    shades = observation["pixels"].reshape(len(tasks), -1, 3).std(axis=1).max(axis=1)
+    assert (shades > 5).all(), "a picture shows next to nothing"
+    changed = (observation["pixels"] != first).any(axis=(1, 2, 3))
+    assert changed.all(), f"{[task.name for task, moved in zip(tasks, changed, strict=True) if not moved]} do not move"
+    env.close()
