@@ -1,0 +1,118 @@
+"""A page on a suite: what its tasks look like, what they reward, what random play and doing nothing earn."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from envs import Suite, make_vec
+from envs.tasks import Task
+from hrl.agents.interface import Policy
+from hrl.agents.scripted import RandomPolicy, ZeroPolicy
+from hrl.evaluation import Protocol, evaluate
+from hrl.provenance import write_text_atomic
+
+FRAMES, SIZE, GAP = 8, 64, 3
+WORLDS, TIMED_SECONDS = 32, 2.0
+
+
+def write_page(suite: Suite, folder: Path, episodes: int, command: str) -> Path:
+    """Writes NAME.png, one row a task and several moments of random play, and NAME.md beside it.
+
+    Args:
+        folder: made where it is missing.
+        episodes: of each task and each of the two policies that learn nothing.
+        command: what wrote the page, for the record.
+
+    Returns:
+        The page's path.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    policies: dict[str, Policy] = {"random": RandomPolicy(suite.action_size, 0), "still": ZeroPolicy(suite.action_size)}
+    returns = pd.DataFrame({name: _returns(suite, policy, episodes) for name, policy in policies.items()})
+    _contact_sheet(suite).savefig(folder / f"{suite.name}.png", dpi=100)
+    path = folder / f"{suite.name}.md"
+    write_text_atomic(path, _page(suite, returns, _agent_steps_per_second(suite), episodes, command))
+    return path
+
+
+def moments(suite: Suite, task: Task) -> np.ndarray:
+    """[moment, height, width, 3]: pictures of an episode of random play, evenly spaced, the first and last with it."""
+    env = make_vec(suite, 1, [task], evaluation=True, image_size=SIZE)
+    steps = task.episode_length // suite.action_repeat
+    wanted = set(np.linspace(0, steps - 1, FRAMES).round().astype(int).tolist())
+    rng, shown = np.random.default_rng(task.evaluation_seed), []
+    observation, _ = env.reset()
+    for step in range(steps):
+        if step in wanted:
+            shown.append(observation["pixels"][0].copy())
+        observation = env.step(rng.uniform(-1, 1, env.action_space.shape).astype(np.float32))[0]
+    env.close()
+    return np.stack(shown)
+
+
+# Private functions.
+
+
+def _returns(suite: Suite, policy: Policy, episodes: int) -> pd.Series:
+    protocol = Protocol(episodes, 0, 1, SIZE, torch.device("cpu"))
+    scores = evaluate(policy, suite, list(suite.splits), protocol).scores
+    return scores.groupby(["split", "task"], sort=False)["return"].mean()
+
+
+def _agent_steps_per_second(suite: Suite) -> float:
+    """Of the training tasks, in `WORLDS` worlds with a random action in each."""
+    env = make_vec(suite, WORLDS, image_size=SIZE)
+    env.reset()
+    actions = np.random.default_rng(0).uniform(-1, 1, env.action_space.shape).astype(np.float32)
+    for _ in range(3):
+        env.step(actions)
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < TIMED_SECONDS:
+        env.step(actions)
+        count += WORLDS
+    env.close()
+    return count / (time.perf_counter() - started)
+
+
+def _contact_sheet(suite: Suite) -> Figure:
+    rows = [(split, task) for split in suite.splits for task in suite.tasks(split)]
+    figure = Figure(figsize=(2.2 + 0.9 * FRAMES, 0.94 * len(rows)), layout="constrained")
+    for axes, (split, task) in zip(figure.subplots(len(rows), 1, squeeze=False).flat, rows, strict=True):
+        shown = np.pad(moments(suite, task), ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
+        axes.imshow(np.concatenate(shown, axis=1)[:, :-GAP], aspect="equal")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        label = f"{task.name}\n{split}"
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def _page(suite: Suite, returns: pd.DataFrame, rate: float, episodes: int, command: str) -> str:
+    table = ["| split | task | parameters | task vector | random | doing nothing |", "|---|---|---|---|---:|---:|"]
+    for split in suite.splits:
+        for task in suite.tasks(split):
+            given = ", ".join(f"{key} {value}" for key, value in task.parameters.items())
+            vector = ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
+            random, still = returns.loc[(split, task.name), ["random", "still"]]
+            table.append(f"| {split} | {task.name} | {given} | {vector} | {random:.0f} | {still:.0f} |")
+    family = suite.family
+    documented = [cls for cls in type(family).__mro__ if cls.__module__.startswith("envs.")]
+    lines = [
+        f"# {suite.name}",
+        f"![One row a task, {FRAMES} moments of an episode of random play]({suite.name}.png)",
+        *[text for cls in documented if (text := inspect.getdoc(cls))],
+        f"An agent's step is {suite.action_repeat} control steps; rewards are summed over them. A return of "
+        f"{suite.reference_return:g} counts as 1. Mean returns of {episodes} episodes a task of policies that learn "
+        "nothing, which start where every evaluation does:",
+        "\n".join(table),
+        f"{WORLDS} worlds with pictures of {SIZE}x{SIZE} made {rate:,.0f} agent steps a second on "
+        f"{torch.get_num_threads()} threads of the machine on which `{command}` wrote this page.",
+    ]
+    return "\n\n".join(lines) + "\n"
