@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hrl.agents.actor_critic import Level
 from hrl.agents.interface import NonFiniteUpdate, Observation, Policy, PolicyState, Setting
 from hrl.agents.on_policy import with_mean
 from hrl.agents.optimizer_state import moments, restore_moments
@@ -43,6 +44,8 @@ class ModelBasedConfig:
     discount: per agent step, at every level.
     learning_rate, warmup, full_until: of LaProp; updates until the full rate, and after which it falls with the square
         root of their number (0: never).
+    behaviour_rate: share of the learning rate that actors and critics learn at: steps that a world model bears drive
+        the means of actions to their bounds, where no gradient brings them back.
     square_decay: of LaProp's mean squares. The first gradients, of pictures still black, are a hundred times as large
         as those that follow: until they are forgotten, after some 1 / (1 - square_decay) updates, steps are short.
     compile: compiles the update: minutes at the start, faster from then on.
@@ -60,6 +63,7 @@ class ModelBasedConfig:
     learning_rate: float = 4e-5
     warmup: int = 1000
     full_until: int = 0
+    behaviour_rate: float = 1.0
     square_decay: float = 0.999
     compile: bool = False
     cuda_graph: bool = False
@@ -74,7 +78,7 @@ class ModelBasedConfig:
             raise ValueError(
                 f"agent.imagine_last is {self.imagine_last}; it must be from 0 to agent.length, which is {self.length}"
             )
-        for key in ("train_ratio", "learning_rate"):
+        for key in ("train_ratio", "learning_rate", "behaviour_rate"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
         if not 0 <= self.square_decay < 1:
@@ -224,11 +228,7 @@ class ModelBasedLearner:
         kept = columns(env.single_observation_space, setting.action_size, agent.latent_columns())
         self.replay = Replay(kept, env.num_envs, config.replay_capacity, config.length + 1, setting.device)
         self.writer = ReplayWriter(env, self.replay, task_names, setting.seed, setting.device)
-        trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        betas = (MOMENTUM_DECAY, config.square_decay)
-        self.optimizer = LaProp(
-            trained, config.learning_rate, betas, warmup=config.warmup, full_until=config.full_until
-        )
+        self.optimizer = _optimizer(self.module, config)
         self._update: Update = self._eager_update
         if config.compile:
             self._update = torch.compile(self._eager_update)
@@ -325,7 +325,7 @@ class ModelBasedLearner:
         loss, metrics, latents = self.policy.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        gradients = [p.grad for p in self.optimizer.param_groups[0]["params"] if p.grad is not None]
+        gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
         self._step(finite)
@@ -357,6 +357,18 @@ def normal(shape: tuple[int, ...], device: torch.device, generator: torch.Genera
     if generator is None:
         return torch.zeros(shape, device=device)
     return torch.randn(shape, device=device, generator=generator)
+
+
+def _optimizer(module: nn.Module, config: ModelBasedConfig) -> LaProp:
+    """One for all: actors and critics are a group of their own, with their own learning rate."""
+    levels = [level for level in module.modules() if isinstance(level, Level)]
+    behaviour = {parameter for level in levels for parameter in level.parameters() if parameter.requires_grad}
+    model = [parameter for parameter in module.parameters() if parameter.requires_grad and parameter not in behaviour]
+    rest = [parameter for parameter in module.parameters() if parameter in behaviour]
+    rate = config.learning_rate
+    groups: list[dict[str, Any]] = [{"params": model}, {"params": rest, "lr": rate * config.behaviour_rate}]
+    betas = (MOMENTUM_DECAY, config.square_decay)
+    return LaProp(groups, rate, betas, warmup=config.warmup, full_until=config.full_until)
 
 
 def _trainable(module: nn.Module) -> int:

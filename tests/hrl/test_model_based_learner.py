@@ -325,3 +325,18 @@ def test_imagination_begins_at_the_last_states(arm):
             assert torch.equal(starts.states.stoch[index], states.stoch[sequence, time])
             assert torch.equal(starts.task[index], batch["task"][sequence, time + 1])
             assert starts.alive[index] == (not batch["is_terminal"][sequence, time + 1])
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_behaviour_has_its_own_rate(arm):
+    """A first update moves each weight by about its rate at most: actors and critics by their share of it."""
+    trained = learner(arm, behaviour_rate=0.01)
+    with torch.no_grad():
+        trained.writer.gather(trained.policy, 20)
+    before = {name: parameter.detach().clone() for name, parameter in trained.module.named_parameters()}
+    trained.update()
+    moved = {name: float((p - before[name]).abs().max()) for name, p in trained.module.named_parameters()}
+    acting = {name for name in moved if name.startswith(("level.", "manager.", "worker.")) and ".slow." not in name}
+    assert acting
+    assert max(moved[name] for name in acting) == pytest.approx(1e-5, rel=0.02)
+    assert max(moved[name] for name in moved if name.startswith("world_model.")) == pytest.approx(1e-3, rel=0.02)
