@@ -27,6 +27,7 @@ from hrl.returns import lambda_returns
 GRADIENTS = ("reinforce", "dynamics")
 RETURN_SCALES = ("std", "percentile")
 ENTROPIES = ("adaptive", "fixed")
+SATURATED = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,10 @@ class ContinuousActor(nn.Module):
         """Of each action dimension, in [0, 1]."""
         return policy.normalised_entropy()
 
+    def diagnose(self, policy: BoundedNormal) -> dict[str, Tensor]:
+        """Share of means at their bounds, where the hyperbolic tangent lets no gradient through."""
+        return {"saturated": (policy.mean.detach().abs() > SATURATED).float().mean()}
+
 
 class CodeActor(nn.Module):
     """Categorical codes: `groups` choices among `classes`."""
@@ -147,6 +152,10 @@ class CodeActor(nn.Module):
     def normalised_entropy(self, policy: OneHot) -> Float[Tensor, "*batch group"]:
         """Of each code, in [0, 1]."""
         return policy.entropy() / math.log(self.classes)
+
+    def diagnose(self, policy: OneHot) -> dict[str, Tensor]:
+        """Nothing beside the entropy."""
+        return {}
 
 
 class Critic(nn.Module):
@@ -284,6 +293,7 @@ class Level(nn.Module):
         loss = -((gain + bonus) * weights).mean()
         per_dimension = entropy.detach().flatten(0, -2).mean(0)
         measured = {"actor_loss": loss.detach(), "entropy": per_dimension.mean(), "entropy_least": per_dimension.min()}
+        measured |= self.actor.diagnose(policy)
         return loss, {**measured, "entropy_coefficient": self.coefficients.value.mean()}
 
     def _entropy_bonus(self, policy: BoundedNormal | OneHot, normalised: Tensor) -> Float[Tensor, "time batch"]:

@@ -237,6 +237,15 @@ def test_reinforce_loss_by_a_loop(entropy):
     assert float(metrics["actor_loss"]) == pytest.approx(total / (TIME * BATCH), rel=1e-3)
 
 
+def test_means_at_their_bounds_are_counted():
+    trained, seen = level(), trajectory()
+    assert float(trained.loss(seen)[1]["saturated"]) < 0.5
+    with torch.no_grad():
+        trained.actor.net.dense.layers[-1].bias[:ACTION] = torch.tensor([9.0, 0.0])
+        trained.actor.net.dense.layers[-1].weight.zero_()
+    assert float(trained.loss(seen)[1]["saturated"]) == 0.5
+
+
 def test_reinforce_gradient_by_the_score():
     """The likelihood's gradient times a constant: nothing flows through the advantage."""
     trained, seen = level(), trajectory()

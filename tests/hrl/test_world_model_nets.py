@@ -293,6 +293,13 @@ def test_bounded_normal_agrees_with_torch():
     torch.testing.assert_close(policy.entropy(), reference.entropy())
 
 
+def test_bounded_normal_divergence_agrees_with_torch():
+    one, other = BoundedNormal(draws(3, 4), 0.1, 1.0), BoundedNormal(draws(3, 4, seed=1), 0.1, 1.0)
+    pair = (distributions.Normal(policy.mean, policy.std) for policy in (one, other))
+    torch.testing.assert_close(one.kl(other), distributions.kl_divergence(*pair))
+    assert not one.kl(one).any()
+
+
 def test_bounded_normal_entropy_is_normalised_between_its_bounds():
     policy = BoundedNormal(torch.tensor([0.0, 0.0, 0.0, -1000.0, 1000.0, 0.0]), 0.03, 1.0)
     torch.testing.assert_close(policy.std[:2], torch.tensor([0.03, 1.0]))
