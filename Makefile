@@ -1,11 +1,12 @@
 # make demo   environment, install, train both arms small, evaluate, report
 # make test   environment, install, lint, types, import contracts, tests
+# make test-outside   then: the outside suites' packages, and the slow tests, which play whole episodes of them
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-outside lint clean
 install: $(INSTALLED)
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
@@ -20,7 +21,12 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-outside: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,bridge]"
+	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 tests/envs -k outside
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py

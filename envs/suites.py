@@ -8,8 +8,11 @@ from typing import Any
 
 import yaml
 
+from envs.adapters.outside.families import described
+from envs.adapters.outside.family import OutsideFamily
+from envs.adapters.outside.registered import PREFIX, suite_of
 from envs.families import resolve
-from envs.families.family import Family
+from envs.families.family import Described
 from envs.tasks import Task, require_count, require_keys, require_mapping, require_number
 
 SUITE_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "suite"
@@ -49,9 +52,9 @@ class Suite:
             raise ValueError(f"{where}: parameter {self.parameter!r} is none of its family's; valid are {valid}")
 
     @property
-    def family(self) -> Family:
+    def family(self) -> Described:
         """The family of all its tasks."""
-        return resolve(self.splits["train"][0])
+        return described(self.splits["train"][0])
 
     @property
     def task_size(self) -> int:
@@ -60,8 +63,18 @@ class Suite:
 
     @property
     def action_size(self) -> int:
-        """Number of actuators."""
-        return int(self.family.scene.model.nu)
+        """Number of actuators; of an outside suite, of the largest body in it."""
+        family = self.family
+        if isinstance(family, OutsideFamily):
+            return max(family.action_size(task) for split in self.splits.values() for task in split)
+        return int(resolve(self.splits["train"][0]).scene.model.nu)
+
+    def check_installed(self) -> "Suite":
+        """The suite itself. Raises ValueError where an optional package is missing, or does not know a task."""
+        for task in (task for split in self.splits.values() for task in split):
+            if isinstance(self.family, OutsideFamily):
+                self.family.check(task)
+        return self
 
     def tasks(self, split: str) -> tuple[Task, ...]:
         """The tasks of a split. Raises ValueError naming the splits there are."""
@@ -97,14 +110,17 @@ class Suite:
 
 
 def load_suite(name: str) -> Suite:
-    """The suite in configs/suite/NAME.yaml.
+    """The suite in configs/suite/NAME.yaml, or of one environment that is registered with Gymnasium: gym/ID.
 
     Raises:
-        ValueError: there is no such file (the message lists the suites), or its content is not a suite.
+        ValueError: there is no such file (the message lists the suites), its content is not a suite, or Gymnasium does
+            not know the id.
     """
+    if name.startswith(PREFIX):
+        return Suite.from_dict(suite_of(name.removeprefix(PREFIX)))
     known = sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml"))
     if name not in known:
-        raise ValueError(f"unknown suite {name!r}; valid are {', '.join(known)} (from {SUITE_FOLDER})")
+        raise ValueError(f"unknown suite {name!r}; valid are {', '.join(known)} (from {SUITE_FOLDER}), or {PREFIX}ID")
     content = yaml.safe_load((SUITE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     return Suite.from_dict(require_mapping(content, f"configs/suite/{name}.yaml"))
 
@@ -128,7 +144,7 @@ def _check_tasks(where: str, tasks: list[Task], action_repeat: int) -> None:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"{where}: two tasks are named {twice[0]!r}; names must be unique within a suite")
-    families = [resolve(task) for task in tasks]
+    families = [described(task) for task in tasks]
     for task, family in zip(tasks, families, strict=True):
         if family is not families[0]:
             raise ValueError(f"{where}: task {task.name!r} has another scene than {names[0]!r}; a suite has one scene")

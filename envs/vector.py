@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float32, UInt8
 
+from envs.adapters.outside.family import OutsideFamily
 from envs.episodes import Episodes, episode_rng, evaluation_rng
 from envs.families import resolve
 from envs.physics import Start
@@ -64,7 +65,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._evaluation = evaluation
         if threads is not None:
             require_count(threads, "threads", 1)
-        self._family = suite.family
+        self._family = resolve(self.tasks[0])
         self._vectors = _task_vectors(suite, self.tasks)
         self._goals = torch.from_numpy(np.stack([self._family.goal(task) for task in self.tasks]))
         self._physics = MujocoPhysics(self._family.scene, self.num_envs, self.image_size, threads)
@@ -304,4 +305,9 @@ def make_vec(
     Raises:
         ValueError: an argument is out of range; the message names it and what is valid.
     """
-    return PixelVectorEnv(suite, num_envs, tasks, seed, stream, frame_stack, image_size, threads, stagger, evaluation)
+    arguments = (suite, num_envs, tasks, seed, stream, frame_stack, image_size, threads, stagger, evaluation)
+    if isinstance(suite.family, OutsideFamily):
+        from envs.adapters.outside.vector import OutsideVectorEnv  # which is a kind of the class above
+
+        return OutsideVectorEnv(*arguments)
+    return PixelVectorEnv(*arguments)

@@ -17,7 +17,8 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from envs import Suite
+from envs import Suite, load_suite
+from envs.adapters.outside.registered import PREFIX
 from hrl.agents.director import DirectorConfig
 from hrl.agents.dreamer import DreamerConfig
 from hrl.agents.ppo import PPOConfig
@@ -156,6 +157,7 @@ def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> tuple[RunCo
         ConfigError: unknown key or choice, wrong type, impossible combination; names the key and the valid choices.
     """
     _register()
+    _register_outside(overrides)
     try:
         with initialize_config_dir(str(config_dir), version_base="1.3"):
             composed = compose("config", list(overrides))
@@ -173,7 +175,7 @@ def from_composed(composed: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
     try:
-        Suite.from_dict(plain["suite"])
+        Suite.from_dict(plain["suite"]).check_installed()
         _refuse_encoder(plain["network"]["encoder"])
         run = OmegaConf.to_object(composed)
     except (ValueError, OmegaConfBaseException) as error:
@@ -212,6 +214,19 @@ def _register() -> None:
     store.store(name="run_schema", node=_writable(OmegaConf.structured(RunConfig)))
     for name, cls in AGENTS.items():
         store.store(group="schema/agent", name=name, node=_writable(OmegaConf.structured(cls)))
+
+
+def _register_outside(overrides: Sequence[str]) -> None:
+    """A suite of one environment that is registered with Gymnasium has no file: it is made from the command line."""
+    for override in overrides:
+        key, _, name = override.partition("=")
+        if key == "suite" and name.startswith(PREFIX):
+            group, _, option = f"suite/{name}".rpartition("/")
+            try:
+                node = load_suite(name).to_dict()
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+            ConfigStore.instance().store(group=group, name=option, node=node, package="suite")
 
 
 def _writable(node: DictConfig) -> DictConfig:

@@ -28,6 +28,9 @@ PACKAGES = (
     "stable-baselines3",
     "numpy",
     "hydra-core",
+    "metaworld",
+    "gymnasium-robotics",
+    "ogbench",
 )
 UNKNOWN = "unknown"
 

@@ -104,9 +104,9 @@ def _worlds(run: Trained, splits: Sequence[str], episodes: int) -> int:
 
 
 def _play(run: Trained, splits: Sequence[str], protocol: Protocol) -> Evaluation:
-    """Every split as it is, then the training split with shuffles."""
+    """Every split as it is, then the training split with shuffles, for which it takes more than one task."""
     plain = evaluate(run.policy, run.suite, splits, protocol)
-    if "train" not in splits:
+    if "train" not in splits or len(run.suite.tasks("train")) == 1:
         return plain
     shuffled = evaluate(run.policy, run.suite, ["train"], protocol, INTERVENTIONS[1:])
     return Evaluation(pd.concat([plain.scores, shuffled.scores], ignore_index=True), plain.usage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,19 +43,19 @@ def write_page(suite: Suite, folder: Path, episodes: int, command: str) -> Path:
     return path
 
 
-def moments(suite: Suite, task: Task) -> np.ndarray:
-    """[moment, height, width, 3]: pictures of an episode of random play, evenly spaced, the first and last with it."""
-    env = make_vec(suite, 1, [task], evaluation=True, image_size=SIZE)
-    steps = task.episode_length // suite.action_repeat
-    wanted = set(np.linspace(0, steps - 1, FRAMES).round().astype(int).tolist())
-    rng, shown = np.random.default_rng(task.evaluation_seed), []
-    observation, _ = env.reset()
-    for step in range(steps):
-        if step in wanted:
-            shown.append(observation["pixels"][0].copy())
+def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
+    """[task, moment, height, width, 3]: pictures of random play, evenly spaced over an episode of each task."""
+    env = make_vec(suite, len(tasks), list(tasks), evaluation=True, image_size=SIZE)
+    lengths = [task.episode_length // suite.action_repeat for task in tasks]
+    wanted = np.stack([np.linspace(0, length - 1, FRAMES).round().astype(int) for length in lengths])
+    shown = np.zeros((len(tasks), FRAMES, SIZE, SIZE, 3), np.uint8)
+    rng, (observation, _) = np.random.default_rng(0), env.reset()
+    for step in range(max(lengths)):
+        rows, columns = np.nonzero(wanted == step)
+        shown[rows, columns] = observation["pixels"][rows]
         observation = env.step(rng.uniform(-1, 1, env.action_space.shape).astype(np.float32))[0]
     env.close()
-    return np.stack(shown)
+    return shown
 
 
 # Private functions.
@@ -84,9 +85,11 @@ def _agent_steps_per_second(suite: Suite) -> float:
 def _contact_sheet(suite: Suite) -> Figure:
     rows = [(split, task) for split in suite.splits for task in suite.tasks(split)]
     figure = Figure(figsize=(2.2 + 0.9 * FRAMES, 0.94 * len(rows)), layout="constrained")
-    for axes, (split, task) in zip(figure.subplots(len(rows), 1, squeeze=False).flat, rows, strict=True):
-        shown = np.pad(moments(suite, task), ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
-        axes.imshow(np.concatenate(shown, axis=1)[:, :-GAP], aspect="equal")
+    shown = np.pad(moments(suite, [task for _, task in rows]), [(0, 0)] * 3 + [(0, GAP), (0, 0)], constant_values=255)
+    for axes, pictures, (split, task) in zip(
+        figure.subplots(len(rows), 1, squeeze=False).flat, shown, rows, strict=True
+    ):
+        axes.imshow(np.concatenate(list(pictures), axis=1)[:, :-GAP], aspect="equal")
         axes.set_xticks([])
         axes.set_yticks([])
         label = f"{task.name}\n{split}"

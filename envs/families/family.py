@@ -89,7 +89,29 @@ class Family(Protocol):
         """Whether the present state, with this `reward`, makes a success when held for `hold_steps`."""
 
 
-def check_parameters(family: Family, task: Task) -> None:
+class Checkable(Protocol):
+    """A parameter that knows which values it may have."""
+
+    def check(self, value: ParameterValue, what: str) -> None:
+        """Raise ValueError unless the value fits."""
+
+
+class Described(Protocol):
+    """What a suite knows of a family, wherever its tasks are simulated. See `Family` and `OutsideFamily`."""
+
+    @property
+    def parameters(self) -> Mapping[str, Checkable]:
+        """The parameters a task must give."""
+
+    @property
+    def task_size(self) -> int:
+        """Length of the task vector."""
+
+    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
+        """What the agent is told about the task, scaled to about [-1, 1]."""
+
+
+def check_parameters(family: Described, task: Task) -> None:
     """Raise ValueError naming the parameter that is unknown, missing or does not fit, and what would be valid."""
     where, valid = f"task {task.name!r} of family {task.family!r}", ", ".join(family.parameters)
     for key in task.parameters:

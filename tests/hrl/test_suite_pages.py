@@ -31,11 +31,12 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
 
 def test_moments_are_spread_over_the_episode():
     suite = load_suite("debug")
-    task = suite.tasks("train")[0]
-    shown = suite_pages.moments(suite, task)
-    assert shown.shape == (suite_pages.FRAMES, 64, 64, 3)
-    assert all((one != other).any() for one, other in pairwise(shown))
-    assert np.array_equal(shown, suite_pages.moments(suite, task)), "the same pictures every time"
+    tasks = suite.tasks("train")
+    shown = suite_pages.moments(suite, tasks)
+    assert shown.shape == (len(tasks), suite_pages.FRAMES, 64, 64, 3)
+    for pictures in shown:
+        assert all((one != other).any() for one, other in pairwise(pictures))
+    assert np.array_equal(shown, suite_pages.moments(suite, tasks)), "the same pictures every time"
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones(tmp_path):

@@ -1,0 +1,117 @@
+"""Where an outside environment is seen from."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+FOVY = 45.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A camera's place: position [3] in metres; the rotation's columns point right, up and backwards."""
+
+    position: Float[np.ndarray, "3"]
+    rotation: Float[np.ndarray, "3 3"]
+
+
+class View(Protocol):
+    """A camera that may move with the state."""
+
+    def fovy(self, model: mujoco.MjModel) -> float:
+        """Vertical field of view, degrees."""
+
+    def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> Pose:
+        """Where it is in this state."""
+
+
+@dataclass(frozen=True)
+class NamedView:
+    """A camera of the model.
+
+    Attributes:
+        name: in the model.
+        position: in the world, where it is to stand elsewhere than the model says.
+        upside_down: the model's camera is, so that it has to be turned about its axis.
+    """
+
+    name: str
+    position: tuple[float, float, float] | None = None
+    upside_down: bool = False
+
+    def fovy(self, model: mujoco.MjModel) -> float:
+        """See `View.fovy`. Raises ValueError naming the cameras there are."""
+        return float(model.cam_fovy[self._index(model)])
+
+    def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> Pose:
+        """See `View.pose`."""
+        index = self._index(model)
+        rotation = data.cam_xmat[index].reshape(3, 3).copy()
+        if self.upside_down:
+            rotation[:, :2] *= -1
+        return Pose(np.array(self.position or data.cam_xpos[index]), rotation)
+
+    def _index(self, model: mujoco.MjModel) -> int:
+        index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, self.name)
+        if index < 0:
+            names = ", ".join(model.camera(camera).name for camera in range(model.ncam)) or "none"
+            raise ValueError(f"there is no camera {self.name!r}; the model's cameras are {names}")
+        return int(index)
+
+
+@dataclass(frozen=True)
+class OrbitView:
+    """MuJoCo's free camera: it looks at a point, or at a body wherever that goes, from an angle and a distance.
+
+    Attributes:
+        target: metres in the world, or the number of a body.
+        distance: metres.
+        azimuth, elevation: degrees, of the direction in which it looks; an elevation of -90 looks straight down with
+            the azimuth's direction upwards in the picture.
+    """
+
+    target: tuple[float, float, float] | int
+    distance: float
+    azimuth: float = 90.0
+    elevation: float = -45.0
+    field: float = FOVY
+
+    def fovy(self, model: mujoco.MjModel) -> float:
+        """See `View.fovy`."""
+        return self.field
+
+    def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> Pose:
+        """See `View.pose`."""
+        around, above = np.radians(self.azimuth), np.radians(self.elevation)
+        level = np.array([np.cos(around), np.sin(around), 0.0])
+        forward = np.cos(above) * level + np.sin(above) * np.array([0.0, 0.0, 1.0])
+        upward = np.cos(above) * np.array([0.0, 0.0, 1.0]) - np.sin(above) * level
+        rotation = np.stack([np.cross(forward, upward), upward, -forward], axis=1)
+        target = data.xpos[self.target] if isinstance(self.target, int) else np.array(self.target)
+        return Pose(target - self.distance * forward, rotation)
+
+
+def own_view(env: Any, model: mujoco.MjModel, data: mujoco.MjData) -> View:
+    """The view that a Gymnasium environment's own renderer has.
+
+    Source: Gymnasium's `MujocoRenderer`, whose camera looks at the median of the geoms from one model extent away
+    unless the environment names a camera or says how to stand.
+    """
+    renderer = getattr(env, "mujoco_renderer", None)
+    index = getattr(renderer, "camera_id", -1)
+    if index is not None and index >= 0:
+        return NamedView(model.camera(index).name)
+    config = dict(getattr(renderer, "default_cam_config", None) or {})
+    centre = np.median(data.geom_xpos, axis=0) if model.ngeom else np.zeros(3)
+    x, y, z = (float(part) for part in config.get("lookat", centre))
+    tracked = int(config.get("trackbodyid", -1))
+    return OrbitView(
+        target=tracked if tracked >= 0 else (x, y, z),
+        distance=float(config.get("distance", model.stat.extent)),
+        azimuth=float(config.get("azimuth", 90.0)),
+        elevation=float(config.get("elevation", -45.0)),
+        field=float(model.vis.global_.fovy),
+    )

@@ -1,0 +1,86 @@
+"""Tasks whose simulation belongs to another library."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+import numpy as np
+from jaxtyping import Float32
+
+from envs.adapters.outside.world import World
+from envs.families.family import Choice, Parameter
+from envs.tasks import ParameterValue, Task
+
+EXTRA = "bridge"
+RENDER = Choice(("ray", "opengl"))
+"""How a MuJoCo-based environment is drawn: by our ray tracer, or by its own renderer."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A parameter that is any text which `read` takes without a ValueError."""
+
+    read: Callable[[str], object]
+
+    def check(self, value: ParameterValue, what: str) -> None:
+        """Raise ValueError unless the value fits."""
+        if not isinstance(value, str):
+            raise ValueError(f"{what} must be text, got {value!r}")
+        try:
+            self.read(value)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
+
+
+class OutsideFamily(ABC):
+    """A library's tasks, played in worker processes (`OutsideVectorEnv`).
+
+    Attributes:
+        parameters: the parameters a task must give.
+        task_size: length of the task vector.
+    """
+
+    parameters: Mapping[str, Parameter | Text]
+    task_size: int
+
+    @abstractmethod
+    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
+        """What the agent is told about the task, scaled to about [-1, 1]."""
+
+    @abstractmethod
+    def action_size(self, task: Task) -> int:
+        """Numbers of an action. Raises ValueError as `check` does, where only the library knows."""
+
+    @abstractmethod
+    def check(self, task: Task) -> None:
+        """Raise ValueError where the task cannot be played here: a package is missing, or does not know the task."""
+
+    @abstractmethod
+    def world(self, task: Task) -> World:
+        """The environment; called in a worker process."""
+
+
+def require_package(name: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+        ValueError: it is not installed; the message names the extra that brings it.
+    """
+    if find_spec(name) is None:
+        raise ValueError(f"the package {name!r} is not installed: pip install 'pixel-hrl[{EXTRA}]'")
+    return import_module(name)
+
+
+def word(task: Task, key: str) -> str:
+    """A parameter that `check_parameters` has found to be text."""
+    value = task.parameters[key]
+    assert isinstance(value, str)
+    return value
+
+
+def one_hot(name: str, names: tuple[str, ...]) -> Float32[np.ndarray, " name"]:
+    """Which of the names it is."""
+    return np.array([name == other for other in names], np.float32)

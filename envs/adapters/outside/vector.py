@@ -1,0 +1,253 @@
+"""Outside environments as the vector environment that agents meet."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, Float32, UInt8
+
+from envs.adapters.outside.crew import Crew
+from envs.adapters.outside.families import outside_family
+from envs.adapters.outside.painting import resized
+from envs.adapters.outside.worker import Start
+from envs.episodes import Episodes, episode_rng, evaluation_rng
+from envs.suites import Suite
+from envs.tasks import Task, require_count
+from envs.vector import LARGEST_IMAGE, SMALLEST_IMAGE, TASK_LIMIT, Observation, PixelVectorEnv
+
+_LARGEST_SEED = 2**31 - 1
+
+
+class OutsideVectorEnv(PixelVectorEnv):
+    """Gymnasium environments in worker processes: observations, actions, infos, seeds as in `PixelVectorEnv`.
+
+    What differs:
+
+    * Episodes may terminate. They are truncated by the task's time limit or by the environment's own.
+    * Success is what the environment reports of it.
+    * The action has as many numbers as the largest body of the suite needs; others leave the last ones aside.
+    * An environment that ends within `action_repeat` control steps ends the agent step there.
+    * A worker process that dies is started again, with a warning. The episodes of its environments end where they were:
+      truncated, with no reward for that step, the last picture seen as their last, and `partial` in their statistics.
+    * Nobody can save an arbitrary environment in the middle of an episode. A continued run goes on as after the death
+      of every worker: its first step ends all episodes, truncated and partial, and begins the next ones, which start as
+      they would have started. So a continued run is not bit for bit the run that was never stopped.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        num_envs: int,
+        tasks: Sequence[Task] | None = None,
+        seed: int = 0,
+        stream: str = "train",
+        frame_stack: int = 1,
+        image_size: int = 64,
+        threads: int | None = None,
+        stagger: bool = False,
+        evaluation: bool = False,
+    ) -> None:
+        """As `envs.make_vec`; `threads` is the number of worker processes.
+
+        Raises:
+            ValueError: an argument out of range, a package that is missing, or a task that it does not know.
+        """
+        self.tasks = _checked_tasks(suite, tasks)
+        self.num_envs = require_count(num_envs, "num_envs", 1)
+        self.frame_stack = require_count(frame_stack, "frame_stack", 1)
+        self.image_size = _checked_size(image_size)
+        self.action_repeat = suite.action_repeat
+        self._seed, self._stream, self._stagger = _checked_seed(seed), stream, stagger
+        self._evaluation = evaluation
+        workers = len(os.sched_getaffinity(0)) if threads is None else require_count(threads, "threads", 1)
+        self._vectors = _task_vectors(self.tasks)
+        self._episodes = Episodes(self.tasks, self.num_envs, hold_steps=1)
+        self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
+        self._set_spaces(suite.action_size)
+        opengl = any(task.parameters.get("render") == "opengl" for task in self.tasks)
+        workers = min(workers, self.num_envs)
+        self._crew = Crew(self.tasks, self.num_envs, self.image_size, self.action_repeat, workers, opengl)
+        self.metadata = {**self.metadata, "render_fps": 25}
+
+    @property
+    def worker_processes(self) -> list[int]:
+        """Process numbers of the workers."""
+        return self._crew.processes
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
+        """See `PixelVectorEnv.reset`.
+
+        Raises:
+            ValueError: a negative or non-integer seed, or any option (there are none).
+            OutsideError: an environment raised an error; the message names it.
+        """
+        if options:
+            raise ValueError(f"reset takes no options, got {', '.join(map(repr, options))}")
+        if seed is not None:
+            self._seed = _checked_seed(seed)
+            self._episodes.number[:] = -1
+        self._begin_episodes(np.ones(self.num_envs, bool))
+        infos = {"task_index": self._episodes.task_index, "success": np.zeros(self.num_envs, bool)}
+        return self._observed(), infos
+
+    def step(
+        self, actions: Float32[np.ndarray, "env action"]
+    ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One agent step: up to `action_repeat` control steps under one action, then a picture.
+
+        Raises:
+            ValueError: actions of the wrong shape or not finite, or no `reset` before.
+            OutsideError: an environment raised an error; the message names it.
+        """
+        values = self._checked_actions(actions)
+        index, known = self._episodes.task_index, self._crew.alive.copy()
+        rows = self._crew.act(values)
+        lost = ~(known & self._crew.alive)
+        rows[lost] = 0
+        rewards, steps, success = rows[:, 0], rows[:, 1].astype(np.int64), rows[:, 4] > 0
+        terminated, cut = rows[:, 2] > 0, rows[:, 3] > 0
+        self._count(rewards, steps, success)
+        ended = self._episodes.ended | terminated | cut | lost
+        self._advance_frames(~lost)
+        infos: dict[str, Any] = {"task_index": index, "success": success}
+        if ended.any():
+            infos |= self._begin_next(ended, lost)
+        return self._observed(), rewards.astype(np.float32), terminated, ended & ~terminated, infos
+
+    def render_frames(self, index: int, size: int = 128) -> UInt8[np.ndarray, "height width 3"]:
+        """See `PixelVectorEnv.render_frames`. Of an environment that is lost, the last observation enlarged."""
+        if not 0 <= index < self.num_envs:
+            raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
+        if not self._crew.alive[index]:
+            return resized(np.ascontiguousarray(self._pixels[index, ..., -3:]), _checked_size(size))
+        picture: np.ndarray = self._crew.ask(index, "picture", _checked_size(size))
+        return picture
+
+    def own_observation(self, index: int) -> Any:
+        """What the environment itself last observed, for scripted experts. Raises ValueError before the first reset."""
+        if not self._crew.alive[index]:
+            raise ValueError(f"environment {index} has no episode: call reset()")
+        return self._crew.ask(index, "observation")
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What can be kept: which episodes were under way and the last observation (see the class)."""
+        names = np.frombuffer(", ".join(task.name for task in self.tasks).encode(), np.uint8)
+        own = {"seed": np.array(self._seed), "pixels": self._pixels.copy(), "tasks": names}
+        return own | self._episodes.state_dict()
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Go on after `state_dict` of an environment made with the same arguments; what is lost stands at the class.
+
+        Raises:
+            ValueError: a key is missing or does not fit this environment; the message names it.
+        """
+        own = self.state_dict()
+        missing = [key for key in own if key not in state]
+        if missing:
+            raise ValueError(f"state has no key {missing[0]!r}; it needs {', '.join(own)}")
+        if not np.array_equal(state["tasks"], own["tasks"]):
+            names = [str(bytes(names), "utf-8") for names in (state["tasks"], own["tasks"])]
+            raise ValueError(f"state 'tasks' are {names[0]}, but this environment's are {names[1]}")
+        for key, values in own.items():
+            if state[key].shape != values.shape:
+                raise ValueError(f"state {key!r} must have shape {values.shape}, got {state[key].shape}")
+        self._seed = int(state["seed"])
+        self._pixels = np.array(state["pixels"])
+        self._episodes.load_state_dict(state)
+        self._crew.abandon()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the worker processes (called by `close`)."""
+        self._crew.close()
+
+    def _set_spaces(self, action_size: int) -> None:
+        pixels = spaces.Box(0, 255, self._pixels.shape[1:], np.uint8)
+        task = spaces.Box(-TASK_LIMIT, TASK_LIMIT, self._vectors.shape[1:], np.float32)
+        self.single_observation_space = spaces.Dict({"pixels": pixels, "task": task})
+        self.single_action_space = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def _checked_actions(self, actions: np.ndarray) -> Float32[np.ndarray, "env action"]:
+        if self._episodes.number[0] < 0:
+            raise ValueError("call reset() before the first step()")
+        values = np.asarray(actions, np.float32)
+        if values.shape != self.action_space.shape:
+            raise ValueError(f"actions must have shape {self.action_space.shape}, got {values.shape}")
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise ValueError(f"actions must be finite; they are not in environments {bad.tolist()}")
+        return np.clip(values, -1, 1)
+
+    def _count(self, rewards: np.ndarray, steps: np.ndarray, success: np.ndarray) -> None:
+        self._episodes.clock += steps
+        self._episodes.returns += rewards
+        self._episodes.succeeded |= success
+
+    def _begin_next(self, ended: Bool[np.ndarray, " env"], lost: Bool[np.ndarray, " env"]) -> dict[str, Any]:
+        """The infos of the episodes that have ended, with the next ones begun."""
+        statistics = self._episodes.statistics()
+        statistics["partial"] |= lost
+        final = self._observed()
+        self._begin_episodes(ended)
+        present = self._observed()
+        for key, values in final.items():
+            values[~ended] = present[key][~ended]
+        masks = {"_episode": ended.copy(), "_final_obs": ended.copy()}
+        return {"episode": statistics, "final_obs": final} | masks
+
+    def _begin_episodes(self, mask: Bool[np.ndarray, " env"]) -> None:
+        """Begin the next episode of the environments in `mask`, and show its first frame."""
+        self._episodes.begin(mask)
+        self._crew.begin([self._next_start(int(env)) for env in np.flatnonzero(mask)])
+        self._pixels[mask] = np.tile(self._crew.frames[mask], self.frame_stack)
+
+    def _next_start(self, env: int) -> Start:
+        task, episode = int(self._episodes.task_index[env]), int(self._episodes.number[env])
+        rng = episode_rng(self._seed, self._stream, env, episode)
+        if self._evaluation:
+            number = int(self._episodes.task_episode[env])
+            rng = evaluation_rng(self._seed, self.tasks[task].evaluation_seed, number)
+        seed = int(rng.integers(_LARGEST_SEED))
+        if self._stagger and episode == 0:
+            self._episodes.stagger(env, rng.random(), self.action_repeat)
+        return Start(env, task, seed)
+
+    def _advance_frames(self, mask: Bool[np.ndarray, " env"]) -> None:
+        """Add the newest frame to the stacks of the environments in `mask`."""
+        self._pixels[mask] = np.concatenate([self._pixels[mask][..., 3:], self._crew.frames[mask]], axis=-1)
+
+    def _observed(self) -> Observation:
+        # A copy: whoever gets an observation may write into it.
+        return {"pixels": self._pixels.copy(), "task": self._vectors[self._episodes.task_index]}
+
+
+def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ...]:
+    chosen = suite.tasks("train") if tasks is None else tuple(tasks)
+    if not chosen:
+        raise ValueError("tasks must name at least one task")
+    # A suite of just these tasks passes exactly when they can run side by side.
+    Suite(suite.name, suite.action_repeat, suite.reference_return, suite.parameter, {"train": chosen})
+    for task in chosen:
+        outside_family(task).check(task)
+    return chosen
+
+
+def _checked_size(size: int) -> int:
+    return require_count(size, "image_size", SMALLEST_IMAGE, LARGEST_IMAGE)
+
+
+def _checked_seed(seed: int) -> int:
+    # What is saved of a run is an array of 64-bit integers.
+    return require_count(seed, "seed", 0, 2**63 - 1)
+
+
+def _task_vectors(tasks: Sequence[Task]) -> np.ndarray:
+    vectors = np.stack([outside_family(task).task_vector(task) for task in tasks]).astype(np.float32)
+    far = [task.name for task, vector in zip(tasks, vectors, strict=True) if np.abs(vector).max() > TASK_LIMIT]
+    if far:
+        raise ValueError(f"the task vector of {far[0]!r} lies outside [-{TASK_LIMIT}, {TASK_LIMIT}]")
+    return vectors

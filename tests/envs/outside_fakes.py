@@ -1,0 +1,77 @@
+"""Small Gymnasium environments without MuJoCo, whose pictures and rewards say what happened to them."""
+
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+SIZE = 24
+
+
+class Counter(gymnasium.Env[np.ndarray, Any]):
+    """Red shows the clock, green the episode's start (0 to 255, drawn from the seed), blue the last action.
+
+    The reward is the first number of the action as the environment gets it, in [-3, 5]; `ends_at` terminates and
+    `cut_at` truncates after so many steps; a step is a success where the first number exceeds 4. `fails_at` raises an
+    error in that step; `dies_at` ends the process, in the episodes whose start is below `dies_below`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  as the base class has it
+
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        ends_at: int = 10**6,
+        cut_at: int = 10**6,
+        fails_at: int = 10**6,
+        dies_at: int = 10**6,
+        dies_below: int = 256,
+        discrete: bool = False,
+        success_key: str = "success",
+    ) -> None:
+        self.render_mode = render_mode
+        self.limits = {"ends": ends_at, "cut": cut_at, "fails": fails_at, "dies": dies_at}
+        self.dies_below, self.discrete, self.success_key = dies_below, discrete, success_key
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        box = gymnasium.spaces.Box(np.array([-3.0, 0.0], np.float32), np.array([5.0, 10.0], np.float32))
+        self.action_space = gymnasium.spaces.Discrete(3, start=5) if discrete else box
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.clock, self.blue = 0, 0
+        # One start from each of the random numbers that libraries use.
+        own, global_, space = self.np_random.integers(80), np.random.randint(80), self.action_space.sample()  # noqa: NPY002
+        self.start = int(own + global_ + (space if self.discrete else space[1] * 8))
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.clock += 1
+        if self.clock == self.limits["fails"]:
+            raise ZeroDivisionError("the counter is broken")
+        if self.clock == self.limits["dies"] and self.start < self.dies_below:
+            os._exit(7)
+        assert self.action_space.contains(action), action
+        first = float(action) if self.discrete else float(action[0])
+        self.blue = int(10 * (first + 3))
+        info = {self.success_key: np.float64(first > 4)}
+        ends, cut = self.clock >= self.limits["ends"], self.clock >= self.limits["cut"]
+        return self._observation(), first, ends, cut and not ends, info
+
+    def render(self) -> np.ndarray:
+        return np.full((SIZE, SIZE, 3), [self.clock, self.start, self.blue], np.uint8)
+
+    def _observation(self) -> np.ndarray:
+        return np.array([self.clock, self.start], np.float64)
+
+
+class Plain(Counter):
+    """Draws nothing that could be shown."""
+
+    def render(self) -> Any:
+        return "a counter"
+
+
+gymnasium.register("Counter-v0", f"{__name__}:Counter")
+gymnasium.register("Limited-v0", f"{__name__}:Counter", max_episode_steps=30)
+gymnasium.register("Plain-v0", f"{__name__}:Plain")
