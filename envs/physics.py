@@ -92,6 +92,16 @@ class Physics(ABC):
         """Put the worlds in `mask` into their start states; the others are left as they are."""
 
     @abstractmethod
+    def place(self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]) -> None:
+        """Put a mocap body somewhere else, metres, in the worlds in `mask`: what a task changes within an episode.
+
+        Where mocap bodies are belongs to `state` and is set by `reset`, so this is also how a task remembers.
+
+        Raises:
+            ValueError: `body` is not a mocap body.
+        """
+
+    @abstractmethod
     def render(self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None) -> None:
         """Draw the observation camera's picture of all worlds, or of the listed ones (int64), into `out`."""
 

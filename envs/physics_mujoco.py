@@ -58,6 +58,16 @@ class MujocoPhysics(Physics):
         chosen = mask.numpy()
         self._each(lambda chunk: chunk.reset(chosen, *rows))
 
+    def place(self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]) -> None:
+        """See `Physics.place`."""
+        mocap = int(self.model.body(body).mocapid[0])
+        if mocap < 0:
+            raise ValueError(f"body {body!r} of {self._scene.name} is not a mocap body and cannot be placed")
+        chosen = mask.numpy()
+        if chosen.any():
+            rows = positions.numpy()
+            self._each(lambda chunk: chunk.place(chosen, mocap, rows))
+
     def render(self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None) -> None:
         """See `Physics.render`."""
         pixels = out.numpy()
@@ -158,6 +168,14 @@ class _Chunk:
                 mujoco.mj_resetData(self._model, data)
                 data.qpos[:], data.qvel[:], data.mocap_pos[:] = positions[world], velocities[world], mocap[world]
                 mujoco.mj_forward(self._passive, data)
+        self._gather()
+
+    def place(self, mask: np.ndarray, mocap: int, positions: np.ndarray) -> None:
+        for world, data in enumerate(self._datas, self._low):
+            if mask[world]:
+                data.mocap_pos[mocap] = positions[world]
+                # As at the end of a step: contacts and pictures must know of it.
+                mujoco.mj_step1(self._model, data)
         self._gather()
 
     def load(self, state: np.ndarray) -> None:

@@ -7,7 +7,10 @@ from envs.families.behaviours import BehaviourFamily
 from envs.families.cheetah_speed import CheetahSpeed
 from envs.families.compat import TASKS, compat_families
 from envs.families.family import Choice, Family, check_parameters
+from envs.families.maze_family import in_mazes
 from envs.families.point_mass import PointMass
+from envs.families.point_maze import PointMaze
+from envs.families.quadruped_maze import QuadrupedMaze
 from envs.families.quadruped_speed import QuadrupedSpeed
 from envs.families.walker_speed import WalkerSpeed
 from envs.tasks import Task
@@ -44,6 +47,8 @@ FAMILIES: dict[str, Callable[[Task], Family]] = {
     "walker_behaviours": _behaviours(BehaviourFamily(_WALKER, walker_behaviours.BEHAVIOURS)),
     "cheetah_behaviours": _behaviours(BehaviourFamily(_CHEETAH, cheetah_behaviours.BEHAVIOURS)),
     "quadruped_behaviours": _behaviours(BehaviourFamily(_QUADRUPED, quadruped_behaviours.BEHAVIOURS)),
+    "point_maze": in_mazes(PointMaze()),
+    "quadruped_maze": in_mazes(QuadrupedMaze()),
     "compat": _compat,
 }
 

@@ -1,0 +1,229 @@
+"""Mazes as text: layouts, cells, walls and shortest ways.
+
+A row of text is a row of cells, the first one in the north: `#` is a wall, every other character a free cell. Capital
+letters name places: `S` where episodes start and `G` where they lead unless a task names others.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Float64
+
+Cell = tuple[int, int]
+
+WALL, FREE = "#", "."
+PLACES = ("S", "G", "A", "B", "C", "D")
+
+
+@dataclass(frozen=True)
+class Maze:
+    """One layout, centred on the origin; cells are (row, column) from the north-west corner.
+
+    Attributes:
+        rows: the layout's text, row by row.
+
+    Raises:
+        ValueError: rows of different lengths, an unknown character, a place that is there twice, no `S` or no `G`, an
+            outer wall with a gap, or a free cell that cannot be reached.
+    """
+
+    rows: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows or len({len(row) for row in self.rows}) != 1:
+            raise ValueError(f"a maze's rows must be equally long, got {list(self.rows)}")
+        text = "".join(self.rows)
+        unknown = sorted(set(text) - {WALL, FREE, *PLACES})
+        if unknown:
+            raise ValueError(f"unknown character {unknown[0]!r} in a maze; valid are {WALL} {FREE} {' '.join(PLACES)}")
+        wrong = [place for place in PLACES if text.count(place) > 1 or (place in "SG" and place not in text)]
+        if wrong:
+            raise ValueError(f"place {wrong[0]!r} must be in a maze {'once' if wrong[0] in 'SG' else 'at most once'}")
+        self._check_ways()
+
+    def _check_ways(self) -> None:
+        outer = [*self.rows[0], *self.rows[-1], *(end for row in self.rows for end in (row[0], row[-1]))]
+        if set(outer) != {WALL}:
+            raise ValueError(f"a maze must be closed by walls all round, got {list(self.rows)}")
+        shut = [cell for cell in self.free if cell not in self.distances(self.places["S"])]
+        if shut:
+            raise ValueError(f"cell {shut[0]} of maze {list(self.rows)} cannot be reached from its start")
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return len(self.rows[0])
+
+    @cached_property
+    def places(self) -> Mapping[str, Cell]:
+        """The cells that have a letter."""
+        found = ((self.rows[row][column], (row, column)) for row, column in self._cells())
+        return MappingProxyType({mark: cell for mark, cell in found if mark in PLACES})
+
+    @cached_property
+    def free(self) -> tuple[Cell, ...]:
+        """Cells without a wall, row by row."""
+        return tuple(cell for cell in self._cells() if not self._is_wall(cell))
+
+    @cached_property
+    def walls(self) -> tuple[Cell, ...]:
+        """Cells with a wall, row by row."""
+        return tuple(cell for cell in self._cells() if self._is_wall(cell))
+
+    def centre(self, cell: Cell) -> Float64[np.ndarray, " 2"]:
+        """East and north of a cell's centre from the maze's own, in cells."""
+        row, column = cell
+        return np.array([column + 0.5 - self.width / 2, self.height / 2 - row - 0.5])
+
+    def distances(self, goal: Cell) -> dict[Cell, int]:
+        """Cells to walk from every cell that `goal` can be reached from, moving north, south, east and west."""
+        found, frontier = {goal: 0}, deque([goal])
+        while frontier:
+            cell = frontier.popleft()
+            for neighbour in self._neighbours(cell):
+                if neighbour not in found:
+                    found[neighbour] = found[cell] + 1
+                    frontier.append(neighbour)
+        return found
+
+    def mirrored(self) -> "Maze":
+        """The same maze with east and west exchanged."""
+        return Maze(tuple(row[::-1] for row in self.rows))
+
+    def _neighbours(self, cell: Cell) -> Iterator[Cell]:
+        row, column = cell
+        around = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
+        return (neighbour for neighbour in around if not self._is_wall(neighbour))
+
+    def _is_wall(self, cell: Cell) -> bool:
+        return self.rows[cell[0]][cell[1]] == WALL
+
+    def _cells(self) -> Iterator[Cell]:
+        return ((row, column) for row in range(self.height) for column in range(self.width))
+
+
+def read_maze(text: str) -> Maze:
+    """A maze from its drawing, one line a row. Raises ValueError where it is not a maze: see `Maze`."""
+    return Maze(tuple(line.strip() for line in text.split()))
+
+
+_HOOK = """
+#######
+#S..#G#
+#.#.#.#
+#.#...#
+#.###.#
+#A...B#
+#######
+"""
+
+_COMB = """
+#######
+#S#A#G#
+#.#.#.#
+#.....#
+#.#.#.#
+#B#C#D#
+#######
+"""
+
+_RING = """
+#######
+#A...G#
+#.###.#
+#.###.#
+#S###.#
+#..B..#
+#######
+"""
+
+_SPIRAL = """
+#######
+#S....#
+#####.#
+#B.G#.#
+#.###.#
+#A....#
+#######
+"""
+
+_SERPENT = """
+#######
+#S#...#
+#.#.#.#
+#.#.#.#
+#.#.#.#
+#..A#G#
+#######
+"""
+
+_GATE = """
+#########
+#S..#..G#
+#.#...#.#
+#...#..A#
+#########
+"""
+
+_CHANNEL = """
+#########
+#S#.A.#G#
+#.#.#.#.#
+#...#...#
+#########
+"""
+
+_ESTATE = """
+#########
+#S..#..A#
+###.#.#.#
+#...#.#.#
+#.###.#.#
+#.....#.#
+#.###.###
+#B#....G#
+#########
+"""
+
+_ROOMS = """
+#########
+#S..#...#
+#...#.#.#
+#...#.#A#
+#.#####.#
+#.......#
+###.###.#
+#B..#..G#
+#########
+"""
+
+_DRAWN = {
+    "hook": _HOOK,
+    "comb": _COMB,
+    "ring": _RING,
+    "spiral": _SPIRAL,
+    "serpent": _SERPENT,
+    "gate": _GATE,
+    "channel": _CHANNEL,
+    "estate": _ESTATE,
+    "rooms": _ROOMS,
+}
+
+
+def _with_mirrored(mazes: Mapping[str, Maze]) -> Mapping[str, Maze]:
+    return MappingProxyType({**mazes, **{f"{name}_mirrored": maze.mirrored() for name, maze in mazes.items()}})
+
+
+MAZES = _with_mirrored({name: read_maze(drawing) for name, drawing in _DRAWN.items()})
+LARGEST = max(max(maze.height, maze.width) for maze in MAZES.values())
+# Every scene with mazes has as many wall boxes as the maze with most walls needs.
+MOST_WALLS = max(len(maze.walls) for maze in MAZES.values())

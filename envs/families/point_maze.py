@@ -1,0 +1,79 @@
+"""A point mass in a maze, seen from above: the questions of the large mazes at a fraction of their cost."""
+
+import mujoco
+import numpy as np
+from jaxtyping import Float64
+
+from envs.families.maze import LARGEST
+from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
+from envs.physics import Scene
+
+CELL = 0.0625
+# In cells: there is room to be a fifth of a cell off the middle of a corridor.
+RADIUS = 0.3
+START_SPREAD = 0.15
+WALL_HEIGHT = 0.04
+
+_VIEW_FROM = 4.0
+_VIEW_ANGLE = 2 * np.degrees(np.arctan(LARGEST * CELL / 2 / _VIEW_FROM))
+
+# The point mass of envs.families.point_mass with twice its force: 3.2 cells a second at most. The camera is so far away
+# that walls hide nothing, and shows the largest maze from edge to edge, a cell in 7 of 64 pixels. Without friction,
+# walls stop what goes into them and nothing else.
+_MJCF = f"""
+<mujoco model="point mass in a maze">
+  <option timestep="0.02" gravity="0 0 0"/>
+  <visual>
+    <headlight ambient=".55 .55 .55" diffuse=".45 .45 .45" specular="0 0 0"/>
+    <map znear=".01"/>
+  </visual>
+  <default>
+    <joint type="slide" damping="1"/>
+    <motor gear=".2" ctrlrange="-1 1" ctrllimited="true"/>
+    <geom contype="0" conaffinity="0" condim="1"/>
+  </default>
+  <worldbody>
+    <camera name="fixed" pos="0 0 {_VIEW_FROM}" fovy="{_VIEW_ANGLE}"/>
+    <body name="{GOAL}" mocap="true">
+      <geom name="{GOAL}" type="cylinder" size="{TOUCH * CELL} .001" rgba=".9 .25 .2 1"/>
+    </body>
+    <body name="pointmass">
+      <joint name="root_x" axis="1 0 0"/>
+      <joint name="root_y" axis="0 1 0"/>
+      <geom name="pointmass" type="sphere" size="{RADIUS * CELL}" mass=".3" rgba="1 .9 .3 1" conaffinity="1"/>
+    </body>
+  </worldbody>
+  <actuator>
+    <motor name="x" joint="root_x"/>
+    <motor name="y" joint="root_y"/>
+  </actuator>
+</mujoco>
+"""
+_WALL_COLOUR = (0.45, 0.6, 0.65, 1.0)
+
+
+def _build() -> mujoco.MjModel:
+    spec = mujoco.MjSpec.from_string(_MJCF)
+    add_markers_and_walls(spec, CELL, WALL_HEIGHT, (_WALL_COLOUR,))
+    return spec.compile()
+
+
+class PointMaze(MazeFamily):
+    """Move a point mass through a maze: see `MazeFamily`.
+
+    Start: at rest, uniform within `START_SPREAD` cells of the middle of the start's cell, north and east.
+    """
+
+    scene = Scene("point_maze", _build, substeps=1, camera="fixed", background=(0.12, 0.2, 0.3), textures=False)
+    cell = CELL
+    body = "pointmass"
+    # In the mazes' plane: elsewhere the ray tracer's boxes around several walls would reach through the whole picture.
+    aside = (1.0, 0.0, 0.0)
+    # The marker lies under the point's middle, so that the point is drawn on top of it.
+    heights = (-RADIUS * CELL, 0.0)
+
+    def pose(
+        self, place: Float64[np.ndarray, " 2"], rng: np.random.Generator
+    ) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
+        """See `MazeFamily.pose`."""
+        return place + rng.uniform(-START_SPREAD, START_SPREAD, 2) * CELL, np.zeros(2)
