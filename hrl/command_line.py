@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from envs.adapters.outside.crew import OutsideError
 from hrl.checkpoints import CheckpointError, CheckpointWriteError, ConfigMismatchError
 from hrl.config import ConfigError
 from hrl.forensics import NonFiniteError
@@ -23,6 +24,7 @@ EXPLAINED = (
     MemoryBudgetError,
     NonFiniteError,
     OSError,
+    OutsideError,
     TrackingError,
     yaml.YAMLError,
 )
