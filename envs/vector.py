@@ -8,11 +8,12 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from envs.adapters.outside.family import OutsideFamily
 from envs.episodes import Episodes, episode_rng, evaluation_rng
 from envs.families import resolve
+from envs.families.family import Described
 from envs.physics import Start
 from envs.physics_mujoco import MujocoPhysics
 from envs.suites import Suite
@@ -59,21 +60,21 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.tasks = _checked_tasks(suite, tasks)
         self.num_envs = require_count(num_envs, "num_envs", 1)
         self.frame_stack = require_count(frame_stack, "frame_stack", 1)
-        self.image_size = _checked_image_size(image_size)
+        self.image_size = checked_image_size(image_size)
         self.action_repeat = suite.action_repeat
-        self._seed, self._stream, self._stagger = _checked_seed(seed), stream, stagger
+        self._seed, self._stream, self._stagger = checked_seed(seed), stream, stagger
         self._evaluation = evaluation
         if threads is not None:
             require_count(threads, "threads", 1)
         self._family = resolve(self.tasks[0])
-        self._vectors = _task_vectors(suite, self.tasks)
+        self._vectors = task_vectors([self._family] * len(self.tasks), self.tasks)
         self._goals = torch.from_numpy(np.stack([self._family.goal(task) for task in self.tasks]))
         self._physics = MujocoPhysics(self._family.scene, self.num_envs, self.image_size, threads)
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
         self._start = Start.of(self._physics.model, self.num_envs)
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
         self._centre, self._half_range = _actuator_ranges(self._physics.model)
-        self._make_spaces()
+        self._make_spaces(self._physics.model.nu)
         seconds = self._physics.model.opt.timestep * self._family.scene.substeps * self.action_repeat
         self.metadata = {**self.metadata, "render_fps": 1 / seconds}
 
@@ -83,11 +84,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         Raises:
             ValueError: a negative or non-integer seed, or any option (there are none).
         """
-        if options:
-            raise ValueError(f"reset takes no options, got {', '.join(map(repr, options))}")
-        if seed is not None:
-            self._seed = _checked_seed(seed)
-            self._episodes.number[:] = -1
+        self._take_seed(seed, options)
         everywhere = np.ones(self.num_envs, bool)
         self._begin(everywhere)
         self._pixels = self._look(everywhere)
@@ -103,9 +100,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             ValueError: actions of the wrong shape or not finite.
             SimulationError: a world's state has left what can be simulated.
         """
-        self._require_reset()
-        index = self._episodes.task_index
-        rewards, success = self._simulate(self._control(actions), self._goals[index])
+        control, index = self._control(actions), self._episodes.task_index
+        rewards, success = self._simulate(control, self._goals[index])
         infos: dict[str, Any] = {"task_index": index, "success": success}
         ended = self._episodes.ended
         if not ended.any():
@@ -126,12 +122,11 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         """A picture of one world, for videos. Raises ValueError for a world or a size there cannot be."""
         if not 0 <= index < self.num_envs:
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
-        return self._physics.picture(index, _checked_image_size(size))
+        return self._physics.picture(index, checked_image_size(size))
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """All that the future depends on: continuing from it is bit-identical to never having stopped."""
-        own = {"seed": np.array(self._seed), "pixels": self._pixels.copy(), "physics": self._physics.state()}
-        return own | {"tasks": self._task_names()} | self._episodes.state_dict()
+        return {**self._own_state(), "physics": self._physics.state()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Continue from `state_dict` of an environment made with the same arguments (seed and threads may differ).
@@ -139,6 +134,28 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         Raises:
             ValueError: a key is missing or does not fit this environment; the message names it.
         """
+        self._load_own_state(state)
+        self._physics.load_state(np.asarray(state["physics"]))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Give back the threads (called by `close`)."""
+        self._physics.close()
+
+    def _take_seed(self, seed: int | None, options: dict[str, Any] | None) -> None:
+        """What `reset` was given."""
+        if options:
+            raise ValueError(f"reset takes no options, got {', '.join(map(repr, options))}")
+        if seed is not None:
+            self._seed = checked_seed(seed)
+            self._episodes.number[:] = -1
+
+    def _own_state(self) -> dict[str, np.ndarray]:
+        """All but what simulates."""
+        own = {"seed": np.array(self._seed), "pixels": self._pixels.copy(), "tasks": self._task_names()}
+        return own | self._episodes.state_dict()
+
+    def _load_own_state(self, state: dict[str, np.ndarray]) -> None:
+        """Takes `_own_state` out of a state that fits this environment as a whole."""
         own = self.state_dict()
         missing = [key for key in own if key not in state]
         if missing:
@@ -152,17 +169,12 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._seed = int(state["seed"])
         self._pixels = np.array(state["pixels"])
         self._episodes.load_state_dict(state)
-        self._physics.load_state(np.asarray(state["physics"]))
 
-    def close_extras(self, **kwargs: Any) -> None:
-        """Give back the threads (called by `close`)."""
-        self._physics.close()
-
-    def _make_spaces(self) -> None:
+    def _make_spaces(self, actions: int) -> None:
         pixels = spaces.Box(0, 255, self._pixels.shape[1:], np.uint8)
         task = spaces.Box(-TASK_LIMIT, TASK_LIMIT, self._vectors.shape[1:], np.float32)
         self.single_observation_space = spaces.Dict({"pixels": pixels, "task": task})
-        self.single_action_space = spaces.Box(-1.0, 1.0, (self._physics.model.nu,), np.float32)
+        self.single_action_space = spaces.Box(-1.0, 1.0, (actions,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
@@ -171,13 +183,18 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             raise ValueError("call reset() before the first step()")
 
     def _control(self, actions: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self._centre + self._half_range * self._checked_actions(actions))
+
+    def _checked_actions(self, actions: np.ndarray) -> Float64[np.ndarray, "env action"]:
+        """Within [-1, 1]."""
+        self._require_reset()
         values = np.asarray(actions, np.float64)
         if values.shape != self.action_space.shape:
             raise ValueError(f"actions must have shape {self.action_space.shape}, got {values.shape}")
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             raise ValueError(f"actions must be finite; they are not in worlds {bad.tolist()}")
-        return torch.from_numpy(self._centre + self._half_range * np.clip(values, -1, 1))
+        return np.clip(values, -1, 1)
 
     def _simulate(self, control: torch.Tensor, goals: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         total, success = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
@@ -253,17 +270,19 @@ def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ..
     return chosen
 
 
-def _checked_image_size(size: int) -> int:
+def checked_image_size(size: int) -> int:
     return require_count(size, "image_size", SMALLEST_IMAGE, LARGEST_IMAGE)
 
 
-def _checked_seed(seed: int) -> int:
+def checked_seed(seed: int) -> int:
     # What is saved of a run is an array of 64-bit integers.
     return require_count(seed, "seed", 0, 2**63 - 1)
 
 
-def _task_vectors(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
-    vectors = np.stack([suite.family.task_vector(task) for task in tasks]).astype(np.float32)
+def task_vectors(families: Sequence[Described], tasks: Sequence[Task]) -> Float32[np.ndarray, "task size"]:
+    """What each task's family says of it. Raises ValueError for one out of the observation's bounds."""
+    pairs = zip(families, tasks, strict=True)
+    vectors = np.stack([family.task_vector(task) for family, task in pairs]).astype(np.float32)
     far = [task.name for task, vector in zip(tasks, vectors, strict=True) if np.abs(vector).max() > TASK_LIMIT]
     if far:
         raise ValueError(f"the task vector of {far[0]!r} lies outside [-{TASK_LIMIT}, {TASK_LIMIT}]")

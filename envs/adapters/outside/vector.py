@@ -5,18 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
-from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float32, UInt8
 
 from envs.adapters.outside.crew import Crew
 from envs.adapters.outside.families import outside_family
 from envs.adapters.outside.painting import resized
 from envs.adapters.outside.worker import Start
-from envs.episodes import Episodes, episode_rng, evaluation_rng
+from envs.episodes import Episodes
 from envs.suites import Suite
 from envs.tasks import Task, require_count
-from envs.vector import LARGEST_IMAGE, SMALLEST_IMAGE, TASK_LIMIT, Observation, PixelVectorEnv
+from envs.vector import Observation, PixelVectorEnv, checked_image_size, checked_seed, task_vectors
 
 _LARGEST_SEED = 2**31 - 1
 
@@ -58,15 +56,15 @@ class OutsideVectorEnv(PixelVectorEnv):
         self.tasks = _checked_tasks(suite, tasks)
         self.num_envs = require_count(num_envs, "num_envs", 1)
         self.frame_stack = require_count(frame_stack, "frame_stack", 1)
-        self.image_size = _checked_size(image_size)
+        self.image_size = checked_image_size(image_size)
         self.action_repeat = suite.action_repeat
-        self._seed, self._stream, self._stagger = _checked_seed(seed), stream, stagger
+        self._seed, self._stream, self._stagger = checked_seed(seed), stream, stagger
         self._evaluation = evaluation
         workers = len(os.sched_getaffinity(0)) if threads is None else require_count(threads, "threads", 1)
-        self._vectors = _task_vectors(self.tasks)
+        self._vectors = task_vectors([outside_family(task) for task in self.tasks], self.tasks)
         self._episodes = Episodes(self.tasks, self.num_envs, hold_steps=1)
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
-        self._set_spaces(suite.action_size)
+        self._make_spaces(suite.action_size)
         opengl = any(task.parameters.get("render") == "opengl" for task in self.tasks)
         workers = min(workers, self.num_envs)
         self._crew = Crew(self.tasks, self.num_envs, self.image_size, self.action_repeat, workers, opengl)
@@ -84,14 +82,10 @@ class OutsideVectorEnv(PixelVectorEnv):
             ValueError: a negative or non-integer seed, or any option (there are none).
             OutsideError: an environment raised an error; the message names it.
         """
-        if options:
-            raise ValueError(f"reset takes no options, got {', '.join(map(repr, options))}")
-        if seed is not None:
-            self._seed = _checked_seed(seed)
-            self._episodes.number[:] = -1
+        self._take_seed(seed, options)
         self._begin_episodes(np.ones(self.num_envs, bool))
         infos = {"task_index": self._episodes.task_index, "success": np.zeros(self.num_envs, bool)}
-        return self._observed(), infos
+        return self._observation(), infos
 
     def step(
         self, actions: Float32[np.ndarray, "env action"]
@@ -102,7 +96,7 @@ class OutsideVectorEnv(PixelVectorEnv):
             ValueError: actions of the wrong shape or not finite, or no `reset` before.
             OutsideError: an environment raised an error; the message names it.
         """
-        values = self._checked_actions(actions)
+        values = self._checked_actions(actions).astype(np.float32)
         index, known = self._episodes.task_index, self._crew.alive.copy()
         rows = self._crew.act(values)
         lost = ~(known & self._crew.alive)
@@ -115,15 +109,15 @@ class OutsideVectorEnv(PixelVectorEnv):
         infos: dict[str, Any] = {"task_index": index, "success": success}
         if ended.any():
             infos |= self._begin_next(ended, lost)
-        return self._observed(), rewards.astype(np.float32), terminated, ended & ~terminated, infos
+        return self._observation(), rewards.astype(np.float32), terminated, ended & ~terminated, infos
 
     def render_frames(self, index: int, size: int = 128) -> UInt8[np.ndarray, "height width 3"]:
         """See `PixelVectorEnv.render_frames`. Of an environment that is lost, the last observation enlarged."""
         if not 0 <= index < self.num_envs:
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
         if not self._crew.alive[index]:
-            return resized(np.ascontiguousarray(self._pixels[index, ..., -3:]), _checked_size(size))
-        picture: np.ndarray = self._crew.ask(index, "picture", _checked_size(size))
+            return resized(np.ascontiguousarray(self._pixels[index, ..., -3:]), checked_image_size(size))
+        picture: np.ndarray = self._crew.ask(index, "picture", checked_image_size(size))
         return picture
 
     def own_observation(self, index: int) -> Any:
@@ -134,9 +128,7 @@ class OutsideVectorEnv(PixelVectorEnv):
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """What can be kept: which episodes were under way and the last observation (see the class)."""
-        names = np.frombuffer(", ".join(task.name for task in self.tasks).encode(), np.uint8)
-        own = {"seed": np.array(self._seed), "pixels": self._pixels.copy(), "tasks": names}
-        return own | self._episodes.state_dict()
+        return self._own_state()
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Go on after `state_dict` of an environment made with the same arguments; what is lost stands at the class.
@@ -144,43 +136,12 @@ class OutsideVectorEnv(PixelVectorEnv):
         Raises:
             ValueError: a key is missing or does not fit this environment; the message names it.
         """
-        own = self.state_dict()
-        missing = [key for key in own if key not in state]
-        if missing:
-            raise ValueError(f"state has no key {missing[0]!r}; it needs {', '.join(own)}")
-        if not np.array_equal(state["tasks"], own["tasks"]):
-            names = [str(bytes(names), "utf-8") for names in (state["tasks"], own["tasks"])]
-            raise ValueError(f"state 'tasks' are {names[0]}, but this environment's are {names[1]}")
-        for key, values in own.items():
-            if state[key].shape != values.shape:
-                raise ValueError(f"state {key!r} must have shape {values.shape}, got {state[key].shape}")
-        self._seed = int(state["seed"])
-        self._pixels = np.array(state["pixels"])
-        self._episodes.load_state_dict(state)
+        self._load_own_state(state)
         self._crew.abandon()
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the worker processes (called by `close`)."""
         self._crew.close()
-
-    def _set_spaces(self, action_size: int) -> None:
-        pixels = spaces.Box(0, 255, self._pixels.shape[1:], np.uint8)
-        task = spaces.Box(-TASK_LIMIT, TASK_LIMIT, self._vectors.shape[1:], np.float32)
-        self.single_observation_space = spaces.Dict({"pixels": pixels, "task": task})
-        self.single_action_space = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
-
-    def _checked_actions(self, actions: np.ndarray) -> Float32[np.ndarray, "env action"]:
-        if self._episodes.number[0] < 0:
-            raise ValueError("call reset() before the first step()")
-        values = np.asarray(actions, np.float32)
-        if values.shape != self.action_space.shape:
-            raise ValueError(f"actions must have shape {self.action_space.shape}, got {values.shape}")
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(bad):
-            raise ValueError(f"actions must be finite; they are not in environments {bad.tolist()}")
-        return np.clip(values, -1, 1)
 
     def _count(self, rewards: np.ndarray, steps: np.ndarray, success: np.ndarray) -> None:
         self._episodes.clock += steps
@@ -191,9 +152,9 @@ class OutsideVectorEnv(PixelVectorEnv):
         """The infos of the episodes that have ended, with the next ones begun."""
         statistics = self._episodes.statistics()
         statistics["partial"] |= lost
-        final = self._observed()
+        final = self._observation()
         self._begin_episodes(ended)
-        present = self._observed()
+        present = self._observation()
         for key, values in final.items():
             values[~ended] = present[key][~ended]
         masks = {"_episode": ended.copy(), "_final_obs": ended.copy()}
@@ -207,10 +168,7 @@ class OutsideVectorEnv(PixelVectorEnv):
 
     def _next_start(self, env: int) -> Start:
         task, episode = int(self._episodes.task_index[env]), int(self._episodes.number[env])
-        rng = episode_rng(self._seed, self._stream, env, episode)
-        if self._evaluation:
-            number = int(self._episodes.task_episode[env])
-            rng = evaluation_rng(self._seed, self.tasks[task].evaluation_seed, number)
+        rng = self._episode_rng(env)
         seed = int(rng.integers(_LARGEST_SEED))
         if self._stagger and episode == 0:
             self._episodes.stagger(env, rng.random(), self.action_repeat)
@@ -219,10 +177,6 @@ class OutsideVectorEnv(PixelVectorEnv):
     def _advance_frames(self, mask: Bool[np.ndarray, " env"]) -> None:
         """Add the newest frame to the stacks of the environments in `mask`."""
         self._pixels[mask] = np.concatenate([self._pixels[mask][..., 3:], self._crew.frames[mask]], axis=-1)
-
-    def _observed(self) -> Observation:
-        # A copy: whoever gets an observation may write into it.
-        return {"pixels": self._pixels.copy(), "task": self._vectors[self._episodes.task_index]}
 
 
 def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ...]:
@@ -234,20 +188,3 @@ def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ..
     for task in chosen:
         outside_family(task).check(task)
     return chosen
-
-
-def _checked_size(size: int) -> int:
-    return require_count(size, "image_size", SMALLEST_IMAGE, LARGEST_IMAGE)
-
-
-def _checked_seed(seed: int) -> int:
-    # What is saved of a run is an array of 64-bit integers.
-    return require_count(seed, "seed", 0, 2**63 - 1)
-
-
-def _task_vectors(tasks: Sequence[Task]) -> np.ndarray:
-    vectors = np.stack([outside_family(task).task_vector(task) for task in tasks]).astype(np.float32)
-    far = [task.name for task, vector in zip(tasks, vectors, strict=True) if np.abs(vector).max() > TASK_LIMIT]
-    if far:
-        raise ValueError(f"the task vector of {far[0]!r} lies outside [-{TASK_LIMIT}, {TASK_LIMIT}]")
-    return vectors
