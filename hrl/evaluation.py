@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, Task, make_vec
-from hrl.agents.interface import HierarchicalPolicy, Observation, Policy, PolicyState
+from hrl.agents.interface import GoalReacher, HierarchicalPolicy, Observation, Policy, PolicyState
 
 INTERVENTIONS = ("none", "command_shuffle", "task_shuffle")
 SCORE_COLUMNS = ["arm", "seed", "split", "task", "frames", "episode", "return", "success", "length", "intervention"]
@@ -171,7 +171,7 @@ def _act(policy: Policy, observation: Observation, state: PolicyState, intervent
 
 
 class CommandMeans:
-    """Means over time of the commands in force, per environment."""
+    """Means over time of the commands in force, per environment, where they are weights of skills and not goals."""
 
     def __init__(self, num_envs: int) -> None:
         self.sums: np.ndarray | None = None
@@ -179,7 +179,7 @@ class CommandMeans:
 
     def add(self, policy: Policy, state: PolicyState, running: np.ndarray) -> None:
         """One step of the environments whose episode is still running."""
-        if isinstance(policy, HierarchicalPolicy):
+        if isinstance(policy, HierarchicalPolicy) and not isinstance(policy, GoalReacher):
             commands = policy.commands(state).double().cpu().numpy() * running[:, None]
             self.sums = commands if self.sums is None else self.sums + commands
             self.counts += running[:, None]

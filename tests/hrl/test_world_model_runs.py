@@ -10,7 +10,7 @@ from hrl.agents.director import Director
 from hrl.agents.dreamer import Dreamer
 from hrl.budgets import replay_size
 from hrl.config import ConfigError, load
-from hrl.evaluation import Protocol
+from hrl.evaluation import Protocol, evaluate
 from hrl.filming_imagination import film_imagination
 from hrl.learners import setting_for
 from hrl.replay import Replay
@@ -113,6 +113,15 @@ def test_imagination_is_filmed(tmp_path):
         paths = film_imagination(build([f"agent={agent}", *SMALL]), suite, task, protocol, folder / "a.mp4")
         assert [path.name for path in paths] == names
         assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_goals_are_no_skills_whose_usage_could_be_counted():
+    config, plain = load(["agent=director", *SMALL])
+    suite = Suite.from_dict(plain["suite"])
+    protocol = Protocol(1, 0, 1, config.image_size, torch.device("cpu"), 1)
+    found = evaluate(build(["agent=director", *SMALL]), suite, ["interpolation"], protocol)
+    assert len(found.scores) == len(suite.tasks("interpolation"))
+    assert found.usage.empty
 
 
 def test_predictions_use_the_actions_alone():
