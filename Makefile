@@ -26,7 +26,7 @@ test: lint
 test-outside: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,bridge]"
 	$(BIN)/python -m pytest -n 2 -m slow
-	$(BIN)/python -m pytest -n 2 tests/envs -k outside
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests/envs -k outside
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py
