@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from hrl.agents.actor_critic import GRADIENTS, CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
 from hrl.agents.dreamer import model_loss
+from hrl.agents.goal_segments import closeness, segments, steps_of_decisions, steps_of_segments
 from hrl.agents.interface import Observation, PolicyState, Setting
 from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent, normal, uniform
 from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
@@ -376,30 +377,3 @@ class Director(WorldModelAgent):
         own, other = (self.worker.actor(torch.cat([features, goals], -1), task[0]) for goals in (goal, goal.roll(1, 0)))
         divergence: Tensor = own.kl(other).sum(-1).mean()
         return divergence
-
-
-def closeness(deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch"]:
-    """The worker's reward: the product of goal and state over the square of the longer one's norm (Director, eq. 6).
-
-    The cosine times the ratio of the shorter to the longer norm: in [-1, 1], and 1 only at the goal. Gradient reaches
-    the state, through its direction and, where it is the longer one, its norm.
-    """
-    deter, goal = deter.float(), goal.detach().float()
-    longer: Tensor = torch.maximum(deter.square().sum(-1), goal.square().sum(-1)).clamp(min=1e-24)
-    return (deter * goal).sum(-1) / longer
-
-
-def segments(values: Float[Tensor, "states batch *rest"], hold: int) -> Float[Tensor, "own_states rows *rest"]:
-    """States 0 to T as segments of `hold` steps side by side; a segment's last state is the next one's first."""
-    starts = range(0, len(values) - 1, hold)
-    return torch.cat([values[start : start + hold + 1] for start in starts], 1)
-
-
-def steps_of_segments(values: Float[Tensor, "time batch *rest"], hold: int) -> Float[Tensor, "hold rows *rest"]:
-    """Steps 1 to T (or actions 0 to T - 1) as segments side by side."""
-    return torch.cat(list(values.split(hold)), 1)
-
-
-def steps_of_decisions(values: Float[Tensor, "time batch"], hold: int) -> Float[Tensor, "decision hold batch"]:
-    """Steps 1 to T by the decision that they belong to."""
-    return values.reshape(-1, hold, *values.shape[1:])

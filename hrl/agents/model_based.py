@@ -6,6 +6,7 @@ it waits for the device, so that it can be compiled and replayed as one piece.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -115,7 +116,7 @@ class Starts(NamedTuple):
     alive: Float[Tensor, " batch"]
 
 
-class WorldModelAgent(nn.Module):
+class WorldModelAgent(nn.Module, ABC):
     """What agents with a world model have in common: seeing and remembering.
 
     The policy's state: `deter` and `stoch`, and the `action` that leads from there. Greedy acting takes the mode of the
@@ -158,11 +159,11 @@ class WorldModelAgent(nn.Module):
             shape = (len(moves), self.setting.world_model.groups)
             return model.rssm.correct(before, moves, embedding, uniform(shape, moves.device, generator))
 
+    @abstractmethod
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
         """Actions in [-1, 1] and the state to carry on: what every arm does in its own way."""
-        raise NotImplementedError
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None

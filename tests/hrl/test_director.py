@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hrl.agents.actor_critic import LevelConfig
-from hrl.agents.director import Director, DirectorConfig, closeness
+from hrl.agents.director import Director, DirectorConfig
+from hrl.agents.goal_segments import closeness
 from hrl.laprop import LaProp
 from hrl.rssm import State
 from hrl.world_model import WorldModelLossConfig

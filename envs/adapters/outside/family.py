@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 import numpy as np
 from jaxtyping import Float32
@@ -63,6 +63,18 @@ class OutsideFamily(ABC):
         """The environment; called in a worker process."""
 
 
+class NamedTasks(OutsideFamily):
+    """Tasks that differ in their name only. Task vector: one-hot over all names, held-out ones included."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names, self.task_size = names, len(names)
+        self.parameters = MappingProxyType({"task": Choice(names), "render": RENDER})
+
+    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
+        """See `OutsideFamily.task_vector`."""
+        return np.array([word(task, "task") == name for name in self.names], np.float32)
+
+
 def require_package(name: str) -> ModuleType:
     """Import an optional package.
 
@@ -79,8 +91,3 @@ def word(task: Task, key: str) -> str:
     value = task.parameters[key]
     assert isinstance(value, str)
     return value
-
-
-def one_hot(name: str, names: tuple[str, ...]) -> Float32[np.ndarray, " name"]:
-    """Which of the names it is."""
-    return np.array([name == other for other in names], np.float32)

@@ -5,20 +5,17 @@ Source: `dm_control.manipulation` (Tassa et al. 2020, "dm_control", section 6): 
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import dm_env
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from jaxtyping import Float32
 
 from envs.adapters.outside.camera import NamedView
-from envs.adapters.outside.family import RENDER, OutsideFamily, Text, one_hot, word
+from envs.adapters.outside.family import NamedTasks, word
 from envs.adapters.outside.painting import RayTraced, SelfDrawn
 from envs.adapters.outside.world import World
-from envs.families.family import Choice, Parameter
 from envs.tasks import Task
 
 TRAINED = ("reach_site", "reach_duplo", "lift_brick", "place_brick")
@@ -30,18 +27,11 @@ SUCCESS_REWARD = 0.9
 _RENDER_SIZE = 256
 
 
-class Jaco(OutsideFamily):
-    """One manipulation task an environment. Success: a reward of at least `SUCCESS_REWARD`.
+class Jaco(NamedTasks):
+    """One manipulation task an environment. Success: a reward of at least `SUCCESS_REWARD`."""
 
-    Task vector: one-hot over `TASKS`, held-out ones included.
-    """
-
-    parameters: Mapping[str, Parameter | Text] = MappingProxyType({"task": Choice(TASKS), "render": RENDER})
-    task_size = len(TASKS)
-
-    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `OutsideFamily.task_vector`."""
-        return one_hot(word(task, "task"), TASKS)
+    def __init__(self) -> None:
+        super().__init__(TASKS)
 
     def action_size(self, task: Task) -> int:
         """See `OutsideFamily.action_size`: velocities of six joints and three fingers."""

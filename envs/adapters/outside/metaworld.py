@@ -4,19 +4,14 @@ Source: Yu et al. 2019, "Meta-World", and the package metaworld 3.0.0: rewards i
 of 12.5 ms, and success as the package reports it at any step.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import gymnasium
-import numpy as np
-from jaxtyping import Float32
 
 from envs.adapters.outside.camera import NamedView
-from envs.adapters.outside.family import RENDER, OutsideFamily, Text, one_hot, require_package, word
+from envs.adapters.outside.family import NamedTasks, require_package, word
 from envs.adapters.outside.painting import RayTraced, SelfDrawn
 from envs.adapters.outside.world import World
-from envs.families.family import Choice, Parameter
 from envs.tasks import Task
 
 MT10 = (
@@ -32,18 +27,11 @@ _CAMERA = NamedView("corner2", position=(0.75, 0.075, 0.7), upside_down=True)
 _RENDER_SIZE = 256
 
 
-class MetaWorld(OutsideFamily):
-    """One task of Meta-World an environment, its goal and objects drawn anew for every episode; the goal is visible.
+class MetaWorld(NamedTasks):
+    """One task of Meta-World an environment, its goal and objects drawn anew for every episode; the goal is visible."""
 
-    Task vector: one-hot over `TASKS`, held-out ones included.
-    """
-
-    parameters: Mapping[str, Parameter | Text] = MappingProxyType({"task": Choice(TASKS), "render": RENDER})
-    task_size = len(TASKS)
-
-    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `OutsideFamily.task_vector`."""
-        return one_hot(word(task, "task"), TASKS)
+    def __init__(self) -> None:
+        super().__init__(TASKS)
 
     def action_size(self, task: Task) -> int:
         """See `OutsideFamily.action_size`: the hand's motion in three directions, and the gripper."""

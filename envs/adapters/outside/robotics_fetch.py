@@ -4,20 +4,15 @@ Source: Plappert et al. 2018, "Multi-Goal Reinforcement Learning", and the packa
 steps of 40 ms; success within 5 cm of the goal, which is drawn.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import gymnasium
-import numpy as np
-from jaxtyping import Float32
 
 from envs.adapters.outside.camera import OrbitView
-from envs.adapters.outside.family import RENDER, OutsideFamily, Text, one_hot, require_package, word
+from envs.adapters.outside.family import NamedTasks, require_package, word
 from envs.adapters.outside.fetch_shim import apply as apply_shim
 from envs.adapters.outside.painting import RayTraced, SelfDrawn
 from envs.adapters.outside.world import World
-from envs.families.family import Choice, Parameter
 from envs.tasks import Task
 
 IDS = {
@@ -31,18 +26,11 @@ TASKS = tuple(IDS)
 _VIEW = OrbitView((1.3, 0.75, 0.5), distance=1.5, azimuth=132.0, elevation=-25.0)
 
 
-class RoboticsFetch(OutsideFamily):
-    """One Fetch task an environment, its dense reward: minus the distance to the goal in metres.
+class RoboticsFetch(NamedTasks):
+    """One Fetch task an environment, its dense reward: minus the distance to the goal in metres."""
 
-    Task vector: one-hot over `TASKS`.
-    """
-
-    parameters: Mapping[str, Parameter | Text] = MappingProxyType({"task": Choice(TASKS), "render": RENDER})
-    task_size = len(TASKS)
-
-    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `OutsideFamily.task_vector`."""
-        return one_hot(word(task, "task"), TASKS)
+    def __init__(self) -> None:
+        super().__init__(TASKS)
 
     def action_size(self, task: Task) -> int:
         """See `OutsideFamily.action_size`: the gripper's motion in three directions, and its fingers."""
