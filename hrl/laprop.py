@@ -24,7 +24,7 @@ class LaProp(torch.optim.Optimizer):
     All parameters of a group are updated together and share one count of updates, on their device: nothing is read back
     to the host, so an update can be captured in a CUDA graph (take one update first, which makes the state; change no
     learning rate after). A parameter that got no gradient is treated as having got zeros; one that requires none is
-    left alone.
+    left alone, and so is a group none of whose parameters got one: its updates are counted from its first.
 
     Args:
         params: parameters or parameter groups; float32, one device per group.
@@ -75,7 +75,7 @@ class LaProp(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [parameter for parameter in group["params"] if parameter.requires_grad]
-            if params:
+            if any(parameter.grad is not None for parameter in params):
                 self._update(params, group)
         return loss
 

@@ -31,6 +31,8 @@ class RSSMConfig:
     groups, classes: of the stochastic state.
     blocks: of the block-diagonal GRU; divides deter.
     unimix: share of the uniform distribution in prior and posterior.
+    posterior_scale: of the first weights of the posterior's logits. At 1 (DreamerV3's) the first draws are mostly
+        noise, and what is small in a picture takes long to be told apart from it.
     """
 
     deter: int = 512
@@ -39,6 +41,7 @@ class RSSMConfig:
     classes: int = 16
     blocks: int = 8
     unimix: float = 0.01
+    posterior_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for key in ("deter", "hidden", "groups", "blocks"):
@@ -53,6 +56,8 @@ class RSSMConfig:
             )
         if not 0 <= self.unimix < 1:
             raise ValueError(f"network.world_model.unimix is {self.unimix}; it must lie in [0, 1)")
+        if not self.posterior_scale > 0:
+            raise ValueError(f"network.world_model.posterior_scale is {self.posterior_scale}; it must be above 0")
 
     @property
     def stoch(self) -> int:
@@ -111,7 +116,7 @@ class RSSM(nn.Module):
         self.core_norm = RMSNorm(config.deter)
         self.gates = BlockLinear(config.deter, 3 * config.deter, config.blocks)
         self.prior_net = Dense(config.deter, hidden * 2, config.stoch)
-        self.posterior_net = Dense(config.deter + embedding, hidden, config.stoch)
+        self.posterior_net = Dense(config.deter + embedding, hidden, config.stoch, config.posterior_scale)
 
     def initial(self, *batch: int) -> State:
         """The state before anything was seen: zeros."""

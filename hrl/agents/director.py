@@ -28,10 +28,8 @@ from hrl.agents.actor_critic import GRADIENTS, CodeActor, ContinuousActor, Criti
 from hrl.agents.dreamer import model_loss
 from hrl.agents.goal_segments import closeness, segments, steps_of_decisions, steps_of_segments
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent, normal, uniform
+from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent, uniform
 from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
-from hrl.nets.frozen import frozen
-from hrl.nets.two_hot import TwoHot
 from hrl.rssm import State
 
 ALIGNMENTS = ("own", "current")
@@ -217,19 +215,18 @@ class Director(WorldModelAgent):
 
     # Learning.
 
-    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    def loss(
+        self, batch: Mapping[str, Tensor], behave: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """World model, goal autoencoder on its states, then both levels imagined from states of the batch."""
         with self.autocast():
             noise = self.noise(self.config.batch, self.config.length, self.setting.world_model.groups)
             observed = self.world_model.observe(batch, noise, self.config.world_model_loss)
             losses = [model_loss(observed), self.goals.loss(observed.states.deter, batch["task"][:, 1:])]
-            dream = self._imagine(self.starts(batch, observed.states))
-            worker, measured = self._worker_view(dream)
-            levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_view(dream))}
-        metrics = {name: value for _, values in losses for name, value in values.items()} | measured
-        for level, (_, values) in levels.items():
-            metrics |= {f"{level}/{name}": value for name, value in values.items()}
-        total = torch.stack([loss for loss, _ in (*losses, *levels.values())]).sum()
+            if behave:
+                losses.append(self._behaviour_loss(self.starts(batch, observed.states)))
+        metrics = {name: value for _, values in losses for name, value in values.items()}
+        total = torch.stack([loss for loss, _ in losses]).sum()
         return total, metrics, self.world_model.latents(observed.states)
 
     def follow(self) -> None:
@@ -261,10 +258,18 @@ class Director(WorldModelAgent):
     ) -> tuple[Tensor, PolicyState]:
         with self.autocast():
             policy = self.worker.actor(torch.cat([seen.features(), state["goal"]], -1), task)
-        action = policy.sample(normal(policy.mean.shape, task.device, generator)).clamp(-1, 1)
-        return action, {**seen._asdict(), "action": action, "goal": state["goal"], "clock": state["clock"] + 1}
+        return self.draw_action(policy, {**state, **seen._asdict(), "clock": state["clock"] + 1}, generator)
 
     # Private methods: learning.
+
+    def _behaviour_loss(self, starts: Starts) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of both levels over one imagined trajectory, and metrics."""
+        dream = self._imagine(starts)
+        worker, metrics = self._worker_view(dream)
+        levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_view(dream))}
+        for level, (_, measured) in levels.items():
+            metrics |= {f"{level}/{name}": value for name, value in measured.items()}
+        return torch.stack([loss for loss, _ in levels.values()]).sum(), metrics
 
     def _imagine(self, starts: Starts) -> Dream:
         start, task, _ = starts
@@ -290,18 +295,9 @@ class Director(WorldModelAgent):
         differentiable = self.config.worker_gradient == "dynamics"
         imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
         set_goal(State(imagined.deter[-1], imagined.stoch[-1]))
-        return Dream(imagined, actions, torch.stack(codes), torch.stack(goals), *self._outlook(imagined, starts))
-
-    def _outlook(self, imagined: State, starts: Starts) -> tuple[Tensor, Tensor, Tensor]:
-        """Rewards, continuations and the task along a trajectory."""
-        features, task, alive = imagined.features()[1:], starts.task.unsqueeze(0), starts.alive.unsqueeze(0)
-        with torch.no_grad():
-            continues = torch.cat([alive, self.world_model.continues(features, task)])
-        # The worker may learn from these through the imagined steps; the model never does.
-        taught = self.config.task_reward_to_worker > 0 and features.requires_grad
-        with torch.set_grad_enabled(taught):
-            rewards = TwoHot(frozen(self.world_model.reward_net)(features, task)).mean()
-        return rewards, continues, task
+        # The worker may learn from the task's rewards through the imagined steps.
+        rewards, continues = self.outlook(imagined, starts, differentiable and self.config.task_reward_to_worker > 0)
+        return Dream(imagined, actions, torch.stack(codes), torch.stack(goals), rewards, continues, task.unsqueeze(0))
 
     def _worker_view(self, dream: Dream) -> tuple[Trajectory, dict[str, Tensor]]:
         """Segments of k steps, side by side, each with its own goal from its first to its last state.

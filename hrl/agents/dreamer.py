@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hrl.agents.actor_critic import ContinuousActor, Critic, Level, LevelConfig, Trajectory
+from hrl.agents.actor_critic import GRADIENTS, ContinuousActor, Critic, Level, LevelConfig, Trajectory
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent, normal
+from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent
 from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
 from hrl.rssm import State
 from hrl.world_model import Observed
@@ -28,6 +28,7 @@ class DreamerConfig(ModelBasedConfig):
     """Hyperparameters of the flat arm with a world model: those of every agent with one, and
 
     policy: how its one level learns.
+    policy_gradient: reinforce, or dynamics: through the imagined steps (DreamerV1 and V2, for continuous actions).
     policy_units: units of the policy's and the critics' hidden layers; 0 for the world model's. A control: wider ones
         match the parameters of the hierarchical arm.
     exploration_bonus: share of the hierarchical manager's exploration bonus in the advantage; a control. Above 0 a
@@ -36,6 +37,7 @@ class DreamerConfig(ModelBasedConfig):
 
     name: str = "dreamer"
     policy: LevelConfig = field(default_factory=LevelConfig)
+    policy_gradient: str = "reinforce"
     policy_units: int = 0
     exploration_bonus: float = 0.0
     goal_autoencoder: GoalAutoencoderConfig = field(default_factory=GoalAutoencoderConfig)
@@ -45,6 +47,8 @@ class DreamerConfig(ModelBasedConfig):
         for key in ("policy_units", "exploration_bonus"):
             if getattr(self, key) < 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
+        if self.policy_gradient not in GRADIENTS:
+            raise ValueError(f"agent.policy_gradient is {self.policy_gradient!r}; choose from {', '.join(GRADIENTS)}")
 
 
 class Dreamer(WorldModelAgent):
@@ -60,7 +64,7 @@ class Dreamer(WorldModelAgent):
         streams = {"task": 1.0} | ({"exploration": config.exploration_bonus} if config.exploration_bonus else {})
         critics = {name: Critic(*shape, config.policy) for name in streams}
         actor = ContinuousActor(*shape, setting.action_size, config.policy)
-        self.level = Level(actor, critics, streams, config.policy)
+        self.level = Level(actor, critics, streams, config.policy, config.policy_gradient)
         self.goals = None
         if config.exploration_bonus:
             told = self.told("goal_autoencoder")
@@ -80,12 +84,13 @@ class Dreamer(WorldModelAgent):
         seen = self.see(observation, state, generator)
         with self.autocast():
             policy = self.level.actor(seen.features(), observation.task)
-        action = policy.sample(normal(policy.mean.shape, policy.mean.device, generator)).clamp(-1, 1)
-        return action, {**seen._asdict(), "action": action}
+        return self.draw_action(policy, {**state, **seen._asdict()}, generator)
 
     # Learning.
 
-    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    def loss(
+        self, batch: Mapping[str, Tensor], behave: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """World model, then behaviour imagined from states of the batch."""
         with self.autocast():
             groups = self.setting.world_model.groups
@@ -95,9 +100,11 @@ class Dreamer(WorldModelAgent):
             if self.goals is not None:
                 loss, measured = self.goals.loss(observed.states.deter, batch["task"][:, 1:])
                 total, metrics = total + loss, metrics | measured
-            loss, measured = self.level.loss(self._imagine(self.starts(batch, observed.states)))
-        metrics |= {f"policy/{name}": value for name, value in measured.items()}
-        return total + loss, metrics, self.world_model.latents(observed.states)
+            if behave:
+                loss, measured = self.level.loss(self._imagine(self.starts(batch, observed.states)))
+                total = total + loss
+                metrics |= {f"policy/{name}": value for name, value in measured.items()}
+        return total, metrics, self.world_model.latents(observed.states)
 
     def follow(self) -> None:
         """Moves the critic's slow copy."""
@@ -105,24 +112,24 @@ class Dreamer(WorldModelAgent):
 
     # Private methods.
 
-    @torch.no_grad()
     def _imagine(self, starts: Starts) -> Trajectory:
-        start, task, alive = starts
+        start, task, _ = starts
         horizon, count = self.config.horizon, len(task)
         noise = self.noise(horizon, count, self.setting.action_size, normal=True)
 
         def act(time: int, state: State) -> Tensor:
-            action: Tensor = self.level.actor(state.features(), task).sample(noise[time])
+            # Gradient reaches the actor through its actions only: what it sees counts as given.
+            action: Tensor = self.level.actor(state.features().detach(), task).sample(noise[time])
             return action
 
         latents = self.noise(horizon, count, self.setting.world_model.groups)
-        imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable=False)
-        features, task = imagined.features(), task.unsqueeze(0)
-        rewards = {"task": self.world_model.reward(features[1:], task).mean()}
+        differentiable = self.config.policy_gradient == "dynamics"
+        imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
+        task_rewards, continues = self.outlook(imagined, starts, differentiable)
+        rewards, task = {"task": task_rewards}, task.unsqueeze(0)
         if self.goals is not None:
-            rewards["exploration"] = self.goals.surprise(imagined.deter[1:], task)
-        continues = torch.cat([alive.unsqueeze(0), self.world_model.continues(features[1:], task)])
-        return Trajectory(features, task, actions, rewards, continues, self.config.discount)
+            rewards["exploration"] = self.goals.surprise(imagined.deter[1:].detach(), task)
+        return Trajectory(imagined.features(), task, actions, rewards, continues, self.config.discount)
 
 
 def model_loss(observed: Observed) -> tuple[Tensor, dict[str, Tensor]]:

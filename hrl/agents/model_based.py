@@ -17,11 +17,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hrl.agents.actor_critic import Level
+from hrl.agents.held_noise import hold_noise
 from hrl.agents.interface import NonFiniteUpdate, Observation, Policy, PolicyState, Setting
 from hrl.agents.on_policy import with_mean
 from hrl.agents.optimizer_state import moments, restore_moments
 from hrl.cuda_graph import GraphedUpdate, Update
 from hrl.laprop import LaProp
+from hrl.nets.bounded_normal import BoundedNormal
+from hrl.nets.frozen import frozen
+from hrl.nets.two_hot import TwoHot
 from hrl.replay import Column, Replay
 from hrl.replay_writer import LatentExplorer, ReplayWriter, columns
 from hrl.rssm import State
@@ -40,11 +44,14 @@ class ModelBasedConfig:
         from when there are as many different sequences as a batch has.
     replay_capacity: agent steps kept.
     steps_per_iteration: agent steps of each environment between two lines of metrics.
+    noise_hold: agent steps for which an environment's action noise is held while gathering. Noise that is drawn anew at
+        every step averages out in what has inertia, and shows the world model little of what actions do.
     imagine_last: imagination begins at the last so many states of every sequence; 0 for all of them.
     horizon: steps imagined from each of them.
     discount: per agent step, at every level.
     learning_rate, warmup, full_until: of LaProp; updates until the full rate, and after which it falls with the square
         root of their number (0: never).
+    behaviour_from: updates that the world model makes alone, before actors and critics begin to learn from it.
     behaviour_rate: share of the learning rate that actors and critics learn at: steps that a world model bears drive
         the means of actions to their bounds, where no gradient brings them back.
     square_decay: of LaProp's mean squares. The first gradients, of pictures still black, are a hundred times as large
@@ -58,12 +65,14 @@ class ModelBasedConfig:
     train_ratio: float = 32.0
     replay_capacity: int = 200_000
     steps_per_iteration: int = 16
+    noise_hold: int = 1
     imagine_last: int = 0
     horizon: int = 16
     discount: float = 0.99
     learning_rate: float = 4e-5
     warmup: int = 1000
     full_until: int = 0
+    behaviour_from: int = 0
     behaviour_rate: float = 1.0
     square_decay: float = 0.999
     compile: bool = False
@@ -72,7 +81,7 @@ class ModelBasedConfig:
     world_model_loss: WorldModelLossConfig = field(default_factory=WorldModelLossConfig)
 
     def __post_init__(self) -> None:
-        for key in ("batch", "length", "replay_capacity", "steps_per_iteration", "horizon"):
+        for key in ("batch", "length", "replay_capacity", "steps_per_iteration", "noise_hold", "horizon"):
             if getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
         if not 0 <= self.imagine_last <= self.length:
@@ -84,7 +93,7 @@ class ModelBasedConfig:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
         if not 0 <= self.square_decay < 1:
             raise ValueError(f"agent.square_decay is {self.square_decay}; it must lie in [0, 1)")
-        for key in ("warmup", "full_until"):
+        for key in ("warmup", "full_until", "behaviour_from"):
             if getattr(self, key) < 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
         if not 0 <= self.discount < 1:
@@ -95,8 +104,14 @@ class ModelBasedConfig:
 class ModelBasedAgent(Policy, LatentExplorer, Protocol):
     """What the learner needs of an arm."""
 
-    def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Of a batch of sequences: the loss, metrics, and latents [batch, time, ...] to be kept in the replay."""
+    def loss(
+        self, batch: Mapping[str, Tensor], behave: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Of a batch of sequences: the loss, metrics, and latents [batch, time, ...] to be kept in the replay.
+
+        Args:
+            behave: whether actors and critics learn as well.
+        """
 
     def follow(self) -> None:
         """Moves slow copies; called after every update."""
@@ -119,8 +134,8 @@ class Starts(NamedTuple):
 class WorldModelAgent(nn.Module, ABC):
     """What agents with a world model have in common: seeing and remembering.
 
-    The policy's state: `deter` and `stoch`, and the `action` that leads from there. Greedy acting takes the mode of the
-    posterior.
+    The policy's state: `deter` and `stoch`, and the `action` that leads from there; `noise` of actions in force, and
+    `noise_clock`, steps since it was drawn. Greedy acting takes the mode of the posterior.
     """
 
     def __init__(self, config: ModelBasedConfig, setting: Setting) -> None:
@@ -143,7 +158,9 @@ class WorldModelAgent(nn.Module, ABC):
     def initial_state(self, num_envs: int) -> PolicyState:
         """Nothing seen, no action taken."""
         state = self.world_model.rssm.initial(num_envs)
-        return {**state._asdict(), "action": state.deter.new_zeros(num_envs, self.setting.action_size)}
+        still = torch.zeros(num_envs, self.setting.action_size, device=state.deter.device)
+        clock = torch.zeros(num_envs, dtype=torch.int64, device=state.deter.device)
+        return {**state._asdict(), "action": still, "noise": still, "noise_clock": clock}
 
     def latent_columns(self) -> dict[str, Column]:
         """`deter` and `stoch` as `WorldModel.latents` gives them."""
@@ -158,6 +175,16 @@ class WorldModelAgent(nn.Module, ABC):
             embedding = model.embed(observation.pixels, observation.task)
             shape = (len(moves), self.setting.world_model.groups)
             return model.rssm.correct(before, moves, embedding, uniform(shape, moves.device, generator))
+
+    def draw_action(
+        self, policy: BoundedNormal, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "env action"], PolicyState]:
+        """An action in [-1, 1] under the noise in force, the mean where there is no generator; it joins the state."""
+        if generator is None:
+            return policy.mean, {**state, "action": policy.mean}
+        noise, clock = hold_noise(state["noise"], state["noise_clock"], self.config.noise_hold, generator)
+        action = policy.sample(noise).clamp(-1, 1)
+        return action, {**state, "action": action, "noise": noise, "noise_clock": clock}
 
     @abstractmethod
     def act(
@@ -178,6 +205,21 @@ class WorldModelAgent(nn.Module, ABC):
         alive = (~batch["is_terminal"][:, 1:][:, last]).flatten().float()
         task = batch["task"][:, 1:][:, last].flatten(0, 1)
         return Starts(State(states.deter[:, last], states.stoch[:, last]).flatten(), task, alive)
+
+    def outlook(
+        self, imagined: State, starts: Starts, differentiable: bool
+    ) -> tuple[Float[Tensor, "time batch"], Float[Tensor, "states batch"]]:
+        """Rewards on arriving at states 1 to T of a trajectory, and continuations at states 0 to T.
+
+        Args:
+            differentiable: whether gradient passes from the rewards to the states; never to the model.
+        """
+        features, task = imagined.features()[1:], starts.task.unsqueeze(0)
+        with torch.no_grad():
+            continues = torch.cat([starts.alive.unsqueeze(0), self.world_model.continues(features, task)])
+        with torch.set_grad_enabled(differentiable):
+            rewards = TwoHot(frozen(self.world_model.reward_net)(features, task)).mean()
+        return rewards, continues
 
     @torch.no_grad()
     def predict_pictures(
@@ -230,13 +272,9 @@ class ModelBasedLearner:
         self.replay = Replay(kept, env.num_envs, config.replay_capacity, config.length + 1, setting.device)
         self.writer = ReplayWriter(env, self.replay, task_names, setting.seed, setting.device)
         self.optimizer = _optimizer(self.module, config)
-        self._update: Update = self._eager_update
-        if config.compile:
-            self._update = torch.compile(self._eager_update)
-        if config.cuda_graph:
-            if setting.device.type != "cuda":
-                raise ValueError(f"agent.cuda_graph needs a GPU; device is {setting.device}")
-            self._update = GraphedUpdate(self._update)
+        if config.cuda_graph and setting.device.type != "cuda":
+            raise ValueError(f"agent.cuda_graph needs a GPU; device is {setting.device}")
+        self._model_update, self._whole_update = self._prepared(behave=False), self._prepared(behave=True)
         self.updates = 0
         self._owed = 0.0
 
@@ -279,7 +317,8 @@ class ModelBasedLearner:
         batch = self.replay.sample(self.config.batch, torch_generator(seed, "replay", self.updates))
         torch.manual_seed(stream_seed(seed, "update", self.updates))
         metrics: dict[str, Tensor]
-        metrics, latents = self._update(batch.columns)
+        update = self._whole_update if self.updates >= self.config.behaviour_from else self._model_update
+        metrics, latents = update(batch.columns)
         if not bool(metrics["finite"]):
             raise NonFiniteUpdate("the update", self.updates, batch.columns, _means([metrics]))
         self.replay.write_back(batch.place, latents)  # the last rows: the row of context keeps its own
@@ -322,8 +361,17 @@ class ModelBasedLearner:
         self._owed -= count
         return count
 
-    def _eager_update(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        loss, metrics, latents = self.policy.loss(batch)
+    def _prepared(self, behave: bool) -> Update:
+        """The update, of the world model alone or of everything, compiled and recorded where that is asked for."""
+
+        def update(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            return self._eager_update(batch, behave)
+
+        prepared: Update = torch.compile(update) if self.config.compile else update
+        return GraphedUpdate(prepared) if self.config.cuda_graph else prepared
+
+    def _eager_update(self, batch: Mapping[str, Tensor], behave: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        loss, metrics, latents = self.policy.loss(batch, behave)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
@@ -353,13 +401,6 @@ def uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Gener
     return None if generator is None else torch.rand(shape, device=device, generator=generator)
 
 
-def normal(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Standard normal numbers, or zeros where there is no generator."""
-    if generator is None:
-        return torch.zeros(shape, device=device)
-    return torch.randn(shape, device=device, generator=generator)
-
-
 def _optimizer(module: nn.Module, config: ModelBasedConfig) -> LaProp:
     """One for all: actors and critics are a group of their own, with their own learning rate."""
     levels = [level for level in module.modules() if isinstance(level, Level)]
@@ -380,6 +421,7 @@ def _means(measured: list[dict[str, Tensor]]) -> dict[str, float]:
     """Means over updates, read back from the device in one go."""
     if not measured:
         return {}
-    names = [name for name in measured[0] if name != "finite"]
-    table = torch.stack([torch.stack([update[name].float() for name in names]) for update in measured]).mean(0)
-    return dict(zip(names, table.tolist(), strict=True))
+    names = [name for name in measured[-1] if name != "finite"]
+    # Behaviour may have begun to learn in between: the mean is over the updates that measured it.
+    means = [torch.stack([update[name].float() for update in measured if name in update]).mean() for name in names]
+    return dict(zip(names, torch.stack(means).tolist(), strict=True))

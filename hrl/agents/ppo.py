@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hrl.agents.held_noise import hold_noise
 from hrl.agents.interface import Observation, PolicyState, Setting
 from hrl.agents.on_policy import ArmConfig, advantage_columns, policy_objective
 from hrl.nets import MLP, Gaussian
@@ -113,10 +114,7 @@ class PPO(nn.Module):
         """Actions before the tanh under the noise in force, drawn anew where that is due; greedy without generator."""
         if generator is None:
             return distribution.mean, state
-        # Drawn for all environments at every step, so that what one draws does not depend on the others' clocks.
-        fresh = torch.empty_like(distribution.mean).normal_(generator=generator)
-        noise = torch.where((state["clock"] == 0)[:, None], fresh, state["noise"])
-        clock = (state["clock"] + 1) % self.config.noise_hold
+        noise, clock = hold_noise(state["noise"], state["clock"], self.config.noise_hold, generator)
         return distribution.mean + distribution.log_std.exp() * noise, {"noise": noise, "clock": clock}
 
     def _heads(self, patches: Tensor, task: Tensor) -> tuple[Gaussian, Tensor]:

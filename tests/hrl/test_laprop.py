@@ -213,3 +213,22 @@ def test_a_captured_update_equals_an_eager_one():
         graph.replay()
         for one, other in zip(eager, captured, strict=True):
             torch.testing.assert_close(other.detach(), one.detach())
+
+
+def test_a_group_without_gradients_waits():
+    """Its count, and so its warm-up and the correction of its averages, begin at its first gradient."""
+    waiting, late = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    other = torch.nn.Parameter(torch.ones(3))
+    both = LaProp([{"params": [other]}, {"params": [waiting]}], lr=0.1, warmup=10)
+    alone = LaProp([late], lr=0.1, warmup=10)
+    for _ in range(5):
+        other.grad = torch.tensor([1.0, -2.0, 3.0])
+        both.step()
+    assert torch.equal(waiting.detach(), torch.ones(3))
+    for update in range(3):
+        for parameter in (waiting, late):
+            parameter.grad = torch.tensor([1.0, 2.0, -3.0]) * (update + 1)
+        both.step()
+        alone.step()
+    assert torch.equal(waiting.detach(), late.detach())
+    assert float((late.detach() - 1).abs().max()) > 0.01

@@ -232,7 +232,7 @@ def test_an_update_refreshes_the_latents_of_its_rows(arm):
     trained.iterate()
     trained.iterate()
     replay, taken = trained.replay, []
-    sample, refresh = replay.sample, trained._update
+    sample, refresh = replay.sample, trained._whole_update
 
     def sampled(batch, generator):
         taken.append(sample(batch, generator))
@@ -243,7 +243,7 @@ def test_an_update_refreshes_the_latents_of_its_rows(arm):
         taken.append(latents)
         return metrics, latents
 
-    replay.sample, trained._update = sampled, refreshed
+    replay.sample, trained._whole_update = sampled, refreshed
     for _ in range(3):
         expected = {name: copy.deepcopy(replay.state_dict()["rows"][name]) for name in replay.columns}
         taken.clear()
@@ -340,3 +340,61 @@ def test_behaviour_has_its_own_rate(arm):
     assert acting
     assert max(moved[name] for name in acting) == pytest.approx(1e-5, rel=0.02)
     assert max(moved[name] for name in moved if name.startswith("world_model.")) == pytest.approx(1e-3, rel=0.02)
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_the_model_may_learn_alone_first(arm):
+    """Until `behaviour_from` actors and critics stay as they were; their own count of updates begins there."""
+    trained = learner(arm, behaviour_from=3, warmup=4)
+    with torch.no_grad():
+        trained.writer.gather(trained.policy, 20)
+    named = dict(trained.module.named_parameters())
+    acting = {name for name in named if name.startswith(("level.", "manager.", "worker."))}
+    for update in range(4):
+        before = {name: parameter.detach().clone() for name, parameter in named.items()}
+        metrics = trained.update()
+        moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in named.items()}
+        assert max(moved[name] for name in set(named) - acting) > 0
+        behaved = update == 3
+        assert any(key.startswith(("policy/", "worker/")) for key in metrics) == behaved
+        # The first step of a warm-up of four updates is a quarter of the rate.
+        assert max(moved[name] for name in acting) == pytest.approx(2.5e-4 * behaved, rel=0.02)
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_a_line_of_metrics_spans_the_update_that_behaviour_begins_at(arm):
+    trained = learner(arm, behaviour_from=2)
+    lines = [trained.iterate() for _ in range(4)]
+    assert trained.updates > 4
+    value = "policy/task/value" if arm == "dreamer" else "manager/task/value"
+    assert value not in lines[0]
+    assert math.isfinite(lines[-1][value])
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_gathering_holds_the_noise_of_actions(arm):
+    """Each environment's for `noise_hold` steps from its last draw; an evaluation without noise leaves it alone."""
+    policy = learner(arm, noise_hold=3).policy
+    rows = replayed(model_setting(task_size=1, action_size=1, deter=16), ENVS, 1)
+    view, state, generator = Observation(rows["pixels"][:, 0], rows["task"][:, 0]), policy.initial_state(ENVS), None
+    state["noise_clock"] = torch.tensor([0, 0, 1, 2])
+    generator, held = torch.Generator().manual_seed(0), []
+    for _ in range(6):
+        greedy, after = policy.act(view, state, None)
+        assert torch.equal(after["noise"], state["noise"])
+        assert torch.equal(after["noise_clock"], state["noise_clock"])
+        assert torch.equal(after["action"], greedy)
+        action, state, _ = policy.explore(view, state, generator)
+        assert torch.equal(state["action"], action)
+        held.append(state["noise"][:, 0])
+    drawn = torch.stack(held)
+    fresh = torch.cat([drawn[:1] != 0, drawn[1:] != drawn[:-1]])
+    expected = [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert fresh.int().tolist() == expected
+    assert len(set(drawn.flatten().tolist())) == 2 * 2 + 2 * 2 + 1  # zeros until the first draw of the last two
+
+
+@pytest.mark.parametrize("key", ["noise_hold", "behaviour_from"])
+def test_impossible_counts_are_refused(key):
+    with pytest.raises(ValueError, match=rf"agent\.{key} is -1; it must be at least"):
+        learner(**{key: -1})

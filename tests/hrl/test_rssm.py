@@ -259,3 +259,16 @@ def test_gradient_passes_draws_straight_through(rssm):
 def test_impossible_sizes_are_refused_by_name(sizes, message):
     with pytest.raises(ValueError, match=message):
         RSSMConfig(**sizes)
+
+
+def test_the_posterior_may_start_with_larger_logits():
+    """And nothing else does: the same draws, times the scale."""
+    pair = []
+    for scale in (1.0, 3.0):
+        torch.manual_seed(0)
+        pair.append(RSSM(RSSMConfig(deter=12, hidden=5, groups=3, classes=4, blocks=3, posterior_scale=scale), 6, 2))
+    for (name, plain), scaled in zip(pair[0].named_parameters(), pair[1].parameters(), strict=True):
+        factor = 3.0 if name == "posterior_net.layers.3.weight" else 1.0
+        torch.testing.assert_close(scaled, factor * plain, msg=name)
+    with pytest.raises(ValueError, match=r"network\.world_model\.posterior_scale is 0"):
+        RSSMConfig(posterior_scale=0.0)
