@@ -19,18 +19,20 @@ import pandas as pd
 import yaml
 
 from hrl import hardware
+from hrl.agents.interface import Predictor
 from hrl.budgets import acting_budget
 from hrl.checkpoints import differing_keys
 from hrl.config import ConfigError
 from hrl.evaluation import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate
 from hrl.filming import film
 from hrl.filming_imagination import film_imagination
+from hrl.foresight import foresee
 from hrl.hardware import choose_device
 from hrl.provenance import describe, write_json, write_text_atomic
 from hrl.run_folder import Trained
 from hrl.training import MAY_DIFFER, protocol_for
 
-SCORES, USAGE, PROTOCOL = "scores.csv", "skill_usage.csv", "evaluation.json"
+SCORES, USAGE, PROTOCOL, FORESIGHT = "scores.csv", "skill_usage.csv", "evaluation.json", "foresight.csv"
 
 
 class MixedScoresError(ConfigError):
@@ -46,6 +48,8 @@ def score(
     films: int | None = None,
 ) -> pd.DataFrame:
     """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the new scores.
+
+    Of a policy with a world model foresight.csv says, on the training split, what its predictions are worth.
 
     The memory it takes is printed first. With some splits only, scores of the other splits stay in the files (see the
     top of this file). The shuffle tests are played where the training split is.
@@ -74,6 +78,10 @@ def score(
     folder.mkdir(parents=True, exist_ok=True)
     _describe(run, folder, command)
     _write(run, folder, kept.merged(run, scores, played.usage), _record(run, protocol))
+    if "train" in names and isinstance(run.policy, Predictor):
+        foresight = foresee(run.policy, run.suite, "train", protocol)
+        write_text_atomic(folder / FORESIGHT, foresight.to_csv(index=False))
+        print(f"squared error of predicted pictures, agent steps ahead\n{foresight.round(2).to_string(index=False)}")
     _film(run, folder, protocol, films)
     return scores
 
