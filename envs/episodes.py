@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from envs.tasks import Task
 
 # What `state_dict` saves of the episodes: [env] each.
-_SAVED = ("number", "clock", "first_clock", "returns", "held", "succeeded")
+_SAVED = ("number", "clock", "first_clock", "returns", "held", "first_success")
 
 
 def episode_rng(seed: int, stream: str, env: int, episode: int) -> np.random.Generator:
@@ -41,7 +41,7 @@ class Episodes:
         clock: control steps since the episode's start; `first_clock` is where a staggered first episode began.
         returns: sum of rewards, float64.
         held: control steps for which the success condition has held without a break.
-        succeeded: whether the episode has been a success so far.
+        first_success: control steps until the episode first was a success; 0 where it has not been one yet.
         task_index: which task each world follows.
     """
 
@@ -55,7 +55,7 @@ class Episodes:
         self.first_clock: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
         self.returns: Float[np.ndarray, " env"] = np.zeros(num_envs, np.float64)
         self.held: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
-        self.succeeded: Bool[np.ndarray, " env"] = np.zeros(num_envs, bool)
+        self.first_success: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
 
     @property
     def task_index(self) -> Int64[np.ndarray, " env"]:
@@ -75,7 +75,7 @@ class Episodes:
     def begin(self, mask: Bool[np.ndarray, " env"]) -> None:
         """Start the next episode of the worlds in `mask`."""
         self.number[mask] += 1
-        for values in (self.clock, self.first_clock, self.returns, self.held, self.succeeded):
+        for values in (self.clock, self.first_clock, self.returns, self.held, self.first_success):
             values[mask] = 0
 
     def stagger(self, env: int, share: float, multiple: int) -> None:
@@ -89,15 +89,25 @@ class Episodes:
         self.returns += reward
         self.held = np.where(holding, self.held + 1, 0)
         success: np.ndarray = self.held >= self._hold_steps
-        self.succeeded |= success
+        self.note_success(success)
         return success
 
+    def note_success(self, success: Bool[np.ndarray, " env"]) -> None:
+        """Remember when worlds first were successful; the clock counts the step that they are so after."""
+        first = success & (self.first_success == 0)
+        self.first_success[first] = (self.clock - self.first_clock)[first]
+
     def statistics(self) -> dict[str, np.ndarray]:
-        """Return, length in control steps, success and whether the episode is only the end of one; new arrays."""
+        """Of each world's episode, new arrays.
+
+        return; length, in control steps; success, at any step; steps_to_success, control steps until the first one, 0
+        where there was none; partial: whether it is only the end of an episode.
+        """
         return {
             "return": self.returns.copy(),
             "length": self.clock - self.first_clock,
-            "success": self.succeeded.copy(),
+            "success": self.first_success > 0,
+            "steps_to_success": self.first_success.copy(),
             "partial": self.first_clock > 0,
         }
 

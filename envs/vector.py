@@ -36,7 +36,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     (`AutoresetMode.SAME_STEP`): the observation is the new episode's first, the old one's last is
     `infos["final_obs"]`. `infos` has "task_index" int64 and "success" bool of the transition, and with a mask
     (`_final_obs`, `_episode`) where an episode ended, "episode": "return" float64, "length" int64 in control steps,
-    "success" bool (at any step), "partial" bool (a staggered first episode, which began part of the way).
+    "success" bool (at any step), "steps_to_success" int64 in control steps (0 without one), "partial" bool (a staggered
+    first episode, which began part of the way).
 
     Nothing here terminates; `terminated` is False throughout, so every episode end is to be bootstrapped.
     """

@@ -14,7 +14,8 @@ from envs import PixelVectorEnv, Suite, Task, make_vec
 from hrl.agents.interface import GoalReacher, HierarchicalPolicy, Observation, Policy, PolicyState
 
 INTERVENTIONS = ("none", "command_shuffle", "task_shuffle")
-SCORE_COLUMNS = ["arm", "seed", "split", "task", "frames", "episode", "return", "success", "length", "intervention"]
+_IDENTITY, _OUTCOME = ["arm", "seed", "split", "task", "frames", "episode"], ["return", "success", "steps_to_success"]
+SCORE_COLUMNS = [*_IDENTITY, *_OUTCOME, "length", "intervention"]
 USAGE_COLUMNS = ["task", "split", "skill", "weight"]
 
 
@@ -37,7 +38,8 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: one row an episode, columns split to intervention of SCORE_COLUMNS but for frames.
+    """scores: one row an episode, columns split to intervention of SCORE_COLUMNS but for frames. `steps_to_success`
+    counts control steps until the first success, and is missing where there was none.
 
     usage: of a hierarchical policy, mean command per task, columns USAGE_COLUMNS; else empty.
     """
@@ -139,7 +141,8 @@ def _episodes(
             rows[index] = _row(env.tasks, index, infos, split, intervention)
         running &= ~ended
         observation = Observation.from_arrays(arrays, protocol.device)
-    return pd.DataFrame([rows[index] for index in sorted(rows)]), commands.table(env.tasks, split)
+    table = pd.DataFrame([rows[index] for index in sorted(rows)]).astype({"steps_to_success": "Int64"})
+    return table, commands.table(env.tasks, split)
 
 
 def _row(
@@ -152,6 +155,7 @@ def _row(
         "episode": index // len(tasks),
         "return": float(episode["return"][index]),
         "success": int(episode["success"][index]),
+        "steps_to_success": int(episode["steps_to_success"][index]) or pd.NA,
         "length": int(episode["length"][index]),
         "intervention": intervention,
     }

@@ -87,10 +87,15 @@ def score(
 
 
 def score_table(scores: pd.DataFrame) -> str:
-    """Mean return and success by split and intervention, as text."""
+    """Mean return and success by split and intervention, with the median control steps to a success, as text."""
     groups = scores.groupby(["split", "intervention"], sort=False)
-    table = groups.agg(returns=("return", "mean"), success=("success", "mean"), episodes=("return", "size"))
-    return str(table.rename(columns={"returns": "return"}).round(3).to_string())
+    table = groups.agg(
+        returns=("return", "mean"),
+        success=("success", "mean"),
+        steps=("steps_to_success", "median"),
+        episodes=("return", "size"),
+    )
+    return str(table.rename(columns={"returns": "return", "steps": "steps to success"}).round(3).to_string())
 
 
 # Private functions.

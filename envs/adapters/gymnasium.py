@@ -13,7 +13,8 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
     """A vector environment of one world without its automatic resets: an episode's end needs `reset`.
 
     Observations and actions as in `PixelVectorEnv`, without the first axis. `info` has "task_index" and "success", and
-    at the end of an episode "episode" with "return", "length" in control steps, "success" and "partial".
+    at the end of an episode "episode" with "return", "length" in control steps, "success", "steps_to_success" (0
+    without one) and "partial".
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012

@@ -95,6 +95,21 @@ def test_success_takes_as_long_as_the_family_says() -> None:
     assert results == [[False, False]] * 2 + [[False, True], [False, False], [False, False], [True, False]]
     assert episodes.statistics()["success"].tolist() == [True, True]
     assert episodes.statistics()["return"].tolist() == [6, 6]
+    assert episodes.statistics()["steps_to_success"].tolist() == [6, 3], "of the first one"
+    episodes.begin(np.array([False, True]))
+    assert episodes.statistics()["steps_to_success"].tolist() == [6, 0]
+    assert episodes.statistics()["success"].tolist() == [True, False]
+
+
+def test_steps_to_success_are_those_that_were_played() -> None:
+    """Of an episode that began part of the way, as its length is."""
+    episodes = Episodes([Task("a", "walker_speed", {"speed": 0.0}, 100, 0)], 2, hold_steps=1)
+    episodes.begin(np.ones(2, bool))
+    episodes.stagger(1, share=0.5, multiple=2)
+    for holding in ([False, False], [True, True], [True, True]):
+        episodes.advance(np.zeros(2), np.array(holding))
+    assert episodes.statistics()["steps_to_success"].tolist() == [2, 2]
+    assert episodes.statistics()["length"].tolist() == [3, 3]
 
 
 def test_a_driven_mass_reaches_its_target_and_that_is_a_success() -> None:

@@ -62,6 +62,8 @@ def test_every_task_is_played_as_often_as_asked(suite):
     assert set(counts.index) == {(s, t.name) for s in ("train", "interpolation") for t in suite.tasks(s)}
     assert set(scores["length"]) == {40}
     assert scores["return"].between(0, 40).all()
+    assert (scores["steps_to_success"].notna() == (scores["success"] == 1)).all()
+    assert scores["steps_to_success"].dropna().between(1, 40).all()
 
 
 def test_episodes_are_the_same_for_all_and_every_time(suite):

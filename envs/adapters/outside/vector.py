@@ -146,7 +146,7 @@ class OutsideVectorEnv(PixelVectorEnv):
     def _count(self, rewards: np.ndarray, steps: np.ndarray, success: np.ndarray) -> None:
         self._episodes.clock += steps
         self._episodes.returns += rewards
-        self._episodes.succeeded |= success
+        self._episodes.note_success(success)
 
     def _begin_next(self, ended: Bool[np.ndarray, " env"], lost: Bool[np.ndarray, " env"]) -> dict[str, Any]:
         """The infos of the episodes that have ended, with the next ones begun."""
