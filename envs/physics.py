@@ -51,11 +51,13 @@ class Start:
         joint_positions: [world, nq], metres and radians.
         joint_velocities: [world, nv].
         mocap_positions: [world, mocap body, 3], metres.
+        variants: int64 [world], which of the simulator's variants of the dynamics each world follows; None: the first.
     """
 
     joint_positions: Tensor
     joint_velocities: Tensor
     mocap_positions: Tensor
+    variants: Tensor | None = None
 
     @classmethod
     def of(cls, model: mujoco.MjModel, num_worlds: int) -> "Start":

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from envs.dynamics import Dynamics
 from envs.physics import Physics, Scene, SimulationError, Start
 from envs.renderer import POSES, RayTracer
 
@@ -27,13 +28,26 @@ class MujocoPhysics(Physics):
     positions, velocities and sensors belong to the new state; with Runge-Kutta `mj_step` n times, `mj_step1`.
     """
 
-    def __init__(self, scene: Scene, num_worlds: int, image_size: int, threads: int | None = None) -> None:
-        """Make the worlds. `threads` is the number of worker threads: by default one for every core there is."""
+    def __init__(
+        self,
+        scene: Scene,
+        num_worlds: int,
+        image_size: int,
+        threads: int | None = None,
+        variants: Sequence[Dynamics] = (Dynamics(),),
+    ) -> None:
+        """Make the worlds, all of the first variant until `reset`.
+
+        Args:
+            threads: number of worker threads, by default one for every core there is.
+            variants: of the scene's dynamics, among which a start chooses. Pictures and constants are the scene's.
+        """
         self.model = copy.copy(scene.model)
         # A bad state must be reported, not replaced by the initial one behind the task's back.
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.num_worlds = num_worlds
         self._scene = scene
+        self._models = [variant.applied(self.model) for variant in variants]
         self._datas = [mujoco.MjData(self.model) for _ in range(num_worlds)]
         self._arrays = {name: np.zeros((num_worlds, *getattr(self._datas[0], name).shape)) for name in _FIELDS}
         self._warnings = np.zeros((num_worlds, len(self._datas[0].warning.number)), np.int32)
@@ -54,8 +68,9 @@ class MujocoPhysics(Physics):
 
     def reset(self, mask: Bool[Tensor, " world"], start: Start) -> None:
         """See `Physics.reset`."""
-        rows = [tensor.numpy() for tensor in (start.joint_positions, start.joint_velocities, start.mocap_positions)]
-        chosen = mask.numpy()
+        variants = torch.zeros(self.num_worlds, dtype=torch.int64) if start.variants is None else start.variants
+        parts = (start.joint_positions, start.joint_velocities, start.mocap_positions, variants)
+        rows, chosen = [tensor.numpy() for tensor in parts], mask.numpy()
         self._each(lambda chunk: chunk.reset(chosen, *rows))
 
     def place(self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]) -> None:
@@ -86,28 +101,38 @@ class MujocoPhysics(Physics):
         return picture
 
     def state(self) -> Float[np.ndarray, "world state"]:
-        """See `Physics.state`: MuJoCo's integration state, the solver's warm start included."""
-        out = np.zeros((self.num_worlds, mujoco.mj_stateSize(self.model, _STATE)))
+        """See `Physics.state`: MuJoCo's integration state, the solver's warm start included; then any variant."""
+        size = mujoco.mj_stateSize(self.model, _STATE)
+        out: np.ndarray = np.zeros((self.num_worlds, size + self._varied))
         for data, row in zip(self._datas, out, strict=True):
-            mujoco.mj_getState(self.model, data, row, _STATE)
+            mujoco.mj_getState(self.model, data, row[:size], _STATE)
+        if self._varied:
+            out[:, size] = np.concatenate([chunk.variants for chunk in self._chunks])
         return out
 
     def load_state(self, state: Float[np.ndarray, "world state"]) -> None:
         """See `Physics.load_state`."""
-        expected = (self.num_worlds, mujoco.mj_stateSize(self.model, _STATE))
+        size = mujoco.mj_stateSize(self.model, _STATE)
+        expected = (self.num_worlds, size + self._varied)
         if state.shape != expected:
             raise ValueError(f"state must have the shape {expected} of these worlds, got {state.shape}")
-        self._each(lambda chunk: chunk.load(state))
+        variants = state[:, size].astype(np.int64) if self._varied else np.zeros(self.num_worlds, np.int64)
+        self._each(lambda chunk: chunk.load(state[:, :size], variants))
 
     def close(self) -> None:
         """See `Physics.close`."""
         if self._pool is not None:
             self._pool.shutdown()
 
+    @property
+    def _varied(self) -> bool:
+        """Whether the state says which variant a world follows."""
+        return len(self._models) > 1
+
     def _chunk(self, low: int, high: int, image_size: int) -> "_Chunk":
         arrays = {name: array[low:high] for name, array in self._arrays.items()}
         tracer = RayTracer(self._scene, image_size, high - low)
-        return _Chunk(self.model, self._datas[low:high], low, arrays, self._warnings[low:high], tracer)
+        return _Chunk(self._models, self._datas[low:high], low, arrays, self._warnings[low:high], tracer)
 
     def _each(self, work: Callable[["_Chunk"], None]) -> None:
         if self._pool is None:
@@ -126,23 +151,34 @@ class MujocoPhysics(Physics):
 
 
 class _Chunk:
-    """The worlds of one thread: `low` is the first one's number, `arrays` are this chunk's rows of the batch."""
+    """The worlds of one thread.
+
+    Args:
+        models: the variants of the dynamics.
+        low: number of the first world.
+        arrays: this chunk's rows of the batch.
+
+    Attributes:
+        variants: which model each of these worlds follows.
+    """
 
     def __init__(
         self,
-        model: mujoco.MjModel,
+        models: list[mujoco.MjModel],
         datas: list[mujoco.MjData],
         low: int,
         arrays: dict[str, np.ndarray],
         warnings: np.ndarray,
         tracer: RayTracer,
     ) -> None:
-        self._model, self._datas, self._low, self._tracer = model, datas, low, tracer
+        self._models, self._datas, self._low, self._tracer = models, datas, low, tracer
+        self.variants = np.zeros(len(datas), np.int64)
         # Runge-Kutta takes whole steps only.
-        self._in_halves = int(model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4)
-        # The same model without actuation: what dm_control uses to bring a new state up to date.
-        self._passive = copy.copy(model)
-        self._passive.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
+        self._in_halves = int(models[0].opt.integrator != mujoco.mjtIntegrator.mjINT_RK4)
+        # The same models without actuation: what dm_control uses to bring a new state up to date.
+        self._passive = [copy.copy(model) for model in models]
+        for passive in self._passive:
+            passive.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
         # Views into every MjData are made once: making one costs more than copying through it.
         self._controls = [data.ctrl for data in datas]
         self._poses = {name: [getattr(data, name).reshape(-1) for data in datas] for name in POSES}
@@ -152,8 +188,10 @@ class _Chunk:
         self._gathered.append(([data.warning.number for data in datas], warnings.reshape(-1)))
 
     def step(self, controls: np.ndarray, substeps: int) -> None:
-        model = self._model
-        for data, view, control in zip(self._datas, self._controls, controls[self._low :], strict=False):
+        # Looked up once a step: a chunk's worlds mostly follow one variant, and an index into numpy costs more.
+        models = [self._models[variant] for variant in self.variants.tolist()]
+        worlds = zip(models, self._datas, self._controls, controls[self._low :], strict=False)
+        for model, data, view, control in worlds:
             view[:] = control
             if self._in_halves:
                 mujoco.mj_step2(model, data)
@@ -162,12 +200,15 @@ class _Chunk:
             mujoco.mj_step1(model, data)
         self._gather()
 
-    def reset(self, mask: np.ndarray, positions: np.ndarray, velocities: np.ndarray, mocap: np.ndarray) -> None:
+    def reset(
+        self, mask: np.ndarray, positions: np.ndarray, velocities: np.ndarray, mocap: np.ndarray, variants: np.ndarray
+    ) -> None:
         for world, data in enumerate(self._datas, self._low):
             if mask[world]:
-                mujoco.mj_resetData(self._model, data)
+                variant = self.variants[world - self._low] = variants[world]
+                mujoco.mj_resetData(self._models[variant], data)
                 data.qpos[:], data.qvel[:], data.mocap_pos[:] = positions[world], velocities[world], mocap[world]
-                mujoco.mj_forward(self._passive, data)
+                mujoco.mj_forward(self._passive[variant], data)
         self._gather()
 
     def place(self, mask: np.ndarray, mocap: int, positions: np.ndarray) -> None:
@@ -175,15 +216,17 @@ class _Chunk:
             if mask[world]:
                 data.mocap_pos[mocap] = positions[world]
                 # As at the end of a step: contacts and pictures must know of it.
-                mujoco.mj_step1(self._model, data)
+                mujoco.mj_step1(self._models[self.variants[world - self._low]], data)
         self._gather()
 
-    def load(self, state: np.ndarray) -> None:
-        for data, row in zip(self._datas, state[self._low :], strict=False):
-            mujoco.mj_resetData(self._model, data)
-            mujoco.mj_setState(self._model, data, row, _STATE)
+    def load(self, state: np.ndarray, variants: np.ndarray) -> None:
+        self.variants[:] = variants[self._low : self._low + len(self._datas)]
+        for variant, data, row in zip(self.variants, self._datas, state[self._low :], strict=False):
+            model = self._models[variant]
+            mujoco.mj_resetData(model, data)
+            mujoco.mj_setState(model, data, row, _STATE)
             # All that the next `mj_step2` reads besides the state.
-            mujoco.mj_step1(self._model, data)
+            mujoco.mj_step1(model, data)
         self._gather()
 
     def draw(self, listed: np.ndarray, out: np.ndarray) -> None:

@@ -148,8 +148,21 @@ def _check_tasks(where: str, tasks: list[Task], action_repeat: int) -> None:
     for task, family in zip(tasks, families, strict=True):
         if family is not families[0]:
             raise ValueError(f"{where}: task {task.name!r} has another scene than {names[0]!r}; a suite has one scene")
+        _check_dynamics(where, task)
         if task.episode_length % action_repeat:
             raise ValueError(
                 f"{where}: episode_length {task.episode_length} of task {task.name!r} must be a multiple of "
                 f"action_repeat {action_repeat}"
             )
+
+
+def _check_dynamics(where: str, task: Task) -> None:
+    """Before worlds are made."""
+    if not task.dynamics.to_dict():
+        return
+    if isinstance(described(task), OutsideFamily):
+        raise ValueError(f"{where}: task {task.name!r}: dynamics of an outside environment cannot be changed")
+    try:
+        task.dynamics.applied(resolve(task).scene.model)
+    except ValueError as error:
+        raise ValueError(f"{where}: task {task.name!r}: dynamics: {error}") from error

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+
+from envs.dynamics import Dynamics
 
 ParameterValue = float | list[float] | str
 
@@ -23,6 +25,7 @@ class Task:
         episode_length: control steps until the time limit truncates an episode.
         evaluation_seed: with the evaluator's own seed and an episode's number, all that the start of an evaluation
             episode depends on: it is the same for every arm, whatever else is evaluated beside it.
+        dynamics: how its worlds move otherwise than the family's scene; the agent is not told.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Task:
     parameters: Mapping[str, ParameterValue]
     episode_length: int
     evaluation_seed: int
+    dynamics: Dynamics = field(default_factory=Dynamics)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _FILE_SAFE.fullmatch(self.name):
@@ -46,26 +50,34 @@ class Task:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Task":
         """A task from plain data. Raises ValueError naming the key that is unknown, missing or of the wrong type."""
-        names = [field.name for field in fields(cls)]
-        require_keys(values, names, f"task {values.get('name', '(without a name)')!r}")
-        return cls(**{name: values[name] for name in names})
+        where = f"task {values.get('name', '(without a name)')!r}"
+        require_keys(values, [part.name for part in fields(cls)], where, optional=("dynamics",))
+        factors = require_mapping(values.get("dynamics", {}), f"{where}: dynamics")
+        try:
+            dynamics = Dynamics.from_dict(factors)
+        except ValueError as error:
+            raise ValueError(f"{where}: dynamics: {error}") from error
+        return cls(**{**values, "dynamics": dynamics})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` turns into an equal task."""
         parameters = {key: list(value) if isinstance(value, list) else value for key, value in self.parameters.items()}
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"parameters": parameters}
+        plain = {part.name: getattr(self, part.name) for part in fields(self)} | {"parameters": parameters}
+        del plain["dynamics"]
+        return plain | ({"dynamics": self.dynamics.to_dict()} if self.dynamics.to_dict() else {})
 
     def __hash__(self) -> int:
         return hash((self.name, self.family, self.episode_length, self.evaluation_seed))
 
 
-def require_keys(values: Mapping[str, Any], names: Sequence[str], where: str) -> None:
-    """Raise ValueError unless the mapping has exactly these keys."""
-    unknown, missing = sorted(set(values) - set(names)), [name for name in names if name not in values]
+def require_keys(values: Mapping[str, Any], names: Sequence[str], where: str, optional: Sequence[str] = ()) -> None:
+    """Raise ValueError unless the mapping has exactly these keys, of which some may be left out."""
+    needed = [name for name in names if name not in optional]
+    unknown, missing = sorted(set(values) - set(names)), [name for name in needed if name not in values]
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; valid keys are {', '.join(names)}")
     if missing:
-        raise ValueError(f"{where}: key {missing[0]!r} is missing; the keys are {', '.join(names)}")
+        raise ValueError(f"{where}: key {missing[0]!r} is missing; the keys are {', '.join(needed)}")
 
 
 def require_count(value: object, what: str, smallest: int, largest: int | None = None) -> int:

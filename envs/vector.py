@@ -70,7 +70,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._family = resolve(self.tasks[0])
         self._vectors = task_vectors([self._family] * len(self.tasks), self.tasks)
         self._goals = torch.from_numpy(np.stack([self._family.goal(task) for task in self.tasks]))
-        self._physics = MujocoPhysics(self._family.scene, self.num_envs, self.image_size, threads)
+        variants = list(dict.fromkeys(task.dynamics for task in self.tasks))
+        self._variants = torch.tensor([variants.index(task.dynamics) for task in self.tasks])
+        self._physics = MujocoPhysics(self._family.scene, self.num_envs, self.image_size, threads, variants)
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
         self._start = Start.of(self._physics.model, self.num_envs)
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
@@ -210,6 +212,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def _begin(self, mask: Bool[np.ndarray, " env"]) -> None:
         self._episodes.begin(mask)
         index = self._episodes.task_index
+        self._start.variants = self._variants[index]
         for env in np.flatnonzero(mask):
             rng = self._episode_rng(int(env))
             start = self._family.start(self.tasks[index[env]], rng)

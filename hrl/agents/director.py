@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hrl.agents.actor_critic import GRADIENTS, CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
+from hrl.agents.actor_critic import CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
 from hrl.agents.dreamer import model_loss
 from hrl.agents.goal_segments import closeness, segments, steps_of_decisions, steps_of_segments
 from hrl.agents.interface import Observation, PolicyState, Setting
@@ -46,7 +46,6 @@ class DirectorConfig(ModelBasedConfig):
     manager, worker: how each level learns.
     exploration_bonus: share of the exploration bonus in the manager's advantage; 0 for none (a control).
     task_reward_to_worker: share of the task's reward in the worker's advantage; 0 as published.
-    worker_gradient: reinforce, or dynamics: through the imagined steps (as published).
     worker_reward: closeness to the goal (as published), or progress, the closeness that a step adds. Summed with a
         discount g, progress comes to (1 - g) times the sum of closenesses less the first one: the same order among
         policies, without the part of the return that actions cannot change, which is most of it and which a critic
@@ -67,7 +66,6 @@ class DirectorConfig(ModelBasedConfig):
     goal_autoencoder: GoalAutoencoderConfig = field(default_factory=GoalAutoencoderConfig)
     exploration_bonus: float = 0.1
     task_reward_to_worker: float = 0.0
-    worker_gradient: str = "reinforce"
     worker_reward: str = "progress"
     goal_alignment: str = "own"
     manager_reward: str = "discounted_sum"
@@ -85,7 +83,6 @@ class DirectorConfig(ModelBasedConfig):
         if not 0 <= self.manager_discount < 1:
             raise ValueError(f"agent.manager_discount is {self.manager_discount}; it must lie in [0, 1)")
         choices = {
-            "worker_gradient": GRADIENTS,
             "worker_reward": WORKER_REWARDS,
             "goal_alignment": ALIGNMENTS,
             "manager_reward": MANAGER_REWARDS,
@@ -142,7 +139,7 @@ class Director(WorldModelAgent):
         shares = {"goal": 1.0} | ({"task": config.task_reward_to_worker} if config.task_reward_to_worker else {})
         critics = {name: Critic(*sees, config.worker) for name in shares}
         worker = ContinuousActor(*sees, setting.action_size, config.worker)
-        self.worker = Level(worker, critics, shares, config.worker, config.worker_gradient)
+        self.worker = Level(worker, critics, shares, config.worker, config.action_gradient)
         noise = torch.rand(_GREEDY_DRAWS, codes.groups, generator=torch.Generator().manual_seed(0))
         self.register_buffer("code_noise", noise, persistent=False)
 
@@ -292,7 +289,7 @@ class Director(WorldModelAgent):
             return action
 
         latents = self.noise(horizon, count, self.setting.world_model.groups)
-        differentiable = self.config.worker_gradient == "dynamics"
+        differentiable = self.config.action_gradient == "dynamics"
         imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
         set_goal(State(imagined.deter[-1], imagined.stoch[-1]))
         # The worker may learn from the task's rewards through the imagined steps.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hrl.agents.actor_critic import GRADIENTS, ContinuousActor, Critic, Level, LevelConfig, Trajectory
+from hrl.agents.actor_critic import ContinuousActor, Critic, Level, LevelConfig, Trajectory
 from hrl.agents.interface import Observation, PolicyState, Setting
 from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent
 from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
@@ -28,7 +28,6 @@ class DreamerConfig(ModelBasedConfig):
     """Hyperparameters of the flat arm with a world model: those of every agent with one, and
 
     policy: how its one level learns.
-    policy_gradient: reinforce, or dynamics: through the imagined steps (DreamerV1 and V2, for continuous actions).
     policy_units: units of the policy's and the critics' hidden layers; 0 for the world model's. A control: wider ones
         match the parameters of the hierarchical arm.
     exploration_bonus: share of the hierarchical manager's exploration bonus in the advantage; a control. Above 0 a
@@ -37,7 +36,6 @@ class DreamerConfig(ModelBasedConfig):
 
     name: str = "dreamer"
     policy: LevelConfig = field(default_factory=LevelConfig)
-    policy_gradient: str = "reinforce"
     policy_units: int = 0
     exploration_bonus: float = 0.0
     goal_autoencoder: GoalAutoencoderConfig = field(default_factory=GoalAutoencoderConfig)
@@ -47,8 +45,6 @@ class DreamerConfig(ModelBasedConfig):
         for key in ("policy_units", "exploration_bonus"):
             if getattr(self, key) < 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
-        if self.policy_gradient not in GRADIENTS:
-            raise ValueError(f"agent.policy_gradient is {self.policy_gradient!r}; choose from {', '.join(GRADIENTS)}")
 
 
 class Dreamer(WorldModelAgent):
@@ -64,7 +60,7 @@ class Dreamer(WorldModelAgent):
         streams = {"task": 1.0} | ({"exploration": config.exploration_bonus} if config.exploration_bonus else {})
         critics = {name: Critic(*shape, config.policy) for name in streams}
         actor = ContinuousActor(*shape, setting.action_size, config.policy)
-        self.level = Level(actor, critics, streams, config.policy, config.policy_gradient)
+        self.level = Level(actor, critics, streams, config.policy, config.action_gradient)
         self.goals = None
         if config.exploration_bonus:
             told = self.told("goal_autoencoder")
@@ -123,7 +119,7 @@ class Dreamer(WorldModelAgent):
             return action
 
         latents = self.noise(horizon, count, self.setting.world_model.groups)
-        differentiable = self.config.policy_gradient == "dynamics"
+        differentiable = self.config.action_gradient == "dynamics"
         imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
         task_rewards, continues = self.outlook(imagined, starts, differentiable)
         rewards, task = {"task": task_rewards}, task.unsqueeze(0)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hrl.agents.actor_critic import Level
+from hrl.agents.actor_critic import GRADIENTS, Level
 from hrl.agents.held_noise import hold_noise
 from hrl.agents.interface import NonFiniteUpdate, Observation, Policy, PolicyState, Setting
 from hrl.agents.on_policy import with_mean
@@ -49,6 +49,9 @@ class ModelBasedConfig:
     imagine_last: imagination begins at the last so many states of every sequence; 0 for all of them.
     horizon: steps imagined from each of them.
     discount: per agent step, at every level.
+    action_gradient: of the actor that acts, which is the flat policy or the worker: reinforce, by the likelihood of
+        what was done (DreamerV3), or dynamics, through the imagined steps (DreamerV2 and Director, for continuous
+        actions).
     learning_rate, warmup, full_until: of LaProp; updates until the full rate, and after which it falls with the square
         root of their number (0: never).
     behaviour_from: updates that the world model makes alone, before actors and critics begin to learn from it.
@@ -69,6 +72,7 @@ class ModelBasedConfig:
     imagine_last: int = 0
     horizon: int = 16
     discount: float = 0.99
+    action_gradient: str = "reinforce"
     learning_rate: float = 4e-5
     warmup: int = 1000
     full_until: int = 0
@@ -81,9 +85,11 @@ class ModelBasedConfig:
     world_model_loss: WorldModelLossConfig = field(default_factory=WorldModelLossConfig)
 
     def __post_init__(self) -> None:
-        for key in ("batch", "length", "replay_capacity", "steps_per_iteration", "noise_hold", "horizon"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
+        positive = ("batch", "length", "replay_capacity", "steps_per_iteration", "noise_hold", "horizon")
+        counts = dict.fromkeys(positive, 1) | dict.fromkeys(("warmup", "full_until", "behaviour_from"), 0)
+        for key, least in counts.items():
+            if getattr(self, key) < least:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least {least}")
         if not 0 <= self.imagine_last <= self.length:
             raise ValueError(
                 f"agent.imagine_last is {self.imagine_last}; it must be from 0 to agent.length, which is {self.length}"
@@ -91,13 +97,11 @@ class ModelBasedConfig:
         for key in ("train_ratio", "learning_rate", "behaviour_rate"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
-        if not 0 <= self.square_decay < 1:
-            raise ValueError(f"agent.square_decay is {self.square_decay}; it must lie in [0, 1)")
-        for key in ("warmup", "full_until", "behaviour_from"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
-        if not 0 <= self.discount < 1:
-            raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
+        for key in ("discount", "square_decay"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must lie in [0, 1)")
+        if self.action_gradient not in GRADIENTS:
+            raise ValueError(f"agent.action_gradient is {self.action_gradient!r}; choose from {', '.join(GRADIENTS)}")
 
 
 @runtime_checkable

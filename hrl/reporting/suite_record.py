@@ -71,7 +71,8 @@ def _task(task: Any, source: Path, place: str) -> TaskRecord:
     return TaskRecord(
         name=str(_entry(task, "name", source, str, f"{place}.name")),
         family=str(_entry(task, "family", source, str, f"{place}.family")),
-        parameters=task.get("parameters") or {},
+        # Tasks that move otherwise are not on a line with those that differ in their parameter alone.
+        parameters={**(task.get("parameters") or {}), **(task.get("dynamics") or {})},
     )
 
 

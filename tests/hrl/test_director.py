@@ -236,7 +236,7 @@ def test_closeness_gradient(longer):
 def steerable(gradient: str) -> tuple[Director, dict[str, torch.Tensor], State]:
     """A fixed world model whose states its actions move far, and starts in it."""
     level = LevelConfig(layers=1, entropy="fixed", entropy_scale=0.01)
-    agent = director(False, 32, horizon=3, hold=3, length=8, worker=level, worker_gradient=gradient)
+    agent = director(False, 32, horizon=3, hold=3, length=8, worker=level, action_gradient=gradient)
     randomise(agent.world_model.rssm, 0.5)
     batch = replayed(agent.setting, BATCH, 8)
     batch["is_terminal"][:] = False
@@ -313,7 +313,7 @@ def test_segments_are_measured_at_their_start_and_end():
     [
         ({"hold": 5}, r"agent\.hold is 5; it must divide agent\.horizon, which is 16"),
         ({"hold": 32}, r"agent\.hold is 32; it must divide agent\.horizon"),
-        ({"worker_gradient": "both"}, r"agent\.worker_gradient is 'both'; choose from reinforce, dynamics"),
+        ({"action_gradient": "both"}, r"agent\.action_gradient is 'both'; choose from reinforce, dynamics"),
         ({"goal_alignment": "next"}, r"agent\.goal_alignment is 'next'; choose from own, current"),
         ({"manager_reward": "sum"}, r"agent\.manager_reward is 'sum'; choose from discounted_sum, mean"),
         ({"manager_discount": 1.0}, r"agent\.manager_discount is 1\.0; it must lie in \[0, 1\)"),

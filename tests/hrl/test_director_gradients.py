@@ -41,7 +41,7 @@ TERMS = ["world_model", "goal_autoencoder", "worker_actor", "worker_critics", "m
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
 @pytest.mark.parametrize("term", TERMS)
 def test_each_loss_reaches_exactly_its_own_module(term, gradient, preset):
-    agent = director(worker_gradient=gradient, conditioning=Conditioning(preset=preset), task_reward_to_worker=0.5)
+    agent = director(action_gradient=gradient, conditioning=Conditioning(preset=preset), task_reward_to_worker=0.5)
     losses(agent, rows())[term].backward()
     assert reached(modules(agent)) == {term}
 
@@ -57,7 +57,7 @@ def test_the_goal_autoencoder_never_moves_the_states_that_it_reads():
 
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
 def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient):
-    agent = director(worker_gradient=gradient, conditioning=Conditioning(preset="everywhere"))
+    agent = director(action_gradient=gradient, conditioning=Conditioning(preset="everywhere"))
     torch.manual_seed(2)
     loss, metrics, latents = agent.loss(rows())
     loss.backward()
@@ -76,7 +76,7 @@ def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient):
 
 def test_through_the_dynamics_the_goal_alone_moves_the_worker():
     """With no bonus on entropy: what is left is the reward's gradient through the imagined steps."""
-    agent = director(worker_gradient="dynamics", worker=SILENT)
+    agent = director(action_gradient="dynamics", worker=SILENT)
     losses(agent, rows())["worker_actor"].backward()
     assert all(bool(p.grad.any()) for p in agent.worker.actor.parameters())
 
@@ -99,7 +99,7 @@ def watch_actions(agent: Director) -> list[torch.Tensor]:
 
 def test_a_reward_credits_the_actions_before_it():
     """Gradient of arriving at state t reaches actions 0 to t - 1, across the change of goals too."""
-    agent, batch = director(worker_gradient="dynamics"), rows()
+    agent, batch = director(action_gradient="dynamics"), rows()
     taken = watch_actions(agent)
     dream = agent._imagine(agent.starts(batch, states(agent, batch)))
     view, _ = agent._worker_view(dream)
@@ -115,7 +115,7 @@ def test_a_reward_credits_the_actions_before_it():
 @pytest.mark.parametrize("stream", ["goal", "task"])
 def test_through_the_dynamics_every_reward_of_the_worker_carries_gradient(stream):
     """A share of the task's reward teaches as the goal's does, not only by the value after the segment."""
-    agent, batch = director(worker_gradient="dynamics", task_reward_to_worker=0.5), rows()
+    agent, batch = director(action_gradient="dynamics", task_reward_to_worker=0.5), rows()
     taken = watch_actions(agent)
     dream = agent._imagine(agent.starts(batch, states(agent, batch)))
     reward = agent._worker_view(dream)[0].rewards[stream]
@@ -126,7 +126,7 @@ def test_through_the_dynamics_every_reward_of_the_worker_carries_gradient(stream
 
 
 def test_by_likelihood_nothing_imagined_carries_gradient():
-    agent, batch = director(worker_gradient="reinforce"), rows()
+    agent, batch = director(action_gradient="reinforce"), rows()
     dream = agent._imagine(agent.starts(batch, states(agent, batch)))
     tensors = [*dream.states, dream.actions, dream.codes, dream.goals, dream.rewards, dream.continues]
     assert not any(tensor.requires_grad for tensor in tensors)

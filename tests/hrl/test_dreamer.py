@@ -35,14 +35,14 @@ def losses(agent: Dreamer) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("term", ["world_model", "critic", "actor"])
 def test_each_loss_reaches_exactly_its_own_module(term, gradient, preset, bonus):
     conditioning = Conditioning(preset=preset)
-    agent = dreamer(policy_gradient=gradient, conditioning=conditioning, exploration_bonus=bonus)
+    agent = dreamer(action_gradient=gradient, conditioning=conditioning, exploration_bonus=bonus)
     losses(agent)[term].backward()
     assert reached(agent.parts()) == {term}
 
 
 def test_through_the_dynamics_every_reward_moves_the_actor():
     """A reward depends on the action before it, through the model's step; the first state on none."""
-    agent = dreamer(policy_gradient="dynamics")
+    agent = dreamer(action_gradient="dynamics")
     batch = replayed(model_setting(), BATCH, LENGTH)
     states = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss).states
     seen = agent._imagine(agent.starts(batch, states))
@@ -62,5 +62,5 @@ def test_by_likelihood_nothing_is_kept_of_the_way_back():
 
 
 def test_an_unknown_gradient_is_refused():
-    with pytest.raises(ValueError, match=r"agent\.policy_gradient is 'both'; choose from reinforce, dynamics"):
-        DreamerConfig(policy_gradient="both")
+    with pytest.raises(ValueError, match=r"agent\.action_gradient is 'both'; choose from reinforce, dynamics"):
+        DreamerConfig(action_gradient="both")

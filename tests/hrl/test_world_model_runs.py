@@ -39,7 +39,7 @@ def test_the_published_preset_turns_every_switch():
     published, modern = (load(overrides)[0] for overrides in (["experiment=director_2022"], ["agent=director"]))
     assert published.arm_name == "director_2022"
     for key in (
-        "worker_gradient",
+        "action_gradient",
         "worker_reward",
         "goal_alignment",
         "manager_reward",
@@ -61,8 +61,8 @@ def test_the_published_preset_turns_every_switch():
         (["agent=dreamer", "network.world_model.classes=1"], r"classes is 1; it must be from 2 to 256"),
         (["agent=dreamer", "agent.policy.entropy=none"], r"entropy of a level is 'none'; choose from adaptive, fixed"),
         (
-            ["agent=director", "agent.worker_gradient=both"],
-            r"worker_gradient is 'both'; choose from reinforce, dynamics",
+            ["agent=director", "agent.action_gradient=both"],
+            r"action_gradient is 'both'; choose from reinforce, dynamics",
         ),
         (["agent=dreamer", "agent.train_ratio=0"], r"agent\.train_ratio is 0.*above 0"),
         (["agent=dreamer", "agent.imagine_last=33"], r"agent\.imagine_last is 33; it must be from 0 to agent\.length"),
