@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from envs.dynamics import Dynamics
 from envs.physics import Physics, Scene, SimulationError, Start
-from envs.renderer import POSES, RayTracer
+from envs.renderer import LOOKS, POSES, RayTracer
 
 # Gathered after every control step.
 _FIELDS = ("qpos", "qvel", "ctrl", "xpos", "xmat", "geom_xpos", "mocap_pos", "sensordata")
@@ -34,20 +33,21 @@ class MujocoPhysics(Physics):
         num_worlds: int,
         image_size: int,
         threads: int | None = None,
-        variants: Sequence[Dynamics] = (Dynamics(),),
+        variants: Sequence[mujoco.MjModel] = (),
     ) -> None:
         """Make the worlds, all of the first variant until `reset`.
 
         Args:
             threads: number of worker threads, by default one for every core there is.
-            variants: of the scene's dynamics, among which a start chooses. Pictures and constants are the scene's.
+            variants: of the scene's model (see `envs.variation`), among which starts choose; by default itself alone.
         """
-        self.model = copy.copy(scene.model)
-        # A bad state must be reported, not replaced by the initial one behind the task's back.
-        self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        self._models = [copy.copy(model) for model in variants or [scene.model]]
+        for model in self._models:
+            # A bad state must be reported, not replaced by the initial one behind the task's back.
+            model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        self.model = self._models[0]
         self.num_worlds = num_worlds
         self._scene = scene
-        self._models = [variant.applied(self.model) for variant in variants]
         self._datas = [mujoco.MjData(self.model) for _ in range(num_worlds)]
         self._arrays = {name: np.zeros((num_worlds, *getattr(self._datas[0], name).shape)) for name in _FIELDS}
         self._warnings = np.zeros((num_worlds, len(self._datas[0].warning.number)), np.int32)
@@ -96,6 +96,9 @@ class MujocoPhysics(Physics):
         out: np.ndarray = np.empty((1, size, size, 3), np.uint8)
         for name in POSES:
             self._galleries[size].poses[name][0] = getattr(self._datas[world], name).reshape(-1)
+        chunk = next(chunk for chunk in self._chunks if world < chunk.end)
+        for name in LOOKS:
+            self._galleries[size].looks[name][0] = getattr(chunk.model_of(world), name).reshape(-1)
         self._galleries[size].draw(1, out)
         picture: np.ndarray = out[0]
         return picture
@@ -160,6 +163,7 @@ class _Chunk:
 
     Attributes:
         variants: which model each of these worlds follows.
+        end: number after the last world's.
     """
 
     def __init__(
@@ -172,13 +176,16 @@ class _Chunk:
         tracer: RayTracer,
     ) -> None:
         self._models, self._datas, self._low, self._tracer = models, datas, low, tracer
-        self.variants = np.zeros(len(datas), np.int64)
+        self.variants, self.end = np.zeros(len(datas), np.int64), low + len(datas)
         # Runge-Kutta takes whole steps only.
         self._in_halves = int(models[0].opt.integrator != mujoco.mjtIntegrator.mjINT_RK4)
         # The same models without actuation: what dm_control uses to bring a new state up to date.
         self._passive = [copy.copy(model) for model in models]
         for passive in self._passive:
             passive.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
+        self._looks = {name: np.stack([getattr(model, name).reshape(-1) for model in models]) for name in LOOKS}
+        for name, looks in self._looks.items():
+            tracer.looks[name][:] = looks[0]
         # Views into every MjData are made once: making one costs more than copying through it.
         self._controls = [data.ctrl for data in datas]
         self._poses = {name: [getattr(data, name).reshape(-1) for data in datas] for name in POSES}
@@ -186,6 +193,9 @@ class _Chunk:
             ([getattr(data, name).reshape(-1) for data in datas], array.reshape(-1)) for name, array in arrays.items()
         ]
         self._gathered.append(([data.warning.number for data in datas], warnings.reshape(-1)))
+
+    def model_of(self, world: int) -> mujoco.MjModel:
+        return self._models[self.variants[world - self._low]]
 
     def step(self, controls: np.ndarray, substeps: int) -> None:
         # Looked up once a step: a chunk's worlds mostly follow one variant, and an index into numpy costs more.
@@ -236,6 +246,9 @@ class _Chunk:
             for name, views in self._poses.items():
                 target = self._tracer.poses[name][: len(worlds)].reshape(-1)
                 np.concatenate([views[world] for world in worlds], out=target, casting="same_kind")
+            if len(self._models) > 1:
+                for name, looks in self._looks.items():
+                    self._tracer.looks[name][: len(worlds)] = looks[self.variants[worlds]]
             # The rows of a chunk are contiguous because `listed` is in ascending order.
             self._tracer.draw(len(worlds), out[rows[0] : rows[-1] + 1])
 

@@ -19,6 +19,8 @@ from envs.physics import Scene
 
 # What a picture is made of: MuJoCo's own field names, equal in MjData and in Warp's Data.
 POSES = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
+# How a world looks: MuJoCo's own field names in MjModel.
+LOOKS = ("geom_rgba", "mat_rgba")
 
 # Loading cached kernels takes a fraction of this; compiling them takes several times as long.
 COMPILING_AFTER_SECONDS = 2.0
@@ -30,6 +32,7 @@ class RayTracer:
 
     Attributes:
         poses: the buffers to fill before `draw`, by the names in `POSES`: float32, [capacity, numbers of one world].
+        looks: the same by the names in `LOOKS`, filled already as the scene's model is.
     """
 
     def __init__(self, scene: Scene, size: int, capacity: int, segmentation: bool = False) -> None:
@@ -45,6 +48,9 @@ class RayTracer:
         # On the CPU device these are views of the memory that the ray tracer reads and writes.
         self.poses: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
             name: getattr(self._data, name).numpy().reshape(capacity, -1).view(np.float32) for name in POSES
+        }
+        self.looks: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
+            name: self._per_world(name, getattr(model, name), capacity) for name in LOOKS
         }
         self._colours = self._context.rgb_data.numpy().view(np.uint8)
 
@@ -62,6 +68,15 @@ class RayTracer:
         self._trace(count)
         labels: np.ndarray = self._context.seg_data.numpy()[:count, :, 0]
         return labels.reshape(count, self._size, self._size).copy()
+
+    def _per_world(
+        self, name: str, colours: Float32[np.ndarray, "thing 4"], capacity: int
+    ) -> Float32[np.ndarray, "capacity numbers"]:
+        """Gives every world colours of its own, in place of those that all worlds share; returns their memory."""
+        own = warp.array(np.tile(colours, (capacity, 1, 1)), dtype=warp.vec4)
+        setattr(self._model, name, own)
+        view: np.ndarray = own.numpy().view(np.float32).reshape(capacity, colours.size)
+        return view
 
     def _trace(self, count: int) -> None:
         # Only the launch sizes read this number, so fewer worlds than there is room for cost less.

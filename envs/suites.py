@@ -14,6 +14,7 @@ from envs.adapters.outside.registered import PREFIX, suite_of
 from envs.families import resolve
 from envs.families.family import Described
 from envs.tasks import Task, require_count, require_keys, require_mapping, require_number
+from envs.variation import variant
 
 SUITE_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "suite"
 
@@ -148,7 +149,7 @@ def _check_tasks(where: str, tasks: list[Task], action_repeat: int) -> None:
     for task, family in zip(tasks, families, strict=True):
         if family is not families[0]:
             raise ValueError(f"{where}: task {task.name!r} has another scene than {names[0]!r}; a suite has one scene")
-        _check_dynamics(where, task)
+        _check_variations(where, task)
         if task.episode_length % action_repeat:
             raise ValueError(
                 f"{where}: episode_length {task.episode_length} of task {task.name!r} must be a multiple of "
@@ -156,13 +157,15 @@ def _check_tasks(where: str, tasks: list[Task], action_repeat: int) -> None:
             )
 
 
-def _check_dynamics(where: str, task: Task) -> None:
+def _check_variations(where: str, task: Task) -> None:
     """Before worlds are made."""
-    if not task.dynamics.to_dict():
+    varied = ", ".join(task.variations())
+    if not varied:
         return
     if isinstance(described(task), OutsideFamily):
-        raise ValueError(f"{where}: task {task.name!r}: dynamics of an outside environment cannot be changed")
+        raise ValueError(f"{where}: task {task.name!r}: {varied} of an outside environment cannot be changed")
+    scene = resolve(task).scene
     try:
-        task.dynamics.applied(resolve(task).scene.model)
+        variant(scene.model, scene.camera, task.dynamics, task.vision)
     except ValueError as error:
-        raise ValueError(f"{where}: task {task.name!r}: dynamics: {error}") from error
+        raise ValueError(f"{where}: task {task.name!r}: {varied}: {error}") from error

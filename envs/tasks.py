@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.dynamics import Dynamics
+from envs.variation import Dynamics, Vision
 
 ParameterValue = float | list[float] | str
 
@@ -25,7 +25,7 @@ class Task:
         episode_length: control steps until the time limit truncates an episode.
         evaluation_seed: with the evaluator's own seed and an episode's number, all that the start of an evaluation
             episode depends on: it is the same for every arm, whatever else is evaluated beside it.
-        dynamics: how its worlds move otherwise than the family's scene; the agent is not told.
+        dynamics, vision: how its worlds move and look otherwise than the family's scene; the agent is not told.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Task:
     episode_length: int
     evaluation_seed: int
     dynamics: Dynamics = field(default_factory=Dynamics)
+    vision: Vision = field(default_factory=Vision)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _FILE_SAFE.fullmatch(self.name):
@@ -51,20 +52,28 @@ class Task:
     def from_dict(cls, values: Mapping[str, Any]) -> "Task":
         """A task from plain data. Raises ValueError naming the key that is unknown, missing or of the wrong type."""
         where = f"task {values.get('name', '(without a name)')!r}"
-        require_keys(values, [part.name for part in fields(cls)], where, optional=("dynamics",))
-        factors = require_mapping(values.get("dynamics", {}), f"{where}: dynamics")
-        try:
-            dynamics = Dynamics.from_dict(factors)
-        except ValueError as error:
-            raise ValueError(f"{where}: dynamics: {error}") from error
-        return cls(**{**values, "dynamics": dynamics})
+        kinds: dict[str, type[Dynamics | Vision]] = {"dynamics": Dynamics, "vision": Vision}
+        require_keys(values, [part.name for part in fields(cls)], where, optional=tuple(kinds))
+        variations: dict[str, Dynamics | Vision] = {}
+        for key, kind in kinds.items():
+            given = require_mapping(values.get(key, {}), f"{where}: {key}")
+            try:
+                variations[key] = kind.from_dict(given)
+            except ValueError as error:
+                raise ValueError(f"{where}: {key}: {error}") from error
+        return cls(**{**values, **variations})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` turns into an equal task."""
         parameters = {key: list(value) if isinstance(value, list) else value for key, value in self.parameters.items()}
         plain = {part.name: getattr(self, part.name) for part in fields(self)} | {"parameters": parameters}
-        del plain["dynamics"]
-        return plain | ({"dynamics": self.dynamics.to_dict()} if self.dynamics.to_dict() else {})
+        del plain["dynamics"], plain["vision"]
+        return plain | self.variations()
+
+    def variations(self) -> dict[str, dict[str, float]]:
+        """What its worlds differ in: keys `dynamics` and `vision`, each only where something does."""
+        both = {"dynamics": self.dynamics.to_dict(), "vision": self.vision.to_dict()}
+        return {key: values for key, values in both.items() if values}
 
     def __hash__(self) -> int:
         return hash((self.name, self.family, self.episode_length, self.evaluation_seed))

@@ -18,6 +18,7 @@ from envs.physics import Start
 from envs.physics_mujoco import MujocoPhysics
 from envs.suites import Suite
 from envs.tasks import Task, require_count
+from envs.variation import variant
 
 Observation = dict[str, np.ndarray]
 
@@ -70,9 +71,11 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._family = resolve(self.tasks[0])
         self._vectors = task_vectors([self._family] * len(self.tasks), self.tasks)
         self._goals = torch.from_numpy(np.stack([self._family.goal(task) for task in self.tasks]))
-        variants = list(dict.fromkeys(task.dynamics for task in self.tasks))
-        self._variants = torch.tensor([variants.index(task.dynamics) for task in self.tasks])
-        self._physics = MujocoPhysics(self._family.scene, self.num_envs, self.image_size, threads, variants)
+        scene, kinds = self._family.scene, [(task.dynamics, task.vision) for task in self.tasks]
+        distinct = list(dict.fromkeys(kinds))
+        self._variants = torch.tensor([distinct.index(kind) for kind in kinds])
+        variants = [variant(scene.model, scene.camera, *kind) for kind in distinct]
+        self._physics = MujocoPhysics(scene, self.num_envs, self.image_size, threads, variants)
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
         self._start = Start.of(self._physics.model, self.num_envs)
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)

@@ -101,7 +101,8 @@ def _page(suite: Suite, returns: pd.DataFrame, rate: float, episodes: int, comma
     table = ["| split | task | parameters | task vector | random | doing nothing |", "|---|---|---|---|---:|---:|"]
     for split in suite.splits:
         for task in suite.tasks(split):
-            given = ", ".join(f"{key} {value}" for key, value in task.parameters.items())
+            differs = [pair for values in task.variations().values() for pair in values.items()]
+            given = ", ".join(f"{key} {value}" for key, value in [*task.parameters.items(), *differs])
             vector = ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
             random, still = returns.loc[(split, task.name), ["random", "still"]]
             table.append(f"| {split} | {task.name} | {given} | {vector} | {random:.0f} | {still:.0f} |")

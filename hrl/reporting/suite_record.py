@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PARAMETERS = ("parameters", "dynamics", "vision")
 DEFAULT_REFERENCE_RETURN = 1000.0  # 1000 control steps with rewards in [0, 1]
 
 
@@ -71,8 +72,8 @@ def _task(task: Any, source: Path, place: str) -> TaskRecord:
     return TaskRecord(
         name=str(_entry(task, "name", source, str, f"{place}.name")),
         family=str(_entry(task, "family", source, str, f"{place}.family")),
-        # Tasks that move otherwise are not on a line with those that differ in their parameter alone.
-        parameters={**(task.get("parameters") or {}), **(task.get("dynamics") or {})},
+        # Tasks that move or look otherwise are not on a line with those that differ in their parameter alone.
+        parameters={key: value for part in PARAMETERS for key, value in (task.get(part) or {}).items()},
     )
 
 

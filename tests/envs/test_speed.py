@@ -45,7 +45,8 @@ def _quadruped_at(*speeds: float, upright: float = 1.0) -> Physics:
 @pytest.mark.parametrize("name", SPLITS)
 def test_speeds_are_the_studys(name: str) -> None:
     suite_ = load_suite(name)
-    speeds = {split: [number(task, "speed") for task in tasks] for split, tasks in suite_.splits.items()}
+    plain = {split: tasks for split, tasks in suite_.splits.items() if not any(task.variations() for task in tasks)}
+    speeds = {split: [number(task, "speed") for task in tasks] for split, tasks in plain.items()}
     assert speeds == SPLITS[name]
     fastest = 10 if name == "cheetah_speed" else 5
     for tasks in suite_.splits.values():

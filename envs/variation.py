@@ -1,0 +1,149 @@
+"""How a world differs from its scene: the state-space generalization of the splits `dynamics_*` and `vision_*`.
+
+A variant is a copy of the scene's model with other numbers and the same sizes, so that worlds of one batch may follow
+different ones.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+
+def _within(default: float, least: float, most: float) -> Any:
+    return field(default=default, metadata={"least": least, "most": most})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """Numbers by name, each within its bounds; at their defaults they change nothing.
+
+    Raises:
+        ValueError: something that is not a number within the bounds of its name.
+    """
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            value, least, most = getattr(self, part.name), part.metadata["least"], part.metadata["most"]
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not least <= value <= most:
+                raise ValueError(f"{part.name} must be a number from {least:g} to {most:g}, got {value!r}")
+            object.__setattr__(self, part.name, float(value))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Those left out stay at their defaults. Raises ValueError naming an unknown one and what there is."""
+        valid = [part.name for part in fields(cls)]
+        unknown = [key for key in values if key not in valid]
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r}; valid are {', '.join(valid)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, float]:
+        """What is not at its default."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {part.name: values[part.name] for part in fields(self) if values[part.name] != part.default}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamics(Variation):
+    """Factors on what moves bodies.
+
+    mass: of every body, with its inertia, as a change of density.
+    friction: sliding friction of every geom and predefined pair.
+    gravity: acceleration.
+    damping: of every joint.
+    gain: force of every actuator at the same control and state.
+    """
+
+    mass: float = _within(1.0, 0.1, 10.0)
+    friction: float = _within(1.0, 0.1, 10.0)
+    gravity: float = _within(1.0, 0.1, 10.0)
+    damping: float = _within(1.0, 0.1, 10.0)
+    gain: float = _within(1.0, 0.1, 10.0)
+
+    def applied(self, model: mujoco.MjModel) -> mujoco.MjModel:
+        """A model that differs in these.
+
+        Raises:
+            ValueError: friction is to differ where nothing touches, or the gain of a muscle.
+        """
+        varied = copy.copy(model)
+        touching = not model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CONTACT
+        if self.friction != 1 and not touching:
+            raise ValueError("friction has no effect in a scene without contacts")
+        if self.gain != 1 and (model.actuator_gaintype == int(mujoco.mjtGain.mjGAIN_MUSCLE)).any():
+            raise ValueError("gain cannot be changed in a scene with muscles")
+        varied.body_mass[:] *= self.mass
+        varied.body_inertia[:] *= self.mass
+        varied.geom_friction[:, 0] *= self.friction
+        varied.pair_friction[:, :2] *= self.friction
+        varied.opt.gravity[:] *= self.gravity
+        varied.dof_damping[:] *= self.damping
+        # A force is the gain times the control plus the bias, both affine in the actuator's length and velocity.
+        varied.actuator_gainprm[:, :3] *= self.gain
+        varied.actuator_biasprm[:, :3] *= self.gain
+        return varied
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vision(Variation):
+    """What pictures show otherwise. The background and the colours within textures stay.
+
+    hue: degrees by which the colours of geoms and materials are turned.
+    brightness: factor on them, cut off at white.
+    tilt: degrees by which the camera looks up; down where it is negative.
+    roll: degrees by which the camera is turned about the line of sight, anticlockwise.
+    """
+
+    hue: float = _within(0.0, -180.0, 180.0)
+    brightness: float = _within(1.0, 0.1, 10.0)
+    tilt: float = _within(0.0, -90.0, 90.0)
+    roll: float = _within(0.0, -180.0, 180.0)
+
+    def applied(self, model: mujoco.MjModel, camera: str) -> mujoco.MjModel:
+        """A model whose named camera and colours differ in these.
+
+        Raises:
+            ValueError: the camera is to be turned and always looks at some body.
+        """
+        varied = copy.copy(model)
+        for colours in (varied.geom_rgba, varied.mat_rgba):
+            for colour in colours:
+                colour[:3] = self._colour(colour[:3])
+        if self.tilt or self.roll:
+            index = varied.camera(camera).id
+            looks_at = (mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY, mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM)
+            if int(varied.cam_mode[index]) in map(int, looks_at):
+                raise ValueError(f"camera {camera!r} always looks at a body and cannot be turned")
+            # A camera looks along its -z; x is to the right of the picture and y upwards.
+            for axis, degrees in (((1.0, 0.0, 0.0), self.tilt), ((0.0, 0.0, 1.0), self.roll)):
+                turn, turned = np.zeros(4), np.zeros(4)
+                mujoco.mju_axisAngle2Quat(turn, np.array(axis), np.deg2rad(degrees))
+                mujoco.mju_mulQuat(turned, varied.cam_quat[index], turn)
+                varied.cam_quat[index] = turned
+        return varied
+
+    def _colour(self, colour: Float[np.ndarray, " 3"]) -> tuple[float, float, float]:
+        hue, saturation, value = colorsys.rgb_to_hsv(*colour.tolist())
+        return colorsys.hsv_to_rgb((hue + self.hue / 360) % 1, saturation, min(1.0, value * self.brightness))
+
+
+def variant(model: mujoco.MjModel, camera: str, dynamics: Dynamics, vision: Vision) -> mujoco.MjModel:
+    """A copy of a scene's model that differs in these; it may be simulated with the same data.
+
+    Raises:
+        ValueError: this scene cannot differ in one of them.
+    """
+    varied = vision.applied(dynamics.applied(model), camera)
+    if dynamics.to_dict() or vision.to_dict():
+        # Masses of subtrees, inverse weights for contacts, cameras' frames and the like follow from these.
+        mujoco.mj_setConst(varied, mujoco.MjData(varied))
+    return varied

@@ -1,0 +1,271 @@
+"""Worlds that move or look otherwise: against closed forms, models compiled that way, and plain worlds beside them."""
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+
+from envs import Suite, load_suite, make_vec
+from envs.families.point_mass import _MJCF, PointMass
+from envs.families.walker_speed import WalkerSpeed
+from envs.physics import Scene, Start
+from envs.physics_mujoco import MujocoPhysics
+from envs.tasks import Task
+from envs.variation import Dynamics, Vision, variant
+
+MASS, DAMPING, GEAR, STEP = 0.3, 1.0, 0.1, 0.02
+
+
+def varied_suite(kind: str = "dynamics", **values: object) -> Suite:
+    """Two tasks of a point mass, of which the second one's worlds differ; short episodes."""
+    task = {"name": "plain", "family": "point_mass", "parameters": {"target": [0.1, 0.1]}, "episode_length": 8}
+    other = {**task, "name": "varied", kind: values}
+    tasks = [{**one, "evaluation_seed": 0} for one in (task, other)]
+    return Suite.from_dict({**load_suite("point_mass").to_dict(), "splits": {"train": tasks}})
+
+
+def heavier(scene: Scene, **factors: float) -> mujoco.MjModel:
+    return variant(scene.model, scene.camera, Dynamics(**factors), Vision())
+
+
+def seen(*visions: Vision, size: int = 64) -> np.ndarray:
+    """Pictures of worlds in the same state: the mass north-east of the target."""
+    scene = PointMass.scene
+    models = [variant(scene.model, scene.camera, Dynamics(), vision) for vision in visions]
+    physics = MujocoPhysics(scene, len(models), size, threads=1, variants=models)
+    start = Start.of(physics.model, len(models))
+    start.joint_positions[:] = 0.15
+    start.variants = torch.arange(len(models))
+    physics.reset(torch.ones(len(models), dtype=torch.bool), start)
+    pictures = torch.zeros((len(models), size, size, 3), dtype=torch.uint8)
+    physics.render(pictures)
+    for world in range(len(models)):
+        np.testing.assert_array_equal(physics.picture(world, size), pictures[world].numpy())
+    physics.close()
+    return pictures.numpy().astype(int)
+
+
+def drawn(picture: np.ndarray) -> np.ndarray:
+    """Where there is something: the corner shows the background."""
+    shown: np.ndarray = (picture != picture[0, 0]).any(-1)
+    return shown
+
+
+@pytest.mark.parametrize("factors", [{}, {"mass": 2.0}, {"damping": 0.5}, {"gain": 1.5}, {"mass": 0.5, "gain": 2.0}])
+def test_a_pushed_mass_moves_by_its_own_mass_damping_and_gain(factors):
+    """From rest, one step with implicit damping: v = h F / (m + h d)."""
+    dynamics = Dynamics(**factors)
+    physics = MujocoPhysics(
+        PointMass.scene, 2, 8, threads=1, variants=[heavier(PointMass.scene), heavier(PointMass.scene, **factors)]
+    )
+    start = Start.of(physics.model, 2)
+    start.variants = torch.tensor([0, 1])
+    physics.reset(torch.ones(2, dtype=torch.bool), start)
+    physics.step(torch.tensor([[1.0, 0.0]] * 2))
+    physics.close()
+    expected = [
+        STEP * GEAR * each.gain / (MASS * each.mass + STEP * DAMPING * each.damping) for each in (Dynamics(), dynamics)
+    ]
+    assert physics.fields["qvel"][:, 0].tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_falling_body_falls_by_its_own_gravity():
+    """In the air nothing but gravity moves the centre of mass of a body that does nothing."""
+    factors = (0.5, 1.0, 2.0)
+    variants = [heavier(WalkerSpeed.scene, gravity=factor) for factor in factors]
+    physics = MujocoPhysics(WalkerSpeed.scene, 3, 8, threads=1, variants=variants)
+    start = Start.of(physics.model, 3)
+    start.joint_positions[:, 0] += 10
+    start.variants = torch.arange(3)
+    physics.reset(torch.ones(3, dtype=torch.bool), start)
+    for _ in range(4):
+        physics.step(torch.zeros(3, physics.model.nu))
+    seconds = 4 * WalkerSpeed.scene.substeps * physics.model.opt.timestep
+    falling = physics.sensor("torso_subtreelinvel")[:, 2]
+    physics.close()
+    assert falling.tolist() == pytest.approx([-9.81 * factor * seconds for factor in factors], rel=1e-3)
+
+
+def test_contacts_have_the_friction_of_their_world():
+    touching = []
+    for factor in (1.0, 2.0):
+        model = heavier(WalkerSpeed.scene, friction=factor)
+        data = mujoco.MjData(model)
+        data.qpos[0] -= 0.2
+        mujoco.mj_forward(model, data)
+        assert data.ncon
+        touching.append(data.contact.friction.copy())
+    # Contacts are of five numbers: two sliding, one torsional, two rolling.
+    np.testing.assert_allclose(touching[1][:, :2], 2 * touching[0][:, :2])
+    np.testing.assert_allclose(touching[1][:, 2:], touching[0][:, 2:])
+
+
+def test_a_heavier_model_is_the_one_that_compiles_from_a_heavier_description():
+    """In every number of the mass, those that follow from it included."""
+    description = _MJCF.replace('mass=".3"', 'mass=".6"')
+    assert description != _MJCF
+    compiled = mujoco.MjModel.from_xml_string(description)
+    applied = heavier(PointMass.scene, mass=2.0)
+    for name in ("body_mass", "body_inertia", "body_subtreemass", "body_invweight0"):
+        ours, theirs = (getattr(model, name)[-1] for model in (applied, compiled))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, err_msg=name)
+    for name in ("dof_invweight0", "dof_M0", "actuator_acc0"):
+        np.testing.assert_allclose(getattr(applied, name), getattr(compiled, name), rtol=1e-12, err_msg=name)
+    assert PointMass.scene.model.body_mass[-1] == MASS, "the scene's own model stays as it is"
+
+
+def test_worlds_beside_varied_ones_are_as_without_them():
+    """Tasks are dealt out in turn: a world changes its dynamics with its task, from episode to episode."""
+    suite = varied_suite(mass=3.0, gain=0.5)
+    mixed = make_vec(suite, 3, image_size=8, seed=1)
+    plain, varied = suite.tasks("train")
+    envs = {task.name: make_vec(suite, 3, tasks=[task], image_size=8, seed=1) for task in (plain, varied)}
+    mixed.reset()
+    start = mixed.state_dict()["physics"][:, 1:5]
+    for env in envs.values():
+        env.reset()
+        np.testing.assert_array_equal(env.state_dict()["physics"][:, 1:5], start)
+    action = np.array([[1.0, -0.5]] * 3, np.float32)
+    for _ in range(3):
+        mixed.step(action)
+        for env in envs.values():
+            env.step(action)
+    moved = mixed.state_dict()["physics"][:, 1:5]
+    for world, name in enumerate(("plain", "varied", "plain")):
+        np.testing.assert_array_equal(moved[world], envs[name].state_dict()["physics"][world, 1:5])
+    ends = [env.state_dict()["physics"][:, 1:5] for env in envs.values()]
+    assert not np.isclose(*ends).any()
+    for env in (mixed, *envs.values()):
+        env.close()
+
+
+def test_a_saved_world_goes_on_with_its_own_dynamics():
+    """Into an environment that was never reset, over the end of an episode, to the bit."""
+    suite, action = varied_suite(mass=3.0), np.array([[1.0, 0.5]] * 3, np.float32)
+    first, second = (make_vec(suite, 3, image_size=8, seed=2, threads=2) for _ in range(2))
+    first.reset()
+    first.step(action)
+    second.load_state_dict(first.state_dict())
+    for _ in range(6):
+        ours, theirs = first.step(action), second.step(action)
+        np.testing.assert_array_equal(ours[1], theirs[1])
+    for key, value in first.state_dict().items():
+        np.testing.assert_array_equal(value, second.state_dict()[key], err_msg=key)
+    first.close()
+    second.close()
+
+
+def test_plain_tasks_are_written_without_dynamics_and_others_with_what_differs():
+    suite = varied_suite(mass=2, gravity=1)
+    plain, varied = suite.tasks("train")
+    assert plain.to_dict().keys().isdisjoint({"dynamics", "vision"})
+    assert varied.to_dict()["dynamics"] == {"mass": 2.0}
+    assert Suite.from_dict(suite.to_dict()) == suite
+    assert len({plain, varied}) == 2
+
+
+def test_colours_turn_by_their_hue():
+    """A third of a turn makes red green, green blue and blue red, in every pixel but those of the background."""
+    plain, turned = seen(Vision(), Vision(hue=120.0))
+    np.testing.assert_array_equal(drawn(plain), drawn(turned))
+    np.testing.assert_allclose(turned[drawn(turned)], plain[drawn(plain)][:, [2, 0, 1]], atol=1)
+    assert np.abs(turned - plain).max() > 50
+
+
+def test_brightness_is_a_factor():
+    plain, dark = seen(Vision(), Vision(brightness=0.5))
+    np.testing.assert_allclose(dark[drawn(plain)], plain[drawn(plain)] / 2, atol=1.5)
+
+
+def test_a_camera_that_is_turned_around_shows_the_picture_turned():
+    plain, half = seen(Vision(), Vision(roll=180.0))
+    upside_down = np.rot90(drawn(plain), 2)
+    overlap = (drawn(half) & upside_down).sum() / (drawn(half) | upside_down).sum()
+    assert overlap > 0.95
+    assert (drawn(half) ^ drawn(plain)).sum() > 40, "the mass covers some thirty pixels"
+
+
+def test_what_a_camera_sees_sinks_when_it_looks_up_and_turns_clockwise_when_it_turns_anticlockwise():
+    plain, up, quarter = (
+        np.argwhere(drawn(picture)) for picture in seen(Vision(), Vision(tilt=5.0), Vision(roll=90.0))
+    )
+    assert up[:, 0].mean() > plain[:, 0].mean() + 3
+    assert up[:, 1].mean() == pytest.approx(plain[:, 1].mean(), abs=0.5)
+    row, column = plain.mean(0) - 31.5
+    assert quarter.mean(0) - 31.5 == pytest.approx([column, -row], abs=0.5)
+
+
+def test_worlds_keep_their_look_from_episode_to_episode_of_its_task():
+    """Pictures of a varied task are the same beside a plain one, and the plain one's are untouched."""
+    suite = varied_suite("vision", hue=90.0)
+    plain, varied = suite.tasks("train")
+    mixed = make_vec(suite, 2, image_size=16, seed=1, threads=1)
+    alone = [make_vec(suite, 2, tasks=[task], image_size=16, seed=1, threads=1) for task in (plain, varied)]
+    frames = [[env.reset()[0]["pixels"]] for env in (mixed, *alone)]
+    for _ in range(5):  # past the end of the first episode, after which worlds change places
+        for env, shown in zip((mixed, *alone), frames, strict=True):
+            shown.append(env.step(np.zeros((2, 2), np.float32))[0]["pixels"])
+    for together, as_plain, as_varied in zip(*frames, strict=True):
+        np.testing.assert_array_equal(together[0], as_plain[0])
+        np.testing.assert_array_equal(together[1], as_varied[1])
+        assert not np.array_equal(as_plain[1], as_varied[1])
+    for env in (mixed, *alone):
+        env.close()
+
+
+def test_the_gain_of_muscles_stays():
+    description = _MJCF.replace("<motor gear", "<muscle gear").replace("<motor name", "<muscle name")
+    model = mujoco.MjModel.from_xml_string(description)
+    with pytest.raises(ValueError, match="gain cannot be changed in a scene with muscles"):
+        Dynamics(gain=2.0).applied(model)
+
+
+def test_a_camera_that_looks_at_a_body_is_not_turned():
+    description = _MJCF.replace('<camera name="fixed"', '<camera name="fixed" mode="targetbody" target="pointmass"')
+    model = mujoco.MjModel.from_xml_string(description)
+    with pytest.raises(ValueError, match="camera 'fixed' always looks at a body and cannot be turned"):
+        Vision(tilt=5.0).applied(model, "fixed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        ("dynamics", {"weight": 2.0}, r"task 'varied': dynamics: unknown key 'weight'; valid are mass, friction, grav"),
+        ("dynamics", {"mass": 0}, r"task 'varied': dynamics: mass must be a number from 0\.1 to 10, got 0"),
+        ("dynamics", {"gain": "much"}, r"task 'varied': dynamics: gain must be a number from 0\.1 to 10, got 'much'"),
+        ("dynamics", {"friction": 2.0}, r"task 'varied': dynamics: friction has no effect in a scene without contacts"),
+        ("vision", {"tilt": 100}, r"task 'varied': vision: tilt must be a number from -90 to 90, got 100"),
+        ("vision", {"fog": 1}, r"task 'varied': vision: unknown key 'fog'; valid are hue, brightness, tilt, roll"),
+    ],
+)
+def test_impossible_variations_are_refused(kind, values, message):
+    with pytest.raises(ValueError, match=message):
+        varied_suite(kind, **values)
+
+
+@pytest.mark.parametrize("kind", ["dynamics", "vision"])
+def test_outside_environments_stay_as_they_are(kind):
+    values = load_suite("gym/Pendulum-v1").to_dict()
+    values["splits"]["train"][0][kind] = {"mass": 2.0} if kind == "dynamics" else {"hue": 30.0}
+    with pytest.raises(ValueError, match=f"{kind} of an outside environment cannot be changed"):
+        Suite.from_dict(values)
+
+
+@pytest.mark.parametrize("name", ["cheetah_speed", "quadruped_speed"])
+def test_the_splits_turn_one_number_at_a_time(name):
+    """Each factor down and up, each view one way and the other, mildly and strongly, on one training task."""
+    suite, changes = load_suite(name), {"mild": (0.75, 1.5), "strong": (0.5, 2.0)}
+    views = {"mild": {"hue": 30.0, "brightness": 0.75, "tilt": 5.0, "roll": 5.0}}
+    views["strong"] = {"hue": 120.0, "brightness": 0.5, "tilt": 15.0, "roll": 15.0}
+    tasks = [task for level in changes for kind in ("dynamics", "vision") for task in suite.tasks(f"{kind}_{level}")]
+    assert len({str(task.parameters) for task in tasks}) == 1
+    assert tasks[0].parameters in [task.parameters for task in suite.tasks("train")]
+    for level, factors in changes.items():
+        moved = [task.variations() for task in suite.tasks(f"dynamics_{level}")]
+        assert moved == [{"dynamics": {key: f}} for key in ("mass", "friction", "gravity", "gain") for f in factors]
+        shown = [task.variations() for task in suite.tasks(f"vision_{level}")]
+        assert shown == [{"vision": {key: value}} for key, value in views[level].items()]
+
+
+def test_a_task_is_plain_unless_told():
+    assert Task("a", "walker_speed", {"speed": 1.0}, 10, 0).variations() == {}
