@@ -12,7 +12,8 @@ from envs.adapters.outside.families import described
 from envs.adapters.outside.family import OutsideFamily
 from envs.adapters.outside.registered import PREFIX, suite_of
 from envs.families import resolve
-from envs.families.family import Described
+from envs.families.family import Described, Family
+from envs.families.mixed import MixedFamily
 from envs.tasks import Task, require_count, require_keys, require_mapping, require_number
 from envs.variation import variant
 
@@ -29,6 +30,7 @@ class Suite:
         reference_return: episode return that counts as a score of 1.
         parameter: the task parameter that figures are drawn against.
         splits: tasks by split; "train" is always there.
+        mixed: whether its tasks are of several bodies, simulated here.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Suite:
     reference_return: float
     parameter: str
     splits: Mapping[str, tuple[Task, ...]]
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         where = f"suite {self.name!r}"
@@ -47,7 +50,9 @@ class Suite:
         object.__setattr__(self, "splits", {name: tuple(tasks) for name, tasks in self.splits.items()})
         _check_splits(where, self.splits)
         tasks = [task for split in self.splits.values() for task in split]
-        _check_tasks(where, tasks, self.action_repeat)
+        if not isinstance(self.mixed, bool):
+            raise ValueError(f"{where}: mixed must be true or false, got {self.mixed!r}")
+        _check_tasks(where, tasks, self.action_repeat, self.mixed)
         if self.parameter not in self.family.parameters:
             valid = ", ".join(self.family.parameters)
             raise ValueError(f"{where}: parameter {self.parameter!r} is none of its family's; valid are {valid}")
@@ -55,7 +60,14 @@ class Suite:
     @property
     def family(self) -> Described:
         """The family of all its tasks."""
+        if self.mixed:
+            return MixedFamily(self._bodies, resolve)
         return described(self.splits["train"][0])
+
+    @property
+    def _bodies(self) -> list[Family]:
+        """The families of its tasks, in the order in which they come."""
+        return list(dict.fromkeys(resolve(task) for split in self.splits.values() for task in split))
 
     @property
     def task_size(self) -> int:
@@ -64,11 +76,11 @@ class Suite:
 
     @property
     def action_size(self) -> int:
-        """Number of actuators; of an outside suite, of the largest body in it."""
+        """Number of actuators; of an outside or a mixed suite, of the largest body in it."""
         family = self.family
         if isinstance(family, OutsideFamily):
             return max(family.action_size(task) for split in self.splits.values() for task in split)
-        return int(resolve(self.splits["train"][0]).scene.model.nu)
+        return max(int(body.scene.model.nu) for body in self._bodies)
 
     def check_installed(self) -> "Suite":
         """The suite itself. Raises ValueError where an optional package is missing, or does not know a task."""
@@ -99,15 +111,18 @@ class Suite:
         """A suite from plain data. Raises ValueError naming the key that is unknown, missing or of the wrong type."""
         names = [field.name for field in fields(cls)]
         where = f"suite {values.get('name', '(without a name)')!r}"
-        require_keys(values, names, where)
+        require_keys(values, names, where, optional=("mixed",))
         splits = require_mapping(values["splits"], f"{where}: splits")
         tasks = {name: _tasks_from(split, f"{where}: splits.{name}") for name, split in splits.items()}
-        return cls(**({name: values[name] for name in names} | {"splits": tasks}))
+        return cls(**{**values, "splits": tasks})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` turns into an equal suite."""
         splits = {name: [task.to_dict() for task in tasks] for name, tasks in self.splits.items()}
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"splits": splits}
+        plain = {field.name: getattr(self, field.name) for field in fields(self)} | {"splits": splits}
+        if not self.mixed:
+            del plain["mixed"]
+        return plain
 
 
 def load_suite(name: str) -> Suite:
@@ -140,15 +155,19 @@ def _check_splits(where: str, splits: Mapping[str, tuple[Task, ...]]) -> None:
         raise ValueError(f"{where}: split {empty[0]!r} has no tasks")
 
 
-def _check_tasks(where: str, tasks: list[Task], action_repeat: int) -> None:
+def _check_tasks(where: str, tasks: list[Task], action_repeat: int, mixed: bool) -> None:
     names = [task.name for task in tasks]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"{where}: two tasks are named {twice[0]!r}; names must be unique within a suite")
     families = [described(task) for task in tasks]
     for task, family in zip(tasks, families, strict=True):
-        if family is not families[0]:
-            raise ValueError(f"{where}: task {task.name!r} has another scene than {names[0]!r}; a suite has one scene")
+        if mixed and isinstance(family, OutsideFamily):
+            raise ValueError(f"{where}: task {task.name!r} is of an outside family, which cannot be mixed with others")
+        if not mixed and family is not families[0]:
+            raise ValueError(
+                f"{where}: task {task.name!r} has another scene than {names[0]!r}; one scene a suite, or mixed: true"
+            )
         _check_variations(where, task)
         if task.episode_length % action_repeat:
             raise ValueError(

@@ -1,6 +1,7 @@
 """The vector environment that agents meet: pixels and a task vector in, actions out, many worlds at once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         stagger: bool = False,
         evaluation: bool = False,
     ) -> None:
-        self.tasks = _checked_tasks(suite, tasks)
+        self.tasks = checked_tasks(suite, tasks)
         self.num_envs = require_count(num_envs, "num_envs", 1)
         self.frame_stack = require_count(frame_stack, "frame_stack", 1)
         self.image_size = checked_image_size(image_size)
@@ -266,14 +267,15 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return np.frombuffer(", ".join(task.name for task in self.tasks).encode(), np.uint8)
 
 
-def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ...]:
+def checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ...]:
+    """The tasks to follow. Raises ValueError where there are none, or where they cannot run side by side."""
     chosen = suite.tasks("train") if tasks is None else tuple(tasks)
     if not chosen:
         raise ValueError("tasks must name at least one task")
-    if resolve(chosen[0]) is not suite.family:
+    if not suite.mixed and resolve(chosen[0]) is not suite.family:
         raise ValueError(f"task {chosen[0].name!r} has another scene than suite {suite.name!r}")
     # A suite of just these tasks passes exactly when they can run side by side.
-    Suite(suite.name, suite.action_repeat, suite.reference_return, suite.parameter, {"train": chosen})
+    replace(suite, splits={"train": chosen})
     return chosen
 
 
@@ -336,4 +338,8 @@ def make_vec(
         from envs.adapters.outside.vector import OutsideVectorEnv  # which is a kind of the class above
 
         return OutsideVectorEnv(*arguments)
+    if suite.mixed:
+        from envs.mixed import MixedVectorEnv  # likewise
+
+        return MixedVectorEnv(*arguments)
     return PixelVectorEnv(*arguments)
