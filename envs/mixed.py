@@ -11,8 +11,8 @@ from jaxtyping import Float32, UInt8
 
 from envs.families import resolve
 from envs.suites import Suite
-from envs.tasks import Task, require_count
-from envs.vector import Observation, PixelVectorEnv, checked_image_size, checked_seed, checked_tasks, task_vectors
+from envs.tasks import Task
+from envs.vector import EnvOptions, Observation, PixelVectorEnv, checked_tasks, task_vectors
 
 
 class MixedVectorEnv(PixelVectorEnv):
@@ -23,30 +23,13 @@ class MixedVectorEnv(PixelVectorEnv):
     leave the last ones aside. The task vector begins with which body it is (see `envs.families.mixed`).
     """
 
-    def __init__(
-        self,
-        suite: Suite,
-        num_envs: int,
-        tasks: Sequence[Task] | None = None,
-        seed: int = 0,
-        stream: str = "train",
-        frame_stack: int = 1,
-        image_size: int = 64,
-        threads: int | None = None,
-        stagger: bool = False,
-        evaluation: bool = False,
-    ) -> None:
+    def __init__(self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions) -> None:
         """As `envs.make_vec`.
 
         Raises:
             ValueError: an argument out of range, or so few worlds that a body has none.
         """
-        self.tasks = checked_tasks(suite, tasks)
-        self.num_envs = require_count(num_envs, "num_envs", 1)
-        self.frame_stack = require_count(frame_stack, "frame_stack", 1)
-        self.image_size = checked_image_size(image_size)
-        self.action_repeat = suite.action_repeat
-        checked_seed(seed)
+        self._take(suite, num_envs, checked_tasks(suite, tasks), options)
         self._vectors = task_vectors([suite.family] * len(self.tasks), self.tasks)
         self._pixels = np.zeros((1, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
         self._make_spaces(suite.action_size)
@@ -63,9 +46,8 @@ class MixedVectorEnv(PixelVectorEnv):
             chosen = tuple(self.tasks[task] for task in own)
             alone = replace(suite, splits={"train": chosen}, mixed=False)
             # Worlds are numbered anew in every part: streams of their own keep their random numbers apart.
-            own_stream = f"{stream}/{number}"
-            sizes = (frame_stack, image_size, threads, stagger, evaluation)
-            self._parts.append(_Part(worlds, own, PixelVectorEnv(alone, len(worlds), None, seed, own_stream, *sizes)))
+            own_options = replace(options, stream=f"{options.stream}/{number}")
+            self._parts.append(_Part(worlds, own, PixelVectorEnv(alone, len(worlds), None, own_options)))
         self.metadata = dict(self._parts[0].env.metadata)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:

@@ -1,7 +1,7 @@
 """The vector environment that agents meet: pixels and a task vector in, actions out, many worlds at once."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,30 @@ TASK_LIMIT = 2.0
 SMALLEST_IMAGE, LARGEST_IMAGE = 8, 1024
 
 
+@dataclass(frozen=True, kw_only=True)
+class EnvOptions:
+    """How a vector environment is made; each is explained at `make_vec`.
+
+    Raises:
+        ValueError: one is out of range; the message names it and what is valid.
+    """
+
+    seed: int
+    stream: str
+    frame_stack: int
+    image_size: int
+    threads: int | None
+    stagger: bool
+    evaluation: bool
+
+    def __post_init__(self) -> None:
+        require_count(self.frame_stack, "frame_stack", 1)
+        checked_image_size(self.image_size)
+        checked_seed(self.seed)
+        if self.threads is not None:
+            require_count(self.threads, "threads", 1)
+
+
 class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     """`num_envs` worlds of one scene, each following one of `tasks`, seen through a camera.
 
@@ -47,28 +71,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
     render_mode = "rgb_array"
 
-    def __init__(
-        self,
-        suite: Suite,
-        num_envs: int,
-        tasks: Sequence[Task] | None = None,
-        seed: int = 0,
-        stream: str = "train",
-        frame_stack: int = 1,
-        image_size: int = 64,
-        threads: int | None = None,
-        stagger: bool = False,
-        evaluation: bool = False,
-    ) -> None:
-        self.tasks = checked_tasks(suite, tasks)
-        self.num_envs = require_count(num_envs, "num_envs", 1)
-        self.frame_stack = require_count(frame_stack, "frame_stack", 1)
-        self.image_size = checked_image_size(image_size)
-        self.action_repeat = suite.action_repeat
-        self._seed, self._stream, self._stagger = checked_seed(seed), stream, stagger
-        self._evaluation = evaluation
-        if threads is not None:
-            require_count(threads, "threads", 1)
+    def __init__(self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions) -> None:
+        self._take(suite, num_envs, checked_tasks(suite, tasks), options)
         self._family = resolve(self.tasks[0])
         self._vectors = task_vectors([self._family] * len(self.tasks), self.tasks)
         self._goals = torch.from_numpy(np.stack([self._family.goal(task) for task in self.tasks]))
@@ -76,7 +80,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         distinct = list(dict.fromkeys(kinds))
         self._variants = torch.tensor([distinct.index(kind) for kind in kinds])
         variants = [variant(scene.model, scene.camera, *kind) for kind in distinct]
-        self._physics = MujocoPhysics(scene, self.num_envs, self.image_size, threads, variants)
+        self._physics = MujocoPhysics(scene, self.num_envs, self.image_size, options.threads, variants)
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
         self._start = Start.of(self._physics.model, self.num_envs)
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
@@ -147,6 +151,13 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def close_extras(self, **kwargs: Any) -> None:
         """Give back the threads (called by `close`)."""
         self._physics.close()
+
+    def _take(self, suite: Suite, num_envs: int, tasks: tuple[Task, ...], options: EnvOptions) -> None:
+        """What every kind of environment remembers of its arguments."""
+        self.tasks, self.num_envs = tasks, require_count(num_envs, "num_envs", 1)
+        self.frame_stack, self.image_size = options.frame_stack, options.image_size
+        self.action_repeat = suite.action_repeat
+        self._options, self._seed = options, options.seed
 
     def _take_seed(self, seed: int | None, options: dict[str, Any] | None) -> None:
         """What `reset` was given."""
@@ -223,14 +234,14 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             self._start.joint_positions[env] = torch.from_numpy(start.joint_positions)
             self._start.joint_velocities[env] = torch.from_numpy(start.joint_velocities)
             self._start.mocap_positions[env] = torch.from_numpy(start.mocap_positions)
-            if self._stagger and self._episodes.number[env] == 0:
+            if self._options.stagger and self._episodes.number[env] == 0:
                 self._episodes.stagger(int(env), rng.random(), self.action_repeat)
         self._physics.reset(torch.from_numpy(mask), self._start)
 
     def _episode_rng(self, env: int) -> np.random.Generator:
         """The random numbers of the episode that a world is in."""
-        if not self._evaluation:
-            return episode_rng(self._seed, self._stream, env, int(self._episodes.number[env]))
+        if not self._options.evaluation:
+            return episode_rng(self._seed, self._options.stream, env, int(self._episodes.number[env]))
         task = self.tasks[self._episodes.task_index[env]]
         return evaluation_rng(self._seed, task.evaluation_seed, int(self._episodes.task_episode[env]))
 
@@ -333,7 +344,16 @@ def make_vec(
     Raises:
         ValueError: an argument is out of range; the message names it and what is valid.
     """
-    arguments = (suite, num_envs, tasks, seed, stream, frame_stack, image_size, threads, stagger, evaluation)
+    options = EnvOptions(
+        seed=seed,
+        stream=stream,
+        frame_stack=frame_stack,
+        image_size=image_size,
+        threads=threads,
+        stagger=stagger,
+        evaluation=evaluation,
+    )
+    arguments = (suite, num_envs, tasks, options)
     if isinstance(suite.family, OutsideFamily):
         from envs.adapters.outside.vector import OutsideVectorEnv  # which is a kind of the class above
 

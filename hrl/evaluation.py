@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,20 @@ def metrics(evaluation: Evaluation) -> dict[str, float | int]:
     return result
 
 
+def evaluation_env(suite: Suite, tasks: Sequence[Task], episodes: int, protocol: Protocol) -> PixelVectorEnv:
+    """An environment with a world for each of the first `episodes` evaluation episodes of each of these tasks."""
+    return make_vec(
+        suite,
+        len(tasks) * episodes,
+        tasks=tasks,
+        seed=protocol.seed,
+        evaluation=True,
+        frame_stack=protocol.frame_stack,
+        image_size=protocol.image_size,
+        threads=protocol.threads,
+    )
+
+
 # Private functions.
 
 
@@ -106,17 +120,7 @@ def _applies(intervention: str, policy: Policy, tasks: int) -> bool:
 def _play(
     policy: Policy, suite: Suite, split: str, protocol: Protocol, intervention: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    tasks = suite.tasks(split)
-    env = make_vec(
-        suite,
-        len(tasks) * protocol.episodes,
-        tasks=tasks,
-        seed=protocol.seed,
-        evaluation=True,
-        frame_stack=protocol.frame_stack,
-        image_size=protocol.image_size,
-        threads=protocol.threads,
-    )
+    env = evaluation_env(suite, suite.tasks(split), protocol.episodes, protocol)
     try:
         return _episodes(policy, env, split, protocol, intervention)
     finally:

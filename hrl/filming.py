@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from envs import PixelVectorEnv, Suite, Task, make_vec
+from envs import PixelVectorEnv, Suite, Task
 from hrl.agents.interface import HierarchicalPolicy, Observation, PicturedCommands, Policy, PolicyState
-from hrl.evaluation import Protocol
+from hrl.evaluation import Protocol, evaluation_env
 from hrl.video import beside, caption, draw_skill_weights, write_mp4
 
 SIZE = 192
@@ -49,16 +50,7 @@ def film(policy: Policy, suite: Suite, task: Task, protocol: Protocol, steps: in
 
 def one_world(suite: Suite, task: Task, protocol: Protocol) -> PixelVectorEnv:
     """An environment with one world, whose episodes are those that are evaluated."""
-    return make_vec(
-        suite,
-        1,
-        tasks=(task,),
-        seed=protocol.seed,
-        evaluation=True,
-        frame_stack=protocol.frame_stack,
-        image_size=protocol.image_size,
-        threads=1,
-    )
+    return evaluation_env(suite, (task,), 1, replace(protocol, threads=1))
 
 
 def _annotate(picture: np.ndarray, policy: Policy, state: PolicyState, text: str) -> np.ndarray:

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from envs import Suite, make_vec
+from envs import Suite
 from hrl.agents.interface import Observation, PolicyState, Predictor
-from hrl.evaluation import Protocol
+from hrl.evaluation import Protocol, evaluation_env
 
 AHEAD = (1, 2, 4, 8, 16)
 """Agent steps ahead."""
@@ -54,17 +54,7 @@ class _Explored:
     """The first steps of episodes: what was seen, remembered and done. Nothing of the second episode."""
 
     def __init__(self, policy: Predictor, suite: Suite, split: str, protocol: Protocol) -> None:
-        tasks = suite.tasks(split)
-        env = make_vec(
-            suite,
-            len(tasks) * _WORLDS,
-            tasks=tasks,
-            seed=protocol.seed,
-            evaluation=True,
-            frame_stack=protocol.frame_stack,
-            image_size=protocol.image_size,
-            threads=protocol.threads,
-        )
+        env = evaluation_env(suite, suite.tasks(split), _WORLDS, protocol)
         generator = torch.Generator(protocol.device).manual_seed(protocol.seed)
         observation = Observation.from_arrays(env.reset()[0], protocol.device)
         state, pixels, actions = policy.initial_state(env.num_envs), [], []

@@ -13,8 +13,8 @@ from envs.adapters.outside.painting import resized
 from envs.adapters.outside.worker import Start
 from envs.episodes import Episodes
 from envs.suites import Suite
-from envs.tasks import Task, require_count
-from envs.vector import Observation, PixelVectorEnv, checked_image_size, checked_seed, task_vectors
+from envs.tasks import Task
+from envs.vector import EnvOptions, Observation, PixelVectorEnv, checked_image_size, task_vectors
 
 _LARGEST_SEED = 2**31 - 1
 
@@ -35,32 +35,14 @@ class OutsideVectorEnv(PixelVectorEnv):
       they would have started. So a continued run is not bit for bit the run that was never stopped.
     """
 
-    def __init__(
-        self,
-        suite: Suite,
-        num_envs: int,
-        tasks: Sequence[Task] | None = None,
-        seed: int = 0,
-        stream: str = "train",
-        frame_stack: int = 1,
-        image_size: int = 64,
-        threads: int | None = None,
-        stagger: bool = False,
-        evaluation: bool = False,
-    ) -> None:
-        """As `envs.make_vec`; `threads` is the number of worker processes.
+    def __init__(self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions) -> None:
+        """As `envs.make_vec`; `options.threads` is the number of worker processes.
 
         Raises:
             ValueError: an argument out of range, a package that is missing, or a task that it does not know.
         """
-        self.tasks = _checked_tasks(suite, tasks)
-        self.num_envs = require_count(num_envs, "num_envs", 1)
-        self.frame_stack = require_count(frame_stack, "frame_stack", 1)
-        self.image_size = checked_image_size(image_size)
-        self.action_repeat = suite.action_repeat
-        self._seed, self._stream, self._stagger = checked_seed(seed), stream, stagger
-        self._evaluation = evaluation
-        workers = len(os.sched_getaffinity(0)) if threads is None else require_count(threads, "threads", 1)
+        self._take(suite, num_envs, _checked_tasks(suite, tasks), options)
+        workers = options.threads or len(os.sched_getaffinity(0))
         self._vectors = task_vectors([outside_family(task) for task in self.tasks], self.tasks)
         self._episodes = Episodes(self.tasks, self.num_envs, hold_steps=1)
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
@@ -170,7 +152,7 @@ class OutsideVectorEnv(PixelVectorEnv):
         task, episode = int(self._episodes.task_index[env]), int(self._episodes.number[env])
         rng = self._episode_rng(env)
         seed = int(rng.integers(_LARGEST_SEED))
-        if self._stagger and episode == 0:
+        if self._options.stagger and episode == 0:
             self._episodes.stagger(env, rng.random(), self.action_repeat)
         return Start(env, task, seed)
 
