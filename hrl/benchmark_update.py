@@ -91,7 +91,9 @@ def _filled(arm: str, overrides: list[str]) -> ModelBasedLearner:
     """A learner whose replay holds a few sequences of every environment."""
     if arm not in ARMS:
         raise ConfigError(f"agent {arm} has no world model; choose from {', '.join(ARMS)}")
-    config, plain = load(["suite=point_mass", f"agent={arm}", "agent.replay_capacity=20_000", *overrides])
+    chosen = ["suite=point_mass", f"agent={arm}", "agent.replay_capacity=20_000", *overrides]
+    # Whole updates are timed, however long the model is to learn alone first.
+    config, plain = load([*chosen, "agent.behaviour_from=0"])
     suite = Suite.from_dict(plain["suite"])
     env = make_vec(suite, config.num_envs, frame_stack=config.frame_stack, image_size=config.image_size, stagger=True)
     learner = build_learner(config, suite, env, setting_for(config, suite))

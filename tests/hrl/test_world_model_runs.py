@@ -138,9 +138,10 @@ def test_predictions_use_the_actions_alone():
 
 
 def test_the_benchmark_accounts_for_all_of_an_update():
-    result = benchmark_update.run([*SMALL, "precision=float32"], updates=2)
+    result = benchmark_update.run([*SMALL, "precision=float32", "agent.behaviour_from=100"], updates=2)
     for arm in ("dreamer", "director"):
         assert result[arm]["milliseconds"] > 0
+        assert result[arm]["shares"]["imagination"] > 0, "whole updates, whatever comes first in training"
         assert np.isclose(sum(result[arm]["shares"].values()), 1, atol=0.01)
     assert result["director"]["parameters"] > result["dreamer"]["parameters"]
     assert result["ratio"] > 0
