@@ -20,7 +20,7 @@ AHEAD = (1, 2, 4, 8, 16)
 """Agent steps ahead."""
 COLUMNS = ["ahead", "model", "still", "swapped", "pictures"]
 _BEGINS = tuple(range(8, 72, 16))  # agent steps of the episode at which predictions begin
-_WORLDS = 4  # of each task
+_WORLDS = 4  # of each task at most: no more than are evaluated, which the memory was counted for
 
 
 @torch.inference_mode()
@@ -54,7 +54,7 @@ class _Explored:
     """The first steps of episodes: what was seen, remembered and done. Nothing of the second episode."""
 
     def __init__(self, policy: Predictor, suite: Suite, split: str, protocol: Protocol) -> None:
-        env = evaluation_env(suite, suite.tasks(split), _WORLDS, protocol)
+        env = evaluation_env(suite, suite.tasks(split), min(_WORLDS, protocol.episodes), protocol)
         generator = torch.Generator(protocol.device).manual_seed(protocol.seed)
         observation = Observation.from_arrays(env.reset()[0], protocol.device)
         state, pixels, actions = policy.initial_state(env.num_envs), [], []

@@ -78,6 +78,8 @@ def score(
     folder.mkdir(parents=True, exist_ok=True)
     _describe(run, folder, command)
     _write(run, folder, kept.merged(run, scores, played.usage), _record(run, protocol))
+    if "train" not in kept.scores["split"].to_numpy():
+        (folder / FORESIGHT).unlink(missing_ok=True)  # of a checkpoint whose scores are gone
     if "train" in names and isinstance(run.policy, Predictor):
         foresight = foresee(run.policy, run.suite, "train", protocol)
         write_text_atomic(folder / FORESIGHT, foresight.to_csv(index=False))

@@ -1,13 +1,13 @@
 """Task families by name, and the one that a task belongs to."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from envs.families import cheetah_behaviours, quadruped_behaviours, walker_behaviours
 from envs.families.behaviours import BehaviourFamily
 from envs.families.cheetah_speed import CheetahSpeed
 from envs.families.compat import TASKS, compat_families
 from envs.families.family import Choice, Family, check_parameters
-from envs.families.maze_family import in_mazes
 from envs.families.point_mass import PointMass
 from envs.families.point_maze import PointMaze
 from envs.families.quadruped_maze import QuadrupedMaze
@@ -23,7 +23,14 @@ def _always(family: Family) -> Callable[[Task], Family]:
     return lambda task: family
 
 
-def _behaviours(family: BehaviourFamily) -> Callable[[Task], Family]:
+class _Particular(Family, Protocol):
+    """A family with more to say of a task than which parameters it has."""
+
+    def check(self, task: Task) -> None:
+        """Raise ValueError where the task cannot be."""
+
+
+def _checked(family: _Particular) -> Callable[[Task], Family]:
     def checked(task: Task) -> Family:
         check_parameters(family, task)
         family.check(task)
@@ -44,11 +51,11 @@ FAMILIES: dict[str, Callable[[Task], Family]] = {
     "walker_speed": _always(_WALKER),
     "cheetah_speed": _always(_CHEETAH),
     "quadruped_speed": _always(_QUADRUPED),
-    "walker_behaviours": _behaviours(BehaviourFamily(_WALKER, walker_behaviours.BEHAVIOURS)),
-    "cheetah_behaviours": _behaviours(BehaviourFamily(_CHEETAH, cheetah_behaviours.BEHAVIOURS)),
-    "quadruped_behaviours": _behaviours(BehaviourFamily(_QUADRUPED, quadruped_behaviours.BEHAVIOURS)),
-    "point_maze": in_mazes(PointMaze()),
-    "quadruped_maze": in_mazes(QuadrupedMaze()),
+    "walker_behaviours": _checked(BehaviourFamily(_WALKER, walker_behaviours.BEHAVIOURS)),
+    "cheetah_behaviours": _checked(BehaviourFamily(_CHEETAH, cheetah_behaviours.BEHAVIOURS)),
+    "quadruped_behaviours": _checked(BehaviourFamily(_QUADRUPED, quadruped_behaviours.BEHAVIOURS)),
+    "point_maze": _checked(PointMaze()),
+    "quadruped_maze": _checked(QuadrupedMaze()),
     "compat": _compat,
 }
 

@@ -7,7 +7,7 @@ picture, and a body without a shape stays where the walker was one control step 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import mujoco
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from envs.families.family import Choice, Family, Parameter, StartState, check_parameters
+from envs.families.family import Choice, Parameter, StartState
 from envs.families.maze import LARGEST, MAZES, MOST_WALLS, PLACES, Cell, Maze
 from envs.physics import Physics, Scene
 from envs.tasks import Task
@@ -194,17 +194,6 @@ def add_markers_and_walls(
             conaffinity=0,
             condim=1,
         )
-
-
-def in_mazes(family: MazeFamily) -> Callable[[Task], Family]:
-    """The family for tasks whose places have been found in their mazes."""
-
-    def checked(task: Task) -> Family:
-        check_parameters(family, task)
-        family.check(task)
-        return family
-
-    return checked
 
 
 def _maze(task: Task) -> Maze:

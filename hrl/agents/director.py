@@ -25,10 +25,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hrl.agents.actor_critic import CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
-from hrl.agents.dreamer import model_loss
 from hrl.agents.goal_segments import closeness, segments, steps_of_decisions, steps_of_segments
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent, uniform
+from hrl.agents.model_based import ModelBasedConfig
+from hrl.agents.world_model_agent import Starts, WorldModelAgent, model_loss, uniform
 from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
 from hrl.rssm import State
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from hrl.agents.actor_critic import ContinuousActor, Critic, Level, LevelConfig, Trajectory
 from hrl.agents.interface import Observation, PolicyState, Setting
-from hrl.agents.model_based import ModelBasedConfig, Starts, WorldModelAgent
+from hrl.agents.model_based import ModelBasedConfig
+from hrl.agents.world_model_agent import Starts, WorldModelAgent, model_loss
 from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
 from hrl.rssm import State
-from hrl.world_model import Observed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +126,3 @@ class Dreamer(WorldModelAgent):
         if self.goals is not None:
             rewards["exploration"] = self.goals.surprise(imagined.deter[1:].detach(), task)
         return Trajectory(imagined.features(), task, actions, rewards, continues, self.config.discount)
-
-
-def model_loss(observed: Observed) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sum over losses of their means over the batch, and metrics."""
-    means = {name: loss.mean() for name, loss in observed.losses.items()}
-    metrics = {f"world_model/{name}": value.detach() for name, value in means.items()}
-    metrics |= {f"world_model/{name}": value.detach().mean() for name, value in observed.metrics.items()}
-    return torch.stack(list(means.values())).sum(), metrics

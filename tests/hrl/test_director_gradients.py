@@ -5,7 +5,7 @@ import torch
 
 from hrl.agents.actor_critic import LevelConfig
 from hrl.agents.director import Director
-from hrl.agents.dreamer import model_loss
+from hrl.agents.world_model_agent import model_loss
 from hrl.world_model import Conditioning
 from tests.fakes import reached
 from tests.hrl.small_directors import BATCH, COUNT, LENGTH, director, labelled, rows, states

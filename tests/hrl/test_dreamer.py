@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hrl.agents.actor_critic import LevelConfig
-from hrl.agents.dreamer import Dreamer, DreamerConfig, model_loss
+from hrl.agents.dreamer import Dreamer, DreamerConfig
+from hrl.agents.world_model_agent import model_loss
 from hrl.world_model import Conditioning
 from tests.fakes import model_setting, randomise, reached, replayed
 

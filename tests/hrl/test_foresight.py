@@ -1,5 +1,7 @@
 """Errors of predicted pictures against a loop over worlds and steps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from hrl.evaluation import Protocol
 from hrl.foresight import COLUMNS, foresee
 
 SIZE, TASKS = 16, 2
-PROTOCOL = Protocol(1, 3, 1, SIZE, torch.device("cpu"), 1)
+PROTOCOL = Protocol(4, 3, 1, SIZE, torch.device("cpu"), 1)
 BEGIN, LAST = 8, 19  # episodes of suite debug have 20 steps: pictures 0 to 19 before the one that they end in
 
 
@@ -57,6 +59,9 @@ def test_errors_by_a_loop():
     policy, debug = Guesser(still=False), suite()
     table = foresee(policy, debug, "train", PROTOCOL).set_index("ahead")
     tasks = debug.tasks("train")
+    few = Guesser(still=False)
+    foresee(few, debug, "train", replace(PROTOCOL, episodes=1))
+    assert len(few.actions[0]) == len(tasks), "no more worlds than are evaluated"
     worlds = len(policy.actions[0])
     assert worlds == 4 * len(tasks)
     env = make_vec(debug, worlds, tasks=tasks, seed=3, evaluation=True, image_size=SIZE)
