@@ -16,9 +16,11 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
+from envs.distractors import MOST
 
-def _within(default: float, least: float, most: float) -> Any:
-    return field(default=default, metadata={"least": least, "most": most})
+
+def _within(default: float, least: float, most: float, whole: bool = False) -> Any:
+    return field(default=default, metadata={"least": least, "most": most, "whole": whole})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,10 @@ class Variation:
         for part in fields(self):
             value, least, most = getattr(self, part.name), part.metadata["least"], part.metadata["most"]
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not least <= value <= most:
-                raise ValueError(f"{part.name} must be a number from {least:g} to {most:g}, got {value!r}")
+            whole = part.metadata["whole"]
+            if not number or not least <= value <= most or (whole and value != int(value)):
+                kind = "a whole number" if whole else "a number"
+                raise ValueError(f"{part.name} must be {kind} from {least:g} to {most:g}, got {value!r}")
             object.__setattr__(self, part.name, float(value))
 
     @classmethod
@@ -101,15 +105,17 @@ class Vision(Variation):
     brightness: factor on them, cut off at white.
     tilt: degrees by which the camera looks up; down where it is negative.
     roll: degrees by which the camera is turned about the line of sight, anticlockwise.
+    distractors: coloured discs that drift over the picture (see `envs.distractors`).
     """
 
     hue: float = _within(0.0, -180.0, 180.0)
     brightness: float = _within(1.0, 0.1, 10.0)
     tilt: float = _within(0.0, -90.0, 90.0)
     roll: float = _within(0.0, -180.0, 180.0)
+    distractors: float = _within(0.0, 0.0, MOST, whole=True)
 
     def applied(self, model: mujoco.MjModel, camera: str) -> mujoco.MjModel:
-        """A model whose named camera and colours differ in these.
+        """A model whose named camera and colours differ in these; distractors are no part of it.
 
         Raises:
             ValueError: the camera is to be turned and always looks at some body.

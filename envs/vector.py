@@ -9,9 +9,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from envs.adapters.outside.family import OutsideFamily
+from envs.distractors import draw_distractors
 from envs.episodes import Episodes, episode_rng, evaluation_rng
 from envs.families import resolve
 from envs.families.family import Described
@@ -80,14 +81,15 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         distinct = list(dict.fromkeys(kinds))
         self._variants = torch.tensor([distinct.index(kind) for kind in kinds])
         variants = [variant(scene.model, scene.camera, *kind) for kind in distinct]
+        self._distractors = np.array([int(task.vision.distractors) for task in self.tasks])
         self._physics = MujocoPhysics(scene, self.num_envs, self.image_size, options.threads, variants)
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
         self._start = Start.of(self._physics.model, self.num_envs)
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
         self._centre, self._half_range = _actuator_ranges(self._physics.model)
         self._make_spaces(self._physics.model.nu)
-        seconds = self._physics.model.opt.timestep * self._family.scene.substeps * self.action_repeat
-        self.metadata = {**self.metadata, "render_fps": 1 / seconds}
+        self._seconds = float(self._physics.model.opt.timestep * scene.substeps)
+        self.metadata = {**self.metadata, "render_fps": 1 / (self._seconds * self.action_repeat)}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
         """Start an episode in every world: the next one, or with `seed` the first one of that run seed.
@@ -133,7 +135,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         """A picture of one world, for videos. Raises ValueError for a world or a size there cannot be."""
         if not 0 <= index < self.num_envs:
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
-        return self._physics.picture(index, checked_image_size(size))
+        picture = self._physics.picture(index, checked_image_size(size))
+        self._distract(picture[None], np.array([index]))
+        return picture
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """All that the future depends on: continuing from it is bit-identical to never having stopped."""
@@ -252,15 +256,25 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         # the place of its neighbour's newest frame is overwritten by that frame.
         pixels.reshape(-1)[:-3] = self._pixels.reshape(-1)[3:]
         self._physics.render(torch.from_numpy(pixels[..., -3:]))
+        self._distract(pixels[..., -3:], np.arange(self.num_envs))
         if fresh.any() and self.frame_stack > 1:
             pixels[fresh] = np.tile(pixels[fresh][..., -3:], self.frame_stack)
         return pixels
+
+    def _distract(
+        self, pictures: UInt8[np.ndarray, "drawn height width 3"], worlds: Int64[np.ndarray, " drawn"]
+    ) -> None:
+        """Draws over the pictures of these worlds what their tasks ask for."""
+        if self._distractors.any():
+            counts = self._distractors[self._episodes.task_index[worlds]]
+            draw_distractors(pictures, counts, self._episodes.clock[worlds] * self._seconds)
 
     def _last_pixels(self, ended: Bool[np.ndarray, " env"]) -> np.ndarray:
         """The last stacks of the worlds that have ended, [ended, height, width, channel]."""
         worlds = np.flatnonzero(ended)
         newest = np.empty((len(worlds), self.image_size, self.image_size, 3), np.uint8)
         self._physics.render(torch.from_numpy(newest), torch.from_numpy(worlds))
+        self._distract(newest, worlds)
         return np.concatenate([self._pixels[worlds][..., 3:], newest], axis=-1)
 
     def _final(self, ended: np.ndarray, last: np.ndarray, index: np.ndarray) -> Observation:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from envs.families import cheetah_behaviours, quadruped_behaviours, walker_behaviours
+from envs.families.ant_maze import AntMaze
 from envs.families.behaviours import BehaviourFamily
 from envs.families.cheetah_speed import CheetahSpeed
 from envs.families.compat import TASKS, compat_families
@@ -56,6 +57,7 @@ FAMILIES: dict[str, Callable[[Task], Family]] = {
     "quadruped_behaviours": _checked(BehaviourFamily(_QUADRUPED, quadruped_behaviours.BEHAVIOURS)),
     "point_maze": _checked(PointMaze()),
     "quadruped_maze": _checked(QuadrupedMaze()),
+    "ant_maze": _checked(AntMaze()),
     "compat": _compat,
 }
 

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from envs.families.contacts import contacts
+from envs.families.contacts import lifted
 from envs.families.family import StartState
 from envs.families.suite_models import suite_model
 from envs.physics import Physics, Scene
@@ -16,8 +16,6 @@ STEPS_PER_SECOND = 50
 # Published pictures show the suite's third camera, which films it from its left.
 CAMERA = "y"
 
-_LIFT = 0.01
-_HIGHEST = 100.0
 _PUPILS = ("pupil_r", "pupil_l")
 _WALLS = ("wall_px", "wall_py", "wall_nx", "wall_ny")
 
@@ -71,20 +69,3 @@ def start(scene: Scene, rng: np.random.Generator) -> StartState:
     """Any orientation, just above the floor, at rest. Source: `Move.initialize_episode` of dm_control's quadruped."""
     orientation = rng.standard_normal(4)
     return lifted(scene.model, orientation / np.linalg.norm(orientation))
-
-
-def lifted(model: mujoco.MjModel, orientation: Float[np.ndarray, " 4"]) -> StartState:
-    """The initial pose in this orientation (a unit quaternion), at the lowest multiple of 1 cm without a contact.
-
-    Source: `_find_non_contacting_height` of dm_control's quadruped.
-
-    Raises:
-        RuntimeError: there are contacts at every height up to 100 m.
-    """
-    data = mujoco.MjData(model)
-    data.qpos[:2], data.qpos[2], data.qpos[3:7] = 0.0, 0.0, orientation
-    while contacts(model, data):
-        data.qpos[2] += _LIFT
-        if data.qpos[2] > _HIGHEST:
-            raise RuntimeError(f"the quadruped in orientation {orientation} touches itself or something at any height")
-    return StartState(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))

@@ -1,77 +1,37 @@
-"""The quadruped in a maze, seen through its own eyes: corridors of 3 m, walls whose colours tell where it is."""
+"""The quadruped in a maze, seen through its own eyes."""
 
 from functools import cache
 
 import mujoco
-import numpy as np
-from jaxtyping import Float64
 
 from envs.families import quadruped
-from envs.families.maze import LARGEST
-from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
+from envs.families.egocentric_maze import FLOOR_HALF_LENGTH, EgocentricMaze, add_maze
 from envs.families.scenery import SKY, light_from_the_camera
 from envs.physics import Scene
 
-CELL = 3.0
-# As wide a corridor as this leaves the quadruped, legs spread, about half a metre on each side.
-START_SPREAD = 0.1
-WALL_HEIGHT = 2.0
-
-# Three boxes of each in turn make sections.
-_SECTION = 3
-_COLOURS = (
-    (0.85, 0.3, 0.25, 1.0),
-    (0.25, 0.5, 0.85, 1.0),
-    (0.9, 0.75, 0.25, 1.0),
-    (0.55, 0.35, 0.75, 1.0),
-    (0.9, 0.55, 0.7, 1.0),
-    (0.3, 0.75, 0.8, 1.0),
-    (0.6, 0.4, 0.25, 1.0),
-)
-_GOAL_COLOUR = (0.2, 0.85, 0.2, 1.0)
-
 
 def _spec() -> mujoco.MjSpec:
-    spec = quadruped.spec(floor_half_length=LARGEST * CELL / 2)
+    spec = quadruped.spec(FLOOR_HALF_LENGTH)
     light_from_the_camera(spec)
     return spec
 
 
 def _build() -> mujoco.MjModel:
     spec = _spec()
-    marker = spec.worldbody.add_body(name=GOAL, mocap=True)
-    sphere = mujoco.mjtGeom.mjGEOM_SPHERE
-    marker.add_geom(name=GOAL, type=sphere, size=[TOUCH * CELL, 0, 0], rgba=_GOAL_COLOUR, contype=0, conaffinity=0)
-    sections = tuple(colour for colour in _COLOURS for _ in range(_SECTION))
-    add_markers_and_walls(spec, CELL, WALL_HEIGHT, sections)
+    add_maze(spec)
     return spec.compile()
 
 
 @cache
 def _alone() -> mujoco.MjModel:
-    """The quadruped on its floor without walls, for the height at which it stands."""
     return _spec().compile()
 
 
-class QuadrupedMaze(MazeFamily):
-    """Walk through a maze: see `MazeFamily`. The torso must touch the goal, a half sphere on the floor.
-
-    The camera is dm_control's on the torso, which looks forwards. Start: upright, just above the floor, at rest, facing
-    anywhere, uniform within `START_SPREAD` cells of the middle of the start's cell, north and east.
-    """
+class QuadrupedMaze(EgocentricMaze):
+    """The quadruped of dm_control's suite, 12 actuators, 50 control steps a second: see `EgocentricMaze`."""
 
     scene = Scene("quadruped_maze", _build, quadruped.SUBSTEPS, "egocentric", SKY)
-    cell = CELL
-    body = "torso"
-    # Under the floor.
-    aside = (0.0, 0.0, -4.0)
-    heights = (0.0, WALL_HEIGHT / 2)
 
-    def pose(
-        self, place: Float64[np.ndarray, " 2"], rng: np.random.Generator
-    ) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
-        """See `MazeFamily.pose`."""
-        half_turn = rng.uniform(-np.pi, np.pi) / 2
-        start = quadruped.lifted(_alone(), np.array([np.cos(half_turn), 0.0, 0.0, np.sin(half_turn)]))
-        start.joint_positions[:2] = place + rng.uniform(-START_SPREAD, START_SPREAD, 2) * CELL
-        return start.joint_positions, start.joint_velocities
+    def alone(self) -> mujoco.MjModel:
+        """See `EgocentricMaze.alone`."""
+        return _alone()

@@ -1,4 +1,4 @@
-"""dm_control's own suite models, read from the installed package without importing it.
+"""dm_control's own models, read from the installed package without importing it.
 
 Importing `dm_control.suite` would load every domain and choose an OpenGL backend, neither of which is needed here.
 """
@@ -17,18 +17,19 @@ def suite_model(name: str) -> mujoco.MjSpec:
     Raises:
         FileNotFoundError: the installed dm-control has no such domain.
     """
-    spec = mujoco.MjSpec.from_file(str(_path(name)))
+    spec = library_model(f"suite/{name}.xml")
     for texture in list(spec.textures):
         if texture.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX:
             spec.delete(texture)
     return spec
 
 
-def _path(name: str) -> Path:
+def library_model(file: str) -> mujoco.MjSpec:
+    """A model file of dm_control, named from its package's folder. Raises FileNotFoundError where there is none."""
     package = find_spec("dm_control")
     roots = list(package.submodule_search_locations or []) if package else []
-    paths = [Path(root) / "suite" / f"{name}.xml" for root in roots]
+    paths = [Path(root) / file for root in roots]
     found = [path for path in paths if path.is_file()]
     if not found:
-        raise FileNotFoundError(f"the installed dm-control has no suite model {name!r} (looked for {paths})")
-    return found[0]
+        raise FileNotFoundError(f"the installed dm-control has no model {file!r} (looked for {paths})")
+    return mujoco.MjSpec.from_file(str(found[0]))

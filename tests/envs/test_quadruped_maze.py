@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from envs import Task, load_suite, make_vec
+from envs.families.egocentric_maze import CELL, START_SPREAD, WALL_HEIGHT
 from envs.families.maze import MAZES, MOST_WALLS
 from envs.families.maze_family import TOUCH
-from envs.families.quadruped_maze import CELL, START_SPREAD, WALL_HEIGHT, QuadrupedMaze
+from envs.families.quadruped_maze import QuadrupedMaze
 from envs.families.quadruped_speed import QuadrupedSpeed
 from envs.physics import Start
 from envs.physics_mujoco import MujocoPhysics

@@ -9,8 +9,9 @@ from dm_control.suite import quadruped as dm_quadruped
 
 from envs import load_suite
 from envs.episodes import episode_rng
-from envs.families import cheetah, quadruped
+from envs.families import cheetah, contacts
 from envs.families.cheetah_speed import CheetahSpeed
+from envs.families.contacts import lifted
 from envs.families.family import number
 from envs.families.quadruped_speed import QuadrupedSpeed
 from envs.families.speed import SpeedFamily, two_sided
@@ -123,7 +124,7 @@ def test_the_quadruped_is_lifted_as_in_dm_control() -> None:
         orientation = rng.standard_normal(4)
         orientation /= np.linalg.norm(orientation)
         dm_quadruped._find_non_contacting_height(physics, orientation)
-        start = quadruped.lifted(model, orientation)
+        start = lifted(model, orientation)
         np.testing.assert_array_equal(start.joint_positions, physics.data.qpos)
         assert not start.joint_velocities.any()
         heights.append(start.joint_positions[2])
@@ -142,9 +143,9 @@ def test_the_quadruped_starts_in_every_orientation() -> None:
 
 
 def test_a_quadruped_that_always_touches_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quadruped, "contacts", lambda model, data: 1)
+    monkeypatch.setattr(contacts, "contacts", lambda model, data: 1)
     with pytest.raises(RuntimeError, match="touches itself"):
-        quadruped.lifted(QuadrupedSpeed.scene.model, np.array([1.0, 0.0, 0.0, 0.0]))
+        lifted(QuadrupedSpeed.scene.model, np.array([1.0, 0.0, 0.0, 0.0]))
 
 
 def test_front_legs_can_be_told_from_hind_legs() -> None:

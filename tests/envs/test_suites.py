@@ -40,8 +40,8 @@ def test_every_suite_survives_a_round_trip(name: str) -> None:
 
 def test_walker_speeds_are_the_studys() -> None:
     suite = load_suite("walker_speed")
-    speeds = {name: [task.parameters["speed"] for task in tasks] for name, tasks in suite.splits.items()}
-    assert speeds == SPEEDS
+    plain = {name: tasks for name, tasks in suite.splits.items() if not tasks[0].variations()}
+    assert {name: [task.parameters["speed"] for task in tasks] for name, tasks in plain.items()} == SPEEDS
     assert [suite.coordinate(task) for task in suite.tasks("novel")] == [-1, -2]
     assert (suite.action_size, suite.task_size, suite.action_repeat) == (6, 1, 2)
 

@@ -236,6 +236,7 @@ def test_a_camera_that_looks_at_a_body_is_not_turned():
         ("dynamics", {"friction": 2.0}, r"task 'varied': dynamics: friction has no effect in a scene without contacts"),
         ("vision", {"tilt": 100}, r"task 'varied': vision: tilt must be a number from -90 to 90, got 100"),
         ("vision", {"fog": 1}, r"task 'varied': vision: unknown key 'fog'; valid are hue, brightness, tilt, roll"),
+        ("vision", {"distractors": 1.5}, r"vision: distractors must be a whole number from 0 to 8, got 1\.5"),
     ],
 )
 def test_impossible_variations_are_refused(kind, values, message):
@@ -251,20 +252,35 @@ def test_outside_environments_stay_as_they_are(kind):
         Suite.from_dict(values)
 
 
-@pytest.mark.parametrize("name", ["cheetah_speed", "quadruped_speed"])
-def test_the_splits_turn_one_number_at_a_time(name):
+_BODY, _POINT = ("mass", "friction", "gravity", "gain"), ("mass", "damping", "gain")
+
+
+@pytest.mark.parametrize(
+    ("name", "moved"),
+    [
+        ("point_mass", _POINT),
+        ("point_maze", _POINT),
+        ("walker_speed", _BODY),
+        ("cheetah_speed", _BODY),
+        ("quadruped_speed", _BODY),
+        ("quadruped_maze", _BODY),
+        ("ant_maze", _BODY),
+    ],
+)
+def test_the_splits_turn_one_number_at_a_time(name, moved):
     """Each factor down and up, each view one way and the other, mildly and strongly, on one training task."""
     suite, changes = load_suite(name), {"mild": (0.75, 1.5), "strong": (0.5, 2.0)}
-    views = {"mild": {"hue": 30.0, "brightness": 0.75, "tilt": 5.0, "roll": 5.0}}
-    views["strong"] = {"hue": 120.0, "brightness": 0.5, "tilt": 15.0, "roll": 15.0}
+    views = {"mild": {"hue": 30.0, "brightness": 0.75, "tilt": 5.0, "roll": 5.0, "distractors": 2.0}}
+    views["strong"] = {"hue": 120.0, "brightness": 0.5, "tilt": 15.0, "roll": 15.0, "distractors": 6.0}
     tasks = [task for level in changes for kind in ("dynamics", "vision") for task in suite.tasks(f"{kind}_{level}")]
     assert len({str(task.parameters) for task in tasks}) == 1
     assert tasks[0].parameters in [task.parameters for task in suite.tasks("train")]
     for level, factors in changes.items():
-        moved = [task.variations() for task in suite.tasks(f"dynamics_{level}")]
-        assert moved == [{"dynamics": {key: f}} for key in ("mass", "friction", "gravity", "gain") for f in factors]
+        dynamics = [task.variations() for task in suite.tasks(f"dynamics_{level}")]
+        assert dynamics == [{"dynamics": {key: factor}} for key in moved for factor in factors]
         shown = [task.variations() for task in suite.tasks(f"vision_{level}")]
-        assert shown == [{"vision": {key: value}} for key, value in views[level].items()]
+        framed = moved == _POINT  # a camera that shows the arena from edge to edge is not tilted
+        assert shown == [{"vision": {key: value}} for key, value in views[level].items() if key != "tilt" or not framed]
 
 
 def test_a_task_is_plain_unless_told():
