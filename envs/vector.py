@@ -94,8 +94,11 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
         """Start an episode in every world: the next one, or with `seed` the first one of that run seed.
 
+        Args:
+            options: "episode": the number of the episode to start, counted from 0.
+
         Raises:
-            ValueError: a negative or non-integer seed, or any option (there are none).
+            ValueError: a negative or non-integer seed or number, or another option.
         """
         self._take_seed(seed, options)
         everywhere = np.ones(self.num_envs, bool)
@@ -165,11 +168,14 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def _take_seed(self, seed: int | None, options: dict[str, Any] | None) -> None:
         """What `reset` was given."""
-        if options:
-            raise ValueError(f"reset takes no options, got {', '.join(map(repr, options))}")
+        given = dict(options or {})
+        episode = require_count(given.pop("episode", 0), "option 'episode'", 0)
+        if given:
+            raise ValueError(f"reset takes the option 'episode' alone, got {', '.join(map(repr, given))}")
         if seed is not None:
             self._seed = checked_seed(seed)
-            self._episodes.number[:] = -1
+        if seed is not None or options:
+            self._episodes.number[:] = episode - 1
 
     def _own_state(self) -> dict[str, np.ndarray]:
         """All but what simulates."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from envs import Suite
+from envs.adapters.outside.family import WORKER_BYTES, OutsideFamily
 from hrl.checkpoints import KEEP
 from hrl.config import RunConfig
+from hrl.evaluation import worlds_at_once
 from hrl.filming import SIZE
 from hrl.memory import Budget, DiskBudget
 
-RENDERER, WORLD = 64 * 2**20, 2**18  # bytes: the ray tracer's own, and those of one world's simulation and pictures
+# Bytes: the ray tracer's own, and those of one world's simulation and pictures (measured: 0.23 to 0.69 MiB).
+RENDERER, WORLD = 64 * 2**20, 3 * 2**18
 
 
 def memory_budget(config: RunConfig, suite: Suite) -> Budget:
@@ -28,12 +32,14 @@ def memory_budget(config: RunConfig, suite: Suite) -> Budget:
         budget.add("replay", replay_size(config, suite))
     if hasattr(config.agent, "replay_capacity"):
         budget.add("update", _update_size(config))
-    budget.add("simulation and rendering", RENDERER + config.num_envs * WORLD)
-    budget.add("evaluation", len(suite.tasks("train")) * config.evaluation.episodes * 3 * picture)
+    budget.add("simulation and rendering", simulation_size(suite, config.num_envs))
+    if config.evaluation.every:
+        worlds = worlds_at_once(suite, len(suite.tasks("train")), config.evaluation.episodes)
+        budget.add("evaluation", worlds * 3 * picture + simulation_size(suite, worlds))
     return budget
 
 
-def acting_budget(config: RunConfig, worlds: int, film_steps: int = 0) -> Budget:
+def acting_budget(config: RunConfig, suite: Suite, worlds: int, film_steps: int = 0) -> Budget:
     """Memory that a policy takes to act in so many worlds at once, by name, in bytes.
 
     Args:
@@ -44,7 +50,7 @@ def acting_budget(config: RunConfig, worlds: int, film_steps: int = 0) -> Budget
     budget.add("observations", 3 * worlds * picture)
     # Patches in float32, and the stem's maps.
     budget.add("policy", 6 * worlds * picture)
-    budget.add("simulation and rendering", RENDERER + worlds * WORLD)
+    budget.add("simulation and rendering", simulation_size(suite, worlds))
     # A quarter more for the panel of the manager's commands.
     budget.add("film", film_steps * SIZE**2 * 3 * 5 // 4)
     return budget
@@ -62,6 +68,15 @@ def checkpoint_budget(config: RunConfig, suite: Suite, folder: Path) -> DiskBudg
     if holds_replay(config):
         budget.add(f"{files} checkpoints' replay", files * replay_size(config, suite))
     return budget
+
+
+def simulation_size(suite: Suite, worlds: int) -> int:
+    """Bytes of so many worlds of a suite, with what draws them; of an outside suite, its worker processes too."""
+    family = suite.family
+    if isinstance(family, OutsideFamily):
+        workers = min(worlds, len(os.sched_getaffinity(0)))
+        return workers * WORKER_BYTES + worlds * family.world_bytes
+    return RENDERER + worlds * WORLD
 
 
 def holds_replay(config: RunConfig) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, Task, make_vec
+from envs.adapters.outside.family import OutsideFamily
 from hrl.agents.interface import GoalReacher, HierarchicalPolicy, Observation, Policy, PolicyState
 
 INTERVENTIONS = ("none", "command_shuffle", "task_shuffle")
 _IDENTITY, _OUTCOME = ["arm", "seed", "split", "task", "frames", "episode"], ["return", "success", "steps_to_success"]
 SCORE_COLUMNS = [*_IDENTITY, *_OUTCOME, "length", "intervention"]
 USAGE_COLUMNS = ["task", "split", "skill", "weight"]
+OUTSIDE_WORLDS = 64
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,23 @@ def metrics(evaluation: Evaluation) -> dict[str, float | int]:
     return result
 
 
-def evaluation_env(suite: Suite, tasks: Sequence[Task], episodes: int, protocol: Protocol) -> PixelVectorEnv:
-    """An environment with a world for each of the first `episodes` evaluation episodes of each of these tasks."""
+def worlds_at_once(suite: Suite, tasks: int, episodes: int) -> int:
+    """Worlds that so many episodes of so many tasks are played in, the same number of them for every task.
+
+    A world for each episode; of an outside suite, whose worlds are large, at most `OUTSIDE_WORLDS` or one a task, and
+    the others in further rounds. The number does not depend on the machine: shuffles are among worlds of one round.
+    """
+    if not isinstance(suite.family, OutsideFamily):
+        return tasks * episodes
+    rounds = math.ceil(episodes / max(1, OUTSIDE_WORLDS // tasks))
+    return tasks * math.ceil(episodes / rounds)
+
+
+def evaluation_env(suite: Suite, tasks: Sequence[Task], worlds: int, protocol: Protocol) -> PixelVectorEnv:
+    """An environment whose worlds play the evaluation episodes of these tasks, each task in as many of them."""
     return make_vec(
         suite,
-        len(tasks) * episodes,
+        worlds,
         tasks=tasks,
         seed=protocol.seed,
         evaluation=True,
@@ -120,7 +135,8 @@ def _applies(intervention: str, policy: Policy, tasks: int) -> bool:
 def _play(
     policy: Policy, suite: Suite, split: str, protocol: Protocol, intervention: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    env = evaluation_env(suite, suite.tasks(split), protocol.episodes, protocol)
+    tasks = suite.tasks(split)
+    env = evaluation_env(suite, tasks, worlds_at_once(suite, len(tasks), protocol.episodes), protocol)
     try:
         return _episodes(policy, env, split, protocol, intervention)
     finally:
@@ -130,31 +146,46 @@ def _play(
 def _episodes(
     policy: Policy, env: PixelVectorEnv, split: str, protocol: Protocol, intervention: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The first episode of every environment."""
-    observation = Observation.from_arrays(env.reset()[0], protocol.device)
+    """An episode of every world, again and again until every task has had its number of them."""
+    at_once, commands = env.num_envs // len(env.tasks), CommandMeans(env.num_envs)
+    found: list[dict[str, object]] = []
+    for number, first in enumerate(range(0, protocol.episodes, at_once)):
+        wanted = first + np.arange(env.num_envs) // len(env.tasks) < protocol.episodes
+        rows = _round(policy, env, number, wanted, commands, protocol.device, intervention)
+        found += [{"split": split, **row, "episode": first + int(str(row["episode"]))} for row in rows]
+    table = pd.DataFrame(found).astype({"steps_to_success": "Int64"})
+    return table, commands.table(env.tasks, split)
+
+
+def _round(
+    policy: Policy,
+    env: PixelVectorEnv,
+    number: int,
+    wanted: np.ndarray,
+    commands: CommandMeans,
+    device: torch.device,
+    intervention: str,
+) -> list[dict[str, object]]:
+    """The episode of this number of every world, and what came of those that are wanted."""
+    observation = Observation.from_arrays(env.reset(options={"episode": number})[0], device)
     state = policy.initial_state(env.num_envs)
-    running = np.ones(env.num_envs, dtype=bool)
+    running = wanted.copy()
     rows: dict[int, dict[str, object]] = {}
-    commands = CommandMeans(env.num_envs)
     while running.any():
         action, state = _act(policy, observation, state, intervention)
         commands.add(policy, state, running)
         arrays, _, _, _, infos = env.step(action.cpu().numpy())
         ended = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
         for index in np.flatnonzero(ended).tolist():
-            rows[index] = _row(env.tasks, index, infos, split, intervention)
+            rows[index] = _row(env.tasks, index, infos, intervention)
         running &= ~ended
-        observation = Observation.from_arrays(arrays, protocol.device)
-    table = pd.DataFrame([rows[index] for index in sorted(rows)]).astype({"steps_to_success": "Int64"})
-    return table, commands.table(env.tasks, split)
+        observation = Observation.from_arrays(arrays, device)
+    return [rows[index] for index in sorted(rows)]
 
 
-def _row(
-    tasks: tuple[Task, ...], index: int, infos: dict[str, np.ndarray], split: str, intervention: str
-) -> dict[str, object]:
+def _row(tasks: tuple[Task, ...], index: int, infos: dict[str, np.ndarray], intervention: str) -> dict[str, object]:
     episode = infos["episode"]
     return {
-        "split": split,
         "task": tasks[index % len(tasks)].name,
         "episode": index // len(tasks),
         "return": float(episode["return"][index]),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from envs import Suite
 from hrl.agents.interface import Observation, PolicyState, Predictor
-from hrl.evaluation import Protocol, evaluation_env
+from hrl.evaluation import Protocol, evaluation_env, worlds_at_once
 
 AHEAD = (1, 2, 4, 8, 16)
 """Agent steps ahead."""
@@ -54,7 +54,9 @@ class _Explored:
     """The first steps of episodes: what was seen, remembered and done. Nothing of the second episode."""
 
     def __init__(self, policy: Predictor, suite: Suite, split: str, protocol: Protocol) -> None:
-        env = evaluation_env(suite, suite.tasks(split), min(_WORLDS, protocol.episodes), protocol)
+        tasks = suite.tasks(split)
+        worlds = worlds_at_once(suite, len(tasks), min(_WORLDS, protocol.episodes))
+        env = evaluation_env(suite, tasks, worlds, protocol)
         generator = torch.Generator(protocol.device).manual_seed(protocol.seed)
         observation = Observation.from_arrays(env.reset()[0], protocol.device)
         state, pixels, actions = policy.initial_state(env.num_envs), [], []

@@ -23,7 +23,7 @@ from hrl.agents.interface import Predictor
 from hrl.budgets import acting_budget
 from hrl.checkpoints import differing_keys
 from hrl.config import ConfigError
-from hrl.evaluation import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate
+from hrl.evaluation import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate, worlds_at_once
 from hrl.filming import film
 from hrl.filming_imagination import film_imagination
 from hrl.foresight import foresee
@@ -69,7 +69,7 @@ def score(
     _refuse(run, names, count)
     protocol = protocol_for(run.config, choose_device(run.config.device), count)
     kept = _Kept.of(folder, run, names, _record(run, protocol))
-    budget = acting_budget(run.config, _worlds(run, names, count), run.config.tracking.video_steps)
+    budget = acting_budget(run.config, run.suite, _worlds(run, names, count), run.config.tracking.video_steps)
     print(budget)
     budget.check()
     hardware.configure(run.config.threads)
@@ -114,8 +114,8 @@ def _refuse(run: Trained, splits: Sequence[str], episodes: int) -> None:
 
 
 def _worlds(run: Trained, splits: Sequence[str], episodes: int) -> int:
-    """Of the split that is played in the most worlds."""
-    return max(len(run.suite.tasks(split)) for split in splits) * episodes
+    """Of the split that is played in the most worlds at once."""
+    return max(worlds_at_once(run.suite, len(run.suite.tasks(split)), episodes) for split in splits)
 
 
 def _play(run: Trained, splits: Sequence[str], protocol: Protocol) -> Evaluation:

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     out = chosen.get("--out", Path(folders[0] if folders else run.config.folder) / "play")
     protocol = protocol_for(run.config, choose_device(run.config.device), episodes=1)
     steps = chosen.get("--steps", run.config.tracking.video_steps)
-    budget = acting_budget(run.config, worlds=1, film_steps=steps)
+    budget = acting_budget(run.config, run.suite, worlds=1, film_steps=steps)
     print(budget)
     budget.check()
     for task in run.suite.tasks(split):

@@ -35,7 +35,7 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin the next episode, or with `seed` the first one of that run seed. There are no options."""
+        """Begin the next episode, or with `seed` the first one of that run seed. Options: as `PixelVectorEnv.reset`."""
         super().reset(seed=seed)
         if seed is not None or self._next is None:
             observation, infos = self._env.reset(seed=seed, options=options)

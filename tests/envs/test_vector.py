@@ -347,6 +347,22 @@ def test_bad_arguments_are_named(arguments: dict, named: str) -> None:
         make_vec(load_suite("point_mass"), **{"num_envs": 1, **arguments})
 
 
+def test_any_episode_can_be_begun_by_its_number() -> None:
+    """The third one as it comes after two resets, and the first one again, whatever was played in between."""
+    env = _make(3)
+    first, _ = env.reset(seed=4)
+    env.reset()
+    third, infos = env.reset()
+    env.step(np.ones((3, 2), np.float32))
+    for number, expected in ((2, third), (0, first)):
+        again, _ = env.reset(options={"episode": number})
+        for key, values in expected.items():
+            np.testing.assert_array_equal(again[key], values)
+    again, again_infos = env.reset(seed=4, options={"episode": 2})
+    np.testing.assert_array_equal(again["pixels"], third["pixels"])
+    np.testing.assert_array_equal(again_infos["task_index"], infos["task_index"])
+
+
 def test_bad_calls_are_named() -> None:
     env = _make(2)
     with pytest.raises(ValueError, match="reset"):
@@ -355,6 +371,8 @@ def test_bad_calls_are_named() -> None:
         env.reset(options={"speed": 1})
     with pytest.raises(ValueError, match="seed"):
         env.reset(seed=-3)
+    with pytest.raises(ValueError, match="'episode' must be an integer of at least 0, got -1"):
+        env.reset(options={"episode": -1})
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         env.step(np.zeros((2, 3), np.float32))

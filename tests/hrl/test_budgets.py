@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs import Suite
-from hrl.budgets import acting_budget, checkpoint_budget, memory_budget, replay_size
+from envs import Suite, load_suite
+from hrl.budgets import acting_budget, checkpoint_budget, memory_budget, replay_size, simulation_size
 from hrl.checkpoints import Checkpoints
 from hrl.config import load
+from hrl.evaluation import worlds_at_once
 from hrl.memory import DiskBudgetError, MemoryBudgetError
 from hrl.training import train
 
@@ -80,9 +81,24 @@ def test_checkpoints_that_are_there_make_room_for_their_successors(tmp_path, mon
 
 def test_acting_takes_no_replay_and_grows_with_worlds_and_films():
     config, plain = load(["agent=sb3_sac"])
-    training = memory_budget(config, Suite.from_dict(plain["suite"]))
-    assert acting_budget(config, 64).total < training.total / 10
-    assert acting_budget(config, 128).total > acting_budget(config, 64).total
-    assert acting_budget(config, 64, film_steps=100).total > acting_budget(config, 64).total
+    suite = Suite.from_dict(plain["suite"])
+    training = memory_budget(config, suite)
+    assert acting_budget(config, suite, 64).total < training.total / 10
+    assert acting_budget(config, suite, 128).total > acting_budget(config, suite, 64).total
+    assert acting_budget(config, suite, 64, film_steps=100).total > acting_budget(config, suite, 64).total
     with pytest.raises(MemoryBudgetError, match="film"):
-        acting_budget(config, 1, film_steps=10**9).check()
+        acting_budget(config, suite, 1, film_steps=10**9).check()
+
+
+def test_outside_worlds_and_their_workers_count():
+    """Two evaluations of ten tasks with 50 episodes each: in 500 small worlds, and in 60 large ones in 9 rounds."""
+    native, outside = load_suite("point_mass"), load_suite("metaworld_mt10")
+    assert worlds_at_once(native, 10, 50) == 500
+    assert worlds_at_once(outside, 10, 50) == 60
+    assert [worlds_at_once(outside, 10, episodes) for episodes in (1, 6, 7)] == [10, 60, 40]
+    assert worlds_at_once(outside, 100, 50) == 100, "one a task at least"
+    assert 60 * 88 * 2**20 < simulation_size(outside, 60) < 8 * GIB
+    assert simulation_size(native, 60) < GIB / 8
+    config, plain = load(["agent=ppo", "suite=metaworld_mt10", "num_envs=1000"])
+    with pytest.raises(MemoryBudgetError, match="simulation and rendering 9"):
+        memory_budget(config, Suite.from_dict(plain["suite"])).check(available=24 * GIB)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from envs import load_suite
+from hrl import evaluation
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.evaluation import Protocol, evaluate, metrics
 
@@ -88,6 +89,22 @@ def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
     pd.testing.assert_series_equal(others.loc[few.index], few)
     other_seed = evaluate(ZeroPolicy(2), suite, ["train"], replace(protocol, seed=6)).scores.set_index(keys)["return"]
     assert (other_seed != few.loc[other_seed.index]).any()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_rounds_play_the_episodes_that_are_played_side_by_side(suite, at_once, monkeypatch):
+    """Five episodes a task in one, two or three worlds each; in the last round there may be worlds to spare."""
+    protocol = replace(PROTOCOL, episodes=5)
+    together = evaluate(Recorder(), suite, ["train"], protocol)
+    monkeypatch.setattr(evaluation, "worlds_at_once", lambda suite, tasks, episodes: tasks * at_once)
+    policy = Recorder()
+    apart = evaluate(policy, suite, ["train"], protocol)
+    assert len(policy.seen) == 20 * -(-5 // at_once), "agent steps of so many rounds"
+    order = ["task", "episode"]
+    for ours, theirs in ((apart.scores, together.scores), (apart.usage, together.usage)):
+        keys = [key for key in (*order, "skill") if key in ours]
+        pd.testing.assert_frame_equal(*(t.sort_values(keys, ignore_index=True) for t in (ours, theirs)))
+    assert together.scores["return"].nunique() > 3
 
 
 def test_task_shuffle_gives_another_tasks_vector(suite):

@@ -35,16 +35,22 @@ class Text:
             raise ValueError(f"{what}: {error}") from error
 
 
+WORKER_BYTES = 300 * 2**20
+"""What a worker process takes, libraries and ray tracer included, about; beside its worlds."""
+
+
 class OutsideFamily(ABC):
     """A library's tasks, played in worker processes (`OutsideVectorEnv`).
 
     Attributes:
         parameters: the parameters a task must give.
         task_size: length of the task vector.
+        world_bytes: what one world takes in memory, about (Jaco and Fetch 4 MiB, robotics' mazes 13).
     """
 
     parameters: Mapping[str, Parameter | Text]
     task_size: int
+    world_bytes: int = 16 * 2**20
 
     @abstractmethod
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:

@@ -61,7 +61,7 @@ class OutsideVectorEnv(PixelVectorEnv):
         """See `PixelVectorEnv.reset`.
 
         Raises:
-            ValueError: a negative or non-integer seed, or any option (there are none).
+            ValueError: a negative or non-integer seed or number, or another option.
             OutsideError: an environment raised an error; the message names it.
         """
         self._take_seed(seed, options)
