@@ -129,7 +129,7 @@ def _ratios(pairs: list[tuple[Measurement, Measurement]]) -> dict[str, float]:
 def _ours(suite: str, num_envs: int, seconds: float) -> Measurement:
     env = make_vec(load_suite(suite), num_envs, image_size=IMAGE_SIZE)
     env.reset()
-    measured = _measure(env.step, env.action_space.shape or (), seconds, [os.getpid()])
+    measured = measure(env.step, env.action_space.shape or (), seconds, [os.getpid()])
     env.close()
     return measured
 
@@ -139,12 +139,12 @@ def _peer(suite: str, processes: int, seconds: float, backend: str) -> Measureme
     env = SubprocVecEnv([partial(DmControlPixels, *PEERS[suite])] * processes, start_method="spawn")
     env.reset()
     pids = [process.pid for process in env.processes]
-    measured = _measure(env.step, (processes, *(env.action_space.shape or ())), seconds, pids)
+    measured = measure(env.step, (processes, *(env.action_space.shape or ())), seconds, pids)
     env.close()
     return measured
 
 
-def _measure(step: Callable[[np.ndarray], Any], shape: tuple[int, ...], seconds: float, pids: list[int]) -> Measurement:
+def measure(step: Callable[[np.ndarray], Any], shape: tuple[int, ...], seconds: float, pids: list[int]) -> Measurement:
     """Speed, all worlds counted, and what the processes that do the work spend."""
     actions = np.random.default_rng(0).uniform(-1, 1, (64, *shape)).astype(np.float32)
     for action in actions[:3]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import time
-from collections.abc import Sequence
+import os
+import textwrap
+from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,16 @@ import torch
 from matplotlib.figure import Figure
 
 from envs import Suite, make_vec
+from envs.adapters.outside.vector import OutsideVectorEnv
+from envs.families.behaviours import AT_SPEED, BehaviourFamily
+from envs.families.family import Described
+from envs.families.mixed import MixedFamily
 from envs.tasks import Task
 from hrl.agents.interface import Policy
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
+from hrl.benchmark_env import measure
 from hrl.evaluation import Protocol, evaluate
-from hrl.provenance import write_text_atomic
+from hrl.provenance import hardware, write_text_atomic
 
 FRAMES, SIZE, GAP = 8, 64, 3
 WORLDS, TIMED_SECONDS = 32, 2.0
@@ -39,7 +46,7 @@ def write_page(suite: Suite, folder: Path, episodes: int, command: str) -> Path:
     returns = pd.DataFrame({name: _returns(suite, policy, episodes) for name, policy in policies.items()})
     _contact_sheet(suite).savefig(folder / f"{suite.name}.png", dpi=100)
     path = folder / f"{suite.name}.md"
-    write_text_atomic(path, _page(suite, returns, _agent_steps_per_second(suite), episodes, command))
+    write_text_atomic(path, _page(suite, returns, _core_milliseconds(suite), episodes, command))
     return path
 
 
@@ -67,19 +74,17 @@ def _returns(suite: Suite, policy: Policy, episodes: int) -> pd.Series:
     return scores.groupby(["split", "task"], sort=False)["return"].mean()
 
 
-def _agent_steps_per_second(suite: Suite) -> float:
-    """Of the training tasks, in `WORLDS` worlds with a random action in each."""
+def _core_milliseconds(suite: Suite) -> float:
+    """Of an agent step of one world, with its picture, when `WORLDS` worlds play training tasks side by side.
+
+    Of processors' time and not of the clock's, so that it hardly depends on what else the machine is doing.
+    """
     env = make_vec(suite, WORLDS, image_size=SIZE)
     env.reset()
-    actions = np.random.default_rng(0).uniform(-1, 1, env.action_space.shape).astype(np.float32)
-    for _ in range(3):
-        env.step(actions)
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < TIMED_SECONDS:
-        env.step(actions)
-        count += WORLDS
+    processes = [os.getpid(), *(env.worker_processes if isinstance(env, OutsideVectorEnv) else [])]
+    measured = measure(env.step, (WORLDS, suite.action_size), TIMED_SECONDS, processes)
     env.close()
-    return count / (time.perf_counter() - started)
+    return measured.cpu_milliseconds
 
 
 def _contact_sheet(suite: Suite) -> Figure:
@@ -97,7 +102,7 @@ def _contact_sheet(suite: Suite) -> Figure:
     return figure
 
 
-def _page(suite: Suite, returns: pd.DataFrame, rate: float, episodes: int, command: str) -> str:
+def _page(suite: Suite, returns: pd.DataFrame, milliseconds: float, episodes: int, command: str) -> str:
     table = ["| split | task | parameters | task vector | random | doing nothing |", "|---|---|---|---|---:|---:|"]
     for split in suite.splits:
         for task in suite.tasks(split):
@@ -106,17 +111,36 @@ def _page(suite: Suite, returns: pd.DataFrame, rate: float, episodes: int, comma
             vector = ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
             random, still = returns.loc[(split, task.name), ["random", "still"]]
             table.append(f"| {split} | {task.name} | {given} | {vector} | {random:.0f} | {still:.0f} |")
-    family = suite.family
-    documented = [cls for cls in type(family).__mro__ if cls.__module__.startswith("envs.")]
     lines = [
         f"# {suite.name}",
         f"![One row a task, {FRAMES} moments of an episode of random play]({suite.name}.png)",
-        *[text for cls in documented if (text := inspect.getdoc(cls))],
+        *_documents(suite.family),
         f"An agent's step is {suite.action_repeat} control steps; rewards are summed over them. A return of "
         f"{suite.reference_return:g} counts as 1. Mean returns of {episodes} episodes a task of policies that learn "
         "nothing, which start where every evaluation does:",
         "\n".join(table),
-        f"{WORLDS} worlds with pictures of {SIZE}x{SIZE} made {rate:,.0f} agent steps a second on "
-        f"{torch.get_num_threads()} threads of the machine on which `{command}` wrote this page.",
+        f"An agent step of one world, picture of {SIZE}x{SIZE} included, took {milliseconds:.2f} ms of one core with "
+        f"{WORLDS} worlds side by side: {1000 / milliseconds:,.0f} agent steps a second and core ({hardware()['cpu']}, "
+        f"{date.today()}). Written by `{command}`.",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _documents(family: Described) -> list[str]:
+    """What the code says of a family: its classes' docstrings, and rewards as they are computed."""
+    own = [cls for cls in type(family).__mro__ if cls.__module__.startswith("envs.")]
+    texts = [text for cls in own if (text := inspect.getdoc(cls))]
+    numbers = {key: value for key, value in vars(type(family)).items() if isinstance(value, int | float)}
+    if numbers:
+        texts.append("Here " + ", ".join(f"`{key}` is {value:g}" for key, value in numbers.items()) + ".")
+    if isinstance(family, MixedFamily):
+        return texts + [text for body in family.families for text in _documents(body)]
+    if isinstance(family, BehaviourFamily):
+        others = [behaviour for name, behaviour in family.behaviours.items() if name != AT_SPEED]
+        return [*texts, *_documents(family.at_speed), *(_source(behaviour.reward) for behaviour in others)]
+    reward = getattr(family, "reward", None)  # an outside library keeps its own to itself
+    return texts if reward is None else [*texts, _source(reward)]
+
+
+def _source(function: Callable[..., object]) -> str:
+    return f"```python\n{textwrap.dedent(inspect.getsource(function)).rstrip()}\n```"

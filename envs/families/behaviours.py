@@ -45,6 +45,10 @@ class BehaviourFamily:
     Task vector: speed / the fastest of the speed tasks, then one-hot over the behaviours, "speed" first. Reward: the
     behaviour's own. Success: a reward of at least 0.8 in every control step of one second, never for a behaviour that
     does not last. Start: as in the speed tasks.
+
+    Attributes, besides those of `Family`:
+        at_speed: the body's speed tasks.
+        behaviours: by name, moving at a speed first.
     """
 
     scene: Scene
@@ -54,19 +58,19 @@ class BehaviourFamily:
         moving = Behaviour(
             lambda physics, speed: at_speed.reward(physics, speed[:, None]), -at_speed.fastest, at_speed.fastest
         )
-        self._at_speed, self._behaviours = at_speed, {AT_SPEED: moving, **others}
-        self._rewards = [behaviour.reward for behaviour in self._behaviours.values()]
-        self._lasting = torch.tensor([behaviour.lasting for behaviour in self._behaviours.values()])
+        self.at_speed, self.behaviours = at_speed, {AT_SPEED: moving, **others}
+        self._rewards = [behaviour.reward for behaviour in self.behaviours.values()]
+        self._lasting = torch.tensor([behaviour.lasting for behaviour in self.behaviours.values()])
         self.scene, self.hold_steps = at_speed.scene, at_speed.hold_steps
         self.parameters = MappingProxyType(
-            {"behaviour": Choice(tuple(self._behaviours)), "speed": Number(-at_speed.fastest, at_speed.fastest)}
+            {"behaviour": Choice(tuple(self.behaviours)), "speed": Number(-at_speed.fastest, at_speed.fastest)}
         )
-        self.task_size = 1 + len(self._behaviours)
+        self.task_size = 1 + len(self.behaviours)
 
     def check(self, task: Task) -> None:
         """Raise ValueError when the behaviour cannot be done at the task's speed, both of which exist."""
         name, speed = str(task.parameters["behaviour"]), number(task, "speed")
-        behaviour = self._behaviours[name]
+        behaviour = self.behaviours[name]
         if not behaviour.slowest <= speed <= behaviour.fastest:
             where = f"task {task.name!r} of family {task.family!r}: parameter 'speed' of behaviour {name!r}"
             in_place = behaviour.slowest == behaviour.fastest == 0
@@ -75,16 +79,16 @@ class BehaviourFamily:
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
         """See `Family.task_vector`."""
-        named = [task.parameters["behaviour"] == name for name in self._behaviours]
-        return np.array([number(task, "speed") / self._at_speed.fastest, *named], np.float32)
+        named = [task.parameters["behaviour"] == name for name in self.behaviours]
+        return np.array([number(task, "speed") / self.at_speed.fastest, *named], np.float32)
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Place of the behaviour among all, and speed in m/s."""
-        return np.array([list(self._behaviours).index(str(task.parameters["behaviour"])), number(task, "speed")])
+        return np.array([list(self.behaviours).index(str(task.parameters["behaviour"])), number(task, "speed")])
 
     def start(self, task: Task, rng: np.random.Generator) -> StartState:
         """See `Family.start`."""
-        return self._at_speed.start(task, rng)
+        return self.at_speed.start(task, rng)
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """See `Family.reward`."""
@@ -99,4 +103,4 @@ class BehaviourFamily:
     ) -> Bool[Tensor, " world"]:
         """See `Family.holding`."""
         lasting = self._lasting.to(goal.device)[goal[:, 0].long()]
-        return self._at_speed.holding(physics, goal[:, 1:], reward) & lasting
+        return self.at_speed.holding(physics, goal[:, 1:], reward) & lasting

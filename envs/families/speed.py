@@ -35,8 +35,12 @@ def speed_parameters(fastest: float) -> Mapping[str, Parameter]:
 class SpeedFamily(ABC):
     """Move at the task's speed.
 
-    Task vector: speed / `fastest`. Reward per control step: the body's posture in [0, 1] times `two_sided`. Success: a
-    reward of at least 0.8 in every control step of one second (`hold_steps`).
+    Task vector: speed / `fastest`. Reward per control step, with the speed v, the task's speed w and d = `half_width`:
+
+        posture * clip(1 - (|v - w| - d) / max(|w|, 1), 0, 1),
+
+    the body's posture being in [0, 1]. Success: a reward of at least 0.8 in every control step of one second
+    (`hold_steps`).
 
     Attributes, besides those of `Family`:
         fastest: the largest speed of a task, m/s, forwards or backwards.
