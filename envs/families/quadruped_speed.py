@@ -30,8 +30,9 @@ def _build() -> mujoco.MjModel:
 
 
 class QuadrupedSpeed(SpeedFamily):
-    """Walk or run at the task's speed: see `SpeedFamily`. Start: dm_control's quadruped's. Posture:
-    (1 + cosine of the torso's tilt) / 2.
+    """Walk or run at the task's speed: see `SpeedFamily`. Start: dm_control's quadruped's.
+
+    Posture, also dm_control's: (1 + cosine of the torso's tilt) / 2.
 
     Tasks are as little as 0.25 m/s apart: the band of full reward is narrow enough that no two of them share a part.
     """
