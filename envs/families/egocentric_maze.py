@@ -1,6 +1,7 @@
 """Mazes seen through a walking body's own eyes: corridors of 3 m, walls whose colours tell where it is."""
 
-from abc import abstractmethod
+from collections.abc import Callable
+from functools import cached_property
 
 import mujoco
 import numpy as np
@@ -9,12 +10,13 @@ from jaxtyping import Float64
 from envs.families.contacts import lifted
 from envs.families.maze import LARGEST
 from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
+from envs.families.scenery import SKY, light_from_the_camera
+from envs.physics import Scene
 
 CELL = 3.0
 # In cells: as wide a corridor as this leaves a quadruped, legs spread, about half a metre on each side.
 START_SPREAD = 0.1
 WALL_HEIGHT = 2.0
-FLOOR_HALF_LENGTH = LARGEST * CELL / 2
 
 # Three boxes of each in turn make sections.
 _SECTION = 3
@@ -30,20 +32,33 @@ _COLOURS = (
 _GOAL_COLOUR = (0.2, 0.85, 0.2, 1.0)
 
 
-def add_maze(spec: mujoco.MjSpec) -> None:
-    """Add to a body on its floor what a maze is made of: the goal's marker, a half sphere on the floor, and walls."""
+def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjModel:
+    """A body on its floor and what a maze is made of: the goal's marker, a half sphere on the floor, and walls.
+
+    Args:
+        body_on_floor: given how far the floor reaches, metres.
+    """
+    spec = lit(body_on_floor)
     marker = spec.worldbody.add_body(name=GOAL, mocap=True)
     sphere = mujoco.mjtGeom.mjGEOM_SPHERE
     marker.add_geom(name=GOAL, type=sphere, size=[TOUCH * CELL, 0, 0], rgba=_GOAL_COLOUR, contype=0, conaffinity=0)
     sections = tuple(colour for colour in _COLOURS for _ in range(_SECTION))
     add_markers_and_walls(spec, CELL, WALL_HEIGHT, sections)
+    return spec.compile()
+
+
+def lit(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
+    """A body on a floor as large as the largest maze, under the light of mazes."""
+    spec = body_on_floor(LARGEST * CELL / 2)
+    light_from_the_camera(spec)
+    return spec
 
 
 class EgocentricMaze(MazeFamily):
     """Walk through a maze: see `MazeFamily`. The torso must touch the goal, a half sphere on the floor.
 
     The camera is dm_control's on the torso, which looks forwards. Start: upright, just above the floor, at rest, facing
-    anywhere, uniform within `START_SPREAD` cells of the middle of the start's cell, north and east.
+    anywhere, uniform within 0.1 cells (`START_SPREAD`) of the middle of the start's cell, north and east.
     """
 
     cell = CELL
@@ -52,15 +67,20 @@ class EgocentricMaze(MazeFamily):
     aside = (0.0, 0.0, -4.0)
     heights = (0.0, WALL_HEIGHT / 2)
 
-    @abstractmethod
-    def alone(self) -> mujoco.MjModel:
-        """The body on its floor without walls, for the height at which it stands."""
+    def __init__(self, name: str, substeps: int, body_on_floor: Callable[[float], mujoco.MjSpec]) -> None:
+        self.scene = Scene(name, lambda: with_maze(body_on_floor), substeps, "egocentric", SKY)
+        self._body_on_floor = body_on_floor
+
+    @cached_property
+    def _alone(self) -> mujoco.MjModel:
+        """Without walls, for the height at which it stands."""
+        return lit(self._body_on_floor).compile()
 
     def pose(
         self, place: Float64[np.ndarray, " 2"], rng: np.random.Generator
     ) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
         """See `MazeFamily.pose`."""
         half_turn = rng.uniform(-np.pi, np.pi) / 2
-        start = lifted(self.alone(), np.array([np.cos(half_turn), 0.0, 0.0, np.sin(half_turn)]))
+        start = lifted(self._alone, np.array([np.cos(half_turn), 0.0, 0.0, np.sin(half_turn)]))
         start.joint_positions[:2] = place + rng.uniform(-START_SPREAD, START_SPREAD, 2) * CELL
         return start.joint_positions, start.joint_velocities

@@ -46,8 +46,8 @@ class MazeFamily(ABC):
       that going all the way sums to 1 (more or less by what the start and the touch are off their cells' middles).
       It is negative on the way back, the only reward here that can be.
 
-    A touch is being within `TOUCH` cells of the middle of the goal's cell. Task vector: the goal's place east and north
-    of the maze's middle, over half the width of the largest maze. Success: a touch.
+    A touch is being within 0.4 cells (`TOUCH`) of the middle of the goal's cell. Task vector: the goal's place east and
+    north of the maze's middle, over half the width of the largest maze. Success: a touch.
 
     Attributes, besides those of `Family`:
         cell: width of a cell, metres.

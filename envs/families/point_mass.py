@@ -60,10 +60,10 @@ def _build() -> mujoco.MjModel:
 class PointMass:
     """Reach the target and stay there.
 
-    Task vector: target x, y over the arena's half-width. Reward per control step: 1 within `TARGET_RADIUS` of the
-    target in the plane, falling linearly to 0 at `REWARD_MARGIN` beyond. Success: ever within `TARGET_RADIUS`; at the
-    mass's top speed of 0.1 m/s crossing the target takes 30 control steps, so this does not happen in passing.
-    Start: uniform over the joint range, but no nearer to the target than `NEAREST_START`, at rest.
+    Task vector: target x, y over the arena's half-width. Reward per control step: 1 within 3 cm (`TARGET_RADIUS`) of
+    the target in the plane, falling linearly to 0 at 30 cm (`REWARD_MARGIN`) beyond. Success: ever within these 3 cm;
+    at the mass's top speed of 0.1 m/s crossing the target takes 30 control steps, so this does not happen in passing.
+    Start: uniform over the joint range, but no nearer to the target than 25 cm (`NEAREST_START`), at rest.
     """
 
     scene = Scene("point_mass", _build, substeps=1, camera="fixed", background=(0.12, 0.2, 0.3), textures=False)

@@ -61,7 +61,7 @@ def _build() -> mujoco.MjModel:
 class PointMaze(MazeFamily):
     """Move a point mass through a maze: see `MazeFamily`.
 
-    Start: at rest, uniform within `START_SPREAD` cells of the middle of the start's cell, north and east.
+    Start: at rest, uniform within 0.15 cells (`START_SPREAD`) of the middle of the start's cell, north and east.
     """
 
     scene = Scene("point_maze", _build, substeps=1, camera="fixed", background=(0.12, 0.2, 0.3), textures=False)

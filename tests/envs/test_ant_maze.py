@@ -94,6 +94,7 @@ def test_the_eyes_see_the_goal_the_floor_and_walls_but_not_the_body_they_are_in(
 
 def test_the_suite_is_the_quadrupeds_for_another_body() -> None:
     theirs = load_suite("quadruped_maze").to_dict()["splits"]
+    assert SUITE.splits.keys() == theirs.keys()
     for split, tasks in SUITE.to_dict()["splits"].items():
         changed = [{**task, "family": "ant_maze"} for task in theirs[split]]
         seeds = [task.pop("evaluation_seed") for task in tasks]

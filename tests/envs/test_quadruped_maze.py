@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from envs import Task, load_suite, make_vec
-from envs.families.egocentric_maze import CELL, START_SPREAD, WALL_HEIGHT
+from envs.families.ant_maze import AntMaze
+from envs.families.egocentric_maze import CELL, START_SPREAD, WALL_HEIGHT, EgocentricMaze
 from envs.families.maze import MAZES, MOST_WALLS
 from envs.families.maze_family import TOUCH
 from envs.families.quadruped_maze import QuadrupedMaze
@@ -22,15 +23,15 @@ MODEL = FAMILY.scene.model
 DIRECTIONS = {"north": (0, 1), "south": (0, -1), "east": (1, 0), "west": (-1, 0)}
 
 
-def _start(task: Task, worlds: int = 1) -> Start:
-    start = FAMILY.start(task, np.random.default_rng(0))
+def _start(task: Task, worlds: int = 1, family: EgocentricMaze = FAMILY) -> Start:
+    start = family.start(task, np.random.default_rng(0))
     rows = (start.joint_positions, start.joint_velocities, start.mocap_positions)
     return Start(*(torch.from_numpy(np.tile(row, (worlds, *[1] * row.ndim))) for row in rows))
 
 
-def _physics(start: Start) -> MujocoPhysics:
+def _physics(start: Start, family: EgocentricMaze = FAMILY) -> MujocoPhysics:
     count = len(start.joint_positions)
-    physics = MujocoPhysics(FAMILY.scene, count, image_size=8, threads=1)
+    physics = MujocoPhysics(family.scene, count, image_size=8, threads=1)
     physics.reset(torch.ones(count, dtype=torch.bool), start)
     return physics
 
@@ -87,25 +88,26 @@ def _touches_a_wall(data: mujoco.MjData) -> bool:
     return any(name.startswith("wall") for name in names)
 
 
+@pytest.mark.parametrize("family", [FAMILY, AntMaze()], ids=["quadruped", "ant"])
 @pytest.mark.parametrize(
     ("reward", "expected"),
     [("latched", [0, 1, 1, 1]), ("once", [0, 1, 0, 0]), ("progress", [None, 0.02 / 8, -0.61 / 8, 0.5 / 8])],
 )
-def test_the_torso_must_touch_the_goal(reward: str, expected: list[float | None]) -> None:
+def test_the_torso_must_touch_the_goal(reward: str, expected: list[float | None], family: EgocentricMaze) -> None:
     """In "hook" the goal is at the north end of a corridor; the torso is carried along it, in cells off its middle."""
     task = TASKS[0]
     task = Task(task.name, task.family, {**task.parameters, "reward": reward}, 1000, 0)
-    start, maze = _start(task), MAZES["hook"]
-    physics, goal = _physics(start), torch.from_numpy(FAMILY.goal(task))[None]
+    start, maze = _start(task, family=family), MAZES["hook"]
+    physics, goal = _physics(start, family), torch.from_numpy(family.goal(task))[None]
     earned = []
     for off in (-TOUCH - 0.01, -TOUCH + 0.01, -1.0, -0.5):
         start.joint_positions[0, :2] = torch.from_numpy((maze.centre(maze.places["G"]) + np.array([0, off])) * CELL)
         start.mocap_positions = physics.fields["mocap_pos"].clone()
         physics.reset(torch.ones(1, dtype=torch.bool), start)
-        earned.append(FAMILY.reward(physics, goal).item())
+        earned.append(family.reward(physics, goal).item())
     for value, wanted in zip(earned, expected, strict=True):
         assert wanted is None or value == pytest.approx(wanted)
-    assert physics.body_position("goal")[0, 2] == FAMILY.aside[2]
+    assert physics.body_position("goal")[0, 2] == family.aside[2]
     physics.close()
 
 
