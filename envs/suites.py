@@ -22,7 +22,7 @@ SUITE_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "suite"
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks of one family by split.
+    """Tasks by split, of one family or, where it is mixed, of several bodies.
 
     Attributes:
         name: of the file in configs/suite.

@@ -60,8 +60,10 @@ class Variation:
 class Dynamics(Variation):
     """Factors on what moves bodies.
 
+    Starts are drawn for the plain model: what settles before an episode begins does so under plain dynamics.
+
     mass: of every body, with its inertia, as a change of density.
-    friction: sliding friction of every geom and predefined pair.
+    friction: sliding friction of every geom.
     gravity: acceleration.
     damping: of every joint.
     gain: force of every actuator at the same control and state.
@@ -77,18 +79,18 @@ class Dynamics(Variation):
         """A model that differs in these.
 
         Raises:
-            ValueError: friction is to differ where nothing touches, or the gain of a muscle.
+            ValueError: friction or gravity is to differ where it has no effect, or the gain of a muscle.
         """
         varied = copy.copy(model)
-        touching = not model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CONTACT
-        if self.friction != 1 and not touching:
-            raise ValueError("friction has no effect in a scene without contacts")
+        if self.friction != 1 and not _rubs(model):
+            raise ValueError("friction has no effect in a scene without contacts that have any")
+        if self.gravity != 1 and not _weighs(model):
+            raise ValueError("gravity has no effect in a scene where no joint feels it")
         if self.gain != 1 and (model.actuator_gaintype == int(mujoco.mjtGain.mjGAIN_MUSCLE)).any():
             raise ValueError("gain cannot be changed in a scene with muscles")
         varied.body_mass[:] *= self.mass
         varied.body_inertia[:] *= self.mass
         varied.geom_friction[:, 0] *= self.friction
-        varied.pair_friction[:, :2] *= self.friction
         varied.opt.gravity[:] *= self.gravity
         varied.dof_damping[:] *= self.damping
         # A force is the gain times the control plus the bias, both affine in the actuator's length and velocity.
@@ -97,9 +99,22 @@ class Dynamics(Variation):
         return varied
 
 
+def _rubs(model: mujoco.MjModel) -> bool:
+    """Whether anything that touches is slowed by it."""
+    touching = not model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CONTACT
+    return bool(touching and (model.geom_condim > 1).any())
+
+
+def _weighs(model: mujoco.MjModel) -> bool:
+    """Whether gravity pulls at a joint in the initial state."""
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    return bool(np.abs(data.qfrc_bias).max() > 1e-9)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Vision(Variation):
-    """What pictures show otherwise. The background and the colours within textures stay.
+    """What pictures show otherwise. The background and the colours within textures (floors among them) stay.
 
     hue: degrees by which the colours of geoms and materials are turned.
     brightness: factor on them, cut off at white.

@@ -27,6 +27,8 @@ Observation = dict[str, np.ndarray]
 # A task vector is "about [-1, 1]": held-out tasks may lie outside what was trained on.
 TASK_LIMIT = 2.0
 SMALLEST_IMAGE, LARGEST_IMAGE = 8, 1024
+# Seconds on the paths of distractors within which an episode begins: another stretch of them in every episode.
+DRIFT = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._variants = torch.tensor([distinct.index(kind) for kind in kinds])
         variants = [variant(scene.model, scene.camera, *kind) for kind in distinct]
         self._distractors = np.array([int(task.vision.distractors) for task in self.tasks])
+        self._drift = np.zeros(self.num_envs)
         self._physics = MujocoPhysics(scene, self.num_envs, self.image_size, options.threads, variants)
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
         self._start = Start.of(self._physics.model, self.num_envs)
@@ -144,7 +147,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """All that the future depends on: continuing from it is bit-identical to never having stopped."""
-        return {**self._own_state(), "physics": self._physics.state()}
+        return {**self._own_state(), "drift": self._drift.copy(), "physics": self._physics.state()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Continue from `state_dict` of an environment made with the same arguments (seed and threads may differ).
@@ -153,6 +156,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             ValueError: a key is missing or does not fit this environment; the message names it.
         """
         self._load_own_state(state)
+        self._drift = np.array(state["drift"])
         self._physics.load_state(np.asarray(state["physics"]))
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -246,6 +250,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             self._start.mocap_positions[env] = torch.from_numpy(start.mocap_positions)
             if self._options.stagger and self._episodes.number[env] == 0:
                 self._episodes.stagger(int(env), rng.random(), self.action_repeat)
+            self._drift[env] = rng.random() * DRIFT
         self._physics.reset(torch.from_numpy(mask), self._start)
 
     def _episode_rng(self, env: int) -> np.random.Generator:
@@ -273,7 +278,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         """Draws over the pictures of these worlds what their tasks ask for."""
         if self._distractors.any():
             counts = self._distractors[self._episodes.task_index[worlds]]
-            draw_distractors(pictures, counts, self._episodes.clock[worlds] * self._seconds)
+            seconds = self._drift[worlds] + self._episodes.clock[worlds] * self._seconds
+            draw_distractors(pictures, counts, seconds)
 
     def _last_pixels(self, ended: Bool[np.ndarray, " env"]) -> np.ndarray:
         """The last stacks of the worlds that have ended, [ended, height, width, channel]."""

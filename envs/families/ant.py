@@ -4,7 +4,7 @@ import mujoco
 
 from envs.families.suite_models import library_model
 
-# Control timestep of 0.02 s over a physics timestep of 0.005 s: dm_control's own tasks for walkers of this size.
+# Control timestep of 0.02 s over a physics timestep of 0.005 s: those of the quadruped, and of Director's ant mazes.
 SUBSTEPS = 4
 _TIMESTEP = 0.005
 
