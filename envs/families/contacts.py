@@ -1,5 +1,7 @@
 """Whether a state touches anything, for start states that must not."""
 
+from collections.abc import Sequence
+
 import mujoco
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +18,9 @@ def contacts(model: mujoco.MjModel, data: mujoco.MjData) -> int:
     return int(data.ncon)
 
 
-def lifted(model: mujoco.MjModel, orientation: Float[np.ndarray, " 4"]) -> StartState:
+def lifted(
+    model: mujoco.MjModel, orientation: Float[np.ndarray, " 4"], place: Sequence[float] | np.ndarray = (0.0, 0.0)
+) -> StartState:
     """The initial pose of a free body in this orientation, at the lowest multiple of 1 cm without a contact, at rest.
 
     Source: `_find_non_contacting_height` of dm_control's quadruped.
@@ -24,12 +28,13 @@ def lifted(model: mujoco.MjModel, orientation: Float[np.ndarray, " 4"]) -> Start
     Args:
         model: whose first joint is free.
         orientation: a unit quaternion.
+        place: of its frame, x and y in metres.
 
     Raises:
         RuntimeError: there are contacts at every height up to 100 m.
     """
     data = mujoco.MjData(model)
-    data.qpos[:2], data.qpos[2], data.qpos[3:7] = 0.0, 0.0, orientation
+    data.qpos[:2], data.qpos[2], data.qpos[3:7] = place, 0.0, orientation
     while contacts(model, data):
         data.qpos[2] += _LIFT
         if data.qpos[2] > _HIGHEST:

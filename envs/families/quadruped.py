@@ -20,18 +20,24 @@ _PUPILS = ("pupil_r", "pupil_l")
 _WALLS = ("wall_px", "wall_py", "wall_nx", "wall_ny")
 
 
-def spec(floor_half_length: float) -> mujoco.MjSpec:
-    """dm_control's quadruped on a plain floor, without the walls, ball, terrain and range finders of other tasks.
+def spec(floor_half_length: float | None, ball: bool = False) -> mujoco.MjSpec:
+    """dm_control's quadruped on a plain floor, without the terrain and range finders of other tasks.
 
-    Source: `make_model` of dm_control's quadruped. The floor reaches `floor_half_length` metres in every direction.
+    Source: `make_model` of dm_control's quadruped.
+
+    Args:
+        floor_half_length: how far the floor reaches in every direction, metres; None as in the file.
+        ball: with a ball, the place it is to be brought to, and walls.
     """
     changed = suite_model("quadruped")
-    parts = [changed.geom(name) for name in (*_WALLS, "terrain")]
-    parts += [changed.body("ball"), changed.site("target"), *changed.hfields]
+    parts = [changed.geom("terrain"), *changed.hfields]
+    if not ball:
+        parts += [*(changed.geom(name) for name in _WALLS), changed.body("ball"), changed.site("target")]
     parts += [sensor for sensor in changed.sensors if sensor.type == mujoco.mjtSensor.mjSENS_RANGEFINDER]
     for part in parts:
         changed.delete(part)
-    changed.geom("floor").size = [floor_half_length, floor_half_length, 0.5]
+    if floor_half_length is not None:
+        changed.geom("floor").size = [floor_half_length, floor_half_length, 0.5]
     _draw_pupils(changed)
     return changed
 

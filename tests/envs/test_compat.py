@@ -41,9 +41,13 @@ def _theirs(name: str) -> Environment:
     return suite.load(domain, task, task_kwargs={"random": 3})
 
 
+def _ours(name: str) -> MujocoPhysics:
+    """Tasks of one scene share it."""
+    return _worlds(_family(name)[0])
+
+
 @cache
-def _ours(domain: str) -> MujocoPhysics:
-    family, _ = _family(next(name for name in NAMES if name.startswith(domain)))
+def _worlds(family: Family) -> MujocoPhysics:
     return MujocoPhysics(family.scene, WORLDS, 8, threads=1)
 
 
@@ -73,8 +77,10 @@ def _set_state(name: str, environment: Environment, share: float, rng: np.random
         # A single pole must turn far to earn little; of many joints a few that bend do.
         most = 3.0 if name.startswith("cartpole") else 0.8
         physics.data.qpos[:] += most * share * bent * rng.standard_normal(physics.model.nq)
-        if physics.model.nq > physics.model.nv:
-            physics.data.qpos[3:7] /= np.linalg.norm(physics.data.qpos[3:7])
+        for first in physics.model.jnt_qposadr[physics.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE]:
+            physics.data.qpos[first + 3 : first + 7] /= np.linalg.norm(physics.data.qpos[first + 3 : first + 7])
+        if name == "quadruped-fetch":
+            physics.named.data.qpos["ball_root"][:2] = 15 * share * rng.choice([-1, 1], 2)
         physics.data.qvel[:] = share * rng.standard_normal(physics.model.nv)
         physics.data.qvel[0] = SPEEDS[name.split("-")[0]] * (1.2 * rng.random() - 0.1)
     if name.startswith("reacher"):
@@ -87,7 +93,7 @@ def _set_state(name: str, environment: Environment, share: float, rng: np.random
 def test_rewards_of_states_equal_dm_controls(name: str) -> None:
     """As modelled to crooked, at any speed, with controls from none to full: before and after a step."""
     family, _ = _family(name)
-    environment, physics, goals = _theirs(name), _ours(name.split("-")[0]), _goals(name)
+    environment, physics, goals = _theirs(name), _ours(name), _goals(name)
     environment.reset()
     rng = np.random.default_rng(7)
     start, still, moved = Start.of(physics.model, WORLDS), [], []
@@ -111,7 +117,7 @@ def test_rewards_of_states_equal_dm_controls(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_trajectories_and_rewards_equal_dm_controls(name: str) -> None:
     family, _ = _family(name)
-    environment, physics, goals = _theirs(name), _ours(name.split("-")[0]), _goals(name)
+    environment, physics, goals = _theirs(name), _ours(name), _goals(name)
     environment.reset()
     start = Start.of(physics.model, WORLDS)
     for world in range(WORLDS):
@@ -136,7 +142,7 @@ def test_cameras_and_pace_are_dm_controls(name: str) -> None:
     np.testing.assert_array_equal(camera.quat, model.cam_quat[published])
     assert (camera.fovy[0], camera.mode[0]) == (model.cam_fovy[published], model.cam_mode[published])
     assert scene.substeps * scene.model.opt.timestep == pytest.approx(theirs.control_timestep())
-    lengths = [task.episode_length for task in load_suite(f"compat_{name.split('-')[0]}").tasks("train")]
+    lengths = [task.episode_length for task in load_suite(_suite(name)).tasks("train")]
     assert {*lengths} == {round(theirs._step_limit)} == {1000}
 
 
@@ -173,6 +179,7 @@ def _our_starts(name: str) -> np.ndarray:
         "cartpole-swingup_sparse",
         "hopper-hop",
         "humanoid-walk",
+        "quadruped-fetch",
     ],
 )
 def test_start_states_have_dm_controls_distribution(name: str) -> None:
@@ -221,7 +228,7 @@ def test_the_reacher_is_shown_the_target_of_its_task_only(name: str, other: str)
 def test_success_of_a_balanced_pole_takes_longer_than_falling() -> None:
     """Left alone, a pole that starts upright earns 0.8 for a while, but not for as long as a success takes."""
     family, task = _family("cartpole-balance")
-    physics, goals = _ours("cartpole"), _goals("cartpole-balance")
+    physics, goals = _ours("cartpole-balance"), _goals("cartpole-balance")
     start = Start.of(physics.model, WORLDS)
     for world in range(WORLDS):
         drawn = family.start(task, episode_rng(0, "train", 0, world))
@@ -248,9 +255,12 @@ def test_task_vectors_keep_their_places() -> None:
 
 
 def test_every_task_has_a_suite() -> None:
-    bodies = dict.fromkeys(name.split("-")[0] for name in TASKS)
-    listed = [task.name for body in bodies for task in load_suite(f"compat_{body}").tasks("train")]
+    listed = [task.name for suite in dict.fromkeys(map(_suite, TASKS)) for task in load_suite(suite).tasks("train")]
     assert listed == list(TASKS)
+
+
+def _suite(name: str) -> str:
+    return "compat_quadruped_fetch" if name == "quadruped-fetch" else f"compat_{name.split('-')[0]}"
 
 
 def _is_sparse(name: str) -> bool:

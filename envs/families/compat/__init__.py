@@ -3,6 +3,9 @@
 Start states and rewards are dm_control's (tested against it), and so are the models, but for what is told in a family's
 own docstring; pictures have no shadows, no reflections and a plain sky. The task vector is one-hot over all of them, so
 that agents trained on some of them fit the others.
+
+Left out of these bodies: quadruped-escape, whose terrain is drawn anew for every episode and which worlds of one batch
+would share; point_mass-hard, whose actuators are mixed anew for every episode; the carts with two and three poles.
 """
 
 from collections.abc import Mapping
@@ -13,6 +16,7 @@ from envs.families.compat.hopper import CompatHopper
 from envs.families.compat.humanoid import CompatHumanoid
 from envs.families.compat.point_mass import CompatPointMass
 from envs.families.compat.quadruped import CompatQuadruped
+from envs.families.compat.quadruped_fetch import CompatQuadrupedFetch
 from envs.families.compat.reacher import CompatReacher
 from envs.families.compat.tasks import TASKS
 from envs.families.compat.walker import CompatWalker
@@ -26,6 +30,7 @@ __all__ = [
     "CompatHumanoid",
     "CompatPointMass",
     "CompatQuadruped",
+    "CompatQuadrupedFetch",
     "CompatReacher",
     "CompatWalker",
     "compat_families",
@@ -39,9 +44,10 @@ def compat_families() -> Mapping[str, Family]:
         "walker": CompatWalker(),
         "cheetah": CompatCheetah(),
         "quadruped": CompatQuadruped(),
+        "quadruped-fetch": CompatQuadrupedFetch(),
         "reacher": CompatReacher(),
         "cartpole": CompatCartpole(),
         "hopper": CompatHopper(),
         "humanoid": CompatHumanoid(),
     }
-    return {name: bodies[name.split("-")[0]] for name in TASKS}
+    return {name: bodies.get(name) or bodies[name.split("-")[0]] for name in TASKS}

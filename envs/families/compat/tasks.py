@@ -32,6 +32,7 @@ TASKS = (
     "humanoid-stand",
     "humanoid-walk",
     "humanoid-run",
+    "quadruped-fetch",
 )
 
 

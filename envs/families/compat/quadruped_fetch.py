@@ -1,0 +1,73 @@
+"""dm_control's quadruped-fetch."""
+
+import mujoco
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from envs.families import quadruped
+from envs.families.compat.tasks import CompatTask
+from envs.families.contacts import lifted
+from envs.families.family import StartState
+from envs.families.scenery import SKY
+from envs.physics import Physics, Scene
+from envs.rewards import tolerance
+from envs.tasks import Task
+
+_BALL, _BALL_JOINT, _TARGET = "ball", "ball_root", "target"
+_SPAWN_SHARE, _BALL_HEIGHT, _BALL_SPEED = 0.9, 2.0, 5.0
+
+
+def _build() -> mujoco.MjModel:
+    spec = quadruped.spec(floor_half_length=None, ball=True)
+    site = spec.site(_TARGET)
+    # The target is one of MuJoCo's sites, which the ray tracer leaves out: a shape of its size that touches nothing.
+    spec.worldbody.add_geom(
+        name=_TARGET, type=site.type, size=site.size, pos=site.pos, material=site.material, contype=0, conaffinity=0
+    )
+    return spec.compile()
+
+
+class CompatQuadrupedFetch(CompatTask):
+    """dm_control's quadruped-fetch: bring a ball to the middle of a walled floor.
+
+    Success: a reward of 0.8 for one second.
+    """
+
+    scene = Scene("compat quadruped fetch", _build, quadruped.SUBSTEPS, quadruped.CAMERA, SKY)
+    hold_steps = quadruped.STEPS_PER_SECOND
+
+    def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
+        """Nothing differs between tasks: one number that nobody reads."""
+        return np.zeros(1)
+
+    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+        """Upright anywhere, facing anywhere; the ball anywhere, 2 m up and thrown. Source: dm_control's `Fetch`."""
+        model = self.scene.model
+        half_turn, reach = rng.uniform(0, 2 * np.pi) / 2, _SPAWN_SHARE * float(model.geom("floor").size[0])
+        place, orientation = rng.uniform(-reach, reach, 2), np.array([np.cos(half_turn), 0.0, 0.0, np.sin(half_turn)])
+        start = lifted(model, orientation, place)
+        ball = model.joint(_BALL_JOINT)
+        first, speed = int(ball.qposadr[0]), int(ball.dofadr[0])
+        start.joint_positions[first : first + 3] = [*rng.uniform(-reach, reach, 2), _BALL_HEIGHT]
+        start.joint_velocities[speed : speed + 2] = _BALL_SPEED * rng.standard_normal(2)
+        return start
+
+    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+        """Uprightness times nearness to the ball times the ball's to the target. Source: `Fetch.get_reward`."""
+        model, ball = physics.model, physics.body_position(_BALL)
+        far, workspace = float(model.geom("floor").size[0]) * np.sqrt(2), model.site("workspace")
+        place = physics.body_rotation("torso") @ torch.from_numpy(workspace.pos.copy())
+        reaching = _horizontal(physics.body_position("torso") + place - ball)
+        touch = float(workspace.size[0] + model.geom(_BALL).size[0])
+        reached = tolerance(reaching, (0.0, touch), far, sigmoid="linear", value_at_margin=0.0)
+        target = model.site(_TARGET)
+        fetching = _horizontal(ball - torch.from_numpy(target.pos.copy()))
+        fetched = tolerance(fetching, (0.0, float(target.size[0])), far, sigmoid="linear", value_at_margin=0.0)
+        return quadruped.posture(physics) * reached * (0.5 + 0.5 * fetched)
+
+
+def _horizontal(way: Float[Tensor, "world 3"]) -> Float[Tensor, " world"]:
+    length: Tensor = torch.linalg.vector_norm(way[:, :2], dim=-1)
+    return length
