@@ -1,8 +1,9 @@
 """Simulated multi-task robot control, batched, from pixels."""
 
-from envs.versions import check_installed_versions
+from envs.versions import check_backend, check_installed_versions
 
 check_installed_versions()
+check_backend()
 
 from envs.suites import Suite, load_suite  # noqa: E402  (a wrong pair of versions must be reported before it fails)
 from envs.tasks import Task  # noqa: E402

@@ -1,10 +1,13 @@
-"""The simulator's parts must belong together: refuse a wrong pair when `envs` is imported, not at the first reset."""
+"""Refuse a simulator whose parts do not belong together when `envs` is imported, not at the first reset."""
 
+import os
 from importlib import metadata
 
 # Every dm-control is built against one minor series of mujoco; mujoco-warp follows mujoco's numbers.
 DM_CONTROL = "1.0.49"
 MUJOCO_SERIES = "3.16"
+# What mujoco and dm_control both take, on Linux.
+BACKENDS = ("", "disabled", "off", "false", "0", "egl", "glfw", "osmesa")
 
 
 def check_versions(mujoco: str, dm_control: str, mujoco_warp: str) -> None:
@@ -31,6 +34,18 @@ def check_versions(mujoco: str, dm_control: str, mujoco_warp: str) -> None:
 def check_installed_versions() -> None:
     """`check_versions` on what is installed. Raises ImportError."""
     check_versions(*(metadata.version(name) for name in ("mujoco", "dm-control", "mujoco-warp")))
+
+
+def check_backend() -> None:
+    """Refuse an OpenGL backend that mujoco would refuse without saying what there is. Our own pictures need none.
+
+    Raises:
+        ImportError: names the environment variable, its value and the valid ones.
+    """
+    value = os.environ.get("MUJOCO_GL", "")
+    if value.lower().strip() not in BACKENDS:
+        valid = ", ".join(filter(None, BACKENDS))
+        raise ImportError(f"the environment variable MUJOCO_GL is {value!r}; leave it unset or choose from {valid}")
 
 
 def _series(version: str) -> str:

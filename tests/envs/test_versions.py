@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from envs.versions import check_installed_versions, check_versions
+from envs.versions import check_backend, check_installed_versions, check_versions
 
 
 def refused(check: Callable[[], None]) -> bool:
@@ -29,3 +29,12 @@ def test_others_are_refused(versions: tuple[str, str, str]) -> None:
     message = str(caught.value)
     assert f"mujoco {versions[0]}, dm-control {versions[1]} and mujoco-warp {versions[2]}" in message
     assert "mujoco 3.16.x with dm-control 1.0.49" in message
+
+
+def test_an_unknown_backend_is_told_the_valid_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("", "egl", "Disabled", "osmesa"):
+        monkeypatch.setenv("MUJOCO_GL", value)
+        check_backend()
+    monkeypatch.setenv("MUJOCO_GL", "vulkan")
+    with pytest.raises(ImportError, match=r"MUJOCO_GL is 'vulkan'; leave it unset or choose from disabled, .*egl"):
+        check_backend()
