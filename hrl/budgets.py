@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from envs import Suite
+from envs.adapters.outside.crew import worlds_held
 from envs.adapters.outside.family import WORKER_BYTES, OutsideFamily
 from hrl.checkpoints import KEEP
 from hrl.config import RunConfig
@@ -32,10 +33,10 @@ def memory_budget(config: RunConfig, suite: Suite) -> Budget:
         budget.add("replay", replay_size(config, suite))
     if hasattr(config.agent, "replay_capacity"):
         budget.add("update", _update_size(config))
-    budget.add("simulation and rendering", simulation_size(suite, config.num_envs))
+    budget.add("simulation and rendering", simulation_size(config, suite, config.num_envs))
     if config.evaluation.every:
         worlds = worlds_at_once(suite, len(suite.tasks("train")), config.evaluation.episodes)
-        budget.add("evaluation", worlds * 3 * picture + simulation_size(suite, worlds))
+        budget.add("evaluation", worlds * 3 * picture + simulation_size(config, suite, worlds))
     return budget
 
 
@@ -50,7 +51,7 @@ def acting_budget(config: RunConfig, suite: Suite, worlds: int, film_steps: int 
     budget.add("observations", 3 * worlds * picture)
     # Patches in float32, and the stem's maps.
     budget.add("policy", 6 * worlds * picture)
-    budget.add("simulation and rendering", simulation_size(suite, worlds))
+    budget.add("simulation and rendering", simulation_size(config, suite, worlds))
     # A quarter more for the panel of the manager's commands.
     budget.add("film", film_steps * SIZE**2 * 3 * 5 // 4)
     return budget
@@ -70,12 +71,13 @@ def checkpoint_budget(config: RunConfig, suite: Suite, folder: Path) -> DiskBudg
     return budget
 
 
-def simulation_size(suite: Suite, worlds: int) -> int:
+def simulation_size(config: RunConfig, suite: Suite, worlds: int) -> int:
     """Bytes of so many worlds of a suite, with what draws them; of an outside suite, its worker processes too."""
     family = suite.family
     if isinstance(family, OutsideFamily):
-        workers = min(worlds, len(os.sched_getaffinity(0)))
-        return workers * WORKER_BYTES + worlds * family.world_bytes
+        workers = min(worlds, config.threads or len(os.sched_getaffinity(0)))
+        held = worlds_held(worlds, len(suite.tasks("train")), workers)
+        return workers * WORKER_BYTES + held * family.world_bytes
     return RENDERER + worlds * WORLD
 
 

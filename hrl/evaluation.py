@@ -19,7 +19,7 @@ INTERVENTIONS = ("none", "command_shuffle", "task_shuffle")
 _IDENTITY, _OUTCOME = ["arm", "seed", "split", "task", "frames", "episode"], ["return", "success", "steps_to_success"]
 SCORE_COLUMNS = [*_IDENTITY, *_OUTCOME, "length", "intervention"]
 USAGE_COLUMNS = ["task", "split", "skill", "weight"]
-OUTSIDE_WORLDS = 64
+OUTSIDE_WORLDS = 64  # of outside suites, side by side
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,9 @@ def _episodes(
     for number, first in enumerate(range(0, protocol.episodes, at_once)):
         wanted = first + np.arange(env.num_envs) // len(env.tasks) < protocol.episodes
         rows = _round(policy, env, number, wanted, commands, protocol.device, intervention)
-        found += [{"split": split, **row, "episode": first + int(str(row["episode"]))} for row in rows]
+        for index, row in rows.items():
+            task, episode = env.tasks[index % len(env.tasks)].name, first + index // len(env.tasks)
+            found.append({"split": split, "task": task, "episode": episode, **row, "intervention": intervention})
     table = pd.DataFrame(found).astype({"steps_to_success": "Int64"})
     return table, commands.table(env.tasks, split)
 
@@ -165,8 +167,8 @@ def _round(
     commands: CommandMeans,
     device: torch.device,
     intervention: str,
-) -> list[dict[str, object]]:
-    """The episode of this number of every world, and what came of those that are wanted."""
+) -> dict[int, dict[str, object]]:
+    """The episode of this number of every world: what came of those that are wanted, by world."""
     observation = Observation.from_arrays(env.reset(options={"episode": number})[0], device)
     state = policy.initial_state(env.num_envs)
     running = wanted.copy()
@@ -177,22 +179,18 @@ def _round(
         arrays, _, _, _, infos = env.step(action.cpu().numpy())
         ended = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
         for index in np.flatnonzero(ended).tolist():
-            rows[index] = _row(env.tasks, index, infos, intervention)
+            rows[index] = _outcome(index, infos["episode"])
         running &= ~ended
         observation = Observation.from_arrays(arrays, device)
-    return [rows[index] for index in sorted(rows)]
+    return dict(sorted(rows.items()))
 
 
-def _row(tasks: tuple[Task, ...], index: int, infos: dict[str, np.ndarray], intervention: str) -> dict[str, object]:
-    episode = infos["episode"]
+def _outcome(index: int, episode: dict[str, np.ndarray]) -> dict[str, object]:
     return {
-        "task": tasks[index % len(tasks)].name,
-        "episode": index // len(tasks),
         "return": float(episode["return"][index]),
         "success": int(episode["success"][index]),
         "steps_to_success": int(episode["steps_to_success"][index]) or pd.NA,
         "length": int(episode["length"][index]),
-        "intervention": intervention,
     }
 
 

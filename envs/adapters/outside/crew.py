@@ -1,10 +1,12 @@
 """The worker processes of an outside vector environment: who has which environment, and what is done when one dies."""
 
+import math
 import mmap
 import os
 import tempfile
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,6 +21,27 @@ from envs.tasks import Task
 # Deaths of one worker, with no step of its environments in between, after which the run stops.
 MAX_DEATHS = 3
 _PATIENCE_SECONDS = 5.0
+
+
+def shares(num_envs: int, workers: int) -> list[range]:
+    """The environments of each worker: contiguous, as many as the next one's or one more."""
+    bounds = [round(worker * num_envs / workers) for worker in range(workers + 1)]
+    return [range(low, high) for low, high in pairwise(bounds)]
+
+
+def worlds_held(num_envs: int, tasks: int, workers: int) -> int:
+    """Worlds that the workers come to hold.
+
+    Tasks are dealt out in turn, and a worker keeps the worlds that its environments change from, one for each
+    environment that ever has that task at the same time as others: as many as there are environments where these are a
+    multiple of the tasks, more elsewhere.
+    """
+    rounds = range(tasks // math.gcd(num_envs, tasks))
+    return sum(
+        max(sum((env + number * num_envs) % tasks == task for env in part) for number in rounds)
+        for part in shares(num_envs, workers)
+        for task in range(tasks)
+    )
 
 
 class OutsideError(RuntimeError):
@@ -50,8 +73,7 @@ class Crew:
         self.frames: UInt8[np.ndarray, "env size size 3"] = np.frombuffer(self._memory, np.uint8).reshape(
             self._setup.shape
         )
-        bounds = [round(worker * num_envs / workers) for worker in range(workers + 1)]
-        self._parts = [range(bounds[worker], bounds[worker + 1]) for worker in range(workers)]
+        self._parts = shares(num_envs, workers)
         self._backend = _backend(opengl)
         self._processes = {worker: self._start() for worker in range(workers)}
         self._deaths = [0] * workers

@@ -28,7 +28,7 @@ _RENDER_SIZE = 256
 
 
 class Jaco(NamedTasks):
-    """One manipulation task an environment. Success: a reward of at least `SUCCESS_REWARD`."""
+    """One manipulation task an environment. Success: a reward of at least 0.9 (`SUCCESS_REWARD`)."""
 
     def __init__(self) -> None:
         super().__init__(TASKS)
