@@ -7,7 +7,9 @@ import os
 import textwrap
 from collections.abc import Callable, Sequence
 from datetime import date
+from itertools import takewhile
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -15,26 +17,31 @@ import torch
 from matplotlib.figure import Figure
 
 from envs import Suite, make_vec
+from envs.adapters.outside.family import OutsideFamily
 from envs.adapters.outside.vector import OutsideVectorEnv
 from envs.families.behaviours import AT_SPEED, BehaviourFamily
-from envs.families.family import Described
+from envs.families.family import Described, Family
 from envs.families.mixed import MixedFamily
+from envs.suites import SUITE_FOLDER
 from envs.tasks import Task
 from hrl.agents.interface import Policy
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.benchmark_env import measure
-from hrl.evaluation import Protocol, evaluate
+from hrl.config import EvaluationConfig
+from hrl.evaluation import SCORE_COLUMNS, Protocol, evaluate
 from hrl.provenance import hardware, write_text_atomic
 
 FRAMES, SIZE, GAP = 8, 64, 3
+NUMBERS = ("fastest", "half_width", "cell", "hold_steps")  # of families, as their docstrings name them
 WORLDS, TIMED_SECONDS = 32, 2.0
 
 
-def write_page(suite: Suite, folder: Path, episodes: int, command: str) -> Path:
+def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, command: str) -> Path:
     """Writes NAME.png, one row a task and several moments of random play, and NAME.md beside it.
 
     Args:
         folder: made where it is missing.
+        baselines: folder of NAME.csv, the scores of both policies that learn nothing; made where it is missing.
         episodes: of each task and each of the two policies that learn nothing.
         command: what wrote the page, for the record.
 
@@ -42,8 +49,11 @@ def write_page(suite: Suite, folder: Path, episodes: int, command: str) -> Path:
         The page's path.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    policies: dict[str, Policy] = {"random": RandomPolicy(suite.action_size, 0), "still": ZeroPolicy(suite.action_size)}
-    returns = pd.DataFrame({name: _returns(suite, policy, episodes) for name, policy in policies.items()})
+    policies: dict[str, Policy] = {"random": RandomPolicy(suite.action_size, 0), "zero": ZeroPolicy(suite.action_size)}
+    scores = pd.concat([_scores(suite, name, policy, episodes) for name, policy in policies.items()])
+    baselines.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(baselines / f"{suite.name}.csv", scores.to_csv(index=False))
+    returns = scores.groupby(["split", "task", "arm"], sort=False)["return"].mean().unstack("arm")
     _contact_sheet(suite).savefig(folder / f"{suite.name}.png", dpi=100)
     path = folder / f"{suite.name}.md"
     write_text_atomic(path, _page(suite, returns, _core_milliseconds(suite), episodes, command))
@@ -68,10 +78,11 @@ def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
 # Private functions.
 
 
-def _returns(suite: Suite, policy: Policy, episodes: int) -> pd.Series:
-    protocol = Protocol(episodes, 0, 1, SIZE, torch.device("cpu"))
+def _scores(suite: Suite, arm: str, policy: Policy, episodes: int) -> pd.DataFrame:
+    """Of the episodes that every evaluation plays, columns SCORE_COLUMNS."""
+    protocol = Protocol(episodes, EvaluationConfig().seed, 1, SIZE, torch.device("cpu"))
     scores = evaluate(policy, suite, list(suite.splits), protocol).scores
-    return scores.groupby(["split", "task"], sort=False)["return"].mean()
+    return scores.assign(arm=arm, seed=0, frames=0)[SCORE_COLUMNS]
 
 
 def _core_milliseconds(suite: Suite) -> float:
@@ -79,7 +90,7 @@ def _core_milliseconds(suite: Suite) -> float:
 
     Of processors' time and not of the clock's, so that it hardly depends on what else the machine is doing.
     """
-    env = make_vec(suite, WORLDS, image_size=SIZE)
+    env = make_vec(suite, WORLDS, image_size=SIZE, stagger=True)
     env.reset()
     processes = [os.getpid(), *(env.worker_processes if isinstance(env, OutsideVectorEnv) else [])]
     measured = measure(env.step, (WORLDS, suite.action_size), TIMED_SECONDS, processes)
@@ -109,12 +120,13 @@ def _page(suite: Suite, returns: pd.DataFrame, milliseconds: float, episodes: in
             differs = [pair for values in task.variations().values() for pair in values.items()]
             given = ", ".join(f"{key} {value}" for key, value in [*task.parameters.items(), *differs])
             vector = ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
-            random, still = returns.loc[(split, task.name), ["random", "still"]]
-            table.append(f"| {split} | {task.name} | {given} | {vector} | {random:.0f} | {still:.0f} |")
+            random, still = returns.loc[(split, task.name), ["random", "zero"]]
+            table.append(f"| {split} | {task.name} | {given} | {vector} | {random:.3g} | {still:.3g} |")
     lines = [
         f"# {suite.name}",
         f"![One row a task, {FRAMES} moments of an episode of random play]({suite.name}.png)",
-        *_documents(suite.family),
+        _header(suite),
+        *dict.fromkeys(_documents(suite.family)),
         f"An agent's step is {suite.action_repeat} control steps; rewards are summed over them. A return of "
         f"{suite.reference_return:g} counts as 1. Mean returns of {episodes} episodes a task of policies that learn "
         "nothing, which start where every evaluation does:",
@@ -128,19 +140,45 @@ def _page(suite: Suite, returns: pd.DataFrame, milliseconds: float, episodes: in
 
 def _documents(family: Described) -> list[str]:
     """What the code says of a family: its classes' docstrings, and rewards as they are computed."""
-    own = [cls for cls in type(family).__mro__ if cls.__module__.startswith("envs.")]
-    texts = [text for cls in own if (text := inspect.getdoc(cls))]
-    numbers = {key: value for key, value in vars(type(family)).items() if isinstance(value, int | float)}
+    if isinstance(family, OutsideFamily):
+        module, own = inspect.getmodule(type(family)), inspect.getdoc(type(family))
+        return [text for text in (module and inspect.getdoc(module), own) if text]
+    classes = [cls for cls in type(family).__mro__ if cls.__module__.startswith("envs.")]
+    texts = [text for cls in classes if (text := inspect.getdoc(cls))]
+    numbers = {key: getattr(family, key) for key in NUMBERS if hasattr(family, key)}
     if numbers:
         texts.append("Here " + ", ".join(f"`{key}` is {value:g}" for key, value in numbers.items()) + ".")
     if isinstance(family, MixedFamily):
         return texts + [text for body in family.families for text in _documents(body)]
     if isinstance(family, BehaviourFamily):
-        others = [behaviour for name, behaviour in family.behaviours.items() if name != AT_SPEED]
-        return [*texts, *_documents(family.at_speed), *(_source(behaviour.reward) for behaviour in others)]
-    reward = getattr(family, "reward", None)  # an outside library keeps its own to itself
-    return texts if reward is None else [*texts, _source(reward)]
+        others = [behaviour.reward for name, behaviour in family.behaviours.items() if name != AT_SPEED]
+        return [*texts, *_documents(family.at_speed), _source(*others)]
+    return [*texts, _source(cast(Family, family).reward)]
 
 
-def _source(function: Callable[..., object]) -> str:
-    return f"```python\n{textwrap.dedent(inspect.getsource(function)).rstrip()}\n```"
+def _source(*functions: Callable[..., object]) -> str:
+    """Functions, after the constants of their modules that they read and the functions that they call."""
+    constants: dict[str, object] = {}
+    found: list[Callable[..., object]] = []
+
+    def visit(one: Callable[..., object]) -> None:
+        plain = inspect.unwrap(one)
+        for name in plain.__code__.co_names:
+            value = plain.__globals__.get(name)
+            if inspect.isfunction(value) and value.__module__ == one.__module__ and value not in found:
+                visit(value)
+            if name.isupper() and isinstance(value, int | float | str | tuple):
+                constants[name] = value
+        found.append(one)
+
+    for function in functions:
+        visit(function)
+    sources = [textwrap.dedent(inspect.getsource(one)).rstrip() for one in found]
+    named = ["\n".join(f"{name} = {value!r}" for name, value in constants.items())] if constants else []
+    return "```python\n" + "\n\n\n".join([*named, *sources]) + "\n```"
+
+
+def _header(suite: Suite) -> str:
+    """The comment at the top of the suite's file, which says what its splits are."""
+    lines = (SUITE_FOLDER / f"{suite.name}.yaml").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Writes a page and a contact sheet for each suite: pictures, reward, splits, what random play and doing nothing earn.
 
-scripts/suites.py                                  all suites of configs/suite/ that run without an optional package
+scripts/suites.py                                  all suites of configs/suite/ whose packages are installed
 scripts/suites.py walker_speed point_mass --episodes=5 --out=docs/suites
+
+What the two earned is stored as scores in --baselines (results/baselines): reports normalise by random play.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from envs import load_suite
+from envs import Suite, load_suite
 from envs.suites import SUITE_FOLDER
 from hrl import hardware
 from hrl.command_line import options, positive, run_or_explain
 from hrl.config import ConfigError
+from hrl.reporting.runs import BASELINES
 from hrl.suite_pages import write_page
 
 
@@ -22,16 +25,25 @@ def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return
-    names, chosen = options(arguments, {"--episodes": positive, "--out": Path})
+    names, chosen = options(arguments, {"--episodes": positive, "--out": Path, "--baselines": Path})
     hardware.configure(0)
-    try:
-        suites = [load_suite(name) for name in names or sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml"))]
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
     out, episodes = chosen.get("--out", Path("docs/suites")), chosen.get("--episodes", 2)
-    for suite in suites:
+    for suite in _suites(names):
         command = f"scripts/suites.py {suite.name} --episodes={episodes}"
-        print(write_page(suite, out, episodes, command))
+        print(write_page(suite, out, chosen.get("--baselines", BASELINES), episodes, command))
+
+
+def _suites(names: list[str]) -> list[Suite]:
+    """The named ones, or all whose packages are installed."""
+    found = []
+    for name in names or sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml")):
+        try:
+            found.append(load_suite(name).check_installed())
+        except ValueError as error:
+            if names:
+                raise ConfigError(str(error)) from error
+            print(f"left out: {name}: {error}")
+    return found
 
 
 if __name__ == "__main__":
