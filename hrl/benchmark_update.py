@@ -59,7 +59,7 @@ class _Parts:
         agent: Any = learner.policy
         self._time(learner.replay, "sample", "replay")
         self._time(learner.replay, "write_back", "replay")
-        if learner.config.cuda_graph:  # one piece, without parts
+        if learner.config.cuda_graph or learner.config.compile:  # one piece, without parts
             return
         self._time(agent.world_model, "observe", "world model, forward")
         self._time(agent, "_imagine", "imagination")

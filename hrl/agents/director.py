@@ -102,7 +102,8 @@ class DirectorConfig(ModelBasedConfig):
 class Dream(NamedTuple):
     """An imagined trajectory of both levels: states 0 to T, k steps to a decision.
 
-    codes, goals: of every decision, and of the one that would follow the last step.
+    codes, goals: of every decision, and where goals are aligned as published, of the one that would follow the last
+        step.
     rewards: of the task, by the world model, on arriving at states 1 to T.
     """
 
@@ -142,6 +143,11 @@ class Director(WorldModelAgent):
         self.worker = Level(worker, critics, shares, config.worker, config.action_gradient)
         noise = torch.rand(_GREEDY_DRAWS, codes.groups, generator=torch.Generator().manual_seed(0))
         self.register_buffer("code_noise", noise, persistent=False)
+
+    @property
+    def decisions(self) -> int:
+        """Of an imagined trajectory."""
+        return self.config.horizon // self.config.hold
 
     @property
     def outlives_episodes(self) -> tuple[str, ...]:
@@ -291,7 +297,8 @@ class Director(WorldModelAgent):
         latents = self.noise(horizon, count, self.setting.world_model.groups)
         differentiable = self.config.action_gradient == "dynamics"
         imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
-        set_goal(State(imagined.deter[-1], imagined.stoch[-1]))
+        if self.config.goal_alignment == "current":  # the only one that asks what the next goal would have been
+            set_goal(State(imagined.deter[-1], imagined.stoch[-1]))
         # The worker may learn from the task's rewards through the imagined steps.
         rewards, continues = self.outlook(imagined, starts, differentiable and self.config.task_reward_to_worker > 0)
         return Dream(imagined, actions, torch.stack(codes), torch.stack(goals), rewards, continues, task.unsqueeze(0))
@@ -306,13 +313,13 @@ class Director(WorldModelAgent):
         deter, stoch, continues = (
             segments(values, hold) for values in (dream.states.deter, dream.states.stoch, dream.continues)
         )
-        goal = dream.goals[:-1].flatten(0, 1).expand(hold + 1, -1, -1)
+        goal = dream.goals[: self.decisions].flatten(0, 1).expand(hold + 1, -1, -1)
         goals = goal if self.config.goal_alignment == "own" else self._current_goals(dream)
         near = closeness(deter, goals)
         rewards = {"goal": near[1:] - near[:-1] if self.config.worker_reward == "progress" else near[1:]}
         if self.config.task_reward_to_worker:
             rewards["task"] = steps_of_segments(dream.rewards, hold)
-        task = dream.task.repeat(1, len(dream.goals) - 1, 1)
+        task = dream.task.repeat(1, self.decisions, 1)
         inputs = torch.cat([deter, stoch, goal], -1)
         actions = steps_of_segments(dream.actions, hold)
         view = Trajectory(inputs, task, actions, rewards, continues, self.config.discount)
@@ -335,7 +342,7 @@ class Director(WorldModelAgent):
         continues = torch.cat([dream.continues[:1], goes_on])
         inputs = states.features()[::hold]
         discount = self.config.discount_per_decision
-        return Trajectory(inputs, dream.task, dream.codes[:-1], rewards, continues, discount)
+        return Trajectory(inputs, dream.task, dream.codes[: self.decisions], rewards, continues, discount)
 
     def _worth(
         self, rewards: Float[Tensor, "time batch"], continues: Float[Tensor, "states batch"]

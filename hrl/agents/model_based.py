@@ -26,6 +26,7 @@ from hrl.seeding import stream_seed, torch_generator
 from hrl.world_model import Conditioning, WorldModelLossConfig
 
 MOMENTUM_DECAY = 0.9
+PLACES = ("device", "host")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class ModelBasedConfig:
     train_ratio: replayed steps per agent step; an update is made for every batch * length / train_ratio agent steps,
         from when there are as many different sequences as a batch has.
     replay_capacity: agent steps kept.
+    replay_on: device: where the learner computes; host: in the machine's own memory, from which batches are copied.
     steps_per_iteration: agent steps of each environment between two lines of metrics.
     noise_hold: agent steps for which an environment's action noise is held while gathering. Noise that is drawn anew at
         every step averages out in what has inertia, and shows the world model little of what actions do.
@@ -60,6 +62,7 @@ class ModelBasedConfig:
     length: int = 32
     train_ratio: float = 32.0
     replay_capacity: int = 200_000
+    replay_on: str = "device"
     steps_per_iteration: int = 16
     noise_hold: int = 1
     imagine_last: int = 0
@@ -93,8 +96,9 @@ class ModelBasedConfig:
         for key in ("discount", "square_decay"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must lie in [0, 1)")
-        if self.action_gradient not in GRADIENTS:
-            raise ValueError(f"agent.action_gradient is {self.action_gradient!r}; choose from {', '.join(GRADIENTS)}")
+        for key, choices in (("action_gradient", GRADIENTS), ("replay_on", PLACES)):
+            if getattr(self, key) not in choices:
+                raise ValueError(f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(choices)}")
 
 
 @runtime_checkable
@@ -145,7 +149,8 @@ class ModelBasedLearner:
         self.module: nn.Module = agent.to(setting.device)
         self.config, self.setting, self.frames_per_step = config, setting, frames_per_step
         kept = columns(env.single_observation_space, setting.action_size, agent.latent_columns())
-        self.replay = Replay(kept, env.num_envs, config.replay_capacity, config.length + 1, setting.device)
+        place = setting.device if config.replay_on == "device" else torch.device("cpu")
+        self.replay = Replay(kept, env.num_envs, config.replay_capacity, config.length + 1, place)
         self.writer = ReplayWriter(env, self.replay, task_names, setting.seed, setting.device)
         self.optimizer = _optimizer(self.module, config)
         if config.cuda_graph and setting.device.type != "cuda":
@@ -191,12 +196,13 @@ class ModelBasedLearner:
         """
         seed = self.setting.seed
         batch = self.replay.sample(self.config.batch, torch_generator(seed, "replay", self.updates))
+        columns = {name: rows.to(self.setting.device) for name, rows in batch.columns.items()}
         torch.manual_seed(stream_seed(seed, "update", self.updates))
         metrics: dict[str, Tensor]
         update = self._whole_update if self.updates >= self.config.behaviour_from else self._model_update
-        metrics, latents = update(batch.columns)
+        metrics, latents = update(columns)
         if not bool(metrics["finite"]):
-            raise NonFiniteUpdate("the update", self.updates, batch.columns, _means([metrics]))
+            raise NonFiniteUpdate("the update", self.updates, columns, _means([metrics]))
         self.replay.write_back(batch.place, latents)  # the last rows: the row of context keeps its own
         self.updates += 1
         return metrics
@@ -247,6 +253,7 @@ class ModelBasedLearner:
         return GraphedUpdate(prepared) if self.config.cuda_graph else prepared
 
     def _eager_update(self, batch: Mapping[str, Tensor], behave: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        running = [buffer.clone() for buffer in self.module.buffers()]  # scales and coefficients, a few numbers
         loss, metrics, latents = self.policy.loss(batch, behave)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -254,6 +261,8 @@ class ModelBasedLearner:
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
         self._step(finite)
+        for buffer, old in zip(self.module.buffers(), running, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
         return {**metrics, "loss/total": loss.detach(), "gradient_norm": norm, "finite": finite}, latents
 
     def _step(self, finite: Tensor) -> None:

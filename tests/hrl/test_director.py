@@ -150,20 +150,29 @@ def test_the_managers_discount_is_per_decision():
     assert agent._worker_view(labelled(3, 2))[0].discount == agent.config.discount
 
 
-def test_goals_and_actions_of_an_imagined_trajectory():
-    """The manager decides at states 0, k, 2k, ..., T, its goals are what its codes decode to, and c_0 is the truth."""
-    agent, batch = director(), rows()
+@pytest.mark.parametrize(("alignment", "decided"), [("own", 3), ("current", 4)])
+def test_goals_and_actions_of_an_imagined_trajectory(alignment, decided):
+    """The manager decides at states 0, k, 2k, ..., and at T where the next goal counts; its goals are what its codes
+    decode to, and c_0 is the truth.
+    """
+    agent, batch = director(goal_alignment=alignment, worker_reward="closeness"), rows()
     with torch.no_grad():
         dream = agent._imagine(agent.starts(batch, states(agent, batch)))
         task = dream.task[0]
         count = BATCH * LENGTH
-        assert (len(dream.states.deter), len(dream.actions), len(dream.codes), len(dream.goals)) == (7, 6, 4, 4)
+        assert (len(dream.states.deter), len(dream.actions), len(dream.codes), len(dream.goals)) == (
+            7,
+            6,
+            decided,
+            decided,
+        )
         assert bool((dream.codes.sum(-1) == 1).all())
-        for j in range(4):
+        for j in range(decided):
             torch.testing.assert_close(dream.goals[j], agent.goals.decode(dream.codes[j], task))
         features = dream.states.features()
         for time in range(6):
-            torch.testing.assert_close(dream.rewards[time], agent.world_model.reward(features[time + 1], task).mean())
+            expected = agent.world_model.reward(features[time + 1], task).mean()
+            torch.testing.assert_close(dream.rewards[time], expected, rtol=1e-5, atol=1e-5)
             goes_on = agent.world_model.continues(features[time + 1], task)
             torch.testing.assert_close(dream.continues[time + 1], goes_on)
     ended = batch["is_terminal"][:, 1:].reshape(count)
@@ -181,7 +190,7 @@ def test_each_imagined_action_pursues_the_goal_of_its_segment():
         for time in range(6):
             seen = torch.cat([dream.states.features()[time], dream.goals[time // 2]], -1)
             torch.testing.assert_close(dream.actions[time], agent.worker.actor(seen, dream.task[0]).mean)
-            wrong = torch.cat([dream.states.features()[time], dream.goals[time // 2 + 1]], -1)
+            wrong = torch.cat([dream.states.features()[time], dream.goals[time // 2 - 1]], -1)
             assert not torch.isclose(dream.actions[time], agent.worker.actor(wrong, dream.task[0]).mean).all()
 
 

@@ -119,6 +119,9 @@ def test_a_reward_that_is_not_finite_is_refused_and_not_written():
 # Learning.
 
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
 def learner(arm: str = "dreamer", device: torch.device = CPU, **changes: object) -> ModelBasedLearner:
     torch.manual_seed(0)
     level = LevelConfig(layers=1)
@@ -268,7 +271,7 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypa
     trained.iterate()
     trained.iterate()
     moved = trained.updates
-    before = {name: p.detach().clone() for name, p in trained.module.named_parameters()}
+    before = {name: value.clone() for name, value in trained.module.state_dict().items()}
     trained.replay._storage["reward"].fill_(math.nan)
     if not waits:
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -276,8 +279,20 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypa
         trained.update()
     assert failed.value.updates == trained.updates == moved
     assert bool(failed.value.batch["reward"].isnan().any())
-    for name, parameter in trained.module.named_parameters():
-        assert torch.equal(parameter, before[name]), name
+    for name, value in trained.module.state_dict().items():  # running scales and coefficients among them
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+def test_a_replay_may_be_kept_in_host_memory(device):
+    """Batches are copied to where the learner computes."""
+    kept = learner("dreamer", device=torch.device(device), replay_on="host")
+    kept.iterate()
+    kept.iterate()
+    assert kept.updates
+    assert kept.replay.device == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"agent\.replay_on is 'disk'; choose from device, host"):
+        DreamerConfig(replay_on="disk")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +304,7 @@ def test_impossible_hyperparameters_are_refused_by_key(change):
         DreamerConfig(**change)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@NEEDS_GPU
 @pytest.mark.parametrize("arm", sorted(ARMS))
 def test_a_graphed_update_is_an_update(arm):
     """Kernel by kernel and replayed as one graph: the same weights after updates on both sides of the recording."""
