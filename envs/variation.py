@@ -18,6 +18,9 @@ from jaxtyping import Float
 
 from envs.distractors import MOST
 
+# MuJoCo's colour of a geom that has been given none.
+UNSET = (0.5, 0.5, 0.5, 1.0)
+
 
 def _within(default: float, least: float, most: float, whole: bool = False) -> Any:
     return field(default=default, metadata={"least": least, "most": most, "whole": whole})
@@ -136,9 +139,10 @@ class Vision(Variation):
             ValueError: the camera is to be turned and always looks at some body.
         """
         varied = copy.copy(model)
-        for colours in (varied.geom_rgba, varied.mat_rgba):
-            for colour in colours:
-                colour[:3] = self._colour(colour[:3])
+        # A geom that has MuJoCo's default colour is drawn in that of its material, and in its own with any other.
+        unset = (varied.geom_matid >= 0) & (varied.geom_rgba == UNSET).all(axis=1)
+        for colour in (*(varied.geom_rgba[geom] for geom in np.flatnonzero(~unset)), *varied.mat_rgba):
+            colour[:3] = self._colour(colour[:3])
         if self.tilt or self.roll:
             index = varied.camera(camera).id
             looks_at = (mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY, mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM)

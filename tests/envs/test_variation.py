@@ -213,6 +213,24 @@ def test_worlds_keep_their_look_from_episode_to_episode_of_its_task():
         env.close()
 
 
+def test_materials_keep_their_colours_and_become_darker():
+    """The walker's geoms have colours by their materials alone: half as bright, pixel by pixel, floor included."""
+    scene = WalkerSpeed.scene
+    models = [variant(scene.model, scene.camera, Dynamics(), vision) for vision in (Vision(), Vision(brightness=0.5))]
+    physics = MujocoPhysics(scene, 2, 64, threads=1, variants=models)
+    start = Start.of(physics.model, 2)
+    start.variants = torch.arange(2)
+    physics.reset(torch.ones(2, dtype=torch.bool), start)
+    pictures = torch.zeros((2, 64, 64, 3), dtype=torch.uint8)
+    physics.render(pictures)
+    physics.close()
+    plain, dark = pictures.numpy().astype(int)
+    shown = drawn(plain)
+    assert shown.mean() > 0.3
+    assert np.abs(plain[shown] / 2 - dark[shown]).max() <= 1.5
+    assert np.ptp(plain[shown], axis=-1).max() > 100, "something is not grey"
+
+
 def test_the_gain_of_muscles_stays():
     description = _MJCF.replace("<motor gear", "<muscle gear").replace("<motor name", "<muscle name")
     model = mujoco.MjModel.from_xml_string(description)
