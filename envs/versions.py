@@ -6,8 +6,9 @@ from importlib import metadata
 # Every dm-control is built against one minor series of mujoco; mujoco-warp follows mujoco's numbers.
 DM_CONTROL = "1.0.49"
 MUJOCO_SERIES = "3.16"
-# What mujoco and dm_control both take, on Linux.
-BACKENDS = ("", "disabled", "off", "false", "0", "egl", "glfw", "osmesa")
+# What mujoco takes as MUJOCO_GL, on one system or another (mujoco.rendering.classic.gl_context).
+_OFF, _ON = ("disable", "disabled", "off", "false", "0"), ("", "enable", "enabled", "on", "true", "1")
+BACKENDS = (*_ON, "glfw", "glx", "egl", "osmesa", "wgl", "cgl", *_OFF)
 
 
 def check_versions(mujoco: str, dm_control: str, mujoco_warp: str) -> None:

@@ -33,9 +33,10 @@ def memory_budget(config: RunConfig, suite: Suite) -> Budget:
         budget.add("replay", replay_size(config, suite))
     if hasattr(config.agent, "replay_capacity"):
         budget.add("update", _update_size(config))
-    budget.add("simulation and rendering", simulation_size(config, suite, config.num_envs))
+    dealt = len(suite.tasks("train"))
+    budget.add("simulation and rendering", simulation_size(config, suite, config.num_envs, dealt))
     if config.evaluation.every:
-        worlds = worlds_at_once(suite, len(suite.tasks("train")), config.evaluation.episodes)
+        worlds = worlds_at_once(suite, dealt, config.evaluation.episodes)
         budget.add("evaluation", worlds * 3 * picture + simulation_size(config, suite, worlds))
     return budget
 
@@ -71,13 +72,16 @@ def checkpoint_budget(config: RunConfig, suite: Suite, folder: Path) -> DiskBudg
     return budget
 
 
-def simulation_size(config: RunConfig, suite: Suite, worlds: int) -> int:
-    """Bytes of so many worlds of a suite, with what draws them; of an outside suite, its worker processes too."""
+def simulation_size(config: RunConfig, suite: Suite, worlds: int, tasks: int = 1) -> int:
+    """Bytes of so many worlds of a suite, with what draws them; of an outside suite, its worker processes too.
+
+    Args:
+        tasks: that are dealt out to the worlds in turn; 1 where each keeps its own, as in evaluations.
+    """
     family = suite.family
     if isinstance(family, OutsideFamily):
         workers = min(worlds, config.threads or len(os.sched_getaffinity(0)))
-        held = worlds_held(worlds, len(suite.tasks("train")), workers)
-        return workers * WORKER_BYTES + held * family.world_bytes
+        return workers * WORKER_BYTES + worlds_held(worlds, tasks, workers) * family.world_bytes
     return RENDERER + worlds * WORLD
 
 

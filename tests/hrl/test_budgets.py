@@ -100,6 +100,7 @@ def test_outside_worlds_and_their_workers_count():
     config, plain = load(["agent=ppo", "suite=metaworld_mt10", "num_envs=1000", "threads=2"])
     assert 60 * 88 * 2**20 < simulation_size(config, outside, 60) < 8 * GIB
     assert simulation_size(config, native, 60) < GIB / 8
-    assert simulation_size(config, outside, 64) == simulation_size(config, outside, 80), "worlds set aside count"
+    assert simulation_size(config, outside, 64, 10) == simulation_size(config, outside, 80), "worlds set aside count"
+    assert simulation_size(config, outside, 60, 10) == simulation_size(config, outside, 60), "none are set aside"
     with pytest.raises(MemoryBudgetError, match="simulation and rendering 9"):
         memory_budget(config, Suite.from_dict(plain["suite"])).check(available=24 * GIB)
