@@ -1,16 +1,23 @@
-"""What crosses a picture and has nothing to do with the task: coloured discs on paths of their own.
+"""What moves through a picture and has nothing to do with the task: coloured spheres on paths of their own.
 
-They are drawn over the picture and are no geoms of the scene: cameras that follow a body would leave geoms behind,
-those of a body's own eyes would carry them along, and every scene would have to find a place for them. So they look the
-same in all scenes, cost next to nothing, and hide what is behind them.
+They are geoms of the ray tracer's model alone: lit as everything is, hidden by what is before them and hiding what is
+behind, and unknown to the dynamics. Their paths are fixed to the camera, so that one that follows a body or belongs to
+it does not leave them behind, and lead as far before and behind what is filmed as in every scene.
 """
 
-import numpy as np
-from jaxtyping import Float, Int, UInt8
+from functools import cache
 
-# Of a disc, in heights of the picture.
-RADIUS = 1 / 12
-_REACH = 0.5 - RADIUS
+import mujoco
+import numpy as np
+from jaxtyping import Float, Int
+
+from envs.physics import Scene
+
+# As seen at the distance of what is filmed, in heights of the picture.
+RADIUS = 1 / 16
+# Of the distance of what is filmed.
+NEAREST, FARTHEST = 0.5, 1.1
+_REACH = 0.5 - 1.1 * RADIUS / NEAREST
 # None of the colours that goals, targets and the point mass have.
 _COLOURS = np.array(
     [
@@ -26,33 +33,63 @@ _COLOURS = np.array(
     np.uint8,
 )
 MOST = len(_COLOURS)
-# Cycles a second, across and upwards, and where in a cycle time begins: multiples of the golden and of the plastic
-# ratio, so that no two discs keep together and no path comes round to itself within an episode.
-_TURNS = np.arange(1, MOST + 1)[:, None] * np.array([0.6180339887, 0.7548776662]) % 1
+# Cycles a second across, upwards and away, and where in a cycle time begins: multiples of the golden ratio and of its
+# likes in more dimensions, so that no two spheres keep together and no path comes round to itself within an episode.
+_TURNS = np.arange(1, MOST + 1)[:, None] * np.array([0.6180339887, 0.7548776662, 0.8191725134]) % 1
 _CYCLES, _FIRST = 0.1 + 0.15 * _TURNS, _TURNS[::-1]
 
 
-def centres(seconds: Float[np.ndarray, " world"]) -> Float[np.ndarray, "world disc 2"]:
-    """Where discs are at a time: from the left and from the top, in heights of the picture."""
+def paths(seconds: Float[np.ndarray, " world"]) -> Float[np.ndarray, "world distractor 3"]:
+    """Where spheres are at a time: right of and above the picture's middle, in its heights, and how far away, as a
+    share of the distance of what is filmed."""
     phase = seconds[:, None, None] * _CYCLES + _FIRST
-    return np.asarray(0.5 + _REACH * np.sin(2 * np.pi * phase))
+    swing = np.sin(2 * np.pi * phase)
+    middle, half = (NEAREST + FARTHEST) / 2, (FARTHEST - NEAREST) / 2
+    return np.concatenate([_REACH * swing[..., :2], middle + half * swing[..., 2:]], axis=-1)
 
 
-def draw_distractors(
-    pictures: UInt8[np.ndarray, "world height width 3"],
-    counts: Int[np.ndarray, " world"],
-    seconds: Float[np.ndarray, " world"],
-) -> None:
-    """Draws the first `counts` discs over square pictures, in place, which may be a strided view.
+def places(
+    scene: Scene, counts: Int[np.ndarray, " world"], seconds: Float[np.ndarray, " world"]
+) -> Float[np.ndarray, "world distractor 3"]:
+    """Where the first `counts` spheres of every world are: right of the camera, above and behind it, metres.
+
+    There are as many as the world with most of them has; those that others do not have are behind their cameras.
 
     Args:
-        seconds: all that their places depend on.
+        seconds: all that they depend on.
     """
-    size = pictures.shape[1]
-    middles = (np.arange(size) + 0.5) / size
-    for disc in range(int(counts.max(initial=0))):
-        worlds = np.flatnonzero(counts > disc)
-        across, down = centres(seconds[worlds])[:, disc].T
-        squares = (middles - across[:, None])[:, None, :] ** 2 + (middles - down[:, None])[:, :, None] ** 2
-        covered = squares < RADIUS**2
-        pictures[worlds] = np.where(covered[..., None], _COLOURS[disc], pictures[worlds])
+    size, away = _view(scene)
+    found = paths(seconds)[:, : counts.max(initial=0)]
+    depth = away * found[..., 2:]
+    behind = np.array([0.0, 0.0, away])
+    shown = np.arange(found.shape[1]) < counts[:, None]
+    return np.where(shown[..., None], np.concatenate([size * depth * found[..., :2], -depth], axis=-1), behind)
+
+
+def with_distractors(scene: Scene, count: int) -> mujoco.MjModel:
+    """The scene's model, for drawing alone, with the first `count` spheres as its last geoms."""
+    spec, (size, away) = scene.build(), _view(scene)
+    radius = RADIUS * size * away
+    body = spec.worldbody.add_body()
+    for colour in _COLOURS[:count]:
+        body.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], rgba=[*(colour / 255), 1], mass=0)
+    model = spec.compile()
+    if model.ngeom != scene.model.ngeom + count:
+        raise ValueError(f"the distractors of scene {scene.name!r} did not become its last geoms")
+    return model
+
+
+@cache
+def _view(scene: Scene) -> tuple[float, float]:
+    """Metres from the lower to the upper edge of a picture at a metre's distance, and to what is filmed."""
+    height = 2 * float(np.tan(np.deg2rad(scene.model.camera(scene.camera).fovy[0]) / 2))
+    return height, filming_distance(scene.model, scene.camera)
+
+
+def filming_distance(model: mujoco.MjModel, camera: str) -> float:
+    """Metres from a camera to what it films, in the model's initial state: to the centre of mass of the body that it
+    follows or belongs to, and of all bodies where it stands still."""
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    index = model.camera(camera).id
+    return float(np.linalg.norm(data.cam_xpos[index] - data.subtree_com[model.cam_bodyid[index]]))

@@ -5,6 +5,7 @@ GPU backend is not visible to it. What differs between worlds (a target, a wall)
 the world are placed only once.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,24 +24,40 @@ class Scene:
 
     Attributes:
         name: for messages.
-        build: compiles the model.
+        build: describes the model.
         substeps: physics steps in a control step.
         camera: name of the camera that films the observation.
         background: red, green and blue in [0, 1] where nothing is drawn.
         textures: False draws plain colours, which is faster.
+        finish: changes of the compiled model that a description cannot express.
+        remodel: changes numbers of a world's own copy of the model for the length of an episode, such as the heights
+            of its terrain; its second argument is all that they depend on.
     """
 
     name: str
-    build: Callable[[], mujoco.MjModel]
+    build: Callable[[], mujoco.MjSpec]
     substeps: int
     camera: str
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
     textures: bool = True
+    finish: Callable[[mujoco.MjModel], None] | None = None
+    remodel: Callable[[mujoco.MjModel, int], None] | None = None
 
     @cached_property
     def model(self) -> mujoco.MjModel:
         """The compiled model, for reading: every simulator copies it."""
-        return self.build()
+        model = self.build().compile()
+        if self.finish is not None:
+            self.finish(model)
+        return model
+
+    def remodelled(self, model: mujoco.MjModel, number: int) -> mujoco.MjModel:
+        """One of the scene's models as it is in an episode with this number; itself where that is 0."""
+        if self.remodel is None or not number:
+            return model
+        own = copy.copy(model)
+        self.remodel(own, number)
+        return own
 
 
 @dataclass
@@ -52,12 +69,14 @@ class Start:
         joint_velocities: [world, nv].
         mocap_positions: [world, mocap body, 3], metres.
         variants: int64 [world], which of the simulator's variants of the dynamics each world follows; None: the first.
+        numbers: int64 [world], what `Scene.remodel` is given; 0, or None for all worlds: the model stays as it is.
     """
 
     joint_positions: Tensor
     joint_velocities: Tensor
     mocap_positions: Tensor
     variants: Tensor | None = None
+    numbers: Tensor | None = None
 
     @classmethod
     def of(cls, model: mujoco.MjModel, num_worlds: int) -> "Start":
@@ -106,6 +125,10 @@ class Physics(ABC):
     @abstractmethod
     def render(self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None) -> None:
         """Draw the observation camera's picture of all worlds, or of the listed ones (int64), into `out`."""
+
+    @abstractmethod
+    def scatter(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
+        """Where distractors are in the next pictures: right of the camera, above and behind it, metres."""
 
     @abstractmethod
     def picture(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from envs.physics import Physics, Scene, SimulationError, Start
 from envs.renderer import LOOKS, POSES, RayTracer
+from envs.terrain import Terrain, has_terrain
 
 # Gathered after every control step.
 _FIELDS = ("qpos", "qvel", "ctrl", "xpos", "xmat", "geom_xpos", "mocap_pos", "sensordata")
@@ -34,12 +35,14 @@ class MujocoPhysics(Physics):
         image_size: int,
         threads: int | None = None,
         variants: Sequence[mujoco.MjModel] = (),
+        distractors: int = 0,
     ) -> None:
         """Make the worlds, all of the first variant until `reset`.
 
         Args:
             threads: number of worker threads, by default one for every core there is.
             variants: of the scene's model (see `envs.variation`), among which starts choose; by default itself alone.
+            distractors: number of them that pictures show wherever `scatter` puts them (see `envs.distractors`).
         """
         self._models = [copy.copy(model) for model in variants or [scene.model]]
         for model in self._models:
@@ -47,7 +50,7 @@ class MujocoPhysics(Physics):
             model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.model = self._models[0]
         self.num_worlds = num_worlds
-        self._scene = scene
+        self._scene, self._distractors = scene, distractors
         self._datas = [mujoco.MjData(self.model) for _ in range(num_worlds)]
         self._arrays = {name: np.zeros((num_worlds, *getattr(self._datas[0], name).shape)) for name in _FIELDS}
         self._warnings = np.zeros((num_worlds, len(self._datas[0].warning.number)), np.int32)
@@ -68,8 +71,9 @@ class MujocoPhysics(Physics):
 
     def reset(self, mask: Bool[Tensor, " world"], start: Start) -> None:
         """See `Physics.reset`."""
-        variants = torch.zeros(self.num_worlds, dtype=torch.int64) if start.variants is None else start.variants
-        parts = (start.joint_positions, start.joint_velocities, start.mocap_positions, variants)
+        none = torch.zeros(self.num_worlds, dtype=torch.int64)
+        variants, numbers = (none if given is None else given for given in (start.variants, start.numbers))
+        parts = (start.joint_positions, start.joint_velocities, start.mocap_positions, variants, numbers)
         rows, chosen = [tensor.numpy() for tensor in parts], mask.numpy()
         self._each(lambda chunk: chunk.reset(chosen, *rows))
 
@@ -89,53 +93,64 @@ class MujocoPhysics(Physics):
         listed = np.arange(self.num_worlds) if worlds is None else worlds.numpy()
         self._each(lambda chunk: chunk.draw(listed, pixels))
 
+    def scatter(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
+        """See `Physics.scatter`."""
+        for chunk in self._chunks:
+            chunk.places[:] = places[chunk.low : chunk.end]
+
     def picture(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:
         """See `Physics.picture`."""
         if size not in self._galleries:
-            self._galleries[size] = RayTracer(self._scene, size, 1)
+            self._galleries[size] = self._tracer(size, 1)
         out: np.ndarray = np.empty((1, size, size, 3), np.uint8)
-        for name in POSES:
-            self._galleries[size].poses[name][0] = getattr(self._datas[world], name).reshape(-1)
-        chunk = next(chunk for chunk in self._chunks if world < chunk.end)
-        for name in LOOKS:
-            self._galleries[size].looks[name][0] = getattr(chunk.model_of(world), name).reshape(-1)
+        next(chunk for chunk in self._chunks if world < chunk.end).fill(self._galleries[size], [world])
         self._galleries[size].draw(1, out)
         picture: np.ndarray = out[0]
         return picture
 
     def state(self) -> Float[np.ndarray, "world state"]:
-        """See `Physics.state`: MuJoCo's integration state, the solver's warm start included; then any variant."""
-        size = mujoco.mj_stateSize(self.model, _STATE)
-        out: np.ndarray = np.zeros((self.num_worlds, size + self._varied))
+        """See `Physics.state`: MuJoCo's integration state, the solver's warm start included, and what its model is."""
+        size, followed = mujoco.mj_stateSize(self.model, _STATE), self._followed()
+        out: np.ndarray = np.zeros((self.num_worlds, size + len(followed)))
         for data, row in zip(self._datas, out, strict=True):
             mujoco.mj_getState(self.model, data, row[:size], _STATE)
-        if self._varied:
-            out[:, size] = np.concatenate([chunk.variants for chunk in self._chunks])
+        for column, name in enumerate(followed, size):
+            out[:, column] = np.concatenate([getattr(chunk, name) for chunk in self._chunks])
         return out
 
     def load_state(self, state: Float[np.ndarray, "world state"]) -> None:
         """See `Physics.load_state`."""
-        size = mujoco.mj_stateSize(self.model, _STATE)
-        expected = (self.num_worlds, size + self._varied)
+        size, followed = mujoco.mj_stateSize(self.model, _STATE), self._followed()
+        expected = (self.num_worlds, size + len(followed))
         if state.shape != expected:
             raise ValueError(f"state must have the shape {expected} of these worlds, got {state.shape}")
-        variants = state[:, size].astype(np.int64) if self._varied else np.zeros(self.num_worlds, np.int64)
-        self._each(lambda chunk: chunk.load(state[:, :size], variants))
+        chosen = {name: state[:, column].astype(np.int64) for column, name in enumerate(followed, size)}
+        none = np.zeros(self.num_worlds, np.int64)
+        rows = state[:, :size], chosen.get("variants", none), chosen.get("numbers", none)
+        self._each(lambda chunk: chunk.load(*rows))
 
     def close(self) -> None:
         """See `Physics.close`."""
         if self._pool is not None:
             self._pool.shutdown()
 
-    @property
-    def _varied(self) -> bool:
-        """Whether the state says which variant a world follows."""
-        return len(self._models) > 1
+    def _followed(self) -> list[str]:
+        """What the state says of the model that a world follows, by the names of a chunk's attributes."""
+        return ["variants"] * (len(self._models) > 1) + ["numbers"] * (self._scene.remodel is not None)
 
     def _chunk(self, low: int, high: int, image_size: int) -> "_Chunk":
         arrays = {name: array[low:high] for name, array in self._arrays.items()}
-        tracer = RayTracer(self._scene, image_size, high - low)
-        return _Chunk(self._models, self._datas[low:high], low, arrays, self._warnings[low:high], tracer)
+        tracer, camera = self._tracer(image_size, high - low), int(self.model.camera(self._scene.camera).id)
+        datas, warnings = self._datas[low:high], self._warnings[low:high]
+        return _Chunk(self._scene, self._models, datas, low, arrays, warnings, tracer, camera)
+
+    def _tracer(self, size: int, capacity: int) -> RayTracer:
+        """One whose worlds all look as the first variant does."""
+        tracer = RayTracer(self._scene, size, capacity, distractors=self._distractors)
+        for name in LOOKS:
+            look = getattr(self.model, name).reshape(-1)
+            tracer.looks[name][:, : len(look)] = look
+        return tracer
 
     def _each(self, work: Callable[["_Chunk"], None]) -> None:
         if self._pool is None:
@@ -158,25 +173,35 @@ class _Chunk:
 
     Args:
         models: the variants of the dynamics.
-        low: number of the first world.
         arrays: this chunk's rows of the batch.
+        camera: number of the camera that films.
 
     Attributes:
-        variants: which model each of these worlds follows.
+        low: number of the first world.
         end: number after the last world's.
+        variants, numbers: which model each of these worlds follows, and what it is changed by.
+        places: of the distractors of each of these worlds, float64 [world, distractor, 3], in the camera's frame.
     """
 
     def __init__(
         self,
+        scene: Scene,
         models: list[mujoco.MjModel],
         datas: list[mujoco.MjData],
         low: int,
         arrays: dict[str, np.ndarray],
         warnings: np.ndarray,
         tracer: RayTracer,
+        camera: int,
     ) -> None:
-        self._models, self._datas, self._low, self._tracer = models, datas, low, tracer
-        self.variants, self.end = np.zeros(len(datas), np.int64), low + len(datas)
+        self._scene, self._models, self._datas, self._tracer, self._camera = scene, models, datas, tracer, camera
+        self.low, self.end = low, low + len(datas)
+        self.variants, self.numbers = np.zeros((2, len(datas)), np.int64)
+        self._own = [models[0]] * len(datas)
+        self._terrains = [Terrain(models[0]) for _ in datas] if has_terrain(scene) else []
+        self.places = np.zeros((len(datas), tracer.distractors, 3))
+        # The same places in the world.
+        self._distractors = np.zeros_like(self.places)
         # Runge-Kutta takes whole steps only.
         self._in_halves = int(models[0].opt.integrator != mujoco.mjtIntegrator.mjINT_RK4)
         # The same models without actuation: what dm_control uses to bring a new state up to date.
@@ -184,23 +209,23 @@ class _Chunk:
         for passive in self._passive:
             passive.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
         self._looks = {name: np.stack([getattr(model, name).reshape(-1) for model in models]) for name in LOOKS}
-        for name, looks in self._looks.items():
-            tracer.looks[name][:] = looks[0]
         # Views into every MjData are made once: making one costs more than copying through it.
         self._controls = [data.ctrl for data in datas]
-        self._poses = {name: [getattr(data, name).reshape(-1) for data in datas] for name in POSES}
+        self._poses = {name: [[getattr(data, name).reshape(-1)] for data in datas] for name in POSES}
+        # The ray tracer's model has distractors' spheres after the geoms that are simulated.
+        unturned = np.tile(np.eye(3).reshape(-1), tracer.distractors)
+        for positions, rotations, placed in zip(
+            self._poses["geom_xpos"], self._poses["geom_xmat"], self._distractors, strict=True
+        ):
+            positions.append(placed.reshape(-1))
+            rotations.append(unturned)
         self._gathered = [
             ([getattr(data, name).reshape(-1) for data in datas], array.reshape(-1)) for name, array in arrays.items()
         ]
         self._gathered.append(([data.warning.number for data in datas], warnings.reshape(-1)))
 
-    def model_of(self, world: int) -> mujoco.MjModel:
-        return self._models[self.variants[world - self._low]]
-
     def step(self, controls: np.ndarray, substeps: int) -> None:
-        # Looked up once a step: a chunk's worlds mostly follow one variant, and an index into numpy costs more.
-        models = [self._models[variant] for variant in self.variants.tolist()]
-        worlds = zip(models, self._datas, self._controls, controls[self._low :], strict=False)
+        worlds = zip(self._own, self._datas, self._controls, controls[self.low :], strict=False)
         for model, data, view, control in worlds:
             view[:] = control
             if self._in_halves:
@@ -211,46 +236,71 @@ class _Chunk:
         self._gather()
 
     def reset(
-        self, mask: np.ndarray, positions: np.ndarray, velocities: np.ndarray, mocap: np.ndarray, variants: np.ndarray
+        self,
+        mask: np.ndarray,
+        positions: np.ndarray,
+        velocities: np.ndarray,
+        mocap: np.ndarray,
+        variants: np.ndarray,
+        numbers: np.ndarray,
     ) -> None:
-        for world, data in enumerate(self._datas, self._low):
+        for world, data in enumerate(self._datas, self.low):
             if mask[world]:
-                variant = self.variants[world - self._low] = variants[world]
-                mujoco.mj_resetData(self._models[variant], data)
+                model = self._follow(world - self.low, variants[world], numbers[world])
+                mujoco.mj_resetData(model, data)
                 data.qpos[:], data.qvel[:], data.mocap_pos[:] = positions[world], velocities[world], mocap[world]
-                mujoco.mj_forward(self._passive[variant], data)
+                passive = self._scene.remodelled(self._passive[variants[world]], int(numbers[world]))
+                mujoco.mj_forward(passive, data)
         self._gather()
 
     def place(self, mask: np.ndarray, mocap: int, positions: np.ndarray) -> None:
-        for world, data in enumerate(self._datas, self._low):
+        for world, data in enumerate(self._datas, self.low):
             if mask[world]:
                 data.mocap_pos[mocap] = positions[world]
                 # As at the end of a step: contacts and pictures must know of it.
-                mujoco.mj_step1(self._models[self.variants[world - self._low]], data)
+                mujoco.mj_step1(self._own[world - self.low], data)
         self._gather()
 
-    def load(self, state: np.ndarray, variants: np.ndarray) -> None:
-        self.variants[:] = variants[self._low : self._low + len(self._datas)]
-        for variant, data, row in zip(self.variants, self._datas, state[self._low :], strict=False):
-            model = self._models[variant]
+    def load(self, state: np.ndarray, variants: np.ndarray, numbers: np.ndarray) -> None:
+        for world, data in enumerate(self._datas, self.low):
+            model = self._follow(world - self.low, variants[world], numbers[world])
             mujoco.mj_resetData(model, data)
-            mujoco.mj_setState(model, data, row, _STATE)
+            mujoco.mj_setState(model, data, state[world], _STATE)
             # All that the next `mj_step2` reads besides the state.
             mujoco.mj_step1(model, data)
         self._gather()
 
     def draw(self, listed: np.ndarray, out: np.ndarray) -> None:
-        rows = np.flatnonzero((listed >= self._low) & (listed < self._low + len(self._datas)))
+        rows = np.flatnonzero((listed >= self.low) & (listed < self.end))
         if len(rows):
-            worlds = (listed[rows] - self._low).tolist()
-            for name, views in self._poses.items():
-                target = self._tracer.poses[name][: len(worlds)].reshape(-1)
-                np.concatenate([views[world] for world in worlds], out=target, casting="same_kind")
-            if len(self._models) > 1:
-                for name, looks in self._looks.items():
-                    self._tracer.looks[name][: len(worlds)] = looks[self.variants[worlds]]
+            self.fill(self._tracer, listed[rows].tolist())
             # The rows of a chunk are contiguous because `listed` is in ascending order.
-            self._tracer.draw(len(worlds), out[rows[0] : rows[-1] + 1])
+            self._tracer.draw(len(rows), out[rows[0] : rows[-1] + 1])
+
+    def fill(self, tracer: RayTracer, listed: list[int]) -> None:
+        """Tells a ray tracer where everything is in some of these worlds and how they look."""
+        worlds = [world - self.low for world in listed]
+        if tracer.distractors:
+            for world in worlds:
+                data = self._datas[world]
+                turn = data.cam_xmat[self._camera].reshape(3, 3)
+                self._distractors[world] = data.cam_xpos[self._camera] + self.places[world] @ turn.T
+        for name, views in self._poses.items():
+            target = tracer.poses[name][: len(worlds)].reshape(-1)
+            np.concatenate([part for world in worlds for part in views[world]], out=target, casting="same_kind")
+        if len(self._models) > 1:
+            for name, looks in self._looks.items():
+                tracer.looks[name][: len(worlds), : looks.shape[1]] = looks[self.variants[worlds]]
+        for row, world in enumerate(worlds if self._terrains else []):
+            tracer.terrains[row] = self._terrains[world].id
+
+    def _follow(self, world: int, variant: int, number: int) -> mujoco.MjModel:
+        """The model of one of these worlds from now on."""
+        model = self._scene.remodelled(self._models[variant], int(number))
+        if self._terrains and number != self.numbers[world]:
+            self._terrains[world].mold(model)
+        self._own[world], self.variants[world], self.numbers[world] = model, variant, number
+        return model
 
     def _gather(self) -> None:
         for views, target in self._gathered:

@@ -13,9 +13,11 @@ import mujoco
 import mujoco_warp
 import numpy as np
 import warp
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int32, UInt8, UInt64
 
+from envs.distractors import with_distractors
 from envs.physics import Scene
+from envs.terrain import has_terrain
 
 # What a picture is made of: MuJoCo's own field names, equal in MjData and in Warp's Data.
 POSES = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
@@ -33,12 +35,17 @@ class RayTracer:
     Attributes:
         poses: the buffers to fill before `draw`, by the names in `POSES`: float32, [capacity, numbers of one world].
         looks: the same by the names in `LOOKS`, filled already as the scene's model is.
+        distractors: number of spheres that follow the scene's own geoms in both.
+        terrains: where a scene's height fields differ from world to world, the `Terrain.id` of each; empty elsewhere.
     """
 
-    def __init__(self, scene: Scene, size: int, capacity: int, segmentation: bool = False) -> None:
+    def __init__(
+        self, scene: Scene, size: int, capacity: int, segmentation: bool = False, distractors: int = 0
+    ) -> None:
         start_warp()
-        model = drawable(scene.model)
-        self._size = size
+        model = drawable(with_distractors(scene, distractors) if distractors else scene.model)
+        self._size, self.distractors = size, distractors
+        terrain = has_terrain(scene)
         with announce_compilation(COMPILING_AFTER_SECONDS):
             self._model = mujoco_warp.put_model(model)
             # Nothing is simulated here, so there is room for no more than one contact.
@@ -52,6 +59,8 @@ class RayTracer:
         self.looks: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
             name: self._per_world(name, getattr(model, name), capacity) for name in LOOKS
         }
+        # Which mesh is each world's terrain.
+        self.terrains: UInt64[np.ndarray, " capacity"] = self._own_terrains(model, capacity) if terrain else np.zeros(0)
         self._colours = self._context.rgb_data.numpy().view(np.uint8)
 
     def draw(self, count: int, out: UInt8[np.ndarray, "count height width 3"]) -> None:
@@ -76,6 +85,19 @@ class RayTracer:
         own = warp.array(np.tile(colours, (capacity, 1, 1)), dtype=warp.vec4)
         setattr(self._model, name, own)
         view: np.ndarray = own.numpy().view(np.float32).reshape(capacity, colours.size)
+        return view
+
+    def _own_terrains(self, model: mujoco.MjModel, capacity: int) -> UInt64[np.ndarray, " capacity"]:
+        """Gives every world a height field of its own, in place of the model's; returns the memory of their meshes."""
+        chosen = np.tile(model.geom_dataid, (capacity, 1))
+        chosen[:, model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD] = np.arange(capacity)[:, None]
+        self._model.geom_dataid = warp.array(chosen, dtype=int)
+        # Their boxes hold them whatever their heights.
+        half = [*model.hfield_size[0, :2], model.hfield_size[0, 2] / 2]
+        self._context.hfield_bounds_size = warp.array(np.tile(np.float32(half), (capacity, 1)), dtype=warp.vec3)
+        meshes = np.tile(self._context.hfield_bvh_id.numpy(), capacity)
+        self._context.hfield_bvh_id = warp.array(meshes, dtype=warp.uint64)
+        view: np.ndarray = self._context.hfield_bvh_id.numpy()
         return view
 
     def _trace(self, count: int) -> None:

@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from envs.distractors import MOST
+from envs.distractors import MOST, filming_distance
 
 # MuJoCo's colour of a geom that has been given none.
 UNSET = (0.5, 0.5, 0.5, 1.0)
@@ -121,13 +121,15 @@ class Vision(Variation):
 
     hue: degrees by which the colours of geoms and materials are turned.
     brightness: factor on them, cut off at white.
+    distance: factor on how far the camera is from what it films, along its line of sight.
     tilt: degrees by which the camera looks up; down where it is negative.
     roll: degrees by which the camera is turned about the line of sight, anticlockwise.
-    distractors: coloured discs that drift over the picture (see `envs.distractors`).
+    distractors: number of coloured spheres that move through the picture (see `envs.distractors`).
     """
 
     hue: float = _within(0.0, -180.0, 180.0)
     brightness: float = _within(1.0, 0.1, 10.0)
+    distance: float = _within(1.0, 0.1, 10.0)
     tilt: float = _within(0.0, -90.0, 90.0)
     roll: float = _within(0.0, -180.0, 180.0)
     distractors: float = _within(0.0, 0.0, MOST, whole=True)
@@ -136,25 +138,31 @@ class Vision(Variation):
         """A model whose named camera and colours differ in these; distractors are no part of it.
 
         Raises:
-            ValueError: the camera is to be turned and always looks at some body.
+            ValueError: the camera is to be moved or turned and always looks at some body.
         """
         varied = copy.copy(model)
         # A geom that has MuJoCo's default colour is drawn in that of its material, and in its own with any other.
         unset = (varied.geom_matid >= 0) & (varied.geom_rgba == UNSET).all(axis=1)
         for colour in (*(varied.geom_rgba[geom] for geom in np.flatnonzero(~unset)), *varied.mat_rgba):
             colour[:3] = self._colour(colour[:3])
-        if self.tilt or self.roll:
-            index = varied.camera(camera).id
-            looks_at = (mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY, mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM)
-            if int(varied.cam_mode[index]) in map(int, looks_at):
-                raise ValueError(f"camera {camera!r} always looks at a body and cannot be turned")
-            # A camera looks along its -z; x is to the right of the picture and y upwards.
-            for axis, degrees in (((1.0, 0.0, 0.0), self.tilt), ((0.0, 0.0, 1.0), self.roll)):
-                turn, turned = np.zeros(4), np.zeros(4)
-                mujoco.mju_axisAngle2Quat(turn, np.array(axis), np.deg2rad(degrees))
-                mujoco.mju_mulQuat(turned, varied.cam_quat[index], turn)
-                varied.cam_quat[index] = turned
+        if self.distance != 1 or self.tilt or self.roll:
+            self._pose(varied, camera)
         return varied
+
+    def _pose(self, varied: mujoco.MjModel, camera: str) -> None:
+        index = varied.camera(camera).id
+        looks_at = (mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY, mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM)
+        if int(varied.cam_mode[index]) in map(int, looks_at):
+            raise ValueError(f"camera {camera!r} always looks at a body and cannot be moved or turned")
+        # A camera looks along its -z; x is to the right of the picture and y upwards.
+        backwards = np.zeros(3)
+        mujoco.mju_rotVecQuat(backwards, np.array([0.0, 0.0, 1.0]), varied.cam_quat[index])
+        varied.cam_pos[index] += (self.distance - 1) * filming_distance(varied, camera) * backwards
+        for axis, degrees in (((1.0, 0.0, 0.0), self.tilt), ((0.0, 0.0, 1.0), self.roll)):
+            turn, turned = np.zeros(4), np.zeros(4)
+            mujoco.mju_axisAngle2Quat(turn, np.array(axis), np.deg2rad(degrees))
+            mujoco.mju_mulQuat(turned, varied.cam_quat[index], turn)
+            varied.cam_quat[index] = turned
 
     def _colour(self, colour: Float[np.ndarray, " 3"]) -> tuple[float, float, float]:
         hue, saturation, value = colorsys.rgb_to_hsv(*colour.tolist())

@@ -9,10 +9,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from envs.adapters.outside.family import OutsideFamily
-from envs.distractors import draw_distractors
+from envs.distractors import places
 from envs.episodes import Episodes, episode_rng, evaluation_rng
 from envs.families import resolve
 from envs.families.family import Described
@@ -85,9 +85,13 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         variants = [variant(scene.model, scene.camera, *kind) for kind in distinct]
         self._distractors = np.array([int(task.vision.distractors) for task in self.tasks])
         self._drift = np.zeros(self.num_envs)
-        self._physics = MujocoPhysics(scene, self.num_envs, self.image_size, options.threads, variants)
+        self._physics = MujocoPhysics(
+            scene, self.num_envs, self.image_size, options.threads, variants, int(self._distractors.max())
+        )
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
         self._start = Start.of(self._physics.model, self.num_envs)
+        self._start.numbers = numbers = torch.zeros(self.num_envs, dtype=torch.int64)
+        self._numbers = numbers
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
         self._centre, self._half_range = _actuator_ranges(self._physics.model)
         self._make_spaces(self._physics.model.nu)
@@ -141,9 +145,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         """A picture of one world, for videos. Raises ValueError for a world or a size there cannot be."""
         if not 0 <= index < self.num_envs:
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
-        picture = self._physics.picture(index, checked_image_size(size))
-        self._distract(picture[None], np.array([index]))
-        return picture
+        self._scatter()
+        return self._physics.picture(index, checked_image_size(size))
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """All that the future depends on: continuing from it is bit-identical to never having stopped."""
@@ -248,6 +251,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             self._start.joint_positions[env] = torch.from_numpy(start.joint_positions)
             self._start.joint_velocities[env] = torch.from_numpy(start.joint_velocities)
             self._start.mocap_positions[env] = torch.from_numpy(start.mocap_positions)
+            self._numbers[env] = start.number
             if self._options.stagger and self._episodes.number[env] == 0:
                 self._episodes.stagger(int(env), rng.random(), self.action_repeat)
             self._drift[env] = rng.random() * DRIFT
@@ -266,27 +270,25 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         # Dropping the oldest frame is a shift by three bytes of the whole memory; what this moves from one pixel into
         # the place of its neighbour's newest frame is overwritten by that frame.
         pixels.reshape(-1)[:-3] = self._pixels.reshape(-1)[3:]
+        self._scatter()
         self._physics.render(torch.from_numpy(pixels[..., -3:]))
-        self._distract(pixels[..., -3:], np.arange(self.num_envs))
         if fresh.any() and self.frame_stack > 1:
             pixels[fresh] = np.tile(pixels[fresh][..., -3:], self.frame_stack)
         return pixels
 
-    def _distract(
-        self, pictures: UInt8[np.ndarray, "drawn height width 3"], worlds: Int64[np.ndarray, " drawn"]
-    ) -> None:
-        """Draws over the pictures of these worlds what their tasks ask for."""
+    def _scatter(self) -> None:
+        """Moves distractors to where they are now."""
         if self._distractors.any():
-            counts = self._distractors[self._episodes.task_index[worlds]]
-            seconds = self._drift[worlds] + self._episodes.clock[worlds] * self._seconds
-            draw_distractors(pictures, counts, seconds)
+            seconds = self._drift + self._episodes.clock * self._seconds
+            counts = self._distractors[self._episodes.task_index]
+            self._physics.scatter(places(self._family.scene, counts, seconds))
 
     def _last_pixels(self, ended: Bool[np.ndarray, " env"]) -> np.ndarray:
         """The last stacks of the worlds that have ended, [ended, height, width, channel]."""
         worlds = np.flatnonzero(ended)
         newest = np.empty((len(worlds), self.image_size, self.image_size, 3), np.uint8)
+        self._scatter()
         self._physics.render(torch.from_numpy(newest), torch.from_numpy(worlds))
-        self._distract(newest, worlds)
         return np.concatenate([self._pixels[worlds][..., 3:], newest], axis=-1)
 
     def _final(self, ended: np.ndarray, last: np.ndarray, index: np.ndarray) -> Observation:

@@ -19,19 +19,17 @@ _SETTLING_STEPS = 200
 
 
 def spec() -> mujoco.MjSpec:
-    """dm_control's cheetah, to be changed and given to `compiled`."""
+    """dm_control's cheetah, whose scene is to be finished by `set_mass`."""
     loaded = suite_model("cheetah")
-    # This option of the compiler is deprecated, with a warning at every use; `compiled` does its work.
+    # This option of the compiler is deprecated, with a warning at every use; `set_mass` does its work.
     loaded.compiler.settotalmass = -1
     return loaded
 
 
-def compiled(changed: mujoco.MjSpec) -> mujoco.MjModel:
-    """The model with the mass that dm_control's file asks for."""
-    model = changed.compile()
+def set_mass(model: mujoco.MjModel) -> None:
+    """Gives it the mass that dm_control's file asks for."""
     mujoco.mj_setTotalmass(model, _MASS)
     mujoco.mj_setConst(model, mujoco.MjData(model))
-    return model
 
 
 def speed(physics: Physics) -> Float[Tensor, " world"]:

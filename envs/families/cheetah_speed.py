@@ -15,18 +15,18 @@ from envs.tasks import Task
 FASTEST = 10.0
 
 
-def _build() -> mujoco.MjModel:
+def _build() -> mujoco.MjSpec:
     spec = cheetah.spec()
     # Twice as long as dm_control's, which reaches from -2 m to 198 m.
     lengthen_floor(spec, "ground", half_length=200.0)
     light_from_the_camera(spec)
-    return cheetah.compiled(spec)
+    return spec
 
 
 class CheetahSpeed(SpeedFamily):
     """Run at the task's speed, in any posture: see `SpeedFamily`. The start is dm_control's cheetah's."""
 
-    scene = Scene("cheetah_speed", _build, cheetah.SUBSTEPS, cheetah.CAMERA, SKY)
+    scene = Scene("cheetah_speed", _build, cheetah.SUBSTEPS, cheetah.CAMERA, SKY, finish=cheetah.set_mass)
     parameters = speed_parameters(FASTEST)
     hold_steps = cheetah.STEPS_PER_SECOND
     fastest = FASTEST

@@ -32,7 +32,7 @@ _COLOURS = (
 _GOAL_COLOUR = (0.2, 0.85, 0.2, 1.0)
 
 
-def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjModel:
+def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
     """A body on its floor and what a maze is made of: the goal's marker, a half sphere on the floor, and walls.
 
     Args:
@@ -44,7 +44,7 @@ def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjModel
     marker.add_geom(name=GOAL, type=sphere, size=[TOUCH * CELL, 0, 0], rgba=_GOAL_COLOUR, contype=0, conaffinity=0)
     sections = tuple(colour for colour in _COLOURS for _ in range(_SECTION))
     add_markers_and_walls(spec, CELL, WALL_HEIGHT, sections)
-    return spec.compile()
+    return spec
 
 
 def lit(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:

@@ -53,8 +53,8 @@ _MJCF = """
 """
 
 
-def _build() -> mujoco.MjModel:
-    return mujoco.MjModel.from_xml_string(_MJCF)
+def _build() -> mujoco.MjSpec:
+    return mujoco.MjSpec.from_string(_MJCF)
 
 
 class PointMass:

@@ -52,10 +52,10 @@ _MJCF = f"""
 _WALL_COLOUR = (0.45, 0.6, 0.65, 1.0)
 
 
-def _build() -> mujoco.MjModel:
+def _build() -> mujoco.MjSpec:
     spec = mujoco.MjSpec.from_string(_MJCF)
     add_markers_and_walls(spec, CELL, WALL_HEIGHT, (_WALL_COLOUR,))
-    return spec.compile()
+    return spec
 
 
 class PointMaze(MazeFamily):

@@ -1,5 +1,7 @@
 """The quadruped of dm_control's suite: what every quadruped task reads from it."""
 
+from typing import Any
+
 import mujoco
 import numpy as np
 from jaxtyping import Float
@@ -20,17 +22,20 @@ _PUPILS = ("pupil_r", "pupil_l")
 _WALLS = ("wall_px", "wall_py", "wall_nx", "wall_ny")
 
 
-def spec(floor_half_length: float | None, ball: bool = False) -> mujoco.MjSpec:
-    """dm_control's quadruped on a plain floor, without the terrain and range finders of other tasks.
+def spec(floor_half_length: float | None, ball: bool = False, terrain: bool = False) -> mujoco.MjSpec:
+    """dm_control's quadruped, without range finders and other tasks' surroundings.
 
     Source: `make_model` of dm_control's quadruped.
 
     Args:
         floor_half_length: how far the floor reaches in every direction, metres; None as in the file.
         ball: with a ball, the place it is to be brought to, and walls.
+        terrain: with a height field, which is flat.
     """
     changed = suite_model("quadruped")
-    parts = [changed.geom("terrain"), *changed.hfields]
+    parts: list[Any] = []
+    if not terrain:
+        parts += [changed.geom("terrain"), *changed.hfields]
     if not ball:
         parts += [*(changed.geom(name) for name in _WALLS), changed.body("ball"), changed.site("target")]
     parts += [sensor for sensor in changed.sensors if sensor.type == mujoco.mjtSensor.mjSENS_RANGEFINDER]

@@ -20,13 +20,13 @@ _FRONT = tuple(f"{part}_front_{side}" for part in ("thigh", "shin", "foot", "toe
 _FRONT_COLOUR = (0.95, 0.95, 0.9, 1.0)
 
 
-def _build() -> mujoco.MjModel:
+def _build() -> mujoco.MjSpec:
     # It may run off in any direction: 100 m is the top speed for an episode of 20 s.
     spec = quadruped.spec(floor_half_length=100.0)
     light_from_the_camera(spec)
     for name in _FRONT:
         spec.geom(name).material, spec.geom(name).rgba = "", _FRONT_COLOUR
-    return spec.compile()
+    return spec
 
 
 class QuadrupedSpeed(SpeedFamily):

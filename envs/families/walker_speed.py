@@ -16,12 +16,12 @@ from envs.tasks import Task
 FASTEST = 8.0
 
 
-def _build() -> mujoco.MjModel:
+def _build() -> mujoco.MjSpec:
     spec = suite_model("walker")
     # Twice as long as dm_control's, which reaches from -2 m to 498 m.
     lengthen_floor(spec, "floor", half_length=500.0)
     light_from_the_camera(spec)
-    return spec.compile()
+    return spec
 
 
 class WalkerSpeed(SpeedFamily):

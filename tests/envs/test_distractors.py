@@ -1,11 +1,20 @@
-"""Discs that drift over pictures: where, when, over what, against a loop over pixels."""
+"""Spheres that move through pictures: where, when, before and behind what, against rays that are traced one by one."""
 
 import numpy as np
+import pytest
+import torch
 
 from envs import Suite, load_suite, make_vec
-from envs.distractors import _COLOURS, MOST, RADIUS, centres, draw_distractors
+from envs.distractors import FARTHEST, MOST, NEAREST, RADIUS, filming_distance, paths, places, with_distractors
+from envs.families.point_mass import PointMass
+from envs.families.walker_speed import WalkerSpeed
+from envs.physics import Start
+from envs.physics_mujoco import MujocoPhysics
+from envs.renderer import RayTracer
 
 SIZE = 24
+# Of the point mass's camera: above the middle, looking down.
+HEIGHT, CAMERA_TAN = 0.75, np.tan(np.deg2rad(22.5))
 
 
 def suite_with(count: float, length: int = 8) -> Suite:
@@ -16,63 +25,120 @@ def suite_with(count: float, length: int = 8) -> Suite:
     return Suite.from_dict({**load_suite("point_mass").to_dict(), "splits": {"train": tasks}})
 
 
-def test_discs_cover_what_a_loop_over_pixels_says() -> None:
-    rng = np.random.default_rng(0)
-    stack = rng.integers(0, 255, (4, SIZE, SIZE, 6), np.uint8)
-    counts, seconds = np.array([0, 1, MOST, 3]), np.array([1.0, 2.0, 3.0, 0.0])
-    before, expected = stack.copy(), stack.copy()
-    for world in range(4):
+def first_hit(ray: np.ndarray, spheres: list[tuple[np.ndarray, float]]) -> int:
+    """Which sphere, given as middle and radius in the camera's frame, a ray from the camera meets first; -1: none."""
+    nearest, found = np.inf, -1
+    for index, (middle, radius) in enumerate(spheres):
+        along = ray @ middle
+        missed = middle @ middle - along**2 - radius**2
+        if missed <= 0 and along > 0 and along - np.sqrt(-missed) < nearest:
+            nearest, found = along - np.sqrt(-missed), index
+    return found
+
+
+def test_spheres_are_seen_where_rays_meet_them_first() -> None:
+    """Among them the point mass, which some of them pass before and some behind; its target is out of sight."""
+    scene, counts, worlds = PointMass.scene, np.array([0, 1, MOST, 3, MOST, MOST]), 6
+    model = scene.model
+    seconds, mass = np.linspace(3.0, 40.0, worlds), np.linspace(-0.2, 0.2, worlds)
+    scattered = places(scene, counts, seconds)
+    physics = MujocoPhysics(scene, worlds, SIZE, threads=1, distractors=MOST)
+    start = Start.of(model, worlds)
+    start.joint_positions[:, 0], start.mocap_positions[:] = torch.from_numpy(mass), 9.0
+    physics.reset(torch.ones(worlds, dtype=torch.bool), start)
+    physics.scatter(scattered)
+    tracer = RayTracer(scene, SIZE, worlds, segmentation=True, distractors=MOST)
+    physics._chunks[0].fill(tracer, list(range(worlds)))
+    shown = tracer.segment(worlds)
+    physics.close()
+
+    wrong, seen = 0, set()
+    radius = RADIUS * 2 * CAMERA_TAN * filming_distance(model, "fixed")
+    numbers = [model.geom("pointmass").id, *range(model.ngeom, model.ngeom + MOST), -1]
+    for world in range(worlds):
+        spheres = [(np.array([mass[world], 0.0, 0.01 - HEIGHT]), 0.03)]
+        spheres += [(middle, radius) for middle in scattered[world, : counts[world]]]
         for row in range(SIZE):
             for column in range(SIZE):
-                for disc in range(counts[world]):
-                    across, down = centres(seconds[world : world + 1])[0, disc]
-                    if (((column + 0.5) / SIZE - across) ** 2 + ((row + 0.5) / SIZE - down) ** 2) < RADIUS**2:
-                        expected[world, row, column, 3:] = _COLOURS[disc]
-    draw_distractors(stack[..., 3:], counts, seconds)
-    np.testing.assert_array_equal(stack, expected)
-    for world in range(1, 4):
-        assert not np.array_equal(stack[world], before[world])
+                ray = np.array([(column + 0.5) / SIZE * 2 - 1, 1 - (row + 0.5) / SIZE * 2, -1 / CAMERA_TAN])
+                hit = numbers[first_hit(ray / np.linalg.norm(ray), spheres)]
+                wrong += hit != shown[world, row, column]
+                seen.add(hit)
+    assert wrong <= 2, "rays along an edge may be rounded either way"
+    assert seen == set(numbers)
 
 
-def test_discs_stay_whole_and_do_not_keep_together() -> None:
-    """Over an episode of 25 s at 40 control steps a second: within the picture, everywhere in it."""
-    paths = centres(np.arange(1000) / 40)
-    assert paths.shape == (1000, MOST, 2)
-    assert paths.min() >= RADIUS
-    assert paths.max() <= 1 - RADIUS
-    assert (paths.min(0) < 0.2).all()
-    assert (paths.max(0) > 0.8).all()
-    speeds = np.linalg.norm(np.diff(paths, axis=0), axis=-1) * 40
+def test_spheres_stay_whole_and_do_not_keep_together() -> None:
+    """Over an episode of 25 s at 40 control steps a second: within the picture, everywhere in it, near and far."""
+    ways = paths(np.arange(1000) / 40)
+    assert ways.shape == (1000, MOST, 3)
+    middles, away = ways[..., :2], ways[..., 2:]
+    assert (np.abs(middles) + RADIUS / away).max() <= 0.5
+    assert (middles.min(0) < -0.3).all()
+    assert (middles.max(0) > 0.3).all()
+    assert (away.min(0) == pytest.approx(NEAREST, abs=0.01)) and (away.max(0) == pytest.approx(FARTHEST, abs=0.01))
+    speeds = np.linalg.norm(np.diff(middles, axis=0), axis=-1) * 40
     assert speeds.max() < 1.0, "a picture's height a second"
-    apart = np.linalg.norm(paths[:, :, None] - paths[:, None], axis=-1)[:, *np.triu_indices(MOST, 1)]
+    apart = np.linalg.norm(middles[:, :, None] - middles[:, None], axis=-1)[:, *np.triu_indices(MOST, 1)]
     assert (apart > 2 * RADIUS).mean(0).min() > 0.5, "any two are mostly clear of each other"
 
 
-def test_only_worlds_of_such_tasks_are_drawn_over_and_all_pictures_agree() -> None:
-    """Worlds change tasks after 4 steps; the last picture of an episode has the discs of its own time."""
+def test_a_body_hides_what_passes_behind_it() -> None:
+    """Through the middle of what the walker's camera films: behind the body less of a sphere is seen than before it."""
+    scene = WalkerSpeed.scene
+    physics = MujocoPhysics(scene, 2, 64, threads=1, distractors=1)
+    away = filming_distance(scene.model, scene.camera)
+    physics.scatter(np.array([[[0.0, 0.1, -NEAREST * away]], [[0.0, 0.1, -FARTHEST * away]]]))
+    tracer = RayTracer(scene, 64, 2, segmentation=True, distractors=1)
+    physics._chunks[0].fill(tracer, [0, 1])
+    before, behind = (tracer.segment(2) == scene.model.ngeom).sum(axis=(1, 2))
+    physics.close()
+    assert before == pytest.approx(np.pi * (64 * RADIUS / NEAREST) ** 2, rel=0.1)
+    assert behind < 0.5 * np.pi * (64 * RADIUS / FARTHEST) ** 2
+
+
+def test_spheres_are_the_last_geoms_of_what_is_drawn() -> None:
+    model = with_distractors(WalkerSpeed.scene, 3)
+    plain = WalkerSpeed.scene.model
+    assert model.ngeom == plain.ngeom + 3
+    assert [model.geom(index).name for index in range(plain.ngeom)] == [plain.geom(i).name for i in range(plain.ngeom)]
+
+
+def test_only_worlds_of_such_tasks_show_them_and_all_pictures_agree() -> None:
+    """Worlds change tasks after 4 steps; the last picture of an episode has the spheres of its own time."""
     suite = suite_with(3)
     plain, distracted = suite.tasks("train")
-    env, bare = make_vec(suite, 2, image_size=SIZE, seed=1), make_vec(suite, 2, tasks=[plain], image_size=SIZE, seed=1)
+    scene, actions = PointMass.scene, np.zeros((3, 2), np.float32)
+    env, bare = (make_vec(suite, 3, tasks, image_size=SIZE, seed=1) for tasks in (None, [plain]))
+    reference = MujocoPhysics(scene, 3, SIZE, threads=1, distractors=3)
     pictures = [each.reset()[0]["pixels"] for each in (env, bare)]
-    first_drift = env._drift.copy()
-    rate = float(env.metadata["render_fps"])
+    first_drift, rate = env._drift.copy(), float(env.metadata["render_fps"])
+
+    def expected(counts: list[int], seconds: np.ndarray) -> np.ndarray:
+        reference.scatter(places(scene, np.array(counts), seconds))
+        out = torch.zeros((3, SIZE, SIZE, 3), dtype=torch.uint8)
+        reference.render(out)
+        return out.numpy()
+
     for number in range(1, 7):
-        actions = np.zeros((2, 2), np.float32)
+        reference.load_state(bare.state_dict()["physics"])
         results = [each.step(actions) for each in (env, bare)]
         pictures = [result[0]["pixels"] for result in results]
-        seconds = env._drift + (number % 4) / rate
-        expected = pictures[1].copy()
-        counts = np.array([task.vision.distractors for task in env.tasks])[env._episodes.task_index].astype(int)
-        draw_distractors(expected, counts, seconds)
-        np.testing.assert_array_equal(pictures[0], expected)
-        assert not np.array_equal(pictures[0], pictures[1])
-        for world in range(2):
-            np.testing.assert_array_equal(env.render_frames(world, SIZE), pictures[0][world])
         if number == 4:
+            for _ in range(suite.action_repeat):
+                reference.step(torch.zeros(3, 2))
             final, before = (result[4]["final_obs"]["pixels"] for result in results)
-            draw_distractors(before, np.array([0, 3]), first_drift + 4 / rate)
-            np.testing.assert_array_equal(final, before)
+            np.testing.assert_array_equal(final, expected([0, 3, 0], first_drift + 4 / rate))
+            np.testing.assert_array_equal(final[[0, 2]], before[[0, 2]])
+            assert not np.array_equal(final[1], before[1])
+        reference.load_state(bare.state_dict()["physics"])
+        np.testing.assert_array_equal(env.state_dict()["physics"][:, :-1], bare.state_dict()["physics"])
+        counts = [[0, 3, 0], [3, 0, 3]][number >= 4]
+        np.testing.assert_array_equal(pictures[0], expected(counts, env._drift + (number % 4) / rate))
+        for world in range(3):
+            assert np.array_equal(pictures[0][world], pictures[1][world]) == (counts[world] == 0)
+            np.testing.assert_array_equal(env.render_frames(world, SIZE), pictures[0][world])
     assert (env._drift != first_drift).all(), "another stretch in every episode"
     assert distracted.to_dict()["vision"] == {"distractors": 3.0}
-    env.close()
-    bare.close()
+    for each in (env, bare, reference):
+        each.close()

@@ -62,12 +62,14 @@ def _centre(picture: np.ndarray, colour: int) -> np.ndarray:
 @pytest.mark.parametrize(("name", "camera"), [("walker", "side"), ("point_mass", "fixed"), ("dog", "y-axis")])
 def test_a_copy_is_drawn_as_the_model_itself(name: str, camera: str) -> None:
     """Textures, planes, lights, capsules, and of the dog its meshes and skin of geoms."""
-    model = suite_model(name).compile()
+    spec = suite_model(name)
+    scene = Scene(name, lambda: spec, 1, camera)
+    model = scene.model
     model.site_rgba[:, 3] = 0  # which the ray tracer's own picture has not
     data = mujoco.MjData(model)
     data.qpos[-1] += 0.1
     mujoco.mj_forward(model, data)
-    own = RayTracer(Scene(name, lambda: model, 1, camera), SIZE, 1)
+    own = RayTracer(scene, SIZE, 1)
     for pose in POSES:
         own.poses[pose][0] = getattr(data, pose).reshape(-1)
     expected = np.zeros((1, SIZE, SIZE, 3), np.uint8)

@@ -195,6 +195,36 @@ def test_what_a_camera_sees_sinks_when_it_looks_up_and_turns_clockwise_when_it_t
     assert quarter.mean(0) - 31.5 == pytest.approx([column, -row], abs=0.5)
 
 
+def test_a_camera_from_farther_away_shows_everything_smaller_about_the_middle():
+    plain, far = seen(Vision(), Vision(distance=2.0), size=128)
+    # The camera is 0.75 m above the middle, the mass 0.74 m below it and the target 0.75 m.
+    rows, further = (np.argwhere(drawn(picture)) - 63.5 for picture in (plain, far))
+    assert further.mean(0) == pytest.approx(rows.mean(0) / 2, abs=0.5)
+    assert len(further) == pytest.approx(len(rows) / 4, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["walker_speed", "cheetah_speed", "quadruped_speed", "quadruped_maze", "ant_maze"])
+def test_a_camera_moves_along_its_line_of_sight_wherever_its_body_is(name):
+    """By half of how far its body's centre of mass is when it moves to 1.5 times the distance; it looks as before."""
+    scene = load_suite(name).family.scene
+    model = scene.model
+    moved, index = Vision(distance=1.5).applied(model, scene.camera), model.camera(scene.camera).id
+    mujoco.mj_setConst(moved, mujoco.MjData(moved))
+    datas = [mujoco.MjData(model), mujoco.MjData(model)]
+    mujoco.mj_forward(model, datas[0])
+    away = np.linalg.norm(datas[0].cam_xpos[index] - datas[0].subtree_com[model.cam_bodyid[index]])
+    velocity = np.random.default_rng(0).standard_normal(model.nv)
+    for seconds in (0.0, 1.0):
+        for which, data in zip((model, moved), datas, strict=True):
+            mujoco.mj_resetData(model, data)
+            mujoco.mj_integratePos(model, data.qpos, velocity, seconds)
+            mujoco.mj_forward(which, data)
+        plain, other = datas
+        backwards = plain.cam_xmat[index].reshape(3, 3)[:, 2]
+        np.testing.assert_allclose(other.cam_xpos[index] - plain.cam_xpos[index], 0.5 * away * backwards, atol=1e-9)
+        np.testing.assert_allclose(other.cam_xmat[index], plain.cam_xmat[index], atol=1e-9)
+
+
 def test_worlds_keep_their_look_from_episode_to_episode_of_its_task():
     """Pictures of a varied task are the same beside a plain one, and the plain one's are untouched."""
     suite = varied_suite("vision", hue=90.0)
@@ -241,8 +271,10 @@ def test_the_gain_of_muscles_stays():
 def test_a_camera_that_looks_at_a_body_is_not_turned():
     description = _MJCF.replace('<camera name="fixed"', '<camera name="fixed" mode="targetbody" target="pointmass"')
     model = mujoco.MjModel.from_xml_string(description)
-    with pytest.raises(ValueError, match="camera 'fixed' always looks at a body and cannot be turned"):
+    with pytest.raises(ValueError, match="camera 'fixed' always looks at a body and cannot be moved or turned"):
         Vision(tilt=5.0).applied(model, "fixed")
+    with pytest.raises(ValueError, match="camera 'fixed' always looks at a body"):
+        Vision(distance=2.0).applied(model, "fixed")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +286,7 @@ def test_a_camera_that_looks_at_a_body_is_not_turned():
         ("dynamics", {"friction": 2.0}, r"task 'varied': dynamics: friction has no effect in a scene without contacts"),
         ("dynamics", {"gravity": 2.0}, r"task 'varied': dynamics: gravity has no effect in a scene where no joint"),
         ("vision", {"tilt": 100}, r"task 'varied': vision: tilt must be a number from -90 to 90, got 100"),
-        ("vision", {"fog": 1}, r"task 'varied': vision: unknown key 'fog'; valid are hue, brightness, tilt, roll"),
+        ("vision", {"fog": 1}, r"task 'varied': vision: unknown key 'fog'; valid are hue, brightness, distance, tilt, roll"),
         ("vision", {"distractors": 1.5}, r"vision: distractors must be a whole number from 0 to 8, got 1\.5"),
     ],
 )
@@ -289,8 +321,9 @@ SUITES = [
 def test_the_splits_turn_one_number_at_a_time(name, moved):
     """Each factor down and up, each view one way and the other, mildly and strongly, on one training task."""
     suite, changes = load_suite(name), {"mild": (0.75, 1.5), "strong": (0.5, 2.0)}
-    views = {"mild": {"hue": 30.0, "brightness": 0.75, "tilt": 5.0, "roll": 5.0, "distractors": 2.0}}
-    views["strong"] = {"hue": 120.0, "brightness": 0.5, "tilt": 15.0, "roll": 15.0, "distractors": 6.0}
+    views = {"mild": {"hue": 30.0, "brightness": 0.75, "distance": 1.2, "tilt": 5.0, "roll": 5.0, "distractors": 2.0}}
+    views["strong"] = {"hue": 120.0, "brightness": 0.5, "distance": 1.5}
+    views["strong"] |= {"tilt": 15.0, "roll": 15.0, "distractors": 6.0}
     tasks = [task for level in changes for kind in ("dynamics", "vision") for task in suite.tasks(f"{kind}_{level}")]
     assert len({str(task.parameters) for task in tasks}) == 1
     assert tasks[0].parameters in [task.parameters for task in suite.tasks("train")]
@@ -298,10 +331,12 @@ def test_the_splits_turn_one_number_at_a_time(name, moved):
         dynamics = [task.variations() for task in suite.tasks(f"dynamics_{level}")]
         assert dynamics == [{"dynamics": {key: factor}} for key in moved for factor in factors]
         shown = [task.variations() for task in suite.tasks(f"vision_{level}")]
-        if name in ("quadruped_maze", "ant_maze"):  # where a third of a turn would give a wall the goal's colour
-            views["strong"]["hue"] = 180.0
-        framed = moved == _POINT  # a camera that shows the arena from edge to edge is not tilted
-        assert shown == [{"vision": {key: value}} for key, value in views[level].items() if key != "tilt" or not framed]
+        if name in ("quadruped_maze", "ant_maze"):
+            # A third of a turn would give a wall the goal's colour; eyes stay in their head.
+            views["strong"]["hue"], left_out = 180.0, "distance"
+        else:
+            left_out = "tilt" if moved == _POINT else ""  # of a camera that shows the arena from edge to edge
+        assert shown == [{"vision": {key: value}} for key, value in views[level].items() if key != left_out]
 
 
 @pytest.mark.parametrize("name", [name for name, _ in SUITES])

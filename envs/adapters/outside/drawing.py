@@ -51,7 +51,9 @@ class DrawnModel:
         """
         self._geoms = np.flatnonzero(_visible(model.geom_group, model.geom_rgba, model.geom_matid, model))
         self._sites = np.flatnonzero(_visible(model.site_group, model.site_rgba, model.site_matid, model))
-        self.model = _compile(model, data, self._geoms, self._sites, fovy)
+        spec = _describe(model, data, self._geoms, self._sites, fovy)
+        scene = Scene("outside scene", lambda: spec, 1, CAMERA, _sky(model), textures=bool(spec.textures))
+        self.model = scene.model
         # A mesh is turned and moved into its own principal axes when it is compiled, so once more here.
         meshes = self.model.geom_dataid[: len(self._geoms)]
         self._meshes = np.flatnonzero((self.model.geom_type[: len(self._geoms)] == _mesh_type()) & (meshes >= 0))
@@ -59,7 +61,6 @@ class DrawnModel:
         self._turns = np.array([_rotation(quat) for quat in self.model.mesh_quat[meshes[self._meshes]]]).reshape(
             -1, 3, 3
         )
-        scene = Scene("outside scene", lambda: self.model, 1, CAMERA, _sky(model), textures=bool(self.model.ntex))
         self._tracer = RayTracer(scene, size, 1)
 
     def draw(self, data: mujoco.MjData, pose: Pose, out: UInt8[np.ndarray, "height width 3"]) -> None:
@@ -107,9 +108,9 @@ def _visible(groups: np.ndarray, colours: np.ndarray, materials: np.ndarray, mod
     return np.asarray((groups >= 0) & (groups < VISIBLE_GROUPS) & (opacity >= FAINTEST))
 
 
-def _compile(
+def _describe(
     model: mujoco.MjModel, data: mujoco.MjData, geoms: np.ndarray, sites: np.ndarray, fovy: float
-) -> mujoco.MjModel:
+) -> mujoco.MjSpec:
     spec = mujoco.MjSpec()
     spec.stat.extent, spec.stat.center = model.stat.extent, model.stat.center
     for name in ("ambient", "diffuse", "specular", "active"):
@@ -126,7 +127,7 @@ def _compile(
     for light in range(model.nlight):
         fields = {name: getattr(model, f"light_{name}")[light] for name in _LIGHT}
         spec.worldbody.add_light(pos=data.light_xpos[light], dir=data.light_xdir[light], **fields)
-    return spec.compile()
+    return spec
 
 
 def _add_materials(spec: mujoco.MjSpec, model: mujoco.MjModel, materials: list[int]) -> None:

@@ -3,9 +3,6 @@
 Start states and rewards are dm_control's (tested against it), and so are the models, but for what is told in a family's
 own docstring; pictures have no shadows, no reflections and a plain sky. The task vector is one-hot over all of them, so
 that agents trained on some of them fit the others.
-
-Left out of these bodies: quadruped-escape, whose terrain is drawn anew for every episode and which worlds of one batch
-would share; point_mass-hard, whose actuators are mixed anew for every episode; the carts with two and three poles.
 """
 
 from collections.abc import Mapping
@@ -16,6 +13,7 @@ from envs.families.compat.hopper import CompatHopper
 from envs.families.compat.humanoid import CompatHumanoid
 from envs.families.compat.point_mass import CompatPointMass
 from envs.families.compat.quadruped import CompatQuadruped
+from envs.families.compat.quadruped_escape import CompatQuadrupedEscape
 from envs.families.compat.quadruped_fetch import CompatQuadrupedFetch
 from envs.families.compat.reacher import CompatReacher
 from envs.families.compat.tasks import TASKS
@@ -30,6 +28,7 @@ __all__ = [
     "CompatHumanoid",
     "CompatPointMass",
     "CompatQuadruped",
+    "CompatQuadrupedEscape",
     "CompatQuadrupedFetch",
     "CompatReacher",
     "CompatWalker",
@@ -45,8 +44,11 @@ def compat_families() -> Mapping[str, Family]:
         "cheetah": CompatCheetah(),
         "quadruped": CompatQuadruped(),
         "quadruped-fetch": CompatQuadrupedFetch(),
+        "quadruped-escape": CompatQuadrupedEscape(),
         "reacher": CompatReacher(),
-        "cartpole": CompatCartpole(),
+        "cartpole": CompatCartpole(1),
+        "cartpole-two_poles": CompatCartpole(2),
+        "cartpole-three_poles": CompatCartpole(3),
         "hopper": CompatHopper(),
         "humanoid": CompatHumanoid(),
     }

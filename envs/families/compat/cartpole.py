@@ -1,5 +1,6 @@
-"""dm_control's four tasks of a cart with one pole."""
+"""dm_control's tasks of a cart with one, two and three poles."""
 
+import mujoco
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
@@ -17,20 +18,34 @@ _CART_RANGE, _ANGLE_COSINE_RANGE = (-0.25, 0.25), (0.995, 1.0)
 _START_SPEED = 0.01
 
 
+def with_poles(count: int) -> mujoco.MjSpec:
+    """A cart with a chain of poles, under a camera that shows all of it. Source: `_make_model` of dm_control."""
+    spec = suite_model("cartpole")
+    pole, style = spec.body("pole_1"), spec.find_default("pole")
+    for number in range(2, count + 1):
+        pole = pole.add_body(name=f"pole_{number}", pos=[0, 0, 1])
+        pole.childclass = "pole"
+        pole.add_joint(style, name=f"hinge_{number}")
+        pole.add_geom(style, name=f"pole_{number}")
+    if count > 1:
+        spec.geom("floor").pos = [0, 0, 1 - count - 0.05]
+        spec.camera("fixed").pos = [0, -1 - 2 * count, 1]
+        spec.camera("lookatcart").pos = [0, -2 * count, 2]
+    return spec
+
+
 class CompatCartpole(CompatTask):
-    """dm_control's cartpole-balance and -swingup, smooth and sparse.
+    """dm_control's cartpole-balance and -swingup, smooth and sparse, and -two_poles and -three_poles.
 
     Success: a reward of 0.8 for five seconds, because a pole that starts upright takes a second to fall by itself.
     """
 
-    scene = Scene(
-        "compat cartpole",
-        lambda: suite_model("cartpole").compile(),
-        substeps=1,
-        camera="fixed",
-        background=SKY,
-    )
     hold_steps = 500
+
+    def __init__(self, poles: int) -> None:
+        name = "compat cartpole" if poles == 1 else f"compat cartpole with {poles} poles"
+        self.scene = Scene(name, lambda: with_poles(poles), substeps=1, camera="fixed", background=SKY)
+        self._poles = [f"pole_{number}" for number in range(1, poles + 1)]
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """1 for the sparse reward, 0 for the smooth one."""
@@ -38,33 +53,31 @@ class CompatCartpole(CompatTask):
 
     def start(self, task: Task, rng: np.random.Generator) -> StartState:
         """Hanging near the middle, or nearly upright anywhere near it. Source: dm_control's `Balance`."""
-        if "swingup" in task_name(task):
-            positions = np.array([0.0, np.pi]) + 0.01 * rng.standard_normal(2)
-        else:
+        count = len(self._poles)
+        if "balance" in task_name(task):
             positions = rng.uniform((-0.1, -0.034), (0.1, 0.034))
-        return StartState(positions, _START_SPEED * rng.standard_normal(2), np.zeros((0, 3)))
+        else:
+            spread = np.array([0.01, 0.01, *[0.1] * (count - 1)])
+            positions = np.array([0.0, np.pi, *[0.0] * (count - 1)]) + spread * rng.standard_normal(1 + count)
+        return StartState(positions, _START_SPEED * rng.standard_normal(1 + count), np.zeros((0, 3)))
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Source: dm_control's `Balance.get_reward`."""
-        return torch.where(goal[:, 0] == 1, _sparse(physics), _smooth(physics))
+        cosines = torch.stack([physics.body_rotation(pole)[:, 2, 2] for pole in self._poles], -1)
+        return torch.where(goal[:, 0] == 1, _sparse(physics, cosines), _smooth(physics, cosines))
 
 
-def _sparse(physics: Physics) -> Tensor:
-    return tolerance(_cart(physics), _CART_RANGE) * tolerance(_upright(physics), _ANGLE_COSINE_RANGE)
+def _sparse(physics: Physics, cosines: Float[Tensor, "world pole"]) -> Tensor:
+    return tolerance(_cart(physics), _CART_RANGE) * tolerance(cosines, _ANGLE_COSINE_RANGE).prod(dim=-1)
 
 
-def _smooth(physics: Physics) -> Tensor:
-    upright = (_upright(physics) + 1) / 2
+def _smooth(physics: Physics, cosines: Float[Tensor, "world pole"]) -> Tensor:
+    upright = ((cosines + 1) / 2).mean(dim=-1)
     centred = (1 + tolerance(_cart(physics), margin=2.0)) / 2
     small = tolerance(physics.control[:, 0], margin=1.0, value_at_margin=0.0, sigmoid="quadratic")
-    slow = (1 + tolerance(physics.fields["qvel"][:, 1], margin=5.0)) / 2
+    slow = (1 + tolerance(physics.fields["qvel"][:, 1:], margin=5.0).amin(dim=-1)) / 2
     return upright * (4 + small) / 5 * slow * centred
 
 
 def _cart(physics: Physics) -> Tensor:
     return physics.body_position("cart")[:, 0]
-
-
-def _upright(physics: Physics) -> Tensor:
-    """Cosine of the pole's angle."""
-    return physics.body_rotation("pole_1")[:, 2, 2]

@@ -19,11 +19,7 @@ class CompatCheetah(CompatTask):
     """dm_control's cheetah-run: the faster the better. Success: a reward of 0.8 for one second."""
 
     scene = Scene(
-        "compat cheetah",
-        lambda: cheetah.compiled(cheetah.spec()),
-        cheetah.SUBSTEPS,
-        cheetah.CAMERA,
-        SKY,
+        "compat cheetah", cheetah.spec, cheetah.SUBSTEPS, cheetah.CAMERA, SKY, finish=cheetah.set_mass
     )
     hold_steps = cheetah.STEPS_PER_SECOND
 

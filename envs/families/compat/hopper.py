@@ -23,7 +23,7 @@ class CompatHopper(CompatTask):
 
     scene = Scene(
         "compat hopper",
-        lambda: suite_model("hopper").compile(),
+        lambda: suite_model("hopper"),
         substeps=4,
         camera="cam0",
         background=SKY,

@@ -25,7 +25,7 @@ class CompatHumanoid(CompatTask):
 
     scene = Scene(
         "compat humanoid",
-        lambda: suite_model("humanoid").compile(),
+        lambda: suite_model("humanoid"),
         substeps=5,
         camera="back",
         background=SKY,

@@ -1,11 +1,12 @@
-"""dm_control's point_mass-easy."""
+"""dm_control's point_mass-easy and point_mass-hard."""
 
+import mujoco
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from envs.families.compat.tasks import CompatTask
+from envs.families.compat.tasks import CompatTask, task_name
 from envs.families.family import StartState
 from envs.families.joints import random_joint_positions
 from envs.families.suite_models import suite_model
@@ -14,14 +15,35 @@ from envs.rewards import tolerance
 from envs.tasks import Task
 
 
+_MOST_PARALLEL = 0.9
+
+
+def mix_actuators(model: mujoco.MjModel, number: int) -> None:
+    """Makes each actuator push in a direction of this number's. Source: dm_control's `PointMass.initialize_episode`."""
+    rng = np.random.default_rng(number)
+    first, second = (_direction(rng) for _ in range(2))
+    while abs(first @ second) > _MOST_PARALLEL:
+        second = _direction(rng)
+    model.wrap_prm[:4] = [*first, *second]
+
+
+def _direction(rng: np.random.Generator) -> Float64[np.ndarray, " 2"]:
+    direction: np.ndarray = rng.standard_normal(2)
+    return direction / np.linalg.norm(direction)
+
+
 class CompatPointMass(CompatTask):
-    """dm_control's point_mass-easy: a target of 15 mm at the centre. Success: ever within the target."""
+    """dm_control's point_mass-easy and -hard: a target of 15 mm at the centre. Success: ever within the target.
+
+    In the hard one actuators push in other directions in every episode.
+    """
 
     scene = Scene(
         "compat point mass",
-        lambda: suite_model("point_mass").compile(),
+        lambda: suite_model("point_mass"),
         substeps=1,
         camera="fixed",
+        remodel=mix_actuators,
     )
     hold_steps = 1
 
@@ -31,7 +53,9 @@ class CompatPointMass(CompatTask):
 
     def start(self, task: Task, rng: np.random.Generator) -> StartState:
         """See `Family.start`."""
-        return StartState(random_joint_positions(self.scene.model, rng), np.zeros(2), np.zeros((0, 3)))
+        positions = random_joint_positions(self.scene.model, rng)
+        number = int(rng.integers(1, 2**32)) if task_name(task) == "point_mass-hard" else 0
+        return StartState(positions, np.zeros(2), np.zeros((0, 3)), number)
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Nearness to the target times a bonus for small control. Source: dm_control's `PointMass.get_reward`."""

@@ -24,7 +24,7 @@ class CompatQuadruped(CompatTask):
 
     scene = Scene(
         "compat quadruped",
-        lambda: quadruped.spec(floor_half_length=100.0).compile(),
+        lambda: quadruped.spec(floor_half_length=100.0),
         quadruped.SUBSTEPS,
         quadruped.CAMERA,
         SKY,

@@ -19,14 +19,14 @@ _BALL, _BALL_JOINT, _TARGET = "ball", "ball_root", "target"
 _SPAWN_SHARE, _BALL_HEIGHT, _BALL_SPEED = 0.9, 2.0, 5.0
 
 
-def _build() -> mujoco.MjModel:
+def _build() -> mujoco.MjSpec:
     spec = quadruped.spec(floor_half_length=None, ball=True)
     site = spec.site(_TARGET)
     # The target is one of MuJoCo's sites, which the ray tracer leaves out: a shape of its size that touches nothing.
     spec.worldbody.add_geom(
         name=_TARGET, type=site.type, size=site.size, pos=site.pos, material=site.material, contype=0, conaffinity=0
     )
-    return spec.compile()
+    return spec
 
 
 class CompatQuadrupedFetch(CompatTask):

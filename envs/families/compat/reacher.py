@@ -22,15 +22,15 @@ _NEAREST, _FARTHEST, _HEIGHT = 0.05, 0.2, 0.01
 _ASIDE = (10.0, 10.0, _HEIGHT)
 
 
-def _build() -> mujoco.MjModel:
+def _build() -> mujoco.MjSpec:
     spec = suite_model("reacher")
     target = spec.geom("target")
     material = target.material
     spec.delete(target)
     for name, radius in _RADII.items():
         body = spec.worldbody.add_body(name=name, mocap=True, pos=_ASIDE)
-        body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], material=material)
-    return spec.compile()
+        body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], material=material, mass=0)
+    return spec
 
 
 class CompatReacher(CompatTask):

@@ -33,6 +33,10 @@ TASKS = (
     "humanoid-walk",
     "humanoid-run",
     "quadruped-fetch",
+    "cartpole-two_poles",
+    "cartpole-three_poles",
+    "quadruped-escape",
+    "point_mass-hard",
 )
 
 

@@ -22,7 +22,7 @@ class CompatWalker(CompatTask):
 
     scene = Scene(
         "compat walker",
-        lambda: suite_model("walker").compile(),
+        lambda: suite_model("walker"),
         walker.SUBSTEPS,
         walker.CAMERA,
         SKY,
