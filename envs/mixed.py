@@ -19,8 +19,9 @@ class MixedVectorEnv(PixelVectorEnv):
     """A `PixelVectorEnv` for each body, side by side: observations, infos and seeds as there.
 
     World i follows `tasks[i % len(tasks)]` in its first episode and keeps its body for ever; in later episodes it goes
-    on with the tasks of that body. The action has as many numbers as the body with most actuators needs; the others
-    leave the last ones aside. The task vector begins with which body it is (see `envs.families.mixed`).
+    on with the tasks of that body. The action has as many numbers as the body with most actuators needs; to the others
+    the last ones are padding, which `Suite.padding` tells agents of. The task vector begins with which body it is (see
+    `envs.families.mixed`).
     """
 
     def __init__(self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions) -> None:

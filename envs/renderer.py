@@ -93,8 +93,8 @@ class RayTracer:
         chosen[:, model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD] = np.arange(capacity)[:, None]
         self._model.geom_dataid = warp.array(chosen, dtype=int)
         # Their boxes hold them whatever their heights.
-        half = [*model.hfield_size[0, :2], model.hfield_size[0, 2] / 2]
-        self._context.hfield_bounds_size = warp.array(np.tile(np.float32(half), (capacity, 1)), dtype=warp.vec3)
+        half = model.hfield_size[0, :3] * (1.0, 1.0, 0.5)
+        self._context.hfield_bounds_size = warp.array(np.tile(half, (capacity, 1)).astype(np.float32), dtype=warp.vec3)
         meshes = np.tile(self._context.hfield_bvh_id.numpy(), capacity)
         self._context.hfield_bvh_id = warp.array(meshes, dtype=warp.uint64)
         view: np.ndarray = self._context.hfield_bvh_id.numpy()

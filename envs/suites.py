@@ -6,7 +6,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from jaxtyping import Float32
 
 from envs.adapters.outside.families import described
 from envs.adapters.outside.family import OutsideFamily
@@ -77,10 +79,23 @@ class Suite:
     @property
     def action_size(self) -> int:
         """Number of actuators; of an outside or a mixed suite, of the largest body in it."""
+        return max(self._actuators(task) for split in self.splits.values() for task in split)
+
+    def padding(self) -> tuple[Float32[np.ndarray, "row task"], Float32[np.ndarray, "row action"]] | None:
+        """Task vectors, and for each the numbers of an action that its body uses (1) and those that are padding (0).
+
+        None where every body uses all.
+        """
+        tasks, family = [task for split in self.splits.values() for task in split], self.family
+        sizes = np.array([self._actuators(task) for task in tasks])
+        if sizes.min() == sizes.max():
+            return None
+        vectors = np.stack([family.task_vector(task) for task in tasks]).astype(np.float32)
+        return vectors, (np.arange(sizes.max()) < sizes[:, None]).astype(np.float32)
+
+    def _actuators(self, task: Task) -> int:
         family = self.family
-        if isinstance(family, OutsideFamily):
-            return max(family.action_size(task) for split in self.splits.values() for task in split)
-        return max(int(body.scene.model.nu) for body in self._bodies)
+        return family.action_size(task) if isinstance(family, OutsideFamily) else int(resolve(task).scene.model.nu)
 
     def check_installed(self) -> "Suite":
         """The suite itself. Raises ValueError where an optional package is missing, or does not know a task."""

@@ -1,4 +1,4 @@
-"""Ground that is another one in every world: the meshes that the ray tracer draws in place of a model's height field."""
+"""Ground that differs from world to world: the meshes that the ray tracer draws in place of a model's height field."""
 
 import mujoco
 import numpy as np

@@ -36,7 +36,7 @@ def setting_for(config: RunConfig, suite: Suite) -> Setting:
     patch = config.network.encoder.patch
     if config.image_size % patch:
         raise ConfigError(f"network.encoder.patch is {patch}; it must divide image_size, which is {config.image_size}")
-    device = choose_device(config.device)
+    device, padding = choose_device(config.device), suite.padding()
     return Setting(
         image_size=config.image_size,
         channels=3 * config.frame_stack,
@@ -49,6 +49,7 @@ def setting_for(config: RunConfig, suite: Suite) -> Setting:
         device=device,
         autocast=choose_precision(config.precision, device),
         world_model=config.network.world_model,
+        padding=None if padding is None else (torch.from_numpy(padding[0]), torch.from_numpy(padding[1])),
     )
 
 

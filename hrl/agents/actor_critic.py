@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hrl.nets.action_mask import ActionMask
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.frozen import frozen
 from hrl.nets.one_hot import OneHot
@@ -104,27 +105,40 @@ class Trajectory(NamedTuple):
 
 
 class ContinuousActor(nn.Module):
-    """Bounded normal actions."""
+    """Bounded normal actions, those that are padding to a task's body 0."""
 
     def __init__(
-        self, inputs: int, task_size: int, task_features: int, units: int, action_size: int, config: LevelConfig
+        self,
+        inputs: int,
+        task_size: int,
+        task_features: int,
+        units: int,
+        action_size: int,
+        config: LevelConfig,
+        padding: ActionMask | None = None,
     ) -> None:
         super().__init__()
-        self.config, self.dimensions = config, action_size
+        self.config, self.dimensions, self.padding = config, action_size, padding
         hidden = [units] * config.layers
         self.net = TaskDense(inputs, task_size, task_features, hidden, 2 * action_size, output_scale=0.01)
 
     def forward(self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]) -> BoundedNormal:
         """The policy."""
-        return BoundedNormal(self.net(inputs, task), self.config.std_low, self.config.std_high)
+        mask = None if self.padding is None else self.padding(task)
+        return BoundedNormal(self.net(inputs, task), self.config.std_low, self.config.std_high, mask)
 
     def normalised_entropy(self, policy: BoundedNormal) -> Float[Tensor, "*batch dim"]:
         """Of each action dimension, in [0, 1]."""
         return policy.normalised_entropy()
 
+    def average(self, policy: BoundedNormal, entropy: Float[Tensor, "*batch dim"]) -> Float[Tensor, " dim"]:
+        """Over all states in which a dimension is no padding; the target where there are none."""
+        return policy.average(entropy, self.config.entropy_target)
+
     def diagnose(self, policy: BoundedNormal) -> dict[str, Tensor]:
         """Share of means at their bounds, where the hyperbolic tangent lets no gradient through."""
-        return {"saturated": (policy.mean.detach().abs() > SATURATED).float().mean()}
+        saturated = (policy.mean.detach().abs() > SATURATED).float()
+        return {"saturated": policy.average(saturated, 0.0).mean()}
 
 
 class CodeActor(nn.Module):
@@ -152,6 +166,10 @@ class CodeActor(nn.Module):
     def normalised_entropy(self, policy: OneHot) -> Float[Tensor, "*batch group"]:
         """Of each code, in [0, 1]."""
         return policy.entropy() / math.log(self.classes)
+
+    def average(self, policy: OneHot, entropy: Float[Tensor, "*batch group"]) -> Float[Tensor, " group"]:
+        """Over all states."""
+        return entropy.flatten(0, -2).mean(0)
 
     def diagnose(self, policy: OneHot) -> dict[str, Tensor]:
         """Nothing beside the entropy."""
@@ -289,15 +307,17 @@ class Level(nn.Module):
         else:
             gain = advantage
         entropy = self.actor.normalised_entropy(policy)
-        bonus = self._entropy_bonus(policy, entropy)
+        per_dimension = self.actor.average(policy, entropy.detach())
+        bonus = self._entropy_bonus(policy, entropy, per_dimension)
         loss = -((gain + bonus) * weights).mean()
-        per_dimension = entropy.detach().flatten(0, -2).mean(0)
         measured = {"actor_loss": loss.detach(), "entropy": per_dimension.mean(), "entropy_least": per_dimension.min()}
         measured |= self.actor.diagnose(policy)
         return loss, {**measured, "entropy_coefficient": self.coefficients.value.mean()}
 
-    def _entropy_bonus(self, policy: BoundedNormal | OneHot, normalised: Tensor) -> Float[Tensor, "time batch"]:
+    def _entropy_bonus(
+        self, policy: BoundedNormal | OneHot, normalised: Tensor, per_dimension: Tensor
+    ) -> Float[Tensor, "time batch"]:
         if self.config.entropy == "fixed":
             return self.config.entropy_scale * policy.entropy().sum(-1)
-        self.coefficients.update(normalised.detach().flatten(0, -2).mean(0))
+        self.coefficients.update(per_dimension)
         return (self.coefficients.value.clone() * normalised).sum(-1)

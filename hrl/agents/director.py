@@ -139,7 +139,7 @@ class Director(WorldModelAgent):
         sees = (sizes.features + sizes.deter, self.told("worker"), features, units)
         shares = {"goal": 1.0} | ({"task": config.task_reward_to_worker} if config.task_reward_to_worker else {})
         critics = {name: Critic(*sees, config.worker) for name in shares}
-        worker = ContinuousActor(*sees, setting.action_size, config.worker)
+        worker = ContinuousActor(*sees, setting.action_size, config.worker, setting.build_action_mask())
         self.worker = Level(worker, critics, shares, config.worker, config.action_gradient)
         noise = torch.rand(_GREEDY_DRAWS, codes.groups, generator=torch.Generator().manual_seed(0))
         self.register_buffer("code_noise", noise, persistent=False)

@@ -59,7 +59,7 @@ class Dreamer(WorldModelAgent):
         shape = (sizes.features, told, setting.task_features, units)
         streams = {"task": 1.0} | ({"exploration": config.exploration_bonus} if config.exploration_bonus else {})
         critics = {name: Critic(*shape, config.policy) for name in streams}
-        actor = ContinuousActor(*shape, setting.action_size, config.policy)
+        actor = ContinuousActor(*shape, setting.action_size, config.policy, setting.build_action_mask())
         self.level = Level(actor, critics, streams, config.policy, config.action_gradient)
         self.goals = None
         if config.exploration_bonus:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from hrl.nets import Encoder, EncoderConfig, TaskEmbedding
+from hrl.nets import ActionMask, Encoder, EncoderConfig, TaskEmbedding
 from hrl.world_model import WorldModelConfig
 
 PolicyState = dict[str, Tensor]
@@ -41,6 +41,7 @@ class Setting:
     encoder, task_features, hidden: sizes of the encoder, of the task's embedding and of every perceptron's hidden
         layers; equal for all arms of a comparison.
     world_model: sizes of agents with a world model; equal for all of them.
+    padding: task vectors and masks of actions, where bodies use different numbers of them (`Suite.padding`).
     """
 
     image_size: int
@@ -54,10 +55,15 @@ class Setting:
     device: torch.device
     autocast: torch.dtype
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    padding: tuple[Tensor, Tensor] | None = None
 
     def build_encoder(self) -> Encoder:
         """A new encoder of these sizes."""
         return Encoder(self.image_size, self.channels, self.encoder, self.autocast)
+
+    def build_action_mask(self) -> ActionMask | None:
+        """Which numbers of an action are padding to a task's body; None where every body uses all."""
+        return None if self.padding is None else ActionMask(*self.padding)
 
     def build_task_embedding(self) -> TaskEmbedding:
         """A new embedding of the task vector."""

@@ -50,7 +50,7 @@ class PPO(nn.Module):
         super().__init__()
         self.config, self.action_size = config, setting.action_size
         self.encoder = setting.build_encoder()
-        self.task = setting.build_task_embedding()
+        self.task, self.padding = setting.build_task_embedding(), setting.build_action_mask()
         inputs = self.encoder.features + setting.task_features
         self.actor = MLP(inputs, setting.hidden, 2 * setting.action_size, gain=0.01)
         self.critic = MLP(inputs, setting.hidden, 1)
@@ -115,8 +115,9 @@ class PPO(nn.Module):
         if generator is None:
             return distribution.mean, state
         noise, clock = hold_noise(state["noise"], state["clock"], self.config.noise_hold, generator)
-        return distribution.mean + distribution.log_std.exp() * noise, {"noise": noise, "clock": clock}
+        return distribution.at(noise), {"noise": noise, "clock": clock}
 
     def _heads(self, patches: Tensor, task: Tensor) -> tuple[Gaussian, Tensor]:
         inputs = torch.cat([self.encoder.read(patches), self.task(task)], -1)
-        return Gaussian.from_parameters(self.actor(inputs)), self.critic(inputs).squeeze(-1)
+        mask = None if self.padding is None else self.padding(task)
+        return Gaussian.from_parameters(self.actor(inputs)).masked(mask), self.critic(inputs).squeeze(-1)

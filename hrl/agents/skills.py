@@ -98,7 +98,7 @@ class Skills(nn.Module):
         self.config = config
         self.action_size = setting.action_size
         self.encoder = setting.build_encoder()
-        self.task = setting.build_task_embedding()
+        self.task, self.padding = setting.build_task_embedding(), setting.build_action_mask()
         features, task, hidden = self.encoder.features, setting.task_features, setting.hidden
         skill_inputs = features + task * config.skills_see_task
         self.manager = MLP(features + task, hidden, 2 * config.num_skills, gain=0.01)
@@ -135,7 +135,9 @@ class Skills(nn.Module):
     ) -> tuple[Tensor, PolicyState]:
         """Actions of the composite under the weights in force; the clock moves on."""
         view = self._see(observation)
-        return torch.tanh(self._composite(view, state["weights"]).sample(generator)), self._tick(state)
+        return torch.tanh(self._composite(view, observation.task, state["weights"]).sample(generator)), self._tick(
+            state
+        )
 
     def commands(self, state: PolicyState) -> Float[Tensor, "env skill"]:
         """The weights in force."""
@@ -151,7 +153,9 @@ class Skills(nn.Module):
         """Decide where due, then execute."""
         view = self._see(observation)
         state = self._decide(view, state, generator)[0]
-        return torch.tanh(self._composite(view, state["weights"]).sample(generator)), self._tick(state)
+        return torch.tanh(self._composite(view, observation.task, state["weights"]).sample(generator)), self._tick(
+            state
+        )
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
@@ -160,7 +164,7 @@ class Skills(nn.Module):
         patches = self.encoder.cut(observation.pixels)
         view = self._read(patches, observation.task)
         state, records = self._decide(view, state, generator)
-        composite = self._composite(view, state["weights"])
+        composite = self._composite(view, observation.task, state["weights"])
         raw = composite.sample(generator)
         records |= {"pixels": patches, "raw_action": raw, "log_prob": composite.log_prob(raw)}
         records |= {"weights": state["weights"], "clock": state["clock"]}
@@ -236,13 +240,15 @@ class Skills(nn.Module):
         return torch.softmax(logits / self.config.temperature, -1)
 
     def _manager_policy(self, view: View) -> Gaussian:
-        mean, log_std = Gaussian.from_parameters(self.manager(torch.cat(view, -1)))
-        return Gaussian(LOGIT_RANGE * torch.tanh(mean / LOGIT_RANGE), log_std)
+        policy = Gaussian.from_parameters(self.manager(torch.cat(view, -1)))
+        return policy._replace(mean=LOGIT_RANGE * torch.tanh(policy.mean / LOGIT_RANGE))
 
-    def _composite(self, view: View, weights: Tensor) -> Gaussian:
+    def _composite(self, view: View, task: Tensor, weights: Tensor) -> Gaussian:
+        """Of the skills; what they know of the task is how many numbers its body's actions have."""
         inputs = torch.cat(view, -1) if self.config.skills_see_task else view.features
         parameters = self.skills(inputs).unflatten(-1, (self.config.num_skills, 2 * self.action_size))
-        return compose(Gaussian.from_parameters(parameters), weights)
+        mask = None if self.padding is None else self.padding(task)
+        return compose(Gaussian.from_parameters(parameters), weights).masked(mask)
 
     def _manager_value(self, view: View) -> Float[Tensor, " batch"]:
         value: Tensor = self.manager_critic(torch.cat(view, -1)).squeeze(-1)
@@ -254,7 +260,7 @@ class Skills(nn.Module):
         return value
 
     def _skills_loss(self, batch: Mapping[str, Tensor], view: View) -> tuple[Tensor, dict[str, Tensor]]:
-        composite = self._composite(view, batch["weights"])
+        composite = self._composite(view, batch["task"], batch["weights"])
         log_prob = composite.log_prob(batch["raw_action"])
         even = torch.full_like(log_prob, 1 / len(log_prob))
         objective, kl = policy_objective(log_prob, batch["log_prob"], batch["skill_value_advantage"], even, self.config)

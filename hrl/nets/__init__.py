@@ -1,5 +1,6 @@
 """Networks that know nothing of agents: encoders and decoders of pixels, perceptrons, heads' distributions."""
 
+from hrl.nets.action_mask import ActionMask
 from hrl.nets.block_linear import BlockLinear
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.dense import Dense, RMSNorm, truncated_normal_
@@ -13,6 +14,7 @@ from hrl.nets.two_hot import TwoHot, symexp, symlog
 
 __all__ = [
     "MLP",
+    "ActionMask",
     "BlockLinear",
     "BoundedNormal",
     "Dense",

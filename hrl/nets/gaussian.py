@@ -18,10 +18,13 @@ class Gaussian(NamedTuple):
 
     A likelihood ratio between two such policies is the same before and after the tanh, since both carry the same
     Jacobian; so log-probabilities, ratios and entropies here are those before the tanh.
+
+    mask: 0 where a dimension is padding, which is always 0 and counts for nothing; None: there is none.
     """
 
     mean: Float[Tensor, "*batch dim"]
     log_std: Float[Tensor, "*batch dim"]
+    mask: Float[Tensor, "*batch dim"] | None = None
 
     @classmethod
     def from_parameters(cls, parameters: Float[Tensor, "*batch twice_dim"]) -> Gaussian:
@@ -30,21 +33,31 @@ class Gaussian(NamedTuple):
         # Starts near the top of the range (std 0.9 at raw = 0), where exploration is broad and gradients are alive.
         return cls(mean, LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * torch.sigmoid(raw + 3.0))
 
+    def masked(self, mask: Float[Tensor, "*batch dim"] | None) -> Gaussian:
+        """The same with padding."""
+        return self if mask is None else Gaussian(self.mean * mask, self.log_std, mask)
+
     def sample(self, generator: torch.Generator | None) -> Float[Tensor, "*batch dim"]:
         """A draw, or the mean where no generator is given (greedy)."""
         if generator is None:
             return self.mean
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
-        return self.mean + self.log_std.exp() * noise
+        return self.at(torch.empty_like(self.mean).normal_(generator=generator))
+
+    def at(self, noise: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """The draw that standard normal `noise` leads to."""
+        return self.mean + self._kept(self.log_std.exp() * noise)
 
     def log_prob(self, value: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
         """Log density of `value`, summed over dimensions."""
         scaled = (value - self.mean) * torch.exp(-self.log_std)
-        return (-0.5 * scaled.square() - self.log_std - _LOG_SQRT_2PI).sum(-1)
+        return self._kept(-0.5 * scaled.square() - self.log_std - _LOG_SQRT_2PI).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """Differential entropy in nats, summed over dimensions."""
-        return (self.log_std + 0.5 + _LOG_SQRT_2PI).sum(-1)
+        return self._kept(self.log_std + 0.5 + _LOG_SQRT_2PI).sum(-1)
+
+    def _kept(self, values: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        return values if self.mask is None else values * self.mask
 
 
 def compose(skills: Gaussian, weights: Float[Tensor, "*batch skill"]) -> Gaussian:

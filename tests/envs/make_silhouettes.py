@@ -40,7 +40,7 @@ SCENES = {
     "compat_cheetah": (CompatCheetah.scene, 64),
     "compat_quadruped": (CompatQuadruped.scene, 64),
     "compat_reacher": (CompatReacher.scene, 128),
-    "compat_cartpole": (CompatCartpole.scene, 128),
+    "compat_cartpole": (CompatCartpole(1).scene, 128),
     "compat_hopper": (CompatHopper.scene, 64),
     "compat_humanoid": (CompatHumanoid.scene, 64),
 }

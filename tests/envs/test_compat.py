@@ -38,7 +38,15 @@ EPISODES = 120
 # Of a model that differs from episode to episode.
 NUMBER = 5
 # Forward speeds at which states are tried, m/s (rad/s for the reacher's shoulder), up to well above the fastest task's.
-SPEEDS = {"cheetah": 13.0, "quadruped": 7.0, "hopper": 3.0, "humanoid": 12.0, "reacher": 1.0, "cartpole": 1.0, "point_mass": 0.1}
+SPEEDS = {
+    "cheetah": 13.0,
+    "quadruped": 7.0,
+    "hopper": 3.0,
+    "humanoid": 12.0,
+    "reacher": 1.0,
+    "cartpole": 1.0,
+    "point_mass": 0.1,
+}
 
 
 def _family(name: str) -> tuple[Family, Task]:
@@ -256,7 +264,8 @@ def test_every_world_has_its_own_terrain_until_its_episode_ends_and_is_shown_it(
     first = env.reset()[0]["pixels"]
     models = [_model_of(env, world) for world in range(3)]
     heights = [model.hfield_data.copy() for model in models]
-    assert not np.array_equal(heights[0], heights[1]) and not np.array_equal(heights[1], heights[2])
+    assert not np.array_equal(heights[0], heights[1])
+    assert not np.array_equal(heights[1], heights[2])
     for world in range(3):
         shown, expected = _geoms_shown(env, world), _geoms_by_rays(env, world, models[world])
         terrain = family.scene.model.geom("terrain").id
@@ -385,8 +394,9 @@ def test_task_vectors_keep_their_places() -> None:
 
 
 def test_every_task_has_a_suite() -> None:
-    for suite in map(_suite, TASKS):
-        assert [task.name for task in load_suite(suite).tasks("train")] == [n for n in TASKS if _suite(n) == suite]
+    for name in map(_suite, TASKS):
+        listed = [task.name for task in load_suite(name).tasks("train")]
+        assert listed == [other for other in TASKS if _suite(other) == name]
 
 
 def _suite(name: str) -> str:

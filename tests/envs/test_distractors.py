@@ -76,7 +76,8 @@ def test_spheres_stay_whole_and_do_not_keep_together() -> None:
     assert (np.abs(middles) + RADIUS / away).max() <= 0.5
     assert (middles.min(0) < -0.3).all()
     assert (middles.max(0) > 0.3).all()
-    assert (away.min(0) == pytest.approx(NEAREST, abs=0.01)) and (away.max(0) == pytest.approx(FARTHEST, abs=0.01))
+    assert away.min(0) == pytest.approx(NEAREST, abs=0.01)
+    assert away.max(0) == pytest.approx(FARTHEST, abs=0.01)
     speeds = np.linalg.norm(np.diff(middles, axis=0), axis=-1) * 40
     assert speeds.max() < 1.0, "a picture's height a second"
     apart = np.linalg.norm(middles[:, :, None] - middles[:, None], axis=-1)[:, *np.triu_indices(MOST, 1)]

@@ -286,7 +286,11 @@ def test_a_camera_that_looks_at_a_body_is_not_turned():
         ("dynamics", {"friction": 2.0}, r"task 'varied': dynamics: friction has no effect in a scene without contacts"),
         ("dynamics", {"gravity": 2.0}, r"task 'varied': dynamics: gravity has no effect in a scene where no joint"),
         ("vision", {"tilt": 100}, r"task 'varied': vision: tilt must be a number from -90 to 90, got 100"),
-        ("vision", {"fog": 1}, r"task 'varied': vision: unknown key 'fog'; valid are hue, brightness, distance, tilt, roll"),
+        (
+            "vision",
+            {"fog": 1},
+            r"vision: unknown key 'fog'; valid are hue, brightness, distance, tilt, roll",
+        ),
         ("vision", {"distractors": 1.5}, r"vision: distractors must be a whole number from 0 to 8, got 1\.5"),
     ],
 )

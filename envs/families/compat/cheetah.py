@@ -18,9 +18,7 @@ _RUN_SPEED = 10.0
 class CompatCheetah(CompatTask):
     """dm_control's cheetah-run: the faster the better. Success: a reward of 0.8 for one second."""
 
-    scene = Scene(
-        "compat cheetah", cheetah.spec, cheetah.SUBSTEPS, cheetah.CAMERA, SKY, finish=cheetah.set_mass
-    )
+    scene = Scene("compat cheetah", cheetah.spec, cheetah.SUBSTEPS, cheetah.CAMERA, SKY, finish=cheetah.set_mass)
     hold_steps = cheetah.STEPS_PER_SECOND
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:

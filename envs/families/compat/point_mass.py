@@ -14,7 +14,6 @@ from envs.physics import Physics, Scene
 from envs.rewards import tolerance
 from envs.tasks import Task
 
-
 _MOST_PARALLEL = 0.9
 
 
@@ -28,8 +27,8 @@ def mix_actuators(model: mujoco.MjModel, number: int) -> None:
 
 
 def _direction(rng: np.random.Generator) -> Float64[np.ndarray, " 2"]:
-    direction: np.ndarray = rng.standard_normal(2)
-    return direction / np.linalg.norm(direction)
+    direction = rng.standard_normal(2)
+    return np.asarray(direction / np.linalg.norm(direction))
 
 
 class CompatPointMass(CompatTask):
