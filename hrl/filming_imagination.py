@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hrl.video import beside, caption, write_mp4
 
 SEEN, IMAGINED = 5, 45  # agent steps, as in the published films of Dreamer and Director
 GOALS_AT = (10, 25, 50)  # agent steps of the episode whose states become goals
+ELSEWHERE_AT = (1, 25)  # and of another one, which starts elsewhere
 FRAMES_PER_SECOND = 12
 
 
@@ -24,7 +26,8 @@ def film_imagination(policy: Policy, suite: Suite, task: Task, protocol: Protoco
     """Writes films of open-loop predictions and of the worker on its way to fixed goals, where the policy has such.
 
     PATH_open_loop.mp4: what happened, what the model predicted from the first steps and the actions alone, and their
-    difference. PATH_reach.mp4: for a few goals that were states of the same episode, the goal and the imagined way.
+    difference. PATH_reach.mp4: for a few goals that were states of the same episode, and of another one, the goal and
+    the imagined way.
 
     Args:
         path: of the film that these belong to.
@@ -37,7 +40,8 @@ def film_imagination(policy: Policy, suite: Suite, task: Task, protocol: Protoco
     episode = _Episode(policy, suite, task, protocol)
     films = {"open_loop": _open_loop(policy, episode)}
     if isinstance(policy, GoalReacher):
-        films["reach"] = _reach(policy, episode)
+        other = _Episode(policy, suite, task, replace(protocol, seed=protocol.seed + 1))
+        films["reach"] = _reach(policy, episode, other)
     paths = []
     for name, frames in films.items():
         paths.append(path.with_name(f"{path.stem}_{name}.mp4"))
@@ -78,12 +82,13 @@ def _compare(truth: Float[torch.Tensor, "height width channel"], model: torch.Te
     return beside(*(caption(enlarged(picture), name) for name, picture in pictures.items()))
 
 
-def _reach(policy: GoalReacher, episode: _Episode) -> list[np.ndarray]:
+def _reach(policy: GoalReacher, episode: _Episode, other: _Episode) -> list[np.ndarray]:
     """Every goal's film, one after the other, from the state that the episode began with."""
     frames = []
-    for time in (time for time in GOALS_AT if time < len(episode.states)):
-        state = policy.with_commands(episode.states[0], episode.states[time]["deter"])
-        goal = caption(enlarged(episode.pixels[time]), f"goal: seen at step {time}")
+    wanted = [(episode, time, "") for time in GOALS_AT] + [(other, time, ", another episode") for time in ELSEWHERE_AT]
+    for source, time, where in (goal for goal in wanted if goal[1] < len(goal[0].states)):
+        state = policy.with_commands(episode.states[0], source.states[time]["deter"])
+        goal = caption(enlarged(source.pixels[time]), f"goal: step {time}{where}")
         ways = policy.reach_pictures(state, IMAGINED, episode.task)[:, 0]
         frames += [beside(goal, caption(enlarged(picture), "imagined")) for picture in ways]
     return frames

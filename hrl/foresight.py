@@ -6,28 +6,25 @@ same way whatever is done, may have small ones.
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from envs import Suite
-from hrl.agents.interface import Observation, PolicyState, Predictor
-from hrl.evaluation import Protocol, evaluation_env, worlds_at_once
+from hrl.agents.interface import Predictor
+from hrl.exploration import Explored
 
 AHEAD = (1, 2, 4, 8, 16)
 """Agent steps ahead."""
 COLUMNS = ["ahead", "model", "still", "swapped", "pictures"]
 _BEGINS = tuple(range(8, 72, 16))  # agent steps of the episode at which predictions begin
-_WORLDS = 4  # of each task at most: no more than are evaluated, which the memory was counted for
+EXPLORED = _BEGINS[-1] + AHEAD[-1] + 1
+"""Agent steps of an episode that predictions are tried in."""
 
 
 @torch.inference_mode()
-def foresee(policy: Predictor, suite: Suite, split: str, protocol: Protocol) -> pd.DataFrame:
+def foresee(policy: Predictor, seen: Explored) -> pd.DataFrame:
     """Predicts stretches of explored episodes from what was seen before them and the actions taken in them.
-
-    Exploring rather than greedy, so that something moves; noise is held for as long as the policy was trained with.
 
     Returns:
         One row for each of AHEAD that episodes are long enough for, columns COLUMNS: the squared error of a predicted
@@ -35,7 +32,6 @@ def foresee(policy: Predictor, suite: Suite, split: str, protocol: Protocol) -> 
         same for the last picture that was seen (`still`), and for predictions from the actions of another world
         (`swapped`); and the number of pictures. A model that knows what actions do has `model` well below both others.
     """
-    seen = _Explored(policy, suite, split, protocol)
     errors: list[dict[str, float]] = []
     for begin in (begin for begin in _BEGINS if begin + AHEAD[0] < len(seen.pixels)):
         actions = seen.actions[begin : begin + AHEAD[-1]][: len(seen.pixels) - 1 - begin]
@@ -48,32 +44,6 @@ def foresee(policy: Predictor, suite: Suite, split: str, protocol: Protocol) -> 
             errors.append({"ahead": ahead, "still": still, "pictures": len(truth), **row})
     table = pd.DataFrame(errors, columns=COLUMNS).groupby("ahead", as_index=False)
     return table.agg({"model": "mean", "still": "mean", "swapped": "mean", "pictures": "sum"})
-
-
-class _Explored:
-    """The first steps of episodes: what was seen, remembered and done. Nothing of the second episode."""
-
-    def __init__(self, policy: Predictor, suite: Suite, split: str, protocol: Protocol) -> None:
-        tasks = suite.tasks(split)
-        worlds = worlds_at_once(suite, len(tasks), min(_WORLDS, protocol.episodes))
-        env = evaluation_env(suite, tasks, worlds, protocol)
-        generator = torch.Generator(protocol.device).manual_seed(protocol.seed)
-        observation = Observation.from_arrays(env.reset()[0], protocol.device)
-        state, pixels, actions = policy.initial_state(env.num_envs), [], []
-        self.states: list[PolicyState] = []
-        for _ in range(_BEGINS[-1] + AHEAD[-1] + 1):
-            pixels.append(observation.pixels)
-            action, state = policy.act(observation, state, generator)
-            self.states.append(state)
-            actions.append(action)
-            arrays, _, terminated, truncated, _ = env.step(action.cpu().numpy())
-            if np.any(terminated | truncated):
-                break
-            observation = Observation.from_arrays(arrays, protocol.device)
-        env.close()
-        self.pixels: UInt8[Tensor, "time env height width channel"] = torch.stack(pixels)
-        self.actions: Float[Tensor, "time env action"] = torch.stack(actions)
-        self.task = observation.task
 
 
 def _error(

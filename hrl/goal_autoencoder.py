@@ -47,10 +47,18 @@ class GoalAutoencoderConfig:
 
 
 PUBLISHED_SIZE = 1024  # dimensions that the published weights were balanced for
+PROBES, PROBE_DECAY = 16, 0.99
 
 
 class GoalAutoencoder(nn.Module):
-    """Deterministic state to code to deterministic state."""
+    """Deterministic state to code to deterministic state.
+
+    A few fixed codes are decoded at every update, beside the running mean of what they stood for in the updates before:
+    a worker cannot learn to reach what a code means, nor a manager to choose it, while that changes.
+    """
+
+    probes: Tensor
+    probe_goals: Tensor
 
     def __init__(
         self, deter: int, task_size: int, task_features: int, units: int, config: GoalAutoencoderConfig
@@ -64,6 +72,11 @@ class GoalAutoencoder(nn.Module):
         self.weight = AdaptiveCoefficient(
             (), config.divergence_target * self.capacity, low=1e-5, high=1.0, raise_when_low=False
         )
+        generator = torch.Generator().manual_seed(0)
+        chosen = torch.randint(config.classes, (PROBES, config.groups), generator=generator)
+        probes = torch.nn.functional.one_hot(chosen, config.classes).float()
+        self.register_buffer("probes", probes, persistent=False)
+        self.register_buffer("probe_goals", torch.zeros(PROBES, deter))
 
     def encode(self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]) -> OneHot:
         """The distribution of codes for a state."""
@@ -97,7 +110,7 @@ class GoalAutoencoder(nn.Module):
         weight = self.weight.value.clone()
         unexplained = error.mean() / deter.detach().float().var(0).mean().clamp(min=1e-8)
         metrics = {"reconstruction": reconstruction, "divergence": divergence, "unexplained": unexplained}
-        metrics |= {"weight": weight, "perplexity": _perplexity(codes)}
+        metrics |= {"weight": weight, "perplexity": perplexity(codes.probs), "drift": self._drift(task)}
         measured = {f"goal_autoencoder/{name}": value.detach() for name, value in metrics.items()}
         return reconstruction + weight * divergence, measured
 
@@ -108,8 +121,27 @@ class GoalAutoencoder(nn.Module):
         """The exploration bonus: mean squared error of the reconstruction (Director, equation 8)."""
         return (self.reconstruct(deter, task)[0] - deter).square().mean(-1)
 
+    @torch.no_grad()
+    def _drift(self, task: Float[Tensor, "*#batch task"]) -> Tensor:
+        """How far the goals of fixed codes are from what they were, as a share of how far they are from each other."""
+        goals = self.decode(self.probes, torch.zeros_like(task.flatten(0, -2)[:1]))
+        moved = (goals - self.probe_goals).norm(dim=-1).mean()
+        spread = (goals - goals.mean(0)).norm(dim=-1).mean()
+        self.probe_goals.lerp_(goals, 1 - PROBE_DECAY)
+        drift: Tensor = moved / spread.clamp(min=1e-8)
+        return drift
 
-def _perplexity(codes: OneHot) -> Tensor:
+
+def perplexity(probabilities: Float[Tensor, "*batch group class"]) -> Float[Tensor, ""]:
     """Number of classes in use, as the exponential of the entropy of their mean probability, averaged over groups."""
-    mean = codes.probs.flatten(0, -3).mean(0)
+    mean = probabilities.flatten(0, -3).mean(0)
     return torch.exp(-(mean * (mean + 1e-8).log()).sum(-1)).mean()
+
+
+def distinct(codes: Float[Tensor, "*batch group class"]) -> Float[Tensor, ""]:
+    """Share of different ones among codes: 1 where no two are alike."""
+    number = torch.zeros(codes.shape[:-2], dtype=torch.int64, device=codes.device)
+    for choice in codes.argmax(-1).unbind(-1):
+        number = number * codes.shape[-1] + choice  # where codes outnumber integers, unlike ones hardly ever meet
+    numbers = number.flatten().sort().values
+    return (1 + (numbers[1:] != numbers[:-1]).sum()) / len(numbers)

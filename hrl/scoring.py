@@ -18,21 +18,25 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from envs import Suite
 from hrl import hardware
-from hrl.agents.interface import Predictor
+from hrl.agents.interface import GoalReacher, Predictor
 from hrl.budgets import acting_budget
 from hrl.checkpoints import differing_keys
 from hrl.config import ConfigError
 from hrl.evaluation import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate, worlds_at_once
+from hrl.exploration import Explored
 from hrl.filming import film
 from hrl.filming_imagination import film_imagination
-from hrl.foresight import foresee
+from hrl.foresight import EXPLORED, foresee
 from hrl.hardware import choose_device
 from hrl.provenance import describe, write_json, write_text_atomic
+from hrl.reaching import goals, reach, reach_table
 from hrl.run_folder import Trained
 from hrl.training import MAY_DIFFER, protocol_for
 
-SCORES, USAGE, PROTOCOL, FORESIGHT = "scores.csv", "skill_usage.csv", "evaluation.json", "foresight.csv"
+SCORES, USAGE, PROTOCOL = "scores.csv", "skill_usage.csv", "evaluation.json"
+FORESIGHT, REACH, GOALS = "foresight.csv", "reach.csv", "goals.csv"
 
 
 class MixedScoresError(ConfigError):
@@ -49,7 +53,8 @@ def score(
 ) -> pd.DataFrame:
     """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the new scores.
 
-    Of a policy with a world model foresight.csv says, on the training split, what its predictions are worth.
+    Of a policy with a world model foresight.csv says, on the training split, what its predictions are worth; of one
+    that sets goals in it, reach.csv says how far from them it ends, and goals.csv whether they are like what there is.
 
     The memory it takes is printed first. With some splits only, scores of the other splits stay in the files (see the
     top of this file). The shuffle tests are played where the training split is.
@@ -79,13 +84,26 @@ def score(
     _describe(run, folder, command)
     _write(run, folder, kept.merged(run, scores, played.usage), _record(run, protocol))
     if "train" not in kept.scores["split"].to_numpy():
-        (folder / FORESIGHT).unlink(missing_ok=True)  # of a checkpoint whose scores are gone
+        for name in (FORESIGHT, REACH, GOALS):  # of a checkpoint whose scores are gone
+            (folder / name).unlink(missing_ok=True)
     if "train" in names and isinstance(run.policy, Predictor):
-        foresight = foresee(run.policy, run.suite, "train", protocol)
-        write_text_atomic(folder / FORESIGHT, foresight.to_csv(index=False))
-        print(f"squared error of predicted pictures, agent steps ahead\n{foresight.round(2).to_string(index=False)}")
+        _diagnose(run.policy, run.suite, protocol, folder)
     _film(run, folder, protocol, films)
     return scores
+
+
+def _diagnose(policy: Predictor, suite: Suite, protocol: Protocol, folder: Path) -> None:
+    """Tables of what a world model, and a worker in it, can do on the training split."""
+    seen = Explored(policy, suite, "train", protocol, EXPLORED)
+    foresight = foresee(policy, seen)
+    write_text_atomic(folder / FORESIGHT, foresight.to_csv(index=False))
+    print(f"squared error of predicted pictures, agent steps ahead\n{foresight.round(2).to_string(index=False)}")
+    if isinstance(policy, GoalReacher):
+        ways, set_goals = reach(policy, seen), goals(policy, seen)
+        write_text_atomic(folder / REACH, ways.to_csv(index=False))
+        write_text_atomic(folder / GOALS, set_goals.to_csv(index=False))
+        print(f"distance left to goals so many steps apart, steps of the worker\n{reach_table(ways)}")
+        print(f"distance to the nearest state and to any\n{set_goals.round(2).to_string(index=False)}")
 
 
 def score_table(scores: pd.DataFrame) -> str:

@@ -68,22 +68,23 @@ class LevelConfig:
     slow_rate: float = 0.02
     slow_regulariser: float = 1.0
 
-    def __post_init__(self) -> None:
+    def check(self, level: str) -> None:
+        """Raise ValueError naming the key, after the level's own, of a value that cannot be."""
         for key, choices in (("entropy", ENTROPIES), ("return_scale", RETURN_SCALES)):
             if getattr(self, key) not in choices:
-                raise ValueError(f"{key} of a level is {getattr(self, key)!r}; choose from {', '.join(choices)}")
+                raise ValueError(f"{level}.{key} is {getattr(self, key)!r}; choose from {', '.join(choices)}")
         if self.layers < 1:
-            raise ValueError(f"layers of a level is {self.layers}; it must be at least 1")
+            raise ValueError(f"{level}.layers is {self.layers}; it must be at least 1")
         if not 0 < self.entropy_least <= 1 <= self.entropy_most:
             raise ValueError(
-                f"entropy_least and entropy_most of a level are {self.entropy_least}, {self.entropy_most}; "
+                f"{level}.entropy_least is {self.entropy_least} and {level}.entropy_most {self.entropy_most}; "
                 "they must be above 0 and have 1, where coefficients start, between them"
             )
         if not 0 < self.std_low < self.std_high:
-            raise ValueError(f"std_low and std_high of a level are {self.std_low}, {self.std_high}; 0 < low < high")
+            raise ValueError(f"{level}.std_low is {self.std_low} and {level}.std_high {self.std_high}; 0 < low < high")
         for key in ("trace", "unimix", "entropy_target", "slow_rate"):
             if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} of a level is {getattr(self, key)}; it must lie in [0, 1]")
+                raise ValueError(f"{level}.{key} is {getattr(self, key)}; it must lie in [0, 1]")
 
 
 class Trajectory(NamedTuple):

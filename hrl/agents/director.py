@@ -16,7 +16,7 @@ switches; `configs/experiment/director_2022.yaml` turns them all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from hrl.agents.goal_segments import closeness, segments, steps_of_decisions, st
 from hrl.agents.interface import Observation, PolicyState, Setting
 from hrl.agents.model_based import ModelBasedConfig
 from hrl.agents.world_model_agent import Starts, WorldModelAgent, model_loss, uniform
-from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
+from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig, distinct, perplexity
 from hrl.rssm import State
 
 ALIGNMENTS = ("own", "current")
@@ -75,6 +75,8 @@ class DirectorConfig(ModelBasedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for level in ("manager", "worker"):
+            getattr(self, level).check(f"agent.{level}")
         if self.hold < 1 or self.horizon % self.hold:
             raise ValueError(f"agent.hold is {self.hold}; it must divide agent.horizon, which is {self.horizon}")
         for key in ("exploration_bonus", "task_reward_to_worker"):
@@ -199,14 +201,23 @@ class Director(WorldModelAgent):
     def reach_pictures(
         self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
     ) -> Float[Tensor, "time env height width channel"]:
-        """The worker's greedy way to the goals in force, imagined."""
-        model, now, pictures = self.world_model, State(state["deter"], state["stoch"]), []
+        """See `GoalReacher.reach_pictures`."""
         with self.autocast():
-            for _ in range(steps):
+            return torch.stack([self.world_model.picture(now).float() for now in self._way(state, steps, task)])
+
+    @torch.no_grad()
+    def reach(self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]) -> Float[Tensor, "time env deter"]:
+        """See `GoalReacher.reach`."""
+        return torch.stack([now.deter.float() for now in self._way(state, steps, task)])
+
+    def _way(self, state: PolicyState, steps: int, task: Tensor) -> Iterator[State]:
+        """The worker's greedy way to the goals in force, imagined."""
+        model, now = self.world_model, State(state["deter"], state["stoch"])
+        for _ in range(steps):
+            with self.autocast():
                 action = self.worker.actor(torch.cat([now.features(), state["goal"]], -1), task).mean
                 now = model.rssm(now, model.moved_by(action, task), None)
-                pictures.append(model.picture(now).float())
-        return torch.stack(pictures)
+            yield now
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
@@ -272,6 +283,10 @@ class Director(WorldModelAgent):
         levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_view(dream))}
         for level, (_, measured) in levels.items():
             metrics |= {f"{level}/{name}": value for name, value in measured.items()}
+        metrics |= {
+            "manager/codes_distinct": distinct(dream.codes),
+            "manager/codes_perplexity": perplexity(dream.codes),
+        }
         return torch.stack([loss for loss, _ in levels.values()]).sum(), metrics
 
     def _imagine(self, starts: Starts) -> Dream:

@@ -42,6 +42,7 @@ class DreamerConfig(ModelBasedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.policy.check("agent.policy")
         for key in ("policy_units", "exploration_bonus"):
             if getattr(self, key) < 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")

@@ -136,12 +136,17 @@ class Predictor(Policy, Protocol):
 
 @runtime_checkable
 class GoalReacher(HierarchicalPolicy, Protocol):
-    """A hierarchical policy whose lower level can be sent to any goal, in imagination."""
+    """A hierarchical policy whose lower level can be sent to any goal, in imagination; goals are states' `deter`."""
+
+    def reach(
+        self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
+    ) -> Float[Tensor, "time env command"]:
+        """What greedy steps towards the commands in force lead to; they stay the same."""
 
     def reach_pictures(
         self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
     ) -> Float[Tensor, "time env height width channel"]:
-        """Pictures in [0, 1] of greedy steps towards the commands in force, which stay the same."""
+        """Pictures in [0, 1] of what `reach` leads to."""
 
 
 @runtime_checkable

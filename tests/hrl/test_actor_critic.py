@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hrl.agents.actor_critic import CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
+from hrl.laprop import LaProp
 from hrl.nets import TwoHot
 from hrl.returns import lambda_returns
 from tests.fakes import randomise, reached
@@ -309,16 +310,45 @@ def test_one_levels_loss_touches_no_other_state():
     assert all(".slow." in name for name in moved)
 
 
+@pytest.mark.parametrize("slow_bootstrap", [True, False])
+def test_values_stay_where_rewards_allow(slow_bootstrap):
+    """Of rewards in [0, 1] no return exceeds 1 / (1 - discount); neither do the values that are learned from them.
+
+    Rewards are 1 in half of the states for ever and 0 in the others, so that both bounds are approached.
+    """
+    config = LevelConfig(layers=1, slow_bootstrap=slow_bootstrap, slow_rate=0.1)
+    torch.manual_seed(0)
+    critics = {"task": Critic(INPUTS, TASK, 4, UNITS, config)}  # as it starts: everything is worth nothing
+    trained = Level(ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config), critics, {"task": 1.0}, config)
+    generator = torch.Generator().manual_seed(0)
+    optimizer = LaProp([p for p in trained.parameters() if p.requires_grad], 1e-2)
+    most, discount = 5.0, 0.8
+    for _ in range(600):
+        good = (torch.rand(1, 16, generator=generator) < 0.5).float().expand(TIME + 1, -1)
+        inputs = torch.cat([good[..., None], torch.rand(TIME + 1, 16, INPUTS - 1, generator=generator)], -1)
+        task, actions = torch.zeros(1, 16, TASK), torch.zeros(TIME, 16, ACTION)
+        seen = Trajectory(inputs, task, actions, {"task": good[1:]}, torch.ones(TIME + 1, 16), discount)
+        loss, measured = trained.loss(seen)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        trained.follow()
+        assert float(measured["task/return"]) <= most * 1.05
+        least, highest = float(measured["task/value_least"]), float(measured["task/value_most"])
+    assert -0.25 < least < 0.5
+    assert 4.5 < highest < 1.1 * most
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"entropy": "none"}, "entropy of a level is 'none'; choose from adaptive, fixed"),
-        ({"return_scale": "max"}, "return_scale of a level is 'max'; choose from std, percentile"),
-        ({"layers": 0}, "layers of a level is 0"),
-        ({"std_low": 2.0}, "std_low and std_high of a level are 2"),
-        ({"trace": 1.5}, r"trace of a level is 1\.5; it must lie in \[0, 1\]"),
+        ({"entropy": "none"}, r"agent\.worker\.entropy is \'none\'; choose from adaptive, fixed"),
+        ({"return_scale": "max"}, r"agent\.worker\.return_scale is \'max\'; choose from std, percentile"),
+        ({"layers": 0}, r"agent\.worker\.layers is 0"),
+        ({"std_low": 2.0}, r"agent\.worker\.std_low is 2"),
+        ({"trace": 1.5}, r"agent\.worker\.trace is 1\.5; it must lie in \[0, 1\]"),
     ],
 )
 def test_impossible_levels_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        LevelConfig(**change)
+        LevelConfig(**change).check("agent.worker")

@@ -326,6 +326,7 @@ def test_segments_are_measured_at_their_start_and_end():
         ({"goal_alignment": "next"}, r"agent\.goal_alignment is 'next'; choose from own, current"),
         ({"manager_reward": "sum"}, r"agent\.manager_reward is 'sum'; choose from discounted_sum, mean"),
         ({"manager_discount": 1.0}, r"agent\.manager_discount is 1\.0; it must lie in \[0, 1\)"),
+        ({"manager": LevelConfig(trace=2.0)}, r"agent\.manager\.trace is 2\.0; it must lie in"),
         ({"exploration_bonus": -1.0}, r"agent\.exploration_bonus is -1\.0; it must be at least 0"),
     ],
 )

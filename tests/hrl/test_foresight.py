@@ -11,7 +11,8 @@ from envs import Suite, make_vec
 from hrl.agents.interface import Observation, PolicyState
 from hrl.config import load
 from hrl.evaluation import Protocol
-from hrl.foresight import COLUMNS, foresee
+from hrl.exploration import Explored
+from hrl.foresight import COLUMNS, EXPLORED, foresee
 
 SIZE, TASKS = 16, 2
 PROTOCOL = Protocol(4, 3, 1, SIZE, torch.device("cpu"), 1)
@@ -44,8 +45,12 @@ def suite() -> Suite:
     return Suite.from_dict(load(["suite=debug", "agent=zero"])[1]["suite"])
 
 
+def foresight(policy: Guesser, protocol: Protocol) -> pd.DataFrame:
+    return foresee(policy, Explored(policy, suite(), "train", protocol, EXPLORED))
+
+
 def test_a_model_that_sees_nothing_move_is_as_good_as_the_last_picture():
-    table = foresee(Guesser(still=True), suite(), "train", PROTOCOL)
+    table = foresight(Guesser(still=True), PROTOCOL)
     assert list(table.columns) == COLUMNS
     assert table["ahead"].tolist() == [1, 2, 4, 8], "16 steps are more than the episode has left"
     pd.testing.assert_series_equal(table["model"], table["still"], check_names=False)
@@ -57,10 +62,10 @@ def test_a_model_that_sees_nothing_move_is_as_good_as_the_last_picture():
 def test_errors_by_a_loop():
     """Predictions begin at the eighth picture, of the actions from there on, or of the previous world's."""
     policy, debug = Guesser(still=False), suite()
-    table = foresee(policy, debug, "train", PROTOCOL).set_index("ahead")
+    table = foresight(policy, PROTOCOL).set_index("ahead")
     tasks = debug.tasks("train")
     few = Guesser(still=False)
-    foresee(few, debug, "train", replace(PROTOCOL, episodes=1))
+    foresight(few, replace(PROTOCOL, episodes=1))
     assert len(few.actions[0]) == len(tasks), "no more worlds than are evaluated"
     worlds = len(policy.actions[0])
     assert worlds == 4 * len(tasks)

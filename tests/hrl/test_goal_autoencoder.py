@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
+from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig, distinct, perplexity
 from hrl.laprop import LaProp
 from tests.fakes import randomise
 
@@ -113,3 +113,40 @@ def test_a_few_states_are_learned_by_heart():
         loss.backward()
         optimizer.step()
     assert float(metrics["goal_autoencoder/unexplained"]) < 0.1
+
+
+def test_drift_is_how_far_fixed_codes_have_moved_from_their_running_mean():
+    """Over how far they are from each other: falls to 0 while weights stay, and rises when the decoder moves."""
+    goals, (deter, task) = autoencoder(), states()
+
+    def drift() -> float:
+        return float(goals.loss(deter, task)[1]["goal_autoencoder/drift"])
+
+    decoded = goals.decode(goals.probes, torch.zeros(1, TASK)).detach()
+    spread = (decoded - decoded.mean(0)).norm(dim=-1).mean()
+    assert drift() == pytest.approx(float(decoded.norm(dim=-1).mean() / spread), rel=1e-4), "nothing was known before"
+    torch.testing.assert_close(goals.probe_goals, 0.01 * decoded)
+    goals.probe_goals.copy_(decoded)
+    assert drift() == pytest.approx(0.0, abs=1e-5)
+    randomise(goals.decoder, 0.1, seed=5)
+    moved = goals.decode(goals.probes, torch.zeros(1, TASK)).detach()
+    spread = (moved - moved.mean(0)).norm(dim=-1).mean()
+    assert drift() == pytest.approx(float((moved - decoded).norm(dim=-1).mean() / spread), rel=1e-3)
+    assert len({tuple(code.argmax(-1).tolist()) for code in goals.probes}) > 12
+
+
+def test_distinct_codes_are_counted_as_a_set_counts_them():
+    generator = torch.Generator().manual_seed(0)
+    for classes, count in ((2, 40), (4, 200), (8, 7)):
+        chosen = torch.randint(classes, (count, 2, GROUPS), generator=generator)
+        codes = torch.nn.functional.one_hot(chosen, classes).float()
+        expected = len({tuple(code) for code in chosen.flatten(0, 1).tolist()}) / (2 * count)
+        assert float(distinct(codes)) == pytest.approx(expected)
+    assert float(distinct(codes[:1].expand(50, -1, -1, -1))) <= 2 / 100
+
+
+def test_perplexity_of_codes_that_are_all_alike_is_one():
+    code = torch.nn.functional.one_hot(torch.tensor([[1, 2, 0]]), CLASSES).float()
+    assert float(perplexity(code.expand(9, -1, -1))) == pytest.approx(1.0, abs=1e-4)
+    even = torch.eye(CLASSES)[:, None].expand(-1, GROUPS, -1)
+    assert float(perplexity(even)) == pytest.approx(CLASSES, rel=1e-4)
