@@ -9,10 +9,12 @@ from functools import cache
 
 import mujoco
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 
 from envs.physics import Scene
 
+# Metres behind the camera.
+OUT_OF_SIGHT = 10.0
 # As seen at the distance of what is filmed, in heights of the picture.
 RADIUS = 1 / 16
 # Of the distance of what is filmed.
@@ -49,32 +51,38 @@ def paths(seconds: Float[np.ndarray, " world"]) -> Float[np.ndarray, "world dist
 
 
 def places(
-    scene: Scene, counts: Int[np.ndarray, " world"], seconds: Float[np.ndarray, " world"]
+    scene: Scene,
+    shown: Bool[np.ndarray, "world distractor"],
+    seconds: Float[np.ndarray, " world"],
+    distance: Float[np.ndarray, " world"],
 ) -> Float[np.ndarray, "world distractor 3"]:
-    """Where the first `counts` spheres of every world are: right of the camera, above and behind it, metres.
-
-    There are as many as the world with most of them has; those that others do not have are behind their cameras.
+    """Where the first spheres of every world are: right of the camera, above and behind it, metres.
 
     Args:
-        seconds: all that they depend on.
+        shown: those that are not are behind their cameras.
+        seconds: all that the others depend on, beside
+        distance: factor on how far the camera is from what it films.
     """
     size, away = _view(scene)
-    found = paths(seconds)[:, : counts.max(initial=0)]
-    depth = away * found[..., 2:]
-    behind = np.array([0.0, 0.0, away])
-    shown = np.arange(found.shape[1]) < counts[:, None]
-    return np.where(shown[..., None], np.concatenate([size * depth * found[..., :2], -depth], axis=-1), behind)
+    found = paths(seconds)[:, : shown.shape[1]]
+    depth = away * distance[:, None, None] * found[..., 2:]
+    ahead = np.concatenate([size * depth * found[..., :2], -depth], axis=-1)
+    return np.where(shown[..., None], ahead, (0.0, 0.0, OUT_OF_SIGHT))
 
 
+@cache
 def with_distractors(scene: Scene, count: int) -> mujoco.MjModel:
     """The scene's model, for drawing alone, with the first `count` spheres as its last geoms."""
     spec, (size, away) = scene.build(), _view(scene)
     radius = RADIUS * size * away
     body = spec.worldbody.add_body()
     for colour in _COLOURS[:count]:
-        body.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], rgba=[*(colour / 255), 1], mass=0)
-    model = spec.compile()
-    if model.ngeom != scene.model.ngeom + count:
+        sphere = body.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], rgba=[*(colour / 255), 1])
+        sphere.mass, sphere.material, sphere.group, sphere.contype, sphere.conaffinity = 0, "", 0, 0, 0
+    model, plain = spec.compile(), scene.model
+    if not all(
+        np.array_equal(getattr(model, of)[: plain.ngeom], getattr(plain, of)) for of in ("geom_type", "geom_size")
+    ):
         raise ValueError(f"the distractors of scene {scene.name!r} did not become its last geoms")
     return model
 

@@ -51,12 +51,12 @@ class Scene:
             self.finish(model)
         return model
 
-    def remodelled(self, model: mujoco.MjModel, number: int) -> mujoco.MjModel:
-        """One of the scene's models as it is in an episode with this number; itself where that is 0."""
-        if self.remodel is None or not number:
+    def remodelled(self, model: mujoco.MjModel, seed: int) -> mujoco.MjModel:
+        """A copy of one of the scene's models as it is in an episode with this seed; itself where that is 0."""
+        if self.remodel is None or not seed:
             return model
         own = copy.copy(model)
-        self.remodel(own, number)
+        self.remodel(own, seed)
         return own
 
 
@@ -69,14 +69,14 @@ class Start:
         joint_velocities: [world, nv].
         mocap_positions: [world, mocap body, 3], metres.
         variants: int64 [world], which of the simulator's variants of the dynamics each world follows; None: the first.
-        numbers: int64 [world], what `Scene.remodel` is given; 0, or None for all worlds: the model stays as it is.
+        model_seeds: int64 [world], what `Scene.remodel` is given; 0, or None for all worlds: the model stays as it is.
     """
 
     joint_positions: Tensor
     joint_velocities: Tensor
     mocap_positions: Tensor
     variants: Tensor | None = None
-    numbers: Tensor | None = None
+    model_seeds: Tensor | None = None
 
     @classmethod
     def of(cls, model: mujoco.MjModel, num_worlds: int) -> "Start":
@@ -128,7 +128,11 @@ class Physics(ABC):
 
     @abstractmethod
     def scatter(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
-        """Where distractors are in the next pictures: right of the camera, above and behind it, metres."""
+        """Where distractors are in the next pictures: right of the camera, above and behind it, metres.
+
+        Raises:
+            ValueError: there are not as many worlds or distractors.
+        """
 
     @abstractmethod
     def picture(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:

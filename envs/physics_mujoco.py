@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from envs.distractors import OUT_OF_SIGHT
 from envs.physics import Physics, Scene, SimulationError, Start
 from envs.renderer import LOOKS, POSES, RayTracer
 from envs.terrain import Terrain, has_terrain
@@ -71,9 +72,9 @@ class MujocoPhysics(Physics):
 
     def reset(self, mask: Bool[Tensor, " world"], start: Start) -> None:
         """See `Physics.reset`."""
-        none = torch.zeros(self.num_worlds, dtype=torch.int64)
-        variants, numbers = (none if given is None else given for given in (start.variants, start.numbers))
-        parts = (start.joint_positions, start.joint_velocities, start.mocap_positions, variants, numbers)
+        zeros = torch.zeros(self.num_worlds, dtype=torch.int64)
+        followed = [zeros if given is None else given for given in (start.variants, start.model_seeds)]
+        parts = (start.joint_positions, start.joint_velocities, start.mocap_positions, *followed)
         rows, chosen = [tensor.numpy() for tensor in parts], mask.numpy()
         self._each(lambda chunk: chunk.reset(chosen, *rows))
 
@@ -95,6 +96,9 @@ class MujocoPhysics(Physics):
 
     def scatter(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
         """See `Physics.scatter`."""
+        expected = (self.num_worlds, self._distractors, 3)
+        if places.shape != expected:
+            raise ValueError(f"places must have the shape {expected} of worlds and distractors, got {places.shape}")
         for chunk in self._chunks:
             chunk.places[:] = places[chunk.low : chunk.end]
 
@@ -125,8 +129,8 @@ class MujocoPhysics(Physics):
         if state.shape != expected:
             raise ValueError(f"state must have the shape {expected} of these worlds, got {state.shape}")
         chosen = {name: state[:, column].astype(np.int64) for column, name in enumerate(followed, size)}
-        none = np.zeros(self.num_worlds, np.int64)
-        rows = state[:, :size], chosen.get("variants", none), chosen.get("numbers", none)
+        zeros = np.zeros(self.num_worlds, np.int64)
+        rows = state[:, :size], chosen.get("variants", zeros), chosen.get("model_seeds", zeros)
         self._each(lambda chunk: chunk.load(*rows))
 
     def close(self) -> None:
@@ -136,7 +140,7 @@ class MujocoPhysics(Physics):
 
     def _followed(self) -> list[str]:
         """What the state says of the model that a world follows, by the names of a chunk's attributes."""
-        return ["variants"] * (len(self._models) > 1) + ["numbers"] * (self._scene.remodel is not None)
+        return ["variants"] * (len(self._models) > 1) + ["model_seeds"] * (self._scene.remodel is not None)
 
     def _chunk(self, low: int, high: int, image_size: int) -> "_Chunk":
         arrays = {name: array[low:high] for name, array in self._arrays.items()}
@@ -179,7 +183,7 @@ class _Chunk:
     Attributes:
         low: number of the first world.
         end: number after the last world's.
-        variants, numbers: which model each of these worlds follows, and what it is changed by.
+        variants, model_seeds: which model each of these worlds follows, and what it is changed by.
         places: of the distractors of each of these worlds, float64 [world, distractor, 3], in the camera's frame.
     """
 
@@ -196,15 +200,17 @@ class _Chunk:
     ) -> None:
         self._scene, self._models, self._datas, self._tracer, self._camera = scene, models, datas, tracer, camera
         self.low, self.end = low, low + len(datas)
-        self.variants, self.numbers = np.zeros((2, len(datas)), np.int64)
+        self.variants, self.model_seeds = np.zeros((2, len(datas)), np.int64)
         self._own = [models[0]] * len(datas)
-        self._terrains = [Terrain(models[0]) for _ in datas] if has_terrain(scene) else []
+        self._terrains: dict[int, Terrain] = {}
+        self._uneven = has_terrain(scene)
         self.places = np.zeros((len(datas), tracer.distractors, 3))
+        self.places[..., 2] = OUT_OF_SIGHT
         # The same places in the world.
         self._distractors = np.zeros_like(self.places)
         # Runge-Kutta takes whole steps only.
         self._in_halves = int(models[0].opt.integrator != mujoco.mjtIntegrator.mjINT_RK4)
-        # The same models without actuation: what dm_control uses to bring a new state up to date.
+        # The same models without actuation.
         self._passive = [copy.copy(model) for model in models]
         for passive in self._passive:
             passive.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
@@ -242,15 +248,14 @@ class _Chunk:
         velocities: np.ndarray,
         mocap: np.ndarray,
         variants: np.ndarray,
-        numbers: np.ndarray,
+        model_seeds: np.ndarray,
     ) -> None:
         for world, data in enumerate(self._datas, self.low):
             if mask[world]:
-                model = self._follow(world - self.low, variants[world], numbers[world])
+                model = self._follow(world - self.low, variants[world], model_seeds[world])
                 mujoco.mj_resetData(model, data)
                 data.qpos[:], data.qvel[:], data.mocap_pos[:] = positions[world], velocities[world], mocap[world]
-                passive = self._scene.remodelled(self._passive[variants[world]], int(numbers[world]))
-                mujoco.mj_forward(passive, data)
+                self._bring_up_to_date(model, variants[world], data)
         self._gather()
 
     def place(self, mask: np.ndarray, mocap: int, positions: np.ndarray) -> None:
@@ -261,9 +266,9 @@ class _Chunk:
                 mujoco.mj_step1(self._own[world - self.low], data)
         self._gather()
 
-    def load(self, state: np.ndarray, variants: np.ndarray, numbers: np.ndarray) -> None:
+    def load(self, state: np.ndarray, variants: np.ndarray, model_seeds: np.ndarray) -> None:
         for world, data in enumerate(self._datas, self.low):
-            model = self._follow(world - self.low, variants[world], numbers[world])
+            model = self._follow(world - self.low, variants[world], model_seeds[world])
             mujoco.mj_resetData(model, data)
             mujoco.mj_setState(model, data, state[world], _STATE)
             # All that the next `mj_step2` reads besides the state.
@@ -291,16 +296,33 @@ class _Chunk:
         if len(self._models) > 1:
             for name, looks in self._looks.items():
                 tracer.looks[name][: len(worlds), : looks.shape[1]] = looks[self.variants[worlds]]
-        for row, world in enumerate(worlds if self._terrains else []):
-            tracer.terrains[row] = self._terrains[world].id
+        for row, world in enumerate(worlds if self._uneven else []):
+            tracer.terrains[row] = self._terrain(world).id
 
-    def _follow(self, world: int, variant: int, number: int) -> mujoco.MjModel:
+    def _follow(self, world: int, variant: int, seed: int) -> mujoco.MjModel:
         """The model of one of these worlds from now on."""
-        model = self._scene.remodelled(self._models[variant], int(number))
-        if self._terrains and number != self.numbers[world]:
-            self._terrains[world].mold(model)
-        self._own[world], self.variants[world], self.numbers[world] = model, variant, number
+        model = self._scene.remodelled(self._models[variant], int(seed))
+        self._own[world], self.variants[world], self.model_seeds[world] = model, variant, seed
         return model
+
+    def _bring_up_to_date(self, model: mujoco.MjModel, variant: int, data: mujoco.MjData) -> None:
+        """All that follows from a new state, without actuation, as dm_control does it."""
+        if model is self._models[variant]:  # which other threads read
+            mujoco.mj_forward(self._passive[variant], data)
+            return
+        flags = int(model.opt.disableflags)
+        model.opt.disableflags = flags | mujoco.mjtDisableBit.mjDSBL_ACTUATION
+        mujoco.mj_forward(model, data)
+        model.opt.disableflags = flags
+
+    def _terrain(self, world: int) -> Terrain:
+        """What is drawn in place of a world's height field; made when it is first asked for."""
+        if world not in self._terrains:
+            self._terrains[world] = Terrain(self._own[world])
+        terrain = self._terrains[world]
+        if terrain.model is not self._own[world]:
+            terrain.mold(self._own[world])
+        return terrain
 
     def _gather(self) -> None:
         for views, target in self._gathered:

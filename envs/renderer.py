@@ -92,8 +92,8 @@ class RayTracer:
         chosen = np.tile(model.geom_dataid, (capacity, 1))
         chosen[:, model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD] = np.arange(capacity)[:, None]
         self._model.geom_dataid = warp.array(chosen, dtype=int)
-        # Their boxes hold them whatever their heights.
-        half = model.hfield_size[0, :3] * (1.0, 1.0, 0.5)
+        # Their boxes hold them up to half as much again as a height field's own height.
+        half = model.hfield_size[0, :3] * (1.0, 1.0, 0.75)
         self._context.hfield_bounds_size = warp.array(np.tile(half, (capacity, 1)).astype(np.float32), dtype=warp.vec3)
         meshes = np.tile(self._context.hfield_bvh_id.numpy(), capacity)
         self._context.hfield_bvh_id = warp.array(meshes, dtype=warp.uint64)

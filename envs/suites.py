@@ -16,6 +16,7 @@ from envs.adapters.outside.registered import PREFIX, suite_of
 from envs.families import resolve
 from envs.families.family import Described, Family
 from envs.families.mixed import MixedFamily
+from envs.physics import Scene
 from envs.tasks import Task, require_count, require_keys, require_mapping, require_number
 from envs.variation import variant
 
@@ -66,6 +67,10 @@ class Suite:
             return MixedFamily(self._bodies, resolve)
         return described(self.splits["train"][0])
 
+    def scenes(self) -> list[Scene]:
+        """What its worlds are simulated and drawn by; none of an outside suite."""
+        return [] if isinstance(self.family, OutsideFamily) else [body.scene for body in self._bodies]
+
     @property
     def _bodies(self) -> list[Family]:
         """The families of its tasks, in the order in which they come."""
@@ -79,23 +84,26 @@ class Suite:
     @property
     def action_size(self) -> int:
         """Number of actuators; of an outside or a mixed suite, of the largest body in it."""
-        return max(self._actuators(task) for split in self.splits.values() for task in split)
+        return max(self.actuators().values())
 
     def padding(self) -> tuple[Float32[np.ndarray, "row task"], Float32[np.ndarray, "row action"]] | None:
         """Task vectors, and for each the numbers of an action that its body uses (1) and those that are padding (0).
 
         None where every body uses all.
         """
-        tasks, family = [task for split in self.splits.values() for task in split], self.family
-        sizes = np.array([self._actuators(task) for task in tasks])
+        family, actuators = self.family, self.actuators()
+        sizes = np.array(list(actuators.values()))
         if sizes.min() == sizes.max():
             return None
-        vectors = np.stack([family.task_vector(task) for task in tasks]).astype(np.float32)
+        vectors = np.stack([family.task_vector(task) for task in actuators]).astype(np.float32)
         return vectors, (np.arange(sizes.max()) < sizes[:, None]).astype(np.float32)
 
-    def _actuators(self, task: Task) -> int:
-        family = self.family
-        return family.action_size(task) if isinstance(family, OutsideFamily) else int(resolve(task).scene.model.nu)
+    def actuators(self) -> dict[Task, int]:
+        """Numbers of an action that the body of each task uses."""
+        tasks, family = [task for split in self.splits.values() for task in split], self.family
+        if isinstance(family, OutsideFamily):
+            return {task: family.action_size(task) for task in tasks}
+        return {task: int(resolve(task).scene.model.nu) for task in tasks}
 
     def check_installed(self) -> "Suite":
         """The suite itself. Raises ValueError where an optional package is missing, or does not know a task."""

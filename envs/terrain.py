@@ -16,29 +16,38 @@ def has_terrain(scene: Scene) -> bool:
 class Terrain:
     """One world's height field as a mesh: two triangles for each of its cells.
 
+    Args:
+        model: with one height field.
+
     Attributes:
         id: by which the ray tracer knows it.
+        model: whose heights it has.
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        """Args: model: with one height field, whose present heights it takes."""
-        points = warp.array(_points(model), dtype=warp.vec3)
+        self.model, self._points = model, _points(model)
+        points = warp.array(self._points, dtype=warp.vec3)
         self._mesh = warp.Mesh(points=points, indices=warp.array(_triangles(model), dtype=int))
         self.id = int(self._mesh.id)
 
     def mold(self, model: mujoco.MjModel) -> None:
         """Take the heights of another model of the same scene."""
-        self._mesh.points.assign(_points(model))
+        self.model, self._points[:, 2] = model, _heights(model)
+        self._mesh.points.assign(self._points)
         self._mesh.refit()
 
 
 def _points(model: mujoco.MjModel) -> Float32[np.ndarray, "point 3"]:
     """Corners of the cells in the frame of the height field, metres: row by row, south to north."""
     rows, columns = int(model.hfield_nrow[0]), int(model.hfield_ncol[0])
-    east, north, up, _ = model.hfield_size[0]
-    heights = up * model.hfield_data[: rows * columns].reshape(rows, columns)
+    east, north = model.hfield_size[0, :2]
     grid = np.meshgrid(np.linspace(-east, east, columns), np.linspace(-north, north, rows))
-    return np.stack([*grid, heights], -1).reshape(-1, 3).astype(np.float32)
+    return np.stack([grid[0].ravel(), grid[1].ravel(), _heights(model)], -1).astype(np.float32)
+
+
+def _heights(model: mujoco.MjModel) -> Float32[np.ndarray, " point"]:
+    heights = model.hfield_data[: int(model.hfield_nrow[0] * model.hfield_ncol[0])]
+    return np.asarray(model.hfield_size[0, 2] * heights, np.float32)
 
 
 def _triangles(model: mujoco.MjModel) -> Int32[np.ndarray, " corner"]:

@@ -84,14 +84,15 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._variants = torch.tensor([distinct.index(kind) for kind in kinds])
         variants = [variant(scene.model, scene.camera, *kind) for kind in distinct]
         self._distractors = np.array([int(task.vision.distractors) for task in self.tasks])
+        self._distance = np.array([task.vision.distance for task in self.tasks])
         self._drift = np.zeros(self.num_envs)
         self._physics = MujocoPhysics(
             scene, self.num_envs, self.image_size, options.threads, variants, int(self._distractors.max())
         )
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
         self._start = Start.of(self._physics.model, self.num_envs)
-        self._start.numbers = numbers = torch.zeros(self.num_envs, dtype=torch.int64)
-        self._numbers = numbers
+        self._model_seeds = torch.zeros(self.num_envs, dtype=torch.int64)
+        self._start.model_seeds = self._model_seeds
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
         self._centre, self._half_range = _actuator_ranges(self._physics.model)
         self._make_spaces(self._physics.model.nu)
@@ -251,7 +252,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             self._start.joint_positions[env] = torch.from_numpy(start.joint_positions)
             self._start.joint_velocities[env] = torch.from_numpy(start.joint_velocities)
             self._start.mocap_positions[env] = torch.from_numpy(start.mocap_positions)
-            self._numbers[env] = start.number
+            self._model_seeds[env] = start.model_seed
             if self._options.stagger and self._episodes.number[env] == 0:
                 self._episodes.stagger(int(env), rng.random(), self.action_repeat)
             self._drift[env] = rng.random() * DRIFT
@@ -279,9 +280,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def _scatter(self) -> None:
         """Moves distractors to where they are now."""
         if self._distractors.any():
-            seconds = self._drift + self._episodes.clock * self._seconds
-            counts = self._distractors[self._episodes.task_index]
-            self._physics.scatter(places(self._family.scene, counts, seconds))
+            index, seconds = self._episodes.task_index, self._drift + self._episodes.clock * self._seconds
+            shown = np.arange(self._distractors.max()) < self._distractors[index, None]
+            self._physics.scatter(places(self._family.scene, shown, seconds, self._distance[index]))
 
     def _last_pixels(self, ended: Bool[np.ndarray, " env"]) -> np.ndarray:
         """The last stacks of the worlds that have ended, [ended, height, width, channel]."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from envs import Suite
 from envs.adapters.outside.crew import worlds_held
 from envs.adapters.outside.family import WORKER_BYTES, OutsideFamily
+from envs.terrain import has_terrain
 from hrl.checkpoints import KEEP
 from hrl.config import RunConfig
 from hrl.evaluation import worlds_at_once
@@ -16,6 +17,8 @@ from hrl.memory import Budget, DiskBudget
 
 # Bytes: the ray tracer's own, and those of one world's simulation and pictures (measured: 0.23 to 0.69 MiB).
 RENDERER, WORLD = 64 * 2**20, 3 * 2**18
+# Besides, where every world has its own terrain: model, mesh and its tree (measured: 7.3 MiB).
+TERRAIN = 8 * 2**20
 
 
 def memory_budget(config: RunConfig, suite: Suite) -> Budget:
@@ -82,7 +85,8 @@ def simulation_size(config: RunConfig, suite: Suite, worlds: int, tasks: int = 1
     if isinstance(family, OutsideFamily):
         workers = min(worlds, config.threads or len(os.sched_getaffinity(0)))
         return workers * WORKER_BYTES + worlds_held(worlds, tasks, workers) * family.world_bytes
-    return RENDERER + worlds * WORLD
+    own = TERRAIN if any(has_terrain(scene) for scene in suite.scenes()) else 0
+    return RENDERER + worlds * (WORLD + own)
 
 
 def holds_replay(config: RunConfig) -> bool:

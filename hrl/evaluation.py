@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -138,20 +139,21 @@ def _play(
     tasks = suite.tasks(split)
     env = evaluation_env(suite, tasks, worlds_at_once(suite, len(tasks), protocol.episodes), protocol)
     try:
-        return _episodes(policy, env, split, protocol, intervention)
+        return _episodes(policy, env, _previous(suite, env), split, protocol, intervention)
     finally:
         env.close()
 
 
 def _episodes(
-    policy: Policy, env: PixelVectorEnv, split: str, protocol: Protocol, intervention: str
+    policy: Policy, env: PixelVectorEnv, previous: np.ndarray, split: str, protocol: Protocol, intervention: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """An episode of every world, again and again until every task has had its number of them."""
     at_once, commands = env.num_envs // len(env.tasks), CommandMeans(env.num_envs)
     found: list[dict[str, object]] = []
     for number, first in enumerate(range(0, protocol.episodes, at_once)):
         wanted = first + np.arange(env.num_envs) // len(env.tasks) < protocol.episodes
-        rows = _round(policy, env, number, wanted, commands, protocol.device, intervention)
+        shuffle = _Shuffle(intervention, torch.from_numpy(previous).to(protocol.device))
+        rows = _round(policy, env, number, wanted, commands, protocol.device, shuffle)
         for index, row in rows.items():
             task, episode = env.tasks[index % len(env.tasks)].name, first + index // len(env.tasks)
             found.append({"split": split, "task": task, "episode": episode, **row, "intervention": intervention})
@@ -166,7 +168,7 @@ def _round(
     wanted: np.ndarray,
     commands: CommandMeans,
     device: torch.device,
-    intervention: str,
+    shuffle: _Shuffle,
 ) -> dict[int, dict[str, object]]:
     """The episode of this number of every world: what came of those that are wanted, by world."""
     observation = Observation.from_arrays(env.reset(options={"episode": number})[0], device)
@@ -174,7 +176,7 @@ def _round(
     running = wanted.copy()
     rows: dict[int, dict[str, object]] = {}
     while running.any():
-        action, state = _act(policy, observation, state, intervention)
+        action, state = _act(policy, observation, state, shuffle)
         commands.add(policy, state, running)
         arrays, _, _, _, infos = env.step(action.cpu().numpy())
         ended = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
@@ -194,15 +196,37 @@ def _outcome(index: int, episode: dict[str, np.ndarray]) -> dict[str, object]:
     }
 
 
-def _act(policy: Policy, observation: Observation, state: PolicyState, intervention: str) -> tuple[Tensor, PolicyState]:
-    """Greedy actions; environments are dealt their tasks in turn, so the previous one has another task."""
-    if intervention == "task_shuffle":
-        return policy.act(Observation(observation.pixels, observation.task.roll(1, 0)), state, None)
-    if intervention == "command_shuffle" and isinstance(policy, HierarchicalPolicy):
+class _Shuffle(NamedTuple):
+    """What is taken from another world, and from which: [env] int64."""
+
+    intervention: str
+    previous: Tensor
+
+
+def _previous(suite: Suite, env: PixelVectorEnv) -> np.ndarray:
+    """The world before each one, of those whose bodies use as many numbers of an action.
+
+    Worlds are dealt their tasks in turn, so it has another task. Of a larger or smaller body it would also say which
+    numbers of an action are padding, and a shuffle would no longer tell what a policy makes of its task.
+    """
+    actuators = suite.actuators()
+    sizes = np.array([actuators[task] for task in env.tasks])[np.arange(env.num_envs) % len(env.tasks)]
+    previous = np.arange(env.num_envs)
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(sizes == size)
+        previous[alike] = np.roll(alike, 1)
+    return previous
+
+
+def _act(policy: Policy, observation: Observation, state: PolicyState, shuffle: _Shuffle) -> tuple[Tensor, PolicyState]:
+    """Greedy actions."""
+    if shuffle.intervention == "task_shuffle":
+        return policy.act(Observation(observation.pixels, observation.task[shuffle.previous]), state, None)
+    if shuffle.intervention == "command_shuffle" and isinstance(policy, HierarchicalPolicy):
         due = policy.due(state)
         state = policy.decide(observation, state, None)
         commands = policy.commands(state)
-        swapped = torch.where(due.reshape(-1, 1), commands.roll(1, 0), commands)
+        swapped = torch.where(due.reshape(-1, 1), commands[shuffle.previous], commands)
         return policy.execute(observation, policy.with_commands(state, swapped), None)
     return policy.act(observation, state, None)
 

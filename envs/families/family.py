@@ -48,13 +48,13 @@ Parameter = Number | Choice
 class StartState:
     """One world's start: joint positions [nq], joint velocities [nv], mocap bodies' positions [mocap body, 3].
 
-    number: what the scene's model is changed by for this episode, at most 2**53; 0 leaves it alone (`Scene.remodel`).
+    model_seed: what `Scene.remodel` changes the model by for this episode, below 2**53; 0 leaves it alone.
     """
 
     joint_positions: Float64[np.ndarray, " nq"]
     joint_velocities: Float64[np.ndarray, " nv"]
     mocap_positions: Float64[np.ndarray, "mocap 3"]
-    number: int = 0
+    model_seed: int = 0
 
 
 class Family(Protocol):

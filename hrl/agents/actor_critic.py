@@ -139,7 +139,7 @@ class ContinuousActor(nn.Module):
     def diagnose(self, policy: BoundedNormal) -> dict[str, Tensor]:
         """Share of means at their bounds, where the hyperbolic tangent lets no gradient through."""
         saturated = (policy.mean.detach().abs() > SATURATED).float()
-        return {"saturated": policy.average(saturated, 0.0).mean()}
+        return {"saturated": policy.average(saturated, math.nan).nanmean()}
 
 
 class CodeActor(nn.Module):

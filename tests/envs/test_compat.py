@@ -36,7 +36,7 @@ CONTROL_STEPS = 100
 SIZE = 24
 EPISODES = 120
 # Of a model that differs from episode to episode.
-NUMBER = 5
+SEED = 5
 # Forward speeds at which states are tried, m/s (rad/s for the reacher's shoulder), up to well above the fastest task's.
 SPEEDS = {
     "cheetah": 13.0,
@@ -49,6 +49,12 @@ SPEEDS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _without_opengl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its property quadruped-escape would look for OpenGL at every start, to draw its terrain with."""
+    monkeypatch.setattr(dm_quadruped.Physics, "contexts", None)
+
+
 def _family(name: str) -> tuple[Family, Task]:
     task = Task(name, "compat", {"task": name}, 1000, 0)
     return resolve(task), task
@@ -57,8 +63,6 @@ def _family(name: str) -> tuple[Family, Task]:
 @cache
 def _theirs(name: str) -> Environment:
     domain, task = name.split("-")
-    # With it quadruped-escape would look for OpenGL at every start, to draw its terrain with.
-    dm_quadruped.Physics.contexts = None
     return suite.load(domain, task, task_kwargs={"random": 3})
 
 
@@ -86,10 +90,10 @@ def _share_model(name: str, environment: Environment, start: Start) -> None:
     remodel = _family(name)[0].scene.remodel
     if remodel is not None:
         with environment.physics.reset_context():
-            remodel(environment.physics.model, NUMBER)
+            remodel(environment.physics.model, SEED)
             if name == "quadruped-escape":
                 environment.physics.data.qpos[2] += 1.0  # above whatever is there now
-        start.numbers = torch.full((WORLDS,), NUMBER)
+        start.model_seeds = torch.full((WORLDS,), SEED)
 
 
 def _everywhere() -> torch.Tensor:
@@ -208,7 +212,7 @@ def _our_starts(name: str) -> np.ndarray:
         shown = (
             start.mocap_positions[["reacher-easy", "reacher-hard"].index(name)] if len(start.mocap_positions) else []
         )
-        drawn = _drawn_numbers(name, family.scene.remodelled(family.scene.model, start.number))
+        drawn = _drawn_numbers(name, family.scene.remodelled(family.scene.model, start.model_seed))
         rows.append(np.concatenate([start.joint_positions, start.joint_velocities, shown, drawn]))
     return np.array(rows)
 
@@ -319,10 +323,10 @@ def test_hard_actuators_push_where_their_number_says() -> None:
     """A step from rest: velocity along the direction of the one actuator that is used; others' worlds are as ever."""
     model = _family("point_mass-hard")[0].scene.model
     mixed = copy.copy(model)
-    mix_actuators(mixed, NUMBER)
+    mix_actuators(mixed, SEED)
     physics, start = _worlds(_family("point_mass-hard")[0]), Start.of(model, WORLDS)
-    start.numbers = torch.zeros(WORLDS, dtype=torch.int64)
-    start.numbers[1::2] = NUMBER
+    start.model_seeds = torch.zeros(WORLDS, dtype=torch.int64)
+    start.model_seeds[1::2] = SEED
     physics.reset(_everywhere(), start)
     physics.step(torch.tensor([[1.0, 0.0]]).expand(WORLDS, -1))
     moved = physics.fields["qvel"].numpy()

@@ -41,7 +41,8 @@ def test_spheres_are_seen_where_rays_meet_them_first() -> None:
     scene, counts, worlds = PointMass.scene, np.array([0, 1, MOST, 3, MOST, MOST]), 6
     model = scene.model
     seconds, mass = np.linspace(3.0, 40.0, worlds), np.linspace(-0.2, 0.2, worlds)
-    scattered = places(scene, counts, seconds)
+    shown_spheres = np.arange(MOST) < counts[:, None]
+    scattered = places(scene, shown_spheres, seconds, np.ones(worlds))
     physics = MujocoPhysics(scene, worlds, SIZE, threads=1, distractors=MOST)
     start = Start.of(model, worlds)
     start.joint_positions[:, 0], start.mocap_positions[:] = torch.from_numpy(mass), 9.0
@@ -98,11 +99,61 @@ def test_a_body_hides_what_passes_behind_it() -> None:
     assert behind < 0.5 * np.pi * (64 * RADIUS / FARTHEST) ** 2
 
 
-def test_spheres_are_the_last_geoms_of_what_is_drawn() -> None:
-    model = with_distractors(WalkerSpeed.scene, 3)
-    plain = WalkerSpeed.scene.model
+@pytest.mark.parametrize("name", ["point_mass", "point_maze", "walker_speed", "cheetah_speed", "quadruped_speed"])
+def test_spheres_are_the_last_geoms_of_what_is_drawn(name: str) -> None:
+    scene = load_suite(name).family.scene
+    model, plain = with_distractors(scene, 3), scene.model
     assert model.ngeom == plain.ngeom + 3
     assert [model.geom(index).name for index in range(plain.ngeom)] == [plain.geom(i).name for i in range(plain.ngeom)]
+    assert not model.geom_contype[-3:].any()
+    assert not model.geom_conaffinity[-3:].any()
+
+
+@pytest.mark.parametrize(("worlds", "counts"), [(1, (0, 3)), (1, (1, 6)), (2, (2, 6)), (3, (6, 1, 0))])
+def test_pictures_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int, ...]) -> None:
+    """Whichever of the tasks the worlds follow now, also where none of them has the most spheres."""
+    task = {"family": "point_mass", "parameters": {"target": [0.1, 0.1]}, "episode_length": 4, "evaluation_seed": 0}
+    tasks = [{**task, "name": f"of_{count}", "vision": {"distractors": count}} for count in counts]
+    suite = Suite.from_dict({**load_suite("point_mass").to_dict(), "splits": {"train": tasks}})
+    env, actions = make_vec(suite, worlds, image_size=SIZE, seed=1), np.zeros((worlds, 2), np.float32)
+    pictures = [env.reset()[0]["pixels"]]
+    indices, drifts, states = [env._episodes.task_index.copy()], [env._drift.copy()], [env.state_dict()["physics"]]
+    for _ in range(6):
+        pictures.append(env.step(actions)[0]["pixels"])
+        indices.append(env._episodes.task_index.copy())
+        drifts.append(env._drift + env._episodes.clock * env._seconds)
+        states.append(env.state_dict()["physics"])
+    env.close()
+    for shown, index, seconds, state in zip(pictures, indices, drifts, states, strict=True):
+        for world in range(worlds):
+            count = counts[index[world]]
+            alone = MujocoPhysics(PointMass.scene, 1, SIZE, threads=1, distractors=count)
+            alone.load_state(state[world : world + 1, :-1])
+            alone.scatter(places(PointMass.scene, np.ones((1, count), bool), seconds[world : world + 1], np.ones(1)))
+            picture = torch.zeros((1, SIZE, SIZE, 3), dtype=torch.uint8)
+            alone.render(picture)
+            alone.close()
+            np.testing.assert_array_equal(shown[world], picture[0].numpy())
+
+
+def test_spheres_pass_before_and_behind_what_a_camera_farther_away_films() -> None:
+    """In shares of how far it is: the same paths, so that from twice as far they are seen half as large."""
+    scene, shown, seconds = WalkerSpeed.scene, np.ones((2, 4), bool), np.array([5.0, 5.0])
+    near, far = places(scene, shown, seconds, np.array([1.0, 2.0]))
+    np.testing.assert_allclose(far, 2 * near)
+
+
+def test_places_must_be_of_all_worlds_and_distractors() -> None:
+    physics = MujocoPhysics(PointMass.scene, 2, 8, threads=1, distractors=3)
+    with pytest.raises(ValueError, match=r"places must have the shape \(2, 3, 3\) .* got \(2, 1, 3\)"):
+        physics.scatter(np.zeros((2, 1, 3)))
+    picture, plain = torch.zeros((2, 8, 8, 3), dtype=torch.uint8), MujocoPhysics(PointMass.scene, 2, 8, threads=1)
+    physics.render(picture)
+    expected = torch.zeros_like(picture)
+    plain.render(expected)
+    assert torch.equal(picture, expected), "nothing is seen of them before they are placed"
+    for each in (physics, plain):
+        each.close()
 
 
 def test_only_worlds_of_such_tasks_show_them_and_all_pictures_agree() -> None:
@@ -116,7 +167,7 @@ def test_only_worlds_of_such_tasks_show_them_and_all_pictures_agree() -> None:
     first_drift, rate = env._drift.copy(), float(env.metadata["render_fps"])
 
     def expected(counts: list[int], seconds: np.ndarray) -> np.ndarray:
-        reference.scatter(places(scene, np.array(counts), seconds))
+        reference.scatter(places(scene, np.arange(3) < np.array(counts)[:, None], seconds, np.ones(3)))
         out = torch.zeros((3, SIZE, SIZE, 3), dtype=torch.uint8)
         reference.render(out)
         return out.numpy()

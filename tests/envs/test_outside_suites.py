@@ -149,7 +149,13 @@ def test_suites_have_their_tasks() -> None:
     assert (len(mt10.tasks("train")), len(mt10.tasks("novel")), mt10.task_size, mt10.action_size) == (10, 5, 15, 4)
     vectors = [mt10.family.task_vector(task) for split in mt10.splits.values() for task in split]
     np.testing.assert_array_equal(vectors, np.eye(15))
-    assert load_suite("robotics_maze").action_size == 8
+    mazes = load_suite("robotics_maze")
+    assert mazes.action_size == 8
+    padding, tasks = mazes.padding(), [task for split in mazes.splits.values() for task in split]
+    assert padding is not None
+    for task, vector, mask in zip(tasks, *padding, strict=True):
+        np.testing.assert_array_equal(vector, mazes.family.task_vector(task))
+        assert mask.tolist() == [1.0] * 8 if task.parameters["robot"] == "ant" else [1.0] * 2 + [0.0] * 6
 
 
 @pytest.mark.parametrize("package", sorted({*PACKAGES.values()} - {"dm_control"}))

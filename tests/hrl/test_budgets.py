@@ -104,3 +104,10 @@ def test_outside_worlds_and_their_workers_count():
     assert simulation_size(config, outside, 60, 10) == simulation_size(config, outside, 60), "none are set aside"
     with pytest.raises(MemoryBudgetError, match="simulation and rendering 9"):
         memory_budget(config, outside).check(available=24 * GIB)
+
+
+def test_worlds_with_terrain_of_their_own_take_more():
+    config = load(["agent=ppo"])[0]
+    flat, own = (load_suite(name) for name in ("compat_quadruped", "compat_quadruped_escape"))
+    assert simulation_size(config, own, 10) - simulation_size(config, flat, 10) == 10 * 8 * 2**20
+    assert simulation_size(config, load_suite("compat_point_mass"), 10) == simulation_size(config, flat, 10)

@@ -1,6 +1,7 @@
 """Evaluation: fixed episodes, every row in its place, and shuffles that swap what they say."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -114,6 +115,21 @@ def test_task_shuffle_gives_another_tasks_vector(suite):
     plain, shuffled = policy.seen[0][0], policy.seen[steps][0]
     torch.testing.assert_close(shuffled, plain.roll(1, 0))
     assert bool((shuffled != plain).any(1).all()), "no environment keeps its own task"
+
+
+def test_shuffles_are_among_worlds_with_as_many_actuators():
+    """Of a mixed suite: by a loop backwards through the worlds."""
+    mixed = load_suite("mixed_speed")
+    tasks, sizes = mixed.tasks("train"), {"walker_speed": 6, "cheetah_speed": 6, "quadruped_speed": 12}
+    env = SimpleNamespace(tasks=tasks, num_envs=3 * len(tasks))
+    previous = evaluation._previous(mixed, env)
+    bodies = [sizes[tasks[world % len(tasks)].family] for world in range(env.num_envs)]
+    for world in range(env.num_envs):
+        other = (world - 1) % env.num_envs
+        while bodies[other] != bodies[world]:
+            other = (other - 1) % env.num_envs
+        assert previous[world] == other
+        assert tasks[other % len(tasks)] != tasks[world % len(tasks)]
 
 
 def test_command_shuffle_swaps_commands_where_they_are_given_and_holds_them(suite):

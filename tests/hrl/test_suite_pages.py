@@ -1,11 +1,13 @@
 """A suite's page: every task with what it is, what the two policies that learn nothing earn, and a picture."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from envs import load_suite
+from envs.suites import SUITE_FOLDER
 from hrl import suite_pages
 from hrl.agents.scripted import ZeroPolicy
 from hrl.reporting.tables import read_scores
@@ -66,3 +68,19 @@ def test_an_unknown_suite_is_refused_with_the_known_ones(tmp_path):
     message = call("suites.py", "nowhere", f"--out={tmp_path}", code=2)
     assert "unknown suite 'nowhere'" in message
     assert "point_mass" in message
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml") if path.stem != "debug"))
+def test_every_suite_has_its_page_and_the_scores_of_what_learns_nothing(name):
+    """Written anew whenever a task is added: reports normalise by these scores."""
+    suite, root = load_suite(name), Path(__file__).resolve().parents[2]
+    page = (root / "docs" / "suites" / f"{name}.md").read_text()
+    assert f"({name}.png)" in page
+    assert (root / "docs" / "suites" / f"{name}.png").stat().st_size > 10_000
+    stored = read_scores(root / "results" / "baselines" / f"{name}.csv")
+    for split in suite.splits:
+        for task in suite.tasks(split):
+            assert f"| {split} | {task.name} |" in page
+            for arm in ("random", "zero"):
+                rows = stored[(stored["split"] == split) & (stored["task"] == task.name) & (stored["arm"] == arm)]
+                assert len(rows) >= 1, (split, task.name, arm)

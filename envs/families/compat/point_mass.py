@@ -17,9 +17,9 @@ from envs.tasks import Task
 _MOST_PARALLEL = 0.9
 
 
-def mix_actuators(model: mujoco.MjModel, number: int) -> None:
-    """Makes each actuator push in a direction of this number's. Source: dm_control's `PointMass.initialize_episode`."""
-    rng = np.random.default_rng(number)
+def mix_actuators(model: mujoco.MjModel, seed: int) -> None:
+    """Makes each actuator push in a direction of this seed's. Source: dm_control's `PointMass.initialize_episode`."""
+    rng = np.random.default_rng(seed)
     first, second = (_direction(rng) for _ in range(2))
     while abs(first @ second) > _MOST_PARALLEL:
         second = _direction(rng)
@@ -53,8 +53,8 @@ class CompatPointMass(CompatTask):
     def start(self, task: Task, rng: np.random.Generator) -> StartState:
         """See `Family.start`."""
         positions = random_joint_positions(self.scene.model, rng)
-        number = int(rng.integers(1, 2**32)) if task_name(task) == "point_mass-hard" else 0
-        return StartState(positions, np.zeros(2), np.zeros((0, 3)), number)
+        seed = int(rng.integers(1, 2**32)) if task_name(task) == "point_mass-hard" else 0
+        return StartState(positions, np.zeros(2), np.zeros((0, 3)), seed)
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Nearness to the target times a bonus for small control. Source: dm_control's `PointMass.get_reward`."""

@@ -1,5 +1,8 @@
 """dm_control's quadruped-escape."""
 
+from dataclasses import replace
+from functools import cached_property
+
 import mujoco
 import numpy as np
 import torch
@@ -24,16 +27,19 @@ _FLAT = 0.04
 _UPRIGHT = float(np.cos(np.deg2rad(20)))
 
 
-def bumpy(model: mujoco.MjModel, number: int) -> None:
-    """Shapes the model's height field into the bowl with bumps of this number."""
+def bumpy(model: mujoco.MjModel, seed: int) -> None:
+    """Shapes the model's height field into the bowl with bumps of this seed."""
     cells, length = int(model.hfield_nrow[0]), 2 * float(model.hfield_size[0, 0])
     bumps = int(length / _BUMP)
-    heights = np.random.default_rng(number).uniform(_SMOOTHNESS, 1, (bumps, bumps))
+    heights = np.random.default_rng(seed).uniform(_SMOOTHNESS, 1, (bumps, bumps))
     model.hfield_data[: cells**2] = bowl(cells, heights).ravel()
 
 
 def bowl(cells: int, bumps: Float64[np.ndarray, "bump bump"]) -> Float64[np.ndarray, "{cells} {cells}"]:
-    """Heights in [0, 1], about: a ring-shaped wall around a flat middle, times smoothed bumps. Source: `Escape`."""
+    """A ring-shaped wall around a flat middle, times smoothed bumps. Source: `Escape`.
+
+    Heights are as a share of the height field's own, from about 0 to 1.3: splines overshoot.
+    """
     line = np.linspace(-1, 1, cells)
     radius = np.clip(np.hypot(line[:, None], line), _FLAT, 1)
     wall = 0.5 - np.cos(2 * np.pi * radius) / 2
@@ -43,7 +49,10 @@ def bowl(cells: int, bumps: Float64[np.ndarray, "bump bump"]) -> Float64[np.ndar
 class CompatQuadrupedEscape(CompatTask):
     """dm_control's quadruped-escape: walk out of a bowl with bumps, other ones in every episode.
 
-    Success: a reward of 0.8 for one second.
+    The ground rises from the middle to a ring of up to 5 m at half of the bowl's radius of 30 m and falls again to its
+    rim; it is the product of that and of bumps of 0.15 to 1 every 2 m. Start: in the middle, in any orientation, just
+    above the ground, at rest. Reward: the way from the middle over 30 m, at most 1, times uprightness, which is full
+    within 20 degrees of upright and falls linearly to 0 on the back. Success: a reward of 0.8 for one second.
     """
 
     scene = Scene(
@@ -56,21 +65,25 @@ class CompatQuadrupedEscape(CompatTask):
     )
     hold_steps = quadruped.STEPS_PER_SECOND
 
+    @cached_property
+    def _workspace(self) -> Float64[np.ndarray, " 3"]:
+        """The place on the torso whose way counts, in its frame, metres."""
+        return np.array(self.scene.model.site("workspace").pos)
+
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """The distance from the middle at which the reward is full, metres."""
         return np.array([self.scene.model.hfield_size[0, 0]])
 
     def start(self, task: Task, rng: np.random.Generator) -> StartState:
-        """In the middle, in any orientation, just above the ground, at rest. Source: dm_control's `Escape`."""
-        number = int(rng.integers(1, 2**32))
-        orientation = rng.standard_normal(4)
-        start = lifted(self.scene.remodelled(self.scene.model, number), orientation / np.linalg.norm(orientation))
-        return StartState(start.joint_positions, start.joint_velocities, start.mocap_positions, number)
+        """See the class. Source: dm_control's `Escape`."""
+        seed, orientation = int(rng.integers(1, 2**32)), rng.standard_normal(4)
+        start = lifted(self.scene.remodelled(self.scene.model, seed), orientation / np.linalg.norm(orientation))
+        return replace(start, model_seed=seed)
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Uprightness times the way from the middle. Source: dm_control's `Escape.get_reward`."""
-        workspace = torch.from_numpy(physics.model.site("workspace").pos.copy())
-        place = physics.body_position("torso") + physics.body_rotation("torso") @ workspace
+        torso = physics.body_position("torso")
+        place = torso + physics.body_rotation("torso") @ torso.new_tensor(self._workspace)
         away, far = torch.linalg.vector_norm(place, dim=-1), goal[:, 0]
         escaped = tolerance(away, (far, float("inf")), far, sigmoid="linear", value_at_margin=0.0)
         tilt, bounds = physics.body_rotation("torso")[:, 2, 2], (_UPRIGHT, float("inf"))

@@ -58,12 +58,12 @@ class CompatQuadrupedFetch(CompatTask):
         """Uprightness times nearness to the ball times the ball's to the target. Source: `Fetch.get_reward`."""
         model, ball = physics.model, physics.body_position(_BALL)
         far, workspace = float(model.geom("floor").size[0]) * np.sqrt(2), model.site("workspace")
-        place = physics.body_rotation("torso") @ torch.from_numpy(workspace.pos.copy())
+        place = physics.body_rotation("torso") @ ball.new_tensor(workspace.pos)
         reaching = _horizontal(physics.body_position("torso") + place - ball)
         touch = float(workspace.size[0] + model.geom(_BALL).size[0])
         reached = tolerance(reaching, (0.0, touch), far, sigmoid="linear", value_at_margin=0.0)
         target = model.site(_TARGET)
-        fetching = _horizontal(ball - torch.from_numpy(target.pos.copy()))
+        fetching = _horizontal(ball - ball.new_tensor(target.pos))
         fetched = tolerance(fetching, (0.0, float(target.size[0])), far, sigmoid="linear", value_at_margin=0.0)
         return quadruped.posture(physics) * reached * (0.5 + 0.5 * fetched)
 
