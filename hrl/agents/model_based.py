@@ -255,7 +255,8 @@ class ModelBasedLearner:
     def _eager_update(self, batch: Mapping[str, Tensor], behave: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         running = [buffer.clone() for buffer in self.module.buffers()]  # scales and coefficients, a few numbers
         loss, metrics, latents = self.policy.loss(batch, behave)
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.module.parameters():  # the optimiser's own way would cut a compiled update in two
+            parameter.grad = None
         loss.backward()
         gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
         norm = torch.stack(torch._foreach_norm(gradients)).norm()

@@ -2,6 +2,8 @@
 
 import copy
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -281,6 +283,17 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypa
     assert bool(failed.value.batch["reward"].isnan().any())
     for name, value in trained.module.state_dict().items():  # running scales and coefficients among them
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_a_compiled_update_is_the_same_and_is_cut_at_its_backward_pass_alone(arm):
+    """See `tests.hrl.compiled_update`: to the bit, and nothing is read back on the way."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hrl.compiled_update", arm], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"{arm}: " in done.stdout
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
