@@ -316,6 +316,9 @@ SUITES = [
     ("walker_speed", _BODY),
     ("cheetah_speed", _BODY),
     ("quadruped_speed", _BODY),
+    ("walker_behaviours", _BODY),
+    ("cheetah_behaviours", _BODY),
+    ("quadruped_behaviours", _BODY),
     ("quadruped_maze", _BODY),
     ("ant_maze", _BODY),
 ]
@@ -341,6 +344,25 @@ def test_the_splits_turn_one_number_at_a_time(name, moved):
         else:
             left_out = "tilt" if moved == _POINT else ""  # of a camera that shows the arena from edge to edge
         assert shown == [{"vision": {key: value}} for key, value in views[level].items() if key != left_out]
+
+
+def test_every_body_of_a_mixed_suite_is_varied_as_in_its_own():
+    """The strong variations of all of them, each on one of the body's training tasks, from that task's starts."""
+    mixed = load_suite("mixed_speed")
+    for split in ("dynamics_strong", "vision_strong"):
+        own = [
+            (task.family, task.variations())
+            for body in ("walker", "cheetah", "quadruped")
+            for task in load_suite(f"{body}_speed").tasks(split)
+        ]
+        tasks = mixed.tasks(split)
+        assert [(task.family, task.variations()) for task in tasks] == own
+        for task in tasks:
+            (plain,) = [one for one in mixed.tasks("train") if one.evaluation_seed == task.evaluation_seed]
+            assert (plain.family, plain.parameters, plain.variations()) == (task.family, task.parameters, {})
+    env = make_vec(mixed, 2 * len(tasks), [*tasks, *mixed.tasks("train")], image_size=16, evaluation=True)
+    assert env.reset()[0]["pixels"].shape[0] == 2 * len(tasks)
+    env.close()
 
 
 @pytest.mark.parametrize("name", [name for name, _ in SUITES])
