@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, Task, make_vec
@@ -59,7 +60,8 @@ def evaluate(
 
     Interventions answer what a policy attends to. `task_shuffle` gives each environment the task vector of an
     environment with another task; `command_shuffle` gives it the manager's command of one. Returns that do not fall
-    show a policy that ignores its task, or lower levels that ignore their commands. A split of one task is left alone.
+    show a policy that ignores its task, or lower levels that ignore their commands. A split of one task is left alone,
+    and so is a body's only task where bodies use different numbers of an action (see `previous_worlds`).
 
     Raises:
         ValueError: an unknown split or intervention.
@@ -68,7 +70,7 @@ def evaluate(
     for split in splits:
         for intervention in interventions:
             _check(intervention)
-            if not _applies(intervention, policy, len(suite.tasks(split))):
+            if not _applies(intervention, policy, suite, split):
                 continue
             rows, commands = _play(policy, suite, split, protocol, intervention)
             scores.append(rows)
@@ -118,6 +120,22 @@ def evaluation_env(suite: Suite, tasks: Sequence[Task], worlds: int, protocol: P
     )
 
 
+def previous_worlds(suite: Suite, tasks: Sequence[Task], worlds: int) -> Int64[np.ndarray, " world"]:
+    """The world before each one, of those whose bodies use as many numbers of an action.
+
+    Worlds are dealt their tasks in turn, so it has another task, unless there is no other one of such bodies. The task
+    of a larger or smaller body would also say which numbers of an action are padding, and a shuffle would no longer
+    tell what a policy makes of its task.
+    """
+    actuators = suite.actuators()
+    sizes = np.array([actuators[task] for task in tasks])[np.arange(worlds) % len(tasks)]
+    previous = np.arange(worlds)
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(sizes == size)
+        previous[alike] = np.roll(alike, 1)
+    return previous
+
+
 # Private functions.
 
 
@@ -126,10 +144,11 @@ def _check(intervention: str) -> None:
         raise ValueError(f"intervention {intervention!r} is unknown; choose from {', '.join(INTERVENTIONS)}")
 
 
-def _applies(intervention: str, policy: Policy, tasks: int) -> bool:
+def _applies(intervention: str, policy: Policy, suite: Suite, split: str) -> bool:
     """A shuffle needs another task to take from, and commands to shuffle."""
-    hierarchical = isinstance(policy, HierarchicalPolicy)
-    return intervention == "none" or (tasks > 1 and (hierarchical or intervention != "command_shuffle"))
+    tasks, hierarchical = suite.tasks(split), isinstance(policy, HierarchicalPolicy)
+    others = (previous_worlds(suite, tasks, len(tasks)) != np.arange(len(tasks))).any()
+    return intervention == "none" or bool(others and (hierarchical or intervention != "command_shuffle"))
 
 
 @torch.inference_mode()
@@ -139,7 +158,7 @@ def _play(
     tasks = suite.tasks(split)
     env = evaluation_env(suite, tasks, worlds_at_once(suite, len(tasks), protocol.episodes), protocol)
     try:
-        return _episodes(policy, env, _previous(suite, env), split, protocol, intervention)
+        return _episodes(policy, env, previous_worlds(suite, tasks, env.num_envs), split, protocol, intervention)
     finally:
         env.close()
 
@@ -149,10 +168,16 @@ def _episodes(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """An episode of every world, again and again until every task has had its number of them."""
     at_once, commands = env.num_envs // len(env.tasks), CommandMeans(env.num_envs)
+    shuffle = _Shuffle(intervention, torch.from_numpy(previous).to(protocol.device))
+    # A shuffle among the episodes of one task would shuffle nothing.
+    played = (
+        np.ones(env.num_envs, bool)
+        if intervention == "none"
+        else (previous - np.arange(env.num_envs)) % len(env.tasks) != 0
+    )
     found: list[dict[str, object]] = []
     for number, first in enumerate(range(0, protocol.episodes, at_once)):
-        wanted = first + np.arange(env.num_envs) // len(env.tasks) < protocol.episodes
-        shuffle = _Shuffle(intervention, torch.from_numpy(previous).to(protocol.device))
+        wanted = played & (first + np.arange(env.num_envs) // len(env.tasks) < protocol.episodes)
         rows = _round(policy, env, number, wanted, commands, protocol.device, shuffle)
         for index, row in rows.items():
             task, episode = env.tasks[index % len(env.tasks)].name, first + index // len(env.tasks)
@@ -201,21 +226,6 @@ class _Shuffle(NamedTuple):
 
     intervention: str
     previous: Tensor
-
-
-def _previous(suite: Suite, env: PixelVectorEnv) -> np.ndarray:
-    """The world before each one, of those whose bodies use as many numbers of an action.
-
-    Worlds are dealt their tasks in turn, so it has another task. Of a larger or smaller body it would also say which
-    numbers of an action are padding, and a shuffle would no longer tell what a policy makes of its task.
-    """
-    actuators = suite.actuators()
-    sizes = np.array([actuators[task] for task in env.tasks])[np.arange(env.num_envs) % len(env.tasks)]
-    previous = np.arange(env.num_envs)
-    for size in np.unique(sizes):
-        alike = np.flatnonzero(sizes == size)
-        previous[alike] = np.roll(alike, 1)
-    return previous
 
 
 def _act(policy: Policy, observation: Observation, state: PolicyState, shuffle: _Shuffle) -> tuple[Tensor, PolicyState]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from envs import Suite
 from hrl.agents.interface import HierarchicalPolicy, Observation, Policy, PolicyState
-from hrl.evaluation import Protocol, evaluation_env, worlds_at_once
+from hrl.evaluation import Protocol, evaluation_env, previous_worlds, worlds_at_once
 
 _WORLDS = 4  # of each task at most: no more than are evaluated, which the memory was counted for
 
@@ -26,6 +26,7 @@ class Explored:
         decided: where a manager decided; nowhere for a policy without one.
         task: vectors.
         tasks: number of tasks; world i follows task i % tasks.
+        previous: of each world, the one before it whose body has as many actuators; itself where there is none.
     """
 
     @torch.inference_mode()
@@ -38,19 +39,22 @@ class Explored:
         state, pixels, actions = policy.initial_state(env.num_envs), [], []
         self.states: list[PolicyState] = []
         nowhere, decided = torch.zeros(env.num_envs, dtype=torch.bool, device=protocol.device), []
-        for _ in range(steps):
-            pixels.append(observation.pixels)
-            decided.append(policy.due(state) if isinstance(policy, HierarchicalPolicy) else nowhere)
-            action, state = policy.act(observation, state, generator)
-            self.states.append(state)
-            actions.append(action)
-            arrays, _, terminated, truncated, _ = env.step(action.cpu().numpy())
-            if np.any(terminated | truncated):
-                break
-            observation = Observation.from_arrays(arrays, protocol.device)
-        env.close()
+        try:
+            for _ in range(steps):
+                pixels.append(observation.pixels)
+                decided.append(policy.due(state) if isinstance(policy, HierarchicalPolicy) else nowhere)
+                action, state = policy.act(observation, state, generator)
+                self.states.append(state)
+                actions.append(action)
+                arrays, _, terminated, truncated, _ = env.step(action.cpu().numpy())
+                if np.any(terminated | truncated):
+                    break
+                observation = Observation.from_arrays(arrays, protocol.device)
+        finally:
+            env.close()
         self.pixels: UInt8[Tensor, "time env height width channel"] = torch.stack(pixels)
         self.actions: Float[Tensor, "time env action"] = torch.stack(actions)
         self.decided: Bool[Tensor, "time env"] = torch.stack(decided)
         self.task: Float[Tensor, "env task"] = observation.task
         self.tasks = len(chosen)
+        self.previous = torch.from_numpy(previous_worlds(suite, chosen, worlds)).to(protocol.device)

@@ -35,7 +35,7 @@ def foresee(policy: Predictor, seen: Explored) -> pd.DataFrame:
     errors: list[dict[str, float]] = []
     for begin in (begin for begin in _BEGINS if begin + AHEAD[0] < len(seen.pixels)):
         actions = seen.actions[begin : begin + AHEAD[-1]][: len(seen.pixels) - 1 - begin]
-        ways = {"model": actions, "swapped": actions.roll(1, 1)}
+        ways = {"model": actions, "swapped": actions[:, seen.previous]}
         imagined = {way: policy.predict_pictures(seen.states[begin], done, seen.task) for way, done in ways.items()}
         for ahead in (ahead for ahead in AHEAD if ahead <= len(actions)):
             truth = seen.pixels[begin + ahead]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,6 +49,7 @@ class GoalAutoencoderConfig:
 
 PUBLISHED_SIZE = 1024  # dimensions that the published weights were balanced for
 PROBES, PROBE_DECAY = 16, 0.99
+_ODD = 6364136223846793005  # a multiplier of linear congruential generators
 
 
 class GoalAutoencoder(nn.Module):
@@ -77,6 +79,11 @@ class GoalAutoencoder(nn.Module):
         probes = torch.nn.functional.one_hot(chosen, config.classes).float()
         self.register_buffer("probes", probes, persistent=False)
         self.register_buffer("probe_goals", torch.zeros(PROBES, deter))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Checkpoints from before drift was measured.
+        state_dict.setdefault(f"{prefix}probe_goals", torch.zeros_like(self.probe_goals))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def encode(self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]) -> OneHot:
         """The distribution of codes for a state."""
@@ -125,6 +132,7 @@ class GoalAutoencoder(nn.Module):
     def _drift(self, task: Float[Tensor, "*#batch task"]) -> Tensor:
         """How far the goals of fixed codes are from what they were, as a share of how far they are from each other."""
         goals = self.decode(self.probes, torch.zeros_like(task.flatten(0, -2)[:1]))
+        self.probe_goals.copy_(torch.where(self.probe_goals.any(), self.probe_goals, goals))
         moved = (goals - self.probe_goals).norm(dim=-1).mean()
         spread = (goals - goals.mean(0)).norm(dim=-1).mean()
         self.probe_goals.lerp_(goals, 1 - PROBE_DECAY)
@@ -142,6 +150,6 @@ def distinct(codes: Float[Tensor, "*batch group class"]) -> Float[Tensor, ""]:
     """Share of different ones among codes: 1 where no two are alike."""
     number = torch.zeros(codes.shape[:-2], dtype=torch.int64, device=codes.device)
     for choice in codes.argmax(-1).unbind(-1):
-        number = number * codes.shape[-1] + choice  # where codes outnumber integers, unlike ones hardly ever meet
+        number = number * _ODD + choice  # modulo 2**64: no choice is shifted out
     numbers = number.flatten().sort().values
     return (1 + (numbers[1:] != numbers[:-1]).sum()) / len(numbers)

@@ -16,7 +16,7 @@ switches; `configs/experiment/director_2022.yaml` turns them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -206,9 +206,12 @@ class Director(WorldModelAgent):
             return torch.stack([self.world_model.picture(now).float() for now in self._way(state, steps, task)])
 
     @torch.no_grad()
-    def reach(self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]) -> Float[Tensor, "time env deter"]:
+    def reach(
+        self, state: PolicyState, steps: Sequence[int], task: Float[Tensor, "env task"]
+    ) -> Float[Tensor, "time env deter"]:
         """See `GoalReacher.reach`."""
-        return torch.stack([now.deter.float() for now in self._way(state, steps, task)])
+        way = enumerate(self._way(state, steps[-1], task), 1)
+        return torch.stack([now.deter.float() for count, now in way if count in steps])
 
     def _way(self, state: PolicyState, steps: int, task: Tensor) -> Iterator[State]:
         """The worker's greedy way to the goals in force, imagined."""
@@ -283,9 +286,10 @@ class Director(WorldModelAgent):
         levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_view(dream))}
         for level, (_, measured) in levels.items():
             metrics |= {f"{level}/{name}": value for name, value in measured.items()}
+        codes = dream.codes[: self.decisions]
         metrics |= {
-            "manager/codes_distinct": distinct(dream.codes),
-            "manager/codes_perplexity": perplexity(dream.codes),
+            "manager/codes_distinct": distinct(codes),
+            "manager/codes_perplexity": perplexity(codes),
         }
         return torch.stack([loss for loss, _ in levels.values()]).sum(), metrics
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -139,14 +139,14 @@ class GoalReacher(HierarchicalPolicy, Protocol):
     """A hierarchical policy whose lower level can be sent to any goal, in imagination; goals are states' `deter`."""
 
     def reach(
-        self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
+        self, state: PolicyState, steps: Sequence[int], task: Float[Tensor, "env task"]
     ) -> Float[Tensor, "time env command"]:
-        """What greedy steps towards the commands in force lead to; they stay the same."""
+        """What so many greedy steps (at least one, ascending) towards the commands in force, which stay, lead to."""
 
     def reach_pictures(
         self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
     ) -> Float[Tensor, "time env height width channel"]:
-        """Pictures in [0, 1] of what `reach` leads to."""
+        """Pictures in [0, 1] of the way that `reach` goes, step by step."""
 
 
 @runtime_checkable

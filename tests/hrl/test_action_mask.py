@@ -171,3 +171,21 @@ def test_imagined_actions_are_padded_too_and_teach_nothing(kind: str, gradient: 
         actions = agent._imagine(agent.starts(batch, states)).actions
         assert actions[..., 0].all()
         assert actions[..., 1:].any() != small
+
+
+@pytest.mark.parametrize("kind", ["dreamer", "director"])
+def test_in_one_batch_every_row_has_the_mask_of_its_own_body(kind: str) -> None:
+    """Through imagination, and where a worker's segments lie side by side."""
+    agent = model_based(kind)
+    batch = replayed(agent.setting, BATCH, LENGTH)
+    batch["task"] = torch.stack([SMALL[0], LARGE[0]])[:, None].expand_as(batch["task"]).clone()
+    states = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss).states
+    seen = agent._imagine(agent.starts(batch, states))
+    small = torch.tensor([True] * LENGTH + [False] * LENGTH)  # starts, sequence by sequence
+    assert (seen.actions[..., 1:] == 0).all(-1).all(0).tolist() == small.tolist()
+    view, level = (seen, agent.level) if isinstance(agent, Dreamer) else (agent._worker_view(seen)[0], agent.worker)
+    policy = level.actor(view.inputs[:-1], view.task)
+    padded_rows = (view.actions[..., 1:] == 0).all(-1)
+    assert torch.equal((policy.mean[..., 1:] == 0).all(-1), padded_rows)
+    assert torch.equal((policy.log_prob(view.actions)[..., 1:] == 0).all(-1), padded_rows)
+    assert 0 < padded_rows.float().mean() < 1

@@ -1,7 +1,6 @@
 """Evaluation: fixed episodes, every row in its place, and shuffles that swap what they say."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -121,15 +120,31 @@ def test_shuffles_are_among_worlds_with_as_many_actuators():
     """Of a mixed suite: by a loop backwards through the worlds."""
     mixed = load_suite("mixed_speed")
     tasks, sizes = mixed.tasks("train"), {"walker_speed": 6, "cheetah_speed": 6, "quadruped_speed": 12}
-    env = SimpleNamespace(tasks=tasks, num_envs=3 * len(tasks))
-    previous = evaluation._previous(mixed, env)
-    bodies = [sizes[tasks[world % len(tasks)].family] for world in range(env.num_envs)]
-    for world in range(env.num_envs):
-        other = (world - 1) % env.num_envs
+    worlds = 3 * len(tasks)
+    previous = evaluation.previous_worlds(mixed, tasks, worlds)
+    bodies = [sizes[tasks[world % len(tasks)].family] for world in range(worlds)]
+    for world in range(worlds):
+        other = (world - 1) % worlds
         while bodies[other] != bodies[world]:
-            other = (other - 1) % env.num_envs
+            other = (other - 1) % worlds
         assert previous[world] == other
         assert tasks[other % len(tasks)] != tasks[world % len(tasks)]
+
+
+def test_a_bodys_only_task_is_not_shuffled():
+    """Two walkers' tasks and one quadruped's: scores of shuffles are the walkers' alone."""
+    plain = load_suite("mixed_speed").to_dict()
+    chosen = [task for task in plain["splits"]["train"] if task["name"] in ("walker_1", "walker_2", "quadruped_1")]
+    few = type(load_suite("mixed_speed")).from_dict(
+        {**plain, "splits": {"train": [{**task, "episode_length": 8} for task in chosen]}}
+    )
+    scores = evaluate(ZeroPolicy(few.action_size), few, ["train"], PROTOCOL, ["none", "task_shuffle"]).scores
+    played = scores.groupby("intervention")["task"].agg(set).to_dict()
+    walkers = {"walker_1", "walker_2"}
+    assert played == {"none": walkers | {"quadruped_1"}, "task_shuffle": walkers}
+    alone = replace(few, splits={"train": few.tasks("train")[1:]})
+    scores = evaluate(ZeroPolicy(few.action_size), alone, ["train"], PROTOCOL, ["none", "task_shuffle"]).scores
+    assert set(scores["intervention"]) == {"none"}
 
 
 def test_command_shuffle_swaps_commands_where_they_are_given_and_holds_them(suite):

@@ -123,15 +123,13 @@ def test_drift_is_how_far_fixed_codes_have_moved_from_their_running_mean():
         return float(goals.loss(deter, task)[1]["goal_autoencoder/drift"])
 
     decoded = goals.decode(goals.probes, torch.zeros(1, TASK)).detach()
-    spread = (decoded - decoded.mean(0)).norm(dim=-1).mean()
-    assert drift() == pytest.approx(float(decoded.norm(dim=-1).mean() / spread), rel=1e-4), "nothing was known before"
-    torch.testing.assert_close(goals.probe_goals, 0.01 * decoded)
-    goals.probe_goals.copy_(decoded)
-    assert drift() == pytest.approx(0.0, abs=1e-5)
+    assert drift() == drift() == pytest.approx(0.0, abs=1e-5)
+    torch.testing.assert_close(goals.probe_goals, decoded)
     randomise(goals.decoder, 0.1, seed=5)
     moved = goals.decode(goals.probes, torch.zeros(1, TASK)).detach()
     spread = (moved - moved.mean(0)).norm(dim=-1).mean()
     assert drift() == pytest.approx(float((moved - decoded).norm(dim=-1).mean() / spread), rel=1e-3)
+    torch.testing.assert_close(goals.probe_goals, 0.99 * decoded + 0.01 * moved)
     assert len({tuple(code.argmax(-1).tolist()) for code in goals.probes}) > 12
 
 
@@ -143,6 +141,18 @@ def test_distinct_codes_are_counted_as_a_set_counts_them():
         expected = len({tuple(code) for code in chosen.flatten(0, 1).tolist()}) / (2 * count)
         assert float(distinct(codes)) == pytest.approx(expected)
     assert float(distinct(codes[:1].expand(50, -1, -1, -1))) <= 2 / 100
+    chosen = torch.zeros(64, 40, dtype=torch.int64)
+    chosen[:, 0] = torch.arange(64) % 16
+    assert float(distinct(torch.nn.functional.one_hot(chosen, 32).float())) == pytest.approx(16 / 64), "first of many"
+
+
+def test_states_saved_before_drift_was_measured_are_taken():
+    goals = autoencoder()
+    saved = {name: value for name, value in goals.state_dict().items() if name != "probe_goals"}
+    fresh = autoencoder(moved=False)
+    fresh.load_state_dict(saved)
+    torch.testing.assert_close(fresh.decoder.state_dict(), goals.decoder.state_dict())
+    assert not fresh.probe_goals.any()
 
 
 def test_perplexity_of_codes_that_are_all_alike_is_one():

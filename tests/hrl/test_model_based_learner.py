@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -290,7 +291,12 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypa
 def test_a_compiled_update_is_the_same_and_is_cut_at_its_backward_pass_alone(arm):
     """See `tests.hrl.compiled_update`: to the bit, and nothing is read back on the way."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hrl.compiled_update", arm], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tests.hrl.compiled_update", arm],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).resolve().parents[2],
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"{arm}: " in done.stdout

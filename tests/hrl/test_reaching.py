@@ -11,6 +11,7 @@ from hrl.agents.interface import GoalReacher, Observation
 from hrl.config import load
 from hrl.evaluation import Protocol
 from hrl.exploration import Explored
+from hrl.foresight import EXPLORED
 from hrl.reaching import APART, ELSEWHERE, STEPS, goals, reach, reach_table
 from tests.hrl.small_directors import director
 
@@ -29,10 +30,10 @@ class Walker:
     def commands(self, state: dict[str, torch.Tensor]) -> torch.Tensor:
         return state["goal"]
 
-    def reach(self, state: dict[str, torch.Tensor], steps: int, task: torch.Tensor) -> torch.Tensor:
+    def reach(self, state: dict[str, torch.Tensor], steps: tuple[int, ...], task: torch.Tensor) -> torch.Tensor:
         assert len(task) == len(state["deter"])
         goal = state["goal"] if self.heeds else torch.zeros_like(state["goal"])
-        left = torch.tensor([0.9**step for step in range(1, steps + 1)])[:, None, None]
+        left = torch.tensor([0.9**step for step in steps])[:, None, None]
         return goal + left * (state["deter"] - goal)
 
 
@@ -46,12 +47,17 @@ def explored(time: int = TIME, worlds: int = WORLDS) -> Any:
         for _ in range(time)
     ]
     decided = torch.rand(time, worlds, generator=generator) < 0.3
-    return SimpleNamespace(states=states, task=torch.zeros(worlds, 2), tasks=TASKS, decided=decided)
+    previous = (torch.arange(worlds) - 1) % worlds
+    return SimpleNamespace(
+        states=states, task=torch.zeros(worlds, 2), tasks=min(TASKS, worlds), decided=decided, previous=previous
+    )
 
 
 def test_distances_left_are_those_of_a_known_way() -> None:
     table = reach(Walker(), explored())
-    assert sorted(set(table["apart"])) == [ELSEWHERE, 2, 4, 8, 16], "32 steps are more than the episode has left"
+    assert list(dict.fromkeys(table["apart"])) == ["2", "4", "8", "16", ELSEWHERE], (
+        "32 steps are more than the episode has left"
+    )
     assert table["steps"].tolist() == list(STEPS) * 5
     assert table["distance"].tolist() == pytest.approx([0.9**step for step in STEPS] * 5, rel=1e-3)
     assert set(table["ways"]) == {WORLDS}
@@ -64,16 +70,14 @@ def test_closeness_and_swapped_goals_by_a_loop() -> None:
     seen = explored()
     table = reach(Walker(heeds=False), seen).set_index(["apart", "steps"])
     starts = seen.states[8]["deter"].numpy()
-    for apart in (4, ELSEWHERE):
-        told = seen.states[8 + apart]["deter"].numpy()
-        told = np.roll(told, TASKS, 0) if apart == ELSEWHERE else told
+    for apart, told in (("4", seen.states[12]["deter"].numpy()), (ELSEWHERE, np.roll(starts, TASKS, 0))):
         for steps in (0, 8, 64):
             ends = 0.9**steps * starts
             near = [
                 end @ goal / max(end @ end, goal @ goal) for end, goal in zip(ends, told, strict=True)
             ]  # Director's equation 6
             assert table.loc[(apart, steps), "closeness"] == pytest.approx(np.mean(near), abs=1e-5)
-            for name, goal in (("distance", told), ("swapped", np.roll(told, 1, 0))):
+            for name, goal in (("distance", told), ("swapped", np.roll(seen.states[-1]["deter"].numpy(), 1, 0))):
                 left = sum(np.linalg.norm(end - g) for end, g in zip(ends, goal, strict=True))
                 first = sum(np.linalg.norm(start - g) for start, g in zip(starts, goal, strict=True))
                 assert table.loc[(apart, steps), name] == pytest.approx(left / first, rel=1e-4)
@@ -102,10 +106,13 @@ def test_goals_are_compared_with_states_of_other_worlds_by_a_loop() -> None:
         assert table.loc[name, "count"] == len(nearest)
 
 
-def test_episodes_too_short_for_any_way_make_an_empty_table() -> None:
-    seen = explored(time=9, worlds=TASKS)
-    assert reach(Walker(), seen).empty
-    assert max(APART) + 8 < 89, "what is explored is long enough for all"
+@pytest.mark.parametrize("worlds", [1, TASKS, WORLDS])
+def test_few_worlds_and_short_episodes_make_short_tables(worlds: int) -> None:
+    assert reach(Walker(), explored(6, worlds)).empty, "the episode ends before any way begins"
+    assert set(reach(Walker(), explored(9, worlds))["apart"]) == ({ELSEWHERE} if worlds > TASKS else set())
+    assert len(goals(Walker(), explored(6, worlds))) == (0 if worlds == 1 else 2)
+    assert reach_table(reach(Walker(), explored(6, worlds)))
+    assert max(APART) + 8 < EXPLORED, "what is explored is long enough for all"
 
 
 def test_exploration_remembers_where_the_manager_decided_and_what_was_seen() -> None:
@@ -136,9 +143,9 @@ def test_a_directors_way_is_what_its_pictures_show() -> None:
         key: torch.randn_like(value) if value.is_floating_point() else value
         for key, value in agent.initial_state(3).items()
     }
-    way, pictures = agent.reach(state, 4, task), agent.reach_pictures(state, 4, task)
+    way, pictures = agent.reach(state, (1, 2, 3, 4), task), agent.reach_pictures(state, 4, task)
     assert way.shape == (4, 3, 32)
     assert pictures.shape == (4, 3, 16, 16, 3)
-    torch.testing.assert_close(agent.reach(state, 2, task), way[:2])
-    other = agent.reach(agent.with_commands(state, -agent.commands(state)), 4, task)
+    torch.testing.assert_close(agent.reach(state, (2, 4), task), way[[1, 3]])
+    other = agent.reach(agent.with_commands(state, -agent.commands(state)), (1, 2, 3, 4), task)
     assert not torch.allclose(other, way)

@@ -1,6 +1,7 @@
 """The world-model pair as a user meets it: presets, refusals, budgets, films, the benchmark of an update."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,6 +16,8 @@ from hrl.filming_imagination import film_imagination
 from hrl.learners import setting_for
 from hrl.replay import Replay
 from hrl.replay_writer import columns
+from hrl.run_folder import Trained
+from hrl.scoring import FORESIGHT, GOALS, REACH, score
 from hrl.training import train
 
 SMALL = ["size=debug", "suite=debug", "device=cpu"]
@@ -147,3 +150,18 @@ def test_the_benchmark_accounts_for_all_of_an_update():
     assert result["ratio"] > 0
     with pytest.raises(ConfigError, match="ppo has no world model; choose from dreamer, director"):
         benchmark_update.run(["agent=ppo", *SMALL], updates=2)
+
+
+@pytest.mark.parametrize(("agent", "names"), [("dreamer", {FORESIGHT}), ("director", {FORESIGHT, REACH, GOALS})])
+def test_scores_of_the_training_split_come_with_what_the_model_and_the_worker_can_do(agent, names, tmp_path):
+    """Of as few worlds as there can be; gone when these scores are."""
+    config, plain = load([f"agent={agent}", *SMALL])
+    run = Trained(build([f"agent={agent}", *SMALL]), config, plain, Suite.from_dict(plain["suite"]), 0)
+    score(run, tmp_path, "a test", episodes=1, films=0)
+    assert {path.name for path in tmp_path.glob("*.csv")} & {FORESIGHT, REACH, GOALS} == names
+    if agent == "director":
+        assert set(pd.read_csv(tmp_path / GOALS)["of"]) == {"manager's goals", "states"}
+        assert {"apart", "steps", "distance", "swapped"} < set(pd.read_csv(tmp_path / REACH).columns)
+    (tmp_path / "scores.csv").unlink()
+    score(run, tmp_path, "a test", episodes=1, splits=["interpolation"], films=0)
+    assert not {path.name for path in tmp_path.glob("*.csv")} & {FORESIGHT, REACH, GOALS}
