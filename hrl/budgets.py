@@ -17,7 +17,7 @@ from hrl.memory import Budget, DiskBudget
 
 # Bytes: the ray tracer's own, and those of one world's simulation and pictures (measured: 0.23 to 0.69 MiB).
 RENDERER, WORLD = 64 * 2**20, 3 * 2**18
-# Besides, where every world has its own terrain: model, mesh and its tree (measured: 7.3 MiB).
+# Besides, where every world has its own terrain: model, mesh and its tree (measured: 6 to 7 MiB).
 TERRAIN = 8 * 2**20
 
 
