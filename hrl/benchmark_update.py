@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import resource
 import statistics
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from envs import Suite, make_vec
 from hrl import hardware
@@ -17,6 +19,9 @@ from hrl.config import ConfigError, load
 from hrl.learners import build_learner, setting_for
 
 ARMS = ("dreamer", "director")
+PROFILED = 3  # updates
+WHOLE, REST, BACKWARD = "an update", "rest", "autograd::engine::evaluate_function"
+ONE_WAY = (WHOLE, REST, "replay", "optimiser")
 
 
 def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
@@ -38,8 +43,6 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
     parts = {arm: _Parts(learner) for arm, learner in learners.items()}
     for count in range(updates + 2):
         for arm, learner in learners.items():
-            if count == 2:
-                parts[arm].seconds.clear()
             seconds = _seconds(learner.update)
             times[arm] += [seconds] if count >= 2 else []
     result: dict[str, Any] = {arm: _summary(learners[arm], times[arm], parts[arm]) for arm in learners}
@@ -52,39 +55,69 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
 
 
 class _Parts:
-    """Seconds by part of an update. What no part accounts for is the backward pass and small change."""
+    """What an update is spent on: its parts, each with its own way back, by torch's profiler.
+
+    An operation's way back is the part's that the operation was in, whichever loss it serves: where actions learn
+    through the imagined steps, their way back is imagination's.
+    """
 
     def __init__(self, learner: ModelBasedLearner) -> None:
-        self.seconds: dict[str, float] = {}
+        self.learner = learner
         agent: Any = learner.policy
-        self._time(learner.replay, "sample", "replay")
-        self._time(learner.replay, "write_back", "replay")
+        self.names: set[str] = set()
+        self._mark(learner, "update", WHOLE)
+        self._mark(learner.replay, "sample", "replay")
+        self._mark(learner.replay, "write_back", "replay")
         if learner.config.cuda_graph or learner.config.compile:  # one piece, without parts
             return
-        self._time(agent.world_model, "observe", "world model, forward")
-        self._time(agent, "_imagine", "imagination")
+        self._mark(agent.world_model, "observe", "world model")
+        self._mark(agent, "_imagine", "imagination")
         for level in ("level", "worker", "manager"):
             if hasattr(agent, level):
-                self._time(getattr(agent, level), "loss", "actors and critics, forward")
-        self._time(learner.optimizer, "step", "optimiser")
+                self._mark(getattr(agent, level), "loss", "actors and critics")
+        if getattr(agent, "goals", None) is not None:
+            self._mark(agent.goals, "loss", "goal autoencoder")
+        self._mark(learner.optimizer, "step", "optimiser")
 
-    def shares(self, total: float) -> dict[str, float]:
-        """Of each part in the whole."""
-        rest = total - sum(self.seconds.values())
-        return {name: round(value / total, 3) for name, value in {**self.seconds, "backward and rest": rest}.items()}
+    def shares(self) -> dict[str, float]:
+        """Of each part in the whole, forward and backward."""
+        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
+        with profile(activities=activities) as profiler:
+            for _ in range(PROFILED):
+                self.learner.update()
+        parts = [event for event in profiler.events() if event.name in self.names - {WHOLE}]
+        spans = sorted((part.time_range.start, part.time_range.end, part.name) for part in parts)
+        begins = [begin for begin, _, _ in spans]
+        made_in: dict[int, str] = {}  # the graph numbers its operations; the way back of one carries its number
+        spent: dict[str, float] = {}
 
-    def _time(self, owner: Any, method: str, name: str) -> None:
+        def count(part: str, direction: str, seconds: float) -> None:
+            name = part if part in ONE_WAY else f"{part}, {direction}"
+            spent[name] = spent.get(name, 0.0) + seconds
+
+        for event in profiler.events():
+            seconds = event.device_time_total if torch.cuda.is_available() else event.cpu_time_total
+            if event.name in self.names:
+                count(event.name, "forward", seconds)
+            elif event.name.startswith(BACKWARD):
+                count(made_in.get(event.sequence_nr, REST), "backward", seconds)
+            elif event.sequence_nr >= 0 and not (event.cpu_parent and event.cpu_parent.name.startswith(BACKWARD)):
+                found = bisect.bisect_right(begins, event.time_range.start) - 1
+                inside = found >= 0 and event.time_range.start < spans[found][1]
+                made_in[event.sequence_nr] = spans[found][2] if inside else REST
+        whole = spent.pop(WHOLE)
+        spent[REST] = whole - sum(seconds for name, seconds in spent.items() if name != REST)
+        return {name: round(seconds / whole, 3) for name, seconds in spent.items()}
+
+    def _mark(self, owner: Any, method: str, name: str) -> None:
         original: Callable[..., Any] = getattr(owner, method)
 
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            _synchronise()
-            started = time.perf_counter()
-            result = original(*args, **kwargs)
-            _synchronise()
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-            return result
+        def marked(*args: Any, **kwargs: Any) -> Any:
+            with record_function(name):
+                return original(*args, **kwargs)
 
-        object.__setattr__(owner, method, timed)
+        object.__setattr__(owner, method, marked)
+        self.names.add(name)
 
 
 def _filled(arm: str, overrides: list[str]) -> ModelBasedLearner:
@@ -111,7 +144,7 @@ def _summary(learner: ModelBasedLearner, times: list[float], parts: _Parts) -> d
         "quartiles": [round(1e3 * low, 1), round(1e3 * high, 1)],
         "replayed_steps_per_second": round(learner.config.batch * learner.config.length / median),
         "parameters": learner.parameter_counts()["total"],
-        "shares": parts.shares(sum(times)),
+        "shares": parts.shares(),
     }
 
 
