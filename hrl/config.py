@@ -54,15 +54,18 @@ class NetworkConfig:
     hidden: hidden layers of every perceptron (policies, critics, managers, skills).
     world_model: sizes of agents with a world model, which have an encoder of their own and read none of the above but
         task_features.
+    imagine_last: of such agents, states of every replayed sequence, the last ones, that imagination begins at; 0 for
+        all. With the sizes it decides what an update costs. They have it as `agent.imagine_last`.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     task_features: int = 64
     hidden: list[int] = field(default_factory=lambda: [256, 256])
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    imagine_last: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(self, "network", task_features=1)
+        _at_least(self, "network", task_features=1, imagine_last=0)
         if any(size < 1 for size in self.hidden):
             raise ConfigError(f"network.hidden is {list(self.hidden)}; every size must be at least 1")
 

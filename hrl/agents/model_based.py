@@ -41,7 +41,8 @@ class ModelBasedConfig:
     steps_per_iteration: agent steps of each environment between two lines of metrics.
     noise_hold: agent steps for which an environment's action noise is held while gathering. Noise that is drawn anew at
         every step averages out in what has inertia, and shows the world model little of what actions do.
-    imagine_last: imagination begins at the last so many states of every sequence; 0 for all of them.
+    imagine_last: imagination begins at the last so many states of every sequence; at all of them where it is 0 or there
+        are no more. `size=` chooses it, as `network.imagine_last`.
     horizon: steps imagined from each of them.
     discount: per agent step, at every level.
     action_gradient: of the actor that acts, which is the flat policy or the worker: reinforce, by the likelihood of
@@ -82,14 +83,12 @@ class ModelBasedConfig:
 
     def __post_init__(self) -> None:
         positive = ("batch", "length", "replay_capacity", "steps_per_iteration", "noise_hold", "horizon")
-        counts = dict.fromkeys(positive, 1) | dict.fromkeys(("warmup", "full_until", "behaviour_from"), 0)
+        counts = dict.fromkeys(positive, 1) | dict.fromkeys(
+            ("imagine_last", "warmup", "full_until", "behaviour_from"), 0
+        )
         for key, least in counts.items():
             if getattr(self, key) < least:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least {least}")
-        if not 0 <= self.imagine_last <= self.length:
-            raise ValueError(
-                f"agent.imagine_last is {self.imagine_last}; it must be from 0 to agent.length, which is {self.length}"
-            )
         for key in ("train_ratio", "learning_rate", "behaviour_rate"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")

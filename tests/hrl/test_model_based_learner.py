@@ -346,11 +346,11 @@ def test_a_graph_without_a_gpu_is_refused():
 
 @pytest.mark.parametrize("arm", sorted(ARMS))
 def test_imagination_begins_at_the_last_states(arm):
-    """Of each sequence; 0 stands for all. Task and continuation are those of the same rows."""
+    """Of each sequence; 0 and more than there are stand for all. Task and continuation are those of the same rows."""
     batch = replayed(model_setting(), BATCH, LENGTH)
     batch["task"] = torch.arange(BATCH * (LENGTH + 1)).float().reshape(BATCH, -1, 1).expand(-1, -1, 2).contiguous()
     states = State(torch.rand(BATCH, LENGTH, 16), torch.rand(BATCH, LENGTH, 16))
-    for last, first in ((0, 0), (1, LENGTH - 1), (3, LENGTH - 3), (LENGTH, 0)):
+    for last, first in ((0, 0), (1, LENGTH - 1), (3, LENGTH - 3), (LENGTH, 0), (LENGTH + 1, 0)):
         starts = learner(arm, imagine_last=last).policy.starts(batch, states)
         rows = [(sequence, time) for sequence in range(BATCH) for time in range(first, LENGTH)]
         assert len(starts.task) == len(rows)

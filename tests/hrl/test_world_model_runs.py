@@ -68,7 +68,7 @@ def test_the_published_preset_turns_every_switch():
             r"action_gradient is 'both'; choose from reinforce, dynamics",
         ),
         (["agent=dreamer", "agent.train_ratio=0"], r"agent\.train_ratio is 0.*above 0"),
-        (["agent=dreamer", "agent.imagine_last=33"], r"agent\.imagine_last is 33; it must be from 0 to agent\.length"),
+        (["agent=dreamer", "agent.imagine_last=-1"], r"agent\.imagine_last is -1; it must be at least 0"),
         (["agent=dreamer", "agent.square_decay=1"], r"agent\.square_decay is 1\.0; it must lie in \[0, 1\)"),
         (
             ["agent=director", "agent.worker.entropy_least=2"],
@@ -140,12 +140,39 @@ def test_predictions_use_the_actions_alone():
     assert not torch.equal(first, other)
 
 
+def test_a_way_back_is_the_parts_that_the_operation_was_in():
+    """Actions that learn through the imagined steps have gradient that passes them; goals have a part of their own."""
+    overrides = ["agent=director", *SMALL, "precision=float32", "agent.action_gradient=dynamics"]
+    shares = benchmark_update.run(overrides, updates=2)["director"]["shares"]
+    assert min(shares["imagination, backward"], shares["goal autoencoder, backward"]) > 0
+    assert {"replay", "optimiser"} < shares.keys(), "these have no way back"
+    assert np.isclose(sum(shares.values()), 1, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "last"),
+    [
+        (["agent=dreamer", "size=xs"], 8),
+        (["agent=director", "size=xs", "agent.imagine_last=3"], 3),
+        (["agent=director", "size=12m"], 0),
+        (["agent=dreamer", "experiment=half_hour"], 8),
+    ],
+)
+def test_a_size_says_how_many_states_are_imagined_from(overrides, last):
+    assert load(overrides)[0].agent.imagine_last == last
+    assert load(["agent=ppo", "size=xs"])[0].agent.name == "ppo", "sizes are for all agents"
+
+
 def test_the_benchmark_accounts_for_all_of_an_update():
     result = benchmark_update.run([*SMALL, "precision=float32", "agent.behaviour_from=100"], updates=2)
     for arm in ("dreamer", "director"):
         assert result[arm]["milliseconds"] > 0
-        assert result[arm]["shares"]["imagination"] > 0, "whole updates, whatever comes first in training"
-        assert np.isclose(sum(result[arm]["shares"].values()), 1, atol=0.01)
+        shares = result[arm]["shares"]
+        assert shares["imagination, forward"] > 0, "whole updates, whatever comes first in training"
+        assert "imagination, backward" not in shares, "by likelihood nothing goes back through the imagined steps"
+        assert min(shares["world model, backward"], shares["actors and critics, backward"]) > 0.01
+        assert shares["rest"] < 0.3
+        assert np.isclose(sum(shares.values()), 1, atol=0.01)
     assert result["director"]["parameters"] > result["dreamer"]["parameters"]
     assert result["ratio"] > 0
     with pytest.raises(ConfigError, match="ppo has no world model; choose from dreamer, director"):
