@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from hrl.nets.frozen import frozen
 from hrl.nets.one_hot import OneHot, kl
-from hrl.nets.picture import PictureDecoder, PictureEncoder, picture_loss
+from hrl.nets.picture import PictureDecoder, PictureEncoder
 from hrl.nets.task_dense import TaskDense
 from hrl.nets.task_embedding import TaskEmbedding
 from hrl.nets.two_hot import BINS, TwoHot
@@ -213,7 +213,7 @@ class WorldModel(nn.Module):
         moves = self.moved_by(batch["action"][:, :-1], task)
         states, posterior = self.rssm.observe(initial, moves, embeddings, first, noise)
         losses, metrics = self._divergences(posterior, self.rssm.prior(states.deter), weights)
-        losses["picture"] = picture_loss(self.decoder.logits(states.deter, states.stoch), pixels)
+        losses["picture"] = self.decoder.loss(states.deter, states.stoch, pixels)
         features = states.features()
         losses["reward"] = self.reward(features, task).loss(batch["reward"][:, 1:])
         logit = self._continue_logit(features, task)

@@ -21,12 +21,17 @@ class OneHot:
 
     def __init__(self, logits: Float[Tensor, "*batch group class"], unimix: float = 0.0) -> None:
         self.logits, self.unimix = logits, unimix
-        log_probs = torch.log_softmax(logits.float(), -1)
+        self.probs = torch.softmax(logits.float(), -1)
         if unimix:
-            self.probs = (1 - unimix) * log_probs.exp() + unimix / logits.shape[-1]
-            self.log_probs = self.probs.log()
-        else:
-            self.probs, self.log_probs = log_probs.exp(), log_probs
+            self.probs = torch.add(unimix / logits.shape[-1], self.probs, alpha=1 - unimix)
+        self._log_probs: Tensor | None = None
+
+    @property
+    def log_probs(self) -> Float[Tensor, "*batch group class"]:
+        """Logarithms of `probs`, computed when first asked for: most distributions are only drawn from."""
+        if self._log_probs is None:
+            self._log_probs = self.probs.log() if self.unimix else torch.log_softmax(self.logits.float(), -1)
+        return self._log_probs
 
     def sample(self, noise: Float[Tensor, "*batch group"]) -> Float[Tensor, "*batch group class"]:
         """One draw per group by the inverse of the cumulative distribution.
@@ -59,7 +64,7 @@ class OneHot:
     def _straight_through(self, index: Tensor) -> Tensor:
         # Compared rather than `one_hot`, which may read the indices back to the host to check them.
         onehot = index.unsqueeze(-1) == torch.arange(self.probs.shape[-1], device=index.device)
-        return onehot.float() + (self.probs - self.probs.detach())
+        return onehot.float() + (self.probs - self.probs.detach()) if self.probs.requires_grad else onehot.float()
 
 
 def kl(p: OneHot, q: OneHot) -> Float[Tensor, "*batch"]:

@@ -93,7 +93,8 @@ def test_decoder_equals_upsampling_then_convolution(kernel):
     decoder.zero_grad()
     decoder(deter, stoch).square().sum().backward()
     for parameter, gradient in zip(decoder.parameters(), slow, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-4)
+        # Sums of many terms, in another order: rounding is relative to the largest of them.
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=2e-5 * float(gradient.abs().max()))
 
 
 def test_patch_stem_equals_a_convolution_whose_stride_is_its_kernel():
@@ -150,6 +151,18 @@ def test_pictures_in_bfloat16_are_close_and_train_float32_weights(strided):
     assert float((picture - exact[1]).detach().abs().max()) < 0.02
     (loss.sum() + features.float().sum()).backward()
     assert all(p.grad.dtype == torch.float32 for m in (encoder, decoder) for p in m.parameters())
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_the_decoders_loss_is_that_of_its_picture(strided):
+    """Whether it compares pictures or patches: values and gradients."""
+    decoder = PictureDecoder(32, 3, 24, 6, units=8, depth=4, kernel=3, strided=strided)
+    deter, stoch, pixels = draws(2, 3, 24).requires_grad_(), draws(2, 3, 6), pictures(2, 3, 32, 32, 3)
+    losses = decoder.loss(deter, stoch, pixels), picture_loss(decoder.logits(deter, stoch), pixels)
+    torch.testing.assert_close(*losses)
+    weights = draws(2, 3)
+    inputs = [deter, *decoder.parameters()]
+    torch.testing.assert_close(*(torch.autograd.grad((loss * weights).sum(), inputs) for loss in losses))
 
 
 def test_picture_loss_sums_squared_errors_over_each_picture():

@@ -152,10 +152,11 @@ def test_a_way_back_is_the_parts_that_the_operation_was_in():
 @pytest.mark.parametrize(
     ("overrides", "last"),
     [
-        (["agent=dreamer", "size=xs"], 8),
+        (["agent=dreamer", "size=xs"], 4),
         (["agent=director", "size=xs", "agent.imagine_last=3"], 3),
         (["agent=director", "size=12m"], 0),
-        (["agent=dreamer", "experiment=half_hour"], 8),
+        (["agent=dreamer", "experiment=half_hour"], 4),
+        (["agent=dreamer", "experiment=walker_hour"], 8),
     ],
 )
 def test_a_size_says_how_many_states_are_imagined_from(overrides, last):
