@@ -6,5 +6,5 @@ import os
 # costs an update on two cores half as much again; threads that go on spinning take the cores from everything else that
 # runs, and beside other busy processes training slows down many times over. So they spin for about a tenth of a
 # millisecond, then sleep. The choice has to be made before torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}

@@ -45,20 +45,20 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
         for arm, learner in learners.items():
             seconds = _seconds(learner.update)
             times[arm] += [seconds] if count >= 2 else []
+    memory = {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    if torch.cuda.is_available():
+        memory["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
     result: dict[str, Any] = {arm: _summary(learners[arm], times[arm], parts[arm]) for arm in learners}
     if set(ARMS) <= set(learners):
         result["ratio"] = round(statistics.median(times["director"]) / statistics.median(times["dreamer"]), 2)
-    result["peak_memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    if torch.cuda.is_available():
-        result["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
-    return result
+    return result | memory
 
 
 class _Parts:
     """What an update is spent on: its parts, each with its own way back, by torch's profiler.
 
     An operation's way back is the part's that the operation was in, whichever loss it serves: where actions learn
-    through the imagined steps, their way back is imagination's.
+    through the imagined steps, their way back is imagination's. Adding up the gradients of parameters is in the rest.
     """
 
     def __init__(self, learner: ModelBasedLearner) -> None:
@@ -81,11 +81,13 @@ class _Parts:
 
     def shares(self) -> dict[str, float]:
         """Of each part in the whole, forward and backward."""
-        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
+        on_gpu = self.learner.setting.device.type == "cuda"
+        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
         with profile(activities=activities) as profiler:
             for _ in range(PROFILED):
                 self.learner.update()
-        parts = [event for event in profiler.events() if event.name in self.names - {WHOLE}]
+        events = [event for event in profiler.events() if event.device_type.name == "CPU"]
+        parts = [event for event in events if event.name in self.names - {WHOLE}]
         spans = sorted((part.time_range.start, part.time_range.end, part.name) for part in parts)
         begins = [begin for begin, _, _ in spans]
         made_in: dict[int, str] = {}  # the graph numbers its operations; the way back of one carries its number
@@ -95,8 +97,8 @@ class _Parts:
             name = part if part in ONE_WAY else f"{part}, {direction}"
             spent[name] = spent.get(name, 0.0) + seconds
 
-        for event in profiler.events():
-            seconds = event.device_time_total if torch.cuda.is_available() else event.cpu_time_total
+        for event in events:
+            seconds = event.device_time_total if on_gpu else event.cpu_time_total
             if event.name in self.names:
                 count(event.name, "forward", seconds)
             elif event.name.startswith(BACKWARD):
@@ -105,7 +107,10 @@ class _Parts:
                 found = bisect.bisect_right(begins, event.time_range.start) - 1
                 inside = found >= 0 and event.time_range.start < spans[found][1]
                 made_in[event.sequence_nr] = spans[found][2] if inside else REST
+        spent.setdefault(REST, 0.0)
         whole = spent.pop(WHOLE)
+        if on_gpu:  # the way back is made by another thread there, and is no part of the call
+            whole += sum(seconds for name, seconds in spent.items() if name == REST or name.endswith("backward"))
         spent[REST] = whole - sum(seconds for name, seconds in spent.items() if name != REST)
         return {name: round(seconds / whole, 3) for name, seconds in spent.items()}
 

@@ -32,8 +32,10 @@ from hrl.learners import build_learner, setting_for
 from hrl.provenance import describe, write_json, write_text_atomic
 from hrl.tracking import ProgressDisplay, Tracker
 
-MAY_DIFFER = ("frames", "tracking", "folder")
-"""Keys that a continued run may change: none of them touches what is learned in a given frame."""
+MAY_DIFFER = ("frames", "tracking", "folder", "network.imagine_last")
+"""Keys that a continued run may change: none of them touches what is learned in a given frame. (The last one is what
+`agent.imagine_last` was made from, which may not.)
+"""
 
 
 class FolderError(ConfigError):

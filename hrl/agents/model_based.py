@@ -42,7 +42,7 @@ class ModelBasedConfig:
     noise_hold: agent steps for which an environment's action noise is held while gathering. Noise that is drawn anew at
         every step averages out in what has inertia, and shows the world model little of what actions do.
     imagine_last: imagination begins at the last so many states of every sequence; at all of them where it is 0 or there
-        are no more. `size=` chooses it, as `network.imagine_last`.
+        are no more. The sizes for CPUs choose it, as `network.imagine_last`.
     horizon: steps imagined from each of them.
     discount: per agent step, at every level.
     action_gradient: of the actor that acts, which is the flat policy or the worker: reinforce, by the likelihood of

@@ -24,14 +24,11 @@ class OneHot:
         self.probs = torch.softmax(logits.float(), -1)
         if unimix:
             self.probs = torch.add(unimix / logits.shape[-1], self.probs, alpha=1 - unimix)
-        self._log_probs: Tensor | None = None
 
     @property
     def log_probs(self) -> Float[Tensor, "*batch group class"]:
-        """Logarithms of `probs`, computed when first asked for: most distributions are only drawn from."""
-        if self._log_probs is None:
-            self._log_probs = self.probs.log() if self.unimix else torch.log_softmax(self.logits.float(), -1)
-        return self._log_probs
+        """Logarithms of `probs`, computed when asked for: most distributions are only drawn from."""
+        return self.probs.log() if self.unimix else torch.log_softmax(self.logits.float(), -1)
 
     def sample(self, noise: Float[Tensor, "*batch group"]) -> Float[Tensor, "*batch group class"]:
         """One draw per group by the inverse of the cumulative distribution.
@@ -64,7 +61,7 @@ class OneHot:
     def _straight_through(self, index: Tensor) -> Tensor:
         # Compared rather than `one_hot`, which may read the indices back to the host to check them.
         onehot = index.unsqueeze(-1) == torch.arange(self.probs.shape[-1], device=index.device)
-        return onehot.float() + (self.probs - self.probs.detach()) if self.probs.requires_grad else onehot.float()
+        return onehot.float() + (self.probs - self.probs.detach())
 
 
 def kl(p: OneHot, q: OneHot) -> Float[Tensor, "*batch"]:
