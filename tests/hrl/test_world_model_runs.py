@@ -158,7 +158,7 @@ def test_a_way_back_is_the_parts_that_the_operation_was_in():
         (["agent=dreamer", "size=xs"], 4),
         (["agent=director", "size=xs", "agent.imagine_last=3"], 3),
         (["agent=director", "size=12m"], 0),
-        (["agent=dreamer", "experiment=half_hour"], 4),
+        (["agent=dreamer", "experiment=half_hour"], 0),
         (["agent=dreamer", "experiment=walker_hour"], 8),
     ],
 )
