@@ -16,6 +16,7 @@ from envs import Suite, make_vec
 from hrl import hardware
 from hrl.agents.model_based import ModelBasedLearner
 from hrl.config import ConfigError, load
+from hrl.cuda_graph import WARM_UP
 from hrl.learners import build_learner, setting_for
 
 ARMS = ("dreamer", "director")
@@ -29,7 +30,7 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
 
     Args:
         overrides: of the configuration, for all arms alike, such as `size=12m`; `agent=NAME` for that arm alone.
-        updates: of each arm that are timed, after two that are not.
+        updates: of each arm that are timed, after two that are not, and those in which a graph is recorded.
 
     Returns:
         By arm: `milliseconds` (median), `quartiles`, `replayed_steps_per_second`, `parameters`, `shares` of the time by
@@ -41,10 +42,14 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
     learners = {arm: _filled(arm, rest) for arm in chosen or ARMS}
     times: dict[str, list[float]] = {arm: [] for arm in learners}
     parts = {arm: _Parts(learner) for arm, learner in learners.items()}
-    for count in range(updates + 2):
+    graphed = any(learner.config.cuda_graph for learner in learners.values())
+    untimed = 2 + (WARM_UP + 1) * graphed
+    for count in range(untimed + updates):
+        if count == untimed and torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         for arm, learner in learners.items():
             seconds = _seconds(learner.update)
-            times[arm] += [seconds] if count >= 2 else []
+            times[arm] += [seconds] if count >= untimed else []
     memory = {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
     if torch.cuda.is_available():
         memory["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
+
 from envs import Suite
 from envs.adapters.outside.crew import worlds_held
 from envs.adapters.outside.family import WORKER_BYTES, OutsideFamily
@@ -13,7 +15,7 @@ from hrl.checkpoints import KEEP
 from hrl.config import RunConfig
 from hrl.evaluation import worlds_at_once
 from hrl.filming import SIZE
-from hrl.memory import Budget, DiskBudget
+from hrl.memory import Budget, DiskBudget, GpuBudget
 
 # Bytes: the ray tracer's own, and those of one world's simulation and pictures (measured: 0.23 to 0.69 MiB).
 RENDERER, WORLD = 64 * 2**20, 3 * 2**18
@@ -21,27 +23,31 @@ RENDERER, WORLD = 64 * 2**20, 3 * 2**18
 TERRAIN = 8 * 2**20
 
 
-def memory_budget(config: RunConfig, suite: Suite) -> Budget:
-    """Memory that training takes, by name, in bytes."""
+def memory_budgets(config: RunConfig, suite: Suite, device: torch.device) -> list[Budget]:
+    """Memory that training takes, by name, in bytes: the machine's, and the GPU's where the learner computes on one."""
     picture = _picture(config)
-    budget = Budget()
-    budget.add("observations", 3 * config.num_envs * picture)
+    machine = Budget()
+    learner = GpuBudget(device) if device.type == "cuda" else machine
+    machine.add("observations", 3 * config.num_envs * picture)
     if hasattr(config.agent, "minibatches"):
         rollout = config.agent.rollout * config.num_envs * picture
         # Kept as the encoder reads it: in float32, or in half of that.
-        budget.add("rollout", 4 * rollout)
+        learner.add("rollout", 4 * rollout)
         # A shuffled part of it, and the stem's maps, forward and backward.
-        budget.add("minibatch", 8 * rollout // config.agent.minibatches)
+        learner.add("minibatch", 8 * rollout // config.agent.minibatches)
     if holds_replay(config):
-        budget.add("replay", replay_size(config, suite))
+        beside_learner = getattr(config.agent, "replay_on", "host") == "device"
+        (learner if beside_learner else machine).add("replay", replay_size(config, suite))
+        if beside_learner and learner is not machine:
+            machine.add("replay, while it is saved", replay_size(config, suite))
     if hasattr(config.agent, "replay_capacity"):
-        budget.add("update", _update_size(config))
+        learner.add("update", _update_size(config))
     dealt = len(suite.tasks("train"))
-    budget.add("simulation and rendering", simulation_size(config, suite, config.num_envs, dealt))
+    machine.add("simulation and rendering", simulation_size(config, suite, config.num_envs, dealt))
     if config.evaluation.every:
         worlds = worlds_at_once(suite, dealt, config.evaluation.episodes)
-        budget.add("evaluation", worlds * 3 * picture + simulation_size(config, suite, worlds))
-    return budget
+        machine.add("evaluation", worlds * 3 * picture + simulation_size(config, suite, worlds))
+    return [machine] if learner is machine else [machine, learner]
 
 
 def acting_budget(config: RunConfig, suite: Suite, worlds: int, film_steps: int = 0) -> Budget:

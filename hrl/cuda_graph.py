@@ -27,6 +27,8 @@ class GraphedUpdate:
     def __init__(self, update: Update) -> None:
         self._update = update
         self._calls = 0
+        # One for all that is not replayed: memory and libraries' workspaces belong to a stream.
+        self._stream = torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._batch: dict[str, Tensor] = {}
         self._outputs: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
@@ -48,16 +50,16 @@ class GraphedUpdate:
     # Private methods.
 
     def _beside(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """On a stream of its own, as what is recorded must have been warmed up on."""
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
+        """On the stream that it will be recorded on, which must not be the default one."""
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
             outputs = self._update(batch)
-        current.wait_stream(stream)
+        current.wait_stream(self._stream)
         return outputs
 
     def _record(self, batch: Mapping[str, Tensor]) -> None:
         self._batch = {name: value.clone() for name, value in batch.items()}
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, stream=self._stream):
             self._outputs = self._update(self._batch)

@@ -13,7 +13,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def choose_device(name: str) -> torch.device:
-    """The named torch device, or for `auto` the GPU where there is one.
+    """The named torch device, or for `auto` the GPU where there is one; a GPU that is named by number becomes the
+    current one, on which streams and graphs are made.
 
     Raises:
         ValueError: a name torch does not know, or a device this machine does not have.
@@ -23,6 +24,8 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device is {name!r}, which cannot be used here: {str(error).splitlines()[0]}") from error
     return device

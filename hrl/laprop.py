@@ -79,6 +79,16 @@ class LaProp(torch.optim.Optimizer):
                 self._update(params, group)
         return loss
 
+    def averages(self) -> list[Tensor]:
+        """What `step` changes besides parameters, each tensor once; made here where there was no step yet."""
+        counts, averages = [], []
+        for group in self.param_groups:
+            params = [parameter for parameter in group["params"] if parameter.requires_grad]
+            if params:
+                counts.append(self._count(params))
+            averages += [self.state[parameter][key] for parameter in params for key in ("momentum", "square")]
+        return counts + averages
+
     # Private methods.
 
     def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import psutil
+import torch
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 LARGEST_NAMED = 3
@@ -45,7 +46,7 @@ class Budget:
         """Refuse what cannot fit.
 
         Args:
-            available: bytes; None asks this machine. Give a GPU's free memory for a GPU's budget.
+            available: bytes; None asks this machine, or the GPU of a `GpuBudget`.
             limit_fraction: the share of it that may be taken.
 
         Raises:
@@ -73,6 +74,22 @@ class Budget:
     def _ordered(self) -> list[tuple[str, int]]:
         """Largest first; by name where equal."""
         return sorted(self._sizes.items(), key=lambda item: (-item[1], item[0]))
+
+
+class GpuBudget(Budget):
+    """The same of a GPU's own memory."""
+
+    resource = "GPU memory"
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device = device
+
+    def __str__(self) -> str:
+        return f"{self.resource}:\n{super().__str__()}"
+
+    def _available(self) -> int:
+        return int(torch.cuda.mem_get_info(self._device)[0])
 
 
 class DiskBudget(Budget):

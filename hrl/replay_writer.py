@@ -91,8 +91,10 @@ class ReplayWriter:
         return {"steps": self.steps, "arrived": dict(self._arrived), "policy": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
-        self.steps, self._arrived, self._state = state["steps"], dict(state["arrived"]), dict(state["policy"])
+        """Continue from `state_dict`, on this writer's device: a checkpoint's tensors are in host memory."""
+        self.steps = state["steps"]
+        self._arrived = {key: value.to(self.device) for key, value in state["arrived"].items()}
+        self._state = {key: value.to(self.device) for key, value in state["policy"].items()}
 
     # Private methods.
 

@@ -107,10 +107,11 @@ class Collector:
         return {"steps": self.steps, "observation": observation, "policy": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from `state_dict`, on this collector's device: a checkpoint's tensors are in host memory."""
         self.steps = state["steps"]
-        self._observation = Observation(**state["observation"]) if state["observation"] else None
-        self._state = dict(state["policy"])
+        observation = {key: value.to(self.device) for key, value in state["observation"].items()}
+        self._observation = Observation(**observation) if observation else None
+        self._state = {key: value.to(self.device) for key, value in state["policy"].items()}
 
     # Private methods.
 

@@ -1,4 +1,7 @@
-"""Training as a user lives it: one folder a run, one command that starts it and continues it to the last bit."""
+"""Training as a user lives it: one folder a run, one command that starts it and continues it to the last bit.
+
+(On a CPU. Some of a GPU's kernels add in an order of their own.)
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from envs import PixelVectorEnv, Suite, make_vec
 from hrl import hardware
 from hrl.agents.interface import Learner, NonFiniteUpdate
 from hrl.agents.model_based import ModelBasedConfig
-from hrl.budgets import checkpoint_budget, memory_budget
+from hrl.budgets import checkpoint_budget, memory_budgets
 from hrl.checkpoints import JSON, Checkpoint, CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
 from hrl.config import ConfigError, RunConfig
 from hrl.evaluation import Protocol, evaluate, metrics
@@ -73,7 +76,11 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
     suite = Suite.from_dict(plain["suite"])
     folder = Path(config.folder)
     _refuse_impossible(config, suite)
-    for budget in (memory_budget(config, suite), checkpoint_budget(config, suite, folder)):
+    try:
+        device = hardware.choose_device(config.device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    for budget in (*memory_budgets(config, suite, device), checkpoint_budget(config, suite, folder)):
         print(budget)
         budget.check()
     hardware.configure(config.threads)

@@ -261,7 +261,7 @@ class Level(nn.Module):
             advantage, critic_loss = advantage + share, critic_loss + loss
             metrics |= measured
         actor_loss, measured = self._actor_loss(seen, advantage, weights)
-        return actor_loss + critic_loss, {**metrics, **measured, "critic_loss": critic_loss}
+        return actor_loss + critic_loss, {**metrics, **measured, "critic_loss": critic_loss.detach()}
 
     def follow(self) -> None:
         """Moves the critics' slow copies; called once an update."""

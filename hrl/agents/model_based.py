@@ -154,7 +154,7 @@ class ModelBasedLearner:
         self.optimizer = _optimizer(self.module, config)
         if config.cuda_graph and setting.device.type != "cuda":
             raise ValueError(f"agent.cuda_graph needs a GPU; device is {setting.device}")
-        self._model_update, self._whole_update = self._prepared(behave=False), self._prepared(behave=True)
+        self._prepared: dict[bool, Update] = {}  # the one in use, by whether actors and critics learn as well
         self.updates = 0
         self._owed = 0.0
 
@@ -197,9 +197,7 @@ class ModelBasedLearner:
         batch = self.replay.sample(self.config.batch, torch_generator(seed, "replay", self.updates))
         columns = {name: rows.to(self.setting.device) for name, rows in batch.columns.items()}
         torch.manual_seed(stream_seed(seed, "update", self.updates))
-        metrics: dict[str, Tensor]
-        update = self._whole_update if self.updates >= self.config.behaviour_from else self._model_update
-        metrics, latents = update(columns)
+        metrics, latents = self._update_in_use()(columns)
         if not bool(metrics["finite"]):
             raise NonFiniteUpdate("the update", self.updates, columns, _means([metrics]))
         self.replay.write_back(batch.place, latents)  # the last rows: the row of context keeps its own
@@ -219,6 +217,7 @@ class ModelBasedLearner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
+        self._prepared.clear()  # a recorded graph holds the moments that are replaced
         self.module.load_state_dict(state["module"])
         restore_moments(self.optimizer, state["moments"])
         self.replay.load_state_dict(state["replay"])
@@ -242,9 +241,17 @@ class ModelBasedLearner:
         self._owed -= count
         return count
 
-    def _prepared(self, behave: bool) -> Update:
-        """The update, of the world model alone or of everything, compiled and recorded where that is asked for."""
+    def _update_in_use(self) -> Update:
+        """The update, of the world model alone or of everything, compiled and recorded where that is asked for.
 
+        Once actors and critics learn, the other one is let go: a recorded graph keeps the memory of its update.
+        """
+        behave = self.updates >= self.config.behaviour_from
+        if behave not in self._prepared:
+            self._prepared = {behave: self._prepare(behave)}
+        return self._prepared[behave]
+
+    def _prepare(self, behave: bool) -> Update:
         def update(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             return self._eager_update(batch, behave)
 
@@ -273,12 +280,12 @@ class ModelBasedLearner:
                 self.policy.follow()
             return
         # Elsewhere asking would wait for the device: the step is taken, and taken back.
-        parameters = [parameter.detach() for parameter in self.module.parameters()]
-        before = [parameter.clone() for parameter in parameters]
+        moving = [parameter.detach() for parameter in self.module.parameters()] + self.optimizer.averages()
+        before = [values.clone() for values in moving]
         self.optimizer.step()
         self.policy.follow()
-        for parameter, old in zip(parameters, before, strict=True):
-            parameter.copy_(torch.where(finite, parameter, old))
+        for values, old in zip(moving, before, strict=True):
+            values.copy_(torch.where(finite, values, old))
 
 
 def _optimizer(module: nn.Module, config: ModelBasedConfig) -> LaProp:

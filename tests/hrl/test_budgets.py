@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from envs import Suite, load_suite
-from hrl.budgets import acting_budget, checkpoint_budget, memory_budget, replay_size, simulation_size
+from hrl.budgets import acting_budget, checkpoint_budget, memory_budgets, replay_size, simulation_size
 from hrl.checkpoints import Checkpoints
 from hrl.config import load
 from hrl.evaluation import worlds_at_once
@@ -82,7 +83,7 @@ def test_checkpoints_that_are_there_make_room_for_their_successors(tmp_path, mon
 def test_acting_takes_no_replay_and_grows_with_worlds_and_films():
     config, plain = load(["agent=sb3_sac"])
     suite = Suite.from_dict(plain["suite"])
-    training = memory_budget(config, suite)
+    (training,) = memory_budgets(config, suite, torch.device("cpu"))
     assert acting_budget(config, suite, 64).total < training.total / 10
     assert acting_budget(config, suite, 128).total > acting_budget(config, suite, 64).total
     assert acting_budget(config, suite, 64, film_steps=100).total > acting_budget(config, suite, 64).total
@@ -103,7 +104,33 @@ def test_outside_worlds_and_their_workers_count():
     assert simulation_size(config, outside, 64, 10) == simulation_size(config, outside, 80), "worlds set aside count"
     assert simulation_size(config, outside, 60, 10) == simulation_size(config, outside, 60), "none are set aside"
     with pytest.raises(MemoryBudgetError, match="simulation and rendering 9"):
-        memory_budget(config, outside).check(available=24 * GIB)
+        memory_budgets(config, outside, torch.device("cpu"))[0].check(available=24 * GIB)
+
+
+def test_what_lies_on_a_gpu_counts_there(monkeypatch):
+    """A device that is not there can be named: only its free memory is asked of it."""
+    suite, gpu = load_suite("point_mass"), torch.device("cuda")
+    config = load(["agent=dreamer"])[0]
+    (alone,) = memory_budgets(config, suite, torch.device("cpu"))
+    machine, there = memory_budgets(config, suite, gpu)
+    assert "GPU memory" in str(there)
+    assert "update" in str(there)
+    assert "replay" in str(there)
+    size = replay_size(config, suite)
+    # Saving copies it to the machine, so that it counts on both.
+    assert machine.total + there.total == alone.total + size
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (size, 4 * size))
+    with pytest.raises(MemoryBudgetError, match="of GPU memory"):
+        there.check()
+    on_host = load(["agent=dreamer", "agent.replay_on=host"])[0]
+    machine, there = memory_budgets(on_host, suite, gpu)
+    assert "replay" not in str(there)
+    assert machine.total + there.total == alone.total
+    machine, there = memory_budgets(load(["agent=ppo"])[0], suite, gpu)
+    assert "minibatch" in str(there)
+    assert "rollout" not in str(machine)
+    machine, there = memory_budgets(load(["agent=sb3_sac"])[0], suite, gpu)
+    assert not there.total, "the library keeps its replay in the machine's memory"
 
 
 def test_worlds_with_terrain_of_their_own_take_more():

@@ -145,6 +145,16 @@ def test_a_restored_optimizer_continues_exactly():
     assert len({id(state["step"]) for state in resumed.state.values()}) == 1
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_restored_counts_lie_where_the_update_reads_them(fused):
+    """Fused updates want them beside the parameter; a device without memory stands for a GPU."""
+    parameter = torch.nn.Parameter(torch.empty(3, device="meta"))
+    optimizer = torch.optim.Adam([parameter], fused=fused)
+    restore_moments(optimizer, {"0": {"step": torch.tensor(4.0), "exp_avg": torch.zeros(3)}})
+    assert optimizer.state[parameter]["step"].is_meta == fused
+    assert optimizer.state[parameter]["exp_avg"].is_meta
+
+
 def test_channels_last_weights_get_the_same_update():
     plain = torch.nn.Parameter(torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)))
     layout = torch.nn.Parameter(plain.detach().clone().to(memory_format=torch.channels_last))

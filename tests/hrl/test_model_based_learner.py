@@ -16,6 +16,8 @@ from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.interface import NonFiniteUpdate, Observation, PolicyState
 from hrl.agents.model_based import ModelBasedLearner
+from hrl.agents.optimizer_state import moments
+from hrl.checkpoints import read, write
 from hrl.cuda_graph import WARM_UP
 from hrl.replay import Column, Replay
 from hrl.replay_writer import ReplayWriter, columns
@@ -238,7 +240,7 @@ def test_an_update_refreshes_the_latents_of_its_rows(arm):
     trained.iterate()
     trained.iterate()
     replay, taken = trained.replay, []
-    sample, refresh = replay.sample, trained._whole_update
+    sample, refresh = replay.sample, trained._update_in_use()
 
     def sampled(batch, generator):
         taken.append(sample(batch, generator))
@@ -249,7 +251,7 @@ def test_an_update_refreshes_the_latents_of_its_rows(arm):
         taken.append(latents)
         return metrics, latents
 
-    replay.sample, trained._whole_update = sampled, refreshed
+    replay.sample, trained._update_in_use = sampled, lambda: refreshed
     for _ in range(3):
         expected = {name: copy.deepcopy(replay.state_dict()["rows"][name]) for name in replay.columns}
         taken.clear()
@@ -274,7 +276,7 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypa
     trained.iterate()
     trained.iterate()
     moved = trained.updates
-    before = {name: value.clone() for name, value in trained.module.state_dict().items()}
+    before = copy.deepcopy({"module": trained.module.state_dict(), "moments": moments(trained.optimizer)})
     trained.replay._storage["reward"].fill_(math.nan)
     if not waits:
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -282,8 +284,8 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypa
         trained.update()
     assert failed.value.updates == trained.updates == moved
     assert bool(failed.value.batch["reward"].isnan().any())
-    for name, value in trained.module.state_dict().items():  # running scales and coefficients among them
-        assert torch.equal(value, before[name]), name
+    # Running scales and coefficients are in the module's state.
+    assert_same({"module": trained.module.state_dict(), "moments": moments(trained.optimizer)}, before, "state")
 
 
 @pytest.mark.slow
@@ -323,6 +325,56 @@ def test_impossible_hyperparameters_are_refused_by_key(change):
         DreamerConfig(**change)
 
 
+def test_a_writer_continues_on_its_own_device():
+    """A checkpoint's tensors are in host memory; a device without memory stands for a GPU."""
+    writer, _ = gathered(5)
+    saved = writer.state_dict()
+    elsewhere = ReplayWriter(AnsweringEnv(3, length=4), writer.replay, ["counting"], 0, torch.device("meta"))
+    elsewhere.load_state_dict(saved)
+    for part in ("arrived", "policy"):
+        assert saved[part].keys() == elsewhere.state_dict()[part].keys()
+        assert all(value.is_meta for value in elsewhere.state_dict()[part].values())
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_metrics_keep_no_graph(arm):
+    """They outlive the update that measured them, and a graph would keep the memory of its backward pass."""
+    trained = learner(arm)
+    trained.iterate()
+    trained.iterate()
+    assert not any(value.requires_grad for value in trained.update().values())
+
+
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_the_update_without_behaviour_is_let_go_once_there_is_behaviour(arm):
+    trained = learner(arm, behaviour_from=2)
+    with torch.no_grad():
+        trained.writer.gather(trained.policy, 20)
+    seen = []
+    for _ in range(4):
+        trained.update()
+        seen.append(list(trained._prepared))
+    assert seen == [[False], [False], [True], [True]]
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize("graphed", [False, True])
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_a_run_on_a_gpu_continues_from_a_file(arm, graphed, tmp_path):
+    first, second = (learner(arm, torch.device("cuda"), cuda_graph=graphed) for _ in range(2))
+    for _ in range(3):
+        first.iterate()
+    write(tmp_path / "kept.safetensors", 0, {"learner": kept(first)}, {})
+    second.load_state_dict(read(tmp_path / "kept.safetensors").state["learner"])
+    second.writer.env = copy.deepcopy(first.writer.env)
+    for trained in (first, second):
+        for _ in range(3):
+            trained.iterate()
+    assert first.updates == second.updates
+    for name, value in first.module.state_dict().items():
+        torch.testing.assert_close(second.module.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
 @NEEDS_GPU
 @pytest.mark.parametrize("arm", sorted(ARMS))
 def test_a_graphed_update_is_an_update(arm):
@@ -331,8 +383,8 @@ def test_a_graphed_update_is_an_update(arm):
     for trained in pair:
         with torch.no_grad():
             trained.writer.gather(trained.policy, 20)
-        for _ in range(WARM_UP + 4):
-            trained.update()
+        kept_metrics = [trained.update() for _ in range(WARM_UP + 4)]  # as `iterate` keeps them
+        assert len(kept_metrics) == trained.updates
     plain, graphed = (trained.module.state_dict() for trained in pair)
     for name, value in plain.items():
         torch.testing.assert_close(graphed[name], value, rtol=1e-4, atol=1e-5, msg=name)

@@ -74,6 +74,16 @@ def test_a_continued_collector_goes_on_to_the_bit():
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_collector_continues_on_its_own_device():
+    """A checkpoint's tensors are in host memory; a device without memory stands for a GPU."""
+    collector = Collector(ToyReach(3), ["t"], seed=5, device=torch.device("cpu"))
+    collector.collect(_Noise(), 2)
+    elsewhere = Collector(ToyReach(3), ["t"], seed=5, device=torch.device("meta"))
+    elsewhere.load_state_dict(collector.state_dict())
+    state = elsewhere.state_dict()
+    assert all(value.is_meta for part in ("observation", "policy") for value in state[part].values())
+
+
 def test_minibatches_cover_every_step_once():
     rollout = collected()
     generator = torch.Generator().manual_seed(0)

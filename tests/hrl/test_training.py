@@ -115,6 +115,16 @@ def test_every_learner_continues_to_the_bit(agent, tmp_path):
     assert (whole / "metrics.jsonl").read_bytes() == (parts / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("agent", ["ppo", "skills", "dreamer", "director", "sb3_ppo"])
+def test_every_learner_continues_on_a_gpu(agent, tmp_path):
+    """Goes on at all: a checkpoint's tensors come from host memory. Not to the bit: kernels add in their own order."""
+    settings = [f"agent={agent}", "evaluation.every=0", "device=cuda"]
+    start(tmp_path / "run", *settings, "frames=512")
+    start(tmp_path / "run", *settings)
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["frames"] >= 1024
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypatch):
     original = _Run._iterate
