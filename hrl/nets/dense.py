@@ -64,11 +64,15 @@ class _RMSNorm(torch.autograd.Function):
 _NARROW = 64  # up to so many columns a row is too short for the CPU's loops over broadcast or summed axes
 
 
+def _is_narrow(rows: Tensor, size: int) -> bool:
+    return size <= _NARROW and rows.device.type == "cpu"
+
+
 def _mean_square(rows: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch 1"]:
     """In float32."""
     size = rows.shape[-1]
     mean: Tensor
-    if size > _NARROW:
+    if not _is_narrow(rows, size):
         mean = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32).square() / size
         return mean
     with torch.autocast(rows.device.type, enabled=False):
@@ -78,7 +82,7 @@ def _mean_square(rows: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch 1"
 
 def _outer(column: Float[Tensor, "*batch 1"], row: Float[Tensor, " size"]) -> Float[Tensor, "*batch size"]:
     """Products of all with all."""
-    return column * row if len(row) > _NARROW else column @ row.unsqueeze(0)
+    return column @ row.unsqueeze(0) if _is_narrow(column, len(row)) else column * row
 
 
 @torch.no_grad()
