@@ -32,16 +32,18 @@ def memory_budgets(config: RunConfig, suite: Suite, device: torch.device) -> lis
     if hasattr(config.agent, "minibatches"):
         rollout = config.agent.rollout * config.num_envs * picture
         # Kept as the encoder reads it: in float32, or in half of that.
-        learner.add("rollout", 4 * rollout)
+        learner.add("rollout (agent.rollout, num_envs)", 4 * rollout)
         # A shuffled part of it, and the stem's maps, forward and backward.
-        learner.add("minibatch", 8 * rollout // config.agent.minibatches)
+        learner.add("minibatch (agent.minibatches)", 8 * rollout // config.agent.minibatches)
     if holds_replay(config):
         beside_learner = getattr(config.agent, "replay_on", "host") == "device"
-        (learner if beside_learner else machine).add("replay", replay_size(config, suite))
+        (learner if beside_learner else machine).add(
+            f"replay (agent.{_capacity_key(config)})", replay_size(config, suite)
+        )
         if beside_learner and learner is not machine:
             machine.add("replay, while it is saved", replay_size(config, suite))
     if hasattr(config.agent, "replay_capacity"):
-        learner.add("update", _update_size(config))
+        learner.add("update (agent.batch, agent.length)", _update_size(config))
     dealt = len(suite.tasks("train"))
     machine.add("simulation and rendering", simulation_size(config, suite, config.num_envs, dealt))
     if config.evaluation.every:
@@ -77,7 +79,7 @@ def checkpoint_budget(config: RunConfig, suite: Suite, folder: Path) -> DiskBudg
     # The environment's and the learner's last observation.
     budget.add(f"{files} checkpoints' observations", files * 2 * config.num_envs * _picture(config))
     if holds_replay(config):
-        budget.add(f"{files} checkpoints' replay", files * replay_size(config, suite))
+        budget.add(f"{files} checkpoints' replay (agent.{_capacity_key(config)})", files * replay_size(config, suite))
     return budget
 
 
@@ -97,7 +99,7 @@ def simulation_size(config: RunConfig, suite: Suite, worlds: int, tasks: int = 1
 
 def holds_replay(config: RunConfig) -> bool:
     """Whether the agent learns from a replay."""
-    return hasattr(config.agent, "buffer_size") or hasattr(config.agent, "replay_capacity")
+    return bool(_capacity_key(config))
 
 
 def replay_size(config: RunConfig, suite: Suite) -> int:
@@ -116,6 +118,11 @@ def replay_size(config: RunConfig, suite: Suite) -> int:
 
 
 # Private functions.
+
+
+def _capacity_key(config: RunConfig) -> str:
+    """The key of the agent that says how large its replay is; empty where it has none."""
+    return next((key for key in ("replay_capacity", "buffer_size") if hasattr(config.agent, key)), "")
 
 
 def _update_size(config: RunConfig) -> int:

@@ -173,7 +173,7 @@ class _Run:
             )
         try:
             self.learner.load_state_dict(checkpoint.state["learner"])
-        except (KeyError, RuntimeError) as error:  # saved by another version of the agent
+        except (KeyError, RuntimeError, ValueError) as error:  # saved by another version of the agent
             reason = " ".join(str(error).split())
             raise CheckpointError(checkpoint.path, f"it does not fit this agent: {reason}") from error
         self.env.load_state_dict(checkpoint.state["env"])

@@ -31,7 +31,7 @@ class WorldModelConfig(RSSMConfig):
 
     units: of every hidden layer of heads, actors and critics.
     depth: of the picture's encoder and decoder, which have 2, 3, 4 and 4 times as many channels.
-    kernel: side of their convolutions.
+    kernel: side of their convolutions, odd.
     strided: convolutions that shrink the picture themselves, several times as fast on a CPU, in place of DreamerV3's
         convolutions at full resolution followed by pooling.
     """
@@ -46,6 +46,13 @@ class WorldModelConfig(RSSMConfig):
         for key in ("units", "depth", "kernel"):
             if getattr(self, key) < 1:
                 raise ValueError(f"network.world_model.{key} is {getattr(self, key)}; it must be at least 1")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"network.world_model.kernel is {self.kernel}; it must be odd")
+        if 4 * self.depth % self.blocks:
+            raise ValueError(
+                f"network.world_model.depth is {self.depth}; network.world_model.blocks, which is {self.blocks}, "
+                "must divide 4 times it"
+            )
 
 
 CONDITIONED = ("encoder", "dynamics", "heads", "manager", "worker", "goal_autoencoder")

@@ -9,7 +9,8 @@ from functools import partial
 import torch
 from torch._dynamo.utils import counters
 
-from tests.hrl.test_model_based_learner import assert_same, learner
+from tests.hrl.same import assert_same
+from tests.hrl.test_model_based_learner import learner
 
 
 def main(arm: str) -> None:

@@ -23,6 +23,7 @@ from hrl.replay import Column, Replay
 from hrl.replay_writer import ReplayWriter, columns
 from hrl.rssm import State
 from tests.fakes import CounterEnv, ToyReach, model_setting, replayed
+from tests.hrl.same import assert_same
 
 CPU = torch.device("cpu")
 ENVS, BATCH, LENGTH = 4, 3, 4
@@ -136,22 +137,6 @@ def learner(arm: str = "dreamer", device: torch.device = CPU, **changes: object)
     built = config(**(sizes | {"train_ratio": 3.0, "steps_per_iteration": 4} | levels | changes))
     setting = replace(model_setting(task_size=1, action_size=1, deter=16), device=device)
     return ModelBasedLearner(agent(built, setting), built, setting, ToyReach(ENVS, 6), ["toy"], 2)
-
-
-def assert_same(first: object, second: object, where: str = "state") -> None:
-    """To the bit."""
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        for key in first:
-            assert_same(first[key], second[key], f"{where}/{key}")
-    elif isinstance(first, list):
-        assert len(first) == len(second), where
-        for index, pair in enumerate(zip(first, second, strict=True)):
-            assert_same(*pair, f"{where}/{index}")
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), where
-    else:
-        assert first == second, where
 
 
 def kept(trained: ModelBasedLearner) -> dict[str, object]:

@@ -19,6 +19,7 @@ from hrl.forensics import NonFiniteError
 from hrl.memory import MemoryBudgetError
 from hrl.run_folder import open_run
 from hrl.training import FolderError, Interrupted, _Run, train
+from tests.hrl.same import assert_same
 
 TRAIN = CONFIG_DIR.parent / "scripts" / "train.py"
 QUIET = ["tracking.wandb=disabled", "tracking.videos=0", "tracking.progress=false", "threads=1", "size=debug"]
@@ -36,18 +37,6 @@ def last_state(folder: Path) -> dict[str, object]:
     checkpoint = Checkpoints(folder / "checkpoints").load_latest()
     assert checkpoint is not None
     return checkpoint.state
-
-
-def assert_same(first: object, second: object, where: str = "state") -> None:
-    if isinstance(first, dict):
-        assert isinstance(second, dict)
-        assert first.keys() == second.keys(), where
-        for key in first:
-            assert_same(first[key], second[key], f"{where}/{key}")
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), where
-    else:
-        assert bool((first == second) if not hasattr(first, "shape") else (first == second).all()), where
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +86,15 @@ def wait_for_metrics(folder: Path, process: subprocess.Popen, beyond: int, secon
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("agent", ["ppo", "sb3_ppo", "sb3_sac"])
+MODEL_BASED = ("dreamer", "director")
+
+
+@pytest.mark.parametrize("agent", ["ppo", "sb3_ppo", "sb3_sac", *MODEL_BASED])
 def test_every_learner_continues_to_the_bit(agent, tmp_path):
     """A run stopped half way by its budget and then given the rest, against one with the whole budget."""
     settings = [f"agent={agent}", "evaluation.every=0"]
+    if agent in MODEL_BASED:
+        settings += ["agent.length=4", "agent.batch=4", "agent.replay_capacity=400", "agent.train_ratio=0.5"]
     if agent == "sb3_sac":
         settings += [
             "agent.learning_starts=64",
@@ -116,10 +110,11 @@ def test_every_learner_continues_to_the_bit(agent, tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("agent", ["ppo", "skills", "dreamer", "director", "sb3_ppo"])
+@pytest.mark.parametrize("agent", ["ppo", "skills", "sb3_ppo", *MODEL_BASED])
 def test_every_learner_continues_on_a_gpu(agent, tmp_path):
     """Goes on at all: a checkpoint's tensors come from host memory. Not to the bit: kernels add in their own order."""
     settings = [f"agent={agent}", "evaluation.every=0", "device=cuda"]
+    settings += ["agent.length=4", "agent.batch=4", "agent.train_ratio=2"] if agent in MODEL_BASED else []
     start(tmp_path / "run", *settings, "frames=512")
     start(tmp_path / "run", *settings)
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["frames"] >= 1024

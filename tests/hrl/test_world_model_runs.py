@@ -6,17 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from envs import Suite
 from hrl import benchmark_update
 from hrl.agents.director import Director
 from hrl.agents.dreamer import Dreamer
 from hrl.budgets import replay_size
-from hrl.checkpoints import differing_keys
+from hrl.checkpoints import CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
 from hrl.config import ConfigError, load
 from hrl.evaluation import Protocol, evaluate
 from hrl.filming_imagination import film_imagination
 from hrl.learners import setting_for
+from hrl.memory import MemoryBudgetError
 from hrl.replay import Replay
 from hrl.replay_writer import columns
 from hrl.run_folder import Trained
@@ -36,9 +38,15 @@ def trainable(agent: Dreamer | Director) -> int:
     return sum(parameter.numel() for parameter in agent.parameters() if parameter.requires_grad)
 
 
-def test_the_matched_flat_arm_is_as_large_as_the_hierarchy():
-    ratio = trainable(build(["experiment=matched_parameters"])) / trainable(build(["agent=director"]))
-    assert ratio == pytest.approx(1, abs=0.01)
+@pytest.mark.parametrize(("size", "units"), [("xs", 344), ("12m", 768), ("25m", 1152), ("50m", 1536)])
+def test_the_matched_flat_arm_is_as_large_as_the_hierarchy(size, units):
+    """With the widths that the preset and its comment give."""
+    with torch.device("meta"):  # counted, not made
+        wider = [] if size == "xs" else [f"agent.policy_units={units}"]
+        matched = build(["experiment=matched_parameters", f"size={size}", *wider])
+        hierarchy = build(["agent=director", f"size={size}"])
+    assert matched.config.policy_units == units
+    assert trainable(matched) / trainable(hierarchy) == pytest.approx(1, abs=0.01)
 
 
 def test_the_published_preset_turns_every_switch():
@@ -64,6 +72,8 @@ def test_the_published_preset_turns_every_switch():
         (["agent=director", "agent.horizon=4"], r"agent\.hold is 8; it must divide agent\.horizon, which is 4"),
         (["agent=dreamer", "agent.conditioning.preset=all"], r"preset is 'all'; choose from heads, world_model"),
         (["agent=dreamer", "network.world_model.blocks=7"], r"blocks is 7; it must divide network\.world_model\.deter"),
+        (["agent=dreamer", "network.world_model.kernel=4"], r"network\.world_model\.kernel is 4; it must be odd"),
+        (["agent=dreamer", "network.world_model.depth=3"], r"network\.world_model\.depth is 3; .*blocks, which is 8"),
         (["agent=dreamer", "network.world_model.classes=1"], r"classes is 1; it must be from 2 to 256"),
         (["agent=dreamer", "agent.policy.entropy=none"], r"agent\.policy\.entropy is \'none\'; choose from adaptive"),
         (
@@ -94,6 +104,32 @@ def test_batches_longer_than_episodes_are_refused_before_anything_is_written(tmp
     with pytest.raises(ConfigError, match=message):
         train(*load(["agent=dreamer", *SMALL, f"folder={folder}"]), "a test")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("agent", ["dreamer", "director"])
+def test_a_replay_that_cannot_fit_is_refused_by_its_key_before_anything_is_written(agent, tmp_path):
+    folder = tmp_path / "run"
+    settings = [f"agent={agent}", *SMALL, "agent.length=16", f"folder={folder}", "agent.replay_capacity=10_000_000_000"]
+    with pytest.raises(MemoryBudgetError, match=r"the largest parts: replay \(agent\.replay_capacity\) \d+\.\d TiB"):
+        train(*load(settings), "a test")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("key", ["network.world_model.deter=128", "agent.replay_capacity=2000"])
+def test_a_checkpoint_of_another_architecture_is_refused(key, tmp_path):
+    """By the differing key; and where the configuration was edited to agree, by what does not fit."""
+    settings = ["agent=dreamer", *SMALL, "agent.length=8", "agent.replay_capacity=1000", "evaluation.every=0"]
+    settings += ["tracking.wandb=disabled", "tracking.progress=false", f"folder={tmp_path / 'run'}", "frames=256"]
+    train(*load(settings), "a test")
+    other = load([*settings, key, "frames=512"])
+    with pytest.raises(ConfigMismatchError, match=key.partition("=")[0].replace(".", r"\.")):
+        train(*other, "a test")
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(other[1]))
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    saved = checkpoints.load_latest()
+    checkpoints.save(saved.frames + 1, saved.state, {**saved.metadata, "config": other[1]})
+    with pytest.raises(CheckpointError, match="it does not fit this agent"):
+        train(*other, "a test")
 
 
 @pytest.mark.parametrize("agent", ["dreamer", "director"])
