@@ -27,7 +27,8 @@ def film_imagination(policy: Policy, suite: Suite, task: Task, protocol: Protoco
 
     PATH_open_loop.mp4: what happened, what the model predicted from the first steps and the actions alone, and their
     difference. PATH_reach.mp4: for a few goals that were states of the same episode, and of another one, the goal and
-    the imagined way.
+    the imagined way. Episodes are played anew, not taken from the replay: every arm's films show the same starts, and
+    a run can be filmed without its replay.
 
     Args:
         path: of the film that these belong to.

@@ -47,9 +47,13 @@ class EmaStd(nn.Module):
         self.variance.copy_((1 - share) * (self.variance + share * surprise.square()) + share * variance)
         self.mean.add_(share * surprise)
 
+    def spread(self) -> Float[Tensor, ""]:
+        """The standard deviation, however small: a stream that dies out shows here first."""
+        return self.variance.sqrt()
+
     def scale(self) -> Float[Tensor, ""]:
         """The standard deviation, at least the floor."""
-        return self.variance.sqrt().clamp(min=self.floor)
+        return self.spread().clamp(min=self.floor)
 
 
 class EmaMoments(EmaStd):
@@ -101,9 +105,13 @@ class PercentileRange(nn.Module):
         """Takes in one batch of values."""
         self.bounds.lerp_(torch.quantile(values.float().flatten(), self.percentiles), 1 - self.decay)
 
+    def spread(self) -> Float[Tensor, ""]:
+        """The distance between the averaged percentiles, however small."""
+        return self.bounds[1] - self.bounds[0]
+
     def scale(self) -> Float[Tensor, ""]:
         """The distance between the averaged percentiles, at least the floor."""
-        return (self.bounds[1] - self.bounds[0]).clamp(min=self.floor)
+        return self.spread().clamp(min=self.floor)
 
 
 class AdaptiveCoefficient(nn.Module):

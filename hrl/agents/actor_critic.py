@@ -290,6 +290,7 @@ class Level(nn.Module):
         measured = {
             f"{name}/return": returns.detach().mean(),
             f"{name}/return_std": returns.detach().std(correction=0),
+            f"{name}/return_spread": critic.scale.spread(),
             f"{name}/reward": seen.rewards[name].detach().mean(),
             f"{name}/value": values.detach().mean(),
             f"{name}/value_least": values.detach().min(),

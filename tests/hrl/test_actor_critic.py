@@ -340,6 +340,18 @@ def test_values_stay_where_rewards_allow(slow_bootstrap):
     assert highest > 4.5
 
 
+def test_a_stream_that_dies_out_shows_below_the_floor():
+    """Returns are divided by at least the floor; what is logged is how far they really spread."""
+    trained = level()
+    shape = (TIME + 1, 4)
+    inputs, actions = torch.rand(*shape, INPUTS), torch.zeros(TIME, 4, ACTION)
+    rewards = {name: torch.zeros(TIME, 4) for name in trained.critics}
+    seen = Trajectory(inputs, torch.zeros(1, 4, TASK), actions, rewards, torch.zeros(shape), 0.9)
+    _, measured = trained.loss(seen)
+    for name, critic in trained.critics.items():
+        assert float(measured[f"{name}/return_spread"]) == 0 < float(critic.scale.scale())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -48,6 +48,9 @@ def test_scales_have_a_floor_before_and_after_updates():
         assert float(scale.scale()) == pytest.approx(floor)
         scale.update(torch.full((4, 2), 7.0))
         assert float(scale.scale()) == pytest.approx(floor)
+        assert float(scale.spread()) < 1e-8, "what there is, without the floor"
+        scale.update(torch.linspace(-1e4, 1e4, 8))
+        assert float(scale.spread()) == float(scale.scale()) > floor
 
 
 def test_normalised_advantages_are_centred_and_scaled():

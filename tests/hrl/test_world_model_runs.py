@@ -24,6 +24,7 @@ from hrl.replay_writer import columns
 from hrl.run_folder import Trained
 from hrl.scoring import FORESIGHT, GOALS, REACH, score
 from hrl.training import MAY_DIFFER, train
+from tests.fakes import replayed
 
 SMALL = ["size=debug", "suite=debug", "device=cpu"]
 
@@ -141,6 +142,17 @@ def test_the_replays_budget_is_what_it_takes(agent):
     kept = columns(env.single_observation_space, suite.action_size, policy.latent_columns())
     env.close()
     assert replay_size(config, suite) == Replay.bytes_needed(kept, config.num_envs, 1000)
+
+
+@pytest.mark.parametrize("agent", ["dreamer", "director"])
+def test_imagination_draws_no_pictures(agent, monkeypatch):
+    """The decoder runs once an update, on what was seen."""
+    trained = build([f"agent={agent}", *SMALL, "agent.length=4", "agent.batch=2"])
+    decoder, drawn = trained.world_model.decoder, []
+    maps = decoder._maps
+    monkeypatch.setattr(decoder, "_maps", lambda deter, stoch: drawn.append(deter.shape[:2]) or maps(deter, stoch))
+    trained.loss(replayed(trained.setting, 2, 4))
+    assert drawn == [(2, 4)]
 
 
 def test_imagination_is_filmed(tmp_path):
