@@ -24,15 +24,18 @@ TERRAIN = 8 * 2**20
 
 
 def memory_budgets(config: RunConfig, suite: Suite, device: torch.device) -> list[Budget]:
-    """Memory that training takes, by name, in bytes: the machine's, and the GPU's where the learner computes on one."""
+    """Memory that training takes, by name, in bytes: the machine's, and the GPU's where the learner computes on one.
+
+    Weights do not count, nor what has their size (gradients, moments): at 50 million parameters about a GiB.
+    """
     picture = _picture(config)
     machine = Budget()
     learner = GpuBudget(device) if device.type == "cuda" else machine
     machine.add("observations", 3 * config.num_envs * picture)
     if hasattr(config.agent, "minibatches"):
         rollout = config.agent.rollout * config.num_envs * picture
-        # Kept as the encoder reads it: in float32, or in half of that.
-        learner.add("rollout (agent.rollout, num_envs)", 4 * rollout)
+        # Kept as the encoder reads it: in float32, or in half of that. The library's is in the machine's memory always.
+        (machine if config.agent.name == "sb3_ppo" else learner).add("rollout (agent.rollout, num_envs)", 4 * rollout)
         # A shuffled part of it, and the stem's maps, forward and backward.
         learner.add("minibatch (agent.minibatches)", 8 * rollout // config.agent.minibatches)
     if holds_replay(config):

@@ -114,7 +114,7 @@ class LaProp(torch.optim.Optimizer):
         torch._foreach_sub_(params, torch._foreach_mul(momenta, rate))
 
     def _count(self, params: list[Tensor]) -> Tensor:
-        """The count that these parameters share; their state is made at the first update."""
+        """The count that these parameters share; their state is made where there is none yet."""
         stateless = [parameter for parameter in params if not self.state.get(parameter)]
         if len(stateless) == len(params):
             count = torch.zeros((), device=params[0].device)

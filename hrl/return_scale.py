@@ -48,7 +48,7 @@ class EmaStd(nn.Module):
         self.mean.add_(share * surprise)
 
     def spread(self) -> Float[Tensor, ""]:
-        """The standard deviation, however small: a stream that dies out shows here first."""
+        """The standard deviation, however small: what the floor hides."""
         return self.variance.sqrt()
 
     def scale(self) -> Float[Tensor, ""]:
@@ -106,7 +106,7 @@ class PercentileRange(nn.Module):
         self.bounds.lerp_(torch.quantile(values.float().flatten(), self.percentiles), 1 - self.decay)
 
     def spread(self) -> Float[Tensor, ""]:
-        """The distance between the averaged percentiles, however small."""
+        """The distance between the averaged percentiles, however small: what the floor hides."""
         return self.bounds[1] - self.bounds[0]
 
     def scale(self) -> Float[Tensor, ""]:

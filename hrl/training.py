@@ -60,8 +60,8 @@ class Interrupted(Exception):  # noqa: N818  nothing went wrong
 def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
     """Starts or continues the run of `config.folder`; returns the folder.
 
-    Continues exactly: a run killed at any moment ends with the weights and metrics of one that never was. SIGTERM and
-    Ctrl-C finish the iteration under way and save.
+    Continues exactly, on a CPU: a run killed at any moment ends with the weights and metrics of one that never was.
+    SIGTERM and Ctrl-C finish the iteration under way and save.
 
     Args:
         config, plain: from `hrl.config.load`.

@@ -154,7 +154,7 @@ class ModelBasedLearner:
         self.optimizer = _optimizer(self.module, config)
         if config.cuda_graph and setting.device.type != "cuda":
             raise ValueError(f"agent.cuda_graph needs a GPU; device is {setting.device}")
-        self._prepared: dict[bool, Update] = {}  # the one in use, by whether actors and critics learn as well
+        self._prepared: tuple[bool, Update] | None = None  # the one in use, and whether actors and critics learn in it
         self.updates = 0
         self._owed = 0.0
 
@@ -191,7 +191,7 @@ class ModelBasedLearner:
         """One update from the replay; metrics stay on the device.
 
         Raises:
-            NonFiniteUpdate: the loss or a gradient is not finite; parameters are as they were.
+            NonFiniteUpdate: the loss or a gradient is not finite; parameters and moments are as they were.
         """
         seed = self.setting.seed
         batch = self.replay.sample(self.config.batch, torch_generator(seed, "replay", self.updates))
@@ -217,7 +217,7 @@ class ModelBasedLearner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self._prepared.clear()  # a recorded graph holds the moments that are replaced
+        self._prepared = None  # a recorded graph holds the moments that are replaced
         self.module.load_state_dict(state["module"])
         restore_moments(self.optimizer, state["moments"])
         self.replay.load_state_dict(state["replay"])
@@ -247,9 +247,9 @@ class ModelBasedLearner:
         Once actors and critics learn, the other one is let go: a recorded graph keeps the memory of its update.
         """
         behave = self.updates >= self.config.behaviour_from
-        if behave not in self._prepared:
-            self._prepared = {behave: self._prepare(behave)}
-        return self._prepared[behave]
+        if self._prepared is None or self._prepared[0] != behave:
+            self._prepared = behave, self._prepare(behave)
+        return self._prepared[1]
 
     def _prepare(self, behave: bool) -> Update:
         def update(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -273,13 +273,13 @@ class ModelBasedLearner:
         return {**metrics, "loss/total": loss.detach(), "gradient_norm": norm, "finite": finite}, latents
 
     def _step(self, finite: Tensor) -> None:
-        """Takes the optimiser's step where all is finite; otherwise parameters stay as they were."""
-        if self.setting.device.type == "cpu" and not torch.compiler.is_compiling():
+        """Takes the optimiser's step where all is finite; otherwise parameters and moments stay as they were."""
+        if not (self.config.cuda_graph or torch.compiler.is_compiling()):
             if bool(finite):
                 self.optimizer.step()
                 self.policy.follow()
             return
-        # Elsewhere asking would wait for the device: the step is taken, and taken back.
+        # One piece cannot ask: the step is taken, and taken back.
         moving = [parameter.detach() for parameter in self.module.parameters()] + self.optimizer.averages()
         before = [values.clone() for values in moving]
         self.optimizer.step()

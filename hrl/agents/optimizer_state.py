@@ -14,7 +14,7 @@ def moments(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Mapping[str, Any]]) -> None:
-    """Puts back what `moments` gave, on each parameter's device."""
+    """Puts back what `moments` gave: averages on each parameter's device, counts where the optimiser reads them."""
     fused = bool(optimizer.defaults.get("fused"))
     for index, parameter in enumerate(_parameters(optimizer)):
         state = saved.get(str(index), {})
@@ -29,7 +29,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
 def _on(value: Any, parameter: torch.Tensor, fused: bool) -> Any:
     """The value beside its parameter, in the same memory layout: fused updates walk both as flat memory.
 
-    Counts of updates stay in host memory, where torch's other updates read them without waiting for the device.
+    Counts of updates stay in host memory, where torch's plain updates read them without waiting for the device.
     """
     if not isinstance(value, torch.Tensor):
         return value

@@ -1,5 +1,6 @@
 """Equality of saved states."""
 
+import numpy as np
 import torch
 
 
@@ -18,4 +19,5 @@ def assert_same(first: object, second: object, where: str = "state") -> None:
     elif isinstance(first, torch.Tensor):
         assert torch.equal(first, second), where
     else:
-        assert bool((first == second) if not hasattr(first, "shape") else (first == second).all()), where
+        assert type(first) is type(second), where
+        assert np.array_equal(first, second), where

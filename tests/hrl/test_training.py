@@ -22,7 +22,14 @@ from hrl.training import FolderError, Interrupted, _Run, train
 from tests.hrl.same import assert_same
 
 TRAIN = CONFIG_DIR.parent / "scripts" / "train.py"
-QUIET = ["tracking.wandb=disabled", "tracking.videos=0", "tracking.progress=false", "threads=1", "size=debug"]
+QUIET = [
+    "tracking.wandb=disabled",
+    "tracking.videos=0",
+    "tracking.progress=false",
+    "threads=1",
+    "size=debug",
+    "device=cpu",
+]
 
 
 def overrides(folder: Path, *more: str) -> list[str]:
@@ -109,12 +116,14 @@ def test_every_learner_continues_to_the_bit(agent, tmp_path):
     assert (whole / "metrics.jsonl").read_bytes() == (parts / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("agent", ["ppo", "skills", "sb3_ppo", *MODEL_BASED])
+@pytest.mark.parametrize("agent", ["ppo", "skills", "sb3_ppo", "sb3_sac", *MODEL_BASED])
 def test_every_learner_continues_on_a_gpu(agent, tmp_path):
     """Goes on at all: a checkpoint's tensors come from host memory. Not to the bit: kernels add in their own order."""
     settings = [f"agent={agent}", "evaluation.every=0", "device=cuda"]
     settings += ["agent.length=4", "agent.batch=4", "agent.train_ratio=2"] if agent in MODEL_BASED else []
+    settings += ["agent.learning_starts=64", "agent.buffer_size=2000"] if agent == "sb3_sac" else []
     start(tmp_path / "run", *settings, "frames=512")
     start(tmp_path / "run", *settings)
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["frames"] >= 1024
