@@ -251,7 +251,7 @@ class Level(nn.Module):
         )
 
     def loss(self, seen: Trajectory) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of actor and critics over a trajectory, and metrics."""
+        """Of actor and critics over a trajectory, and metrics, of which the critics' loss alone carries gradient."""
         weights = self._weights(seen)
         metrics: dict[str, Tensor] = {}
         advantage, critic_loss = torch.zeros_like(weights), weights.new_zeros(())
@@ -261,7 +261,7 @@ class Level(nn.Module):
             advantage, critic_loss = advantage + share, critic_loss + loss
             metrics |= measured
         actor_loss, measured = self._actor_loss(seen, advantage, weights)
-        return actor_loss + critic_loss, {**metrics, **measured, "critic_loss": critic_loss.detach()}
+        return actor_loss + critic_loss, {**metrics, **measured, "critic_loss": critic_loss}
 
     def follow(self) -> None:
         """Moves the critics' slow copies; called once an update."""

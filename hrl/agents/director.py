@@ -285,7 +285,7 @@ class Director(WorldModelAgent):
         worker, metrics = self._worker_view(dream)
         levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_view(dream))}
         for level, (_, measured) in levels.items():
-            metrics |= {f"{level}/{name}": value for name, value in measured.items()}
+            metrics |= {f"{level}/{name}": value.detach() for name, value in measured.items()}
         codes = dream.codes[: self.decisions]
         metrics |= {
             "manager/codes_distinct": distinct(codes),

@@ -100,7 +100,7 @@ class Dreamer(WorldModelAgent):
             if behave:
                 loss, measured = self.level.loss(self._imagine(self.starts(batch, observed.states)))
                 total = total + loss
-                metrics |= {f"policy/{name}": value for name, value in measured.items()}
+                metrics |= {f"policy/{name}": value.detach() for name, value in measured.items()}
         return total, metrics, self.world_model.latents(observed.states)
 
     def follow(self) -> None:
