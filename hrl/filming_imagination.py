@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,20 +19,31 @@ from hrl.video import beside, caption, write_mp4
 SEEN, IMAGINED = 5, 45  # agent steps, as in the published films of Dreamer and Director
 GOALS_AT = (10, 25, 50)  # agent steps of the episode whose states become goals
 ELSEWHERE_AT = (1, 25)  # and of another one, which starts elsewhere
+REPLAYED = 3  # goals from the replay
 FRAMES_PER_SECOND = 12
+
+Goal = tuple[torch.Tensor, torch.Tensor, str]
+"""deter, picture [height, width, channel] in [0, 1], words."""
 
 
 @torch.inference_mode()
-def film_imagination(policy: Policy, suite: Suite, task: Task, protocol: Protocol, path: Path) -> list[Path]:
+def film_imagination(
+    policy: Policy,
+    suite: Suite,
+    task: Task,
+    protocol: Protocol,
+    path: Path,
+    remembered: Mapping[str, torch.Tensor] | None = None,
+) -> list[Path]:
     """Writes films of open-loop predictions and of the worker on its way to fixed goals, where the policy has such.
 
     PATH_open_loop.mp4: what happened, what the model predicted from the first steps and the actions alone, and their
-    difference. PATH_reach.mp4: for a few goals that were states of the same episode, and of another one, the goal and
-    the imagined way. Episodes are played anew, not taken from the replay: every arm's films show the same starts, and
-    a run can be filmed without its replay.
+    difference. PATH_reach.mp4: for a few goals that were states of the same episode, of another one, and of the replay,
+    the goal and the imagined way.
 
     Args:
         path: of the film that these belong to.
+        remembered: rows of the replay, `pixels` and `deter` [row, ...], as goals; none where a run is filmed without.
 
     Returns:
         The files that were written.
@@ -42,7 +54,7 @@ def film_imagination(policy: Policy, suite: Suite, task: Task, protocol: Protoco
     films = {"open_loop": _open_loop(policy, episode)}
     if isinstance(policy, GoalReacher):
         other = _Episode(policy, suite, task, replace(protocol, seed=protocol.seed + 1))
-        films["reach"] = _reach(policy, episode, other)
+        films["reach"] = _reach(policy, episode, other, remembered or {})
     paths = []
     for name, frames in films.items():
         paths.append(path.with_name(f"{path.stem}_{name}.mp4"))
@@ -83,13 +95,30 @@ def _compare(truth: Float[torch.Tensor, "height width channel"], model: torch.Te
     return beside(*(caption(enlarged(picture), name) for name, picture in pictures.items()))
 
 
-def _reach(policy: GoalReacher, episode: _Episode, other: _Episode) -> list[np.ndarray]:
+def _reach(
+    policy: GoalReacher, episode: _Episode, other: _Episode, remembered: Mapping[str, torch.Tensor]
+) -> list[np.ndarray]:
     """Every goal's film, one after the other, from the state that the episode began with."""
     frames = []
-    wanted = [(episode, time, "") for time in GOALS_AT] + [(other, time, ", another episode") for time in ELSEWHERE_AT]
-    for source, time, where in (goal for goal in wanted if goal[1] < len(goal[0].states)):
-        state = policy.with_commands(episode.states[0], source.states[time]["deter"])
-        goal = caption(enlarged(source.pixels[time]), f"goal: step {time}{where}")
+    for deter, picture, name in [
+        *_goals_of(episode, GOALS_AT, ""),
+        *_goals_of(other, ELSEWHERE_AT, ", another episode"),
+        *_replayed_goals(remembered),
+    ]:
+        goal = caption(enlarged(picture), f"goal: {name}")
+        state = policy.with_commands(episode.states[0], deter.unsqueeze(0))
         ways = policy.reach_pictures(state, IMAGINED, episode.task)[:, 0]
-        frames += [beside(goal, caption(enlarged(picture), "imagined")) for picture in ways]
+        frames += [beside(goal, caption(enlarged(imagined), "imagined")) for imagined in ways]
     return frames
+
+
+def _goals_of(episode: _Episode, times: Sequence[int], where: str) -> list[Goal]:
+    there = [time for time in times if time < len(episode.states)]
+    return [(episode.states[time]["deter"][0], episode.pixels[time], f"step {time}{where}") for time in there]
+
+
+def _replayed_goals(rows: Mapping[str, torch.Tensor]) -> list[Goal]:
+    if not rows:
+        return []
+    pairs = zip(rows["deter"].float(), rows["pixels"].float() / 255, strict=True)
+    return [(deter, picture, "from the replay") for deter, picture in pairs]

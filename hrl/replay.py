@@ -145,12 +145,16 @@ class Replay:
         recent = self._take_recent((batch + 1) // 2)
         uniform = self._draw(batch - len(recent.rows), generator)
         place = Place(torch.cat([recent.envs, uniform.envs]), torch.cat([recent.rows, uniform.rows]))
-        index = self._sequences(place, self.length).to(self.device, non_blocking=True)
-        columns = {
-            name: storage.index_select(0, index).unflatten(0, (batch, self.length))
-            for name, storage in self._storage.items()
-        }
-        return Batch(columns, place)
+        return self._read(place)
+
+    def look(self, batch: int, generator: torch.Generator) -> Batch:
+        """Sequences from uniform draws alone: the queue stays as it is, so that later samples do too.
+
+        Raises:
+            ValueError: as `sample`.
+        """
+        self._refuse_batch(batch)
+        return self._read(self._draw(batch, generator))
 
     @torch.no_grad()
     def write_back(self, place: Place, columns: Mapping[str, Shaped[Tensor, "batch time ..."]]) -> None:
@@ -203,6 +207,14 @@ class Replay:
                 ring[: len(saved)] = saved
 
     # Private methods.
+
+    def _read(self, place: Place) -> Batch:
+        index = self._sequences(place, self.length).to(self.device, non_blocking=True)
+        columns = {
+            name: storage.index_select(0, index).unflatten(0, (len(place.rows), self.length))
+            for name, storage in self._storage.items()
+        }
+        return Batch(columns, place)
 
     def _held(self) -> Int64[Tensor, " env"]:
         return self._added.clamp(max=self._ring)

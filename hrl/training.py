@@ -23,13 +23,13 @@ from torch import Tensor
 from envs import PixelVectorEnv, Suite, make_vec
 from hrl import hardware
 from hrl.agents.interface import Learner, NonFiniteUpdate
-from hrl.agents.model_based import ModelBasedConfig
+from hrl.agents.model_based import ModelBasedConfig, ModelBasedLearner
 from hrl.budgets import checkpoint_budget, memory_budgets
 from hrl.checkpoints import JSON, Checkpoint, CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
 from hrl.config import ConfigError, RunConfig
 from hrl.evaluation import Protocol, evaluate, metrics
 from hrl.filming import film
-from hrl.filming_imagination import film_imagination
+from hrl.filming_imagination import REPLAYED, film_imagination
 from hrl.forensics import NonFiniteError, dump_nonfinite
 from hrl.learners import build_learner, setting_for
 from hrl.provenance import describe, write_json, write_text_atomic
@@ -211,7 +211,8 @@ class _Run:
         for task in self.suite.tasks("train")[: self.config.tracking.videos]:
             path = self.folder / "videos" / f"{self.learner.frames:09d}_{task.name}.mp4"
             film(self.learner.policy, self.suite, task, protocol, self.config.tracking.video_steps, path)
-            film_imagination(self.learner.policy, self.suite, task, protocol, path)
+            remembered = self.learner.remembered(REPLAYED) if isinstance(self.learner, ModelBasedLearner) else {}
+            film_imagination(self.learner.policy, self.suite, task, protocol, path, remembered)
             self.tracker.log_video(f"video/{task.name}", path, self.learner.frames)
         return measured
 

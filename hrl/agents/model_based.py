@@ -204,6 +204,16 @@ class ModelBasedLearner:
         self.updates += 1
         return metrics
 
+    def remembered(self, count: int) -> dict[str, Tensor]:
+        """Rows [row, ...] of the replay by column, to be looked at: training goes on as if none had been drawn.
+
+        Empty where it does not hold as many sequences yet.
+        """
+        if not self.replay.ready(count):
+            return {}
+        batch = self.replay.look(count, torch_generator(self.setting.seed, "look", self.updates))
+        return {name: rows[:, -1].to(self.setting.device) for name, rows in batch.columns.items()}
+
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser moments, replay, counters, where the writer stands."""
         return {

@@ -170,6 +170,15 @@ def test_each_completed_sequence_is_drawn_first_come_first_served():
         assert new == list(range(1, len(new) + 1)), "in order, without gaps or repeats"
 
 
+def test_looking_leaves_the_queue_alone():
+    looked, left = small(), small()
+    for replay in (looked, left):
+        play(replay, uneven(30))
+    assert len(looked.look(5, generator(1)).place.rows) == 5
+    assert looked.state_dict()["recent"].tolist() == left.state_dict()["recent"].tolist() != []
+    assert places(looked.sample(8, generator(2))) == places(left.sample(8, generator(2)))
+
+
 @pytest.mark.parametrize(("batch", "most"), [(1, 1), (2, 1), (5, 3), (8, 4)])
 def test_at_most_half_a_batch_comes_from_the_queue(batch, most):
     replay = small(num_envs=6)

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from envs import Suite
-from hrl import benchmark_update
+from hrl import benchmark_update, filming_imagination
 from hrl.agents.director import Director
 from hrl.agents.dreamer import Dreamer
 from hrl.budgets import replay_size
@@ -167,6 +167,24 @@ def test_imagination_is_filmed(tmp_path):
         paths = film_imagination(build([f"agent={agent}", *SMALL]), suite, task, protocol, folder / "a.mp4")
         assert [path.name for path in paths] == names
         assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_goals_from_the_replay_are_filmed(tmp_path, monkeypatch):
+    """In training: each is set as it is remembered and shown as it was seen."""
+    told, shown = [], []
+    with_commands, named = Director.with_commands, filming_imagination.caption
+    monkeypatch.setattr(Director, "with_commands", lambda *given: told.append(given[2]) or with_commands(*given))
+    monkeypatch.setattr(
+        filming_imagination, "caption", lambda picture, name: shown.append(name) or named(picture, name)
+    )
+    settings = ["agent=director", *SMALL, "agent.length=8", "agent.replay_capacity=1000", "tracking.wandb=disabled"]
+    settings += ["tracking.progress=false", "frames=512", f"folder={tmp_path / 'run'}", "agent.train_ratio=2"]
+    train(*load(settings), "a test")
+    assert shown.count("goal: from the replay") == filming_imagination.REPLAYED
+    rows = Checkpoints(tmp_path / "run" / "checkpoints").load_latest().state["learner"]["replay"]["rows"]["deter"]
+    kept = torch.cat(rows).float()
+    for goal in told[-filming_imagination.REPLAYED :]:
+        assert bool((kept == goal).all(1).any())
 
 
 def test_goals_are_no_skills_whose_usage_could_be_counted():
