@@ -20,6 +20,7 @@ from hrl.cuda_graph import WARM_UP
 from hrl.learners import build_learner, setting_for
 
 ARMS = ("dreamer", "director")
+PLAIN = ("agent.compile=none", "agent.cuda_graph=false")
 PROFILED = 3  # updates
 WHOLE, REST, BACKWARD = "an update", "rest", "autograd::engine::evaluate_function"
 ONE_WAY = (WHOLE, REST, "replay", "optimiser")
@@ -33,27 +34,37 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
         updates: of each arm that are timed, after two that are not, and those in which a graph is recorded.
 
     Returns:
-        By arm: `milliseconds` (median), `quartiles`, `replayed_steps_per_second`, `parameters`, `shares` of the time by
-        part; `ratio` of the arms' medians where there are both; peak memory in MiB of the process and of the GPU.
+        By arm: `first_seconds` of the first update, `milliseconds` (median), `quartiles`, `replayed_steps_per_second`,
+        `parameters`, `shares` of the time by part; `ratio` of the arms' medians where there are both; where updates are
+        compiled or recorded, each arm without that as `ARM, plain`, and `of_plain`, the medians' ratio; peak memory in
+        MiB of the process and of the GPU.
     """
     hardware.configure(0)
     chosen = [override.removeprefix("agent=") for override in overrides if override.startswith("agent=")]
     rest = [override for override in overrides if not override.startswith("agent=")]
     learners = {arm: _filled(arm, rest) for arm in chosen or ARMS}
+    configs = {arm: learner.config for arm, learner in learners.items()}
+    prepared = [arm for arm, config in configs.items() if config.cuda_graph or config.compile != "none"]
+    learners |= {f"{arm}, plain": _filled(arm, [*rest, *PLAIN]) for arm in prepared}
     times: dict[str, list[float]] = {arm: [] for arm in learners}
     parts = {arm: _Parts(learner) for arm, learner in learners.items()}
     graphed = any(learner.config.cuda_graph for learner in learners.values())
     untimed = 2 + (WARM_UP + 1) * graphed
-    for count in range(untimed + updates):
+    for _ in range(untimed + updates):
         for arm, learner in learners.items():
-            seconds = _seconds(learner.update)
-            times[arm] += [seconds] if count >= untimed else []
+            times[arm].append(_seconds(learner.update))
     memory = {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
     if torch.cuda.is_available():
         memory["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_reserved() / 2**20)  # a graph's own counts as free
-    result: dict[str, Any] = {arm: _summary(learners[arm], times[arm], parts[arm]) for arm in learners}
+    medians = {arm: statistics.median(seconds[untimed:]) for arm, seconds in times.items()}
+    result: dict[str, Any] = {
+        arm: {"first_seconds": round(seconds[0], 1), **_summary(learners[arm], seconds[untimed:], parts[arm])}
+        for arm, seconds in times.items()
+    }
+    for arm in prepared:
+        result[arm]["of_plain"] = round(medians[arm] / medians[f"{arm}, plain"], 2)
     if set(ARMS) <= set(learners):
-        result["ratio"] = round(statistics.median(times["director"]) / statistics.median(times["dreamer"]), 2)
+        result["ratio"] = round(medians["director"] / medians["dreamer"], 2)
     return result | memory
 
 
@@ -71,7 +82,7 @@ class _Parts:
         self._mark(learner, "update", WHOLE)
         self._mark(learner.replay, "sample", "replay")
         self._mark(learner.replay, "write_back", "replay")
-        if learner.config.cuda_graph or learner.config.compile:  # one piece, without parts
+        if learner.config.cuda_graph or learner.config.compile == "whole":  # one piece
             return
         self._mark(agent.world_model, "observe", "world model")
         self._mark(agent, "_imagine", "imagination")

@@ -190,6 +190,8 @@ def from_composed(composed: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
 def from_saved(plain: dict[str, Any]) -> RunConfig:
     """The typed form of a run folder's `config.yaml`.
 
+    `agent.compile` was a boolean once.
+
     Raises:
         ConfigError: a file of another version of this project, or edited by hand.
     """
@@ -198,6 +200,9 @@ def from_saved(plain: dict[str, Any]) -> RunConfig:
     if name not in AGENTS:
         raise ConfigError(f"agent.name is {name!r}; choose from {', '.join(AGENTS)}")
     schema.agent = _writable(OmegaConf.structured(AGENTS[name]))
+    compiled = plain["agent"].get("compile")
+    if isinstance(compiled, bool):
+        plain = {**plain, "agent": {**plain["agent"], "compile": "whole" if compiled else "none"}}
     try:
         return from_composed(_as_mapping(OmegaConf.merge(schema, plain)))[0]
     except OmegaConfBaseException as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-Update = Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
+from hrl.compiled import Update
 
 WARM_UP = 3
 """Updates made kernel by kernel before one is recorded: libraries choose their algorithms, optimisers make state."""

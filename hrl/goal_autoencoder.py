@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hrl.compiled import compiled_part
 from hrl.nets.one_hot import OneHot
 from hrl.nets.task_dense import TaskDense
 from hrl.return_scale import AdaptiveCoefficient
@@ -100,9 +101,7 @@ class GoalAutoencoder(nn.Module):
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> tuple[Float[Tensor, "*batch deter"], OneHot]:
         """A state through a code that is drawn for it."""
-        codes = self.encode(deter, task)
-        noise = torch.rand(*deter.shape[:-1], self.config.groups, device=deter.device)
-        return self.decode(codes.sample(noise), task), codes
+        return self._reconstruct(deter, task, torch.rand(*deter.shape[:-1], self.config.groups, device=deter.device))
 
     def loss(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
@@ -127,6 +126,13 @@ class GoalAutoencoder(nn.Module):
     ) -> Float[Tensor, "*batch"]:
         """The exploration bonus: mean squared error of the reconstruction (Director, equation 8)."""
         return (self.reconstruct(deter, task)[0] - deter).square().mean(-1)
+
+    @compiled_part
+    def _reconstruct(
+        self, deter: Tensor, task: Tensor, noise: Float[Tensor, "*batch group"]
+    ) -> tuple[Float[Tensor, "*batch deter"], OneHot]:
+        codes = self.encode(deter, task)
+        return self.decode(codes.sample(noise), task), codes
 
     @torch.no_grad()
     def _drift(self, task: Float[Tensor, "*#batch task"]) -> Tensor:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hrl.compiled import compiled_part
 from hrl.nets.block_linear import BlockLinear
 from hrl.nets.dense import Dense, RMSNorm, truncated_normal_
 from hrl.nets.one_hot import OneHot
@@ -131,6 +132,7 @@ class RSSM(nn.Module):
         """The stochastic state at `deter` once the observation is known."""
         return self._categorical(self.posterior_net(torch.cat([deter, embedding], -1)))
 
+    @compiled_part
     def forward(
         self, state: State, action: Float[Tensor, "batch action"], noise: Float[Tensor, "batch groups"] | None
     ) -> State:
@@ -174,15 +176,11 @@ class RSSM(nn.Module):
         kept[..., actions.shape[-1] - self.told :] = 1
         moves = self.from_action(bounded(actions) * kept)
         state, deters, stochs, logits = initial, [], [], []
-        for time in range(actions.shape[1]):
-            mask = going_on[:, time]
-            state = State(state.deter * mask, state.stoch * mask)
-            deter = self.advance(state, moves[:, time])
-            posterior = self.posterior(deter, embeddings[:, time])
-            state = State(deter, draw(posterior, noise[:, time]).to(deter.dtype))
+        for now in zip(*(rows.unbind(1) for rows in (going_on, moves, embeddings, noise)), strict=True):
+            state, posterior = self._see(state, *now)
             deters.append(state.deter)
             stochs.append(state.stoch)
-            logits.append(posterior.logits)
+            logits.append(posterior)
         return State(torch.stack(deters, 1), torch.stack(stochs, 1)), OneHot(torch.stack(logits, 1), self.config.unimix)
 
     def advance(self, state: State, move: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch deter"]:
@@ -196,6 +194,20 @@ class RSSM(nn.Module):
         return torch.lerp(state.deter.to(candidate.dtype), candidate, torch.sigmoid(update - 1))
 
     # Private methods.
+
+    @compiled_part
+    def _see(
+        self,
+        state: State,
+        going_on: Float[Tensor, "batch 1"],
+        move: Float[Tensor, "batch hidden"],
+        embedding: Float[Tensor, "batch embedding"],
+        noise: Float[Tensor, "batch groups"],
+    ) -> tuple[State, Float[Tensor, "batch groups classes"]]:
+        """The next state along a sequence, and the logits that it was drawn by."""
+        deter = self.advance(State(state.deter * going_on, state.stoch * going_on), move)
+        posterior = self.posterior(deter, embedding)
+        return State(deter, draw(posterior, noise).to(deter.dtype)), posterior.logits
 
     def _categorical(self, logits: Tensor) -> OneHot:
         return OneHot(logits.unflatten(-1, (self.config.groups, self.config.classes)), self.config.unimix)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hrl.compiled import compiled_part
 from hrl.nets.frozen import frozen
 from hrl.nets.one_hot import OneHot, kl
 from hrl.nets.picture import PictureDecoder, PictureEncoder
@@ -167,6 +168,7 @@ class WorldModel(nn.Module):
         self.reward_net = TaskDense(config.features, told, task_features, [config.units], BINS, output_scale=0.0)
         self.continue_net = TaskDense(config.features, told, task_features, [config.units], 1)
 
+    @compiled_part
     def embed(
         self, pixels: UInt8[Tensor, "*batch height width channel"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch embedding"]:
@@ -219,12 +221,8 @@ class WorldModel(nn.Module):
         initial = State(*(part.to(embeddings.dtype) for part in context))
         moves = self.moved_by(batch["action"][:, :-1], task)
         states, posterior = self.rssm.observe(initial, moves, embeddings, first, noise)
-        losses, metrics = self._divergences(posterior, self.rssm.prior(states.deter), weights)
-        losses["picture"] = self.decoder.loss(states.deter, states.stoch, pixels)
-        features = states.features()
-        losses["reward"] = self.reward(features, task).loss(batch["reward"][:, 1:])
-        logit = self._continue_logit(features, task)
-        losses["continue"] = F.binary_cross_entropy_with_logits(logit, (~terminal).float(), reduction="none")
+        told = pixels, task, batch["reward"][:, 1:], terminal
+        losses, metrics = self._losses(states, posterior, *told, weights)
         return Observed(losses, states.detach(), metrics)
 
     def imagine(
@@ -268,6 +266,26 @@ class WorldModel(nn.Module):
     def _continue_logit(self, features: Tensor, task: Tensor) -> Tensor:
         logit: Tensor = self.continue_net(features, task)
         return logit.squeeze(-1).float()
+
+    @compiled_part
+    def _losses(
+        self,
+        states: State,
+        posterior: OneHot,
+        pixels: UInt8[Tensor, "batch time height width channel"],
+        task: Float[Tensor, "batch time task"],
+        reward: Float[Tensor, "batch time"],
+        terminal: Bool[Tensor, "batch time"],
+        weights: WorldModelLossConfig,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """All losses of states [batch, time], and metrics."""
+        losses, metrics = self._divergences(posterior, self.rssm.prior(states.deter), weights)
+        losses["picture"] = self.decoder.loss(states.deter, states.stoch, pixels)
+        features = states.features()
+        losses["reward"] = self.reward(features, task).loss(reward)
+        logit = self._continue_logit(features, task)
+        losses["continue"] = F.binary_cross_entropy_with_logits(logit, (~terminal).float(), reduction="none")
+        return losses, metrics
 
     def _divergences(
         self, posterior: OneHot, prior: OneHot, weights: WorldModelLossConfig

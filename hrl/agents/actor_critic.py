@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hrl.compiled import compiled_part
 from hrl.nets.action_mask import ActionMask
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.frozen import frozen
@@ -123,6 +124,7 @@ class ContinuousActor(nn.Module):
         hidden = [units] * config.layers
         self.net = TaskDense(inputs, task_size, task_features, hidden, 2 * action_size, output_scale=0.01)
 
+    @compiled_part
     def forward(self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]) -> BoundedNormal:
         """The policy."""
         mask = None if self.padding is None else self.padding(task)
@@ -250,6 +252,7 @@ class Level(nn.Module):
             (actor.dimensions,), config.entropy_target, config.entropy_least, config.entropy_most, raise_when_low=True
         )
 
+    @compiled_part
     def loss(self, seen: Trajectory) -> tuple[Tensor, dict[str, Tensor]]:
         """Of actor and critics over a trajectory, and metrics, of which the critics' loss alone carries gradient."""
         weights = self._weights(seen)

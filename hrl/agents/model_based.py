@@ -18,7 +18,8 @@ from hrl.agents.actor_critic import GRADIENTS, Level
 from hrl.agents.interface import NonFiniteUpdate, Policy, Setting
 from hrl.agents.on_policy import with_mean
 from hrl.agents.optimizer_state import moments, restore_moments
-from hrl.cuda_graph import GraphedUpdate, Update
+from hrl.compiled import COMPILE, Update
+from hrl.cuda_graph import GraphedUpdate
 from hrl.laprop import LaProp
 from hrl.replay import Column, Replay
 from hrl.replay_writer import LatentExplorer, ReplayWriter, columns
@@ -55,7 +56,8 @@ class ModelBasedConfig:
         the means of actions to their bounds, where no gradient brings them back.
     square_decay: of LaProp's mean squares. The first gradients, of pictures still black, are a hundred times as large
         as those that follow: until they are forgotten, after some 1 / (1 - square_decay) updates, steps are short.
-    compile: compiles the update: minutes at the start, faster from then on.
+    compile: none; parts: what an update calls again and again, a minute or two at the start; whole: the update as one
+        graph, which takes the compiler long, the longer the sequences.
     cuda_graph: replays the update as one CUDA graph; needs a GPU.
     """
 
@@ -76,7 +78,7 @@ class ModelBasedConfig:
     behaviour_from: int = 0
     behaviour_rate: float = 1.0
     square_decay: float = 0.999
-    compile: bool = False
+    compile: str = "none"
     cuda_graph: bool = False
     conditioning: Conditioning = field(default_factory=Conditioning)
     world_model_loss: WorldModelLossConfig = field(default_factory=WorldModelLossConfig)
@@ -95,7 +97,7 @@ class ModelBasedConfig:
         for key in ("discount", "square_decay"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must lie in [0, 1)")
-        for key, choices in (("action_gradient", GRADIENTS), ("replay_on", PLACES)):
+        for key, choices in (("action_gradient", GRADIENTS), ("replay_on", PLACES), ("compile", tuple(COMPILE))):
             if getattr(self, key) not in choices:
                 raise ValueError(f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(choices)}")
 
@@ -265,17 +267,17 @@ class ModelBasedLearner:
         def update(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             return self._eager_update(batch, behave)
 
-        prepared: Update = torch.compile(update) if self.config.compile else update
+        self.optimizer.averages()  # made here: an update that is traced while it makes them is traced twice
+        prepared = COMPILE[self.config.compile](update)
         return GraphedUpdate(prepared) if self.config.cuda_graph else prepared
 
     def _eager_update(self, batch: Mapping[str, Tensor], behave: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         running = [buffer.clone() for buffer in self.module.buffers()]  # scales and coefficients, a few numbers
         loss, metrics, latents = self.policy.loss(batch, behave)
-        for parameter in self.module.parameters():  # the optimiser's own way would cut a compiled update in two
-            parameter.grad = None
-        loss.backward()
-        gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        learning = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        for parameter, gradient in zip(learning, torch.autograd.grad(loss, learning, allow_unused=True), strict=True):
+            parameter.grad = gradient
+        norm = torch.stack(torch._foreach_norm([p.grad for p in learning if p.grad is not None])).norm()
         finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
         self._step(finite)
         for buffer, old in zip(self.module.buffers(), running, strict=True):

@@ -81,6 +81,12 @@ def test_a_saved_configuration_of_an_unknown_agent_is_refused():
         from_saved({**plain, "agent": {"name": "dqn"}})
 
 
+def test_a_saved_configuration_from_when_compiling_was_a_boolean():
+    plain = load(["agent=dreamer"])[1]
+    for before, now in ((False, "none"), (True, "whole")):
+        assert from_saved({**plain, "agent": {**plain["agent"], "compile": before}}).agent.compile == now
+
+
 def test_configs_hold_no_copies():
     """Agent files name their schema and say what differs; defaults live in the dataclasses alone."""
     for path in (CONFIG_DIR / "agent").glob("*.yaml"):

@@ -292,10 +292,22 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", sorted(ARMS))
-def test_a_compiled_update_is_the_same_and_is_cut_at_its_backward_pass_alone(arm):
-    """See `tests.hrl.compiled_update`: to the bit, and nothing is read back on the way."""
+@pytest.mark.parametrize("compiled", ["parts", "whole"])
+def test_a_compiled_update_is_the_same(compiled, arm):
+    """See `tests.hrl.compiled_update`: without a cut, as one graph to the bit, in parts to a rounding."""
+    in_its_own_process("compiled_update", compiled, arm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", sorted(ARMS))
+def test_types_and_places_on_a_gpu(arm):
+    """See `tests.hrl.pretended_gpu`."""
+    in_its_own_process("pretended_gpu", arm)
+
+
+def in_its_own_process(module: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hrl.compiled_update", arm],
+        [sys.executable, "-m", f"tests.hrl.{module}", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -303,7 +315,12 @@ def test_a_compiled_update_is_the_same_and_is_cut_at_its_backward_pass_alone(arm
         timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"{arm}: " in done.stdout
+    assert f"{' '.join(arguments)}: " in done.stdout
+
+
+def test_an_unknown_way_to_compile_is_refused():
+    with pytest.raises(ValueError, match=r"agent\.compile is 'all'; choose from none, parts, whole"):
+        learner(compile="all")
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
