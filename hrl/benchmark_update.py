@@ -36,8 +36,8 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
     Returns:
         By arm: `first_seconds` of the first update, `milliseconds` (median), `quartiles`, `replayed_steps_per_second`,
         `parameters`, `shares` of the time by part; `ratio` of the arms' medians where there are both; where updates are
-        compiled or recorded, each arm without that as `ARM, plain`, and `of_plain`, the medians' ratio; peak memory in
-        MiB of the process and of the GPU.
+        compiled or recorded, each arm without that as `ARM, plain`, and `of_plain`, the medians' ratio; elsewhere peak
+        memory in MiB of the process and of the GPU.
     """
     hardware.configure(0)
     chosen = [override.removeprefix("agent=") for override in overrides if override.startswith("agent=")]
@@ -65,7 +65,7 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
         result[arm]["of_plain"] = round(medians[arm] / medians[f"{arm}, plain"], 2)
     if set(ARMS) <= set(learners):
         result["ratio"] = round(medians["director"] / medians["dreamer"], 2)
-    return result | memory
+    return result if prepared else result | memory
 
 
 class _Parts:

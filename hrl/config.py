@@ -190,7 +190,7 @@ def from_composed(composed: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
 def from_saved(plain: dict[str, Any]) -> RunConfig:
     """The typed form of a run folder's `config.yaml`.
 
-    `agent.compile` was a boolean once.
+    `agent.compile` was a boolean once: such runs can be evaluated and reported, not continued.
 
     Raises:
         ConfigError: a file of another version of this project, or edited by hand.

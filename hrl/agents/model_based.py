@@ -56,8 +56,9 @@ class ModelBasedConfig:
         the means of actions to their bounds, where no gradient brings them back.
     square_decay: of LaProp's mean squares. The first gradients, of pictures still black, are a hundred times as large
         as those that follow: until they are forgotten, after some 1 / (1 - square_decay) updates, steps are short.
-    compile: none; parts: what an update calls again and again, a minute or two at the start; whole: the update as one
-        graph, which takes the compiler long, the longer the sequences.
+    compile: none; parts: the pieces of an update, such as a step of the recurrent model, which takes minutes at the
+        start and less where torch's cache has them; whole: the update as one graph, which takes the compiler the
+        longer the sequences are.
     cuda_graph: replays the update as one CUDA graph; needs a GPU.
     """
 
@@ -267,7 +268,8 @@ class ModelBasedLearner:
         def update(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             return self._eager_update(batch, behave)
 
-        self.optimizer.averages()  # made here: an update that is traced while it makes them is traced twice
+        if self.config.compile == "whole":
+            self.optimizer.averages()  # made here: an update that makes them while it is traced is traced twice
         prepared = COMPILE[self.config.compile](update)
         return GraphedUpdate(prepared) if self.config.cuda_graph else prepared
 
@@ -275,8 +277,11 @@ class ModelBasedLearner:
         running = [buffer.clone() for buffer in self.module.buffers()]  # scales and coefficients, a few numbers
         loss, metrics, latents = self.policy.loss(batch, behave)
         learning = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        for parameter in learning:
+            parameter.grad = None
+        # `backward` would cut a compiled update in two. It would also lay gradients out like their parameters.
         for parameter, gradient in zip(learning, torch.autograd.grad(loss, learning, allow_unused=True), strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else gradient.contiguous()
         norm = torch.stack(torch._foreach_norm([p.grad for p in learning if p.grad is not None])).norm()
         finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
         self._step(finite)
