@@ -6,7 +6,7 @@ Dataclasses are the manual: each field's meaning and default stands here or besi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -187,10 +187,16 @@ def from_composed(composed: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
     return run, {str(key): value for key, value in plain.items()}
 
 
-def from_saved(plain: dict[str, Any]) -> RunConfig:
-    """The typed form of a run folder's `config.yaml`.
+def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A run folder's `config.yaml` in today's terms: `agent.compile` was a boolean once."""
+    compiled = saved.get("agent", {}).get("compile")
+    if not isinstance(compiled, bool):
+        return dict(saved)
+    return {**saved, "agent": {**saved["agent"], "compile": "whole" if compiled else "none"}}
 
-    `agent.compile` was a boolean once: such runs can be evaluated and reported, not continued.
+
+def from_saved(plain: dict[str, Any]) -> RunConfig:
+    """The typed form of a run folder's `config.yaml`, as `as_now` gives it.
 
     Raises:
         ConfigError: a file of another version of this project, or edited by hand.
@@ -200,9 +206,6 @@ def from_saved(plain: dict[str, Any]) -> RunConfig:
     if name not in AGENTS:
         raise ConfigError(f"agent.name is {name!r}; choose from {', '.join(AGENTS)}")
     schema.agent = _writable(OmegaConf.structured(AGENTS[name]))
-    compiled = plain["agent"].get("compile")
-    if isinstance(compiled, bool):
-        plain = {**plain, "agent": {**plain["agent"], "compile": "whole" if compiled else "none"}}
     try:
         return from_composed(_as_mapping(OmegaConf.merge(schema, plain)))[0]
     except OmegaConfBaseException as error:

@@ -12,7 +12,7 @@ import yaml
 from envs import Suite
 from hrl.agents.interface import Policy, SavedPolicy
 from hrl.checkpoints import Checkpoint, CheckpointError, Checkpoints
-from hrl.config import ConfigError, RunConfig, from_saved, load
+from hrl.config import ConfigError, RunConfig, as_now, from_saved, load
 from hrl.learners import LEARNERS, build_policy, build_scripted, setting_for
 from hrl.training import refuse_foreign
 
@@ -42,7 +42,7 @@ def open_run(folder: Path, device: str = "") -> Trained:
     path = folder / "config.yaml"
     if not path.exists():
         raise ConfigError(f"{folder} is not a run folder: it has no config.yaml")
-    plain = yaml.safe_load(path.read_text())
+    plain = as_now(yaml.safe_load(path.read_text()))
     config = from_saved(plain)
     if config.agent.name not in LEARNERS:
         return _scripted(config, plain)

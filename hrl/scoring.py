@@ -23,7 +23,7 @@ from hrl import hardware
 from hrl.agents.interface import GoalReacher, Predictor
 from hrl.budgets import acting_budget
 from hrl.checkpoints import differing_keys
-from hrl.config import ConfigError
+from hrl.config import ConfigError, as_now
 from hrl.evaluation import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate, worlds_at_once
 from hrl.exploration import Explored
 from hrl.filming import film
@@ -185,7 +185,7 @@ def _refuse_mixture(folder: Path, run: Trained, record: Mapping[str, Any]) -> No
     if not (folder / PROTOCOL).exists():
         raise MixedScoresError(f"{where}, and no {PROTOCOL} says how they were played: {mend}")
     different = differing_keys(json.loads((folder / PROTOCOL).read_text()), record)
-    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    saved = as_now(yaml.safe_load((folder / "config.yaml").read_text()))
     different |= differing_keys(saved, run.plain, ignore=MAY_DIFFER)
     if different:
         named = ", ".join(f"{key} {old!r} there and {new!r} now" for key, (old, new) in different.items())

@@ -26,7 +26,7 @@ from hrl.agents.interface import Learner, NonFiniteUpdate
 from hrl.agents.model_based import ModelBasedConfig, ModelBasedLearner
 from hrl.budgets import checkpoint_budget, memory_budgets
 from hrl.checkpoints import JSON, Checkpoint, CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
-from hrl.config import ConfigError, RunConfig
+from hrl.config import ConfigError, RunConfig, as_now
 from hrl.evaluation import Protocol, evaluate, metrics
 from hrl.filming import film
 from hrl.filming_imagination import REPLAYED, film_imagination
@@ -83,6 +83,8 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
     for budget in (*memory_budgets(config, suite, device), checkpoint_budget(config, suite, folder)):
         print(budget)
         budget.check()
+    if isinstance(config.agent, ModelBasedConfig) and config.agent.compile != "none":
+        print("updates are compiled when they are first made: minutes in which nothing is printed", flush=True)
     hardware.configure(config.threads)
     with _only_process(folder):
         _refuse_other_run(folder, plain)
@@ -231,7 +233,7 @@ class _Run:
 
 def refuse_foreign(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> None:
     """Raises ConfigMismatchError where a checkpoint was saved by a run of another configuration."""
-    different = differing_keys(checkpoint.metadata["config"], plain, ignore=MAY_DIFFER)
+    different = differing_keys(as_now(checkpoint.metadata["config"]), plain, ignore=MAY_DIFFER)
     if different:
         raise ConfigMismatchError(different)
 
@@ -280,7 +282,7 @@ def _refuse_other_run(folder: Path, plain: dict[str, Any]) -> None:
                 f"{folder} is not a run folder, yet holds {', '.join(sorted(strangers)[:5])}; name another"
             )
         return
-    different = differing_keys(yaml.safe_load(path.read_text()), plain, ignore=MAY_DIFFER)
+    different = differing_keys(as_now(yaml.safe_load(path.read_text())), plain, ignore=MAY_DIFFER)
     if different:
         raise ConfigMismatchError(different)
 

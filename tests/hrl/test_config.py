@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from hrl.agents.skills import SkillsConfig
-from hrl.config import AGENTS, CONFIG_DIR, ConfigError, choices, from_saved, load
+from hrl.checkpoints import differing_keys
+from hrl.config import AGENTS, CONFIG_DIR, ConfigError, as_now, choices, from_saved, load
 
 
 def test_defaults_are_typed_and_plain():
@@ -84,7 +85,9 @@ def test_a_saved_configuration_of_an_unknown_agent_is_refused():
 def test_a_saved_configuration_from_when_compiling_was_a_boolean():
     plain = load(["agent=dreamer"])[1]
     for before, now in ((False, "none"), (True, "whole")):
-        assert from_saved({**plain, "agent": {**plain["agent"], "compile": before}}).agent.compile == now
+        saved = as_now({**plain, "agent": {**plain["agent"], "compile": before}})
+        assert from_saved(saved).agent.compile == now
+        assert set(differing_keys(saved, plain)) == ({"agent.compile"} if before else set())
 
 
 def test_configs_hold_no_copies():

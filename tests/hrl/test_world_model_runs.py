@@ -242,6 +242,14 @@ def test_older_runs_go_on_unless_they_imagine_from_other_states():
     assert differing_keys(older, plain, ignore=MAY_DIFFER) == {"agent.imagine_last": (0, 4)}
 
 
+def test_a_run_that_compiles_says_so_first(tmp_path, capsys):
+    for way, said in (("none", False), ("parts", True)):
+        overrides = ["agent=dreamer", *SMALL, f"agent.compile={way}", "frames=1", "agent.steps_per_iteration=1"]
+        config, plain = load([*overrides, "agent.replay_capacity=400", "agent.length=16", f"folder={tmp_path / way}"])
+        train(config, plain, "test")
+        assert ("updates are compiled when they are first made" in capsys.readouterr().out) == said
+
+
 def test_the_benchmark_accounts_for_all_of_an_update():
     result = benchmark_update.run([*SMALL, "precision=float32", "agent.behaviour_from=100"], updates=2)
     for arm in ("dreamer", "director"):
