@@ -407,3 +407,19 @@ def test_a_gpu_draws_the_same_batches():
         host, gpu = batches
         assert gpu.columns["pixels"].is_cuda
         assert all(torch.equal(host.columns[name], gpu.columns[name].cpu()) for name in COLUMNS)
+
+
+def test_rows_are_on_the_device_and_what_tells_them_apart_on_the_host():
+    """On a device that keeps no numbers: nothing is read back from it, nothing stays behind on the host."""
+    host, elsewhere = small(), small(device=torch.device("meta"))
+    for step in range(20):
+        batches = []
+        for replay in (host, elsewhere):
+            for named in uneven(6):
+                envs = torch.tensor(named)
+                replay.add(rows_at(envs, host.state_dict()["added"][envs]), envs)
+            batch = replay.sample(16, generator(step))
+            replay.write_back(batch.place, refreshed(batch, 4))
+            batches.append(batch)
+        assert all(torch.equal(*pair) for pair in zip(batches[0].place, batches[1].place, strict=True))
+        assert all(column.is_meta for column in batches[1].columns.values())
