@@ -297,18 +297,22 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypa
 )
 def test_a_compiled_update_is_the_same(way, arm):
     """See `tests.hrl.compiled_update`."""
-    in_its_own_process("compiled_update", way, arm)
+    done = in_its_own_process("compiled_update", way, arm)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith(f"{way} {arm}: ")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", sorted(ARMS))
 def test_types_and_places_on_a_gpu(arm):
     """See `tests.hrl.pretended_gpu`."""
-    in_its_own_process("pretended_gpu", arm)
+    done = in_its_own_process("pretended_gpu", arm)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == f"{arm}: done\n"
 
 
-def in_its_own_process(module: str, *arguments: str) -> None:
-    done = subprocess.run(
+def in_its_own_process(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", f"tests.hrl.{module}", *arguments],
         capture_output=True,
         text=True,
@@ -316,8 +320,6 @@ def in_its_own_process(module: str, *arguments: str) -> None:
         cwd=Path(__file__).resolve().parents[2],
         timeout=1200,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"{' '.join(arguments)}: " in done.stdout
 
 
 def test_an_unknown_way_to_compile_is_refused():
