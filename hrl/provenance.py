@@ -60,7 +60,8 @@ def describe(command: str, parameters: Mapping[str, int]) -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Version of Python and of each package that can change a result; "not installed" where one is absent."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+    return versions | {"torch": str(torch.__version__)}  # which also says, as 2.11.0+cu130, what it was built for
 
 
 def hardware() -> dict[str, Any]:

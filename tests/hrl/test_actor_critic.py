@@ -158,13 +158,13 @@ def test_a_critic_learns_the_return_that_it_is_shown():
     judge = Critic(INPUTS, 0, 4, 32, PLAIN)
     inputs, task = draws(TIME, BATCH, INPUTS), torch.zeros(1, BATCH, TASK)
     returns = torch.tensor([3.0, -1.0, 0.0, 20.0])[:, None].expand(TIME, BATCH)
-    optimizer = torch.optim.Adam(judge.net.parameters(), 0.03)
-    for _ in range(100):
+    optimizer = torch.optim.Adam(judge.net.parameters(), 0.003)
+    for _ in range(1000):
         optimizer.zero_grad()
         judge.loss(inputs, task, returns, torch.ones(TIME, BATCH), judge.values(inputs, task)).backward()
         optimizer.step()
         judge.slow.load_state_dict(judge.net.state_dict())
-    assert float((judge.values(inputs, task) - returns).abs().max()) < 1.0
+    assert float((judge.values(inputs, task) - returns).abs().max()) < 0.5
 
 
 # Actors.
@@ -321,9 +321,9 @@ def test_values_stay_where_rewards_allow(slow_bootstrap):
     critics = {"task": Critic(INPUTS, TASK, 4, UNITS, config)}  # as it starts: everything is worth nothing
     trained = Level(ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config), critics, {"task": 1.0}, config)
     generator = torch.Generator().manual_seed(0)
-    optimizer = LaProp([p for p in trained.parameters() if p.requires_grad], 1e-2)
+    optimizer = LaProp([p for p in trained.parameters() if p.requires_grad], 1e-2, warmup=100)
     most, discount = 5.0, 0.8
-    for count in range(600):
+    for count in range(400):
         good = (torch.rand(1, 16, generator=generator) < 0.5).float().expand(TIME + 1, -1)
         inputs = torch.cat([good[..., None], torch.rand(TIME + 1, 16, INPUTS - 1, generator=generator)], -1)
         task, actions = torch.zeros(1, 16, TASK), torch.zeros(TIME, 16, ACTION)
@@ -334,8 +334,8 @@ def test_values_stay_where_rewards_allow(slow_bootstrap):
         optimizer.step()
         trained.follow()
         least, highest = float(measured["task/value_least"]), float(measured["task/value_most"])
-        if count >= 400:  # before, a large step may overshoot
-            assert -0.2 * most < least <= highest < 1.2 * most
+        if count >= 300:  # before, a large step may overshoot
+            assert -0.05 * most < least <= highest < 1.05 * most
     assert least < 0.5
     assert highest > 4.5
 

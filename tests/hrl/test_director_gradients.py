@@ -1,5 +1,7 @@
 """Where gradients of the hierarchical arm go, and its parts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -55,9 +57,12 @@ def test_the_goal_autoencoder_never_moves_the_states_that_it_reads():
     assert not agent.goals.surprise(deter, task).requires_grad
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
-def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient):
+def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient, precision):
+    """In bfloat16 too: autocast must not hand on weights that were cast where nothing was to be differentiated."""
     agent = director(action_gradient=gradient, conditioning=Conditioning(preset="everywhere"))
+    agent.setting = replace(agent.setting, autocast=precision)
     torch.manual_seed(2)
     loss, metrics, latents = agent.loss(rows())
     loss.backward()
