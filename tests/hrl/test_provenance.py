@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from hrl.provenance import atomic_file, code_revision, describe, write_json, write_text_atomic
 
@@ -24,7 +25,8 @@ def test_a_description_holds_what_a_reader_needs_to_repeat_the_run(tmp_path: Pat
     description = describe("python scripts/train.py seed=1", {"encoder": 10, "total": 30})
     assert description["command"] == "python scripts/train.py seed=1"
     assert description["parameters"] == {"encoder": 10, "total": 30}
-    for package in ("torch", "mujoco", "mujoco-warp", "warp-lang", "dm-control", "gymnasium", "stable-baselines3"):
+    assert description["versions"]["torch"] == torch.__version__
+    for package in ("mujoco", "mujoco-warp", "warp-lang", "dm-control", "gymnasium", "stable-baselines3"):
         assert description["versions"][package] == metadata.version(package)
     assert description["versions"]["python"].startswith("3.")
     assert description["hardware"]["cores"] == os.cpu_count()
