@@ -5,8 +5,9 @@ from envs.versions import check_backend, check_installed_versions
 check_installed_versions()
 check_backend()
 
-from envs.suites import Suite, load_suite  # noqa: E402  (a wrong pair of versions must be reported before it fails)
+from envs.make import make_vec  # noqa: E402  (a wrong pair of versions must be reported before it fails)
+from envs.suites import Suite, load_suite  # noqa: E402
 from envs.tasks import Task  # noqa: E402
-from envs.vector import PixelVectorEnv, make_vec  # noqa: E402
+from envs.vector.mujoco import PixelVectorEnv  # noqa: E402
 
 __all__ = ["PixelVectorEnv", "Suite", "Task", "load_suite", "make_vec"]

@@ -10,15 +10,15 @@ import numpy as np
 import yaml
 from jaxtyping import Float32
 
-from envs.adapters.outside.families import described
-from envs.adapters.outside.family import OutsideFamily
-from envs.adapters.outside.registered import PREFIX, suite_of
+from envs.external.families import described
+from envs.external.family import OutsideFamily
+from envs.external.gymnasium_id import PREFIX, suite_of
 from envs.families import resolve
 from envs.families.family import Described, Family
 from envs.families.mixed import MixedFamily
-from envs.physics import Scene
+from envs.simulation.physics import Scene
+from envs.simulation.variation import variant
 from envs.tasks import Task, require_count, require_keys, require_mapping, require_number
-from envs.variation import variant
 
 SUITE_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "suite"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.variation import Dynamics, Vision
+from envs.simulation.variation import Dynamics, Vision
 
 ParameterValue = float | list[float] | str
 

@@ -18,7 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs import Suite, load_suite
-from envs.adapters.outside.registered import PREFIX
+from envs.external.gymnasium_id import PREFIX
 from hrl.agents.director import DirectorConfig
 from hrl.agents.dreamer import DreamerConfig
 from hrl.agents.ppo import PPOConfig
@@ -26,7 +26,7 @@ from hrl.agents.scripted import ScriptedConfig
 from hrl.agents.skills import SkillsConfig
 from hrl.agents.stable_baselines import SB3PPOConfig, SB3SACConfig
 from hrl.nets import EncoderConfig
-from hrl.world_model import WorldModelConfig
+from hrl.world_model.model import WorldModelConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = ("agent", "suite", "size", "experiment")

@@ -15,8 +15,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from hrl import benchmark_env, benchmark_learner, benchmark_replay, benchmark_update
-from hrl.command_line import options, positive, run_or_explain
+from hrl.benchmarks import env as benchmark_env
+from hrl.benchmarks import learner as benchmark_learner
+from hrl.benchmarks import replay as benchmark_replay
+from hrl.benchmarks import update as benchmark_update
+from hrl.cli import options, positive, run_or_explain
 from hrl.config import ConfigError
 
 Known = dict[str, tuple[Callable[..., Any], dict[str, Callable[[str], Any]]]]

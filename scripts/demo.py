@@ -15,14 +15,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hrl.command_line import options, positive, run_or_explain
+from hrl.cli import options, positive, run_or_explain
 from hrl.config import ConfigError, load
-from hrl.provenance import write_json
 from hrl.reporting import load_runs, summarise, summary_table, write_report
-from hrl.run_folder import open_run, open_scripted
-from hrl.scoring import score
-from hrl.stopwatch import Stopwatch
-from hrl.training import train
+from hrl.run.evaluate import score
+from hrl.run.load import open_run, open_scripted
+from hrl.run.provenance import write_json
+from hrl.run.stopwatch import Stopwatch
+from hrl.run.train import train
 
 ARMS = ("skills", "ppo")
 

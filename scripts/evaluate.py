@@ -17,9 +17,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from hrl.command_line import options, positive, run_or_explain, split_arguments
-from hrl.run_folder import open_run, open_scripted
-from hrl.scoring import score, score_table
+from hrl.cli import options, positive, run_or_explain, split_arguments
+from hrl.run.evaluate import score, score_table
+from hrl.run.load import open_run, open_scripted
 
 
 def main(arguments: list[str]) -> None:

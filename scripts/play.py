@@ -11,14 +11,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hrl.budgets import acting_budget
-from hrl.command_line import options, positive, run_or_explain, split_arguments
+from hrl.cli import options, positive, run_or_explain, split_arguments
 from hrl.config import ConfigError
-from hrl.filming import film
-from hrl.filming_imagination import film_imagination
-from hrl.hardware import choose_device
-from hrl.run_folder import open_run, open_scripted
-from hrl.training import protocol_for
+from hrl.evaluation.imagination_video import film_imagination
+from hrl.evaluation.policy_video import film
+from hrl.run.hardware import choose_device
+from hrl.run.load import open_run, open_scripted
+from hrl.run.memory_estimate import acting_budget
+from hrl.run.train import protocol_for
 
 
 def main(arguments: list[str]) -> None:

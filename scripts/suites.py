@@ -14,11 +14,11 @@ from pathlib import Path
 
 from envs import Suite, load_suite
 from envs.suites import SUITE_FOLDER
-from hrl import hardware
-from hrl.command_line import options, positive, run_or_explain
+from hrl.cli import options, positive, run_or_explain
 from hrl.config import ConfigError
 from hrl.reporting.runs import BASELINES
-from hrl.suite_pages import write_page
+from hrl.reporting.suite_pages import write_page
+from hrl.run import hardware
 
 
 def main(arguments: list[str]) -> None:

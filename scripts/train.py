@@ -16,9 +16,9 @@ import sys
 
 import yaml
 
-from hrl.command_line import run_or_explain
+from hrl.cli import run_or_explain
 from hrl.config import load
-from hrl.training import train
+from hrl.run.train import train
 
 
 def main(arguments: list[str]) -> None:

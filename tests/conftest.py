@@ -5,10 +5,7 @@ import importlib
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    [
-        *("hrl.nets", "hrl.returns", "hrl.return_scale", "hrl.rollout", "hrl.agents", "envs.physics", "envs.rewards"),
-        *("hrl.replay", "hrl.replay_writer", "hrl.laprop", "hrl.rssm", "hrl.world_model", "hrl.goal_autoencoder"),
-    ],
+    ["hrl.nets", "hrl.optim", "hrl.data", "hrl.world_model", "hrl.agents", "envs.simulation.physics", "envs.rewards"],
     "beartype.beartype",
 )
 importlib.import_module("hrl")  # after the hook, and before torch: it sets how torch's threads wait

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.base import Setting
+from hrl.data.observation import Observation, PolicyState
 from hrl.nets import EncoderConfig
-from hrl.world_model import WorldModelConfig
+from hrl.world_model.model import WorldModelConfig
 
 
 def small_setting(image_size: int = 16, task_size: int = 1, action_size: int = 1, seed: int = 0) -> Setting:

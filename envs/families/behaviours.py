@@ -17,7 +17,7 @@ from torch import Tensor
 
 from envs.families.family import Choice, Number, Parameter, StartState, number
 from envs.families.speed import SpeedFamily
-from envs.physics import Physics, Scene
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 AT_SPEED = "speed"

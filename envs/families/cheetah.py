@@ -7,7 +7,7 @@ from torch import Tensor
 
 from envs.families.family import StartState
 from envs.families.suite_models import suite_model
-from envs.physics import Physics, Scene
+from envs.simulation.physics import Physics, Scene
 
 # dm_control's cheetah is controlled at every physics step, of 0.01 s.
 SUBSTEPS = 1

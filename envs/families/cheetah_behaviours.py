@@ -12,8 +12,8 @@ from torch import Tensor
 
 from envs.families import cheetah
 from envs.families.behaviours import Behaviour
-from envs.physics import Physics
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics
 
 _RAISED, _LYING, _IN_PLACE = 1.2, 0.25, 0.5
 _FRONT_FOOT, _BACK_FOOT = "ffoot", "bfoot"

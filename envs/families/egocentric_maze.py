@@ -11,7 +11,7 @@ from envs.families.contacts import lifted
 from envs.families.maze import LARGEST
 from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
 from envs.families.scenery import SKY, light_from_the_camera
-from envs.physics import Scene
+from envs.simulation.physics import Scene
 
 CELL = 3.0
 # In cells: as wide a corridor as this leaves a quadruped, legs spread, about half a metre on each side.

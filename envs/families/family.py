@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from envs.physics import Physics, Scene
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import ParameterValue, Task
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from envs.families.family import Choice, Parameter, StartState
 from envs.families.maze import LARGEST, MAZES, MOST_WALLS, PLACES, Cell, Maze
-from envs.physics import Physics, Scene
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 GOAL, FOOTPRINT = "goal", "footprint"

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from envs.families.family import Number, Parameter, StartState, numbers
 from envs.families.joints import random_joint_positions
-from envs.physics import Physics, Scene
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 ARENA = 0.3

@@ -6,7 +6,7 @@ from jaxtyping import Float64
 
 from envs.families.maze import LARGEST
 from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
-from envs.physics import Scene
+from envs.simulation.physics import Scene
 
 CELL = 0.0625
 # In cells: there is room to be a fifth of a cell off the middle of a corridor.

@@ -10,7 +10,7 @@ from torch import Tensor
 from envs.families.contacts import lifted
 from envs.families.family import StartState
 from envs.families.suite_models import suite_model
-from envs.physics import Physics, Scene
+from envs.simulation.physics import Physics, Scene
 
 # dm_control's quadruped: control timestep of 0.02 s over a physics timestep of 0.005 s.
 SUBSTEPS = 4

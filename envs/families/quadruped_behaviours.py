@@ -12,8 +12,8 @@ from torch import Tensor
 
 from envs.families import quadruped
 from envs.families.behaviours import Behaviour
-from envs.physics import Physics
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics
 
 _JUMP_HEIGHT = 1.0
 # Published: 0.5 m/s for rolling, 5 m/s for rolling fast.

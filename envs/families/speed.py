@@ -14,8 +14,8 @@ from torch import Tensor
 
 from envs.families.family import Number, Parameter, StartState, number
 from envs.families.success import close_to_best
-from envs.physics import Physics, Scene
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 

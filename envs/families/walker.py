@@ -6,8 +6,8 @@ from torch import Tensor
 
 from envs.families.family import StartState
 from envs.families.joints import random_joint_positions
-from envs.physics import Physics, Scene
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics, Scene
 
 # dm_control's walker: control timestep of 0.025 s over a physics timestep of 0.0025 s.
 SUBSTEPS = 10

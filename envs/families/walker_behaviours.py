@@ -13,8 +13,8 @@ from torch import Tensor
 
 from envs.families import walker
 from envs.families.behaviours import Behaviour
-from envs.physics import Physics
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics
 
 _STANDING, _LYING, _RAISED = 1.0, 0.08, 1.1
 

@@ -10,7 +10,7 @@ from envs.families.family import StartState
 from envs.families.scenery import SKY, lengthen_floor, light_from_the_camera
 from envs.families.speed import SpeedFamily, speed_parameters
 from envs.families.suite_models import suite_model
-from envs.physics import Physics, Scene
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 FASTEST = 8.0

@@ -16,15 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hrl.compiled import compiled_part
 from hrl.nets.action_mask import ActionMask
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.frozen import frozen
 from hrl.nets.one_hot import OneHot
 from hrl.nets.task_dense import TaskDense
 from hrl.nets.two_hot import BINS, TwoHot
-from hrl.return_scale import AdaptiveCoefficient, EmaMoments, EmaStd, PercentileRange
-from hrl.returns import lambda_returns
+from hrl.optim.compile import compiled_part
+from hrl.optim.normalizers import AdaptiveCoefficient, EmaMoments, EmaStd, PercentileRange
+from hrl.optim.returns import lambda_returns
 
 GRADIENTS = ("reinforce", "dynamics")
 RETURN_SCALES = ("std", "percentile")

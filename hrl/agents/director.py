@@ -25,12 +25,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hrl.agents.actor_critic import CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
+from hrl.agents.base import Setting
 from hrl.agents.goal_segments import closeness, segments, steps_of_decisions, steps_of_segments
-from hrl.agents.interface import Observation, PolicyState, Setting
 from hrl.agents.model_based import ModelBasedConfig
 from hrl.agents.world_model_agent import Starts, WorldModelAgent, model_loss, uniform
-from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig, distinct, perplexity
-from hrl.rssm import State
+from hrl.data.observation import Observation, PolicyState
+from hrl.world_model.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig, distinct, perplexity
+from hrl.world_model.rssm import State
 
 ALIGNMENTS = ("own", "current")
 WORKER_REWARDS = ("progress", "closeness")
@@ -152,7 +153,7 @@ class Director(WorldModelAgent):
         return self.config.horizon // self.config.hold
 
     @property
-    def outlives_episodes(self) -> tuple[str, ...]:
+    def persistent_keys(self) -> tuple[str, ...]:
         """Parts of the policy's state that the end of an episode leaves alone."""
         return ("goal", "clock") if self.config.carry_over_episodes else ()
 

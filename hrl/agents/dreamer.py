@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from hrl.agents.actor_critic import ContinuousActor, Critic, Level, LevelConfig, Trajectory
-from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.base import Setting
 from hrl.agents.model_based import ModelBasedConfig
 from hrl.agents.world_model_agent import Starts, WorldModelAgent, model_loss
-from hrl.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
-from hrl.rssm import State
+from hrl.data.observation import Observation, PolicyState
+from hrl.world_model.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
+from hrl.world_model.rssm import State
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from hrl.agents.actor_critic import GRADIENTS, Level
-from hrl.agents.interface import NonFiniteUpdate, Policy, Setting
+from hrl.agents.base import NonFiniteUpdate, Policy, Setting
 from hrl.agents.on_policy import with_mean
-from hrl.agents.optimizer_state import moments, restore_moments
-from hrl.compiled import COMPILE, Update
-from hrl.cuda_graph import GraphedUpdate
-from hrl.laprop import LaProp
-from hrl.replay import Column, Replay
-from hrl.replay_writer import LatentExplorer, ReplayWriter, columns
+from hrl.data.replay_buffer import Column, Replay
+from hrl.data.replay_collector import LatentExplorer, ReplayWriter, columns
+from hrl.optim.compile import COMPILE, Update
+from hrl.optim.cuda_graph import GraphedUpdate
+from hrl.optim.laprop import LaProp
+from hrl.optim.optimizer_state import moments, restore_moments
 from hrl.seeding import stream_seed, torch_generator
-from hrl.world_model import Conditioning, WorldModelLossConfig
+from hrl.world_model.model import Conditioning, WorldModelLossConfig
 
 MOMENTUM_DECAY = 0.9
 PLACES = ("device", "host")

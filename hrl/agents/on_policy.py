@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hrl.agents.interface import Counting, NonFiniteUpdate, Policy, Setting
-from hrl.agents.optimizer_state import moments, restore_moments
-from hrl.returns import generalized_advantages
-from hrl.rollout import Collector, Explorer, Rollout
+from hrl.agents.base import Counting, NonFiniteUpdate, Policy, Setting
+from hrl.data.rollout_collector import Collector, Explorer, Rollout
+from hrl.optim.optimizer_state import moments, restore_moments
+from hrl.optim.returns import generalized_advantages
 from hrl.seeding import torch_generator
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hrl.agents.held_noise import hold_noise
-from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.action_noise import hold_noise
+from hrl.agents.base import Setting
 from hrl.agents.on_policy import ArmConfig, advantage_columns, policy_objective
+from hrl.data.observation import Observation, PolicyState
+from hrl.data.rollout_collector import Rollout
 from hrl.nets import MLP, Gaussian
-from hrl.rollout import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)

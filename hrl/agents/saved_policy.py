@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from hrl.agents.interface import Policy
+from hrl.agents.base import Policy
 
 
 class SavedModule:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hrl.agents.interface import Observation, PolicyState
+from hrl.data.observation import Observation, PolicyState
 from hrl.seeding import torch_generator
 
 

@@ -24,10 +24,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.base import Setting
 from hrl.agents.on_policy import ArmConfig, advantage_columns, policy_objective
+from hrl.data.observation import Observation, PolicyState
+from hrl.data.rollout_collector import Rollout
 from hrl.nets import MLP, Gaussian, compose
-from hrl.rollout import Rollout
 
 GRADIENT_SOURCES = ("both", "manager", "skills", "none")
 LOGIT_RANGE = 3.0

@@ -25,10 +25,11 @@ from stable_baselines3.ppo import MultiInputPolicy as PPOPolicy
 from stable_baselines3.sac import MultiInputPolicy as SACPolicy
 from torch import Tensor, nn
 
-from hrl.agents.interface import NonFiniteUpdate, Observation, PolicyState, Setting
+from hrl.agents.base import NonFiniteUpdate, Setting
 from hrl.agents.on_policy import OnPolicyConfig, with_mean
-from hrl.agents.optimizer_state import moments, restore_moments
 from hrl.agents.saved_policy import SavedModule
+from hrl.data.observation import Observation, PolicyState
+from hrl.optim.optimizer_state import moments, restore_moments
 from hrl.seeding import stream_seed
 
 

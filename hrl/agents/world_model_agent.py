@@ -10,15 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hrl.agents.held_noise import hold_noise
-from hrl.agents.interface import Observation, PolicyState, Setting
+from hrl.agents.action_noise import hold_noise
+from hrl.agents.base import Setting
 from hrl.agents.model_based import ModelBasedConfig
+from hrl.data.observation import Observation, PolicyState
+from hrl.data.replay_buffer import Column
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.frozen import frozen
 from hrl.nets.two_hot import TwoHot
-from hrl.replay import Column
-from hrl.rssm import State
-from hrl.world_model import Observed, WorldModel
+from hrl.world_model.model import Observed, WorldModel
+from hrl.world_model.rssm import State
 
 
 class Starts(NamedTuple):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hrl.reporting.runs import Run, Runs
-from hrl.statistics import Array, normalised_score
+from hrl.reporting.statistics import Array, normalised_score
 
 MOST_POINTS = 120
 

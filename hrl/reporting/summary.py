@@ -8,9 +8,9 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from hrl import statistics
+from hrl.reporting import statistics
 from hrl.reporting.runs import Runs
-from hrl.statistics import Array, Statistic
+from hrl.reporting.statistics import Array, Statistic
 
 ENOUGH_RUNS = 5  # below this, bootstrap intervals are known to under-cover (A21, section 4.1)
 AGGREGATES: dict[str, Statistic] = {

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial import ConvexHull
 
+from hrl.reporting.statistics import Array
 from hrl.reporting.suite_record import SuiteRecord, TaskRecord
-from hrl.statistics import Array
 
 Place = tuple[str, str]  # (split, task name)
 

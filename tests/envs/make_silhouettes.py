@@ -26,7 +26,7 @@ from envs.families.compat import (
 from envs.families.point_mass import PointMass
 from envs.families.quadruped_speed import QuadrupedSpeed
 from envs.families.walker_speed import WalkerSpeed
-from envs.physics import Scene
+from envs.simulation.physics import Scene
 
 STATES = 8
 # Scene and picture size: at 64x64 a single pixel would be 2 % of a point mass and its target.

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from envs.physics import Physics
+from envs.simulation.physics import Physics
 
 Rows = Mapping[str, list[list[float]]]
 

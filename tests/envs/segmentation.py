@@ -3,8 +3,8 @@
 import mujoco
 import numpy as np
 
-from envs.physics import Scene
-from envs.renderer import POSES, RayTracer
+from envs.simulation.physics import Scene
+from envs.simulation.renderer import POSES, RayTracer
 
 
 def shown_geoms(scene: Scene, positions: np.ndarray, mocap: np.ndarray, size: int = 64) -> np.ndarray:

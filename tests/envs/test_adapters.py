@@ -12,11 +12,11 @@ from stable_baselines3.common import env_checker as sb3_checker
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-import envs.vector
+import envs.vector.mujoco
 from envs import make_vec
 from envs.adapters.gymnasium import SingleEnv
 from envs.adapters.stable_baselines3 import Sb3VecEnv
-from envs.episodes import episode_rng
+from envs.vector.episodes import episode_rng
 from tests.envs.small import one_task, short_suite
 
 
@@ -63,7 +63,9 @@ def test_behaves_like_gymnasiums_own_vector_environment(monkeypatch: pytest.Monk
     """Spaces, keys, types, autoreset and values equal those of SyncVectorEnv over single environments."""
     # SyncVectorEnv gives its i-th environment the seed s + i; ours are told apart by their number.
     monkeypatch.setattr(
-        envs.vector, "episode_rng", lambda seed, stream, env, episode: episode_rng(seed + env, stream, 0, episode)
+        envs.vector.mujoco,
+        "episode_rng",
+        lambda seed, stream, env, episode: episode_rng(seed + env, stream, 0, episode),
     )
     suite = short_suite()
     theirs = SyncVectorEnv([lambda: _single(frame_stack=2)] * 3, autoreset_mode=AutoresetMode.SAME_STEP)

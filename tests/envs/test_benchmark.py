@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hrl import benchmark_env
-from hrl.benchmark_env import Measurement
+from hrl.benchmarks import env as benchmark_env
+from hrl.benchmarks.env import Measurement
 
 
 def test_without_opengl_only_ours_is_measured(
@@ -45,7 +45,7 @@ def test_the_peer_shows_dm_controls_pictures() -> None:
     if backend is None:
         pytest.skip("no OpenGL here")
     program = (
-        "import numpy as np; from hrl.benchmark_env import DmControlPixels; env = DmControlPixels('walker', 'walk'); "
+        "import numpy as np; from hrl.benchmarks.env import DmControlPixels; env = DmControlPixels('walker', 'walk'); "
         "env.reset(); pixels = env.step(np.zeros(6))[0]; assert pixels.std() > 0; print(pixels.shape, pixels.dtype)"
     )
     # In a process of its own: this one may have loaded dm_control without OpenGL.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs import load_suite, make_vec
-from envs.adapters.outside.family import OutsideFamily
+from envs.external.family import OutsideFamily
 from envs.suites import SUITE_FOLDER
 
 STEPS = 10

@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch._dynamo.utils import counters
 
+from tests.hrl.agents.test_model_based import filled, kept, learner
 from tests.hrl.same import assert_same, assert_same_update
-from tests.hrl.test_model_based_learner import filled, kept, learner
 
 # Of parts: as many as an arm's functions meet kinds of input, such as the first step of a sequence and the others.
 GRAPHS = {"dreamer": 8, "director": 12}

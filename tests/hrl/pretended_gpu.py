@@ -22,9 +22,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
-from hrl.agents.interface import Observation
 from hrl.agents.model_based import _optimizer
 from hrl.agents.world_model_agent import WorldModelAgent
+from hrl.data.observation import Observation
 from tests.fakes import model_setting, replayed
 
 ARMS = {"dreamer": (Dreamer, DreamerConfig), "director": (Director, DirectorConfig)}

@@ -6,7 +6,7 @@ import torch
 
 from hrl.agents.actor_critic import LevelConfig
 from hrl.agents.director import Director, DirectorConfig, Dream
-from hrl.rssm import State
+from hrl.world_model.rssm import State
 from tests.fakes import model_setting, randomise, replayed
 
 BATCH, LENGTH, COUNT = 2, 3, 4

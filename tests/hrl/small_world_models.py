@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hrl.world_model import Conditioning, Observed, WorldModel, WorldModelLossConfig
+from hrl.world_model.model import Conditioning, Observed, WorldModel, WorldModelLossConfig
 from tests.fakes import model_setting, randomise, replayed
 
 BATCH, TIME = 3, 6

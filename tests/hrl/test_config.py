@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from hrl.agents.skills import SkillsConfig
-from hrl.checkpoints import differing_keys
 from hrl.config import AGENTS, CONFIG_DIR, ConfigError, as_now, choices, from_saved, load
+from hrl.run.checkpoints import differing_keys
 
 
 def test_defaults_are_typed_and_plain():

@@ -10,8 +10,8 @@ from envs.families.compat.tasks import CompatTask, task_name
 from envs.families.family import StartState
 from envs.families.scenery import SKY
 from envs.families.suite_models import suite_model
-from envs.physics import Physics, Scene
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 _CART_RANGE, _ANGLE_COSINE_RANGE = (-0.25, 0.25), (0.995, 1.0)

@@ -8,8 +8,8 @@ from envs.families import cheetah
 from envs.families.compat.tasks import CompatTask
 from envs.families.family import StartState
 from envs.families.scenery import SKY
-from envs.physics import Physics, Scene
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 _RUN_SPEED = 10.0

@@ -10,8 +10,8 @@ from envs.families.family import StartState
 from envs.families.joints import random_joint_positions
 from envs.families.scenery import SKY
 from envs.families.suite_models import suite_model
-from envs.physics import Physics, Scene
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 _STAND_HEIGHTS = (0.6, 2.0)

@@ -12,8 +12,8 @@ from envs.families.family import StartState
 from envs.families.joints import random_joint_positions
 from envs.families.scenery import SKY
 from envs.families.suite_models import suite_model
-from envs.physics import Physics, Scene
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 _STAND_HEIGHT, _UPRIGHT = 1.4, 0.9

@@ -8,8 +8,8 @@ from envs.families import quadruped
 from envs.families.compat.tasks import CompatTask, task_name
 from envs.families.family import StartState
 from envs.families.scenery import SKY
-from envs.physics import Physics, Scene
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 _SPEEDS = {"quadruped-walk": 0.5, "quadruped-run": 5.0}

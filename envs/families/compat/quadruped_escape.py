@@ -15,8 +15,8 @@ from envs.families.compat.tasks import CompatTask
 from envs.families.contacts import lifted
 from envs.families.family import StartState
 from envs.families.scenery import SKY
-from envs.physics import Physics, Scene
 from envs.rewards import tolerance
+from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 _FLOOR_HALF_LENGTH = 40.0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from envs.families.family import Choice, Parameter
 from envs.families.success import close_to_best
-from envs.physics import Physics
+from envs.simulation.physics import Physics
 from envs.tasks import Task
 
 # The order is that of the task vector: new tasks come last.

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hrl import statistics
+from hrl.reporting import statistics
 from hrl.reporting.figures.style import FAINT, INK, WIDTH, ReportFigure, arm_legend, band, panels
 from hrl.reporting.study import Study, evidence, note_on, words
 from hrl.reporting.summary import AGGREGATES, Aggregate, generator, score_matrix

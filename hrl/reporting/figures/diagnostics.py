@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from hrl import statistics
+from hrl.reporting import statistics
 from hrl.reporting.figures.style import INK, WIDTH, ReportFigure, panels
 from hrl.reporting.runs import Run
+from hrl.reporting.statistics import Array
 from hrl.reporting.study import Study, note_on, words
 from hrl.reporting.summary import generator
 from hrl.reporting.tables import INTERVENTIONS
-from hrl.statistics import Array
 
 SHADES = {"none": 1.0, "command_shuffle": 0.6, "task_shuffle": 0.3}
 MOST_HEATMAPS = 3

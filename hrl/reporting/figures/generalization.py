@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from hrl import statistics
+from hrl.reporting import statistics
 from hrl.reporting.figures.style import FAINT, INK, SHADE, WIDTH, ReportFigure, arm_legend, band, panels, score_lines
+from hrl.reporting.statistics import Array
 from hrl.reporting.study import Study, evidence, note_on, words
 from hrl.reporting.summary import generator, score_matrix
 from hrl.reporting.task_parameter import (
@@ -20,7 +21,6 @@ from hrl.reporting.task_parameter import (
     parameter_spaces,
     signed_distance,
 )
-from hrl.statistics import Array
 
 SPLIT_MARKERS = ("o", "D", "s", "^", "v", "P", "X", "*")
 

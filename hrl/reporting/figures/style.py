@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from hrl.reporting.statistics import Array
 from hrl.reporting.study import Study
-from hrl.statistics import Array
 
 INK, FAINT, SHADE = "#1F2933", "#9AA3AE", "#E8EEF4"
 WIDTH = 9.6  # inches; the page shows a figure about 940 px wide, so 9 pt reads as 12 px

@@ -4,12 +4,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from hrl import statistics
+from hrl.reporting import statistics
 from hrl.reporting.curves import Curves, arm_curves, curve_source, evaluated_splits, scores_of, task_curves
 from hrl.reporting.figures.style import FAINT, ReportFigure, arm_legend, band, frames_axis, panels, score_lines
+from hrl.reporting.statistics import Array, Statistic
 from hrl.reporting.study import Study, note_on, words
 from hrl.reporting.summary import generator
-from hrl.statistics import Array, Statistic
 
 STATISTICS: dict[str, Statistic] = {"IQM": statistics.interquartile_mean, "Mean": statistics.mean_score}
 SOURCES = {

@@ -1,0 +1,187 @@
+"""Family `gym`: any environment that is registered with Gymnasium and draws RGB pictures."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any
+from zlib import crc32
+
+import gymnasium
+import mujoco
+import numpy as np
+import yaml
+from gymnasium.envs.registration import EnvSpec
+from jaxtyping import Float32
+
+from envs.external.actions import action_size
+from envs.external.camera import NamedView, View, own_view
+from envs.external.env import World
+from envs.external.family import EXTRA, OutsideFamily, Text, require_package, word
+from envs.external.render import RayTraced, SelfDrawn
+from envs.families.family import Choice, Parameter
+from envs.tasks import Task
+
+PREFIX = "gym/"
+# Packages of the extra that register environments of their own when they are imported.
+PACKAGES = ("gymnasium_robotics", "ogbench", "metaworld")
+DEFAULT_LENGTH, DEFAULT_REFERENCE = 1000, 1000.0
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """Arguments of an environment's constructor, written as a YAML mapping. Raises ValueError for anything else."""
+    try:
+        arguments = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r} is not YAML: {error}") from error
+    if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+        raise ValueError(f"must be a YAML mapping such as '{{}}' or '{{reward_type: dense}}', got {text!r}")
+    return arguments
+
+
+class Registered(OutsideFamily):
+    """One environment a task. Task vector: a single 1; what tells the tasks apart must be in the pictures.
+
+    Parameters: `id` as for `gymnasium.make`, "module:Name-v0" included; `kwargs`, a YAML mapping of further arguments;
+    `render`: `ray` draws MuJoCo's models with our ray tracer, `opengl` takes what the environment draws, by whatever
+    means, `auto` is `ray` where the environment has a MuJoCo model; `camera`: a camera of the model, or empty for the
+    environment's own view. Success: what the environment reports of it.
+    """
+
+    parameters: Mapping[str, Parameter | Text] = MappingProxyType(
+        {
+            "id": Text(str),
+            "kwargs": Text(read_arguments),
+            "render": Choice(("auto", "ray", "opengl")),
+            "camera": Text(str),
+        }
+    )
+    task_size = 1
+
+    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
+        """See `OutsideFamily.task_vector`."""
+        return np.ones(1, np.float32)
+
+    def action_size(self, task: Task) -> int:
+        """See `OutsideFamily.action_size`: the environment is made once, to be asked."""
+        return _action_size(word(task, "id"), word(task, "kwargs"))
+
+    def check(self, task: Task) -> None:
+        """See `OutsideFamily.check`."""
+        find(word(task, "id"))
+
+    def world(self, task: Task) -> World:
+        """See `OutsideFamily.world`. Raises ValueError for a camera there is not, or `ray` without a MuJoCo model."""
+        render, camera = word(task, "render"), word(task, "camera")
+        if render != "opengl":
+            env = _make(word(task, "id"), word(task, "kwargs"))
+            if mujoco_state(env) is not None:
+                return World(env, RayTraced(lambda: _state(env), _view(env, camera)))
+            env.close()
+            if render == "ray":
+                raise ValueError("it has no MuJoCo model to draw with render: ray; use opengl or auto")
+        drawn = _make(word(task, "id"), word(task, "kwargs"), "rgb_array", camera)
+        return World(drawn, SelfDrawn(drawn))
+
+
+def find(name: str) -> EnvSpec:
+    """Gymnasium's record of an environment's id.
+
+    Raises:
+        ValueError: there is none; the message has the closest ids and, where it may come with a package that is not
+            installed, the extra.
+    """
+    module, _, own = name.rpartition(":")
+    if module:
+        _register(module, name)
+    if own in gymnasium.registry:
+        return gymnasium.spec(own)
+    for package in PACKAGES:
+        if find_spec(package) is not None:
+            require_package(package)
+    try:
+        return gymnasium.spec(own)
+    except gymnasium.error.Error as error:
+        raise ValueError(f"Gymnasium knows no environment {name!r}{_advice(own, error)}") from error
+
+
+def suite_of(name: str) -> dict[str, Any]:
+    """A suite of one registered environment, as plain data: `suite=gym/ID`.
+
+    Its time limit is the registered one, its reference return the registered threshold, 1000 where there is none.
+
+    Raises:
+        ValueError: Gymnasium does not know the id.
+    """
+    spec = find(name)
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    reference = DEFAULT_REFERENCE if spec.reward_threshold is None else float(spec.reward_threshold)
+    task = {
+        "name": safe,
+        "family": "gym",
+        "parameters": {"id": name, "kwargs": "{}", "render": "auto", "camera": ""},
+        "episode_length": spec.max_episode_steps or DEFAULT_LENGTH,
+        "evaluation_seed": crc32(name.encode()),
+    }
+    own = {"name": f"gym_{safe}", "action_repeat": 1, "reference_return": reference, "parameter": "id"}
+    return own | {"splits": {"train": [task]}}
+
+
+def mujoco_state(env: gymnasium.Env[Any, Any]) -> tuple[mujoco.MjModel, mujoco.MjData] | None:
+    """An environment's MuJoCo model and data; None where it has none."""
+    model, data = getattr(env.unwrapped, "model", None), getattr(env.unwrapped, "data", None)
+    if isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData):
+        return model, data
+    return None
+
+
+def _register(module: str, name: str) -> None:
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise ValueError(f"the module {module!r} of environment {name!r} cannot be imported: {error}") from error
+
+
+def _advice(name: str, error: Exception) -> str:
+    close = difflib.get_close_matches(name, gymnasium.registry, n=5, cutoff=0.5)
+    near = f"; close are {', '.join(close)}" if close else ""
+    missing = [package for package in PACKAGES if find_spec(package) is None]
+    more = f" (not installed: {', '.join(missing)}: pip install 'pixel-hrl[{EXTRA}]')" if missing else ""
+    reason = "" if isinstance(error, gymnasium.error.UnregisteredEnv) else f": {error}"
+    return reason + near + more
+
+
+@cache
+def _action_size(name: str, arguments: str) -> int:
+    env = _make(name, arguments)
+    try:
+        return action_size(env.action_space)
+    finally:
+        env.close()
+
+
+def _make(name: str, arguments: str, render_mode: str | None = None, camera: str = "") -> gymnasium.Env[Any, Any]:
+    find(name)
+    further: dict[str, Any] = read_arguments(arguments) | ({"camera_name": camera} if camera else {})
+    try:
+        return gymnasium.make(name, render_mode=render_mode, disable_env_checker=True, **further)
+    except Exception as error:
+        raise ValueError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _state(env: gymnasium.Env[Any, Any]) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    state = mujoco_state(env)
+    assert state is not None
+    return state
+
+
+def _view(env: gymnasium.Env[Any, Any], camera: str) -> View:
+    model, data = _state(env)
+    if not camera:
+        return own_view(env.unwrapped, model, data)
+    view = NamedView(camera)
+    view.fovy(model)  # says now which cameras there are
+    return view

@@ -1,0 +1,94 @@
+"""Family `jaco`: dm_control's manipulation tasks of a Jaco arm.
+
+Source: `dm_control.manipulation` (Tassa et al. 2020, "dm_control", section 6): rewards in [0, 1], 250 control steps of
+40 ms.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dm_env
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from envs.external.camera import NamedView
+from envs.external.env import World
+from envs.external.family import NamedTasks, word
+from envs.external.render import RayTraced, SelfDrawn
+from envs.tasks import Task
+
+TRAINED = ("reach_site", "reach_duplo", "lift_brick", "place_brick")
+HELD_OUT = ("lift_large_box", "place_cradle", "stack_2_bricks")
+TASKS = TRAINED + HELD_OUT
+CAMERA = "front_close"
+# dm_control has no success of its own; every one of its rewards here is 1 in the state that the task asks for.
+SUCCESS_REWARD = 0.9
+_RENDER_SIZE = 256
+
+
+class Jaco(NamedTasks):
+    """One manipulation task an environment. Success: a reward of at least 0.9 (`SUCCESS_REWARD`)."""
+
+    def __init__(self) -> None:
+        super().__init__(TASKS)
+
+    def action_size(self, task: Task) -> int:
+        """See `OutsideFamily.action_size`: velocities of six joints and three fingers."""
+        return 9
+
+    def check(self, task: Task) -> None:
+        """See `OutsideFamily.check`: dm_control is always there."""
+
+    def world(self, task: Task) -> World:
+        """See `OutsideFamily.world`."""
+        env = Manipulation(word(task, "task"))
+        if word(task, "render") == "opengl":
+            return World(env, SelfDrawn(env), _success)
+        return World(env, RayTraced(env.state, NamedView(CAMERA)), _success)
+
+
+def _success(info: Mapping[str, Any], reward: float) -> bool:
+    return reward >= SUCCESS_REWARD
+
+
+class Manipulation(gymnasium.Env[Any, Any]):
+    """A manipulation task of dm_control as a Gymnasium environment; observations are those without a camera."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+    render_mode = "rgb_array"
+
+    def __init__(self, name: str) -> None:
+        # Importing it chooses an OpenGL backend: only worker processes do.
+        from dm_control import manipulation
+
+        load: Any = manipulation.load
+        self._env = load(f"{name}_features", seed=0)
+        bounds = self._env.action_spec()
+        self.action_space = spaces.Box(bounds.minimum, bounds.maximum, bounds.shape, np.float64)
+        self.observation_space = spaces.Dict()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode. There are no options."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._env._random_state.seed(seed)  # the generator that every part of the task draws from
+        return self._env.reset().observation, {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One control step. The time limit truncates; a diverged simulation terminates."""
+        moment: dm_env.TimeStep = self._env.step(action)
+        over = moment.last() and moment.discount == 0
+        return moment.observation, float(moment.reward or 0.0), over, moment.last() and not over, {}
+
+    def render(self) -> np.ndarray:
+        """The picture of `CAMERA` in OpenGL."""
+        return np.asarray(self._env.physics.render(_RENDER_SIZE, _RENDER_SIZE, camera_id=CAMERA))
+
+    def state(self) -> tuple[Any, Any]:
+        """MuJoCo's model and data, which a reset replaces."""
+        return self._env.physics.model.ptr, self._env.physics.data.ptr
+
+    def close(self) -> None:
+        """Give back the simulation."""
+        self._env.close()

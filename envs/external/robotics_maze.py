@@ -1,0 +1,119 @@
+"""Family `robotics_maze`: Gymnasium-Robotics' point and ant in mazes of our own, seen whole from above.
+
+Source: the package gymnasium-robotics 1.4.2, after Fu et al. 2020, "D4RL": control steps of 10 ms (point) and 50 ms
+(ant); success within 0.45 m of the goal, which is drawn as a red ball.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from jaxtyping import Float32
+
+from envs.external.camera import OrbitView
+from envs.external.env import World
+from envs.external.family import RENDER, OutsideFamily, Text, require_package, word
+from envs.external.maze_ascii import Maze, read_maze
+from envs.external.render import RayTraced, SelfDrawn
+from envs.families.family import Choice, Parameter
+from envs.tasks import Task
+
+ROBOTS = ("point", "ant")
+# Ids, and the side of a cell in metres.
+_IDS = {"point": "PointMaze_UMazeDense-v3", "ant": "AntMaze_UMazeDense-v5"}
+_CELL = {"point": 1.0, "ant": 4.0}
+_ACTUATORS = {"point": 2, "ant": 8}
+# A goal so many cells from the centre is at 1 in the task vector.
+_REACH = 6.0
+_FIELD = 45.0
+_RENDER_SIZE = 256
+# The package's ant is pale on a chequered floor, and a leg is less than a pixel wide.
+_FLOOR, _ANT = (0.13, 0.2, 0.3, 1.0), (1.0, 1.0, 1.0, 1.0)
+
+
+class RoboticsMaze(OutsideFamily):
+    """One robot in one maze an environment; goal and start are drawn from within a quarter of a cell of their cells.
+
+    Reward per control step: exp(-distance to the goal in metres), so that resting there earns most. Task vector: the
+    goal's cell east and north of the centre, over six cells, and which robot it is (-1 the point, 1 the ant).
+    """
+
+    parameters: Mapping[str, Parameter | Text] = MappingProxyType(
+        {"robot": Choice(ROBOTS), "maze": Text(read_maze), "render": RENDER}
+    )
+    task_size = 3
+
+    def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
+        """See `OutsideFamily.task_vector`."""
+        east, north = _maze(task).goal_place
+        return np.array([east / _REACH, north / _REACH, 1.0 if word(task, "robot") == "ant" else -1.0], np.float32)
+
+    def action_size(self, task: Task) -> int:
+        """See `OutsideFamily.action_size`."""
+        return _ACTUATORS[word(task, "robot")]
+
+    def check(self, task: Task) -> None:
+        """See `OutsideFamily.check`."""
+        require_package("gymnasium_robotics")
+
+    def world(self, task: Task) -> World:
+        """See `OutsideFamily.world`."""
+        require_package("gymnasium_robotics")
+        view = top_view(_maze(task).size, _CELL[word(task, "robot")])
+        if word(task, "render") == "ray":
+            env = _make(task)
+            own: Any = env.unwrapped
+            if word(task, "robot") == "ant":
+                _paint(own.model)
+            return World(env, RayTraced(lambda: (own.model, own.data), view))
+        drawn = _make(task, "rgb_array")
+        renderer = _body(drawn).mujoco_renderer
+        renderer.default_cam_config = {
+            "lookat": np.array(view.target),
+            "distance": view.distance,
+            "azimuth": view.azimuth,
+            "elevation": view.elevation,
+        }
+        renderer.camera_id = -1
+        return World(drawn, SelfDrawn(drawn))
+
+
+def top_view(size: tuple[int, int], cell: float) -> OrbitView:
+    """Straight down on a maze of so many rows and columns, north upwards, half of the outer walls in the picture."""
+    distance = (max(size) - 1) * cell / 2 / np.tan(np.radians(_FIELD / 2))
+    return OrbitView((0.0, 0.0, 0.0), float(distance), azimuth=90.0, elevation=-90.0, field=_FIELD)
+
+
+def _paint(model: mujoco.MjModel) -> None:
+    """A white ant on a plain dark floor."""
+    for geom in range(model.ngeom):
+        floor = model.geom_type[geom] == int(mujoco.mjtGeom.mjGEOM_PLANE)
+        if floor or model.geom_bodyid[geom] > 0:
+            model.geom_matid[geom], model.geom_rgba[geom] = -1, _FLOOR if floor else _ANT
+
+
+def _maze(task: Task) -> Maze:
+    return read_maze(word(task, "maze"))
+
+
+def _make(task: Task, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+    sizes = {"width": _RENDER_SIZE, "height": _RENDER_SIZE} if render_mode else {}
+    return gymnasium.make(
+        _IDS[word(task, "robot")],
+        maze_map=_maze(task).cells(),
+        continuing_task=True,
+        reset_target=False,
+        max_episode_steps=task.episode_length,
+        render_mode=render_mode,
+        disable_env_checker=True,
+        **sizes,
+    )
+
+
+def _body(env: gymnasium.Env[Any, Any]) -> Any:
+    """The robot's own environment, which the maze's holds and which draws."""
+    own: Any = env.unwrapped
+    return own.point_env if hasattr(own, "point_env") else own.ant_env

@@ -1,0 +1,190 @@
+"""The worker processes of an outside vector environment: who has which environment, and what is done when one dies."""
+
+import math
+import mmap
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from envs.external.forkserver import nursery
+from envs.external.worker import COLUMNS, Setup, Start
+from envs.tasks import Task
+
+# Deaths of one worker, with no step of its environments in between, after which the run stops.
+MAX_DEATHS = 3
+_PATIENCE_SECONDS = 5.0
+
+
+def shares(num_envs: int, workers: int) -> list[range]:
+    """The environments of each worker: contiguous, as many as the next one's or one more."""
+    bounds = [round(worker * num_envs / workers) for worker in range(workers + 1)]
+    return [range(low, high) for low, high in pairwise(bounds)]
+
+
+def worlds_held(num_envs: int, tasks: int, workers: int) -> int:
+    """Worlds that the workers come to hold.
+
+    Tasks are dealt out in turn, and a worker keeps the worlds that its environments change from, one for each
+    environment that ever has that task at the same time as others: as many as there are environments where these are a
+    multiple of the tasks, more elsewhere.
+    """
+    rounds = range(tasks // math.gcd(num_envs, tasks))
+    return sum(
+        max(sum((env + number * num_envs) % tasks == task for env in part) for number in rounds)
+        for part in shares(num_envs, workers)
+        for task in range(tasks)
+    )
+
+
+class OutsideError(RuntimeError):
+    """An outside environment raised an error; the message names the environment and has its traceback."""
+
+
+class Crew:
+    """Worker processes, each with a contiguous part of the environments.
+
+    A worker that dies is started again, with a warning. Its environments are then lost: they are not `alive` until
+    `begin` starts another episode in them.
+
+    Attributes:
+        alive: [env], which have an episode to act in.
+        frames: uint8 [env, size, size, 3], the present pictures; of an environment that is lost, the last one or what
+            was drawn of it.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], num_envs: int, size: int, repeat: int, workers: int, opengl: bool
+    ) -> None:
+        self._tasks = tuple(tasks)
+        self._setup = Setup(self._tasks, (num_envs, size, size, 3), repeat)
+        self.alive: Bool[np.ndarray, " env"] = np.zeros(num_envs, bool)
+        self._folder = tempfile.TemporaryDirectory(prefix="outside-")
+        self._file = os.memfd_create("frames")
+        os.truncate(self._file, num_envs * size * size * 3)
+        self._memory = mmap.mmap(self._file, 0)
+        self.frames: UInt8[np.ndarray, "env size size 3"] = np.frombuffer(self._memory, np.uint8).reshape(
+            self._setup.shape
+        )
+        self._parts = shares(num_envs, workers)
+        self._backend = _backend(opengl)
+        self._processes = {worker: self._start() for worker in range(workers)}
+        self._deaths = [0] * workers
+
+    @property
+    def processes(self) -> list[int]:
+        """The workers' process numbers."""
+        return [process for process, _ in self._processes.values()]
+
+    def begin(self, starts: Sequence[Start]) -> None:
+        """Start episodes, in these environments alone.
+
+        Raises:
+            OutsideError: an environment raised an error.
+            RuntimeError: a worker died again and again.
+        """
+        waiting = {worker: [start for start in starts if start.env in part] for worker, part in enumerate(self._parts)}
+        waiting = {worker: chosen for worker, chosen in waiting.items() if chosen}
+        while waiting:
+            answers = self._ask({worker: ("begin", (chosen,)) for worker, chosen in waiting.items()})
+            for worker in answers:
+                self.alive[[start.env for start in waiting.pop(worker)]] = True
+
+    def act(self, actions: Float32[np.ndarray, "env action"]) -> Float[np.ndarray, "env column"]:
+        """One agent step of all that are alive: `worker.COLUMNS` numbers each, zeros for those that are not.
+
+        Raises:
+            OutsideError, RuntimeError: as `begin`.
+        """
+        rows = np.zeros((len(self.alive), COLUMNS))
+        envs = {worker: [env for env in part if self.alive[env]] for worker, part in enumerate(self._parts)}
+        questions = {worker: ("act", (chosen, actions[chosen])) for worker, chosen in envs.items() if chosen}
+        for worker, answer in self._ask(questions).items():
+            rows[envs[worker]] = answer
+            self._deaths[worker] = 0
+        return rows
+
+    def ask(self, env: int, method: str, *arguments: Any) -> Any:
+        """Call a method of the worker that has `env`, for which it must be alive."""
+        worker = next(worker for worker, part in enumerate(self._parts) if env in part)
+        answers = self._ask({worker: (method, (env, *arguments))})
+        if worker not in answers:
+            raise OutsideError(f"the worker process of {self._described(worker)} died")
+        return answers[worker]
+
+    def abandon(self) -> None:
+        """Give up every episode."""
+        self.alive[:] = False
+
+    def close(self) -> None:
+        """End the processes and give back the memory."""
+        for _, connection in self._processes.values():
+            connection.close()  # a worker ends when its pipe does
+        for process, _ in self._processes.values():
+            nursery(self._backend).wait(process, _PATIENCE_SECONDS)
+        self._processes = {}
+        self._folder.cleanup()
+        os.close(self._file)
+
+    def _start(self) -> tuple[int, Connection]:
+        ours, theirs = Pipe()
+        process = nursery(self._backend).start(theirs.fileno(), self._file, {"TMPDIR": self._folder.name})
+        theirs.close()
+        ours.send(self._setup)
+        return process, ours
+
+    def _ask(self, questions: dict[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
+        """Answers of the workers that lived to give one; the others have been started again."""
+        dead, answers, errors = [], {}, []
+        for worker, question in questions.items():
+            try:
+                self._processes[worker][1].send(question)
+            except OSError:
+                dead.append(worker)
+        # Every answer is taken before an error is raised, or the next question would get this one's.
+        for worker in (worker for worker in questions if worker not in dead):
+            try:
+                error, answers[worker] = self._processes[worker][1].recv()
+            except (EOFError, OSError):
+                dead.append(worker)
+                continue
+            errors += [f"{error}\n{answers[worker]}"] if error else []
+        for worker in dead:
+            self._replace(worker)
+        if errors:
+            raise OutsideError(errors[0])
+        return answers
+
+    def _replace(self, worker: int) -> None:
+        process, connection = self._processes.pop(worker)
+        connection.close()
+        code = nursery(self._backend).wait(process, _PATIENCE_SECONDS)
+        self.alive[self._parts[worker]] = False
+        self._deaths[worker] += 1
+        what = f"the worker process of {self._described(worker)} died (code {code})"
+        if self._deaths[worker] >= MAX_DEATHS:
+            raise RuntimeError(f"{what} {MAX_DEATHS} times without a step in between")
+        warnings.warn(f"{what}; it is started again, their episodes count as truncated", stacklevel=2)
+        self._processes[worker] = self._start()
+
+    def _described(self, worker: int) -> str:
+        part = self._parts[worker]
+        names = ", ".join(dict.fromkeys(task.name for task in self._tasks))
+        return f"environments {part[0]} to {part[-1]} (tasks {names})"
+
+
+def _backend(opengl: bool) -> str:
+    """The value of MUJOCO_GL for the workers: OpenGL only where it is needed."""
+    backend = os.environ.get("MUJOCO_GL", "")
+    if not opengl:
+        return "disabled"
+    if backend not in ("", "disabled"):
+        return backend
+    return "glfw" if os.environ.get("DISPLAY") else "egl"

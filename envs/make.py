@@ -1,0 +1,57 @@
+"""Make the vector environment that a suite asks for."""
+
+from collections.abc import Sequence
+
+from envs.external.family import OutsideFamily
+from envs.suites import Suite
+from envs.tasks import Task
+from envs.vector.external import OutsideVectorEnv
+from envs.vector.mujoco import EnvOptions, PixelVectorEnv
+from envs.vector.multi_body import MixedVectorEnv
+
+
+def make_vec(
+    suite: Suite,
+    num_envs: int,
+    tasks: Sequence[Task] | None = None,
+    seed: int = 0,
+    stream: str = "train",
+    frame_stack: int = 1,
+    image_size: int = 64,
+    threads: int | None = None,
+    stagger: bool = False,
+    evaluation: bool = False,
+) -> PixelVectorEnv:
+    """Make a vector environment of one suite.
+
+    Args:
+        suite: scene, action repeat and tasks.
+        num_envs: number of worlds.
+        tasks: tasks to follow, of the suite's family; the training split by default.
+        seed: run seed, a non-negative integer.
+        stream: name of the random stream, such as "train": streams share no random numbers.
+        frame_stack: frames in an observation.
+        image_size: height and width in pixels.
+        threads: worker threads; one for every core by default.
+        stagger: begin the first episodes part of the way to their time limits, so that resets are spread out.
+        evaluation: play the tasks' evaluation episodes: where a task's e-th episode starts depends on `seed`, the
+            task's own `evaluation_seed` and e alone, not on the stream, the world, or the tasks and worlds beside it.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it and what is valid.
+    """
+    options = EnvOptions(
+        seed=seed,
+        stream=stream,
+        frame_stack=frame_stack,
+        image_size=image_size,
+        threads=threads,
+        stagger=stagger,
+        evaluation=evaluation,
+    )
+    arguments = (suite, num_envs, tasks, options)
+    if isinstance(suite.family, OutsideFamily):
+        return OutsideVectorEnv(*arguments)
+    if suite.mixed:
+        return MixedVectorEnv(*arguments)
+    return PixelVectorEnv(*arguments)

@@ -1,0 +1,1 @@
+"""MuJoCo physics, the ray-traced renderer, and how dynamics and appearance are varied."""

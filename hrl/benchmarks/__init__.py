@@ -1,0 +1,1 @@
+"""Measure the speed of environments, learners, updates and replay as ratios within one run."""

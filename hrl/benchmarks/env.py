@@ -1,0 +1,135 @@
+"""Speed of our environments beside the usual way to the same observations: dm_control pixels in SB3's SubprocVecEnv."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from stable_baselines3.common.vec_env import SubprocVecEnv
+
+from envs import load_suite, make_vec
+from hrl.run.stepping_speed import Measurement, measure
+
+IMAGE_SIZE, ACTION_REPEAT = 64, 2
+ROUNDS = 3
+# Our suite, and the task of dm_control's with the same body, camera, picture size and action repeat.
+PEERS = {"walker_speed": ("walker", "walk"), "point_mass": ("point_mass", "easy")}
+
+
+def run(num_envs: int = 64, seconds: float = 5.0) -> dict[str, Any]:
+    """Agent steps per second under random actions, ours and the peer's in turn.
+
+    Args:
+        num_envs: worlds in our vector environment.
+        seconds: length of each of the three measurements of either; the peer also tries two numbers of processes.
+
+    Returns:
+        By suite `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; median of the ratios of neighbours in
+        time), all `measurements`, `cpu_milliseconds` of a step on either side and their `cpu_ratio` (which other
+        programs on the machine disturb less) and `peer_processes`; without OpenGL there is nothing of the peer's.
+        `load_average` is the machine's, over the last minute, at the start and at the end.
+    """
+    before = os.getloadavg()[0]
+    backend = opengl_backend()
+    if backend is None:
+        print("no OpenGL (neither egl nor osmesa works here): dm_control's pixels are skipped", file=sys.stderr)
+    result: dict[str, Any] = {suite: _compare(suite, num_envs, seconds, backend) for suite in PEERS}
+    return result | {"num_envs": num_envs, "load_average": [round(load, 2) for load in (before, os.getloadavg()[0])]}
+
+
+def opengl_backend() -> str | None:
+    """The value of MUJOCO_GL with which dm_control can draw here without a display, None when there is none."""
+    probe = "from dm_control import suite; suite.load('point_mass', 'easy').physics.render(8, 8, camera_id=0)"
+    for backend in ("egl", "osmesa"):
+        done = subprocess.run(
+            [sys.executable, "-c", probe], env=os.environ | {"MUJOCO_GL": backend}, capture_output=True, check=False
+        )
+        if done.returncode == 0:
+            return backend
+    return None
+
+
+class DmControlPixels(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A dm_control task seen through its first camera, in OpenGL at MuJoCo's default quality."""
+
+    def __init__(self, domain: str, task: str) -> None:
+        # Imported in the process that draws: the import chooses OpenGL's backend.
+        from dm_control import suite
+
+        self._env = suite.load(domain, task)
+        size = self._env.action_spec().shape
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, size, np.float32)
+        self.observation_space = gymnasium.spaces.Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode."""
+        super().reset(seed=seed)
+        self._env.reset()
+        return self._pixels(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One agent step."""
+        reward = 0.0
+        for _ in range(ACTION_REPEAT):
+            moment = self._env.step(action)
+            reward += moment.reward or 0.0
+            if moment.last():
+                break
+        return self._pixels(), reward, False, moment.last(), {}
+
+    def _pixels(self) -> np.ndarray:
+        return np.asarray(self._env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=0))
+
+
+def _compare(suite: str, num_envs: int, seconds: float, backend: str | None) -> dict[str, Any]:
+    if backend is None:
+        return _summary([_ours(suite, num_envs, seconds) for _ in range(ROUNDS)])
+    cores = len(os.sched_getaffinity(0))
+    speeds = {count: _peer(suite, count, seconds, backend).steps_per_second for count in (cores, 2 * cores)}
+    best = max(speeds, key=lambda count: speeds[count])
+    pairs = [(_ours(suite, num_envs, seconds), _peer(suite, best, seconds, backend)) for _ in range(ROUNDS)]
+    ours, peer = ([pair[side] for pair in pairs] for side in (0, 1))
+    theirs = {f"peer_{key}": value for key, value in _summary(peer).items()}
+    return _summary(ours) | theirs | _ratios(pairs) | {"peer_processes": best}
+
+
+def _summary(measurements: list[Measurement]) -> dict[str, Any]:
+    speeds = [measured.steps_per_second for measured in measurements]
+    return {
+        "steps_per_second": round(statistics.median(speeds), 1),
+        "measurements": [round(speed, 1) for speed in speeds],
+        "cpu_milliseconds": round(statistics.median(measured.cpu_milliseconds for measured in measurements), 3),
+    }
+
+
+def _ratios(pairs: list[tuple[Measurement, Measurement]]) -> dict[str, float]:
+    return {
+        "ratio": round(statistics.median(ours.steps_per_second / peer.steps_per_second for ours, peer in pairs), 1),
+        "cpu_ratio": round(statistics.median(peer.cpu_milliseconds / ours.cpu_milliseconds for ours, peer in pairs), 1),
+    }
+
+
+def _ours(suite: str, num_envs: int, seconds: float) -> Measurement:
+    env = make_vec(load_suite(suite), num_envs, image_size=IMAGE_SIZE)
+    env.reset()
+    measured = measure(env.step, env.action_space.shape or (), seconds, [os.getpid()])
+    env.close()
+    return measured
+
+
+def _peer(suite: str, processes: int, seconds: float, backend: str) -> Measurement:
+    os.environ["MUJOCO_GL"] = backend  # the processes inherit it
+    env = SubprocVecEnv([partial(DmControlPixels, *PEERS[suite])] * processes, start_method="spawn")
+    env.reset()
+    pids = [process.pid for process in env.processes]
+    measured = measure(env.step, (processes, *(env.action_space.shape or ())), seconds, pids)
+    env.close()
+    return measured

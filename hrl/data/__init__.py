@@ -1,0 +1,1 @@
+"""Observations, the replay buffer, and the collectors that fill rollouts and replay."""

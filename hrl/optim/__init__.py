@@ -1,0 +1,1 @@
+"""The optimizer, return estimators, running normalizers, and compiled or recorded updates."""

@@ -1,0 +1,1 @@
+"""Train, evaluate, save and continue runs; everything that touches a run folder."""

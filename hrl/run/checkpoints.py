@@ -1,0 +1,182 @@
+"""The checkpoints of a run: the newest whole one is found whatever happened to the process or to the files.
+
+The file itself is described in `hrl.run.checkpoint_format`.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hrl.run.checkpoint_format import JSON, Checkpoint, CheckpointError, State, read, write
+from hrl.run.provenance import remove_abandoned
+
+__all__ = [
+    "JSON",
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointWriteError",
+    "Checkpoints",
+    "ConfigMismatchError",
+    "State",
+    "differing_keys",
+    "read",
+    "write",
+]
+
+ABSENT = "(absent)"
+KEEP = 2
+"""Checkpoints that a run keeps."""
+
+
+class CheckpointWriteError(RuntimeError):
+    """A checkpoint could not be written (a full disk, say). Earlier checkpoints are untouched."""
+
+    def __init__(self, frames: int, path: Path, reason: str, last_good: Path | None) -> None:
+        earlier = f"the last good checkpoint is {last_good}" if last_good else "there is no earlier checkpoint"
+        super().__init__(f"the checkpoint at {frames} frames could not be written to {path}: {reason}; {earlier}")
+        self.frames = frames
+        self.path = path
+        self.reason = reason
+        self.last_good = last_good
+
+
+class ConfigMismatchError(ValueError):
+    """A run is to be continued with a configuration that is not its own."""
+
+    def __init__(self, differences: Mapping[str, tuple[object, object]]) -> None:
+        lines = [f"  {key}: {old!r} in the run, {new!r} given" for key, (old, new) in differences.items()]
+        super().__init__("the run was started with another configuration:\n" + "\n".join(lines))
+        self.differences = dict(differences)
+
+
+class Checkpoints:
+    """The checkpoints of one run: the last `keep` of them, as folder/step_{frames:012d}.safetensors.
+
+    Temporary files of a killed writer are removed at construction.
+    """
+
+    def __init__(self, folder: Path, keep: int = KEEP) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1 checkpoint, not {keep}")
+        self.folder = Path(folder)
+        self.keep = keep
+        self._unusable: set[Path] = set()
+        remove_abandoned(self.folder, "step_*.safetensors.*")
+
+    def path(self, frames: int) -> Path:
+        return self.folder / f"step_{frames:012d}.safetensors"
+
+    def save(self, frames: int, state: Mapping[str, State], metadata: Mapping[str, JSON]) -> Path:
+        """Write a checkpoint, then delete all but the last `keep` up to this one.
+
+        Args:
+            frames: control steps done so far, the checkpoint's name.
+            state: what `write` takes; nothing may change it before this returns.
+            metadata: JSON values about it.
+
+        Raises:
+            ValueError: a key or a value that cannot be saved; nothing was written.
+            CheckpointWriteError: the file system refused; earlier checkpoints are whole.
+        """
+        path = self.path(frames)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write(path, frames, state, metadata)
+        except OSError as error:
+            raise CheckpointWriteError(frames, path, str(error), self._last_good()) from error
+        self._unusable.discard(path)
+        self._delete_old(path)
+        return path
+
+    def load_latest(self, parts: Collection[str] | None = None) -> Checkpoint | None:
+        """The newest whole checkpoint, None where there is no file at all.
+
+        A file that is not whole is skipped with a warning that names it and the reason.
+
+        Args:
+            parts: of its state, as `read` takes them; all by default.
+
+        Raises:
+            CheckpointError: there are files and none is whole; the message lists them with their reasons.
+        """
+        failures: list[CheckpointError] = []
+        for path in reversed(self._files()):
+            try:
+                checkpoint = read(path, parts)
+            except CheckpointError as error:
+                failures.append(error)
+                continue
+            self._skip(failures, path)
+            return checkpoint
+        if failures:
+            reasons = "\n".join(f"  {error.path.name}: {error.reason}" for error in failures)
+            raise CheckpointError(self.folder, f"none of {len(failures)} checkpoints is whole:\n{reasons}")
+        return None
+
+    def _files(self) -> list[Path]:
+        """All checkpoint files, oldest first."""
+        named = [path for path in self.folder.glob("step_*.safetensors") if re.fullmatch(r"step_\d{12,}", path.stem)]
+        return sorted(named, key=_frames_of)
+
+    def _skip(self, failures: list[CheckpointError], used: Path) -> None:
+        for error in failures:
+            self._unusable.add(error.path)
+            warnings.warn(f"checkpoint {error} - skipped, {used.name} is used", stacklevel=3)
+
+    def _delete_old(self, newest: Path) -> None:
+        """Files that were found unusable never count as one of the `keep`, and are left for the user to look at."""
+        older = [path for path in self._files() if _frames_of(path) <= _frames_of(newest)]
+        for path in [path for path in older if path not in self._unusable][: -self.keep]:
+            path.unlink(missing_ok=True)
+
+    def _last_good(self) -> Path | None:
+        for path in reversed(self._files()):
+            try:
+                return read(path).path
+            except CheckpointError:
+                continue
+        return None
+
+
+def _frames_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step_"))
+
+
+def differing_keys(
+    saved_config: Mapping[str, Any], config: Mapping[str, Any], ignore: Collection[str] = ()
+) -> dict[str, tuple[object, object]]:
+    """Where two nested configurations differ.
+
+    Args:
+        ignore: dotted keys, each with everything below it, that may differ (a longer budget, a tracker's mode).
+
+    Returns:
+        {dotted key: (saved value, given value)}, sorted by key; a key that one side lacks has the value "(absent)".
+    """
+    old, new = dict(_flatten(saved_config)), dict(_flatten(config))
+    pairs = {key: (old.get(key, ABSENT), new.get(key, ABSENT)) for key in sorted(old.keys() | new.keys())}
+    return {key: pair for key, pair in pairs.items() if not _ignored(key, ignore) and not _same(*pair)}
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _ignored(key: str, ignore: Collection[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in ignore)
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Equal as a configuration file holds them: tuples are lists there, True is not 1, and NaN is NaN."""
+    if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
+        return len(old) == len(new) and all(map(_same, old, new))
+    if isinstance(old, float) and isinstance(new, float) and math.isnan(old) and math.isnan(new):
+        return True
+    return isinstance(old, bool) == isinstance(new, bool) and bool(old == new)

@@ -1,0 +1,225 @@
+"""Scores of a run on every split of its suite, written into its folder as tidy tables.
+
+scores.csv holds one checkpoint under one protocol, which evaluation.json names. An evaluation of every split replaces
+both. One of some splits replaces the rows of those and keeps the others, so that split by split the file becomes what
+one evaluation of everything would have written; where the rows to keep are of another checkpoint or were played under
+another protocol, it is refused before anything is played.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from envs import Suite
+from hrl.agents.base import GoalReacher, Predictor
+from hrl.config import ConfigError, as_now
+from hrl.evaluation.episodes import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate, worlds_at_once
+from hrl.evaluation.goal_reaching import goals, reach, reach_table
+from hrl.evaluation.imagination_video import film_imagination
+from hrl.evaluation.open_loop import EXPLORED, foresee
+from hrl.evaluation.policy_video import film
+from hrl.evaluation.probe_episodes import Explored
+from hrl.run import hardware
+from hrl.run.checkpoints import differing_keys
+from hrl.run.hardware import choose_device
+from hrl.run.load import Trained
+from hrl.run.memory_estimate import acting_budget
+from hrl.run.provenance import describe, write_json, write_text_atomic
+from hrl.run.train import MAY_DIFFER, protocol_for
+
+SCORES, USAGE, PROTOCOL = "scores.csv", "skill_usage.csv", "evaluation.json"
+FORESIGHT, REACH, GOALS = "foresight.csv", "reach.csv", "goals.csv"
+
+
+class MixedScoresError(ConfigError):
+    """Scores that cannot stand in one table with those that are there."""
+
+
+def score(
+    run: Trained,
+    folder: Path,
+    command: str,
+    episodes: int | None = None,
+    splits: Sequence[str] | None = None,
+    films: int | None = None,
+) -> pd.DataFrame:
+    """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the new scores.
+
+    Of a policy with a world model foresight.csv says, on the training split, what its predictions are worth; of one
+    that sets goals in it, reach.csv says how far from them it ends, and goals.csv whether they are like what there is.
+
+    The memory it takes is printed first. With some splits only, scores of the other splits stay in the files (see the
+    top of this file). The shuffle tests are played where the training split is.
+
+    Args:
+        episodes: per task; by default evaluation.final_episodes of the run's configuration.
+        splits: by default all of the suite.
+        films: number of training tasks to film, by default all.
+
+    Raises:
+        ConfigError: an unknown split, or fewer than one episode; MixedScoresError where scores that would stay are of
+            another checkpoint, of another configuration, or of another protocol.
+        MemoryBudgetError: the episodes do not fit into memory side by side.
+    """
+    count = run.config.evaluation.final_episodes if episodes is None else episodes
+    names = list(run.suite.splits if splits is None else dict.fromkeys(splits))
+    _refuse(run, names, count)
+    protocol = protocol_for(run.config, choose_device(run.config.device), count)
+    kept = _Kept.of(folder, run, names, _record(run, protocol))
+    budget = acting_budget(run.config, run.suite, _worlds(run, names, count), run.config.tracking.video_steps)
+    print(budget)
+    budget.check()
+    hardware.configure(run.config.threads)
+    played = _play(run, names, protocol)
+    scores = played.scores.assign(arm=run.config.arm_name, seed=run.config.seed, frames=run.frames)[SCORE_COLUMNS]
+    folder.mkdir(parents=True, exist_ok=True)
+    _describe(run, folder, command)
+    _write(run, folder, kept.merged(run, scores, played.usage), _record(run, protocol))
+    if "train" not in kept.scores["split"].to_numpy():
+        for name in (FORESIGHT, REACH, GOALS):  # of a checkpoint whose scores are gone
+            (folder / name).unlink(missing_ok=True)
+    if "train" in names and isinstance(run.policy, Predictor):
+        _diagnose(run.policy, run.suite, protocol, folder)
+    _film(run, folder, protocol, films)
+    return scores
+
+
+def _diagnose(policy: Predictor, suite: Suite, protocol: Protocol, folder: Path) -> None:
+    """Tables of what a world model, and a worker in it, can do on the training split."""
+    seen = Explored(policy, suite, "train", protocol, EXPLORED)
+    foresight = foresee(policy, seen)
+    write_text_atomic(folder / FORESIGHT, foresight.to_csv(index=False))
+    print(f"squared error of predicted pictures, agent steps ahead\n{foresight.round(2).to_string(index=False)}")
+    if isinstance(policy, GoalReacher):
+        ways, set_goals = reach(policy, seen), goals(policy, seen)
+        write_text_atomic(folder / REACH, ways.to_csv(index=False))
+        write_text_atomic(folder / GOALS, set_goals.to_csv(index=False))
+        print(f"distance left to goals so many steps apart, steps of the worker\n{reach_table(ways)}")
+        print(f"distance to the nearest state and to any\n{set_goals.round(2).to_string(index=False)}")
+
+
+def score_table(scores: pd.DataFrame) -> str:
+    """Mean return and success by split and intervention, with the median control steps to a success, as text."""
+    groups = scores.groupby(["split", "intervention"], sort=False)
+    table = groups.agg(
+        returns=("return", "mean"),
+        success=("success", "mean"),
+        steps=("steps_to_success", "median"),
+        episodes=("return", "size"),
+    )
+    return str(table.rename(columns={"returns": "return", "steps": "steps to success"}).round(3).to_string())
+
+
+# Private functions.
+
+
+def _refuse(run: Trained, splits: Sequence[str], episodes: int) -> None:
+    unknown = [split for split in splits if split not in run.suite.splits]
+    if unknown:
+        raise ConfigError(
+            f"suite {run.suite.name} has no split {unknown[0]!r}; choose from {', '.join(run.suite.splits)}"
+        )
+    if episodes < 1:
+        raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
+
+
+def _worlds(run: Trained, splits: Sequence[str], episodes: int) -> int:
+    """Of the split that is played in the most worlds at once."""
+    return max(worlds_at_once(run.suite, len(run.suite.tasks(split)), episodes) for split in splits)
+
+
+def _play(run: Trained, splits: Sequence[str], protocol: Protocol) -> Evaluation:
+    """Every split as it is, then the training split with shuffles, for which it takes more than one task."""
+    plain = evaluate(run.policy, run.suite, splits, protocol)
+    if "train" not in splits or len(run.suite.tasks("train")) == 1:
+        return plain
+    shuffled = evaluate(run.policy, run.suite, ["train"], protocol, INTERVENTIONS[1:])
+    return Evaluation(pd.concat([plain.scores, shuffled.scores], ignore_index=True), plain.usage)
+
+
+def _record(run: Trained, protocol: Protocol) -> dict[str, Any]:
+    """What makes two evaluations comparable row by row, as JSON: the checkpoint, and how episodes are played."""
+    sizes = {"frame_stack": protocol.frame_stack, "image_size": protocol.image_size}
+    return {"frames": run.frames, "episodes": protocol.episodes, "seed": protocol.seed, **sizes}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Rows of the splits that are not evaluated anew, of scores.csv and skill_usage.csv."""
+
+    scores: pd.DataFrame
+    usage: pd.DataFrame
+
+    @classmethod
+    def of(cls, folder: Path, run: Trained, splits: Sequence[str], record: Mapping[str, Any]) -> _Kept:
+        """What stays in a folder. Raises MixedScoresError where it cannot stand beside what `record` says."""
+        scores, usage = (_others(folder / name, splits) for name in (SCORES, USAGE))
+        if len(scores):
+            _refuse_mixture(folder, run, record)
+        return cls(scores, usage)
+
+    def merged(self, run: Trained, scores: pd.DataFrame, usage: pd.DataFrame) -> Evaluation:
+        """These rows and new ones, in the order in which an evaluation of every split writes them."""
+        return Evaluation(_ordered(run, [self.scores, scores]), _ordered(run, [self.usage, usage]))
+
+
+def _others(path: Path, splits: Sequence[str]) -> pd.DataFrame:
+    """The rows of a table, empty without the file, that are of none of these splits; as text, to stay as they are."""
+    if not path.exists():
+        return pd.DataFrame({"split": []})
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table[~table["split"].isin(list(splits))]
+
+
+def _refuse_mixture(folder: Path, run: Trained, record: Mapping[str, Any]) -> None:
+    where = f"{folder / SCORES} holds other splits, which would stay"
+    mend = f"evaluate every split, or remove {SCORES}"
+    if not (folder / PROTOCOL).exists():
+        raise MixedScoresError(f"{where}, and no {PROTOCOL} says how they were played: {mend}")
+    different = differing_keys(json.loads((folder / PROTOCOL).read_text()), record)
+    saved = as_now(yaml.safe_load((folder / "config.yaml").read_text()))
+    different |= differing_keys(saved, run.plain, ignore=MAY_DIFFER)
+    if different:
+        named = ", ".join(f"{key} {old!r} there and {new!r} now" for key, (old, new) in different.items())
+        raise MixedScoresError(f"{where}, but were played otherwise ({named}): {mend}")
+
+
+def _ordered(run: Trained, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """By intervention, where there is one, then by split in the suite's order."""
+    table = pd.concat([table for table in tables if len(table)] or [tables[-1]], ignore_index=True)
+    places = {"split": list(run.suite.splits), "intervention": list(INTERVENTIONS)}
+    for column, order in places.items():  # the later one counts first: each sort keeps the order it finds
+        if column in table:
+            table = table.iloc[np.argsort(table[column].map(order.index).to_numpy(), kind="stable")]
+    return table
+
+
+def _write(run: Trained, folder: Path, evaluation: Evaluation, record: Mapping[str, Any]) -> None:
+    # Gone while the table changes: after a kill in between nothing is taken for what it is not.
+    (folder / PROTOCOL).unlink(missing_ok=True)
+    write_text_atomic(folder / SCORES, evaluation.scores.to_csv(index=False))
+    if len(evaluation.usage):
+        write_text_atomic(folder / USAGE, evaluation.usage.to_csv(index=False))
+    write_json(folder / PROTOCOL, dict(record))
+
+
+def _describe(run: Trained, folder: Path, command: str) -> None:
+    """A policy that learns nothing has no folder from training."""
+    if run.frames == 0:
+        write_text_atomic(folder / "config.yaml", yaml.safe_dump(run.plain, sort_keys=False))
+        write_json(folder / "environment.json", describe(command, {"total": 0}))
+
+
+def _film(run: Trained, folder: Path, protocol: Protocol, films: int | None) -> None:
+    for task in run.suite.tasks("train")[:films]:
+        path = folder / "videos" / f"{run.frames:09d}_{task.name}.mp4"
+        film(run.policy, run.suite, task, protocol, run.config.tracking.video_steps, path)
+        film_imagination(run.policy, run.suite, task, protocol, path)

@@ -1,0 +1,328 @@
+"""Training as a user lives it: one folder a run, one command that starts it and continues it to the last bit.
+
+(On a CPU. Some of a GPU's kernels add in an order of their own.)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from envs import PixelVectorEnv, Suite, make_vec
+from hrl.agents.base import Learner, NonFiniteUpdate
+from hrl.agents.model_based import ModelBasedConfig, ModelBasedLearner
+from hrl.config import ConfigError, RunConfig, as_now
+from hrl.evaluation.episodes import Protocol, evaluate, metrics
+from hrl.evaluation.imagination_video import REPLAYED, film_imagination
+from hrl.evaluation.policy_video import film
+from hrl.run import hardware
+from hrl.run.build import build_learner, setting_for
+from hrl.run.checkpoints import JSON, Checkpoint, CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
+from hrl.run.logger import ProgressDisplay, Tracker
+from hrl.run.memory_estimate import checkpoint_budget, memory_budgets
+from hrl.run.nan_dump import NonFiniteError, dump_nonfinite
+from hrl.run.provenance import describe, write_json, write_text_atomic
+
+MAY_DIFFER = ("frames", "tracking", "folder", "network.imagine_last")
+"""Keys that a continued run may change: none of them touches what is learned in a given frame. (The last one is what
+`agent.imagine_last` was made from, which may not.)
+"""
+
+
+class FolderError(ConfigError):
+    """A run folder that cannot be used."""
+
+
+class Interrupted(Exception):  # noqa: N818  nothing went wrong
+    """A signal asked to stop; the run is saved.
+
+    Attributes:
+        exit_code: 128 and the signal's number, as shells have it.
+    """
+
+    def __init__(self, folder: Path, frames: int, signal_number: int) -> None:
+        super().__init__(f"stopped and saved at {frames:,} frames; the same command continues {folder}")
+        self.exit_code = 128 + signal_number
+
+
+def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
+    """Starts or continues the run of `config.folder`; returns the folder.
+
+    Continues exactly, on a CPU: a run killed at any moment ends with the weights and metrics of one that never was.
+    SIGTERM and Ctrl-C finish the iteration under way and save.
+
+    Args:
+        config, plain: from `hrl.config.load`.
+        command: what the user typed, for the record.
+
+    Raises:
+        ConfigError: a configuration that cannot be run; ConfigMismatchError where the folder holds another run.
+        MemoryBudgetError, DiskBudgetError: what the run would take does not fit; nothing of it was written.
+        NonFiniteError: a loss stopped being finite; the message names the dump.
+        Interrupted: a signal stopped the run before its budget was spent.
+    """
+    suite = Suite.from_dict(plain["suite"])
+    folder = Path(config.folder)
+    _refuse_impossible(config, suite)
+    try:
+        device = hardware.choose_device(config.device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    for budget in (*memory_budgets(config, suite, device), checkpoint_budget(config, suite, folder)):
+        print(budget)
+        budget.check()
+    if isinstance(config.agent, ModelBasedConfig) and config.agent.compile != "none":
+        print("updates are compiled when they are first made: minutes in which nothing is printed", flush=True)
+    hardware.configure(config.threads)
+    with _only_process(folder):
+        _refuse_other_run(folder, plain)
+        with _Run(config, suite, folder, plain, command) as run, _stop_signals() as received:
+            run.until(config.frames, received)
+            if received and run.learner.frames < config.frames:
+                raise Interrupted(folder, run.learner.frames, received[0])
+    return folder
+
+
+@dataclass
+class _Clock:
+    """Seconds of training, summed over continuations; and frames a second over the last few iterations."""
+
+    seconds: float = 0.0
+    rate: float = 0.0
+
+    @contextmanager
+    def measure(self, frames: Callable[[], int]) -> Iterator[None]:
+        before, started = frames(), time.perf_counter()
+        yield
+        elapsed = time.perf_counter() - started
+        self.seconds += elapsed
+        rate = (frames() - before) / elapsed
+        self.rate = rate if not self.rate else 0.8 * self.rate + 0.2 * rate
+
+
+class _Run:
+    """A run folder being written: environment, learner, tracker, checkpoints."""
+
+    def __init__(self, config: RunConfig, suite: Suite, folder: Path, plain: dict[str, Any], command: str) -> None:
+        self.config, self.suite, self.folder, self.plain = config, suite, folder, plain
+        try:
+            self.setting = setting_for(config, suite)
+            self.env = _training_env(config, suite)
+            self.learner: Learner = build_learner(config, suite, self.env, self.setting)
+        except ValueError as error:  # a value that only what it is given to can judge
+            raise ConfigError(str(error)) from error
+        # Written once nothing of the configuration is left to refuse, so that a mistake leaves no run behind.
+        write_text_atomic(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.clock = _Clock()
+        resumed = self._resume(self.checkpoints.load_latest())
+        if not (folder / "environment.json").exists():
+            write_json(folder / "environment.json", describe(command, self.learner.parameter_counts()))
+        self.tracker = Tracker(
+            folder,
+            config=plain,
+            wandb_mode=config.tracking.wandb,
+            tensorboard=config.tracking.tensorboard,
+            resume_at=resumed,
+        )
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.tracker.close()
+        self.env.close()
+
+    def until(self, frames: int, received: list[int]) -> None:
+        """Iterates until the budget is spent or a signal asks to stop; saves at the end."""
+        saved = self.learner.frames
+        with ProgressDisplay(frames, enabled=self.config.tracking.progress) as display:
+            while self.learner.frames < frames and not received:
+                before = self.learner.frames
+                measured = self._iterate()
+                if _crossed(self.config.evaluation.every, before, self.learner.frames):
+                    measured |= self._evaluate()
+                self.tracker.log(measured)
+                self.tracker.log_timing(self.learner.frames, self.clock.seconds, self.clock.rate)
+                display.update(self.learner.frames, self.clock.rate, _returns(measured))
+                if _crossed(self.config.checkpoint_every, before, self.learner.frames):
+                    saved = self._save()
+        if saved != self.learner.frames:
+            self._save()
+
+    # Private methods.
+
+    def _resume(self, checkpoint: Checkpoint | None) -> dict[str, Any] | None:
+        if checkpoint is None:
+            return None
+        refuse_foreign(checkpoint, self.plain)
+        before, now = checkpoint.metadata["computed_with"], self._computed_with()
+        if before != now:
+            warnings.warn(
+                f"continuing with {now} what was computed with {before}: the last bits may differ", stacklevel=2
+            )
+        try:
+            self.learner.load_state_dict(checkpoint.state["learner"])
+        except (KeyError, RuntimeError, ValueError) as error:  # saved by another version of the agent
+            reason = " ".join(str(error).split())
+            raise CheckpointError(checkpoint.path, f"it does not fit this agent: {reason}") from error
+        self.env.load_state_dict(checkpoint.state["env"])
+        self.clock.seconds = float(checkpoint.metadata["seconds"])
+        print(f"continuing {self.folder} at {self.learner.frames:,} frames")
+        return dict(checkpoint.metadata["position"])
+
+    def _computed_with(self) -> dict[str, JSON]:
+        """What `auto` and 0 came to on this machine."""
+        precision = str(self.setting.autocast).removeprefix("torch.")
+        return {"device": self.setting.device.type, "precision": precision, "threads": torch.get_num_threads()}
+
+    def _iterate(self) -> dict[str, float | int]:
+        with self.clock.measure(lambda: self.learner.frames):
+            try:
+                return self.learner.iterate()
+            except NonFiniteUpdate as error:
+                raise self._dumped(error.name, error.updates, error.batch, error.metrics) from error
+            except FloatingPointError as error:  # the simulation, a reward or a task vector
+                raise self._dumped(str(error), 0, {}, {}) from error
+
+    def _dumped(
+        self, name: str, updates: int, batch: Mapping[str, Tensor], values: Mapping[str, float]
+    ) -> NonFiniteError:
+        """Saves the batch, the learner and the worlds as they are."""
+        counters = {"frames": self.learner.frames, "updates": updates, "seed": self.config.seed}
+        state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
+        path = dump_nonfinite(self.folder, batch=batch, counters=counters, metrics=values, state=state)
+        return NonFiniteError([name], counters, path)
+
+    def _evaluate(self) -> dict[str, float | int]:
+        settings = self.config.evaluation
+        protocol = protocol_for(self.config, self.setting.device, settings.episodes)
+        measured = metrics(evaluate(self.learner.policy, self.suite, ["train"], protocol))
+        for task in self.suite.tasks("train")[: self.config.tracking.videos]:
+            path = self.folder / "videos" / f"{self.learner.frames:09d}_{task.name}.mp4"
+            film(self.learner.policy, self.suite, task, protocol, self.config.tracking.video_steps, path)
+            remembered = self.learner.remembered(REPLAYED) if isinstance(self.learner, ModelBasedLearner) else {}
+            film_imagination(self.learner.policy, self.suite, task, protocol, path, remembered)
+            self.tracker.log_video(f"video/{task.name}", path, self.learner.frames)
+        return measured
+
+    def _save(self) -> int:
+        self.tracker.flush()
+        metadata: dict[str, JSON] = {
+            "position": self.tracker.position(),
+            "seconds": self.clock.seconds,
+            "config": self.plain,
+            "computed_with": self._computed_with(),
+        }
+        state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
+        self.checkpoints.save(self.learner.frames, state, metadata)
+        return self.learner.frames
+
+
+def refuse_foreign(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> None:
+    """Raises ConfigMismatchError where a checkpoint was saved by a run of another configuration."""
+    different = differing_keys(as_now(checkpoint.metadata["config"]), plain, ignore=MAY_DIFFER)
+    if different:
+        raise ConfigMismatchError(different)
+
+
+def protocol_for(config: RunConfig, device: Any, episodes: int) -> Protocol:
+    """The evaluation protocol of a run."""
+    threads = config.threads or None
+    return Protocol(episodes, config.evaluation.seed, config.frame_stack, config.image_size, device, threads)
+
+
+# Private functions.
+
+
+def _training_env(config: RunConfig, suite: Suite) -> PixelVectorEnv:
+    return make_vec(
+        suite,
+        config.num_envs,
+        seed=config.seed,
+        stream="train",
+        frame_stack=config.frame_stack,
+        image_size=config.image_size,
+        threads=config.threads or None,
+        stagger=config.stagger,
+    )
+
+
+def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
+    """Combinations that no single key can know of."""
+    tasks = len(suite.tasks("train"))
+    if config.num_envs < tasks:
+        raise ConfigError(f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks to deal out")
+    longest = max(task.episode_length for task in suite.tasks("train")) // suite.action_repeat
+    if isinstance(config.agent, ModelBasedConfig) and config.agent.length > longest:
+        raise ConfigError(
+            f"agent.length is {config.agent.length}; the longest episodes of suite {suite.name} have {longest} steps"
+        )
+
+
+def _refuse_other_run(folder: Path, plain: dict[str, Any]) -> None:
+    """A new run needs a folder of its own; one that is there must have the same configuration."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        strangers = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+        if strangers:
+            raise FolderError(
+                f"{folder} is not a run folder, yet holds {', '.join(sorted(strangers)[:5])}; name another"
+            )
+        return
+    different = differing_keys(as_now(yaml.safe_load(path.read_text())), plain, ignore=MAY_DIFFER)
+    if different:
+        raise ConfigMismatchError(different)
+
+
+@contextmanager
+def _only_process(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, so that two processes never write one run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderError(f"{folder} is being written by another process") from error
+        yield
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Numbers of the SIGTERM and Ctrl-C signals received; the previous handlers return afterwards."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if received:  # asked twice: leave at once, the last checkpoint stands
+            raise KeyboardInterrupt
+        print("\nstopping after this iteration", flush=True)
+        received.append(number)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _crossed(every: int, before: int, after: int) -> bool:
+    return every > 0 and after // every > before // every
+
+
+def _returns(measured: dict[str, float | int]) -> dict[str, float]:
+    prefix = "train/return/"
+    return {key.removeprefix(prefix): value for key, value in measured.items() if key.startswith(prefix)}

@@ -1,0 +1,300 @@
+"""The world model that the flat and the hierarchical arm share: sees pictures, predicts pictures, rewards and ends.
+
+DreamerV3's (Hafner et al. 2023, arXiv 2301.04104), with one difference: the continuation head predicts whether the
+episode goes on and nothing else; the discount is applied where returns are computed, so that it is never applied twice
+and every level's discount can be told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hrl.nets.frozen import frozen
+from hrl.nets.one_hot import OneHot, kl
+from hrl.nets.picture import PictureDecoder, PictureEncoder
+from hrl.nets.task_dense import TaskDense
+from hrl.nets.task_embedding import TaskEmbedding
+from hrl.nets.two_hot import BINS, TwoHot
+from hrl.optim.compile import compiled_part
+from hrl.world_model.rssm import RSSM, RSSMConfig, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelConfig(RSSMConfig):
+    """Sizes of the world model and of the actors and critics beside it: those of the RSSM, and
+
+    units: of every hidden layer of heads, actors and critics.
+    depth: of the picture's encoder and decoder, which have 2, 3, 4 and 4 times as many channels.
+    kernel: side of their convolutions, odd.
+    strided: convolutions that shrink the picture themselves, several times as fast on a CPU, in place of DreamerV3's
+        convolutions at full resolution followed by pooling.
+    """
+
+    units: int = 128
+    depth: int = 8
+    kernel: int = 3
+    strided: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("units", "depth", "kernel"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"network.world_model.{key} is {getattr(self, key)}; it must be at least 1")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"network.world_model.kernel is {self.kernel}; it must be odd")
+        if 4 * self.depth % self.blocks:
+            raise ValueError(
+                f"network.world_model.depth is {self.depth}; network.world_model.blocks, which is {self.blocks}, "
+                "must divide 4 times it"
+            )
+
+
+CONDITIONED = ("encoder", "dynamics", "heads", "manager", "worker", "goal_autoencoder")
+PRESETS: dict[str, tuple[str, ...]] = {
+    "heads": ("heads", "manager"),
+    "world_model": ("encoder",),
+    "none": (),
+    "everywhere": CONDITIONED,
+}
+"""What each preset tells the task; see `Conditioning`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """Which modules are told the task.
+
+    preset: `heads` (the default: heads, critics and whoever decides what to do, so that encoder, dynamics and worker
+        can be reused on another task), `world_model` (as published in arXiv 2407.19142: the task is a part of what is
+        observed, so that everything inherits it from the model's state), `none`, `everywhere`.
+    encoder: the embedding of an observation.  dynamics: what moves the deterministic state.  heads: reward and end.
+    manager: the manager, or the flat policy, and their critics.  worker: the worker and its critic.
+    goal_autoencoder: the goals' encoder and decoder.
+        Each of these overrides the preset where it is set.
+    """
+
+    preset: str = "heads"
+    encoder: bool | None = None
+    dynamics: bool | None = None
+    heads: bool | None = None
+    manager: bool | None = None
+    worker: bool | None = None
+    goal_autoencoder: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"agent.conditioning.preset is {self.preset!r}; choose from {', '.join(PRESETS)}")
+
+    def sees(self, module: str) -> bool:
+        """Whether this module is told the task."""
+        own: bool | None = getattr(self, module)
+        return module in PRESETS[self.preset] if own is None else own
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelLossConfig:
+    """Weights of the world model's losses (DreamerV3).
+
+    free_nats: of each divergence, below which it is not reduced further.
+    dynamics: of the divergence that trains the prior.  representation: of the one that trains the posterior.
+    """
+
+    free_nats: float = 1.0
+    dynamics: float = 1.0
+    representation: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name) >= 0:
+                raise ValueError(
+                    f"agent.world_model_loss.{field.name} is {getattr(self, field.name)}; it must be at least 0"
+                )
+
+
+class Observed(NamedTuple):
+    """What the world model made of a batch: losses [batch, time] by name, posterior states, metrics."""
+
+    losses: dict[str, Tensor]
+    states: State
+    metrics: dict[str, Tensor]
+
+
+class WorldModel(nn.Module):
+    """Encoder, recurrent state-space model, decoder, reward head, continuation head.
+
+    Args:
+        config: sizes.
+        image_size, channels: of a picture.
+        action_size, task_size: of their vectors.
+        task_features: size of the task's embeddings.
+        conditioning: which modules are told the task.
+    """
+
+    def __init__(
+        self,
+        config: WorldModelConfig,
+        image_size: int,
+        channels: int,
+        action_size: int,
+        task_size: int,
+        task_features: int,
+        conditioning: Conditioning,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = PictureEncoder(image_size, channels, config.depth, config.kernel, strided=config.strided)
+        self.encoder_task = TaskEmbedding(task_size, task_features) if conditioning.sees("encoder") else None
+        self.dynamics_task = TaskEmbedding(task_size, task_features) if conditioning.sees("dynamics") else None
+        embedding = self.encoder.outputs + task_features * conditioning.sees("encoder")
+        self.rssm = RSSM(config, embedding, action_size, task_features * conditioning.sees("dynamics"))
+        self.decoder = PictureDecoder(
+            image_size,
+            channels,
+            config.deter,
+            config.stoch,
+            config.units,
+            config.depth,
+            config.blocks,
+            config.kernel,
+            strided=config.strided,
+        )
+        told = task_size * conditioning.sees("heads")
+        self.reward_net = TaskDense(config.features, told, task_features, [config.units], BINS, output_scale=0.0)
+        self.continue_net = TaskDense(config.features, told, task_features, [config.units], 1)
+
+    @compiled_part
+    def embed(
+        self, pixels: UInt8[Tensor, "*batch height width channel"], task: Float[Tensor, "*#batch task"]
+    ) -> Float[Tensor, "*batch embedding"]:
+        """What the posterior is told of an observation."""
+        picture: Tensor = self.encoder(pixels)
+        return picture if self.encoder_task is None else torch.cat([picture, self.encoder_task(task)], -1)
+
+    def moved_by(
+        self, action: Float[Tensor, "*batch action"], task: Float[Tensor, "*#batch task"], constant: bool = False
+    ) -> Float[Tensor, "*batch move"]:
+        """What moves the state: the action, and the task where dynamics are told it."""
+        if self.dynamics_task is None:
+            return action
+        embed = frozen(self.dynamics_task) if constant else self.dynamics_task
+        return torch.cat([action, embed(task)], -1)
+
+    def reward(self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*#batch task"]) -> TwoHot:
+        """The reward received on arriving at a state of these features."""
+        return TwoHot(self.reward_net(features, task))
+
+    def continues(
+        self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*#batch task"]
+    ) -> Float[Tensor, "*batch"]:
+        """Probability that the episode does not terminate at a state of these features."""
+        return torch.sigmoid(self._continue_logit(features, task))
+
+    def picture(self, state: State) -> Float[Tensor, "*batch height width channel"]:
+        """The picture in [0, 1] that is expected at `state`."""
+        pixels: Tensor = self.decoder(state.deter, state.stoch)
+        return pixels
+
+    def goal_state(self, deter: Float[Tensor, "*batch deter"]) -> State:
+        """The state of a goal, which names `deter` only: the likeliest `stoch` with it."""
+        return State(deter, self.rssm.prior(deter).mode().flatten(-2))
+
+    def observe(
+        self, batch: Mapping[str, Tensor], noise: Float[Tensor, "batch time groups"], weights: WorldModelLossConfig
+    ) -> Observed:
+        """States and losses of replayed sequences.
+
+        Args:
+            batch: columns [batch, 1 + time, ...]; the first row is context: its latents `deter` and `stoch`, as they
+                were when it was last seen, are where the sequence begins.
+            noise: uniform in [0, 1), for the posterior's draws.
+        """
+        pixels, task = batch["pixels"][:, 1:], batch["task"][:, 1:]
+        first, terminal = batch["is_first"][:, 1:], batch["is_terminal"][:, 1:]
+        embeddings = self.embed(pixels, task)
+        context = State(batch["deter"][:, 0], self._one_hot(batch["stoch"][:, 0]))
+        initial = State(*(part.to(embeddings.dtype) for part in context))
+        moves = self.moved_by(batch["action"][:, :-1], task)
+        states, posterior = self.rssm.observe(initial, moves, embeddings, first, noise)
+        told = pixels, task, batch["reward"][:, 1:], terminal
+        losses, metrics = self._losses(states, posterior, *told, weights)
+        return Observed(losses, states.detach(), metrics)
+
+    def imagine(
+        self,
+        start: State,
+        task: Float[Tensor, "batch task"],
+        act: Callable[[int, State], Float[Tensor, "batch action"]],
+        noise: Float[Tensor, "time batch groups"],
+        differentiable: bool,
+    ) -> tuple[State, Float[Tensor, "time batch action"]]:
+        """A trajectory of as many steps as there is noise.
+
+        Args:
+            start: where it begins.
+            act: the action at a time and a state.
+            differentiable: whether gradient passes through the steps, to the actions; never to this model.
+
+        Returns:
+            States 0 to T, actions 0 to T - 1.
+        """
+        states, actions = [start.detach()], []
+        with torch.set_grad_enabled(differentiable):
+            step = frozen(self.rssm) if differentiable else self.rssm
+            for time in range(len(noise)):
+                actions.append(act(time, states[-1]))
+                states.append(State(*step(states[-1], self.moved_by(actions[-1], task, differentiable), noise[time])))
+        deter, stoch = (torch.stack(parts) for parts in zip(*states, strict=True))
+        return State(deter, stoch), torch.stack(actions)
+
+    def latents(self, states: State) -> dict[str, Tensor]:
+        """States as they are kept beside replayed steps: bfloat16 and class indices."""
+        index = states.stoch.unflatten(-1, (self.config.groups, self.config.classes)).argmax(-1)
+        return {"deter": states.deter.to(torch.bfloat16), "stoch": index.to(torch.uint8)}
+
+    # Private methods.
+
+    def _one_hot(self, index: Tensor) -> Tensor:
+        classes = torch.arange(self.config.classes, device=index.device)
+        return (index.unsqueeze(-1) == classes).float().flatten(-2)
+
+    def _continue_logit(self, features: Tensor, task: Tensor) -> Tensor:
+        logit: Tensor = self.continue_net(features, task)
+        return logit.squeeze(-1).float()
+
+    @compiled_part
+    def _losses(
+        self,
+        states: State,
+        posterior: OneHot,
+        pixels: UInt8[Tensor, "batch time height width channel"],
+        task: Float[Tensor, "batch time task"],
+        reward: Float[Tensor, "batch time"],
+        terminal: Bool[Tensor, "batch time"],
+        weights: WorldModelLossConfig,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """All losses of states [batch, time], and metrics."""
+        losses, metrics = self._divergences(posterior, self.rssm.prior(states.deter), weights)
+        losses["picture"] = self.decoder.loss(states.deter, states.stoch, pixels)
+        features = states.features()
+        losses["reward"] = self.reward(features, task).loss(reward)
+        logit = self._continue_logit(features, task)
+        losses["continue"] = F.binary_cross_entropy_with_logits(logit, (~terminal).float(), reduction="none")
+        return losses, metrics
+
+    def _divergences(
+        self, posterior: OneHot, prior: OneHot, weights: WorldModelLossConfig
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """KL balancing with free bits, per state after summing over groups (arXiv 2301.04104, equation 5)."""
+        trains_prior, trains_posterior = kl(posterior.detach(), prior), kl(posterior, prior.detach())
+        losses = {
+            "dynamics": weights.dynamics * trains_prior.clamp(min=weights.free_nats),
+            "representation": weights.representation * trains_posterior.clamp(min=weights.free_nats),
+        }
+        entropies = {"posterior_entropy": posterior.entropy().sum(-1), "prior_entropy": prior.entropy().sum(-1)}
+        return losses, {"divergence": trains_prior, **entropies}

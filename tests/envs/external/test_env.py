@@ -1,0 +1,163 @@
+"""One outside environment: actions, seeds, success, pictures; and the ids that name one."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from envs import Task, load_suite
+from envs.external.actions import action_size, translation
+from envs.external.env import World
+from envs.external.families import outside_family
+from envs.external.render import resized
+
+COUNTER = "tests.envs.outside_fakes:Counter-v0"
+
+
+def _task(name: str = COUNTER, kwargs: str = "{}", render: str = "auto", camera: str = "") -> Task:
+    return Task("counter", "gym", {"id": name, "kwargs": kwargs, "render": render, "camera": camera}, 20, 0)
+
+
+def _world(**parameters: Any) -> World:
+    task = _task(**parameters)
+    return outside_family(task).world(task)
+
+
+def _picture(world: World, size: int = 24) -> np.ndarray:
+    out = np.zeros((size, size, 3), np.uint8)
+    world.draw(out)
+    return out
+
+
+def test_actions_are_scaled_to_the_environments_bounds() -> None:
+    world = _world()
+    world.begin(0)
+    for given, taken in [(-1, -3), (0, 1), (1, 5), (0.25, 2), (3, 5)]:
+        assert world.act(np.array([given, 0], np.float32)).reward == taken
+
+
+def test_the_largest_number_is_a_discrete_action_and_surplus_numbers_are_left_aside() -> None:
+    world = _world(kwargs="{discrete: true}")
+    world.begin(0)
+    taken = [world.act(np.array([*np.eye(3)[index], 9], np.float32)).reward for index in range(3)]
+    assert taken == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("space", "named"),
+    [
+        (spaces.Box(-np.inf, np.inf, (2,)), "must have bounds"),
+        (spaces.Box(0, 3, (2,), np.int64), "floating-point"),
+        (spaces.MultiDiscrete([2, 2]), "bounded Box or Discrete"),
+    ],
+)
+def test_other_actions_are_refused(space: spaces.Space, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        translation(space)
+
+
+def test_a_box_of_any_shape_is_a_row_of_numbers() -> None:
+    space = spaces.Box(np.array([[0.0], [10.0]]), np.array([[2.0], [30.0]]), dtype=np.float64)
+    assert action_size(space) == 2
+    action = translation(space)(np.array([0.5, -1], np.float32))
+    np.testing.assert_array_equal(action, [[1.5], [10.0]])
+    assert action.dtype == np.float64
+
+
+def test_an_episode_starts_from_its_seed_alone_whatever_was_played_before() -> None:
+    fresh, used = _world(), _world()
+    for seed in (5, 6, 7):
+        fresh = _world()
+        fresh.begin(seed)
+        used.begin(seed)
+        np.testing.assert_array_equal(_picture(fresh), _picture(used))
+        used.act(np.ones(2, np.float32))
+        np.random.random()  # noqa: NPY002
+    starts = set()
+    for seed in range(8):
+        used.begin(seed)
+        starts.add(int(_picture(used)[0, 0, 1]))
+    assert len(starts) > 5
+
+
+@pytest.mark.parametrize("key", ["success", "is_success"])
+def test_success_is_what_the_environment_reports(key: str) -> None:
+    world = _world(kwargs=f"{{success_key: {key}}}")
+    world.begin(0)
+    assert [world.act(np.array([number, 0], np.float32)).success for number in (0, 0.9, -1)] == [False, True, False]
+    silent = _world(kwargs="{success_key: solved}")
+    silent.begin(0)
+    assert not silent.act(np.ones(2, np.float32)).success
+
+
+def test_ends_are_told_apart() -> None:
+    for kwargs, ends in [("{ends_at: 2}", (True, False)), ("{cut_at: 2}", (False, True))]:
+        world = _world(kwargs=kwargs)
+        world.begin(0)
+        assert world.act(np.zeros(2, np.float32))[1:3] == (False, False)
+        assert world.act(np.zeros(2, np.float32))[1:3] == ends
+
+
+def test_a_picture_of_another_size_is_the_mean_of_areas() -> None:
+    picture = np.random.default_rng(0).integers(256, size=(12, 18, 3)).astype(np.uint8)
+    means = picture.reshape(6, 2, 6, 3, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(resized(picture, 6), means, atol=0.5 + 1e-4)
+    assert resized(picture[:, :12], 12) is not None
+    np.testing.assert_array_equal(resized(picture[:, :12], 12), picture[:, :12])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"name": "tests.envs.outside_fakes:Plain-v0"}, "must give an RGB picture"),
+        ({"render": "ray"}, "no MuJoCo model"),
+        ({"kwargs": "{colour: red}"}, "cannot be made.*colour"),
+        ({"name": "HalfCheetah-v5", "camera": "moon"}, "no camera 'moon'.*track"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(parameters: dict[str, str], named: str) -> None:
+    def play() -> None:
+        world = _world(**parameters)
+        world.begin(0)
+        _picture(world)
+
+    with pytest.raises(ValueError, match=named):
+        play()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"kwargs": "[1]"}, "'kwargs'.*YAML mapping"),
+        ({"kwargs": "{a: b: c}"}, "'kwargs'.*not YAML"),
+        ({"kwargs": 3.0}, "'kwargs' must be text"),
+        ({"render": "ascii"}, "'render' must be one of auto, ray, opengl"),
+    ],
+)
+def test_wrong_parameters_are_told(parameters: dict[str, Any], named: str) -> None:
+    values = {**_task().parameters, **parameters}
+    with pytest.raises(ValueError, match=named):
+        outside_family(Task("counter", "gym", values, 20, 0))
+
+
+def test_any_registered_environment_is_a_suite() -> None:
+    suite = load_suite("gym/tests.envs.outside_fakes:Limited-v0")
+    (task,) = suite.tasks("train")
+    assert (task.episode_length, suite.action_size, suite.task_size, suite.action_repeat) == (30, 2, 1, 1)
+    assert suite.name == f"gym_{task.name}"
+    assert suite.from_dict(suite.to_dict()) == suite
+    cheetah = load_suite("gym/HalfCheetah-v5")
+    assert (cheetah.action_size, cheetah.reference_return) == (6, gymnasium.spec("HalfCheetah-v5").reward_threshold)
+
+
+def test_an_unknown_id_is_told_close_ones() -> None:
+    with pytest.raises(ValueError, match=r"no environment 'HalfCheeta-v5'.*close are HalfCheetah-v5"):
+        load_suite("gym/HalfCheeta-v5")
+
+
+def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.external.gymnasium_id.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"not installed: gymnasium_robotics.*pip install 'pixel-hrl\[bridge\]'"):
+        load_suite("gym/NoSuchMaze-v3")

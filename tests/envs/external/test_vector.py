@@ -1,0 +1,325 @@
+"""Outside environments behind the vector interface: episodes against a slow loop, deaths of workers, continuation."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from envs import Suite, Task, make_vec
+from envs.external.env import World
+from envs.external.families import outside_family
+from envs.external.worker_pool import OutsideError
+from envs.vector.episodes import episode_rng, evaluation_rng
+from envs.vector.external import OutsideVectorEnv
+
+SIZE, LENGTH, REPEAT = 24, 12, 2
+
+
+def _task(name: str, kwargs: str = "{}", length: int = LENGTH, evaluation_seed: int = 0) -> Task:
+    known = {"id": "tests.envs.outside_fakes:Counter-v0", "kwargs": kwargs, "render": "auto", "camera": ""}
+    return Task(name, "gym", known, length, evaluation_seed)
+
+
+TASKS = (_task("long", length=12, evaluation_seed=1), _task("ends", "{ends_at: 7}", 16, 2), _task("cut", "{cut_at: 4}"))
+
+
+def _suite(*tasks: Task) -> Suite:
+    return Suite("counters", REPEAT, 100.0, "kwargs", {"train": tasks or TASKS})
+
+
+def _make(suite: Suite, num_envs: int = 3, **arguments: Any) -> OutsideVectorEnv:
+    env = make_vec(suite, num_envs, **{"image_size": SIZE, "threads": 1, "frame_stack": 2, **arguments})
+    assert isinstance(env, OutsideVectorEnv)
+    return env
+
+
+@pytest.fixture(scope="module")
+def counters() -> Iterator[OutsideVectorEnv]:
+    """Four environments and three tasks, so that environments change tasks, on two workers."""
+    env = _make(_suite(), 4, threads=2)
+    yield env
+    env.close()
+
+
+def _actions(steps: int, num_envs: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, num_envs, 2)).astype(np.float32)
+
+
+def _episode(task: Task, seed: int, actions: np.ndarray) -> list[tuple[np.ndarray, float, bool, bool, bool]]:
+    """One environment's episode step by step: picture, reward, terminated, truncated, success. The first has none."""
+    world: World = outside_family(task).world(task)
+    world.begin(seed)
+    rows = [(_drawn(world), 0.0, False, False, False)]
+    for step, action in enumerate(actions):
+        reward, success, terminated, truncated = 0.0, False, False, False
+        for repeat in range(REPEAT):
+            outcome = world.act(action)
+            reward, success = reward + outcome.reward, success or outcome.success
+            terminated = outcome.terminated
+            truncated = outcome.truncated or step * REPEAT + repeat + 1 == task.episode_length
+            if terminated or truncated:
+                break
+        rows.append((_drawn(world), reward, terminated, truncated and not terminated, success))
+        if terminated or truncated:
+            break
+    return rows
+
+
+def _drawn(world: World) -> np.ndarray:
+    out = np.zeros((SIZE, SIZE, 3), np.uint8)
+    world.draw(out)
+    return out
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31 - 1))
+
+
+def test_the_interface(counters: OutsideVectorEnv) -> None:
+    assert counters.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    observation, infos = counters.reset(seed=0)
+    assert counters.observation_space.contains(observation)
+    assert observation["pixels"].shape == (4, SIZE, SIZE, 6)
+    assert (infos["task_index"].tolist(), infos["task_index"].dtype) == ([0, 1, 2, 0], np.int64)
+    observation, reward, terminated, truncated, infos = counters.step(np.zeros((4, 2), np.float32))
+    assert counters.observation_space.contains(observation)
+    assert [values.dtype.name for values in (reward, terminated, truncated)] == ["float32", "bool", "bool"]
+    assert infos["success"].dtype == bool
+    assert counters.render_frames(3, 50).shape == (50, 50, 3)
+    assert len(counters.render()) == 4
+    observation["pixels"][:] = 0
+    assert counters.step(np.zeros((4, 2), np.float32))[0]["pixels"][..., :3].any()
+
+
+def test_episodes_are_those_of_a_slow_loop(counters: OutsideVectorEnv) -> None:
+    """Pictures, rewards, ends, successes, final observations and statistics of every environment and episode."""
+    observation, _ = counters.reset(seed=3)
+    actions = _actions(25, 4)
+    number, since, seen = [0] * 4, [0] * 4, []
+    episodes = [_reference(counters, env, 0, actions) for env in range(4)]
+    for time_, action in enumerate(actions):
+        for env in range(4):
+            first = episodes[env][max(since[env] - 1, 0)][0]
+            newest = episodes[env][since[env]][0]
+            np.testing.assert_array_equal(observation["pixels"][env], np.concatenate([first, newest], axis=-1))
+        observation, reward, terminated, truncated, infos = counters.step(action)
+        for env in range(4):
+            since[env] += 1
+            expected = episodes[env][since[env]]
+            assert reward[env] == np.float32(expected[1])
+            assert (terminated[env], truncated[env], infos["success"][env]) == expected[2:]
+            if not (terminated[env] or truncated[env]):
+                continue
+            _check_end(infos, env, episodes[env], since[env])
+            seen.append((int(infos["task_index"][env]), bool(terminated[env])))
+            number[env], since[env] = number[env] + 1, 0
+            episodes[env] = _reference(counters, env, number[env], actions[time_ + 1 :])
+    assert set(seen) == {(0, False), (1, True), (2, False)}
+    assert max(number) >= 5
+
+
+def _reference(env: OutsideVectorEnv, index: int, number: int, actions: np.ndarray) -> list[Any]:
+    task = env.tasks[(index + number * env.num_envs) % len(env.tasks)]
+    return _episode(task, _seed(episode_rng(3, "train", index, number)), actions[:, index])
+
+
+def _check_end(infos: dict[str, Any], env: int, rows: list[Any], steps: int) -> None:
+    final = infos["final_obs"]["pixels"][env]
+    np.testing.assert_array_equal(final, np.concatenate([rows[steps - 1][0], rows[steps][0]], axis=-1))
+    episode = {key: values[env] for key, values in infos["episode"].items()}
+    assert infos["_episode"][env]
+    assert infos["_final_obs"][env]
+    assert episode["length"] == rows[steps][0][0, 0, 0], "the counter's clock"
+    assert episode["return"] == pytest.approx(sum(row[1] for row in rows))
+    assert episode["success"] == any(row[4] for row in rows)
+    assert not episode["partial"]
+
+
+def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended(counters: OutsideVectorEnv) -> None:
+    counters.reset(seed=1)
+    for action in _actions(4, 4):
+        observation, _, terminated, truncated, infos = counters.step(action)
+        running = ~(terminated | truncated)
+        if not running.all():
+            for key in observation:
+                np.testing.assert_array_equal(observation[key][running], infos["final_obs"][key][running])
+    assert not running.all()
+
+
+def test_evaluation_episodes_start_alike_whatever_is_played_beside_them() -> None:
+    task = TASKS[0]
+    alone = _make(_suite(), 2, tasks=[task], evaluation=True, seed=9, frame_stack=1)
+    starts = alone.reset()[0]["pixels"]
+    for index in range(2):
+        expected = _episode(task, _seed(evaluation_rng(9, task.evaluation_seed, index)), np.zeros((0, 2)))
+        np.testing.assert_array_equal(starts[index], expected[0][0])
+    alone.close()
+    beside = _make(_suite(), 6, evaluation=True, seed=9, frame_stack=1, stream="other")
+    np.testing.assert_array_equal(beside.reset()[0]["pixels"][[0, 3]], starts)
+    beside.close()
+
+
+def test_first_episodes_are_staggered_and_say_that_they_are_partial() -> None:
+    env = _make(_suite(_task("long", length=40)), 8, stagger=True)
+    env.reset(seed=0)
+    lengths, partial = [], []
+    for _ in range(40):
+        *_, infos = env.step(np.zeros((8, 2), np.float32))
+        if "_episode" in infos:
+            lengths += infos["episode"]["length"][infos["_episode"]].tolist()
+            partial += infos["episode"]["partial"][infos["_episode"]].tolist()
+    env.close()
+    assert len(set(lengths[:8])) > 3
+    assert [length for length, part in zip(lengths, partial, strict=True) if not part] == [40] * partial.count(False)
+
+
+def test_a_killed_worker_is_replaced_and_its_episodes_are_truncated(counters: OutsideVectorEnv) -> None:
+    counters.reset(seed=5)
+    actions = _actions(9, 4)
+    before = [counters.step(action) for action in actions[:1]][-1][0]
+    twin = [_reference_steps(counters, env, actions) for env in range(2)]
+    _kill(counters.worker_processes[1])
+    with pytest.warns(UserWarning, match=r"environments 2 to 3 \(tasks long, ends, cut\) died \(code -9\)"):
+        observation, reward, terminated, truncated, infos = counters.step(actions[1])
+    assert truncated.tolist() == [False, False, True, True]
+    assert not terminated.any()
+    assert reward[2:].tolist() == [0, 0]
+    assert infos["episode"]["partial"][2:].all()
+    np.testing.assert_array_equal(infos["final_obs"]["pixels"][2:], before["pixels"][2:])
+    assert (observation["pixels"][2:, 0, 0, 0] == 0).all(), "the next episode's first step"
+    for env in range(2):
+        assert reward[env] == np.float32(twin[env][2][1])
+    # And they go on, the new ones too.
+    *_, infos = counters.step(actions[2])
+    observation = counters.step(actions[3])[0]
+    assert (observation["pixels"][2:, 0, 0, 3] > 0).all()
+
+
+def _reference_steps(env: OutsideVectorEnv, index: int, actions: np.ndarray) -> list[Any]:
+    return _episode(env.tasks[index], _seed(episode_rng(5, "train", index, 0)), actions[:, index])
+
+
+def _kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+    limit = time.monotonic() + 20
+    while psutil.Process(process).status() != psutil.STATUS_ZOMBIE and time.monotonic() < limit:
+        time.sleep(0.01)
+
+
+def test_a_worker_that_dies_by_itself_is_replaced_until_it_is_hopeless() -> None:
+    env = _make(_suite(_task("fragile", "{dies_at: 3}", 20)), 1)
+    env.reset(seed=0)
+    env.step(np.zeros((1, 2), np.float32))
+    with pytest.warns(UserWarning, match=r"fragile.*code 7"):
+        *_, truncated, infos = env.step(np.zeros((1, 2), np.float32))
+    assert truncated.all()
+    assert infos["episode"]["length"].tolist() == [2]
+    env.close()
+    hopeless = _make(_suite(_task("hopeless", "{dies_at: 1}", 20)), 1)
+    hopeless.reset(seed=0)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"hopeless.*code 7"):
+            hopeless.step(np.zeros((1, 2), np.float32))
+    with pytest.raises(RuntimeError, match=r"hopeless.*3 times"):
+        hopeless.step(np.zeros((1, 2), np.float32))
+    hopeless.close()
+
+
+def test_an_error_names_the_environment() -> None:
+    env = _make(_suite(_task("fine"), _task("broken", "{fails_at: 3}")), 2)
+    env.reset(seed=0)
+    env.step(np.zeros((2, 2), np.float32))
+    named = r"environment 1 \(task 'broken'\): ZeroDivisionError: the counter is broken"
+    with pytest.raises(OutsideError, match=named):
+        env.step(np.zeros((2, 2), np.float32))
+    env.close()
+
+
+def test_a_continued_run_ends_its_episodes_and_begins_the_next(counters: OutsideVectorEnv) -> None:
+    counters.reset(seed=7)
+    actions = _actions(3, 4)
+    observation = [counters.step(action) for action in actions[:2]][-1][0]
+    state = counters.state_dict()
+    assert all(isinstance(value, np.ndarray) and value.dtype.kind in "iufb" for value in state.values())
+    counters.reset(seed=8)
+    counters.step(actions[0])
+    counters.load_state_dict(state)
+    for frame in (counters.render_frames(0, SIZE),):
+        np.testing.assert_array_equal(frame, observation["pixels"][0, ..., -3:])
+    number = state["number"].copy()
+    after, reward, terminated, truncated, infos = counters.step(actions[2])
+    assert truncated.all()
+    assert not terminated.any()
+    assert not reward.any()
+    assert infos["episode"]["partial"].all()
+    assert infos["episode"]["length"].tolist() == state["clock"].tolist()
+    np.testing.assert_array_equal(infos["final_obs"]["pixels"], observation["pixels"])
+    for env in range(4):
+        rows = _reference_of(counters, 7, env, int(number[env]) + 1)
+        np.testing.assert_array_equal(after["pixels"][env, ..., -3:], rows[0][0])
+    assert counters.step(actions[2])[1].any()
+
+
+def _reference_of(env: OutsideVectorEnv, seed: int, index: int, number: int) -> list[Any]:
+    task = env.tasks[(index + number * env.num_envs) % len(env.tasks)]
+    return _episode(task, _seed(episode_rng(seed, "train", index, number)), np.zeros((0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"clock": None}, "no key 'clock'"),
+        ({"tasks": np.zeros(3, np.uint8)}, "'tasks' are"),
+        ({"pixels": np.zeros((1, 2), np.uint8)}, "'pixels' must have shape"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(counters: OutsideVectorEnv, change: dict, named: str) -> None:
+    counters.reset(seed=0)
+    state = {key: value for key, value in {**counters.state_dict(), **change}.items() if value is not None}
+    with pytest.raises(ValueError, match=named):
+        counters.load_state_dict(state)
+
+
+def test_wrong_calls_are_refused(counters: OutsideVectorEnv) -> None:
+    counters.reset(seed=0)
+    for actions, named in [(np.zeros((4, 3)), "shape"), (np.full((4, 2), np.nan), r"finite.*\[0, 1, 2, 3\]")]:
+        with pytest.raises(ValueError, match=named):
+            counters.step(actions)
+    with pytest.raises(ValueError, match="option 'episode' alone, got 'goal'"):
+        counters.reset(options={"goal": 1})
+    with pytest.raises(ValueError, match="index must be from 0 to 3"):
+        counters.render_frames(4)
+    with pytest.raises(ValueError, match="image_size"):
+        counters.render_frames(0, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"num_envs": 0}, "num_envs"),
+        ({"threads": 0}, "threads"),
+        ({"frame_stack": 0}, "frame_stack"),
+        ({"image_size": 3}, "image_size"),
+        ({"seed": -1}, "seed"),
+        ({"tasks": []}, "at least one task"),
+        ({"tasks": [replace(TASKS[0], episode_length=3)]}, "multiple of action_repeat"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_a_process_is_started(arguments: dict, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        make_vec(_suite(), **{"num_envs": 2, "image_size": SIZE, **arguments})
+
+
+def test_closing_ends_the_processes() -> None:
+    env = _make(_suite(), 2, threads=2)
+    processes = env.worker_processes
+    assert all(psutil.pid_exists(process) for process in processes)
+    env.close()
+    assert not any(psutil.pid_exists(process) for process in processes)

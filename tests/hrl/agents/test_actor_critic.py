@@ -1,0 +1,367 @@
+"""One level of behaviour: returns, weights, critics and actors against slow references."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hrl.agents.actor_critic import CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
+from hrl.nets import TwoHot
+from hrl.optim.laprop import LaProp
+from hrl.optim.returns import lambda_returns
+from tests.fakes import randomise, reached
+from tests.hrl.small_levels import (
+    ACTION,
+    BATCH,
+    INPUTS,
+    PLAIN,
+    TASK,
+    TIME,
+    UNITS,
+    critic,
+    draws,
+    level,
+    slow_lambda_return,
+    trajectory,
+    uniform,
+)
+
+# Returns.
+
+
+@pytest.mark.parametrize(("discount", "trace"), [(0.9, 0.8), (1.0, 1.0), (0.97, 0.0), (0.0, 0.5)])
+def test_lambda_returns_are_a_mixture_of_n_step_returns(discount, trace):
+    rewards, values, continues = draws(6, 4), draws(7, 4, seed=1), uniform(6, 4, seed=2)
+    continues[3, 1] = 0.0
+    fast = lambda_returns(rewards, values, continues, discount, trace)
+    for batch in range(4):
+        columns = [column[:, batch].tolist() for column in (rewards, values, continues)]
+        slow = [slow_lambda_return(*columns, discount, trace, start) for start in range(6)]
+        torch.testing.assert_close(fast[:, batch], torch.tensor(slow), rtol=1e-4, atol=1e-5)
+
+
+def test_lambda_returns_by_hand():
+    """Two steps: 2 + .5 * (.5 * 8 + .5 * (3 + .5 * 4)); the value of the first state is not read."""
+    values = torch.tensor([math.nan, 8.0, 4.0])
+    assert lambda_returns(torch.tensor([2.0, 3.0]), values, torch.ones(2), 0.5, 0.5).tolist() == [5.25, 5.0]
+
+
+def test_an_end_cuts_the_future_off():
+    continues = torch.tensor([1.0, 0.0, 1.0])
+    returns = lambda_returns(torch.tensor([1.0, 2.0, 100.0]), torch.full((4,), 50.0), continues, 1.0, 1.0)
+    assert returns.tolist() == [3.0, 2.0, 150.0]
+
+
+# Weights.
+
+
+def test_weights_are_the_discounted_chance_to_get_there():
+    """The first is the chance that the start has a future at all; the last state's own does not count."""
+    seen = trajectory()
+    weights = level()._weights(seen)
+    for batch in range(BATCH):
+        chance = 1.0
+        for time in range(TIME):
+            chance *= float(seen.continues[time, batch]) * (0.9 if time else 1.0)
+            assert float(weights[time, batch]) == pytest.approx(chance, rel=1e-5)
+
+
+def test_weights_by_the_loss_of_a_fresh_critic():
+    """Its distribution is even, so each state costs ln 255 for the return and as much for the slow copy's value."""
+    torch.manual_seed(0)
+    config = replace(PLAIN, slow_regulariser=0.5)
+    fresh = Level(
+        ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config),
+        {"task": Critic(INPUTS, TASK, 4, UNITS, config)},
+        {"task": 1.0},
+        config,
+    )
+    seen = trajectory()._replace(continues=torch.tensor([1.0, 0.5, 0.0, 1.0, 1.0])[:, None].expand(-1, BATCH))
+    _, metrics = fresh.loss(seen)
+    assert float(metrics["critic_loss"].detach()) == pytest.approx(1.5 * math.log(255) * (1 + 0.45) / TIME, rel=1e-4)
+
+
+def test_nothing_is_learned_of_what_follows_an_end():
+    """After a state with no future, inputs, rewards and actions change no gradient."""
+    gradients = []
+    for seed in (5, 6):
+        trained, seen = level(), trajectory()
+        continues = seen.continues.clone()
+        continues[2] = 0.0
+        inputs, reward, actions = seen.inputs.clone(), seen.rewards["task"].clone(), seen.actions.clone()
+        inputs[2:], reward[2:], actions[2:] = draws(3, BATCH, INPUTS, seed=seed), seed, draws(2, BATCH, 2, seed=seed)
+        changed = seen._replace(inputs=inputs, rewards={"task": reward}, actions=actions, continues=continues)
+        trained.critics["task"].scale.update = lambda values: None  # whose batches see all returns
+        trained.coefficients.update = lambda measured: None
+        trained.loss(changed)[0].backward()
+        gradients.append([p.grad.clone() for p in trained.parameters() if p.grad is not None])
+    assert len(gradients[0]) > 8
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+# Critics.
+
+
+@pytest.mark.parametrize("slow_bootstrap", [True, False])
+def test_values_are_those_of_the_copy_that_bootstraps(slow_bootstrap):
+    judge = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap))
+    inputs, task = draws(TIME, BATCH, INPUTS), draws(1, BATCH, TASK, seed=1)
+    net, other = (judge.slow, judge.net) if slow_bootstrap else (judge.net, judge.slow)
+    values = judge.values(inputs, task)
+    torch.testing.assert_close(values, TwoHot(net(inputs, task)).mean())
+    assert not torch.isclose(values, TwoHot(other(inputs, task)).mean()).any()
+
+
+@pytest.mark.parametrize("slow_bootstrap", [True, False])
+def test_critic_loss_by_a_loop(slow_bootstrap):
+    """Cross-entropy with the return, and with the slow copy's value whichever of them bootstraps, weighted."""
+    judge = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap, slow_regulariser=0.3))
+    inputs, task = draws(TIME, BATCH, INPUTS), draws(1, BATCH, TASK, seed=1)
+    returns, weights = 5 * draws(TIME, BATCH, seed=2), uniform(TIME, BATCH, seed=3)
+    loss = judge.loss(inputs, task, returns, weights, judge.values(inputs, task).detach())
+    total = 0.0
+    for time in range(TIME):
+        for batch in range(BATCH):
+            told = task[0, batch]
+            predicted = TwoHot(judge.net(inputs[time, batch], told))
+            slow = TwoHot(judge.slow(inputs[time, batch], told)).mean()
+            cost = predicted.loss(returns[time, batch]) + 0.3 * predicted.loss(slow)
+            total += float((weights[time, batch] * cost).detach())
+    assert float(loss.detach()) == pytest.approx(total / (TIME * BATCH), rel=1e-4)
+
+
+@pytest.mark.parametrize("slow_bootstrap", [True, False])
+def test_values_carry_gradient_to_what_is_seen_and_to_nothing_else(slow_bootstrap):
+    judge = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap))
+    inputs = draws(TIME, BATCH, INPUTS).requires_grad_()
+    judge.values(inputs, draws(1, BATCH, TASK)).sum().backward()
+    assert bool(inputs.grad.any())
+    assert reached({"critic": judge}) == set()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
+def test_the_slow_copy_follows_at_its_rate(rate):
+    judge = critic(replace(PLAIN, slow_rate=rate))
+    before = [p.detach().clone() for p in judge.slow.parameters()]
+    fast = [p.detach().clone() for p in judge.net.parameters()]
+    judge.follow()
+    for old, new, target, now in zip(before, judge.slow.parameters(), fast, judge.net.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), (1 - rate) * old + rate * target)
+        assert torch.equal(now.detach(), target)
+        assert not new.requires_grad
+
+
+def test_a_critic_learns_the_return_that_it_is_shown():
+    torch.manual_seed(0)
+    judge = Critic(INPUTS, 0, 4, 32, PLAIN)
+    inputs, task = draws(TIME, BATCH, INPUTS), torch.zeros(1, BATCH, TASK)
+    returns = torch.tensor([3.0, -1.0, 0.0, 20.0])[:, None].expand(TIME, BATCH)
+    optimizer = torch.optim.Adam(judge.net.parameters(), 0.003)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        judge.loss(inputs, task, returns, torch.ones(TIME, BATCH), judge.values(inputs, task)).backward()
+        optimizer.step()
+        judge.slow.load_state_dict(judge.net.state_dict())
+    assert float((judge.values(inputs, task) - returns).abs().max()) < 0.5
+
+
+# Actors.
+
+
+def test_the_entropy_controller_moves_each_dimension_on_its_own():
+    """Too narrow a dimension has its coefficient raised, too broad a one has it lowered, one at target keeps it."""
+    torch.manual_seed(0)
+    actor = ContinuousActor(INPUTS, TASK, 4, UNITS, 3, PLAIN)
+    last = actor.net.dense.layers[-1]
+    torch.nn.init.zeros_(last.weight)
+    half = math.sqrt(0.1)  # the standard deviation at half of the range of ln std between 0.1 and 1
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -9.0, 9.0, math.log((half - 0.1) / (1 - half)) - 2]))
+    trained = Level(actor, {"task": critic()}, {"task": 1.0}, PLAIN)
+    for updates in (1, 2):
+        _, metrics = trained.loss(trajectory(actions=draws(TIME, BATCH, 3)))
+        expected = torch.tensor([1.1**updates, 1.1**-updates, 1.0])
+        torch.testing.assert_close(trained.coefficients.value, expected)
+        assert float(metrics["entropy"]) == pytest.approx(0.5, abs=0.01), "a shared one would rest at this mean"
+        assert float(metrics["entropy_least"]) == pytest.approx(0.0, abs=0.01)
+
+
+def slow_advantage(trained: Level, seen: Trajectory, time: int, batch: int) -> float:
+    """Sum over streams of share * (return - value) / scale, which is the spread of the first batch of returns."""
+    total = 0.0
+    for name, share in trained.shares.items():
+        values = trained.critics[name].values(seen.inputs, seen.task).tolist()
+        table = [
+            [
+                slow_lambda_return(
+                    seen.rewards[name][:, b].tolist(),
+                    [row[b] for row in values],
+                    seen.continues[1:, b].tolist(),
+                    seen.discount,
+                    trained.config.trace,
+                    t,
+                )
+                for b in range(BATCH)
+            ]
+            for t in range(TIME)
+        ]
+        scale = max(float(torch.tensor(table).std(correction=0)), 0.01)
+        total += share * (table[time][batch] - values[time][batch]) / scale
+    return total
+
+
+@pytest.mark.parametrize("entropy", ["adaptive", "fixed"])
+def test_reinforce_loss_by_a_loop(entropy):
+    """-weight * (log-likelihood * advantage + entropy bonus), two streams with shares of their own."""
+    config = replace(PLAIN, entropy=entropy, entropy_scale=0.2, entropy_target=0.9)
+    trained = level(config, shares={"task": 1.0, "exploration": 0.1})
+    seen = trajectory(("task", "exploration"))
+    weights = trained._weights(seen)
+    with torch.no_grad():
+        policy = trained.actor(seen.inputs[:-1], seen.task)
+    _, metrics = trained.loss(seen)
+    total = 0.0
+    for time in range(TIME):
+        for batch in range(BATCH):
+            gain, bonus = 0.0, 0.0
+            for d in range(ACTION):
+                mean, std = float(policy.mean[time, batch, d]), float(policy.std[time, batch, d])
+                action = float(seen.actions[time, batch, d])
+                gain += -0.5 * ((action - mean) / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)
+                nats = math.log(std) + 0.5 * math.log(2 * math.pi * math.e)
+                share = 1 - math.log(std) / math.log(0.1)
+                bonus += 0.2 * nats if entropy == "fixed" else float(trained.coefficients.value[d]) * share
+            gain *= slow_advantage(trained, seen, time, batch)
+            total -= float(weights[time, batch]) * (gain + bonus)
+    assert float(metrics["actor_loss"]) == pytest.approx(total / (TIME * BATCH), rel=1e-3)
+
+
+def test_means_at_their_bounds_are_counted():
+    trained, seen = level(), trajectory()
+    assert float(trained.loss(seen)[1]["saturated"]) < 0.5
+    with torch.no_grad():
+        trained.actor.net.dense.layers[-1].bias[:ACTION] = torch.tensor([9.0, 0.0])
+        trained.actor.net.dense.layers[-1].weight.zero_()
+    assert float(trained.loss(seen)[1]["saturated"]) == 0.5
+
+
+def test_reinforce_gradient_by_the_score():
+    """The likelihood's gradient times a constant: nothing flows through the advantage."""
+    trained, seen = level(), trajectory()
+    trained.loss(seen)
+    advantage = torch.tensor([[slow_advantage(trained, seen, t, b) for b in range(BATCH)] for t in range(TIME)])
+    policy = trained.actor(seen.inputs[:-1], seen.task)
+    score = policy.log_prob(seen.actions).sum(-1) * advantage
+    bonus = (trained.coefficients.value * 1.0 * policy.normalised_entropy()).sum(-1)
+    parameters = list(trained.actor.parameters())
+    expected = torch.autograd.grad(-((score + bonus) * trained._weights(seen)).mean(), parameters)
+    trained.coefficients.update = lambda measured: None
+    trained.critics["task"].scale.update = lambda values: None
+    actual = torch.autograd.grad(trained.loss(seen)[0], parameters)
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_advantages_are_centred_and_scaled_where_asked():
+    """At the first batch by its own mean and deviation, whatever is added to all or multiplies all."""
+    config = replace(PLAIN, normalise_advantage=True, entropy="fixed", entropy_scale=0.0)
+    losses = []
+    for offset, factor in ((0.0, 1.0), (100.0, 1.0), (0.0, 7.0)):
+        torch.manual_seed(0)
+        trained = Level(
+            randomise(ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config)),
+            {"task": Critic(INPUTS, TASK, 4, UNITS, config)},
+            {"task": 1.0},
+            config,
+        )
+        seen = trajectory()
+        alive = torch.ones(TIME, BATCH)
+        advantage = factor * seen.rewards["task"] + offset
+        losses.append(trained._actor_loss(seen, advantage, alive)[0].detach())
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(losses[2], losses[0], rtol=1e-4, atol=1e-4)
+
+
+def test_codes_are_scored_group_by_group():
+    """A manager's likelihood is that of all its choices; its entropies are shares of ln classes."""
+    config = replace(PLAIN, unimix=0.01)
+    actor = randomise(CodeActor(INPUTS, TASK, 4, UNITS, 3, 4, config))
+    policy = actor(draws(BATCH, INPUTS), draws(BATCH, TASK))
+    assert policy.probs.shape == (BATCH, 3, 4)
+    assert float(policy.probs.detach().min()) >= 0.01 / 4
+    slow = -(policy.probs * policy.probs.log()).sum(-1) / math.log(4)
+    torch.testing.assert_close(actor.normalised_entropy(policy), slow)
+    trained = Level(actor, {"task": critic()}, {"task": 1.0}, config)
+    code = policy.sample(uniform(TIME, BATCH, 3)).detach()
+    trained.loss(trajectory(actions=code))[0].backward()
+    assert reached({"actor": actor, "critic": trained.critics}) == {"actor", "critic"}
+    assert trained.coefficients.value.shape == (3,)
+
+
+def test_one_levels_loss_touches_no_other_state():
+    """Scales, controllers and slow copies belong to their level; `follow` moves critics' copies and nothing else."""
+    trained = level()
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    trained.follow()
+    moved = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(".slow." in name for name in moved)
+
+
+@pytest.mark.parametrize("slow_bootstrap", [True, False])
+def test_values_stay_where_rewards_allow(slow_bootstrap):
+    """Of rewards in [0, 1] no return exceeds 1 / (1 - discount); neither do the values that are learned from them.
+
+    Rewards are 1 in half of the states for ever and 0 in the others, so that both bounds are approached.
+    """
+    config = LevelConfig(layers=1, slow_bootstrap=slow_bootstrap, slow_rate=0.1)
+    torch.manual_seed(0)
+    critics = {"task": Critic(INPUTS, TASK, 4, UNITS, config)}  # as it starts: everything is worth nothing
+    trained = Level(ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config), critics, {"task": 1.0}, config)
+    generator = torch.Generator().manual_seed(0)
+    optimizer = LaProp([p for p in trained.parameters() if p.requires_grad], 1e-2, warmup=100)
+    most, discount = 5.0, 0.8
+    for count in range(400):
+        good = (torch.rand(1, 16, generator=generator) < 0.5).float().expand(TIME + 1, -1)
+        inputs = torch.cat([good[..., None], torch.rand(TIME + 1, 16, INPUTS - 1, generator=generator)], -1)
+        task, actions = torch.zeros(1, 16, TASK), torch.zeros(TIME, 16, ACTION)
+        seen = Trajectory(inputs, task, actions, {"task": good[1:]}, torch.ones(TIME + 1, 16), discount)
+        loss, measured = trained.loss(seen)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        trained.follow()
+        least, highest = float(measured["task/value_least"]), float(measured["task/value_most"])
+        if count >= 300:  # before, a large step may overshoot
+            assert -0.05 * most < least <= highest < 1.05 * most
+    assert least < 0.5
+    assert highest > 4.5
+
+
+def test_a_stream_that_dies_out_shows_below_the_floor():
+    """Returns are divided by at least the floor; what is logged is how far they really spread."""
+    trained = level()
+    shape = (TIME + 1, 4)
+    inputs, actions = torch.rand(*shape, INPUTS), torch.zeros(TIME, 4, ACTION)
+    rewards = {name: torch.zeros(TIME, 4) for name in trained.critics}
+    seen = Trajectory(inputs, torch.zeros(1, 4, TASK), actions, rewards, torch.zeros(shape), 0.9)
+    _, measured = trained.loss(seen)
+    for name, own in trained.critics.items():
+        assert float(measured[f"{name}/return_spread"]) == 0 < float(own.scale.scale())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"entropy": "none"}, r"agent\.worker\.entropy is \'none\'; choose from adaptive, fixed"),
+        ({"return_scale": "max"}, r"agent\.worker\.return_scale is \'max\'; choose from std, percentile"),
+        ({"layers": 0}, r"agent\.worker\.layers is 0"),
+        ({"std_low": 2.0}, r"agent\.worker\.std_low is 2"),
+        ({"trace": 1.5}, r"agent\.worker\.trace is 1\.5; it must lie in \[0, 1\]"),
+    ],
+)
+def test_impossible_levels_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        LevelConfig(**change).check("agent.worker")

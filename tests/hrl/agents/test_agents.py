@@ -1,0 +1,255 @@
+"""The two arms: what k = 1 and K = 1 mean, who sees what, where gradients go, and that both learn from pixels."""
+
+import pytest
+import torch
+
+from hrl.agents.base import HierarchicalPolicy, NonFiniteUpdate
+from hrl.agents.on_policy import ArmConfig, OnPolicyLearner, policy_objective
+from hrl.agents.ppo import PPO, PPOConfig
+from hrl.agents.skills import Skills, SkillsConfig
+from hrl.data.observation import Observation
+from hrl.nets import Gaussian
+from tests.fakes import ToyReach, small_setting
+
+ENVS = 6
+
+
+def skills(**changes) -> Skills:
+    torch.manual_seed(0)
+    return Skills(SkillsConfig(**({"num_skills": 3, "hold": 4} | changes)), small_setting())
+
+
+def observation(seed: int = 0) -> Observation:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (ENVS, 16, 16, 3), dtype=torch.uint8, generator=generator)
+    return Observation(pixels, torch.randn(ENVS, 1, generator=generator))
+
+
+def noise(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def learner(agent: type, config, **env) -> OnPolicyLearner:
+    torch.manual_seed(0)
+    setting = small_setting()
+    return OnPolicyLearner(agent(config, setting), config, setting, ToyReach(16, **env), ["toy"], 2)
+
+
+# The hierarchy.
+
+
+def test_commands_hold_for_k_steps_and_change_then():
+    agent, state = skills(hold=3), skills(hold=3).initial_state(ENVS)
+    seen = []
+    with torch.no_grad():
+        for step in range(7):
+            assert bool(agent.due(state).all()) == (step % 3 == 0)
+            _, state = agent.act(observation(step), state, noise(step))
+            seen.append(agent.commands(state))
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[2], seen[3])
+    assert torch.equal(seen[3], seen[5])
+    assert not torch.equal(seen[5], seen[6])
+
+
+def test_k_of_one_decides_at_every_step():
+    agent = skills(hold=1)
+    state = agent.initial_state(ENVS)
+    for step in range(3):
+        assert bool(agent.due(state).all())
+        _, state = agent.act(observation(step), state, noise(step))
+
+
+def test_one_skill_makes_the_manager_and_the_task_irrelevant():
+    """With K = 1 the arm is a flat policy that sees no task."""
+    agent, view = skills(num_skills=1), observation()
+    state = agent.initial_state(ENVS)
+    with torch.no_grad():
+        before, _ = agent.act(view, state, None)
+        for parameter in agent.manager.parameters():
+            parameter.add_(torch.randn_like(parameter))
+        after, carried = agent.act(Observation(view.pixels, view.task + 3), state, None)
+    assert torch.equal(before, after)
+    assert bool((agent.commands(carried) == 1).all())
+
+
+def test_skills_see_no_task_unless_told_to():
+    view = observation()
+    other = Observation(view.pixels, view.task + 1)
+    for sees in (False, True):
+        agent = skills(skills_see_task=sees)
+        state = agent.initial_state(ENVS)
+        with torch.no_grad():
+            same = torch.equal(agent.execute(view, state, None)[0], agent.execute(other, state, None)[0])
+        assert same is not sees
+
+
+def test_act_is_decide_then_execute():
+    agent, view = skills(), observation()
+    state = agent.initial_state(ENVS)
+    assert isinstance(agent, HierarchicalPolicy)
+    with torch.no_grad():
+        together, carried = agent.act(view, state, None)
+        apart, carried_apart = agent.execute(view, agent.decide(view, state, None), None)
+    assert torch.equal(together, apart)
+    assert all(torch.equal(carried[key], carried_apart[key]) for key in carried)
+
+
+def test_weights_sum_to_one_and_temperature_flattens_them():
+    view = observation()
+    spread = []
+    for temperature in (0.1, 1.0, 10.0):
+        agent = skills(temperature=temperature)
+        state = agent.decide(view, agent.initial_state(ENVS), noise(0))
+        torch.testing.assert_close(agent.commands(state).sum(-1), torch.ones(ENVS))
+        spread.append(float(agent.commands(state).detach().std()))
+    assert spread == sorted(spread, reverse=True)
+
+
+@pytest.mark.parametrize(("source", "reached"), [("both", True), ("manager", True), ("skills", True), ("none", False)])
+def test_which_level_trains_the_encoder(source, reached):
+    """`loss` reaches the encoder as the switch says, and every other part always."""
+    trained = learner(Skills, SkillsConfig(num_skills=3, hold=4, rollout=8, encoder_gradient=source))
+    batch = one_batch(trained)
+    trained.policy.loss(batch)[0].backward()
+    for name, part in trained.policy.parts().items():
+        expected = reached if name == "encoder" else True
+        assert any(p.grad is not None and bool(p.grad.any()) for p in part.parameters()) is expected, name
+
+
+@pytest.mark.parametrize("level", ["manager", "skills"])
+def test_one_levels_encoder_gradient_is_its_own_losss(level):
+    """With `encoder_gradient=LEVEL` the encoder's gradient equals that of this level's loss alone."""
+    trained = learner(Skills, SkillsConfig(num_skills=3, hold=4, rollout=8, encoder_gradient=level))
+    agent, batch = trained.policy, one_batch(trained)
+    weight = agent.encoder.stem.weight
+    total = torch.autograd.grad(agent.loss(batch)[0], weight)[0]
+    view = agent._for_level(agent._read(batch["pixels"], batch["task"]), level)
+    alone = torch.autograd.grad(getattr(agent, f"_{level}_loss")(batch, view)[0], weight)[0]
+    torch.testing.assert_close(total, alone)
+
+
+def test_manager_loss_reads_decisions_only():
+    """What is stored for the manager at steps where it decided nothing has no influence."""
+    trained = learner(Skills, SkillsConfig(num_skills=3, hold=4, rollout=8))
+    batch = one_batch(trained)
+    before = trained.policy.loss(batch)[0]
+    idle = batch["clock"] != 0
+    for key in ("logits", "manager_log_prob", "manager_value_advantage", "manager_value_target"):
+        batch[key] = batch[key].clone()
+        batch[key][idle] = 123.0
+    torch.testing.assert_close(trained.policy.loss(batch)[0], before)
+
+
+def test_values_ahead_are_the_managers_where_a_decision_is_due():
+    agent, view = skills(), observation()
+    state = {**agent.initial_state(ENVS), "clock": torch.tensor([0, 1, 2, 3, 0, 1])}
+    with torch.no_grad():
+        ahead = agent.values_ahead(view, state)
+        features = agent.encoder(view.pixels)
+        manager = agent.manager_critic(torch.cat([features, agent.task(view.task)], -1))[:, 0]
+    due = state["clock"] == 0
+    assert torch.equal(ahead["manager_value"], ahead["skill_value"])
+    torch.testing.assert_close(ahead["manager_value"][due], manager[due])
+    assert not torch.isclose(ahead["manager_value"][~due], manager[~due]).any()
+
+
+# The learner.
+
+
+@pytest.mark.parametrize("agent", ["ppo", "skills"])
+def test_the_first_updates_ratio_is_one(agent):
+    """Log-probabilities stored while acting are those the loss computes before any update."""
+    trained = make(agent, rollout=8)
+    batch = one_batch(trained)
+    _, metrics = trained.policy.loss(batch)
+    assert abs(float(metrics["policy/kl"].detach())) < 1e-5
+    if agent == "skills":
+        assert abs(float(metrics["manager/kl"].detach())) < 1e-5
+
+
+def test_policy_objective_by_hand():
+    """Ratios 1.5, 1.5, 0.5, 0.5 with advantages 1, -1, 1, -1 clip to 1.2, -1.5, 0.5, -0.8; weight 0 hides a sample."""
+    log = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5, 9.0]))
+    advantage, weight = torch.tensor([1.0, -1.0, 1.0, -1.0, 1e9]), torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0])
+    objective, kl = policy_objective(log, torch.zeros(5), advantage, weight, ArmConfig(kl_coefficient=0.0))
+    torch.testing.assert_close(objective, torch.tensor((1.2 - 1.5 + 0.5 - 0.8) / 4))
+    torch.testing.assert_close(kl, (0.5 - log[0] + -0.5 - log[2]) / 2)
+    penalised, _ = policy_objective(log, torch.zeros(5), advantage, weight, ArmConfig(kl_coefficient=2.0))
+    torch.testing.assert_close(penalised, objective - 2 * kl)
+
+
+def test_divergence_estimates_that_of_gaussians():
+    """Against the closed form, by sampling from the policy that acted."""
+    old, new = Gaussian(torch.zeros(1), torch.zeros(1)), Gaussian(torch.full((1,), 0.3), torch.full((1,), -0.2))
+    draws = Gaussian(torch.zeros(400_000, 1), torch.zeros(400_000, 1)).sample(noise(0))
+    even = torch.full((400_000,), 1 / 400_000)
+    _, kl = policy_objective(new.log_prob(draws), old.log_prob(draws), torch.zeros(400_000), even, ArmConfig())
+    normal = [torch.distributions.Normal(g.mean, g.log_std.exp()) for g in (old, new)]
+    assert float(kl) == pytest.approx(float(torch.distributions.kl_divergence(*normal)), rel=0.02)
+
+
+@pytest.mark.parametrize("agent", ["ppo", "skills"])
+def test_training_twice_gives_the_same_bits(agent):
+    first, second = make(agent, rollout=8), make(agent, rollout=8)
+    metrics = [[trained.iterate() for _ in range(3)] for trained in (first, second)]
+    assert metrics[0] == metrics[1]
+    assert all(torch.equal(a, b) for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True))
+
+
+def test_a_nonfinite_loss_stops_before_the_weights_change():
+    trained = make("skills", rollout=8)
+    batch = one_batch(trained)
+    batch["skill_value_advantage"] = batch["skill_value_advantage"].clone()
+    batch["skill_value_advantage"][3] = torch.nan
+    before = [p.detach().clone() for p in trained.module.parameters()]
+    with pytest.raises(NonFiniteUpdate, match="loss/total is not finite") as caught:
+        trained._update(batch)
+    assert torch.isnan(caught.value.batch["skill_value_advantage"][3])
+    assert all(torch.equal(a, b) for a, b in zip(before, trained.module.parameters(), strict=True))
+
+
+def test_minibatches_must_divide_the_rollout():
+    with pytest.raises(ValueError, match=r"agent\.minibatches is 7; it must divide .* which is 128"):
+        make("ppo", rollout=8, minibatches=7)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("hold", 0), ("num_skills", 0), ("temperature", 0.0), ("encoder_gradient", "all"), ("discount", 1.0)],
+)
+def test_impossible_hyperparameters_name_their_key(key, value):
+    with pytest.raises(ValueError, match=rf"agent\.{key}"):
+        SkillsConfig(**{key: value})
+
+
+def test_parameter_counts_add_up():
+    for agent in ("ppo", "skills"):
+        counts = make(agent, rollout=8).parameter_counts()
+        assert counts.pop("total") == sum(counts.values())
+
+
+@pytest.mark.parametrize("agent", ["ppo", "skills"])
+def test_both_arms_learn_to_reach_from_pixels(agent):
+    """Untrained arms earn 3 to 6 of 24, a policy blind to the task 10 at most."""
+    trained = make(agent, rollout=24, learning_rate=2e-3)
+    returns = [trained.iterate()["train/return"] for _ in range(75)]
+    assert returns[0] < 7
+    assert max(returns[-10:]) > 15, f"last returns {returns[-10:]}"
+
+
+# Private functions.
+
+
+def make(agent: str, **changes) -> OnPolicyLearner:
+    if agent == "ppo":
+        return learner(PPO, PPOConfig(**changes))
+    return learner(Skills, SkillsConfig(**({"num_skills": 4, "hold": 4} | changes)))
+
+
+def one_batch(trained: OnPolicyLearner) -> dict[str, torch.Tensor]:
+    """A whole rollout as one minibatch."""
+    with torch.no_grad():
+        rollout = trained.collector.collect(trained.policy, trained.config.rollout)
+        rollout.steps.update(trained.policy.advantages(rollout))
+    return next(rollout.minibatches(10_000, noise(0)))

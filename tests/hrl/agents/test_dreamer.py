@@ -1,0 +1,67 @@
+"""Where gradients of the flat arm with a world model go, by likelihood and through the imagined steps."""
+
+import pytest
+import torch
+
+from hrl.agents.actor_critic import LevelConfig
+from hrl.agents.dreamer import Dreamer, DreamerConfig
+from hrl.agents.world_model_agent import model_loss
+from hrl.world_model.model import Conditioning
+from tests.fakes import model_setting, randomise, reached, replayed
+
+BATCH, LENGTH = 3, 4
+SILENT = LevelConfig(layers=1, entropy="fixed", entropy_scale=0.0)
+
+
+def dreamer(**changes: object) -> Dreamer:
+    torch.manual_seed(0)
+    config = DreamerConfig(**({"batch": BATCH, "length": LENGTH, "horizon": 4, "policy": SILENT} | changes))
+    return randomise(Dreamer(config, model_setting()))
+
+
+def losses(agent: Dreamer) -> dict[str, torch.Tensor]:
+    """The terms of `Dreamer.loss`, each on its own."""
+    torch.manual_seed(1)
+    batch = replayed(model_setting(), BATCH, LENGTH)
+    noise = torch.rand(BATCH, LENGTH, agent.setting.world_model.groups)
+    observed = agent.world_model.observe(batch, noise, agent.config.world_model_loss)
+    total, metrics = agent.level.loss(agent._imagine(agent.starts(batch, observed.states)))
+    terms = {"world_model": model_loss(observed)[0], "critic": metrics["critic_loss"]}
+    return terms | {"actor": total - metrics["critic_loss"]}
+
+
+@pytest.mark.parametrize("bonus", [0.0, 0.1])
+@pytest.mark.parametrize("preset", ["none", "everywhere"])
+@pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
+@pytest.mark.parametrize("term", ["world_model", "critic", "actor"])
+def test_each_loss_reaches_exactly_its_own_module(term, gradient, preset, bonus):
+    conditioning = Conditioning(preset=preset)
+    agent = dreamer(action_gradient=gradient, conditioning=conditioning, exploration_bonus=bonus)
+    losses(agent)[term].backward()
+    assert reached(agent.parts()) == {term}
+
+
+def test_through_the_dynamics_every_reward_moves_the_actor():
+    """A reward depends on the action before it, through the model's step; the first state on none."""
+    agent = dreamer(action_gradient="dynamics")
+    batch = replayed(model_setting(), BATCH, LENGTH)
+    states = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss).states
+    seen = agent._imagine(agent.starts(batch, states))
+    actor = list(agent.level.actor.parameters())
+    for reward in seen.rewards["task"]:
+        gradients = torch.autograd.grad(reward.sum(), actor, retain_graph=True, allow_unused=True)
+        assert any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+    assert not seen.continues.requires_grad
+
+
+def test_by_likelihood_nothing_is_kept_of_the_way_back():
+    agent = dreamer()
+    batch = replayed(model_setting(), BATCH, LENGTH)
+    states = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss).states
+    seen = agent._imagine(agent.starts(batch, states))
+    assert not any(part.requires_grad for part in (seen.inputs, seen.actions, seen.rewards["task"], seen.continues))
+
+
+def test_an_unknown_gradient_is_refused():
+    with pytest.raises(ValueError, match=r"agent\.action_gradient is 'both'; choose from reinforce, dynamics"):
+        DreamerConfig(action_gradient="both")

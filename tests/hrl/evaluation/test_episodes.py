@@ -1,0 +1,179 @@
+"""Evaluation: fixed episodes, every row in its place, and shuffles that swap what they say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from envs import load_suite
+from hrl.agents.scripted import RandomPolicy, ZeroPolicy
+from hrl.evaluation.episodes import Protocol, evaluate, metrics
+from hrl.evaluation.episodes import episodes as evaluation
+
+PROTOCOL = Protocol(episodes=2, seed=5, frame_stack=1, image_size=16, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def suite():
+    """Short episodes of the real suite."""
+    plain = load_suite("point_mass").to_dict()
+    for tasks in plain["splits"].values():
+        for task in tasks:
+            task["episode_length"] = 40
+    return type(load_suite("point_mass")).from_dict(plain)
+
+
+class Recorder(ZeroPolicy):
+    """A manager whose command is the task it sees; remembers what it was given at each step."""
+
+    def __init__(self, hold=4):
+        super().__init__(2)
+        self.hold, self.seen = hold, []
+
+    def initial_state(self, num_envs):
+        return {"clock": torch.zeros(num_envs, dtype=torch.int64), "command": torch.zeros(num_envs, 2)}
+
+    def due(self, state):
+        return state["clock"] % self.hold == 0
+
+    def decide(self, observation, state, generator):
+        assert generator is None, "evaluation is greedy"
+        return {**state, "command": torch.where(self.due(state)[:, None], observation.task, state["command"])}
+
+    def execute(self, observation, state, generator):
+        self.seen.append((observation.task.clone(), state["command"].clone()))
+        return torch.zeros(len(observation.task), 2), {**state, "clock": state["clock"] + 1}
+
+    def act(self, observation, state, generator):
+        return self.execute(observation, self.decide(observation, state, generator), generator)
+
+    def commands(self, state):
+        return state["command"]
+
+    def with_commands(self, state, commands):
+        return {**state, "command": commands}
+
+
+def test_every_task_is_played_as_often_as_asked(suite):
+    scores = evaluate(RandomPolicy(2, seed=0), suite, ["train", "interpolation"], PROTOCOL).scores
+    counts = scores.groupby(["split", "task"]).size()
+    assert set(counts) == {2}
+    assert set(counts.index) == {(s, t.name) for s in ("train", "interpolation") for t in suite.tasks(s)}
+    assert set(scores["length"]) == {40}
+    assert scores["return"].between(0, 40).all()
+    assert (scores["steps_to_success"].notna() == (scores["success"] == 1)).all()
+    assert scores["steps_to_success"].dropna().between(1, 40).all()
+
+
+def test_episodes_are_the_same_for_all_and_every_time(suite):
+    protocol = replace(PROTOCOL, episodes=5)  # from most starts standing still earns nothing
+    first = evaluate(ZeroPolicy(2), suite, ["train"], protocol).scores
+    second = evaluate(ZeroPolicy(2), suite, ["train"], protocol).scores
+    pd.testing.assert_frame_equal(first, second)
+    assert first.groupby("task")["return"].nunique().gt(1).any(), "episodes of a task start in different places"
+
+
+def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
+    """Other splits, another order of tasks, more episodes: standing still earns the same in the same episode."""
+    keys = ["split", "task", "episode"]
+    protocol = replace(PROTOCOL, episodes=4)
+    few = evaluate(ZeroPolicy(2), suite, ["train", "interpolation"], protocol).scores.set_index(keys)["return"]
+    assert few.nunique() > 2
+    reversed_tasks = {name: tasks[::-1] for name, tasks in suite.splits.items()}
+    turned = replace(suite, splits=reversed_tasks)
+    more = evaluate(ZeroPolicy(2), turned, ["interpolation", "train"], replace(PROTOCOL, episodes=6))
+    others = more.scores.set_index(keys)["return"]
+    assert len(others) > len(few)
+    pd.testing.assert_series_equal(others.loc[few.index], few)
+    other_seed = evaluate(ZeroPolicy(2), suite, ["train"], replace(protocol, seed=6)).scores.set_index(keys)["return"]
+    assert (other_seed != few.loc[other_seed.index]).any()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_rounds_play_the_episodes_that_are_played_side_by_side(suite, at_once, monkeypatch):
+    """Five episodes a task in one, two or three worlds each; in the last round there may be worlds to spare."""
+    protocol = replace(PROTOCOL, episodes=5)
+    together = evaluate(Recorder(), suite, ["train"], protocol)
+    monkeypatch.setattr(evaluation, "worlds_at_once", lambda suite, tasks, episodes: tasks * at_once)
+    policy = Recorder()
+    apart = evaluate(policy, suite, ["train"], protocol)
+    assert len(policy.seen) == 20 * -(-5 // at_once), "agent steps of so many rounds"
+    order = ["task", "episode"]
+    for ours, theirs in ((apart.scores, together.scores), (apart.usage, together.usage)):
+        keys = [key for key in (*order, "skill") if key in ours]
+        pd.testing.assert_frame_equal(*(t.sort_values(keys, ignore_index=True) for t in (ours, theirs)))
+    assert together.scores["return"].nunique() > 3
+
+
+def test_task_shuffle_gives_another_tasks_vector(suite):
+    policy = Recorder()
+    evaluate(policy, suite, ["train"], PROTOCOL, ["none", "task_shuffle"])
+    steps = len(policy.seen) // 2
+    plain, shuffled = policy.seen[0][0], policy.seen[steps][0]
+    torch.testing.assert_close(shuffled, plain.roll(1, 0))
+    assert bool((shuffled != plain).any(1).all()), "no environment keeps its own task"
+
+
+def test_shuffles_are_among_worlds_with_as_many_actuators():
+    """Of a mixed suite: by a loop backwards through the worlds."""
+    mixed = load_suite("mixed_speed")
+    tasks, sizes = mixed.tasks("train"), {"walker_speed": 6, "cheetah_speed": 6, "quadruped_speed": 12}
+    worlds = 3 * len(tasks)
+    previous = evaluation.previous_worlds(mixed, tasks, worlds)
+    bodies = [sizes[tasks[world % len(tasks)].family] for world in range(worlds)]
+    for world in range(worlds):
+        other = (world - 1) % worlds
+        while bodies[other] != bodies[world]:
+            other = (other - 1) % worlds
+        assert previous[world] == other
+        assert tasks[other % len(tasks)] != tasks[world % len(tasks)]
+
+
+def test_a_bodys_only_task_is_not_shuffled():
+    """Two walkers' tasks and one quadruped's: scores of shuffles are the walkers' alone."""
+    plain = load_suite("mixed_speed").to_dict()
+    chosen = [task for task in plain["splits"]["train"] if task["name"] in ("walker_1", "walker_2", "quadruped_1")]
+    few = type(load_suite("mixed_speed")).from_dict(
+        {**plain, "splits": {"train": [{**task, "episode_length": 8} for task in chosen]}}
+    )
+    scores = evaluate(ZeroPolicy(few.action_size), few, ["train"], PROTOCOL, ["none", "task_shuffle"]).scores
+    played = scores.groupby("intervention")["task"].agg(set).to_dict()
+    walkers = {"walker_1", "walker_2"}
+    assert played == {"none": walkers | {"quadruped_1"}, "task_shuffle": walkers}
+    alone = replace(few, splits={"train": few.tasks("train")[1:]})
+    scores = evaluate(ZeroPolicy(few.action_size), alone, ["train"], PROTOCOL, ["none", "task_shuffle"]).scores
+    assert set(scores["intervention"]) == {"none"}
+
+
+def test_command_shuffle_swaps_commands_where_they_are_given_and_holds_them(suite):
+    policy = Recorder()
+    evaluate(policy, suite, ["train"], PROTOCOL, ["command_shuffle"])
+    task, command = policy.seen[0]
+    torch.testing.assert_close(command, task.roll(1, 0))
+    for task_later, command_later in policy.seen:
+        assert torch.equal(task_later, task), "the skills' own observation stays"
+        assert torch.equal(command_later, command)
+
+
+def test_flat_policies_have_no_commands_to_shuffle(suite):
+    scores = evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL, ["none", "command_shuffle"]).scores
+    assert set(scores["intervention"]) == {"none"}
+
+
+def test_usage_is_the_mean_command(suite):
+    result = evaluate(Recorder(), suite, ["train"], PROTOCOL)
+    for task in suite.tasks("train"):
+        rows = result.usage[result.usage["task"] == task.name]
+        np.testing.assert_allclose(rows["weight"].astype(float), np.array(task.parameters["target"]) / 0.3, rtol=1e-6)
+    logged = metrics(result)
+    assert logged["eval/train/return"] == pytest.approx(result.scores["return"].mean())
+    assert f"skills/usage/{suite.tasks('train')[0].name}/0" in logged
+
+
+def test_unknown_interventions_and_splits_are_refused(suite):
+    with pytest.raises(ValueError, match="choose from none, command_shuffle, task_shuffle"):
+        evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL, ["shuffle"])
+    with pytest.raises(ValueError, match="interpolation"):
+        evaluate(ZeroPolicy(2), suite, ["validation"], PROTOCOL)

@@ -1,0 +1,337 @@
+"""The report itself: what its figures show, that the page stands alone, and the command that writes it."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from hrl import reporting
+from hrl.reporting.cautions import cautions
+from hrl.reporting.figures.comparison import aggregate_figure, improvement_figure, profile_figure
+from hrl.reporting.figures.diagnostics import diagnostic_figures, shuffle_returns, skill_entropy
+from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
+from hrl.reporting.figures.goals import FIRST, LAST, REACH, SWAP, goal_figures
+from hrl.reporting.figures.style import LOOK
+from hrl.reporting.figures.training import missing_curves_note, training_figures
+from hrl.reporting.study import Study, study_of
+from tests.hrl.synthetic_runs import position_suite, speed_suite, write_fixed, write_trained
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMAND = "python scripts/report.py runs/a --out <here>"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_pictures() -> Iterator[None]:
+    """Fine PNGs take seconds to compress, and so does embedding TrueType fonts into PDFs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hrl.reporting.report.PNG_DPI", 50)
+        patch.setitem(LOOK, "pdf.fonttype", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def positions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two arms, three and two runs, with films; random and zero."""
+    folder, suite = tmp_path_factory.mktemp("positions"), position_suite()
+    film = {"000120000_train_0": b"not really a film"}
+    for seed in range(3):
+        write_trained(folder / f"flat_{seed}", suite, arm="flat", seed=seed, level=0.6, episodes=2, videos=film)
+    for seed in range(2):
+        write_trained(
+            folder / f"skills_{seed}", suite, arm="skills", seed=seed, skills=4, episodes=2, agent={"hold": 8}
+        )
+    write_fixed(folder / "random", suite, episodes=2)
+    write_fixed(folder / "zero", suite, arm="zero", score=0.1, episodes=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def speeds(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The same without zero, on speeds."""
+    folder, suite = tmp_path_factory.mktemp("speeds"), speed_suite()
+    for seed in range(2):
+        write_trained(folder / f"flat_{seed}", suite, arm="flat", seed=seed, level=0.6)
+        write_trained(folder / f"skills_{seed}", suite, arm="skills", seed=seed, skills=4)
+    write_fixed(folder / "random", suite)
+    return study_of(reporting.load_runs([folder]))
+
+
+@pytest.fixture(scope="module")
+def written(positions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole report."""
+    out = tmp_path_factory.mktemp("out")
+    assert reporting.write_report(reporting.load_runs([positions]), out, COMMAND) == out / "report.html"
+    return out
+
+
+def change_configs(folder: Path, pattern: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    for path in folder.glob(f"{pattern}/config.yaml"):
+        config = yaml.safe_load(path.read_text())
+        change(config)
+        path.write_text(yaml.safe_dump(config))
+
+
+def curve_of(figure: Figure, colour: str) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of the arm's line in the first panel."""
+    (line,) = [
+        one
+        for one in figure.axes[0].lines
+        if one.get_color() == colour and len(one.get_xdata()) > 2 and one.get_linestyle() != "None"
+    ]
+    return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+
+
+def test_every_figure_is_there_as_png_and_pdf(written: Path) -> None:
+    expected = {
+        "aggregates",
+        "learning_frames",
+        "learning_held_out",
+        "learning_per_task",
+        "learning_wall_clock",
+        "performance_profiles",
+        "probability_of_improvement",
+        "score_by_distance",
+        "score_by_task",
+        "score_map",
+        "shuffle_diagnostics",
+        "skill_usage_skills",
+    }
+    files = {path.name for path in (written / "figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in expected for kind in ("png", "pdf")}
+    assert all((written / "figures" / name).stat().st_size > 1000 for name in files)
+
+
+def test_the_page_needs_nothing_from_outside(written: Path) -> None:
+    page = (written / "report.html").read_text()
+    sources = re.findall(r'(?:src|srcset|data)="([^"]{0,30})', page)
+    assert len(sources) == 12 + 1  # the figures and a film
+    assert all(source.startswith("data:") for source in sources)
+    assert re.findall(r'href="([^"#]+)"', page) == ["https://arxiv.org/abs/2108.13264"]
+    assert not re.search(r"<script|<link|@import|url\(", page)
+    assert len(page) < 15_000_000
+
+
+def test_the_page_says_what_a_reader_needs(written: Path) -> None:
+    page = (written / "report.html").read_text()
+    for section in (
+        "summary",
+        "generalization",
+        "comparison",
+        "learning",
+        "diagnostics",
+        "videos",
+        "differences",
+        "runs",
+    ):
+        assert f'<a href="#{section}">' in page
+        assert f'<section id="{section}">' in page
+    assert page.count("&lt;here&gt;") == 12 + 1  # under every figure and with the runs
+    assert "flat: 3 runs (intervals under-cover); skills: 2 runs (intervals under-cover)" in page
+    assert "python scripts/train.py folder=flat_0" in page
+    assert "0123456789ab" in page
+    assert "agent.hold" in page
+    assert "1,560,000" in page
+
+
+def test_summary_json_is_the_summary(written: Path, positions: Path) -> None:
+    assert json.loads((written / "summary.json").read_text()) == reporting.summarise(reporting.load_runs([positions]))
+
+
+def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
+    suite = speed_suite()
+    suite["splits"] = {"train": suite["splits"]["train"][:2]}
+    write_fixed(tmp_path / "runs" / "random", suite, episodes=1)
+    runs = reporting.load_runs([tmp_path / "runs"])
+    pages = [reporting.write_report(runs, tmp_path / name, COMMAND).read_bytes() for name in ("one", "two")]
+    assert pages[0] == pages[1]
+    for path in (tmp_path / "one" / "figures").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / "figures" / path.name).read_bytes()
+
+
+def test_score_against_a_scalar_parameter(speeds: Study) -> None:
+    by_name = {figure.name: figure for figure in generalization_figures(speeds)}
+    assert set(by_name) == {"score_by_parameter", "score_by_task"}
+    x, y = curve_of(by_name["score_by_parameter"].drawing, speeds.looks["flat"].colour)
+    assert x.tolist() == [-1, 0, 1, 1.5, 2, 3, 4, 5, 6, 7, 8]
+    flat = speeds.table[speeds.table["arm"] == "flat"]
+    assert y[3] == pytest.approx(flat.loc[flat["task"] == "speed_1.5", "score"].mean())
+    shaded = (
+        by_name["score_by_parameter"]
+        .drawing.axes[0]
+        .patches[0]
+        .get_extents()
+        .transformed(by_name["score_by_parameter"].drawing.axes[0].transData.inverted())
+    )
+    assert (shaded.x0, shaded.x1) == pytest.approx((0, 6))
+    assert "speed_2_friction_0.5, speed_2_friction_2" in undrawn_note(speeds)
+
+
+def test_score_over_the_plane_and_against_distance(positions: Path) -> None:
+    study = study_of(reporting.load_runs([positions]))
+    with mpl.rc_context(LOOK):
+        by_name = {figure.name: figure for figure in generalization_figures(study)}
+    assert set(by_name) == {"score_map", "score_by_distance", "score_by_task"}
+    x, y = curve_of(by_name["score_by_distance"].drawing, study.looks["skills"].colour)
+    # Training targets lie on a circle of radius 0.15, so their hull is a square whose sides are 0.15 / sqrt(2) away.
+    assert x == pytest.approx([0.08 - 0.15 / 2**0.5, 0, *x[2:]], abs=1e-3)
+    skills = study.table[study.table["arm"] == "skills"]
+    assert y[1] == pytest.approx(skills.loc[skills["split"] == "train", "score"].mean())
+    assert [axes.get_title(loc="left") for axes in by_name["score_map"].drawing.axes[:2]] == ["flat", "skills"]
+
+
+def test_tasks_without_a_number_are_drawn_by_name(tmp_path: Path) -> None:
+    suite = position_suite()
+    for tasks in suite["splits"].values():
+        for i, task in enumerate(tasks):
+            task["parameters"] = {"target": ["red", "green", "blue", "grey"][i]}
+    write_fixed(tmp_path / "random", suite, episodes=1)
+    study = study_of(reporting.load_runs([tmp_path]))
+    (figure,) = generalization_figures(study)
+    assert figure.name == "score_by_task"
+    assert training_figures(study) == []
+    assert improvement_figure(study) is None
+
+
+def test_arms_without_logged_returns_are_named_instead_of_drawn(tmp_path: Path) -> None:
+    suite = position_suite()
+    write_trained(tmp_path / "flat", suite, arm="flat", episodes=1)
+    write_trained(tmp_path / "short", suite, arm="short", episodes=1)
+    write_fixed(tmp_path / "random", suite, episodes=1)
+    (tmp_path / "short" / "metrics.jsonl").write_text('{"frames": 64, "loss/value": 1.0}\n')
+    study = study_of(reporting.load_runs([tmp_path]))
+    assert missing_curves_note(study).startswith("No learning curve for short:")
+    captions = [figure.caption for figure in training_figures(study)]
+    assert captions
+    assert all("short" not in caption.replace("shortest", "") for caption in captions)
+
+
+def test_every_family_has_its_own_figure(tmp_path: Path) -> None:
+    suite = speed_suite()
+    suite["splits"]["train"] += [
+        {**task, "name": f"cheetah_{i}", "family": "cheetah_speed"} for i, task in enumerate(suite["splits"]["train"])
+    ]
+    write_fixed(tmp_path / "random", suite, episodes=1)
+    names = [figure.name for figure in generalization_figures(study_of(reporting.load_runs([tmp_path])))]
+    assert names == ["score_by_parameter_walker_speed", "score_by_parameter_cheetah_speed", "score_by_task"]
+
+
+def test_arms_keep_their_colour_and_baselines_are_grey(speeds: Study, positions: Path) -> None:
+    other = study_of(reporting.load_runs([positions]))
+    assert {arm: speeds.looks[arm].colour for arm in ("flat", "skills")} == {
+        arm: other.looks[arm].colour for arm in ("flat", "skills")
+    }
+    assert len({look.colour for look in other.looks.values()}) == 4
+
+
+def test_comparisons_leave_fixed_policies_out(speeds: Study) -> None:
+    aggregates, profiles, improvement = aggregate_figure(speeds), profile_figure(speeds), improvement_figure(speeds)
+    assert profiles is not None
+    assert improvement is not None
+    for figure in (aggregates, profiles, improvement):
+        assert "flat 2, skills 2;" in figure.caption
+        assert "random" not in figure.caption.replace("random play", "")
+    assert [label.get_text() for label in improvement.drawing.axes[0].get_yticklabels()] == ["flat\n> skills"]
+
+
+def test_shuffle_diagnostics_show_the_returns_of_each_intervention(speeds: Study) -> None:
+    returns = shuffle_returns(speeds, "train")
+    assert {arm: list(by) for arm, by in returns.items()} == {
+        "flat": ["none", "task_shuffle"],
+        "skills": ["none", "command_shuffle", "task_shuffle"],
+    }
+    rows = speeds.runs.scores.query("arm == 'skills' and split == 'train' and intervention == 'command_shuffle'")
+    assert returns["skills"]["command_shuffle"].mean() == pytest.approx(rows["return"].mean())
+    assert list(shuffle_returns(speeds, "novel")["flat"]) == ["none"]  # one task: its vector has nothing to swap with
+
+
+def test_skill_usage_is_drawn_per_run_for_arms_with_skills(speeds: Study) -> None:
+    names = [figure.name for figure in diagnostic_figures(speeds)]
+    assert names == ["shuffle_diagnostics", "skill_usage_skills"]
+
+
+def test_goals_are_drawn_for_arms_that_set_them(speeds: Study) -> None:
+    """A dotted and a solid line a run for closeness, a line a run for reach and heed; nothing for other arms."""
+    assert goal_figures(speeds) == []
+    keys = (FIRST, LAST, REACH, SWAP)
+    runs = tuple(
+        replace(run, metrics=run.metrics.assign(**{key: 0.1 + i + run.metrics["frames"] for i, key in enumerate(keys)}))
+        if run.arm == "skills"
+        else run
+        for run in speeds.runs.runs
+    )
+    (figure,) = goal_figures(replace(speeds, runs=replace(speeds.runs, runs=runs)))
+    seeds = len(speeds.runs.of("skills"))
+    assert [len(axes.lines) for axes in figure.drawing.axes] == [2 * seeds, seeds + 1, seeds]
+    assert [line.get_linestyle() for line in figure.drawing.axes[0].lines] == [":", "-"] * seeds
+    frames = speeds.runs.of("skills")[0].metrics["frames"]
+    assert figure.drawing.axes[2].lines[0].get_ydata() == pytest.approx(frames + 3.1)
+
+
+def test_entropy_of_skill_usage() -> None:
+    weights = np.array([[0.25, 1.0, 0.5], [0.25, 0.0, 0.5], [0.25, 0.0, 0.0], [0.25, 0.0, 0.0]])
+    assert skill_entropy(weights) == pytest.approx([1.0, 0.0, 0.5])
+    assert skill_entropy(np.ones((1, 1))) == pytest.approx([0.0])
+
+
+def test_cautions_name_what_stands_against_the_comparison(tmp_path: Path) -> None:
+    suite = position_suite()
+    write_trained(tmp_path / "flat", suite, arm="flat", frames=60_000)
+    write_trained(tmp_path / "skills_0", suite, arm="skills", skills=4)
+    write_trained(tmp_path / "skills_1", suite, arm="skills", skills=4, seed=1)
+    write_fixed(tmp_path / "random", suite)
+    change_configs(tmp_path, "skills_1", lambda config: config["agent"].update(learning_rate=1.0))
+    environment = json.loads((tmp_path / "flat" / "environment.json").read_text())
+    (tmp_path / "flat" / "environment.json").write_text(json.dumps({**environment, "revision": "f", "dirty": True}))
+    found = cautions(study_of(reporting.load_runs([tmp_path])))
+    for expected in (
+        "flat: 1 run (no interval); skills: 2 runs",
+        "(flat: 60,000; skills: 120,000)",
+        "agent.learning_rate (skills)",
+        "(flat 1,200,000, skills 1,560,000)",
+        "2 code revisions",
+        "1 of 3 trained runs come from code with uncommitted changes",
+    ):
+        assert sum(expected in sentence for sentence in found) == 1, expected
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("report_script", ROOT / "scripts" / "report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_script_reports_one_run_of_one_arm(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = position_suite()
+    suite["splits"] = {"train": suite["splits"]["train"][:2]}
+    write_trained(tmp_path / "runs" / "only", suite, episodes=1)
+    write_fixed(tmp_path / "runs" / "random", suite, episodes=1)
+    assert script.main([str(tmp_path / "ru*"), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "score IQM" in printed
+    assert f"report: {tmp_path / 'out' / 'report.html'}" in printed
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "flat: 1 run (no interval)" in page
+    assert "scripts/report.py" in page
+
+
+def test_the_script_says_in_one_line_what_is_wrong(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main([str(tmp_path / "nowhere")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "nowhere: no run folder there" in captured.err

@@ -1,0 +1,170 @@
+"""A run folder read back for acting: the policy that was trained, in memory for what acts and nothing else."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from safetensors import safe_open
+from stable_baselines3.common.buffers import DictReplayBuffer
+
+import hrl.run.build
+from envs import Suite, make_vec
+from hrl.agents.base import Policy, SavedPolicy
+from hrl.config import load
+from hrl.data.observation import Observation
+from hrl.run.build import LEARNERS, POLICIES, build_learner, build_policy, setting_for
+from hrl.run.checkpoint_format import read, write
+from hrl.run.checkpoints import CheckpointError, Checkpoints
+from hrl.run.load import open_run
+from hrl.run.train import train
+
+QUIET = ["tracking.wandb=disabled", "tracking.tensorboard=false", "tracking.progress=false", "threads=1"]
+SHORT = ["size=debug", "suite=debug", "frames=256", "evaluation.every=0"]
+SAC = ["agent.learning_starts=64", "agent.buffer_size=2000", "agent.gradient_steps=1", "agent.batch_size=16"]
+MODEL = ["agent.batch=4", "agent.length=4", "agent.train_ratio=2"]
+OWN = {"sb3_sac": SAC, "dreamer": MODEL, "director": MODEL}
+
+
+@pytest.fixture(scope="module", params=sorted(LEARNERS))
+def run(request, tmp_path_factory) -> tuple[str, list[str], Path]:
+    """A short run of each learner: its agent, what was typed, its folder."""
+    agent = request.param
+    folder = tmp_path_factory.mktemp(agent) / "run"
+    overrides = [f"agent={agent}", f"folder={folder}", *QUIET, *SHORT, *OWN.get(agent, [])]
+    train(*load(overrides), "a test")
+    return agent, overrides, folder
+
+
+def actions(policy: Policy) -> torch.Tensor:
+    """Of some pictures: greedy ones, then drawn ones."""
+    pixels = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    observation = Observation(pixels, torch.linspace(-1, 1, 10).reshape(5, 2))
+    with torch.no_grad():
+        greedy, state = policy.act(observation, policy.initial_state(5), None)
+        drawn, _ = policy.act(observation, state, torch.Generator().manual_seed(1))
+    return torch.cat([greedy, drawn])
+
+
+def test_it_acts_as_the_learner_that_was_saved_does(run):
+    _, overrides, folder = run
+    config, plain = load(overrides)
+    suite = Suite.from_dict(plain["suite"])
+    env = make_vec(suite, config.num_envs, image_size=config.image_size)
+    learner = build_learner(config, suite, env, setting_for(config, suite))
+    untrained = actions(learner.policy)
+    learner.load_state_dict(Checkpoints(folder / "checkpoints").load_latest().state["learner"])
+    env.close()
+    opened = open_run(folder)
+    assert opened.frames == learner.frames == 256
+    assert torch.equal(actions(opened.policy), actions(learner.policy))
+    assert not torch.equal(actions(opened.policy), untrained)
+
+
+def test_no_learner_environment_or_replay_is_built(run, monkeypatch):
+    def refuse(*arguments, **named):
+        raise AssertionError("acting needs no learner")
+
+    monkeypatch.setattr(hrl.run.build, "LEARNERS", dict.fromkeys(LEARNERS, refuse))
+    monkeypatch.setattr(DictReplayBuffer, "__init__", refuse)
+    monkeypatch.setattr("envs.vector.mujoco.PixelVectorEnv.__init__", refuse)
+    assert actions(open_run(run[2]).policy).shape == (10, 2)
+
+
+def test_only_what_acts_is_read(run):
+    agent, overrides, folder = run
+    config, plain = load(overrides)
+    saved = build_policy(config, setting_for(config, Suite.from_dict(plain["suite"])))
+    assert isinstance(saved, SavedPolicy)
+    checkpoint = Checkpoints(folder / "checkpoints").load_latest([f"learner/{key}" for key in saved.needs])
+    assert set(checkpoint.state) == {"learner"}
+    assert set(checkpoint.state["learner"]) == set(saved.needs), agent
+
+
+def test_every_learner_has_its_policy():
+    assert POLICIES.keys() == LEARNERS.keys()
+
+
+def test_weights_of_another_kind_are_refused_in_one_message(run):
+    agent, _, folder = run
+    path = max((folder / "checkpoints").iterdir())
+    original, checkpoint = path.read_bytes(), read(path)
+    key = "policy" if agent.startswith("sb3") else "module"
+    checkpoint.state["learner"][key].popitem()
+    write(path, checkpoint.frames, checkpoint.state, checkpoint.metadata)
+    try:
+        with pytest.raises(CheckpointError, match=r"does not hold this agent's weights.*[Mm]issing key"):
+            open_run(folder)
+    finally:
+        path.write_bytes(original)
+
+
+# Parts of a checkpoint.
+
+STATE = {
+    "learner": {"module": {"weight": torch.ones(3), "nested": [torch.zeros(2), 5]}, "replay": torch.zeros(40)},
+    "env": {"qpos": torch.ones(2)},
+    "numbers": {7: "seven"},
+}
+
+
+class Spy:
+    """A safetensors file that remembers which tensors were taken out of it."""
+
+    taken: ClassVar[list[str]] = []
+
+    def __init__(self, *arguments, **named):
+        self.file = safe_open(*arguments, **named)
+
+    def __enter__(self):
+        self.file.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        return self.file.__exit__(*exception)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def get_tensor(self, name):
+        self.taken.append(name)
+        return self.file.get_tensor(name)
+
+
+def test_parts_are_what_was_saved_and_nothing_else_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "step_000000000001.safetensors"
+    write(path, 1, STATE, {"note": "whole"})
+    monkeypatch.setattr("hrl.run.checkpoint_format.safe_open", Spy)
+    part = read(path, ["learner/module", "numbers/7"])
+    assert sorted(Spy.taken) == ["learner/module/nested/0", "learner/module/weight"]
+    assert part.frames == 1
+    assert part.metadata == {"note": "whole"}
+    assert part.state.keys() == {"learner", "numbers"}
+    assert part.state["numbers"] == {7: "seven"}
+    assert part.state["learner"].keys() == {"module"}
+    assert torch.equal(part.state["learner"]["module"]["weight"], torch.ones(3))
+    assert part.state["learner"]["module"]["nested"][1] == 5
+
+
+def test_a_part_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "step_000000000001.safetensors"
+    write(path, 1, STATE, {})
+    for part in ("learner/policy", "module", "env/qpos/x"):
+        with pytest.raises(CheckpointError, match=f"its state has no '{part}'"):
+            read(path, [part])
+
+
+def test_damage_counts_where_it_is_read_and_a_cut_file_always(tmp_path):
+    path = tmp_path / "step_000000000001.safetensors"
+    write(path, 1, {"learner": {"module": torch.ones(64)}, "replay": torch.zeros(64)}, {})
+    content = path.read_bytes()
+    ones = content.rindex(torch.ones(64).numpy().tobytes())
+    zeros = content.rindex(torch.zeros(64).numpy().tobytes())
+    path.write_bytes(content[:ones] + b"x" + content[ones + 1 :])
+    with pytest.raises(CheckpointError, match="checksum of 'learner/module'"):
+        read(path, ["learner/module"])
+    path.write_bytes(content[:zeros] + b"x" + content[zeros + 1 :])
+    assert torch.equal(read(path, ["learner/module"]).state["learner"]["module"], torch.ones(64))
+    path.write_bytes(content[:-8])
+    with pytest.raises(CheckpointError, match="truncated"):
+        read(path, ["learner/module"])
