@@ -1,4 +1,4 @@
-# make demo   environment, install, train both arms small, evaluate, report
+# make demo   environment, install, train both methods small, evaluate, report
 # make test   environment, install, lint, types, import contracts, tests
 # make test-outside   then: the outside suites' packages, and the slow tests, which play whole episodes of them
 PYTHON ?= python3.11

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from envs.external.family import OutsideFamily
+from envs.external.family import ExternalFamily
 from envs.suites import Suite
 from envs.tasks import Task
-from envs.vector.external import OutsideVectorEnv
+from envs.vector.external import ExternalVectorEnv
 from envs.vector.mujoco import EnvOptions, PixelVectorEnv
-from envs.vector.multi_body import MixedVectorEnv
+from envs.vector.multi_body import MultiBodyVectorEnv
 
 
 def make_vec(
@@ -19,7 +19,7 @@ def make_vec(
     frame_stack: int = 1,
     image_size: int = 64,
     threads: int | None = None,
-    stagger: bool = False,
+    random_initial_episode_step: bool = False,
     evaluation: bool = False,
 ) -> PixelVectorEnv:
     """Make a vector environment of one suite.
@@ -33,7 +33,7 @@ def make_vec(
         frame_stack: frames in an observation.
         image_size: height and width in pixels.
         threads: worker threads; one for every core by default.
-        stagger: begin the first episodes part of the way to their time limits, so that resets are spread out.
+        random_initial_episode_step: begin the first episodes part of the way to their time limits, so that resets are spread out.
         evaluation: play the tasks' evaluation episodes: where a task's e-th episode starts depends on `seed`, the
             task's own `evaluation_seed` and e alone, not on the stream, the world, or the tasks and worlds beside it.
 
@@ -46,12 +46,12 @@ def make_vec(
         frame_stack=frame_stack,
         image_size=image_size,
         threads=threads,
-        stagger=stagger,
+        random_initial_episode_step=random_initial_episode_step,
         evaluation=evaluation,
     )
     arguments = (suite, num_envs, tasks, options)
-    if isinstance(suite.family, OutsideFamily):
-        return OutsideVectorEnv(*arguments)
+    if isinstance(suite.family, ExternalFamily):
+        return ExternalVectorEnv(*arguments)
     if suite.mixed:
-        return MixedVectorEnv(*arguments)
+        return MultiBodyVectorEnv(*arguments)
     return PixelVectorEnv(*arguments)

@@ -11,10 +11,10 @@ import yaml
 from jaxtyping import Float32
 
 from envs.external.families import described
-from envs.external.family import OutsideFamily
+from envs.external.family import ExternalFamily
 from envs.external.gymnasium_id import PREFIX, suite_of
 from envs.families import resolve
-from envs.families.family import Described, Family
+from envs.families.family import Family, TaskFamily
 from envs.families.mixed import MixedFamily
 from envs.simulation.physics import Scene
 from envs.simulation.variation import variant
@@ -61,15 +61,15 @@ class Suite:
             raise ValueError(f"{where}: parameter {self.parameter!r} is none of its family's; valid are {valid}")
 
     @property
-    def family(self) -> Described:
+    def family(self) -> TaskFamily:
         """The family of all its tasks."""
         if self.mixed:
             return MixedFamily(self._bodies, resolve)
         return described(self.splits["train"][0])
 
     def scenes(self) -> list[Scene]:
-        """What its worlds are simulated and drawn by; none of an outside suite."""
-        return [] if isinstance(self.family, OutsideFamily) else [body.scene for body in self._bodies]
+        """What its worlds are simulated and drawn by; none of an external suite."""
+        return [] if isinstance(self.family, ExternalFamily) else [body.scene for body in self._bodies]
 
     @property
     def _bodies(self) -> list[Family]:
@@ -83,7 +83,7 @@ class Suite:
 
     @property
     def action_size(self) -> int:
-        """Number of actuators; of an outside or a mixed suite, of the largest body in it."""
+        """Number of actuators; of an external or a mixed suite, of the largest body in it."""
         return max(self.actuators().values())
 
     def padding(self) -> tuple[Float32[np.ndarray, "row task"], Float32[np.ndarray, "row action"]] | None:
@@ -101,14 +101,14 @@ class Suite:
     def actuators(self) -> dict[Task, int]:
         """Numbers of an action that the body of each task uses."""
         tasks, family = [task for split in self.splits.values() for task in split], self.family
-        if isinstance(family, OutsideFamily):
+        if isinstance(family, ExternalFamily):
             return {task: family.action_size(task) for task in tasks}
         return {task: int(resolve(task).scene.model.nu) for task in tasks}
 
     def check_installed(self) -> "Suite":
         """The suite itself. Raises ValueError where an optional package is missing, or does not know a task."""
         for task in (task for split in self.splits.values() for task in split):
-            if isinstance(self.family, OutsideFamily):
+            if isinstance(self.family, ExternalFamily):
                 self.family.check(task)
         return self
 
@@ -185,8 +185,8 @@ def _check_tasks(where: str, tasks: list[Task], action_repeat: int, mixed: bool)
         raise ValueError(f"{where}: two tasks are named {twice[0]!r}; names must be unique within a suite")
     families = [described(task) for task in tasks]
     for task, family in zip(tasks, families, strict=True):
-        if mixed and isinstance(family, OutsideFamily):
-            raise ValueError(f"{where}: task {task.name!r} is of an outside family, which cannot be mixed with others")
+        if mixed and isinstance(family, ExternalFamily):
+            raise ValueError(f"{where}: task {task.name!r} is of an external family, which cannot be mixed with others")
         if not mixed and family is not families[0]:
             raise ValueError(
                 f"{where}: task {task.name!r} has another scene than {names[0]!r}; one scene a suite, or mixed: true"
@@ -204,8 +204,8 @@ def _check_variations(where: str, task: Task) -> None:
     varied = ", ".join(task.variations())
     if not varied:
         return
-    if isinstance(described(task), OutsideFamily):
-        raise ValueError(f"{where}: task {task.name!r}: {varied} of an outside environment cannot be changed")
+    if isinstance(described(task), ExternalFamily):
+        raise ValueError(f"{where}: task {task.name!r}: {varied} of an external environment cannot be changed")
     scene = resolve(task).scene
     try:
         variant(scene.model, scene.camera, task.dynamics, task.vision)

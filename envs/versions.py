@@ -38,7 +38,7 @@ def check_installed_versions() -> None:
 
 
 def check_backend() -> None:
-    """Refuse an OpenGL backend that mujoco would refuse without saying what there is. Our own pictures need none.
+    """Refuse an OpenGL backend that mujoco would refuse without saying what there is. Our own images need none.
 
     Raises:
         ImportError: names the environment variable, its value and the valid ones.

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from envs.external.worker_pool import OutsideError
+from envs.external.worker_pool import ExternalEnvError
 from hrl.config import ConfigError
 from hrl.run.checkpoints import CheckpointError, CheckpointWriteError, ConfigMismatchError
-from hrl.run.logger import TrackingError
-from hrl.run.memory import MemoryBudgetError
+from hrl.run.logger import LoggerError
+from hrl.run.memory import MemoryEstimateError
 from hrl.run.nan_dump import NonFiniteError
 from hrl.run.train import Interrupted
 
@@ -21,11 +21,11 @@ EXPLAINED = (
     ConfigMismatchError,
     CheckpointError,
     CheckpointWriteError,
-    MemoryBudgetError,
+    MemoryEstimateError,
     NonFiniteError,
     OSError,
-    OutsideError,
-    TrackingError,
+    ExternalEnvError,
+    LoggerError,
     yaml.YAMLError,
 )
 

@@ -48,34 +48,34 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes that all arms of a comparison share.
+    """Sizes that all methods of a comparison share.
 
     task_features: features that the task vector is embedded in.
     hidden: hidden layers of every perceptron (policies, critics, managers, skills).
     world_model: sizes of agents with a world model, which have an encoder of their own and read none of the above but
         task_features.
-    imagine_last: of such agents, states of every replayed sequence, the last ones, that imagination begins at; 0 for
-        all. With the sizes it decides what an update costs. They have it as `agent.imagine_last`.
+    imag_last: of such agents, states of every replayed sequence, the last ones, that imagination begins at; 0 for
+        all. With the sizes it decides what an update costs. They have it as `agent.imag_last`.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     task_features: int = 64
     hidden: list[int] = field(default_factory=lambda: [256, 256])
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
-    imagine_last: int = 0
+    imag_last: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(self, "network", task_features=1, imagine_last=0)
+        _at_least(self, "network", task_features=1, imag_last=0)
         if any(size < 1 for size in self.hidden):
             raise ConfigError(f"network.hidden is {list(self.hidden)}; every size must be at least 1")
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationScheduleConfig:
     """every: control steps between evaluations in training, 0 for none.
 
     episodes: per training task, in training.  final_episodes: per task, by scripts/evaluate.py.
-    seed: of the evaluation episodes, together with each task's own evaluation_seed; shared by all arms, so that they
+    seed: of the evaluation episodes, together with each task's own evaluation_seed; shared by all methods, so that they
         meet the same starts.
     """
 
@@ -112,10 +112,10 @@ class RunConfig:
     """One training run.
 
     folder: where everything of the run is written; the same command continues what it finds there.
-    arm: the name under which reports group runs; empty for the agent's name.
+    method: the name under which reports group runs; empty for the agent's name.
     frames: control steps to train for, over all environments; may be raised to continue a finished run.
     num_envs: environments stepped side by side; training tasks are dealt out to them in turn.
-    stagger: spread the first episodes' ends, so that a rollout holds early and late steps of episodes.
+    random_initial_episode_step: spread the first episodes' ends, so that a rollout holds early and late steps of episodes.
     precision: auto|float32|bfloat16 of the encoder's products; auto takes bfloat16 where the hardware is fast at it.
     checkpoint_every: control steps between checkpoints.
     device: auto, or a torch device.  threads: for torch and the simulator, 0 for one per core.
@@ -124,16 +124,16 @@ class RunConfig:
     agent: Any = MISSING
     suite: Any = MISSING
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluation: EvaluationScheduleConfig = field(default_factory=EvaluationScheduleConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     folder: str = "runs/${suite.name}/${agent.name}/seed_${seed}"
-    arm: str = ""
+    method: str = ""
     seed: int = 0
     frames: int = 1_000_000
     num_envs: int = 64
     frame_stack: int = 3
     image_size: int = 64
-    stagger: bool = True
+    random_initial_episode_step: bool = True
     precision: str = "auto"
     checkpoint_every: int = 200_000
     device: str = "auto"
@@ -145,22 +145,22 @@ class RunConfig:
             raise ConfigError(f"precision is {self.precision!r}; choose from auto, float32, bfloat16")
 
     @property
-    def arm_name(self) -> str:
-        """The arm this run belongs to."""
-        return self.arm or str(self.agent.name)
+    def method_name(self) -> str:
+        """The method this run belongs to."""
+        return self.method or str(self.agent.name)
 
 
 def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> tuple[RunConfig, dict[str, Any]]:
     """The run that the command line asks for, typed and as plain nested dictionaries with all values resolved.
 
     Args:
-        overrides: Hydra overrides, such as `agent=skills suite=point_mass agent.hold=4`.
+        overrides: Hydra overrides, such as `agent=skills suite=point_mass agent.skill_duration=4`.
 
     Raises:
         ConfigError: unknown key or choice, wrong type, impossible combination; names the key and the valid choices.
     """
     _register()
-    _register_outside(overrides)
+    _register_external(overrides)
     try:
         with initialize_config_dir(str(config_dir), version_base="1.3"):
             composed = compose("config", list(overrides))
@@ -227,7 +227,7 @@ def _register() -> None:
         store.store(group="schema/agent", name=name, node=_writable(OmegaConf.structured(cls)))
 
 
-def _register_outside(overrides: Sequence[str]) -> None:
+def _register_external(overrides: Sequence[str]) -> None:
     """A suite of one environment that is registered with Gymnasium has no file: it is made from the command line."""
     for override in overrides:
         key, _, name = override.partition("=")

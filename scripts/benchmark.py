@@ -4,7 +4,7 @@
 scripts/benchmark.py env                       our environments beside dm_control pixels in SB3's SubprocVecEnv
 scripts/benchmark.py learner [--agent=ppo]     our on-policy learner beside stable-baselines3's, same network and batch
 scripts/benchmark.py learner agent=director size=xs     milliseconds an update with a world model, and what they go to
-scripts/benchmark.py update [size=xs]          the same of the flat and the hierarchical arm, in turn, and their ratio
+scripts/benchmark.py update [size=xs]          the same of the flat and the hierarchical method, in turn, and their ratio
 scripts/benchmark.py replay                    milliseconds to draw a batch, at three capacities
 """
 

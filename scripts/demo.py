@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the hierarchical and the flat arm on `point_mass`, evaluates both and random play, and reports (`make demo`).
+"""Trains the hierarchical and the flat method on `point_mass`, evaluates both and random play, and reports (`make demo`).
 
     scripts/demo.py [--frames=N] [--seeds=N] [--episodes=N] [--folder=runs/demo]
 
@@ -18,13 +18,13 @@ from typing import Any
 from hrl.cli import options, positive, run_or_explain
 from hrl.config import ConfigError, load
 from hrl.reporting import load_runs, summarise, summary_table, write_report
-from hrl.run.evaluate import score
-from hrl.run.load import open_run, open_scripted
+from hrl.run.evaluate import evaluate_run
+from hrl.run.load import load_run, load_scripted
 from hrl.run.provenance import write_json
 from hrl.run.stopwatch import Stopwatch
 from hrl.run.train import train
 
-ARMS = ("skills", "ppo")
+METHODS = ("skills", "ppo")
 
 
 def main(arguments: list[str]) -> None:
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
 def report(chosen: dict[str, Any], folder: Path, command: str, watch: Stopwatch) -> None:
     """Trains and scores what is still to be done, and writes what came of it."""
     seeds = range(chosen.get("--seeds", 1))
-    runs = [train_and_score(arm, seed, folder, chosen, command) for seed in seeds for arm in ARMS]
+    runs = [train_and_score(method, seed, folder, chosen, command) for seed in seeds for method in METHODS]
     runs.append(score_random(folder, chosen, command))
     collected = load_runs(runs)
     page = write_report(collected, folder, command)
@@ -57,15 +57,15 @@ def report(chosen: dict[str, Any], folder: Path, command: str, watch: Stopwatch)
     print(f"\n{summary_table(summary)}\n\n{json.dumps({'wall_seconds': summary['wall_seconds']})}\nreport: {page}")
 
 
-def train_and_score(arm: str, seed: int, folder: Path, chosen: dict[str, Any], command: str) -> Path:
-    """One run of one arm; returns its folder."""
-    run = folder / arm / f"seed_{seed}"
+def train_and_score(method: str, seed: int, folder: Path, chosen: dict[str, Any], command: str) -> Path:
+    """One run of one method; returns its folder."""
+    run = folder / method / f"seed_{seed}"
     frames = [f"frames={chosen['--frames']}"] if "--frames" in chosen else []
-    overrides = [f"agent={arm}", "suite=point_mass", "experiment=demo", f"seed={seed}", f"folder={run}", *frames]
-    print(f"\n=== {arm}, seed {seed}: scripts/train.py {shlex.join(overrides)}", flush=True)
+    overrides = [f"agent={method}", "suite=point_mass", "experiment=demo", f"seed={seed}", f"folder={run}", *frames]
+    print(f"\n=== {method}, seed {seed}: scripts/train.py {shlex.join(overrides)}", flush=True)
     train(*load(overrides), command)
     print(f"=== evaluating {run} on every split", flush=True)
-    score(open_run(run), run, command, chosen.get("--episodes"))
+    evaluate_run(load_run(run), run, command, chosen.get("--episodes"))
     return run
 
 
@@ -73,8 +73,8 @@ def score_random(folder: Path, chosen: dict[str, Any], command: str) -> Path:
     """Random play on the same episodes."""
     run = folder / "random"
     print("\n=== random play on every split", flush=True)
-    scripted = open_scripted(["agent=random", "suite=point_mass", "experiment=demo", f"folder={run}"])
-    score(scripted, run, command, chosen.get("--episodes"), films=0)
+    scripted = load_scripted(["agent=random", "suite=point_mass", "experiment=demo", f"folder={run}"])
+    evaluate_run(scripted, run, command, chosen.get("--episodes"), films=0)
     return run
 
 

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 
 from hrl.cli import options, positive, run_or_explain, split_arguments
-from hrl.run.evaluate import score, score_table
-from hrl.run.load import open_run, open_scripted
+from hrl.run.evaluate import evaluate_run, score_table
+from hrl.run.load import load_run, load_scripted
 
 
 def main(arguments: list[str]) -> None:
@@ -28,14 +28,14 @@ def main(arguments: list[str]) -> None:
         return
     rest, chosen = options(arguments, {"--episodes": positive, "--splits": str, "--films": int, "--device": str})
     folders, overrides = split_arguments(rest)
-    runs = [(open_run(Path(folder), chosen.get("--device", "")), Path(folder)) for folder in folders]
+    runs = [(load_run(Path(folder), chosen.get("--device", "")), Path(folder)) for folder in folders]
     if overrides:
-        scripted = open_scripted(overrides)
+        scripted = load_scripted(overrides)
         runs.append((scripted, Path(scripted.config.folder)))
     splits = chosen["--splits"].split(",") if "--splits" in chosen else None
     command = shlex.join(["scripts/evaluate.py", *arguments])
     for run, folder in runs:
-        scores = score(run, folder, command, chosen.get("--episodes"), splits, chosen.get("--films"))
+        scores = evaluate_run(run, folder, command, chosen.get("--episodes"), splits, chosen.get("--films"))
         print(f"\n{folder}\n{score_table(scores)}")
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from hrl.cli import options, positive, run_or_explain, split_arguments
 from hrl.config import ConfigError
-from hrl.evaluation.imagination_video import film_imagination
-from hrl.evaluation.policy_video import film
+from hrl.evaluation.imagination_video import record_imagination
+from hrl.evaluation.policy_video import record_video
 from hrl.run.hardware import choose_device
-from hrl.run.load import open_run, open_scripted
-from hrl.run.memory_estimate import acting_budget
-from hrl.run.train import protocol_for
+from hrl.run.load import load_run, load_scripted
+from hrl.run.memory_estimate import acting_memory_estimate
+from hrl.run.train import eval_config_for
 
 
 def main(arguments: list[str]) -> None:
@@ -29,19 +29,19 @@ def main(arguments: list[str]) -> None:
     folders, overrides = split_arguments(rest)
     if len(folders) > 1 or bool(folders) == bool(overrides):
         raise ConfigError("give one run folder, or agent=random|zero with a suite")
-    run = open_run(Path(folders[0]), chosen.get("--device", "")) if folders else open_scripted(overrides)
+    run = load_run(Path(folders[0]), chosen.get("--device", "")) if folders else load_scripted(overrides)
     split = chosen.get("--split", "train")
     if split not in run.suite.splits:
         raise ConfigError(f"suite {run.suite.name} has no split {split!r}; choose from {', '.join(run.suite.splits)}")
     out = chosen.get("--out", Path(folders[0] if folders else run.config.folder) / "play")
-    protocol = protocol_for(run.config, choose_device(run.config.device), episodes=1)
+    eval_config = eval_config_for(run.config, choose_device(run.config.device), episodes=1)
     steps = chosen.get("--steps", run.config.tracking.video_steps)
-    budget = acting_budget(run.config, run.suite, worlds=1, film_steps=steps)
+    budget = acting_memory_estimate(run.config, run.suite, worlds=1, film_steps=steps)
     print(budget)
     budget.check()
     for task in run.suite.tasks(split):
-        path = film(run.policy, run.suite, task, protocol, steps, out / f"{split}_{task.name}.mp4")
-        print(*[path, *film_imagination(run.policy, run.suite, task, protocol, path)], sep="\n")
+        path = record_video(run.policy, run.suite, task, eval_config, steps, out / f"{split}_{task.name}.mp4")
+        print(*[path, *record_imagination(run.policy, run.suite, task, eval_config, path)], sep="\n")
 
 
 if __name__ == "__main__":

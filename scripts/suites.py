@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a page and a contact sheet for each suite: pictures, reward, splits, what random play and doing nothing earn.
+"""Writes a page and a contact sheet for each suite: images, reward, splits, what random play and doing nothing earn.
 
 scripts/suites.py                                  all suites of configs/suite/ whose packages are installed
 scripts/suites.py walker_speed point_mass --episodes=5 --out=docs/suites

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts or continues a training run.
+"""ImaginationStart or continues a training run.
 
     scripts/train.py agent=skills suite=point_mass
     scripts/train.py agent=ppo suite=walker_speed frames=5_000_000 seed=1 tracking.wandb=online

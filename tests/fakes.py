@@ -11,32 +11,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hrl.agents.base import Setting
+from hrl.agents.base import AgentSpec
 from hrl.data.observation import Observation, PolicyState
 from hrl.nets import EncoderConfig
 from hrl.world_model.model import WorldModelConfig
 
 
-def small_setting(image_size: int = 16, task_size: int = 1, action_size: int = 1, seed: int = 0) -> Setting:
+def small_setting(image_size: int = 16, task_size: int = 1, action_size: int = 1, seed: int = 0) -> AgentSpec:
     """Networks that train in seconds."""
     encoder = EncoderConfig(patch=4, channels=[16, 16], features=32)
-    return Setting(image_size, 3, task_size, action_size, encoder, 8, (32,), seed, torch.device("cpu"), torch.float32)
+    return AgentSpec(image_size, 3, task_size, action_size, encoder, 8, (32,), seed, torch.device("cpu"), torch.float32)
 
 
-def model_setting(task_size: int = 2, action_size: int = 2, **sizes: Any) -> Setting:
+def model_setting(task_size: int = 2, action_size: int = 2, **sizes: Any) -> AgentSpec:
     """World models that train in seconds."""
     small = {"deter": 32, "hidden": 8, "groups": 4, "classes": 4, "blocks": 4, "units": 16, "depth": 4}
     model = WorldModelConfig(**(small | {"kernel": 3, "strided": True} | sizes))
     return replace(small_setting(task_size=task_size, action_size=action_size), world_model=model)
 
 
-def replayed(setting: Setting, batch: int, time: int, seed: int = 0) -> dict[str, Tensor]:
+def replayed(spec: AgentSpec, batch: int, time: int, seed: int = 0) -> dict[str, Tensor]:
     """Sequences of random rows as a replay hands them out: [batch, 1 + time, ...], the first row of each context.
 
     Some rows begin an episode, and some rows before those ended theirs by termination.
     """
     generator = torch.Generator().manual_seed(seed)
-    rows, sizes = (batch, time + 1), setting.world_model
+    rows, sizes = (batch, time + 1), spec.world_model
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*rows, *shape, generator=generator) * 2 - 1
@@ -46,9 +46,9 @@ def replayed(setting: Setting, batch: int, time: int, seed: int = 0) -> dict[str
 
     first = uniform() > 0.5
     return {
-        "pixels": below(256, setting.image_size, setting.image_size, setting.channels),
-        "task": uniform(setting.task_size),
-        "action": uniform(setting.action_size),
+        "pixels": below(256, spec.image_size, spec.image_size, spec.channels),
+        "task": uniform(spec.task_size),
+        "action": uniform(spec.action_size),
         "reward": 3 * uniform(),
         "is_first": first,
         "is_terminal": torch.cat([first[:, 1:], first[:, :1]], 1) & (uniform() > 0),
@@ -86,12 +86,12 @@ class _SameStepEnv(gym.vector.VectorEnv):
         task = gym.spaces.Box(-1, 1, (task_size,), np.float32)
         self.single_observation_space = gym.spaces.Dict({"pixels": pixels, "task": task})
         self.single_action_space = gym.spaces.Box(-1, 1, (action_size,), np.float32)
-        self.clock = np.zeros(num_envs, np.int64)
+        self.steps_since_decision = np.zeros(num_envs, np.int64)
         self.returns = np.zeros(num_envs)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         del seed, options
-        self.clock[:], self.returns[:] = 0, 0.0
+        self.steps_since_decision[:], self.returns[:] = 0, 0.0
         self._begin(np.ones(self.num_envs, dtype=bool))
         return self._observe(), {}
 
@@ -99,27 +99,27 @@ class _SameStepEnv(gym.vector.VectorEnv):
         assert actions.shape == (self.num_envs, *self.single_action_space.shape), actions.shape
         assert actions.dtype == np.float32, actions.dtype
         assert np.abs(actions).max() <= 1, "actions must lie in [-1, 1]"
-        self.clock += 1
+        self.steps_since_decision += 1
         reward, terminated = self._advance(actions)
         self.returns += reward
-        truncated = (self.clock >= self.length) & ~terminated
-        ended = terminated | truncated
+        truncated = (self.steps_since_decision >= self.length) & ~terminated
+        done = terminated | truncated
         infos: dict[str, Any] = {"task_index": np.zeros(self.num_envs, np.int64), "success": terminated.copy()}
-        if ended.any():
-            infos |= self._final_infos(ended, terminated)
-            self.clock[ended], self.returns[ended] = 0, 0.0
-            self._begin(ended)
+        if done.any():
+            infos |= self._final_infos(done, terminated)
+            self.steps_since_decision[done], self.returns[done] = 0, 0.0
+            self._begin(done)
         return self._observe(), reward.astype(np.float32), terminated, truncated, infos
 
-    def _final_infos(self, ended: np.ndarray, terminated: np.ndarray) -> dict[str, Any]:
-        never = np.zeros_like(ended)
+    def _final_infos(self, done: np.ndarray, terminated: np.ndarray) -> dict[str, Any]:
+        never = np.zeros_like(done)
         episode = {
             "return": self.returns.copy(),
-            "length": self.clock.copy(),
+            "length": self.steps_since_decision.copy(),
             "success": terminated.copy(),
             "partial": never,
         }
-        return {"final_obs": self._observe(), "_final_obs": ended, "episode": episode, "_episode": ended}
+        return {"final_obs": self._observe(), "_final_obs": done, "episode": episode, "_episode": done}
 
 
 class CounterEnv(_SameStepEnv):
@@ -139,21 +139,21 @@ class CounterEnv(_SameStepEnv):
 
     def _observe(self) -> dict[str, np.ndarray]:
         pixels = np.zeros((self.num_envs, 16, 16, 3), np.uint8)
-        pixels[:] = self.clock[:, None, None, None]
+        pixels[:] = self.steps_since_decision[:, None, None, None]
         return {"pixels": pixels, "task": self.episodes[:, None].astype(np.float32)}
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         del actions
-        done = self.clock >= self.limits
+        done = self.steps_since_decision >= self.limits
         odd = np.arange(self.num_envs) % 2 == 1
         self.length = self.limits  # type: ignore[assignment]  # compared per environment
-        return self.clock.astype(np.float64), done & odd
+        return self.steps_since_decision.astype(np.float64), done & odd
 
 
 class ToyReach(_SameStepEnv):
     """A bright column that moves left or right with the action; the task says where it should be.
 
-    The reward is 1 at the target and falls by 1 per half picture; an episode starts at the far side from the target,
+    The reward is 1 at the target and falls by 1 per half image; an episode starts at the far side from the target,
     so that a policy blind to pixels or task earns little.
     """
 
@@ -205,7 +205,7 @@ class CounterAgent:
         action = torch.rand(len(shown), 1, generator=generator) * 2 - 1
         return action, {"age": state["age"] + 1}, {"age": state["age"], "action": action[:, 0]}
 
-    def values_ahead(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
+    def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         shown = observation.pixels[:, 0, 0, 0].long()
         assert torch.equal(shown, state["age"]), "values ahead are asked of the state carried to that observation"
         return {"value": 1000.0 + shown.float()}

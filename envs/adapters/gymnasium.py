@@ -62,7 +62,7 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
         return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray:
-        """The present picture, at the size of the videos."""
+        """The present image, at the size of the videos."""
         return self._env.render_frames(0)
 
     def close(self) -> None:

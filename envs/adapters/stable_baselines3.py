@@ -56,7 +56,7 @@ class Sb3VecEnv(VecEnv):
         self._env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """The present picture of every world."""
+        """The present image of every world."""
         return self._env.render()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Where an outside environment is seen from."""
+"""Where an external environment is seen from."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ class Pose:
     rotation: Float[np.ndarray, "3 3"]
 
 
-class View(Protocol):
+class CameraView(Protocol):
     """A camera that may move with the state."""
 
     def fovy(self, model: mujoco.MjModel) -> float:
@@ -43,11 +43,11 @@ class NamedView:
     upside_down: bool = False
 
     def fovy(self, model: mujoco.MjModel) -> float:
-        """See `View.fovy`. Raises ValueError naming the cameras there are."""
+        """See `CameraView.fovy`. Raises ValueError naming the cameras there are."""
         return float(model.cam_fovy[self._index(model)])
 
     def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> Pose:
-        """See `View.pose`."""
+        """See `CameraView.pose`."""
         index = self._index(model)
         rotation = data.cam_xmat[index].reshape(3, 3).copy()
         if self.upside_down:
@@ -70,7 +70,7 @@ class OrbitView:
         target: metres in the world, or the number of a body.
         distance: metres.
         azimuth, elevation: degrees, of the direction in which it looks; an elevation of -90 looks straight down with
-            the azimuth's direction upwards in the picture.
+            the azimuth's direction upwards in the image.
     """
 
     target: tuple[float, float, float] | int
@@ -80,11 +80,11 @@ class OrbitView:
     field: float = FOVY
 
     def fovy(self, model: mujoco.MjModel) -> float:
-        """See `View.fovy`."""
+        """See `CameraView.fovy`."""
         return self.field
 
     def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> Pose:
-        """See `View.pose`."""
+        """See `CameraView.pose`."""
         around, above = np.radians(self.azimuth), np.radians(self.elevation)
         level = np.array([np.cos(around), np.sin(around), 0.0])
         forward = np.cos(above) * level + np.sin(above) * np.array([0.0, 0.0, 1.0])
@@ -94,7 +94,7 @@ class OrbitView:
         return Pose(target - self.distance * forward, rotation)
 
 
-def own_view(env: Any, model: mujoco.MjModel, data: mujoco.MjData) -> View:
+def own_view(env: Any, model: mujoco.MjModel, data: mujoco.MjData) -> CameraView:
     """The view that a Gymnasium environment's own renderer has.
 
     Source: Gymnasium's `MujocoRenderer`, whose camera looks at the median of the geoms from one model extent away

@@ -1,4 +1,4 @@
-"""One outside environment as the adapter's workers use it: seeded starts, actions in [-1, 1], success, pictures."""
+"""One external environment as the adapter's workers use it: seeded starts, actions in [-1, 1], success, images."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from envs.external.actions import action_size, translation
-from envs.external.render import Painter
+from envs.external.render import Renderer
 
 SUCCESS_KEYS = ("success", "is_success")
 
@@ -28,13 +28,13 @@ def success_in(info: Mapping[str, Any], reward: float) -> bool:
     return any(bool(np.asarray(info[key]).any()) for key in SUCCESS_KEYS if key in info)
 
 
-class World:
+class ExternalEnv:
     """A Gymnasium environment with a painter."""
 
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
-        painter: Painter,
+        painter: Renderer,
         success: Callable[[Mapping[str, Any], float], bool] = success_in,
     ) -> None:
         """Take over `env`; `success` judges a step by its info and reward.

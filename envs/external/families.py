@@ -1,6 +1,6 @@
-"""The outside families by name, and the family of a task wherever it is simulated."""
+"""The external families by name, and the family of a task wherever it is simulated."""
 
-from envs.external.family import OutsideFamily
+from envs.external.family import ExternalFamily
 from envs.external.gymnasium_id import Registered
 from envs.external.jaco import Jaco
 from envs.external.metaworld import MetaWorld
@@ -8,10 +8,10 @@ from envs.external.ogbench_maze import OgbenchMaze
 from envs.external.robotics_fetch import RoboticsFetch
 from envs.external.robotics_maze import RoboticsMaze
 from envs.families import FAMILIES, resolve
-from envs.families.family import Described, check_parameters
+from envs.families.family import TaskFamily, check_parameters
 from envs.tasks import Task
 
-OUTSIDE: dict[str, OutsideFamily] = {
+EXTERNAL: dict[str, ExternalFamily] = {
     "gym": Registered(),
     "metaworld": MetaWorld(),
     "jaco": Jaco(),
@@ -21,28 +21,28 @@ OUTSIDE: dict[str, OutsideFamily] = {
 }
 
 
-def outside_family(task: Task) -> OutsideFamily:
+def external_family(task: Task) -> ExternalFamily:
     """The family of a task, whose parameters have been checked.
 
     Raises:
-        ValueError: no outside family, or a parameter that is unknown, missing or does not fit.
+        ValueError: no external family, or a parameter that is unknown, missing or does not fit.
     """
-    if task.family not in OUTSIDE:
-        raise ValueError(f"task {task.name!r}: {task.family!r} is no outside family; those are {', '.join(OUTSIDE)}")
-    family = OUTSIDE[task.family]
+    if task.family not in EXTERNAL:
+        raise ValueError(f"task {task.name!r}: {task.family!r} is no external family; those are {', '.join(EXTERNAL)}")
+    family = EXTERNAL[task.family]
     check_parameters(family, task)
     return family
 
 
-def described(task: Task) -> Described:
+def described(task: Task) -> TaskFamily:
     """The family of a task, simulated here or outside, whose parameters have been checked.
 
     Raises:
         ValueError: unknown family, or a parameter that is unknown, missing or does not fit; names the valid choices.
     """
-    if task.family in OUTSIDE:
-        return outside_family(task)
+    if task.family in EXTERNAL:
+        return external_family(task)
     if task.family not in FAMILIES:
-        valid = ", ".join([*FAMILIES, *OUTSIDE])
+        valid = ", ".join([*FAMILIES, *EXTERNAL])
         raise ValueError(f"task {task.name!r}: unknown family {task.family!r}; valid are {valid}")
     return resolve(task)

@@ -10,7 +10,7 @@ from types import MappingProxyType, ModuleType
 import numpy as np
 from jaxtyping import Float32
 
-from envs.external.env import World
+from envs.external.env import ExternalEnv
 from envs.families.family import Choice, Parameter
 from envs.tasks import ParameterValue, Task
 
@@ -39,8 +39,8 @@ WORKER_BYTES = 300 * 2**20
 """What a worker process takes, libraries and ray tracer included, about; beside its worlds."""
 
 
-class OutsideFamily(ABC):
-    """A library's tasks, played in worker processes (`OutsideVectorEnv`).
+class ExternalFamily(ABC):
+    """A library's tasks, played in worker processes (`ExternalVectorEnv`).
 
     Attributes:
         parameters: the parameters a task must give.
@@ -65,11 +65,11 @@ class OutsideFamily(ABC):
         """Raise ValueError where the task cannot be played here: a package is missing, or does not know the task."""
 
     @abstractmethod
-    def world(self, task: Task) -> World:
+    def world(self, task: Task) -> ExternalEnv:
         """The environment; called in a worker process."""
 
 
-class NamedTasks(OutsideFamily):
+class NamedTasks(ExternalFamily):
     """Tasks that differ in their name only. Task vector: one-hot over all names, held-out ones included."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -77,7 +77,7 @@ class NamedTasks(OutsideFamily):
         self.parameters = MappingProxyType({"task": Choice(names), "render": RENDER})
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `OutsideFamily.task_vector`."""
+        """See `ExternalFamily.task_vector`."""
         return np.array([word(task, "task") == name for name in self.names], np.float32)
 
 

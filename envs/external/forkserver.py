@@ -24,7 +24,7 @@ _LARGEST_MESSAGE = 2**16
 _LOOK_SECONDS = 0.005
 
 
-class Nursery:
+class ForkServer:
     """The asking end. Not to be shared between threads.
 
     Its processes have one OpenGL backend, a value of MUJOCO_GL: mujoco chooses when it is imported.
@@ -80,7 +80,7 @@ class Nursery:
         return int(answer)
 
 
-def nursery(backend: str) -> Nursery:
+def nursery(backend: str) -> ForkServer:
     """The one of this process with an OpenGL backend; another one after it has died."""
     if not _nursery(backend).living:
         _nursery.cache_clear()
@@ -88,8 +88,8 @@ def nursery(backend: str) -> Nursery:
 
 
 @cache
-def _nursery(backend: str) -> Nursery:
-    made = Nursery(backend)
+def _nursery(backend: str) -> ForkServer:
+    made = ForkServer(backend)
     atexit.register(made.close)
     return made
 

@@ -1,4 +1,4 @@
-"""Family `gym`: any environment that is registered with Gymnasium and draws RGB pictures."""
+"""Family `gym`: any environment that is registered with Gymnasium and draws RGB images."""
 
 import difflib
 import re
@@ -18,9 +18,9 @@ from gymnasium.envs.registration import EnvSpec
 from jaxtyping import Float32
 
 from envs.external.actions import action_size
-from envs.external.camera import NamedView, View, own_view
-from envs.external.env import World
-from envs.external.family import EXTRA, OutsideFamily, Text, require_package, word
+from envs.external.camera import CameraView, NamedView, own_view
+from envs.external.env import ExternalEnv
+from envs.external.family import EXTRA, ExternalFamily, Text, require_package, word
 from envs.external.render import RayTraced, SelfDrawn
 from envs.families.family import Choice, Parameter
 from envs.tasks import Task
@@ -42,8 +42,8 @@ def read_arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
-class Registered(OutsideFamily):
-    """One environment a task. Task vector: a single 1; what tells the tasks apart must be in the pictures.
+class Registered(ExternalFamily):
+    """One environment a task. Task vector: a single 1; what tells the tasks apart must be in the images.
 
     Parameters: `id` as for `gymnasium.make`, "module:Name-v0" included; `kwargs`, a YAML mapping of further arguments;
     `render`: `ray` draws MuJoCo's models with our ray tracer, `opengl` takes what the environment draws, by whatever
@@ -62,29 +62,29 @@ class Registered(OutsideFamily):
     task_size = 1
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `OutsideFamily.task_vector`."""
+        """See `ExternalFamily.task_vector`."""
         return np.ones(1, np.float32)
 
     def action_size(self, task: Task) -> int:
-        """See `OutsideFamily.action_size`: the environment is made once, to be asked."""
+        """See `ExternalFamily.action_size`: the environment is made once, to be asked."""
         return _action_size(word(task, "id"), word(task, "kwargs"))
 
     def check(self, task: Task) -> None:
-        """See `OutsideFamily.check`."""
+        """See `ExternalFamily.check`."""
         find(word(task, "id"))
 
-    def world(self, task: Task) -> World:
-        """See `OutsideFamily.world`. Raises ValueError for a camera there is not, or `ray` without a MuJoCo model."""
+    def world(self, task: Task) -> ExternalEnv:
+        """See `ExternalFamily.world`. Raises ValueError for a camera there is not, or `ray` without a MuJoCo model."""
         render, camera = word(task, "render"), word(task, "camera")
         if render != "opengl":
             env = _make(word(task, "id"), word(task, "kwargs"))
             if mujoco_state(env) is not None:
-                return World(env, RayTraced(lambda: _state(env), _view(env, camera)))
+                return ExternalEnv(env, RayTraced(lambda: _state(env), _view(env, camera)))
             env.close()
             if render == "ray":
                 raise ValueError("it has no MuJoCo model to draw with render: ray; use opengl or auto")
         drawn = _make(word(task, "id"), word(task, "kwargs"), "rgb_array", camera)
-        return World(drawn, SelfDrawn(drawn))
+        return ExternalEnv(drawn, SelfDrawn(drawn))
 
 
 def find(name: str) -> EnvSpec:
@@ -178,7 +178,7 @@ def _state(env: gymnasium.Env[Any, Any]) -> tuple[mujoco.MjModel, mujoco.MjData]
     return state
 
 
-def _view(env: gymnasium.Env[Any, Any], camera: str) -> View:
+def _view(env: gymnasium.Env[Any, Any], camera: str) -> CameraView:
     model, data = _state(env)
     if not camera:
         return own_view(env.unwrapped, model, data)

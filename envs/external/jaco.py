@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.external.camera import NamedView
-from envs.external.env import World
+from envs.external.env import ExternalEnv
 from envs.external.family import NamedTasks, word
 from envs.external.render import RayTraced, SelfDrawn
 from envs.tasks import Task
@@ -34,18 +34,18 @@ class Jaco(NamedTasks):
         super().__init__(TASKS)
 
     def action_size(self, task: Task) -> int:
-        """See `OutsideFamily.action_size`: velocities of six joints and three fingers."""
+        """See `ExternalFamily.action_size`: velocities of six joints and three fingers."""
         return 9
 
     def check(self, task: Task) -> None:
-        """See `OutsideFamily.check`: dm_control is always there."""
+        """See `ExternalFamily.check`: dm_control is always there."""
 
-    def world(self, task: Task) -> World:
-        """See `OutsideFamily.world`."""
+    def world(self, task: Task) -> ExternalEnv:
+        """See `ExternalFamily.world`."""
         env = Manipulation(word(task, "task"))
         if word(task, "render") == "opengl":
-            return World(env, SelfDrawn(env), _success)
-        return World(env, RayTraced(env.state, NamedView(CAMERA)), _success)
+            return ExternalEnv(env, SelfDrawn(env), _success)
+        return ExternalEnv(env, RayTraced(env.state, NamedView(CAMERA)), _success)
 
 
 def _success(info: Mapping[str, Any], reward: float) -> bool:
@@ -82,7 +82,7 @@ class Manipulation(gymnasium.Env[Any, Any]):
         return moment.observation, float(moment.reward or 0.0), over, moment.last() and not over, {}
 
     def render(self) -> np.ndarray:
-        """The picture of `CAMERA` in OpenGL."""
+        """The image of `CAMERA` in OpenGL."""
         return np.asarray(self._env.physics.render(_RENDER_SIZE, _RENDER_SIZE, camera_id=CAMERA))
 
     def state(self) -> tuple[Any, Any]:

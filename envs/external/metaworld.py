@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 
 from envs.external.camera import NamedView
-from envs.external.env import World
+from envs.external.env import ExternalEnv
 from envs.external.family import NamedTasks, require_package, word
 from envs.external.render import RayTraced, SelfDrawn
 from envs.tasks import Task
@@ -37,23 +37,23 @@ class MetaWorld(NamedTasks):
         super().__init__(TASKS)
 
     def action_size(self, task: Task) -> int:
-        """See `OutsideFamily.action_size`: the hand's motion in three directions, and the gripper."""
+        """See `ExternalFamily.action_size`: the hand's motion in three directions, and the gripper."""
         return 4
 
     def check(self, task: Task) -> None:
-        """See `OutsideFamily.check`."""
+        """See `ExternalFamily.check`."""
         require_package("metaworld")
 
-    def world(self, task: Task) -> World:
-        """See `OutsideFamily.world`."""
+    def world(self, task: Task) -> ExternalEnv:
+        """See `ExternalFamily.world`."""
         make = require_package("metaworld").env_dict.ALL_V3_ENVIRONMENTS[word(task, "task")]
         if word(task, "render") == "ray":
             own = make()
-            return World(Seeded(own), RayTraced(lambda: (own.model, own.data), _CAMERA))
+            return ExternalEnv(Seeded(own), RayTraced(lambda: (own.model, own.data), _CAMERA))
         drawn = make(render_mode="rgb_array", camera_name=_CAMERA.name, width=_RENDER_SIZE, height=_RENDER_SIZE)
         drawn.model.cam_pos[drawn.model.camera(_CAMERA.name).id] = _CAMERA.position
         seeded = Seeded(drawn)
-        return World(seeded, SelfDrawn(seeded, _CAMERA.upside_down))
+        return ExternalEnv(seeded, SelfDrawn(seeded, _CAMERA.upside_down))
 
 
 class Seeded(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -2,7 +2,7 @@
 
 The model that is drawn holds what can be seen of the other one and nothing else: one fixed body with its geoms, its
 sites as geoms (which is how most libraries show a goal), its lights and one camera. Where everything stands comes with
-every picture, so there is nothing to simulate, and what the ray tracer refuses of a model's dynamics is not there.
+every image, so there is nothing to simulate, and what the ray tracer refuses of a model's dynamics is not there.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _SHAPES = ("geom_type", "site_type", "mat_texrepeat", "tex_data", "mesh_vert", "
 
 
 class DrawnModel:
-    """A picture-maker for one appearance of one model, at one size and one field of view.
+    """An image-maker for one appearance of one model, at one size and one field of view.
 
     Attributes:
         model: what the ray tracer draws.
@@ -46,13 +46,13 @@ class DrawnModel:
         Args:
             model: compiled model of the environment.
             data: its present state, which the tree of bounding boxes is laid out by.
-            size: height and width of a picture.
+            size: height and width of an image.
             fovy: vertical field of view of the camera, degrees.
         """
         self._geoms = np.flatnonzero(_visible(model.geom_group, model.geom_rgba, model.geom_matid, model))
         self._sites = np.flatnonzero(_visible(model.site_group, model.site_rgba, model.site_matid, model))
         spec = _describe(model, data, self._geoms, self._sites, fovy)
-        scene = Scene("outside scene", lambda: spec, 1, CAMERA, _sky(model), textures=bool(spec.textures))
+        scene = Scene("external scene", lambda: spec, 1, CAMERA, _sky(model), textures=bool(spec.textures))
         self.model = scene.model
         # A mesh is turned and moved into its own principal axes when it is compiled, so once more here.
         meshes = self.model.geom_dataid[: len(self._geoms)]
@@ -191,7 +191,7 @@ def _add_geom(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, i
         pos=data.geom_xpos[index],
         quat=_quaternion(data.geom_xmat[index]),
     )
-    _dress(geom, model.geom_rgba[index], int(model.geom_matid[index]))
+    set_material(geom, model.geom_rgba[index], int(model.geom_matid[index]))
     if kind == _mesh_type():
         geom.meshname = f"mesh{shape}"
     elif kind == int(mujoco.mjtGeom.mjGEOM_HFIELD):
@@ -205,10 +205,10 @@ def _add_site(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, i
     geom = spec.worldbody.add_geom(
         type=kind, size=model.site_size[index], pos=data.site_xpos[index], quat=_quaternion(data.site_xmat[index])
     )
-    _dress(geom, model.site_rgba[index], int(model.site_matid[index]))
+    set_material(geom, model.site_rgba[index], int(model.site_matid[index]))
 
 
-def _dress(geom: mujoco.MjsGeom, rgba: np.ndarray, material: int) -> None:
+def set_material(geom: mujoco.MjsGeom, rgba: np.ndarray, material: int) -> None:
     geom.rgba, geom.group, geom.contype, geom.conaffinity = rgba, 0, 0, 0
     if material >= 0:
         geom.material = f"material{material}"

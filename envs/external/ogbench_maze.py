@@ -1,7 +1,7 @@
 """Family `ogbench_maze`: OGBench's ant in visual mazes, a camera behind its back, the floor coloured by place.
 
 Source: Park et al. 2024, "OGBench", and the package ogbench 1.2.2: control steps of 50 ms; reward -1 in every step that
-does not begin within 0.5 m of the goal; reaching it ends the episode. The goal is not in the picture: the task vector
+does not begin within 0.5 m of the goal; reaching it ends the episode. The goal is not in the image: the task vector
 has it.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from envs.external.camera import NamedView
-from envs.external.env import World
-from envs.external.family import RENDER, OutsideFamily, Text, require_package, word
+from envs.external.env import ExternalEnv
+from envs.external.family import RENDER, ExternalFamily, Text, require_package, word
 from envs.external.render import RayTraced, SelfDrawn
 from envs.families.family import Choice, Number, Parameter, number
 from envs.tasks import Task
@@ -31,7 +31,7 @@ GOALS = {
 _REACH = 6.0
 
 
-class OgbenchMaze(OutsideFamily):
+class OgbenchMaze(ExternalFamily):
     """One of a maze's five evaluation tasks an environment: the start near one cell, the goal in the middle of another.
 
     Task vector: the goal's cell right of and above the maze's centre on its map, over six cells.
@@ -43,46 +43,46 @@ class OgbenchMaze(OutsideFamily):
     task_size = 2
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `OutsideFamily.task_vector`."""
+        """See `ExternalFamily.task_vector`."""
         maze = word(task, "maze")
         (row, column), (height, width) = GOALS[maze][_goal(task) - 1], SIZES[maze]
         return np.array([column + 0.5 - width / 2, height / 2 - row - 0.5], np.float32) / np.float32(_REACH)
 
     def action_size(self, task: Task) -> int:
-        """See `OutsideFamily.action_size`: the ant's hips and ankles."""
+        """See `ExternalFamily.action_size`: the ant's hips and ankles."""
         return 8
 
     def check(self, task: Task) -> None:
-        """See `OutsideFamily.check`."""
+        """See `ExternalFamily.check`."""
         _goal(task)
         require_package("ogbench")
 
-    def world(self, task: Task) -> World:
-        """See `OutsideFamily.world`."""
+    def world(self, task: Task) -> ExternalEnv:
+        """See `ExternalFamily.world`."""
         require_package("ogbench")
         name = f"visual-antmaze-{word(task, 'maze')}-singletask-task{_goal(task)}-v0"
         if word(task, "render") == "opengl":
             drawn = gymnasium.make(name)
-            return World(drawn, SelfDrawn(drawn))
+            return ExternalEnv(drawn, SelfDrawn(drawn))
         # The visual scene comes only together with an OpenGL renderer that draws at every step, which nobody asked for.
         with patch("mujoco.Renderer", Undrawn):
             env: Any = gymnasium.make(name, disable_env_checker=True)
         own = env.unwrapped
-        return World(env, RayTraced(lambda: (own.model, own.data), NamedView(own.camera_name)))
+        return ExternalEnv(env, RayTraced(lambda: (own.model, own.data), NamedView(own.camera_name)))
 
 
 class Undrawn:
-    """Stands in for `mujoco.Renderer` where its pictures are not used: they are black."""
+    """Stands in for `mujoco.Renderer` where its images are not used: they are black."""
 
     def __init__(self, model: Any, height: int, width: int) -> None:
-        self._picture = np.zeros((height, width, 3), np.uint8)
+        self._image = np.zeros((height, width, 3), np.uint8)
 
     def update_scene(self, data: Any, camera: Any = None) -> None:
         """Nothing to keep."""
 
     def render(self) -> np.ndarray:
-        """A black picture."""
-        return self._picture
+        """A black image."""
+        return self._image
 
     def close(self) -> None:
         """Nothing to give back."""

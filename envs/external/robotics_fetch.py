@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 
 from envs.external.camera import OrbitView
-from envs.external.env import World
+from envs.external.env import ExternalEnv
 from envs.external.family import NamedTasks, require_package, word
 from envs.external.fetch_shim import apply as apply_shim
 from envs.external.render import RayTraced, SelfDrawn
@@ -33,23 +33,23 @@ class RoboticsFetch(NamedTasks):
         super().__init__(TASKS)
 
     def action_size(self, task: Task) -> int:
-        """See `OutsideFamily.action_size`: the gripper's motion in three directions, and its fingers."""
+        """See `ExternalFamily.action_size`: the gripper's motion in three directions, and its fingers."""
         return 4
 
     def check(self, task: Task) -> None:
-        """See `OutsideFamily.check`; also where the installed mujoco is one that the shim was not tried on."""
+        """See `ExternalFamily.check`; also where the installed mujoco is one that the shim was not tried on."""
         require_package("gymnasium_robotics")
         apply_shim()
 
-    def world(self, task: Task) -> World:
-        """See `OutsideFamily.world`."""
+    def world(self, task: Task) -> ExternalEnv:
+        """See `ExternalFamily.world`."""
         require_package("gymnasium_robotics")
         apply_shim()
         name = IDS[word(task, "task")]
         if word(task, "render") == "opengl":
             drawn = gymnasium.make(name, render_mode="rgb_array", width=256, height=256)
-            return World(drawn, SelfDrawn(drawn))
+            return ExternalEnv(drawn, SelfDrawn(drawn))
         env: Any = gymnasium.make(name, disable_env_checker=True)
         own = env.unwrapped
-        # The goal's mark is put in its place when a picture is asked for.
-        return World(env, RayTraced(lambda: (own.model, own.data), _VIEW, own._render_callback))
+        # The goal's mark is put in its place when an image is asked for.
+        return ExternalEnv(env, RayTraced(lambda: (own.model, own.data), _VIEW, own._render_callback))

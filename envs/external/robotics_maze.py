@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from envs.external.camera import OrbitView
-from envs.external.env import World
-from envs.external.family import RENDER, OutsideFamily, Text, require_package, word
+from envs.external.env import ExternalEnv
+from envs.external.family import RENDER, ExternalFamily, Text, require_package, word
 from envs.external.maze_ascii import Maze, read_maze
 from envs.external.render import RayTraced, SelfDrawn
 from envs.families.family import Choice, Parameter
@@ -34,7 +34,7 @@ _RENDER_SIZE = 256
 _FLOOR, _ANT = (0.13, 0.2, 0.3, 1.0), (1.0, 1.0, 1.0, 1.0)
 
 
-class RoboticsMaze(OutsideFamily):
+class RoboticsMaze(ExternalFamily):
     """One robot in one maze an environment; goal and start are drawn from within a quarter of a cell of their cells.
 
     Reward per control step: exp(-distance to the goal in metres), so that resting there earns most. Task vector: the
@@ -47,20 +47,20 @@ class RoboticsMaze(OutsideFamily):
     task_size = 3
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `OutsideFamily.task_vector`."""
+        """See `ExternalFamily.task_vector`."""
         east, north = _maze(task).goal_place
         return np.array([east / _REACH, north / _REACH, 1.0 if word(task, "robot") == "ant" else -1.0], np.float32)
 
     def action_size(self, task: Task) -> int:
-        """See `OutsideFamily.action_size`."""
+        """See `ExternalFamily.action_size`."""
         return _ACTUATORS[word(task, "robot")]
 
     def check(self, task: Task) -> None:
-        """See `OutsideFamily.check`."""
+        """See `ExternalFamily.check`."""
         require_package("gymnasium_robotics")
 
-    def world(self, task: Task) -> World:
-        """See `OutsideFamily.world`."""
+    def world(self, task: Task) -> ExternalEnv:
+        """See `ExternalFamily.world`."""
         require_package("gymnasium_robotics")
         view = top_view(_maze(task).size, _CELL[word(task, "robot")])
         if word(task, "render") == "ray":
@@ -68,7 +68,7 @@ class RoboticsMaze(OutsideFamily):
             own: Any = env.unwrapped
             if word(task, "robot") == "ant":
                 _paint(own.model)
-            return World(env, RayTraced(lambda: (own.model, own.data), view))
+            return ExternalEnv(env, RayTraced(lambda: (own.model, own.data), view))
         drawn = _make(task, "rgb_array")
         renderer = _body(drawn).mujoco_renderer
         renderer.default_cam_config = {
@@ -78,11 +78,11 @@ class RoboticsMaze(OutsideFamily):
             "elevation": view.elevation,
         }
         renderer.camera_id = -1
-        return World(drawn, SelfDrawn(drawn))
+        return ExternalEnv(drawn, SelfDrawn(drawn))
 
 
 def top_view(size: tuple[int, int], cell: float) -> OrbitView:
-    """Straight down on a maze of so many rows and columns, north upwards, half of the outer walls in the picture."""
+    """Straight down on a maze of so many rows and columns, north upwards, half of the outer walls in the image."""
     distance = (max(size) - 1) * cell / 2 / np.tan(np.radians(_FIELD / 2))
     return OrbitView((0.0, 0.0, 0.0), float(distance), azimuth=90.0, elevation=-90.0, field=_FIELD)
 

@@ -1,4 +1,4 @@
-"""A worker process: several outside environments, asked through a pipe, drawing into shared memory."""
+"""A worker process: several external environments, asked through a pipe, drawing into shared memory."""
 
 import mmap
 import traceback
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.external.env import World
-from envs.external.families import outside_family
+from envs.external.env import ExternalEnv
+from envs.external.families import external_family
 from envs.tasks import Task
 
 # What a step of every environment led to: reward, control steps, terminated, truncated, success.
@@ -34,7 +34,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Start:
+class EpisodeRequest:
     """An episode to begin: which environment, which task, which seed."""
 
     env: int
@@ -51,10 +51,10 @@ class Worker:
 
     def __init__(self, setup: Setup, frames: np.ndarray) -> None:
         self._setup, self._frames = setup, frames
-        self._worlds: dict[int, tuple[int, World]] = {}
-        self._idle: dict[int, list[World]] = {}
+        self._worlds: dict[int, tuple[int, ExternalEnv]] = {}
+        self._idle: dict[int, list[ExternalEnv]] = {}
 
-    def begin(self, starts: list[Start]) -> None:
+    def begin(self, starts: list[EpisodeRequest]) -> None:
         """Start episodes and draw their first frames."""
         for start in starts:
             self._naming(start.env, start.task, partial(self._begin, start))
@@ -67,7 +67,7 @@ class Worker:
         ]
         return np.array(rows, np.float64).reshape(len(envs), COLUMNS)
 
-    def picture(self, env: int, size: int) -> np.ndarray:
+    def image(self, env: int, size: int) -> np.ndarray:
         """One environment drawn at another size."""
         out = np.empty((size, size, 3), np.uint8)
         self._naming(env, self._worlds[env][0], lambda: self._worlds[env][1].draw(out))
@@ -77,7 +77,7 @@ class Worker:
         """What the environment itself last observed."""
         return self._worlds[env][1].observation
 
-    def _begin(self, start: Start) -> None:
+    def _begin(self, start: EpisodeRequest) -> None:
         task, world = self._worlds.pop(start.env, (-1, None))
         if world is not None and task != start.task:
             self._idle.setdefault(task, []).append(world)
@@ -85,7 +85,7 @@ class Worker:
         if world is None:
             idle = self._idle.get(start.task)
             chosen = self._setup.tasks[start.task]
-            world = idle.pop() if idle else outside_family(chosen).world(chosen)
+            world = idle.pop() if idle else external_family(chosen).world(chosen)
         self._worlds[start.env] = (start.task, world)
         world.begin(start.seed)
         world.draw(self._frames[start.env])

@@ -1,4 +1,4 @@
-"""The worker processes of an outside vector environment: who has which environment, and what is done when one dies."""
+"""The worker processes of an external vector environment: who has which environment, and what is done when one dies."""
 
 import math
 import mmap
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from envs.external.forkserver import nursery
-from envs.external.worker import COLUMNS, Setup, Start
+from envs.external.worker import COLUMNS, EpisodeRequest, Setup
 from envs.tasks import Task
 
 # Deaths of one worker, with no step of its environments in between, after which the run stops.
@@ -44,11 +44,11 @@ def worlds_held(num_envs: int, tasks: int, workers: int) -> int:
     )
 
 
-class OutsideError(RuntimeError):
-    """An outside environment raised an error; the message names the environment and has its traceback."""
+class ExternalEnvError(RuntimeError):
+    """An external environment raised an error; the message names the environment and has its traceback."""
 
 
-class Crew:
+class WorkerPool:
     """Worker processes, each with a contiguous part of the environments.
 
     A worker that dies is started again, with a warning. Its environments are then lost: they are not `alive` until
@@ -56,7 +56,7 @@ class Crew:
 
     Attributes:
         alive: [env], which have an episode to act in.
-        frames: uint8 [env, size, size, 3], the present pictures; of an environment that is lost, the last one or what
+        frames: uint8 [env, size, size, 3], the present images; of an environment that is lost, the last one or what
             was drawn of it.
     """
 
@@ -66,7 +66,7 @@ class Crew:
         self._tasks = tuple(tasks)
         self._setup = Setup(self._tasks, (num_envs, size, size, 3), repeat)
         self.alive: Bool[np.ndarray, " env"] = np.zeros(num_envs, bool)
-        self._folder = tempfile.TemporaryDirectory(prefix="outside-")
+        self._folder = tempfile.TemporaryDirectory(prefix="external-")
         self._file = os.memfd_create("frames")
         os.truncate(self._file, num_envs * size * size * 3)
         self._memory = mmap.mmap(self._file, 0)
@@ -83,11 +83,11 @@ class Crew:
         """The workers' process numbers."""
         return [process for process, _ in self._processes.values()]
 
-    def begin(self, starts: Sequence[Start]) -> None:
+    def begin(self, starts: Sequence[EpisodeRequest]) -> None:
         """Start episodes, in these environments alone.
 
         Raises:
-            OutsideError: an environment raised an error.
+            ExternalEnvError: an environment raised an error.
             RuntimeError: a worker died again and again.
         """
         waiting = {worker: [start for start in starts if start.env in part] for worker, part in enumerate(self._parts)}
@@ -101,7 +101,7 @@ class Crew:
         """One agent step of all that are alive: `worker.COLUMNS` numbers each, zeros for those that are not.
 
         Raises:
-            OutsideError, RuntimeError: as `begin`.
+            ExternalEnvError, RuntimeError: as `begin`.
         """
         rows = np.zeros((len(self.alive), COLUMNS))
         envs = {worker: [env for env in part if self.alive[env]] for worker, part in enumerate(self._parts)}
@@ -116,7 +116,7 @@ class Crew:
         worker = next(worker for worker, part in enumerate(self._parts) if env in part)
         answers = self._ask({worker: (method, (env, *arguments))})
         if worker not in answers:
-            raise OutsideError(f"the worker process of {self._described(worker)} died")
+            raise ExternalEnvError(f"the worker process of {self._described(worker)} died")
         return answers[worker]
 
     def abandon(self) -> None:
@@ -159,7 +159,7 @@ class Crew:
         for worker in dead:
             self._replace(worker)
         if errors:
-            raise OutsideError(errors[0])
+            raise ExternalEnvError(errors[0])
         return answers
 
     def _replace(self, worker: int) -> None:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from envs.families.family import Choice, Number, Parameter, StartState, number
+from envs.families.family import Choice, Number, Parameter, TaskStart, number
 from envs.families.speed import SpeedFamily
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
@@ -86,7 +86,7 @@ class BehaviourFamily:
         """Place of the behaviour among all, and speed in m/s."""
         return np.array([list(self.behaviours).index(str(task.parameters["behaviour"])), number(task, "speed")])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
         return self.at_speed.start(task, rng)
 

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.suite_models import suite_model
 from envs.simulation.physics import Physics, Scene
 
@@ -37,7 +37,7 @@ def speed(physics: Physics) -> Float[Tensor, " world"]:
     return physics.sensor("torso_subtreelinvel")[:, 0]
 
 
-def start(scene: Scene, rng: np.random.Generator) -> StartState:
+def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
     """Random joint angles, then two seconds without control in which it drops and settles.
 
     Source: `Cheetah.initialize_episode` of dm_control's suite.
@@ -49,7 +49,7 @@ def start(scene: Scene, rng: np.random.Generator) -> StartState:
     return settled(model, joint_positions)
 
 
-def settled(model: mujoco.MjModel, joint_positions: Float[np.ndarray, " nq"]) -> StartState:
+def settled(model: mujoco.MjModel, joint_positions: Float[np.ndarray, " nq"]) -> TaskStart:
     """The state two seconds after it was let go at these joint positions [nq], metres and radians."""
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
@@ -57,4 +57,4 @@ def settled(model: mujoco.MjModel, joint_positions: Float[np.ndarray, " nq"]) ->
     # dm_control finishes the step that the model's initial state began before it looks at the new positions.
     mujoco.mj_step2(model, data)
     mujoco.mj_step(model, data, _SETTLING_STEPS - 1)
-    return StartState(data.qpos.copy(), data.qvel.copy(), np.zeros((0, 3)))
+    return TaskStart(data.qpos.copy(), data.qvel.copy(), np.zeros((0, 3)))

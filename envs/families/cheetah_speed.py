@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from envs.families import cheetah
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.scenery import SKY, lengthen_floor, light_from_the_camera
 from envs.families.speed import SpeedFamily, speed_parameters
 from envs.simulation.physics import Physics, Scene
@@ -40,6 +40,6 @@ class CheetahSpeed(SpeedFamily):
         """See `SpeedFamily.posture`: any will do."""
         return 1.0
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
         return cheetah.start(self.scene, rng)

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 
 _LIFT = 0.01
 _HIGHEST = 100.0
@@ -20,7 +20,7 @@ def contacts(model: mujoco.MjModel, data: mujoco.MjData) -> int:
 
 def lifted(
     model: mujoco.MjModel, orientation: Float[np.ndarray, " 4"], place: Sequence[float] | np.ndarray = (0.0, 0.0)
-) -> StartState:
+) -> TaskStart:
     """The initial pose of a free body in this orientation, at the lowest multiple of 1 cm without a contact, at rest.
 
     Source: `_find_non_contacting_height` of dm_control's quadruped.
@@ -39,4 +39,4 @@ def lifted(
         data.qpos[2] += _LIFT
         if data.qpos[2] > _HIGHEST:
             raise RuntimeError(f"the body in orientation {orientation} touches itself or something at any height")
-    return StartState(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))
+    return TaskStart(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))

@@ -45,7 +45,7 @@ Parameter = Number | Choice
 
 
 @dataclass(frozen=True)
-class StartState:
+class TaskStart:
     """One world's start: joint positions [nq], joint velocities [nv], mocap bodies' positions [mocap body, 3].
 
     model_seed: what `Scene.remodel` changes the model by for this episode, below 2**53; 0 leaves it alone.
@@ -81,7 +81,7 @@ class Family(Protocol):
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """The numbers that `reward` and `holding` need, in their own units."""
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """Draw the state in which an episode starts."""
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
@@ -100,8 +100,8 @@ class Checkable(Protocol):
         """Raise ValueError unless the value fits."""
 
 
-class Described(Protocol):
-    """What a suite knows of a family, wherever its tasks are simulated. See `Family` and `OutsideFamily`."""
+class TaskFamily(Protocol):
+    """What a suite knows of a family, wherever its tasks are simulated. See `Family` and `ExternalFamily`."""
 
     @property
     def parameters(self) -> Mapping[str, Checkable]:
@@ -115,7 +115,7 @@ class Described(Protocol):
         """What the agent is told about the task, scaled to about [-1, 1]."""
 
 
-def check_parameters(family: Described, task: Task) -> None:
+def check_parameters(family: TaskFamily, task: Task) -> None:
     """Raise ValueError naming the parameter that is unknown, missing or does not fit, and what would be valid."""
     where, valid = f"task {task.name!r} of family {task.family!r}", ", ".join(family.parameters)
     for key in task.parameters:

@@ -3,7 +3,7 @@
 All mazes are one scene. A wall is a box of one cell that is a mocap body, so that every world has its own; the boxes
 that a maze does not need are out of sight. What an episode must remember is part of the scene as well, and so is saved
 and reset with the physics: the goal's marker goes out of sight when it is first touched, which also shows in the
-picture, and a body without a shape stays where the walker was one control step ago.
+image, and a body without a shape stays where the walker was one control step ago.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from envs.families.family import Choice, Parameter, StartState
+from envs.families.family import Choice, Parameter, TaskStart
 from envs.families.maze import LARGEST, MAZES, MOST_WALLS, PLACES, Cell, Maze
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
@@ -97,7 +97,7 @@ class MazeFamily(ABC):
             table[cell] = way
         return np.array([*maze.centre(goal), kind, ways[_cell(task, "start")], maze.height, maze.width, *table.flat])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`: in the start's cell; the body says how."""
         maze = _maze(task)
         place = maze.centre(_cell(task, "start")) * self.cell
@@ -105,7 +105,7 @@ class MazeFamily(ABC):
         markers = [[*maze.centre(_cell(task, "goal")) * self.cell, self.heights[0]], [*positions[:2], 0.0]]
         walls = [[*maze.centre(cell) * self.cell, self.heights[1]] for cell in maze.walls]
         unused = [self.aside] * (MOST_WALLS - len(walls))
-        return StartState(positions, velocities, np.array([*markers, *walls, *unused], np.float64))
+        return TaskStart(positions, velocities, np.array([*markers, *walls, *unused], np.float64))
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Reward of the control step that led to the present state.
@@ -179,7 +179,7 @@ def add_markers_and_walls(
         colours: red, green, blue, opacity; wall boxes take them in turn.
     """
     spec.worldbody.add_body(name=FOOTPRINT, mocap=True)
-    # The ray tracer sorts geoms by these positions, once: pictures take twice as long when boxes that come to be
+    # The ray tracer sorts geoms by these positions, once: images take twice as long when boxes that come to be
     # neighbours do not begin as such.
     fullest = max(MAZES.values(), key=lambda maze: len(maze.walls))
     for index, wall in enumerate(fullest.walls):

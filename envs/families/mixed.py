@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from envs.families.family import Checkable, Described
+from envs.families.family import Checkable, TaskFamily
 from envs.tasks import Task
 
 
@@ -20,7 +20,7 @@ class MixedFamily:
         family_of: of a task.
     """
 
-    def __init__(self, families: Sequence[Described], family_of: Callable[[Task], Described]) -> None:
+    def __init__(self, families: Sequence[TaskFamily], family_of: Callable[[Task], TaskFamily]) -> None:
         self.families, self._family_of = list(families), family_of
 
     @property
@@ -31,7 +31,7 @@ class MixedFamily:
 
     @property
     def task_size(self) -> int:
-        """See `Described.task_size`."""
+        """See `TaskFamily.task_size`."""
         return len(self.families) + max(family.task_size for family in self.families)
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:

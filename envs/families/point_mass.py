@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from envs.families.family import Number, Parameter, StartState, numbers
+from envs.families.family import Number, Parameter, TaskStart, numbers
 from envs.families.joints import random_joint_positions
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -79,13 +79,13 @@ class PointMass:
         """Target x, y in metres."""
         return np.asarray(numbers(task, "target"), np.float64)
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`: rejection sampling, at least two thirds of the draws are kept in the worst case."""
         target = self.goal(task)
         positions = random_joint_positions(self.scene.model, rng)
         while np.linalg.norm(positions - target) < NEAREST_START:
             positions = random_joint_positions(self.scene.model, rng)
-        return StartState(positions, np.zeros(2), np.array([[*target, 0.0]]))
+        return TaskStart(positions, np.zeros(2), np.array([[*target, 0.0]]))
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """See `Family.reward`."""

@@ -67,7 +67,7 @@ class PointMaze(MazeFamily):
     scene = Scene("point_maze", _build, substeps=1, camera="fixed", background=(0.12, 0.2, 0.3), textures=False)
     cell = CELL
     body = "pointmass"
-    # In the mazes' plane: elsewhere the ray tracer's boxes around several walls would reach through the whole picture.
+    # In the mazes' plane: elsewhere the ray tracer's boxes around several walls would reach through the whole image.
     aside = (1.0, 0.0, 0.0)
     # The marker lies under the point's middle, so that the point is drawn on top of it.
     heights = (-RADIUS * CELL, 0.0)

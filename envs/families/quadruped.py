@@ -8,14 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from envs.families.contacts import lifted
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.suite_models import suite_model
 from envs.simulation.physics import Physics, Scene
 
 # dm_control's quadruped: control timestep of 0.02 s over a physics timestep of 0.005 s.
 SUBSTEPS = 4
 STEPS_PER_SECOND = 50
-# Published pictures show the suite's third camera, which films it from its left.
+# Published images show the suite's third camera, which films it from its left.
 CAMERA = "y"
 
 _PUPILS = ("pupil_r", "pupil_l")
@@ -76,7 +76,7 @@ def posture(physics: Physics) -> Float[Tensor, " world"]:
     return ((1 + physics.body_rotation("torso")[:, 2, 2]) / 2).clamp(0, 1)
 
 
-def start(scene: Scene, rng: np.random.Generator) -> StartState:
+def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
     """Any orientation, just above the floor, at rest. Source: `Move.initialize_episode` of dm_control's quadruped."""
     orientation = rng.standard_normal(4)
     return lifted(scene.model, orientation / np.linalg.norm(orientation))

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from envs.families import quadruped
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.scenery import SKY, light_from_the_camera
 from envs.families.speed import SpeedFamily, speed_parameters
 from envs.simulation.physics import Physics, Scene
@@ -51,6 +51,6 @@ class QuadrupedSpeed(SpeedFamily):
         """See `SpeedFamily.posture`."""
         return quadruped.posture(physics)
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
         return quadruped.start(self.scene, rng)

@@ -1,4 +1,4 @@
-"""How dm_control's scenes are changed where their published pictures are not needed."""
+"""How dm_control's scenes are changed where their published images are not needed."""
 
 import mujoco
 
@@ -9,7 +9,7 @@ _BRIGHTNESS = 0.7
 
 
 def light_from_the_camera(spec: mujoco.MjSpec) -> None:
-    """Leave the headlight alone: a second light would cost a sixth of every picture."""
+    """Leave the headlight alone: a second light would cost a sixth of every image."""
     for light in list(spec.lights):
         spec.delete(light)
     spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [_BRIGHTNESS] * 3, [_BRIGHTNESS] * 3

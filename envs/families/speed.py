@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from envs.families.family import Number, Parameter, StartState, number
+from envs.families.family import Number, Parameter, TaskStart, number
 from envs.families.success import close_to_best
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -63,7 +63,7 @@ class SpeedFamily(ABC):
         """How well the body holds itself, in [0, 1]."""
 
     @abstractmethod
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:

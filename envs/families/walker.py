@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -37,6 +37,6 @@ def posture(physics: Physics) -> Float[Tensor, " world"]:
     return (3 * standing + (1 + upright(physics)) / 2) / 4
 
 
-def start(scene: Scene, rng: np.random.Generator) -> StartState:
+def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
     """Random joint angles and orientation at rest, from which it falls to the floor, as in dm_control's suite."""
-    return StartState(random_joint_positions(scene.model, rng), np.zeros(scene.model.nv), np.zeros((0, 3)))
+    return TaskStart(random_joint_positions(scene.model, rng), np.zeros(scene.model.nv), np.zeros((0, 3)))

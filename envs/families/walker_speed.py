@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from envs.families import walker
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.scenery import SKY, lengthen_floor, light_from_the_camera
 from envs.families.speed import SpeedFamily, speed_parameters
 from envs.families.suite_models import suite_model
@@ -45,6 +45,6 @@ class WalkerSpeed(SpeedFamily):
         """See `SpeedFamily.posture`."""
         return walker.posture(physics)
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
         return walker.start(self.scene, rng)

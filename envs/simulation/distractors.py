@@ -1,4 +1,4 @@
-"""What moves through a picture and has nothing to do with the task: coloured spheres on paths of their own.
+"""What moves through an image and has nothing to do with the task: coloured spheres on paths of their own.
 
 They are geoms of the ray tracer's model alone: lit as everything is, hidden by what is before them and hiding what is
 behind, and unknown to the dynamics. Their paths are fixed to the camera, so that one that follows a body or belongs to
@@ -15,7 +15,7 @@ from envs.simulation.physics import Scene
 
 # Metres behind the camera.
 OUT_OF_SIGHT = 10.0
-# As seen at the distance of what is filmed, in heights of the picture.
+# As seen at the distance of what is filmed, in heights of the image.
 RADIUS = 1 / 16
 # Of the distance of what is filmed.
 NEAREST, FARTHEST = 0.5, 1.1
@@ -42,7 +42,7 @@ _CYCLES, _FIRST = 0.1 + 0.15 * _TURNS, _TURNS[::-1]
 
 
 def paths(seconds: Float[np.ndarray, " world"]) -> Float[np.ndarray, "world distractor 3"]:
-    """Where spheres are at a time: right of and above the picture's middle, in its heights, and how far away, as a
+    """Where spheres are at a time: right of and above the image's middle, in its heights, and how far away, as a
     share of the distance of what is filmed."""
     phase = seconds[:, None, None] * _CYCLES + _FIRST
     swing = np.sin(2 * np.pi * phase)
@@ -89,7 +89,7 @@ def with_distractors(scene: Scene, count: int) -> mujoco.MjModel:
 
 @cache
 def _view(scene: Scene) -> tuple[float, float]:
-    """Metres from the lower to the upper edge of a picture at a metre's distance, and to what is filmed."""
+    """Metres from the lower to the upper edge of an image at a metre's distance, and to what is filmed."""
     height = 2 * float(np.tan(np.deg2rad(scene.model.camera(scene.camera).fovy[0]) / 2))
     return height, filming_distance(scene.model, scene.camera)
 

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from envs.simulation.distractors import OUT_OF_SIGHT
-from envs.simulation.physics import Physics, Scene, SimulationError, Start
-from envs.simulation.renderer import LOOKS, POSES, RayTracer
+from envs.simulation.physics import InitialState, Physics, Scene, SimulationError
+from envs.simulation.renderer import APPEARANCE_FIELDS, POSES, RayTracer
 from envs.simulation.terrain import Terrain, has_terrain
 
 # Gathered after every control step.
@@ -44,7 +44,7 @@ class MujocoPhysics(Physics):
             threads: number of worker threads, by default one for every core there is.
             variants: of the scene's model (see `envs.simulation.variation`), among which starts choose; by default
                 the model alone.
-            distractors: how many of them pictures show, wherever `scatter` puts them (see
+            distractors: how many of them images show, wherever `set_distractors` puts them (see
                 `envs.simulation.distractors`).
         """
         self._models = [copy.copy(model) for model in variants or [scene.model]]
@@ -63,7 +63,7 @@ class MujocoPhysics(Physics):
         self._chunks = [self._chunk(low, high, image_size) for low, high in pairwise(bounds)]
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="physics") if count > 1 else None
         self._galleries: dict[int, RayTracer] = {}
-        self.reset(torch.ones(num_worlds, dtype=torch.bool), Start.of(self.model, num_worlds))
+        self.reset(torch.ones(num_worlds, dtype=torch.bool), InitialState.of(self.model, num_worlds))
 
     def step(self, control: Float[Tensor, "world actuator"]) -> None:
         """See `Physics.step`."""
@@ -72,7 +72,7 @@ class MujocoPhysics(Physics):
         if self._warnings.any():
             raise SimulationError(self._describe_warnings())
 
-    def reset(self, mask: Bool[Tensor, " world"], start: Start) -> None:
+    def reset(self, mask: Bool[Tensor, " world"], start: InitialState) -> None:
         """See `Physics.reset`."""
         zeros = torch.zeros(self.num_worlds, dtype=torch.int64)
         followed = [zeros if given is None else given for given in (start.variants, start.model_seeds)]
@@ -96,23 +96,23 @@ class MujocoPhysics(Physics):
         listed = np.arange(self.num_worlds) if worlds is None else worlds.numpy()
         self._each(lambda chunk: chunk.draw(listed, pixels))
 
-    def scatter(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
-        """See `Physics.scatter`."""
+    def set_distractors(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
+        """See `Physics.set_distractors`."""
         expected = (self.num_worlds, self._distractors, 3)
         if places.shape != expected:
             raise ValueError(f"places must have the shape {expected} of worlds and distractors, got {places.shape}")
         for chunk in self._chunks:
             chunk.places[:] = places[chunk.low : chunk.end]
 
-    def picture(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:
-        """See `Physics.picture`."""
+    def image(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:
+        """See `Physics.image`."""
         if size not in self._galleries:
             self._galleries[size] = self._tracer(size, 1)
         out: np.ndarray = np.empty((1, size, size, 3), np.uint8)
         next(chunk for chunk in self._chunks if world < chunk.end).fill(self._galleries[size], [world])
         self._galleries[size].draw(1, out)
-        picture: np.ndarray = out[0]
-        return picture
+        image: np.ndarray = out[0]
+        return image
 
     def state(self) -> Float[np.ndarray, "world state"]:
         """See `Physics.state`: MuJoCo's integration state, the solver's warm start included, and what its model is."""
@@ -153,7 +153,7 @@ class MujocoPhysics(Physics):
     def _tracer(self, size: int, capacity: int) -> RayTracer:
         """One whose worlds all look as the first variant does."""
         tracer = RayTracer(self._scene, size, capacity, distractors=self._distractors)
-        for name in LOOKS:
+        for name in APPEARANCE_FIELDS:
             look = getattr(self.model, name).reshape(-1)
             tracer.looks[name][:, : len(look)] = look
         return tracer
@@ -216,7 +216,9 @@ class _Chunk:
         self._passive = [copy.copy(model) for model in models]
         for passive in self._passive:
             passive.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
-        self._looks = {name: np.stack([getattr(model, name).reshape(-1) for model in models]) for name in LOOKS}
+        self._looks = {
+            name: np.stack([getattr(model, name).reshape(-1) for model in models]) for name in APPEARANCE_FIELDS
+        }
         # Views into every MjData are made once: making one costs more than copying through it.
         self._controls = [data.ctrl for data in datas]
         self._poses = {name: [[getattr(data, name).reshape(-1)] for data in datas] for name in POSES}
@@ -264,7 +266,7 @@ class _Chunk:
         for world, data in enumerate(self._datas, self.low):
             if mask[world]:
                 data.mocap_pos[mocap] = positions[world]
-                # As at the end of a step: contacts and pictures must know of it.
+                # As at the end of a step: contacts and images must know of it.
                 mujoco.mj_step1(self._own[world - self.low], data)
         self._gather()
 

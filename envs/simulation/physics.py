@@ -61,7 +61,7 @@ class Scene:
 
 
 @dataclass
-class Start:
+class InitialState:
     """Start states of all worlds, float64: where a partial reset does not touch a world its row is ignored.
 
     Attributes:
@@ -79,7 +79,7 @@ class Start:
     model_seeds: Tensor | None = None
 
     @classmethod
-    def of(cls, model: mujoco.MjModel, num_worlds: int) -> "Start":
+    def of(cls, model: mujoco.MjModel, num_worlds: int) -> "InitialState":
         """The model's own initial state, `num_worlds` times."""
         mocap = model.body_pos[model.body_mocapid >= 0]
         rows = [torch.from_numpy(np.array(row, np.float64)) for row in (model.qpos0, np.zeros(model.nv), mocap)]
@@ -109,7 +109,7 @@ class Physics(ABC):
         """
 
     @abstractmethod
-    def reset(self, mask: Bool[Tensor, " world"], start: Start) -> None:
+    def reset(self, mask: Bool[Tensor, " world"], start: InitialState) -> None:
         """Put the worlds in `mask` into their start states; the others are left as they are."""
 
     @abstractmethod
@@ -124,18 +124,18 @@ class Physics(ABC):
 
     @abstractmethod
     def render(self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None) -> None:
-        """Draw the observation camera's picture of all worlds, or of the listed ones (int64), into `out`."""
+        """Draw the observation camera's image of all worlds, or of the listed ones (int64), into `out`."""
 
     @abstractmethod
-    def scatter(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
-        """Where distractors are in the next pictures: right of the camera, above and behind it, metres.
+    def set_distractors(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
+        """Where distractors are in the next images: right of the camera, above and behind it, metres.
 
         Raises:
             ValueError: there are not as many worlds or distractors.
         """
 
     @abstractmethod
-    def picture(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:
+    def image(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:
         """One world drawn at another size, for videos."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Pictures by MuJoCo Warp's ray tracer: no OpenGL, no display, the same picture on a CPU and on a GPU."""
+"""Images by MuJoCo Warp's ray tracer: no OpenGL, no display, the same image on a CPU and on a GPU."""
 
 import copy
 import os
@@ -19,10 +19,10 @@ from envs.simulation.distractors import with_distractors
 from envs.simulation.physics import Scene
 from envs.simulation.terrain import has_terrain
 
-# What a picture is made of: MuJoCo's own field names, equal in MjData and in Warp's Data.
+# What an image is made of: MuJoCo's own field names, equal in MjData and in Warp's Data.
 POSES = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
 # How a world looks: MuJoCo's own field names in MjModel.
-LOOKS = ("geom_rgba", "mat_rgba")
+APPEARANCE_FIELDS = ("geom_rgba", "mat_rgba")
 
 # Loading cached kernels takes a fraction of this; compiling them takes several times as long.
 COMPILING_AFTER_SECONDS = 2.0
@@ -30,11 +30,11 @@ NO_GPU_NOTE = "Could not find or load the NVIDIA CUDA driver"
 
 
 class RayTracer:
-    """Draws one camera's picture of up to `capacity` worlds at a time. Not to be shared between threads.
+    """Draws one camera's image of up to `capacity` worlds at a time. Not to be shared between threads.
 
     Attributes:
         poses: the buffers to fill before `draw`, by the names in `POSES`: float32, [capacity, numbers of one world].
-        looks: the same by the names in `LOOKS`, filled already as the scene's model is.
+        looks: the same by the names in `APPEARANCE_FIELDS`, filled already as the scene's model is.
         distractors: number of spheres that follow the scene's own geoms in both.
         terrains: where a scene's height fields differ from world to world, the `Terrain.id` of each; empty elsewhere.
     """
@@ -57,7 +57,7 @@ class RayTracer:
             name: getattr(self._data, name).numpy().reshape(capacity, -1).view(np.float32) for name in POSES
         }
         self.looks: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
-            name: self._per_world(name, getattr(model, name), capacity) for name in LOOKS
+            name: self._per_world(name, getattr(model, name), capacity) for name in APPEARANCE_FIELDS
         }
         # Which mesh is each world's terrain.
         self.terrains: UInt64[np.ndarray, " capacity"] = self._own_terrains(model, capacity) if terrain else np.zeros(0)
@@ -127,7 +127,7 @@ def _context(
         enable_backface_culling=False,
     )
     if scene.textures:
-        # The library interpolates between texels, which costs a tenth of a picture; at this size nobody sees it.
+        # The library interpolates between texels, which costs a tenth of an image; at this size nobody sees it.
         context.textures_registry = [_texture(model, index) for index in range(model.ntex)]
         context.textures = warp.array(context.textures_registry, dtype=warp.Texture2D)
     return context
@@ -156,10 +156,10 @@ def _texture(model: mujoco.MjModel, index: int) -> warp.Texture2D:
 
 
 def _planes_aside(model: mujoco.MjModel) -> mujoco.MjModel:
-    """A copy that the tree of bounding boxes is built from; the boxes themselves are refitted for every picture.
+    """A copy that the tree of bounding boxes is built from; the boxes themselves are refitted for every image.
 
     A plane's box is as long as the plane in every direction: with it in place the tree would tell nothing else apart,
-    and a picture of the walker would cost an eighth more.
+    and an image of the walker would cost an eighth more.
     """
     copied = copy.copy(model)
     planes = copied.geom_type == mujoco.mjtGeom.mjGEOM_PLANE

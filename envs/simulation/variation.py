@@ -63,7 +63,7 @@ class Variation:
 class Dynamics(Variation):
     """Factors on what moves bodies.
 
-    Starts are drawn for the plain model: what settles before an episode begins does so under plain dynamics.
+    ImaginationStart are drawn for the plain model: what settles before an episode begins does so under plain dynamics.
 
     mass: of every body, with its inertia, as a change of density.
     friction: sliding friction of every geom.
@@ -117,14 +117,14 @@ def _weighs(model: mujoco.MjModel) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Vision(Variation):
-    """What pictures show otherwise. The background and the colours within textures (floors among them) stay.
+    """What images show otherwise. The background and the colours within textures (floors among them) stay.
 
     hue: degrees by which the colours of geoms and materials are turned.
     brightness: factor on them, cut off at white.
     distance: factor on how far the camera is from what it films, along its line of sight.
     tilt: degrees by which the camera looks up; down where it is negative.
     roll: degrees by which the camera is turned about the line of sight, anticlockwise.
-    distractors: number of coloured spheres that move through the picture (see `envs.simulation.distractors`).
+    distractors: number of coloured spheres that move through the image (see `envs.simulation.distractors`).
     """
 
     hue: float = _within(0.0, -180.0, 180.0)
@@ -154,7 +154,7 @@ class Vision(Variation):
         looks_at = (mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY, mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM)
         if int(varied.cam_mode[index]) in map(int, looks_at):
             raise ValueError(f"camera {camera!r} always looks at a body and cannot be moved or turned")
-        # A camera looks along its -z; x is to the right of the picture and y upwards.
+        # A camera looks along its -z; x is to the right of the image and y upwards.
         backwards = np.zeros(3)
         mujoco.mju_rotVecQuat(backwards, np.array([0.0, 0.0, 1.0]), varied.cam_quat[index])
         varied.cam_pos[index] += (self.distance - 1) * filming_distance(varied, camera) * backwards

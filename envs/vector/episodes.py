@@ -60,12 +60,12 @@ class Episodes:
     @property
     def task_index(self) -> Int64[np.ndarray, " env"]:
         """Index into the tasks, a new array."""
-        return np.asarray(self._dealt % len(self._lengths), np.int64)
+        return np.asarray(self._assigned_round_robin % len(self._lengths), np.int64)
 
     @property
     def task_episode(self) -> Int64[np.ndarray, " env"]:
         """Number of each world's episode among the episodes of its task, a new array."""
-        return np.asarray(self._dealt // len(self._lengths), np.int64)
+        return np.asarray(self._assigned_round_robin // len(self._lengths), np.int64)
 
     @property
     def ended(self) -> Bool[np.ndarray, " env"]:
@@ -78,7 +78,7 @@ class Episodes:
         for values in (self.clock, self.first_clock, self.returns, self.held, self.first_success):
             values[mask] = 0
 
-    def stagger(self, env: int, share: float, multiple: int) -> None:
+    def random_initial_episode_step(self, env: int, share: float, multiple: int) -> None:
         """Let a world's episode begin at a share in [0, 1) of its time limit, at a multiple of the action repeat."""
         length = self._lengths[self.task_index[env]]
         self.clock[env] = self.first_clock[env] = int(share * length / multiple) * multiple
@@ -112,7 +112,7 @@ class Episodes:
         }
 
     @property
-    def _dealt(self) -> Int64[np.ndarray, " env"]:
+    def _assigned_round_robin(self) -> Int64[np.ndarray, " env"]:
         """Place of each world's episode in the order in which tasks are dealt out."""
         return np.asarray(np.arange(self.num_envs) + np.maximum(self.number, 0) * self.num_envs)
 

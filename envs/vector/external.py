@@ -1,4 +1,4 @@
-"""Outside environments as the vector environment that agents meet."""
+"""External environments as the vector environment that agents meet."""
 
 import os
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from envs.external.families import outside_family
+from envs.external.families import external_family
 from envs.external.render import resized
-from envs.external.worker import Start
-from envs.external.worker_pool import Crew
+from envs.external.worker import EpisodeRequest
+from envs.external.worker_pool import WorkerPool
 from envs.suites import Suite
 from envs.tasks import Task
 from envs.vector.episodes import Episodes
@@ -19,7 +19,7 @@ from envs.vector.mujoco import EnvOptions, Observation, PixelVectorEnv, checked_
 _LARGEST_SEED = 2**31 - 1
 
 
-class OutsideVectorEnv(PixelVectorEnv):
+class ExternalVectorEnv(PixelVectorEnv):
     """Gymnasium environments in worker processes: observations, actions, infos, seeds as in `PixelVectorEnv`.
 
     What differs:
@@ -29,7 +29,7 @@ class OutsideVectorEnv(PixelVectorEnv):
     * The action has as many numbers as the largest body of the suite needs; others leave the last ones aside.
     * An environment that ends within `action_repeat` control steps ends the agent step there.
     * A worker process that dies is started again, with a warning. The episodes of its environments end where they were:
-      truncated, with no reward for that step, the last picture seen as their last, and `partial` in their statistics.
+      truncated, with no reward for that step, the last image seen as their last, and `partial` in their statistics.
     * Nobody can save an arbitrary environment in the middle of an episode. A continued run goes on as after the death
       of every worker: its first step ends all episodes, truncated and partial, and begins the next ones, which start as
       they would have started. So a continued run is not bit for bit the run that was never stopped.
@@ -43,13 +43,13 @@ class OutsideVectorEnv(PixelVectorEnv):
         """
         self._take(suite, num_envs, _checked_tasks(suite, tasks), options)
         workers = options.threads or len(os.sched_getaffinity(0))
-        self._vectors = task_vectors([outside_family(task) for task in self.tasks], self.tasks)
+        self._vectors = task_vectors([external_family(task) for task in self.tasks], self.tasks)
         self._episodes = Episodes(self.tasks, self.num_envs, hold_steps=1)
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
         self._make_spaces(suite.action_size)
         opengl = any(task.parameters.get("render") == "opengl" for task in self.tasks)
         workers = min(workers, self.num_envs)
-        self._crew = Crew(self.tasks, self.num_envs, self.image_size, self.action_repeat, workers, opengl)
+        self._crew = WorkerPool(self.tasks, self.num_envs, self.image_size, self.action_repeat, workers, opengl)
         self.metadata = {**self.metadata, "render_fps": 25}
 
     @property
@@ -62,7 +62,7 @@ class OutsideVectorEnv(PixelVectorEnv):
 
         Raises:
             ValueError: a negative or non-integer seed or number, or another option.
-            OutsideError: an environment raised an error; the message names it.
+            ExternalEnvError: an environment raised an error; the message names it.
         """
         self._take_seed(seed, options)
         self._begin_episodes(np.ones(self.num_envs, bool))
@@ -72,11 +72,11 @@ class OutsideVectorEnv(PixelVectorEnv):
     def step(
         self, actions: Float32[np.ndarray, "env action"]
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One agent step: up to `action_repeat` control steps under one action, then a picture.
+        """One agent step: up to `action_repeat` control steps under one action, then an image.
 
         Raises:
             ValueError: actions of the wrong shape or not finite, or no `reset` before.
-            OutsideError: an environment raised an error; the message names it.
+            ExternalEnvError: an environment raised an error; the message names it.
         """
         values = self._checked_actions(actions).astype(np.float32)
         index, known = self._episodes.task_index, self._crew.alive.copy()
@@ -99,8 +99,8 @@ class OutsideVectorEnv(PixelVectorEnv):
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
         if not self._crew.alive[index]:
             return resized(np.ascontiguousarray(self._pixels[index, ..., -3:]), checked_image_size(size))
-        picture: np.ndarray = self._crew.ask(index, "picture", checked_image_size(size))
-        return picture
+        image: np.ndarray = self._crew.ask(index, "image", checked_image_size(size))
+        return image
 
     def own_observation(self, index: int) -> Any:
         """What the environment itself last observed, for scripted experts. Raises ValueError before the first reset."""
@@ -148,13 +148,13 @@ class OutsideVectorEnv(PixelVectorEnv):
         self._crew.begin([self._next_start(int(env)) for env in np.flatnonzero(mask)])
         self._pixels[mask] = np.tile(self._crew.frames[mask], self.frame_stack)
 
-    def _next_start(self, env: int) -> Start:
+    def _next_start(self, env: int) -> EpisodeRequest:
         task, episode = int(self._episodes.task_index[env]), int(self._episodes.number[env])
         rng = self._episode_rng(env)
         seed = int(rng.integers(_LARGEST_SEED))
-        if self._options.stagger and episode == 0:
-            self._episodes.stagger(env, rng.random(), self.action_repeat)
-        return Start(env, task, seed)
+        if self._options.random_initial_episode_step and episode == 0:
+            self._episodes.random_initial_episode_step(env, rng.random(), self.action_repeat)
+        return EpisodeRequest(env, task, seed)
 
     def _advance_frames(self, mask: Bool[np.ndarray, " env"]) -> None:
         """Add the newest frame to the stacks of the environments in `mask`."""
@@ -168,5 +168,5 @@ def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ..
     # A suite of just these tasks passes exactly when they can run side by side.
     Suite(suite.name, suite.action_repeat, suite.reference_return, suite.parameter, {"train": chosen})
     for task in chosen:
-        outside_family(task).check(task)
+        external_family(task).check(task)
     return chosen

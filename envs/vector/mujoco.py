@@ -12,10 +12,10 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from envs.families import resolve
-from envs.families.family import Described
+from envs.families.family import TaskFamily
 from envs.simulation.distractors import places
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Start
+from envs.simulation.physics import InitialState
 from envs.simulation.variation import variant
 from envs.suites import Suite
 from envs.tasks import Task, require_count
@@ -43,7 +43,7 @@ class EnvOptions:
     frame_stack: int
     image_size: int
     threads: int | None
-    stagger: bool
+    random_initial_episode_step: bool
     evaluation: bool
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             scene, self.num_envs, self.image_size, options.threads, variants, int(self._distractors.max())
         )
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
-        self._start = Start.of(self._physics.model, self.num_envs)
+        self._start = InitialState.of(self._physics.model, self.num_envs)
         self._model_seeds = torch.zeros(self.num_envs, dtype=torch.int64)
         self._start.model_seeds = self._model_seeds
         self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
@@ -110,14 +110,14 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._take_seed(seed, options)
         everywhere = np.ones(self.num_envs, bool)
         self._begin(everywhere)
-        self._pixels = self._look(everywhere)
+        self._pixels = self._render_stack(everywhere)
         infos = {"task_index": self._episodes.task_index, "success": np.zeros(self.num_envs, bool)}
         return self._observation(), infos
 
     def step(
         self, actions: Float32[np.ndarray, "env actuator"]
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One agent step: `action_repeat` control steps under one action, then a picture.
+        """One agent step: `action_repeat` control steps under one action, then an image.
 
         Raises:
             ValueError: actions of the wrong shape or not finite.
@@ -128,25 +128,25 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         infos: dict[str, Any] = {"task_index": index, "success": success}
         ended = self._episodes.ended
         if not ended.any():
-            self._pixels = self._look(ended)
+            self._pixels = self._render_stack(ended)
             return self._observation(), rewards, np.zeros_like(ended), ended, infos
         last = self._last_pixels(ended)
         infos |= {"episode": self._episodes.statistics(), "_episode": ended.copy()}
         self._begin(ended)
-        self._pixels = self._look(ended)
+        self._pixels = self._render_stack(ended)
         infos |= {"final_obs": self._final(ended, last, index), "_final_obs": ended.copy()}
         return self._observation(), rewards, np.zeros_like(ended), ended, infos
 
     def render(self) -> tuple[np.ndarray, ...]:
-        """The present picture of every world, as Gymnasium's vector environments give it."""
+        """The present image of every world, as Gymnasium's vector environments give it."""
         return tuple(self.render_frames(index) for index in range(self.num_envs))
 
     def render_frames(self, index: int, size: int = 128) -> UInt8[np.ndarray, "height width 3"]:
-        """A picture of one world, for videos. Raises ValueError for a world or a size there cannot be."""
+        """An image of one world, for videos. Raises ValueError for a world or a size there cannot be."""
         if not 0 <= index < self.num_envs:
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
-        self._scatter()
-        return self._physics.picture(index, checked_image_size(size))
+        self._set_distractors()
+        return self._physics.image(index, checked_image_size(size))
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """All that the future depends on: continuing from it is bit-identical to never having stopped."""
@@ -252,8 +252,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             self._start.joint_velocities[env] = torch.from_numpy(start.joint_velocities)
             self._start.mocap_positions[env] = torch.from_numpy(start.mocap_positions)
             self._model_seeds[env] = start.model_seed
-            if self._options.stagger and self._episodes.number[env] == 0:
-                self._episodes.stagger(int(env), rng.random(), self.action_repeat)
+            if self._options.random_initial_episode_step and self._episodes.number[env] == 0:
+                self._episodes.random_initial_episode_step(int(env), rng.random(), self.action_repeat)
             self._drift[env] = rng.random() * DRIFT
         self._physics.reset(torch.from_numpy(mask), self._start)
 
@@ -264,30 +264,30 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         task = self.tasks[self._episodes.task_index[env]]
         return evaluation_rng(self._seed, task.evaluation_seed, int(self._episodes.task_episode[env]))
 
-    def _look(self, fresh: Bool[np.ndarray, " env"]) -> np.ndarray:
-        """The stacks after a new picture: worlds in `fresh` show nothing older than it."""
+    def _render_stack(self, fresh: Bool[np.ndarray, " env"]) -> np.ndarray:
+        """The stacks after a new image: worlds in `fresh` show nothing older than it."""
         pixels = np.empty_like(self._pixels)
         # Dropping the oldest frame is a shift by three bytes of the whole memory; what this moves from one pixel into
         # the place of its neighbour's newest frame is overwritten by that frame.
         pixels.reshape(-1)[:-3] = self._pixels.reshape(-1)[3:]
-        self._scatter()
+        self._set_distractors()
         self._physics.render(torch.from_numpy(pixels[..., -3:]))
         if fresh.any() and self.frame_stack > 1:
             pixels[fresh] = np.tile(pixels[fresh][..., -3:], self.frame_stack)
         return pixels
 
-    def _scatter(self) -> None:
+    def _set_distractors(self) -> None:
         """Moves distractors to where they are now."""
         if self._distractors.any():
             index, seconds = self._episodes.task_index, self._drift + self._episodes.clock * self._seconds
             shown = np.arange(self._distractors.max()) < self._distractors[index, None]
-            self._physics.scatter(places(self._family.scene, shown, seconds, self._distance[index]))
+            self._physics.set_distractors(places(self._family.scene, shown, seconds, self._distance[index]))
 
     def _last_pixels(self, ended: Bool[np.ndarray, " env"]) -> np.ndarray:
         """The last stacks of the worlds that have ended, [ended, height, width, channel]."""
         worlds = np.flatnonzero(ended)
         newest = np.empty((len(worlds), self.image_size, self.image_size, 3), np.uint8)
-        self._scatter()
+        self._set_distractors()
         self._physics.render(torch.from_numpy(newest), torch.from_numpy(worlds))
         return np.concatenate([self._pixels[worlds][..., 3:], newest], axis=-1)
 
@@ -327,7 +327,7 @@ def checked_seed(seed: int) -> int:
     return require_count(seed, "seed", 0, 2**63 - 1)
 
 
-def task_vectors(families: Sequence[Described], tasks: Sequence[Task]) -> Float32[np.ndarray, "task size"]:
+def task_vectors(families: Sequence[TaskFamily], tasks: Sequence[Task]) -> Float32[np.ndarray, "task size"]:
     """What each task's family says of it. Raises ValueError for one out of the observation's bounds."""
     pairs = zip(families, tasks, strict=True)
     vectors = np.stack([family.task_vector(task) for family, task in pairs]).astype(np.float32)

@@ -15,7 +15,7 @@ from envs.tasks import Task
 from envs.vector.mujoco import EnvOptions, Observation, PixelVectorEnv, checked_tasks, task_vectors
 
 
-class MixedVectorEnv(PixelVectorEnv):
+class MultiBodyVectorEnv(PixelVectorEnv):
     """A `PixelVectorEnv` for each body, side by side: observations, infos and seeds as there.
 
     World i follows `tasks[i % len(tasks)]` in its first episode and keeps its body for ever; in later episodes it goes

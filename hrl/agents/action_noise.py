@@ -7,15 +7,20 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 
-def hold_noise(
-    noise: Float[Tensor, "env action"], clock: Int64[Tensor, " env"], hold: int, generator: torch.Generator
+def repeat_noise(
+    noise: Float[Tensor, "env action"],
+    steps_since_decision: Int64[Tensor, " env"],
+    skill_duration: int,
+    generator: torch.Generator,
 ) -> tuple[Float[Tensor, "env action"], Int64[Tensor, " env"]]:
     """Standard normal noise in force at this step, and the clock of the next.
 
     Args:
-        noise, clock: in force so far, and steps since it was drawn; a draw is due where the clock is 0.
-        hold: steps for which a draw is held.
+        noise, steps_since_decision: in force so far, and steps since it was drawn; a draw is due where the clock is 0.
+        skill_duration: steps for which a draw is held.
     """
     # Drawn for all environments at every step, so that what one draws does not depend on the others' clocks.
     fresh = torch.empty_like(noise).normal_(generator=generator)
-    return torch.where((clock == 0).unsqueeze(-1), fresh, noise), (clock + 1) % hold
+    return torch.where((steps_since_decision == 0).unsqueeze(-1), fresh, noise), (
+        steps_since_decision + 1
+    ) % skill_duration

@@ -1,6 +1,6 @@
-"""One level of behaviour learned in imagination: an actor and its critics, the same code for every level of every arm.
+"""One level of behaviour learned in imagination: an actor and its critics, the same code for every level of every method.
 
-The flat arm has one level; the hierarchical arm has two, a manager and a worker. A level is told what it sees, what it
+The flat method has one level; the hierarchical method has two, a manager and a worker. A level is told what it sees, what it
 did, what it earned and how likely the episode went on, as a `Trajectory` of its own decisions, whatever their length.
 """
 
@@ -33,11 +33,11 @@ SATURATED = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
-class LevelConfig:
+class ActorCriticConfig:
     """How one level learns. Every level has its own, so that no switch moves another level unnoticed.
 
     layers: hidden layers of the actor and of each critic.
-    trace: lambda of the returns, per decision of this level.
+    gae_lambda: lambda of the returns, per decision of this level.
     std_low, std_high: bounds of a continuous actor's standard deviation.
     unimix: share of the uniform distribution in a discrete actor.
     entropy: adaptive: a coefficient per action dimension (or code) keeps its normalised entropy near the target;
@@ -54,7 +54,7 @@ class LevelConfig:
     """
 
     layers: int = 3
-    trace: float = 0.95
+    gae_lambda: float = 0.95
     std_low: float = 0.1
     std_high: float = 1.0
     unimix: float = 0.01
@@ -83,7 +83,7 @@ class LevelConfig:
             )
         if not 0 < self.std_low < self.std_high:
             raise ValueError(f"{level}.std_low is {self.std_low} and {level}.std_high {self.std_high}; 0 < low < high")
-        for key in ("trace", "unimix", "entropy_target", "slow_rate"):
+        for key in ("gae_lambda", "unimix", "entropy_target", "slow_rate"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"{level}.{key} is {getattr(self, key)}; it must lie in [0, 1]")
 
@@ -116,7 +116,7 @@ class ContinuousActor(nn.Module):
         task_features: int,
         units: int,
         action_size: int,
-        config: LevelConfig,
+        config: ActorCriticConfig,
         padding: ActionMask | None = None,
     ) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class CodeActor(nn.Module):
         units: int,
         groups: int,
         classes: int,
-        config: LevelConfig,
+        config: ActorCriticConfig,
     ) -> None:
         super().__init__()
         self.config, self.dimensions, self.classes = config, groups, classes
@@ -182,7 +182,7 @@ class CodeActor(nn.Module):
 class Critic(nn.Module):
     """Predicts returns as a distribution over bins, with a slow copy of itself and the scale of its returns."""
 
-    def __init__(self, inputs: int, task_size: int, task_features: int, units: int, config: LevelConfig) -> None:
+    def __init__(self, inputs: int, task_size: int, task_features: int, units: int, config: ActorCriticConfig) -> None:
         super().__init__()
         self.config = config
         self.net = TaskDense(inputs, task_size, task_features, [units] * config.layers, BINS, output_scale=0.0)
@@ -219,19 +219,19 @@ class Critic(nn.Module):
         return TwoHot(self.slow(inputs, task)).mean()
 
     @torch.no_grad()
-    def follow(self) -> None:
+    def update_target(self) -> None:
         """Moves the slow copy towards the critic."""
         slow, fast = ([p.detach() for p in net.parameters()] for net in (self.slow, self.net))
         torch._foreach_lerp_(slow, fast, self.config.slow_rate)
 
 
-class Level(nn.Module):
+class ActorCritic(nn.Module):
     """An actor and a critic for each stream of rewards.
 
     Args:
         actor: a `ContinuousActor` or a `CodeActor`.
         critics: by stream.
-        shares: weight of each stream's normalised advantage.
+        reward_weights: weight of each stream's normalised advantage.
         gradient: reinforce: by the likelihood of what was done; dynamics: through the imagined trajectory, whose
             rewards and inputs must then carry gradient.
     """
@@ -240,13 +240,13 @@ class Level(nn.Module):
         self,
         actor: ContinuousActor | CodeActor,
         critics: Mapping[str, Critic],
-        shares: Mapping[str, float],
-        config: LevelConfig,
+        reward_weights: Mapping[str, float],
+        config: ActorCriticConfig,
         gradient: str = "reinforce",
     ) -> None:
         super().__init__()
         self.actor, self.critics = actor, nn.ModuleDict(critics)
-        self.shares, self.config, self.gradient = dict(shares), config, gradient
+        self.reward_weights, self.config, self.gradient = dict(reward_weights), config, gradient
         self.advantages = EmaMoments()
         self.coefficients = AdaptiveCoefficient(
             (actor.dimensions,), config.entropy_target, config.entropy_least, config.entropy_most, raise_when_low=True
@@ -260,17 +260,17 @@ class Level(nn.Module):
         advantage, critic_loss = torch.zeros_like(weights), weights.new_zeros(())
         for name, critic in self.critics.items():
             assert isinstance(critic, Critic)
-            share, loss, measured = self._judge(name, critic, seen, weights)
+            share, loss, measured = self._critic_loss(name, critic, seen, weights)
             advantage, critic_loss = advantage + share, critic_loss + loss
             metrics |= measured
         actor_loss, measured = self._actor_loss(seen, advantage, weights)
         return actor_loss + critic_loss, {**metrics, **measured, "critic_loss": critic_loss}
 
-    def follow(self) -> None:
+    def update_target(self) -> None:
         """Moves the critics' slow copies; called once an update."""
         for critic in self.critics.values():
             assert isinstance(critic, Critic)
-            critic.follow()
+            critic.update_target()
 
     # Private methods.
 
@@ -279,16 +279,16 @@ class Level(nn.Module):
         discounts = torch.cat([seen.continues[:1], seen.discount * seen.continues[1:-1]])
         return discounts.cumprod(0).detach()
 
-    def _judge(
+    def _critic_loss(
         self, name: str, critic: Critic, seen: Trajectory, weights: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """One stream's part in the advantage, its critic's loss, metrics."""
         values = critic.values(seen.inputs, seen.task)
-        returns = lambda_returns(seen.rewards[name], values, seen.continues[1:], seen.discount, self.config.trace)
+        returns = lambda_returns(seen.rewards[name], values, seen.continues[1:], seen.discount, self.config.gae_lambda)
         critic.scale.update(returns.detach())
         constants = (tensor.detach() for tensor in (returns, weights, values[:-1]))
         loss = critic.loss(seen.inputs[:-1].detach(), seen.task, *constants)
-        share = self.shares[name] * (returns - values[:-1]) / critic.scale.scale()
+        share = self.reward_weights[name] * (returns - values[:-1]) / critic.scale.scale()
         spread = share.detach().abs().mean()
         measured = {
             f"{name}/return": returns.detach().mean(),

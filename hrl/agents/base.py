@@ -16,11 +16,11 @@ from hrl.world_model.model import WorldModelConfig
 
 
 @dataclass(frozen=True)
-class Setting:
+class AgentSpec:
     """What an agent is built for: shapes of its world, sizes of its networks, where it runs.
 
     encoder, task_features, hidden: sizes of the encoder, of the task's embedding and of every perceptron's hidden
-        layers; equal for all arms of a comparison.
+        layers; equal for all methods of a comparison.
     world_model: sizes of agents with a world model; equal for all of them.
     padding: task vectors and masks of actions, where bodies use different numbers of them (`Suite.padding`).
     """
@@ -66,23 +66,25 @@ class Policy(Protocol):
 
 @runtime_checkable
 class HierarchicalPolicy(Policy, Protocol):
-    """A policy whose manager gives commands that lower levels carry out: `act` is `decide`, then `execute`."""
+    """A policy whose manager gives commands that lower levels carry out: `act` is `decide`, then `act_low_level`."""
 
     def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
-        """The state with new commands where one is due (where `due(state)`), else unchanged."""
+        """The state with new commands where one is due (where `is_decision_step(state)`), else unchanged."""
 
-    def due(self, state: PolicyState) -> Bool[Tensor, " env"]:
+    def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
         """Where the manager decides at this step."""
 
-    def execute(
+    def act_low_level(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "env action"], PolicyState]:
         """Actions under the commands in `state`, and the state to carry on."""
 
-    def commands(self, state: PolicyState) -> Float[Tensor, "env command"]:
+    def high_level_action(self, state: PolicyState) -> Float[Tensor, "env command"]:
         """The commands in force."""
 
-    def with_commands(self, state: PolicyState, commands: Float[Tensor, "env command"]) -> PolicyState:
+    def with_high_level_action(
+        self, state: PolicyState, high_level_action: Float[Tensor, "env command"]
+    ) -> PolicyState:
         """The state with other commands in force."""
 
 
@@ -98,21 +100,21 @@ class Counting(Protocol):
 
 
 @runtime_checkable
-class PicturedCommands(Protocol):
+class DecodableHighLevelAction(Protocol):
     """A hierarchical policy whose commands can be looked at."""
 
-    def command_pictures(self, state: PolicyState) -> Float[Tensor, "env height width channel"]:
-        """A picture in [0, 1] of each command in force."""
+    def decode_high_level_action(self, state: PolicyState) -> Float[Tensor, "env height width channel"]:
+        """An image in [0, 1] of each command in force."""
 
 
 @runtime_checkable
 class Predictor(Policy, Protocol):
     """A policy with a model of the world that can be looked at."""
 
-    def predict_pictures(
+    def predict_images(
         self, state: PolicyState, actions: Float[Tensor, "time env action"], task: Float[Tensor, "env task"]
     ) -> Float[Tensor, "time env height width channel"]:
-        """Pictures in [0, 1] that are expected after each of the actions, from a state and without seeing any."""
+        """Images in [0, 1] that are expected after each of the actions, from a state and without seeing any."""
 
 
 @runtime_checkable
@@ -124,10 +126,10 @@ class GoalReacher(HierarchicalPolicy, Protocol):
     ) -> Float[Tensor, "time env command"]:
         """What so many greedy steps (at least one, ascending) towards the commands in force, which stay, lead to."""
 
-    def reach_pictures(
+    def reach_images(
         self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
     ) -> Float[Tensor, "time env height width channel"]:
-        """Pictures in [0, 1] of the way that `reach` goes, step by step."""
+        """Images in [0, 1] of the way that `reach` goes, step by step."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""The hierarchical arm with a world model: a manager that sets goals, a worker that reaches them, one world model.
+"""The hierarchical method with a world model: a manager that sets goals, a worker that reaches them, one world model.
 
     replayed sequences -> world model -> states -+-> goal autoencoder: deter <-> code
                                                  |
@@ -9,7 +9,7 @@
                          worker:  horizon / k segments of k steps, each with its own goal
                          manager: horizon / k decisions, each worth the rewards of its k steps
 
-Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model. Both levels are the flat arm's `Level`, so
+Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model. Both levels are the flat method's `ActorCritic`, so
 that nothing but the hierarchy differs from `hrl.agents.dreamer`. What the published code does otherwise is behind named
 switches; `configs/experiment/director_2022.yaml` turns them all.
 """
@@ -24,30 +24,30 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hrl.agents.actor_critic import CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
-from hrl.agents.base import Setting
-from hrl.agents.goal_segments import closeness, segments, steps_of_decisions, steps_of_segments
+from hrl.agents.actor_critic import ActorCritic, ActorCriticConfig, CodeActor, ContinuousActor, Critic, Trajectory
+from hrl.agents.base import AgentSpec
+from hrl.agents.goal_segments import max_cosine, segments, steps_of_decisions, steps_of_segments
 from hrl.agents.model_based import ModelBasedConfig
-from hrl.agents.world_model_agent import Starts, WorldModelAgent, model_loss, uniform
+from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss, uniform
 from hrl.data.observation import Observation, PolicyState
 from hrl.world_model.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig, distinct, perplexity
-from hrl.world_model.rssm import State
+from hrl.world_model.rssm import RSSMState
 
 ALIGNMENTS = ("own", "current")
-WORKER_REWARDS = ("progress", "closeness")
+WORKER_REWARDS = ("progress", "max_cosine")
 MANAGER_REWARDS = ("discounted_sum", "mean")
 _GREEDY_DRAWS = 4099  # a prime, so that environments do not come round to each other's numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectorConfig(ModelBasedConfig):
-    """Hyperparameters of the hierarchical arm with a world model: those of every agent with one, and
+    """Hyperparameters of the hierarchical method with a world model: those of every agent with one, and
 
-    hold: k, agent steps between decisions; divides horizon, which holds at least one decision.
+    skill_duration: k, agent steps between decisions; divides horizon, which holds at least one decision.
     manager, worker: how each level learns.
     exploration_bonus: share of the exploration bonus in the manager's advantage; 0 for none (a control).
     task_reward_to_worker: share of the task's reward in the worker's advantage; 0 as published.
-    worker_reward: closeness to the goal (as published), or progress, the closeness that a step adds. Summed with a
+    worker_reward: max_cosine to the goal (as published), or progress, the max_cosine that a step adds. Summed with a
         discount g, progress comes to (1 - g) times the sum of closenesses less the first one: the same order among
         policies, without the part of the return that actions cannot change, which is most of it and which a critic
         would have to learn first.
@@ -55,15 +55,15 @@ class DirectorConfig(ModelBasedConfig):
         at that moment, so that a segment's last reward is measured against the next goal (the published code).
     manager_reward: discounted_sum: of the k rewards, so that a decision is worth what its steps are worth; mean: of
         them (as published).
-    manager_discount: per decision; 0 for `discount` to the power of k, the same as the flat arm's per step.
+    manager_discount: per decision; 0 for `discount` to the power of k, the same as the flat method's per step.
     carry_over_episodes: a goal outlives the end of its episode (the published code).
     greedy_codes: greedy acting takes the likeliest code; False draws one (the published code).
     """
 
     name: str = "director"
-    hold: int = 8
-    manager: LevelConfig = field(default_factory=LevelConfig)
-    worker: LevelConfig = field(default_factory=LevelConfig)
+    skill_duration: int = 8
+    manager: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    worker: ActorCriticConfig = field(default_factory=ActorCriticConfig)
     goal_autoencoder: GoalAutoencoderConfig = field(default_factory=GoalAutoencoderConfig)
     exploration_bonus: float = 0.1
     task_reward_to_worker: float = 0.0
@@ -78,8 +78,10 @@ class DirectorConfig(ModelBasedConfig):
         super().__post_init__()
         for level in ("manager", "worker"):
             getattr(self, level).check(f"agent.{level}")
-        if self.hold < 1 or self.horizon % self.hold:
-            raise ValueError(f"agent.hold is {self.hold}; it must divide agent.horizon, which is {self.horizon}")
+        if self.skill_duration < 1 or self.horizon % self.skill_duration:
+            raise ValueError(
+                f"agent.skill_duration is {self.skill_duration}; it must divide agent.horizon, which is {self.horizon}"
+            )
         for key in ("exploration_bonus", "task_reward_to_worker"):
             if getattr(self, key) < 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
@@ -94,15 +96,15 @@ class DirectorConfig(ModelBasedConfig):
             if getattr(self, key) not in valid:
                 raise ValueError(f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(valid)}")
         if (self.goal_alignment, self.worker_reward) == ("current", "progress"):
-            raise ValueError("agent.goal_alignment=current needs agent.worker_reward=closeness: goals change within")
+            raise ValueError("agent.goal_alignment=current needs agent.worker_reward=max_cosine: goals change within")
 
     @property
     def discount_per_decision(self) -> float:
         """The manager's discount."""
-        return self.manager_discount or self.discount**self.hold
+        return self.manager_discount or self.discount**self.skill_duration
 
 
-class Dream(NamedTuple):
+class ImaginedTrajectory(NamedTuple):
     """An imagined trajectory of both levels: states 0 to T, k steps to a decision.
 
     codes, goals: of every decision, and where goals are aligned as published, of the one that would follow the last
@@ -110,7 +112,7 @@ class Dream(NamedTuple):
     rewards: of the task, by the world model, on arriving at states 1 to T.
     """
 
-    states: State
+    states: RSSMState
     actions: Float[Tensor, "time batch action"]
     codes: Float[Tensor, "decisions batch group class"]
     goals: Float[Tensor, "decisions batch deter"]
@@ -122,40 +124,42 @@ class Dream(NamedTuple):
 class Director(WorldModelAgent):
     """World model, goal autoencoder, manager, worker.
 
-    The policy's state: the flat arm's, and `goal`, and `clock`, agent steps since the first decision; one is due at
+    The policy's state: the flat method's, and `goal`, and `steps_since_decision`, agent steps since the first decision; one is due at
     every multiple of k.
     """
 
     config: DirectorConfig
     code_noise: Tensor
 
-    def __init__(self, config: DirectorConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        sizes, features = setting.world_model, setting.task_features
+    def __init__(self, config: DirectorConfig, spec: AgentSpec) -> None:
+        super().__init__(config, spec)
+        sizes, features = spec.world_model, spec.task_features
         units, codes = sizes.units, config.goal_autoencoder
-        self.goals = GoalAutoencoder(sizes.deter, self.told("goal_autoencoder"), features, units, codes)
-        sees = (sizes.features, self.told("manager"), features, units)
-        streams = {"task": 1.0} | ({"exploration": config.exploration_bonus} if config.exploration_bonus else {})
-        critics = {name: Critic(*sees, config.manager) for name in streams}
-        manager = CodeActor(*sees, codes.groups, codes.classes, config.manager)
-        self.manager = Level(manager, critics, streams, config.manager)
-        sees = (sizes.features + sizes.deter, self.told("worker"), features, units)
-        shares = {"goal": 1.0} | ({"task": config.task_reward_to_worker} if config.task_reward_to_worker else {})
-        critics = {name: Critic(*sees, config.worker) for name in shares}
-        worker = ContinuousActor(*sees, setting.action_size, config.worker, setting.build_action_mask())
-        self.worker = Level(worker, critics, shares, config.worker, config.action_gradient)
+        self.goals = GoalAutoencoder(sizes.deter, self.task_input_size("goal_autoencoder"), features, units, codes)
+        is_task_conditioned = (sizes.features, self.task_input_size("manager"), features, units)
+        reward_types = {"task": 1.0} | ({"exploration": config.exploration_bonus} if config.exploration_bonus else {})
+        critics = {name: Critic(*is_task_conditioned, config.manager) for name in reward_types}
+        manager = CodeActor(*is_task_conditioned, codes.groups, codes.classes, config.manager)
+        self.manager = ActorCritic(manager, critics, reward_types, config.manager)
+        is_task_conditioned = (sizes.features + sizes.deter, self.task_input_size("worker"), features, units)
+        reward_weights = {"goal": 1.0} | (
+            {"task": config.task_reward_to_worker} if config.task_reward_to_worker else {}
+        )
+        critics = {name: Critic(*is_task_conditioned, config.worker) for name in reward_weights}
+        worker = ContinuousActor(*is_task_conditioned, spec.action_size, config.worker, spec.build_action_mask())
+        self.worker = ActorCritic(worker, critics, reward_weights, config.worker, config.action_gradient)
         noise = torch.rand(_GREEDY_DRAWS, codes.groups, generator=torch.Generator().manual_seed(0))
         self.register_buffer("code_noise", noise, persistent=False)
 
     @property
     def decisions(self) -> int:
         """Of an imagined trajectory."""
-        return self.config.horizon // self.config.hold
+        return self.config.horizon // self.config.skill_duration
 
     @property
     def persistent_keys(self) -> tuple[str, ...]:
         """Parts of the policy's state that the end of an episode leaves alone."""
-        return ("goal", "clock") if self.config.carry_over_episodes else ()
+        return ("goal", "steps_since_decision") if self.config.carry_over_episodes else ()
 
     def parts(self) -> dict[str, nn.Module]:
         """Modules by name."""
@@ -167,44 +171,44 @@ class Director(WorldModelAgent):
     def initial_state(self, num_envs: int) -> PolicyState:
         """Nothing seen, and a decision due."""
         state = super().initial_state(num_envs)
-        clock = torch.zeros(num_envs, dtype=torch.int64, device=state["deter"].device)
-        return {**state, "goal": torch.zeros_like(state["deter"]), "clock": clock}
+        steps_since_decision = torch.zeros(num_envs, dtype=torch.int64, device=state["deter"].device)
+        return {**state, "goal": torch.zeros_like(state["deter"]), "steps_since_decision": steps_since_decision}
 
-    def due(self, state: PolicyState) -> Bool[Tensor, " env"]:
+    def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
         """Where the manager decides at this step."""
-        return state["clock"] % self.config.hold == 0
+        return state["steps_since_decision"] % self.config.skill_duration == 0
 
     def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
         """New goals where a decision is due."""
         return self._decide(self.see(observation, state, generator), observation.task, state, generator)
 
-    def execute(
+    def act_low_level(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
         """The worker's actions towards the goals in force."""
-        return self._execute(self.see(observation, state, generator), observation.task, state, generator)
+        return self._act_low_level(self.see(observation, state, generator), observation.task, state, generator)
 
-    def commands(self, state: PolicyState) -> Float[Tensor, "env deter"]:
+    def high_level_action(self, state: PolicyState) -> Float[Tensor, "env deter"]:
         """The goals in force."""
         return state["goal"]
 
-    def with_commands(self, state: PolicyState, commands: Float[Tensor, "env deter"]) -> PolicyState:
+    def with_high_level_action(self, state: PolicyState, high_level_action: Float[Tensor, "env deter"]) -> PolicyState:
         """The state with other goals in force."""
-        return {**state, "goal": commands}
+        return {**state, "goal": high_level_action}
 
     @torch.no_grad()
-    def command_pictures(self, state: PolicyState) -> Float[Tensor, "env height width channel"]:
+    def decode_high_level_action(self, state: PolicyState) -> Float[Tensor, "env height width channel"]:
         """What the world would look like at the goals in force."""
         with self.autocast():
-            return self.world_model.picture(self.world_model.goal_state(state["goal"])).float()
+            return self.world_model.decode_image(self.world_model.goal_state(state["goal"])).float()
 
     @torch.no_grad()
-    def reach_pictures(
+    def reach_images(
         self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
     ) -> Float[Tensor, "time env height width channel"]:
-        """See `GoalReacher.reach_pictures`."""
+        """See `GoalReacher.reach_images`."""
         with self.autocast():
-            return torch.stack([self.world_model.picture(now).float() for now in self._way(state, steps, task)])
+            return torch.stack([self.world_model.decode_image(now).float() for now in self._way(state, steps, task)])
 
     @torch.no_grad()
     def reach(
@@ -214,13 +218,13 @@ class Director(WorldModelAgent):
         way = enumerate(self._way(state, steps[-1], task), 1)
         return torch.stack([now.deter.float() for count, now in way if count in steps])
 
-    def _way(self, state: PolicyState, steps: int, task: Tensor) -> Iterator[State]:
+    def _way(self, state: PolicyState, steps: int, task: Tensor) -> Iterator[RSSMState]:
         """The worker's greedy way to the goals in force, imagined."""
-        model, now = self.world_model, State(state["deter"], state["stoch"])
+        model, now = self.world_model, RSSMState(state["deter"], state["stoch"])
         for _ in range(steps):
             with self.autocast():
                 action = self.worker.actor(torch.cat([now.features(), state["goal"]], -1), task).mean
-                now = model.rssm(now, model.moved_by(action, task), None)
+                now = model.rssm(now, model.dynamics_input(action, task), None)
             yield now
 
     def act(
@@ -229,62 +233,69 @@ class Director(WorldModelAgent):
         """Decide where due, then execute."""
         seen = self.see(observation, state, generator)
         state = self._decide(seen, observation.task, state, generator)
-        return self._execute(seen, observation.task, state, generator)
+        return self._act_low_level(seen, observation.task, state, generator)
 
     # Learning.
 
     def loss(
-        self, batch: Mapping[str, Tensor], behave: bool = True
+        self, batch: Mapping[str, Tensor], train_actor_critic: bool = True
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """World model, goal autoencoder on its states, then both levels imagined from states of the batch."""
         with self.autocast():
-            noise = self.noise(self.config.batch, self.config.length, self.setting.world_model.groups)
+            noise = self.noise(self.config.batch_size, self.config.sequence_length, self.spec.world_model.groups)
             observed = self.world_model.observe(batch, noise, self.config.world_model_loss)
             losses = [model_loss(observed), self.goals.loss(observed.states.deter, batch["task"][:, 1:])]
-            if behave:
+            if train_actor_critic:
                 losses.append(self._behaviour_loss(self.starts(batch, observed.states)))
         metrics = {name: value for _, values in losses for name, value in values.items()}
         total = torch.stack([loss for loss, _ in losses]).sum()
         return total, metrics, self.world_model.latents(observed.states)
 
-    def follow(self) -> None:
+    def update_target(self) -> None:
         """Moves the critics' slow copies."""
-        self.manager.follow()
-        self.worker.follow()
+        self.manager.update_target()
+        self.worker.update_target()
 
     # Private methods: acting.
 
-    def _decide(self, seen: State, task: Tensor, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
+    def _decide(
+        self, seen: RSSMState, task: Tensor, state: PolicyState, generator: torch.Generator | None
+    ) -> PolicyState:
         """The manager is asked at every step, whether or not a decision is due: a batch of environments is small."""
         with self.autocast():
             codes = self.manager.actor(seen.features(), task)
             noise = uniform(codes.probs.shape[:-1], task.device, generator)
             if noise is None and not self.config.greedy_codes:
-                noise = self._greedy_noise(state["clock"])
+                noise = self._greedy_noise(state["steps_since_decision"])
             code = codes.mode() if noise is None else codes.sample(noise)
             goal = self.goals.decode(code.detach(), task)
-        return {**state, "goal": torch.where(self.due(state).unsqueeze(-1), goal, state["goal"])}
+        return {**state, "goal": torch.where(self.is_decision_step(state).unsqueeze(-1), goal, state["goal"])}
 
-    def _greedy_noise(self, clock: Tensor) -> Float[Tensor, "env group"]:
+    def _greedy_noise(self, steps_since_decision: Tensor) -> Float[Tensor, "env group"]:
         """Uniform numbers that depend on the decision and the environment alone, so that evaluations repeat."""
-        decision, env = clock // self.config.hold, torch.arange(len(clock), device=clock.device)
-        noise: Tensor = self.code_noise[(decision * len(clock) + env) % len(self.code_noise)]
+        decision, env = (
+            steps_since_decision // self.config.skill_duration,
+            torch.arange(len(steps_since_decision), device=steps_since_decision.device),
+        )
+        noise: Tensor = self.code_noise[(decision * len(steps_since_decision) + env) % len(self.code_noise)]
         return noise
 
-    def _execute(
-        self, seen: State, task: Tensor, state: PolicyState, generator: torch.Generator | None
+    def _act_low_level(
+        self, seen: RSSMState, task: Tensor, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
         with self.autocast():
             policy = self.worker.actor(torch.cat([seen.features(), state["goal"]], -1), task)
-        return self.draw_action(policy, {**state, **seen._asdict(), "clock": state["clock"] + 1}, generator)
+        return self.draw_action(
+            policy, {**state, **seen._asdict(), "steps_since_decision": state["steps_since_decision"] + 1}, generator
+        )
 
     # Private methods: learning.
 
-    def _behaviour_loss(self, starts: Starts) -> tuple[Tensor, dict[str, Tensor]]:
+    def _behaviour_loss(self, starts: ImaginationStart) -> tuple[Tensor, dict[str, Tensor]]:
         """Of both levels over one imagined trajectory, and metrics."""
         dream = self._imagine(starts)
-        worker, metrics = self._worker_view(dream)
-        levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_view(dream))}
+        worker, metrics = self._worker_trajectory(dream)
+        levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_trajectory(dream))}
         for level, (_, measured) in levels.items():
             metrics |= {f"{level}/{name}": value.detach() for name, value in measured.items()}
         codes = dream.codes[: self.decisions]
@@ -294,73 +305,81 @@ class Director(WorldModelAgent):
         }
         return torch.stack([loss for loss, _ in levels.values()]).sum(), metrics
 
-    def _imagine(self, starts: Starts) -> Dream:
+    def _imagine(self, starts: ImaginationStart) -> ImaginedTrajectory:
         start, task, _ = starts
-        hold, horizon, count = self.config.hold, self.config.horizon, len(task)
-        noise = self.noise(horizon, count, self.setting.action_size, normal=True)
+        skill_duration, horizon, count = self.config.skill_duration, self.config.horizon, len(task)
+        noise = self.noise(horizon, count, self.spec.action_size, normal=True)
         codes, goals = [], []
 
-        def set_goal(state: State) -> None:
+        def set_goal(state: RSSMState) -> None:
             with torch.no_grad():
                 policy = self.manager.actor(state.features(), task)
                 codes.append(policy.sample(self.noise(count, policy.probs.shape[-2])))
                 goals.append(self.goals.decode(codes[-1], task))
 
-        def act(time: int, state: State) -> Tensor:
-            if time % hold == 0:
+        def act(time: int, state: RSSMState) -> Tensor:
+            if time % skill_duration == 0:
                 set_goal(state)
             # Gradient reaches the worker through its actions only: what it sees counts as given.
-            sees = torch.cat([state.features(), goals[-1]], -1).detach()
-            action: Tensor = self.worker.actor(sees, task).sample(noise[time])
+            is_task_conditioned = torch.cat([state.features(), goals[-1]], -1).detach()
+            action: Tensor = self.worker.actor(is_task_conditioned, task).sample(noise[time])
             return action
 
-        latents = self.noise(horizon, count, self.setting.world_model.groups)
+        latents = self.noise(horizon, count, self.spec.world_model.groups)
         differentiable = self.config.action_gradient == "dynamics"
         imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
         if self.config.goal_alignment == "current":  # the only one that asks what the next goal would have been
-            set_goal(State(imagined.deter[-1], imagined.stoch[-1]))
+            set_goal(RSSMState(imagined.deter[-1], imagined.stoch[-1]))
         # The worker may learn from the task's rewards through the imagined steps.
-        rewards, continues = self.outlook(imagined, starts, differentiable and self.config.task_reward_to_worker > 0)
-        return Dream(imagined, actions, torch.stack(codes), torch.stack(goals), rewards, continues, task.unsqueeze(0))
+        rewards, continues = self.predict_rewards_and_continues(
+            imagined, starts, differentiable and self.config.task_reward_to_worker > 0
+        )
+        return ImaginedTrajectory(
+            imagined, actions, torch.stack(codes), torch.stack(goals), rewards, continues, task.unsqueeze(0)
+        )
 
-    def _worker_view(self, dream: Dream) -> tuple[Trajectory, dict[str, Tensor]]:
+    def _worker_trajectory(self, dream: ImaginedTrajectory) -> tuple[Trajectory, dict[str, Tensor]]:
         """Segments of k steps, side by side, each with its own goal from its first to its last state.
 
         The bootstrap at a segment's end values its own goal as if it were held for ever: a worker does not know when
         the next decision falls.
         """
-        hold = self.config.hold
+        skill_duration = self.config.skill_duration
         deter, stoch, continues = (
-            segments(values, hold) for values in (dream.states.deter, dream.states.stoch, dream.continues)
+            segments(values, skill_duration) for values in (dream.states.deter, dream.states.stoch, dream.continues)
         )
-        goal = dream.goals[: self.decisions].flatten(0, 1).expand(hold + 1, -1, -1)
+        goal = dream.goals[: self.decisions].flatten(0, 1).expand(skill_duration + 1, -1, -1)
         goals = goal if self.config.goal_alignment == "own" else self._current_goals(dream)
-        near = closeness(deter, goals)
+        near = max_cosine(deter, goals)
         rewards = {"goal": near[1:] - near[:-1] if self.config.worker_reward == "progress" else near[1:]}
         if self.config.task_reward_to_worker:
-            rewards["task"] = steps_of_segments(dream.rewards, hold)
+            rewards["task"] = steps_of_segments(dream.rewards, skill_duration)
         task = dream.task.repeat(1, self.decisions, 1)
         inputs = torch.cat([deter, stoch, goal], -1)
-        actions = steps_of_segments(dream.actions, hold)
+        actions = steps_of_segments(dream.actions, skill_duration)
         view = Trajectory(inputs, task, actions, rewards, continues, self.config.discount)
-        heeded = {"goal/swap_divergence": self._swap_divergence(State(deter[0], stoch[0]), goal[0], task)}
+        heeded = {"goal/swap_divergence": self._swap_divergence(RSSMState(deter[0], stoch[0]), goal[0], task)}
         return view, self._diagnose(deter.detach(), goal) | heeded
 
-    def _current_goals(self, dream: Dream) -> Float[Tensor, "states rows deter"]:
+    def _current_goals(self, dream: ImaginedTrajectory) -> Float[Tensor, "states rows deter"]:
         """The published code's: a segment's last state is measured against the next decision's goal."""
-        hold, own, following = self.config.hold, dream.goals[:-1].flatten(0, 1), dream.goals[1:].flatten(0, 1)
-        return torch.stack([own] * hold + [following])
+        skill_duration, own, following = (
+            self.config.skill_duration,
+            dream.goals[:-1].flatten(0, 1),
+            dream.goals[1:].flatten(0, 1),
+        )
+        return torch.stack([own] * skill_duration + [following])
 
-    def _manager_view(self, dream: Dream) -> Trajectory:
+    def _manager_trajectory(self, dream: ImaginedTrajectory) -> Trajectory:
         """Decisions, k steps apart, each worth the rewards of its steps."""
-        hold, states = self.config.hold, dream.states.detach()
+        skill_duration, states = self.config.skill_duration, dream.states.detach()
         rewards = {"task": self._worth(dream.rewards.detach(), dream.continues)}
         if self.config.exploration_bonus:
-            surprise = self.goals.surprise(states.deter[1:], dream.task)
-            rewards["exploration"] = self._worth(surprise, dream.continues)
-        goes_on = steps_of_decisions(dream.continues[1:], hold).prod(1)
+            exploration_reward = self.goals.exploration_reward(states.deter[1:], dream.task)
+            rewards["exploration"] = self._worth(exploration_reward, dream.continues)
+        goes_on = steps_of_decisions(dream.continues[1:], skill_duration).prod(1)
         continues = torch.cat([dream.continues[:1], goes_on])
-        inputs = states.features()[::hold]
+        inputs = states.features()[::skill_duration]
         discount = self.config.discount_per_decision
         return Trajectory(inputs, dream.task, dream.codes[: self.decisions], rewards, continues, discount)
 
@@ -372,26 +391,26 @@ class Director(WorldModelAgent):
         The published mean counts the continuation at the decision's own state too, which the levels' weights already
         have.
         """
-        hold = self.config.hold
-        each, left = steps_of_decisions(rewards, hold), steps_of_decisions(continues[:-1], hold)
+        skill_duration = self.config.skill_duration
+        each, left = steps_of_decisions(rewards, skill_duration), steps_of_decisions(continues[:-1], skill_duration)
         if self.config.manager_reward == "mean":
             return (each * left.cumprod(1)).mean(1)
         ahead = torch.cat([torch.ones_like(left[:, :1]), left[:, 1:]], 1).cumprod(1)
-        discounts = self.config.discount ** torch.arange(hold, device=rewards.device)
+        discounts = self.config.discount ** torch.arange(skill_duration, device=rewards.device)
         return (each * ahead * discounts[:, None]).sum(1)
 
     @torch.no_grad()
     def _diagnose(self, deter: Tensor, goal: Tensor) -> dict[str, Tensor]:
-        """Whether goals are far and reached: closeness at a segment's start and end, and how far a segment moves."""
-        reward = closeness(deter, goal)
+        """Whether goals are far and reached: max_cosine at a segment's start and end, and how far a segment moves."""
+        reward = max_cosine(deter, goal)
         moved = (deter[-1] - deter[0]).norm(dim=-1).mean()
         distance = (goal[0] - deter[0]).norm(dim=-1).mean()
-        measured = {"closeness_first": reward[0].mean(), "closeness_last": reward[-1].mean()}
+        measured = {"max_cosine_first": reward[0].mean(), "max_cosine_last": reward[-1].mean()}
         measured |= {"distance": distance, "distance_over_displacement": distance / moved.clamp(min=1e-8)}
         return {f"goal/{name}": value for name, value in measured.items()}
 
     @torch.no_grad()
-    def _swap_divergence(self, start: State, goal: Tensor, task: Tensor) -> Tensor:
+    def _swap_divergence(self, start: RSSMState, goal: Tensor, task: Tensor) -> Tensor:
         """How much the worker heeds its goal: nats by which its policy changes when it is given another row's goal."""
         features = start.features()
         own, other = (self.worker.actor(torch.cat([features, goals], -1), task[0]) for goals in (goal, goal.roll(1, 0)))

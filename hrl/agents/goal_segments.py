@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def closeness(deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch"]:
+def max_cosine(deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch"]:
     """The worker's reward: the product of goal and state over the square of the longer one's norm (Director, eq. 6).
 
     The cosine times the ratio of the shorter to the longer norm: in [-1, 1], and 1 only at the goal. Gradient reaches
@@ -18,17 +18,23 @@ def closeness(deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch 
     return (deter * goal).sum(-1) / longer
 
 
-def segments(values: Float[Tensor, "states batch *rest"], hold: int) -> Float[Tensor, "own_states rows *rest"]:
-    """States 0 to T as segments of `hold` steps side by side; a segment's last state is the next one's first."""
-    starts = range(0, len(values) - 1, hold)
-    return torch.cat([values[start : start + hold + 1] for start in starts], 1)
+def segments(
+    values: Float[Tensor, "states batch *rest"], skill_duration: int
+) -> Float[Tensor, "own_states rows *rest"]:
+    """States 0 to T as segments of `skill_duration` steps side by side; a segment's last state is the next one's first."""
+    starts = range(0, len(values) - 1, skill_duration)
+    return torch.cat([values[start : start + skill_duration + 1] for start in starts], 1)
 
 
-def steps_of_segments(values: Float[Tensor, "time batch *rest"], hold: int) -> Float[Tensor, "hold rows *rest"]:
+def steps_of_segments(
+    values: Float[Tensor, "time batch *rest"], skill_duration: int
+) -> Float[Tensor, "hold rows *rest"]:
     """Steps 1 to T (or actions 0 to T - 1) as segments side by side."""
-    return torch.cat(list(values.split(hold)), 1)
+    return torch.cat(list(values.split(skill_duration)), 1)
 
 
-def steps_of_decisions(values: Float[Tensor, "time batch"], hold: int) -> Float[Tensor, "decision hold batch"]:
+def steps_of_decisions(
+    values: Float[Tensor, "time batch"], skill_duration: int
+) -> Float[Tensor, "decision hold batch"]:
     """Steps 1 to T by the decision that they belong to."""
-    return values.reshape(-1, hold, *values.shape[1:])
+    return values.reshape(-1, skill_duration, *values.shape[1:])

@@ -14,8 +14,8 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from hrl.agents.actor_critic import GRADIENTS, Level
-from hrl.agents.base import NonFiniteUpdate, Policy, Setting
+from hrl.agents.actor_critic import GRADIENTS, ActorCritic
+from hrl.agents.base import AgentSpec, NonFiniteUpdate, Policy
 from hrl.agents.on_policy import with_mean
 from hrl.data.replay_buffer import Column, Replay
 from hrl.data.replay_collector import LatentExplorer, ReplayWriter, columns
@@ -34,68 +34,68 @@ PLACES = ("device", "host")
 class ModelBasedConfig:
     """Hyperparameters of every agent with a world model, with the same defaults.
 
-    batch, length: sequences of an update, and steps of each.
-    train_ratio: replayed steps per agent step; an update is made for every batch * length / train_ratio agent steps,
+    batch_size, sequence_length: sequences of an update, and steps of each.
+    train_ratio: replayed steps per agent step; an update is made for every batch_size * sequence_length / train_ratio agent steps,
         from when there are as many different sequences as a batch has.
     replay_capacity: agent steps kept.
     replay_on: device: where the learner computes; host: in the machine's own memory, from which batches are copied.
-    steps_per_iteration: agent steps of each environment between two lines of metrics.
-    noise_hold: agent steps for which an environment's action noise is held while gathering. Noise that is drawn anew at
+    log_interval: agent steps of each environment between two lines of metrics.
+    noise_repeat: agent steps for which an environment's action noise is held while gathering. Noise that is drawn anew at
         every step averages out in what has inertia, and shows the world model little of what actions do.
-    imagine_last: imagination begins at the last so many states of every sequence; at all of them where it is 0 or there
-        are no more. The sizes for CPUs choose it, as `network.imagine_last`.
+    imag_last: imagination begins at the last so many states of every sequence; at all of them where it is 0 or there
+        are no more. The sizes for CPUs choose it, as `network.imag_last`.
     horizon: steps imagined from each of them.
     discount: per agent step, at every level.
     action_gradient: of the actor that acts, which is the flat policy or the worker: reinforce, by the likelihood of
         what was done (DreamerV3), or dynamics, through the imagined steps (DreamerV2 and Director, for continuous
         actions).
-    learning_rate, warmup, full_until: of LaProp; updates until the full rate, and after which it falls with the square
+    learning_rate, warmup, lr_decay_start: of LaProp; updates until the full rate, and after which it falls with the square
         root of their number (0: never).
-    behaviour_from: updates that the world model makes alone, before actors and critics begin to learn from it.
-    behaviour_rate: share of the learning rate that actors and critics learn at: steps that a world model bears drive
+    actor_critic_start: updates that the world model makes alone, before actors and critics begin to learn from it.
+    actor_critic_lr_scale: share of the learning rate that actors and critics learn at: steps that a world model bears drive
         the means of actions to their bounds, where no gradient brings them back.
-    square_decay: of LaProp's mean squares. The first gradients, of pictures still black, are a hundred times as large
-        as those that follow: until they are forgotten, after some 1 / (1 - square_decay) updates, steps are short.
+    beta2: of LaProp's mean squares. The first gradients, of images still black, are a hundred times as large
+        as those that update_target: until they are forgotten, after some 1 / (1 - beta2) updates, steps are short.
     compile: none; parts: the pieces of an update, such as a step of the recurrent model, which takes minutes at the
         start and less where torch's cache has them; whole: the update as one graph, which takes the compiler the
         longer the sequences are.
     cuda_graph: replays the update as one CUDA graph; needs a GPU.
     """
 
-    batch: int = 16
-    length: int = 32
+    batch_size: int = 16
+    sequence_length: int = 32
     train_ratio: float = 32.0
     replay_capacity: int = 200_000
     replay_on: str = "device"
-    steps_per_iteration: int = 16
-    noise_hold: int = 1
-    imagine_last: int = 0
+    log_interval: int = 16
+    noise_repeat: int = 1
+    imag_last: int = 0
     horizon: int = 16
     discount: float = 0.99
     action_gradient: str = "reinforce"
     learning_rate: float = 4e-5
     warmup: int = 1000
-    full_until: int = 0
-    behaviour_from: int = 0
-    behaviour_rate: float = 1.0
-    square_decay: float = 0.999
+    lr_decay_start: int = 0
+    actor_critic_start: int = 0
+    actor_critic_lr_scale: float = 1.0
+    beta2: float = 0.999
     compile: str = "none"
     cuda_graph: bool = False
     conditioning: Conditioning = field(default_factory=Conditioning)
     world_model_loss: WorldModelLossConfig = field(default_factory=WorldModelLossConfig)
 
     def __post_init__(self) -> None:
-        positive = ("batch", "length", "replay_capacity", "steps_per_iteration", "noise_hold", "horizon")
+        positive = ("batch_size", "sequence_length", "replay_capacity", "log_interval", "noise_repeat", "horizon")
         counts = dict.fromkeys(positive, 1) | dict.fromkeys(
-            ("imagine_last", "warmup", "full_until", "behaviour_from"), 0
+            ("imag_last", "warmup", "lr_decay_start", "actor_critic_start"), 0
         )
         for key, least in counts.items():
             if getattr(self, key) < least:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least {least}")
-        for key in ("train_ratio", "learning_rate", "behaviour_rate"):
+        for key in ("train_ratio", "learning_rate", "actor_critic_lr_scale"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
-        for key in ("discount", "square_decay"):
+        for key in ("discount", "beta2"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must lie in [0, 1)")
         for key, choices in (("action_gradient", GRADIENTS), ("replay_on", PLACES), ("compile", tuple(COMPILE))):
@@ -105,18 +105,18 @@ class ModelBasedConfig:
 
 @runtime_checkable
 class ModelBasedAgent(Policy, LatentExplorer, Protocol):
-    """What the learner needs of an arm."""
+    """What the learner needs of a method."""
 
     def loss(
-        self, batch: Mapping[str, Tensor], behave: bool = True
+        self, batch: Mapping[str, Tensor], train_actor_critic: bool = True
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Of a batch of sequences: the loss, metrics, and latents [batch, time, ...] to be kept in the replay.
 
         Args:
-            behave: whether actors and critics learn as well.
+            train_actor_critic: whether actors and critics learn as well.
         """
 
-    def follow(self) -> None:
+    def update_target(self) -> None:
         """Moves slow copies; called after every update."""
 
     def latent_columns(self) -> dict[str, Column]:
@@ -130,7 +130,7 @@ class ModelBasedLearner:
     """Trains any `ModelBasedAgent`.
 
     Args:
-        agent: the arm, an `nn.Module`.
+        agent: the method, an `nn.Module`.
         env: a vector env with same-step autoreset.
         task_names: of the env's tasks, for metrics.
         frames_per_step: the suite's action repeat.
@@ -140,7 +140,7 @@ class ModelBasedLearner:
         self,
         agent: ModelBasedAgent,
         config: ModelBasedConfig,
-        setting: Setting,
+        spec: AgentSpec,
         env: gym.vector.VectorEnv,
         task_names: list[str],
         frames_per_step: int,
@@ -148,15 +148,15 @@ class ModelBasedLearner:
         assert isinstance(agent, nn.Module)
         assert isinstance(env.single_observation_space, gym.spaces.Dict)
         self.policy: ModelBasedAgent = agent
-        self.module: nn.Module = agent.to(setting.device)
-        self.config, self.setting, self.frames_per_step = config, setting, frames_per_step
-        kept = columns(env.single_observation_space, setting.action_size, agent.latent_columns())
-        place = setting.device if config.replay_on == "device" else torch.device("cpu")
-        self.replay = Replay(kept, env.num_envs, config.replay_capacity, config.length + 1, place)
-        self.writer = ReplayWriter(env, self.replay, task_names, setting.seed, setting.device)
+        self.module: nn.Module = agent.to(spec.device)
+        self.config, self.spec, self.frames_per_step = config, spec, frames_per_step
+        kept = columns(env.single_observation_space, spec.action_size, agent.latent_columns())
+        index = spec.device if config.replay_on == "device" else torch.device("cpu")
+        self.replay = Replay(kept, env.num_envs, config.replay_capacity, config.sequence_length + 1, index)
+        self.writer = ReplayWriter(env, self.replay, task_names, spec.seed, spec.device)
         self.optimizer = _optimizer(self.module, config)
-        if config.cuda_graph and setting.device.type != "cuda":
-            raise ValueError(f"agent.cuda_graph needs a GPU; device is {setting.device}")
+        if config.cuda_graph and spec.device.type != "cuda":
+            raise ValueError(f"agent.cuda_graph needs a GPU; device is {spec.device}")
         self._prepared: tuple[bool, Update] | None = None  # the one in use, and whether actors and critics learn in it
         self.updates = 0
         self._owed = 0.0
@@ -172,10 +172,10 @@ class ModelBasedLearner:
         return self.steps * self.frames_per_step
 
     def iterate(self) -> dict[str, float | int]:
-        """`steps_per_iteration` steps of every environment, and the updates that the train ratio asks for."""
+        """`log_interval` steps of every environment, and the updates that the train ratio asks for."""
         found: dict[str, list[float]] = {}
         measured: list[dict[str, Tensor]] = []
-        for _ in range(self.config.steps_per_iteration):
+        for _ in range(self.config.log_interval):
             with torch.no_grad():
                 for key, values in self.writer.gather(self.policy, 1).items():
                     found.setdefault(key, []).extend(values)
@@ -196,26 +196,26 @@ class ModelBasedLearner:
         Raises:
             NonFiniteUpdate: the loss or a gradient is not finite; parameters and moments are as they were.
         """
-        seed = self.setting.seed
-        batch = self.replay.sample(self.config.batch, torch_generator(seed, "replay", self.updates))
-        columns = {name: rows.to(self.setting.device) for name, rows in batch.columns.items()}
+        seed = self.spec.seed
+        batch = self.replay.sample(self.config.batch_size, torch_generator(seed, "replay", self.updates))
+        columns = {name: rows.to(self.spec.device) for name, rows in batch.columns.items()}
         torch.manual_seed(stream_seed(seed, "update", self.updates))
         metrics, latents = self._update_in_use()(columns)
         if not bool(metrics["finite"]):
             raise NonFiniteUpdate("the update", self.updates, columns, _means([metrics]))
-        self.replay.write_back(batch.place, latents)  # the last rows: the row of context keeps its own
+        self.replay.update_latents(batch.sequence_index, latents)  # the last rows: the row of context keeps its own
         self.updates += 1
         return metrics
 
-    def remembered(self, count: int) -> dict[str, Tensor]:
+    def sample_for_video(self, count: int) -> dict[str, Tensor]:
         """Rows [row, ...] of the replay by column, to be looked at: training goes on as if none had been drawn.
 
         Empty where it does not hold as many sequences yet.
         """
         if not self.replay.ready(count):
             return {}
-        batch = self.replay.look(count, torch_generator(self.setting.seed, "look", self.updates))
-        return {name: rows[:, -1].to(self.setting.device) for name, rows in batch.columns.items()}
+        batch = self.replay.sample_uniform(count, torch_generator(self.spec.seed, "sample_uniform", self.updates))
+        return {name: rows[:, -1].to(self.spec.device) for name, rows in batch.columns.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser moments, replay, counters, where the writer stands."""
@@ -246,9 +246,9 @@ class ModelBasedLearner:
 
     def _due(self) -> int:
         """Updates to make now."""
-        if not self.replay.ready(self.config.batch):
+        if not self.replay.ready(self.config.batch_size):
             return 0
-        per_step = self.config.train_ratio / (self.config.batch * self.config.length)
+        per_step = self.config.train_ratio / (self.config.batch_size * self.config.sequence_length)
         self._owed += per_step * self.writer.env.num_envs
         count = int(self._owed)
         self._owed -= count
@@ -259,23 +259,25 @@ class ModelBasedLearner:
 
         Once actors and critics learn, the other one is let go: a recorded graph keeps the memory of its update.
         """
-        behave = self.updates >= self.config.behaviour_from
-        if self._prepared is None or self._prepared[0] != behave:
-            self._prepared = behave, self._prepare(behave)
+        train_actor_critic = self.updates >= self.config.actor_critic_start
+        if self._prepared is None or self._prepared[0] != train_actor_critic:
+            self._prepared = train_actor_critic, self._prepare(train_actor_critic)
         return self._prepared[1]
 
-    def _prepare(self, behave: bool) -> Update:
+    def _prepare(self, train_actor_critic: bool) -> Update:
         def update(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-            return self._eager_update(batch, behave)
+            return self._eager_update(batch, train_actor_critic)
 
         if self.config.compile == "whole":
             self.optimizer.averages()  # made here: an update that makes them while it is traced is traced twice
         prepared = COMPILE[self.config.compile](update)
         return GraphedUpdate(prepared) if self.config.cuda_graph else prepared
 
-    def _eager_update(self, batch: Mapping[str, Tensor], behave: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _eager_update(
+        self, batch: Mapping[str, Tensor], train_actor_critic: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         running = [buffer.clone() for buffer in self.module.buffers()]  # scales and coefficients, a few numbers
-        loss, metrics, latents = self.policy.loss(batch, behave)
+        loss, metrics, latents = self.policy.loss(batch, train_actor_critic)
         learning = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         for parameter in learning:
             parameter.grad = None
@@ -294,27 +296,27 @@ class ModelBasedLearner:
         if not (self.config.cuda_graph or torch.compiler.is_compiling()):
             if bool(finite):
                 self.optimizer.step()
-                self.policy.follow()
+                self.policy.update_target()
             return
         # One piece cannot ask: the step is taken, and taken back.
         moving = [parameter.detach() for parameter in self.module.parameters()] + self.optimizer.averages()
         before = [values.clone() for values in moving]
         self.optimizer.step()
-        self.policy.follow()
+        self.policy.update_target()
         for values, old in zip(moving, before, strict=True):
             values.copy_(torch.where(finite, values, old))
 
 
 def _optimizer(module: nn.Module, config: ModelBasedConfig) -> LaProp:
     """One for all: actors and critics are a group of their own, with their own learning rate."""
-    levels = [level for level in module.modules() if isinstance(level, Level)]
+    levels = [level for level in module.modules() if isinstance(level, ActorCritic)]
     behaviour = {parameter for level in levels for parameter in level.parameters() if parameter.requires_grad}
     model = [parameter for parameter in module.parameters() if parameter.requires_grad and parameter not in behaviour]
     rest = [parameter for parameter in module.parameters() if parameter in behaviour]
     rate = config.learning_rate
-    groups: list[dict[str, Any]] = [{"params": model}, {"params": rest, "lr": rate * config.behaviour_rate}]
-    betas = (MOMENTUM_DECAY, config.square_decay)
-    return LaProp(groups, rate, betas, warmup=config.warmup, full_until=config.full_until)
+    groups: list[dict[str, Any]] = [{"params": model}, {"params": rest, "lr": rate * config.actor_critic_lr_scale}]
+    betas = (MOMENTUM_DECAY, config.beta2)
+    return LaProp(groups, rate, betas, warmup=config.warmup, lr_decay_start=config.lr_decay_start)
 
 
 def _trainable(module: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""The on-policy learner that the flat and the hierarchical arm share: gather, estimate advantages, clipped updates."""
+"""The on-policy learner that the flat and the hierarchical method share: gather, estimate advantages, clipped updates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hrl.agents.base import Counting, NonFiniteUpdate, Policy, Setting
+from hrl.agents.base import AgentSpec, Counting, NonFiniteUpdate, Policy
 from hrl.data.rollout_collector import Collector, Explorer, Rollout
 from hrl.optim.optimizer_state import moments, restore_moments
 from hrl.optim.returns import generalized_advantages
@@ -22,28 +22,28 @@ from hrl.seeding import torch_generator
 class OnPolicyConfig:
     """Hyperparameters that every on-policy agent has, with the same defaults.
 
-    rollout: agent steps that each environment takes between updates.
-    epochs: passes over a rollout.
-    minibatches: that a rollout is cut into; divides num_envs * rollout.
+    n_steps: agent steps that each environment takes between updates.
+    n_epochs: passes over a rollout.
+    n_minibatches: that a rollout is cut into; divides num_envs * n_steps.
     discount: per agent step, at every level.
-    trace: lambda of generalized advantage estimation, per agent step, at every level.
+    gae_lambda: lambda of generalized advantage estimation, per agent step, at every level.
     clip: of the likelihood ratio.
     entropy_coefficient: weight of the action distribution's entropy.
     """
 
-    rollout: int = 16
-    epochs: int = 4
-    minibatches: int = 4
+    n_steps: int = 16
+    n_epochs: int = 4
+    n_minibatches: int = 4
     learning_rate: float = 1e-3
     discount: float = 0.99
-    trace: float = 0.95
+    gae_lambda: float = 0.95
     clip: float = 0.2
     value_coefficient: float = 0.5
     entropy_coefficient: float = 0.0
     max_gradient_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        at_least_one = ("rollout", "epochs", "minibatches")
+        at_least_one = ("n_steps", "n_epochs", "n_minibatches")
         for key in at_least_one:
             if getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
@@ -55,13 +55,13 @@ class OnPolicyConfig:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
         if not 0 <= self.discount < 1:
             raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
-        if not 0 <= self.trace <= 1:
-            raise ValueError(f"agent.trace is {self.trace}; it must lie in [0, 1]")
+        if not 0 <= self.gae_lambda <= 1:
+            raise ValueError(f"agent.gae_lambda is {self.gae_lambda}; it must lie in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmConfig(OnPolicyConfig):
-    """Hyperparameters of our own arms, flat and hierarchical: those above, and
+class OnPolicyAgentConfig(OnPolicyConfig):
+    """Hyperparameters of our own methods, flat and hierarchical: those above, and
 
     kl_coefficient: weight of each level's divergence from the policy that acted. A manager's minibatch holds few
         decisions; clipping alone lets its policy wander on their noise.
@@ -77,7 +77,7 @@ class ArmConfig(OnPolicyConfig):
 
 @runtime_checkable
 class OnPolicyAgent(Policy, Explorer, Protocol):
-    """What the learner needs of an arm."""
+    """What the learner needs of a method."""
 
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
         """Columns [time, env] to be stored with the rollout before it is cut into minibatches."""
@@ -93,34 +93,34 @@ class OnPolicyLearner:
     """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) of any `OnPolicyAgent`.
 
     Args:
-        agent: the arm, an `nn.Module`.
+        agent: the method, an `nn.Module`.
         env: a vector env with same-step autoreset.
         task_names: of the env's tasks, for metrics.
         frames_per_step: the suite's action repeat.
 
     Raises:
-        ValueError: where minibatches does not divide num_envs * rollout.
+        ValueError: where n_minibatches does not divide num_envs * n_steps.
     """
 
     def __init__(
         self,
         agent: OnPolicyAgent,
-        config: ArmConfig,
-        setting: Setting,
+        config: OnPolicyAgentConfig,
+        spec: AgentSpec,
         env: gym.vector.VectorEnv,
         task_names: list[str],
         frames_per_step: int,
     ) -> None:
-        steps = env.num_envs * config.rollout
-        if steps % config.minibatches:
+        steps = env.num_envs * config.n_steps
+        if steps % config.n_minibatches:
             raise ValueError(
-                f"agent.minibatches is {config.minibatches}; it must divide num_envs * agent.rollout, which is {steps}"
+                f"agent.n_minibatches is {config.n_minibatches}; it must divide num_envs * agent.n_steps, which is {steps}"
             )
         assert isinstance(agent, nn.Module)
         self.policy: OnPolicyAgent = agent
-        self.module: nn.Module = agent.to(setting.device)
-        self.config, self.setting, self.frames_per_step = config, setting, frames_per_step
-        self.collector = Collector(env, task_names, setting.seed, setting.device)
+        self.module: nn.Module = agent.to(spec.device)
+        self.config, self.spec, self.frames_per_step = config, spec, frames_per_step
+        self.collector = Collector(env, task_names, spec.seed, spec.device)
         self.optimizer = torch.optim.Adam(self.module.parameters(), config.learning_rate, eps=1e-5, fused=True)
         self.updates = 0
 
@@ -137,7 +137,7 @@ class OnPolicyLearner:
     def iterate(self) -> dict[str, float | int]:
         """One rollout and `epochs` passes over it."""
         with torch.no_grad():
-            rollout = self.collector.collect(self.policy, self.config.rollout)
+            rollout = self.collector.collect(self.policy, self.config.n_steps)
             rollout.steps.update(self.policy.advantages(rollout))
         losses = self.learn(rollout)
         episodes = {key: sum(values) / len(values) for key, values in rollout.episodes.items()}
@@ -155,9 +155,9 @@ class OnPolicyLearner:
         """Clipped updates over minibatches; metrics are means over them."""
         sums: dict[str, Tensor] = {}
         count = 0
-        size = rollout.steps["reward"].numel() // self.config.minibatches
-        for _ in range(self.config.epochs):
-            generator = torch_generator(self.setting.seed, "minibatches", self.updates, self.setting.device)
+        size = rollout.steps["reward"].numel() // self.config.n_minibatches
+        for _ in range(self.config.n_epochs):
+            generator = torch_generator(self.spec.seed, "minibatches", self.updates, self.spec.device)
             for batch in rollout.minibatches(size, generator):
                 for key, value in self._update(batch).items():
                     sums[key] = sums.get(key, 0) + value.detach().float()
@@ -212,7 +212,7 @@ def with_mean(episodes: dict[str, float], tasks: int) -> dict[str, float]:
 
 
 def advantage_columns(
-    name: str, rollout: Rollout, decided: Bool[Tensor, "time env"], config: ArmConfig
+    name: str, rollout: Rollout, is_decision: Bool[Tensor, "time env"], config: OnPolicyAgentConfig
 ) -> dict[str, Tensor]:
     """Advantages, normalised over the decisions, and value targets of the decisions whose value is stored as `name`.
 
@@ -223,10 +223,10 @@ def advantage_columns(
     bootstrap = steps.get(f"{name}_bootstrap", torch.zeros_like(values))
     rewards = steps["reward"] * (1 - config.discount)
     raw = generalized_advantages(
-        rewards, values, decided, steps["ended"], bootstrap, rollout.ahead[name], config.discount, config.trace
+        rewards, values, is_decision, steps["done"], bootstrap, rollout.ahead[name], config.discount, config.gae_lambda
     )
-    chosen = raw[decided]
-    normal = torch.where(decided, (raw - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0)
+    chosen = raw[is_decision]
+    normal = torch.where(is_decision, (raw - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0)
     return {f"{name}_advantage": normal, f"{name}_target": values + raw}
 
 
@@ -235,7 +235,7 @@ def policy_objective(
     old_log_prob: Float[Tensor, " batch"],
     advantage: Float[Tensor, " batch"],
     weight: Float[Tensor, " batch"],
-    config: ArmConfig,
+    config: OnPolicyAgentConfig,
 ) -> tuple[Tensor, Tensor]:
     """What one level maximises, and its policy's divergence from the one that acted.
 

@@ -1,4 +1,4 @@
-"""The flat arm: one policy that sees features of the pixels and the task, trained by proximal policy optimisation."""
+"""The flat method: one policy that sees features of the pixels and the task, trained by proximal policy optimisation."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hrl.agents.action_noise import hold_noise
-from hrl.agents.base import Setting
-from hrl.agents.on_policy import ArmConfig, advantage_columns, policy_objective
+from hrl.agents.action_noise import repeat_noise
+from hrl.agents.base import AgentSpec
+from hrl.agents.on_policy import OnPolicyAgentConfig, advantage_columns, policy_objective
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.rollout_collector import Rollout
 from hrl.nets import MLP, Gaussian
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig(ArmConfig):
-    """Hyperparameters of the flat arm: those that both arms have, and
+class PPOConfig(OnPolicyAgentConfig):
+    """Hyperparameters of the flat method: those that both methods have, and
 
-    noise_hold: agent steps for which an environment's action noise (the standard-normal draw, before it is scaled by
+    noise_repeat: agent steps for which an environment's action noise (the standard-normal draw, before it is scaled by
         the policy's spread) is held; redrawn when an episode starts. With k of a hierarchy, a control for exploration
         that is correlated over k steps as its commands are; 1 draws anew at every step.
     """
 
     name: str = "ppo"
-    noise_hold: int = 1
+    noise_repeat: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.noise_hold < 1:
-            raise ValueError(f"agent.noise_hold is {self.noise_hold}; it must be at least 1")
+        if self.noise_repeat < 1:
+            raise ValueError(f"agent.noise_repeat is {self.noise_repeat}; it must be at least 1")
 
 
 class PPO(nn.Module):
@@ -41,20 +41,20 @@ class PPO(nn.Module):
     The policy and the critic are perceptrons over features of the pixels and of the task; the action is the tanh of a
     draw from a Gaussian.
 
-    The policy's state: `noise` [env, action] in force, and `clock` [env], agent steps since it was drawn; a draw is due
+    The policy's state: `noise` [env, action] in force, and `steps_since_decision` [env], agent steps since it was drawn; a draw is due
     where the clock is 0. The likelihoods that are learned from are those of each action given its own observation: with
     noise that is held they are the marginal ones, blind to what earlier actions say of the noise, so the likelihood
     ratios of a held stretch are corrected step by step and not as the one draw that it is.
     """
 
-    def __init__(self, config: PPOConfig, setting: Setting) -> None:
+    def __init__(self, config: PPOConfig, spec: AgentSpec) -> None:
         super().__init__()
-        self.config, self.action_size = config, setting.action_size
-        self.encoder = setting.build_encoder()
-        self.task, self.padding = setting.build_task_embedding(), setting.build_action_mask()
-        inputs = self.encoder.features + setting.task_features
-        self.actor = MLP(inputs, setting.hidden, 2 * setting.action_size, gain=0.01)
-        self.critic = MLP(inputs, setting.hidden, 1)
+        self.config, self.action_size = config, spec.action_size
+        self.encoder = spec.build_encoder()
+        self.task, self.padding = spec.build_task_embedding(), spec.build_action_mask()
+        inputs = self.encoder.features + spec.task_features
+        self.actor = MLP(inputs, spec.hidden, 2 * spec.action_size, gain=0.01)
+        self.critic = MLP(inputs, spec.hidden, 1)
 
     def parts(self) -> dict[str, nn.Module]:
         """Modules by name."""
@@ -65,8 +65,11 @@ class PPO(nn.Module):
     def initial_state(self, num_envs: int) -> PolicyState:
         """No noise, and a draw due."""
         device = next(self.parameters()).device
-        clock = torch.zeros(num_envs, dtype=torch.int64, device=device)
-        return {"noise": torch.zeros(num_envs, self.action_size, device=device), "clock": clock}
+        steps_since_decision = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        return {
+            "noise": torch.zeros(num_envs, self.action_size, device=device),
+            "steps_since_decision": steps_since_decision,
+        }
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
@@ -86,7 +89,7 @@ class PPO(nn.Module):
         records = {"pixels": patches, "raw_action": raw, "log_prob": distribution.log_prob(raw), "value": value}
         return torch.tanh(raw), state, records
 
-    def values_ahead(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
+    def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         """The critic's value."""
         del state
         return {"value": self._heads(self.encoder.cut(observation.pixels), observation.task)[1]}
@@ -95,7 +98,7 @@ class PPO(nn.Module):
 
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
         """Generalized advantage estimates: every step is a decision."""
-        return advantage_columns("value", rollout, torch.ones_like(rollout.steps["ended"]), self.config)
+        return advantage_columns("value", rollout, torch.ones_like(rollout.steps["done"]), self.config)
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped objective, squared error of the value, entropy."""
@@ -115,8 +118,10 @@ class PPO(nn.Module):
         """Actions before the tanh under the noise in force, drawn anew where that is due; greedy without generator."""
         if generator is None:
             return distribution.mean, state
-        noise, clock = hold_noise(state["noise"], state["clock"], self.config.noise_hold, generator)
-        return distribution.at(noise), {"noise": noise, "clock": clock}
+        noise, steps_since_decision = repeat_noise(
+            state["noise"], state["steps_since_decision"], self.config.noise_repeat, generator
+        )
+        return distribution.at(noise), {"noise": noise, "steps_since_decision": steps_since_decision}
 
     def _heads(self, patches: Tensor, task: Tensor) -> tuple[Gaussian, Tensor]:
         inputs = torch.cat([self.encoder.read(patches), self.task(task)], -1)

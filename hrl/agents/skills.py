@@ -1,14 +1,14 @@
-"""The hierarchical arm: a manager that weighs composable skills, over one encoder that both share.
+"""The hierarchical method: a manager that weighs composable skills, over one encoder that both share.
 
     pixels -> encoder -> features -+-> skills: K Gaussians over actions          (see no task)
                                    |                    | product of densities, each to the power of its weight
-                      task --------+-> manager: softmax weights, every `hold` agent steps, held in between
+                      task --------+-> manager: softmax weights, every `skill_duration` agent steps, held in between
                                                         |
                                                  composite Gaussian -> draw -> tanh -> action
 
 Skills are composed multiplicatively (Peng et al. 2019, MCP, arXiv 1905.09808), with softmax in place of MCP's sigmoid
 weights: then the composite's spread stays within the skills' (docstring of `hrl.nets.gaussian.compose`). Both levels
-are trained by the same on-policy learner as the flat arm: the skills on every step, of the process whose state is
+are trained by the same on-policy learner as the flat method: the skills on every step, of the process whose state is
 (observation, weights, steps since the decision), the manager on its decisions only, of the semi-Markov process in
 which a decision lasts until the next one or the episode's end. The discount is per agent step at both levels.
 """
@@ -24,8 +24,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hrl.agents.base import Setting
-from hrl.agents.on_policy import ArmConfig, advantage_columns, policy_objective
+from hrl.agents.base import AgentSpec
+from hrl.agents.on_policy import OnPolicyAgentConfig, advantage_columns, policy_objective
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.rollout_collector import Rollout
 from hrl.nets import MLP, Gaussian, compose
@@ -35,12 +35,12 @@ LOGIT_RANGE = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkillsConfig(ArmConfig):
-    """Hyperparameters of the hierarchical arm: those of the flat arm, and
+class SkillsConfig(OnPolicyAgentConfig):
+    """Hyperparameters of the hierarchical method: those of the flat method, and
 
-    num_skills: K; with 1 there is nothing to decide: the manager neither acts nor learns, and the arm is a flat policy
+    num_skills: K; with 1 there is nothing to decide: the manager neither acts nor learns, and the method is a flat policy
         whose actions see no task (its critic does).
-    hold: k, agent steps between decisions; with 1 the manager decides at every step: no temporal abstraction.
+    skill_duration: k, agent steps between decisions; with 1 the manager decides at every step: no temporal abstraction.
     temperature: of the softmax over the manager's logits; low enough that a decision matters beside the action noise.
     encoder_gradient: which level's losses (its policy's and its critic's) train the encoder: both|manager|skills|none.
     skills_see_task: a control; False keeps skills reusable across tasks.
@@ -53,7 +53,7 @@ class SkillsConfig(ArmConfig):
 
     name: str = "skills"
     num_skills: int = 8
-    hold: int = 8
+    skill_duration: int = 8
     temperature: float = 0.5
     encoder_gradient: str = "both"
     skills_see_task: bool = False
@@ -64,7 +64,7 @@ class SkillsConfig(ArmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("num_skills", "hold"):
+        for key in ("num_skills", "skill_duration"):
             if getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
         if self.temperature <= 0:
@@ -78,7 +78,7 @@ class SkillsConfig(ArmConfig):
             )
 
 
-class View(NamedTuple):
+class EncodedObservation(NamedTuple):
     """What one level sees of an observation: features of the pixels, with or without gradient, and of the task."""
 
     features: Float[Tensor, "batch features"]
@@ -88,25 +88,25 @@ class View(NamedTuple):
 class Skills(nn.Module):
     """Manager, skills, a critic for each, one encoder.
 
-    The policy's state: `weights` [env, K] in force, and `clock` [env], agent steps since the last decision; a decision
+    The policy's state: `weights` [env, K] in force, and `steps_since_decision` [env], agent steps since the last decision; a decision
     is due where the clock is 0. `decisions` counts those of the manager, over all environments and continuations.
     """
 
     decisions: Tensor
 
-    def __init__(self, config: SkillsConfig, setting: Setting) -> None:
+    def __init__(self, config: SkillsConfig, spec: AgentSpec) -> None:
         super().__init__()
         self.config = config
-        self.action_size = setting.action_size
-        self.encoder = setting.build_encoder()
-        self.task, self.padding = setting.build_task_embedding(), setting.build_action_mask()
-        features, task, hidden = self.encoder.features, setting.task_features, setting.hidden
+        self.action_size = spec.action_size
+        self.encoder = spec.build_encoder()
+        self.task, self.padding = spec.build_task_embedding(), spec.build_action_mask()
+        features, task, hidden = self.encoder.features, spec.task_features, spec.hidden
         skill_inputs = features + task * config.skills_see_task
         self.manager = MLP(features + task, hidden, 2 * config.num_skills, gain=0.01)
-        self.skills = MLP(skill_inputs, hidden, config.num_skills * 2 * setting.action_size, gain=0.01)
-        _spread(self.skills, config.num_skills, setting.action_size, config.spread)
+        self.skills = MLP(skill_inputs, hidden, config.num_skills * 2 * spec.action_size, gain=0.01)
+        _spread(self.skills, config.num_skills, spec.action_size, config.spread)
         self.manager_critic = MLP(features + task, hidden, 1)
-        self.skill_critic = MLP(features + task + config.num_skills + config.hold, hidden, 1)
+        self.skill_critic = MLP(features + task + config.num_skills + config.skill_duration, hidden, 1)
         self.manages = config.num_skills > 1
         self.register_buffer("decisions", torch.zeros((), dtype=torch.int64))
 
@@ -121,17 +121,17 @@ class Skills(nn.Module):
         """Even weights, and a decision due."""
         device = self.encoder.stem.weight.device
         weights = torch.full((num_envs, self.config.num_skills), 1 / self.config.num_skills, device=device)
-        return {"weights": weights, "clock": torch.zeros(num_envs, dtype=torch.int64, device=device)}
+        return {"weights": weights, "steps_since_decision": torch.zeros(num_envs, dtype=torch.int64, device=device)}
 
-    def due(self, state: PolicyState) -> Bool[Tensor, " env"]:
+    def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
         """Where the manager decides at this step."""
-        return state["clock"] == 0
+        return state["steps_since_decision"] == 0
 
     def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
         """New weights where a decision is due."""
         return self._decide(self._see(observation), state, generator)[0]
 
-    def execute(
+    def act_low_level(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
         """Actions of the composite under the weights in force; the clock moves on."""
@@ -140,13 +140,13 @@ class Skills(nn.Module):
             state
         )
 
-    def commands(self, state: PolicyState) -> Float[Tensor, "env skill"]:
+    def high_level_action(self, state: PolicyState) -> Float[Tensor, "env skill"]:
         """The weights in force."""
         return state["weights"]
 
-    def with_commands(self, state: PolicyState, commands: Float[Tensor, "env skill"]) -> PolicyState:
+    def with_high_level_action(self, state: PolicyState, high_level_action: Float[Tensor, "env skill"]) -> PolicyState:
         """The state with other weights in force."""
-        return {**state, "weights": commands}
+        return {**state, "weights": high_level_action}
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
@@ -168,37 +168,37 @@ class Skills(nn.Module):
         composite = self._composite(view, observation.task, state["weights"])
         raw = composite.sample(generator)
         records |= {"pixels": patches, "raw_action": raw, "log_prob": composite.log_prob(raw)}
-        records |= {"weights": state["weights"], "clock": state["clock"]}
-        records |= {"skill_value": self._skill_value(view, state["weights"], state["clock"])}
+        records |= {"weights": state["weights"], "steps_since_decision": state["steps_since_decision"]}
+        records |= {"skill_value": self._skill_value(view, state["weights"], state["steps_since_decision"])}
         return torch.tanh(raw), self._tick(state), records
 
-    def values_ahead(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
+    def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         """Values of both levels where `state` is carried to `observation`.
 
         In the middle of a decision both are the skill critic's value of its rest; where a decision is due, both are
         the manager critic's, whose weights are not drawn yet. With one skill all is the skill critic's.
         """
         view = self._see(observation)
-        rest = self._skill_value(view, state["weights"], state["clock"])
+        rest = self._skill_value(view, state["weights"], state["steps_since_decision"])
         if not self.manages:
             return {"skill_value": rest}
-        value = torch.where(self.due(state), self._manager_value(view), rest)
+        value = torch.where(self.is_decision_step(state), self._manager_value(view), rest)
         return {"manager_value": value, "skill_value": value}
 
     # Learning.
 
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
         """Of every step for the skills, of every decision for the manager."""
-        decided = rollout.steps["clock"] == 0
-        columns = advantage_columns("skill_value", rollout, torch.ones_like(decided), self.config)
+        is_decision = rollout.steps["steps_since_decision"] == 0
+        columns = advantage_columns("skill_value", rollout, torch.ones_like(is_decision), self.config)
         if self.manages:
-            columns |= advantage_columns("manager_value", rollout, decided, self.config)
+            columns |= advantage_columns("manager_value", rollout, is_decision, self.config)
         return columns
 
     def count(self, steps: Mapping[str, Tensor]) -> dict[str, int]:
         """`decisions` of the manager so far, over all environments; with one skill it makes none."""
         if self.manages:
-            self.decisions += (steps["clock"] == 0).sum()
+            self.decisions += (steps["steps_since_decision"] == 0).sum()
         return {"decisions": int(self.decisions)}
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -212,69 +212,71 @@ class Skills(nn.Module):
 
     # Private methods.
 
-    def _see(self, observation: Observation) -> View:
+    def _see(self, observation: Observation) -> EncodedObservation:
         return self._read(self.encoder.cut(observation.pixels), observation.task)
 
-    def _read(self, patches: Tensor, task: Tensor) -> View:
-        return View(self.encoder.read(patches), self.task(task))
+    def _read(self, patches: Tensor, task: Tensor) -> EncodedObservation:
+        return EncodedObservation(self.encoder.read(patches), self.task(task))
 
-    def _for_level(self, view: View, level: str) -> View:
+    def _for_level(self, view: EncodedObservation, level: str) -> EncodedObservation:
         trains = self.config.encoder_gradient in ("both", level)
-        return view if trains else View(view.features.detach(), view.task)
+        return view if trains else EncodedObservation(view.features.detach(), view.task)
 
     def _decide(
-        self, view: View, state: PolicyState, generator: torch.Generator | None
+        self, view: EncodedObservation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[PolicyState, dict[str, Tensor]]:
         if not self.manages:
             return state, {}
         policy = self._manager_policy(view)
         logits = policy.sample(generator)
-        weights = torch.where(self.due(state)[:, None], self._weights(logits), state["weights"])
+        weights = torch.where(self.is_decision_step(state)[:, None], self._weights(logits), state["weights"])
         value = self._manager_value(view)
         records = {"logits": logits, "manager_log_prob": policy.log_prob(logits), "manager_value": value}
         return {**state, "weights": weights}, records
 
     def _tick(self, state: PolicyState) -> PolicyState:
-        return {**state, "clock": (state["clock"] + 1) % self.config.hold}
+        return {**state, "steps_since_decision": (state["steps_since_decision"] + 1) % self.config.skill_duration}
 
     def _weights(self, logits: Float[Tensor, "batch skill"]) -> Float[Tensor, "batch skill"]:
         return torch.softmax(logits / self.config.temperature, -1)
 
-    def _manager_policy(self, view: View) -> Gaussian:
+    def _manager_policy(self, view: EncodedObservation) -> Gaussian:
         policy = Gaussian.from_parameters(self.manager(torch.cat(view, -1)))
         return policy._replace(mean=LOGIT_RANGE * torch.tanh(policy.mean / LOGIT_RANGE))
 
-    def _composite(self, view: View, task: Tensor, weights: Tensor) -> Gaussian:
+    def _composite(self, view: EncodedObservation, task: Tensor, weights: Tensor) -> Gaussian:
         """Of the skills; what they know of the task is how many numbers its body's actions have."""
         inputs = torch.cat(view, -1) if self.config.skills_see_task else view.features
         parameters = self.skills(inputs).unflatten(-1, (self.config.num_skills, 2 * self.action_size))
         mask = None if self.padding is None else self.padding(task)
         return compose(Gaussian.from_parameters(parameters), weights).masked(mask)
 
-    def _manager_value(self, view: View) -> Float[Tensor, " batch"]:
+    def _manager_value(self, view: EncodedObservation) -> Float[Tensor, " batch"]:
         value: Tensor = self.manager_critic(torch.cat(view, -1)).squeeze(-1)
         return value
 
-    def _skill_value(self, view: View, weights: Tensor, clock: Tensor) -> Float[Tensor, " batch"]:
-        phase = F.one_hot(clock, self.config.hold).to(weights.dtype)
+    def _skill_value(
+        self, view: EncodedObservation, weights: Tensor, steps_since_decision: Tensor
+    ) -> Float[Tensor, " batch"]:
+        phase = F.one_hot(steps_since_decision, self.config.skill_duration).to(weights.dtype)
         value: Tensor = self.skill_critic(torch.cat([*view, weights, phase], -1)).squeeze(-1)
         return value
 
-    def _skills_loss(self, batch: Mapping[str, Tensor], view: View) -> tuple[Tensor, dict[str, Tensor]]:
+    def _skills_loss(self, batch: Mapping[str, Tensor], view: EncodedObservation) -> tuple[Tensor, dict[str, Tensor]]:
         composite = self._composite(view, batch["task"], batch["weights"])
         log_prob = composite.log_prob(batch["raw_action"])
         even = torch.full_like(log_prob, 1 / len(log_prob))
         objective, kl = policy_objective(log_prob, batch["log_prob"], batch["skill_value_advantage"], even, self.config)
-        value = self._skill_value(view, batch["weights"], batch["clock"])
+        value = self._skill_value(view, batch["weights"], batch["steps_since_decision"])
         value_loss = F.mse_loss(value, batch["skill_value_target"])
         entropy = composite.entropy().mean()
         loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
         return loss, {**metrics, "policy/kl": kl}
 
-    def _manager_loss(self, batch: Mapping[str, Tensor], view: View) -> tuple[Tensor, dict[str, Tensor]]:
-        decided = (batch["clock"] == 0).to(torch.float32)
-        share = decided / decided.sum().clamp(min=1)
+    def _manager_loss(self, batch: Mapping[str, Tensor], view: EncodedObservation) -> tuple[Tensor, dict[str, Tensor]]:
+        is_decision = (batch["steps_since_decision"] == 0).to(torch.float32)
+        share = is_decision / is_decision.sum().clamp(min=1)
         policy = self._manager_policy(view)
         log_prob, advantage = policy.log_prob(batch["logits"]), batch["manager_value_advantage"]
         objective, kl = policy_objective(log_prob, batch["manager_log_prob"], advantage, share, self.config)

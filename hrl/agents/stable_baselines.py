@@ -1,7 +1,7 @@
 """Independent flat baselines: stable-baselines3's PPO and SAC on the same environments, through the same scripts.
 
 The algorithms are the library's own, driven one `collect_rollouts` and one `train` at a time, so that runs are
-tracked, evaluated and continued like every other arm's. They see through the same encoder and task embedding.
+tracked, evaluated and continued like every other method's. They see through the same encoder and task embedding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stable_baselines3.ppo import MultiInputPolicy as PPOPolicy
 from stable_baselines3.sac import MultiInputPolicy as SACPolicy
 from torch import Tensor, nn
 
-from hrl.agents.base import NonFiniteUpdate, Setting
+from hrl.agents.base import AgentSpec, NonFiniteUpdate
 from hrl.agents.on_policy import OnPolicyConfig, with_mean
 from hrl.agents.saved_policy import SavedModule
 from hrl.data.observation import Observation, PolicyState
@@ -35,9 +35,9 @@ from hrl.seeding import stream_seed
 
 @dataclass(frozen=True, kw_only=True)
 class SB3PPOConfig(OnPolicyConfig):
-    """Hyperparameters of our flat arm under the same names; the library has a Gaussian whose draws are clipped.
+    """Hyperparameters of our flat method under the same names; the library has a Gaussian whose draws are clipped.
 
-    reward_scale: rewards times this are learned from. Our arms scale by 1 - discount; without it the library's loss
+    reward_scale: rewards times this are learned from. Our methods scale by 1 - discount; without it the library's loss
         of values near 100 would drown its policy's in the layers that they share.
     """
 
@@ -49,13 +49,13 @@ class SB3PPOConfig(OnPolicyConfig):
 class SB3SACConfig:
     """Hyperparameters of soft actor-critic.
 
-    rollout: agent steps that each environment takes between trainings.  gradient_steps: of one training.
+    n_steps: agent steps that each environment takes between trainings.  gradient_steps: of one training.
     buffer_size: transitions in the replay, over all environments.  learning_starts: random agent steps at first.
     tau: share of the critic in its target after an update; 1 copies it.
     """
 
     name: str = "sb3_sac"
-    rollout: int = 4
+    n_steps: int = 4
     gradient_steps: int = 16
     batch_size: int = 256
     buffer_size: int = 30_000
@@ -65,7 +65,7 @@ class SB3SACConfig:
     tau: float = 0.005
 
     def __post_init__(self) -> None:
-        for key in ("rollout", "gradient_steps", "batch_size", "buffer_size"):
+        for key in ("n_steps", "gradient_steps", "batch_size", "buffer_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
         if self.learning_starts < 0:
@@ -81,10 +81,10 @@ class SB3SACConfig:
 class PixelsAndTask(BaseFeaturesExtractor):
     """Our encoder's features of the pixels, then our embedding of the task."""
 
-    def __init__(self, observation_space: gym.spaces.Dict, setting: Setting) -> None:
-        super().__init__(observation_space, setting.encoder.features + setting.task_features)
-        self.encoder = setting.build_encoder()
-        self.task = setting.build_task_embedding()
+    def __init__(self, observation_space: gym.spaces.Dict, spec: AgentSpec) -> None:
+        super().__init__(observation_space, spec.encoder.features + spec.task_features)
+        self.encoder = spec.build_encoder()
+        self.task = spec.build_task_embedding()
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """The library hands over pixels [batch, channel, height, width] as floats in [0, 255]."""
@@ -152,8 +152,8 @@ class _Episodes(BaseCallback):
 class _SB3Learner:
     """What both algorithms share: counters, random streams, metrics, checkpoints."""
 
-    def __init__(self, model: Any, setting: Setting, task_names: list[str], frames_per_step: int) -> None:
-        self.model, self.setting, self.frames_per_step = model, setting, frames_per_step
+    def __init__(self, model: Any, spec: AgentSpec, task_names: list[str], frames_per_step: int) -> None:
+        self.model, self.spec, self.frames_per_step = model, spec, frames_per_step
         self.policy = SB3Policy(model.policy)
         self.iterations = 0
         self._names = task_names
@@ -227,8 +227,8 @@ class _SB3Learner:
 
     def _seed(self) -> None:
         """The library draws from global generators; each iteration starts them from the run's counter."""
-        torch.manual_seed(stream_seed(self.setting.seed, "sb3 torch", self.iterations))
-        small = stream_seed(self.setting.seed, "sb3 numpy", self.iterations) % 2**32
+        torch.manual_seed(stream_seed(self.spec.seed, "sb3 torch", self.iterations))
+        small = stream_seed(self.spec.seed, "sb3 numpy", self.iterations) % 2**32
         np.random.seed(small)  # noqa: NPY002  what the library's buffers draw from
         self.model.action_space.seed(small)
 
@@ -253,39 +253,39 @@ def _trainable(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def _policy_arguments(setting: Setting, net_arch: Any) -> dict[str, Any]:
+def _policy_arguments(spec: AgentSpec, net_arch: Any) -> dict[str, Any]:
     return {
         "features_extractor_class": PixelsAndTask,
-        "features_extractor_kwargs": {"setting": setting},
+        "features_extractor_kwargs": {"spec": spec},
         "net_arch": net_arch,
         "activation_fn": nn.Tanh,
         "normalize_images": False,  # the encoder does it
     }
 
 
-def saved_ppo(setting: Setting) -> SavedModule:
+def saved_ppo(spec: AgentSpec) -> SavedModule:
     """The policy of a saved `SB3PPOLearner`."""
-    return _saved(PPOPolicy, setting, _layers(setting))
+    return _saved(PPOPolicy, spec, _layers(spec))
 
 
-def saved_sac(setting: Setting) -> SavedModule:
+def saved_sac(spec: AgentSpec) -> SavedModule:
     """The policy of a saved `SB3SACLearner`; the library saves its critics with it."""
-    return _saved(SACPolicy, setting, list(setting.hidden))
+    return _saved(SACPolicy, spec, list(spec.hidden))
 
 
-def _saved(policy: type[BasePolicy], setting: Setting, net_arch: Any) -> SavedModule:
+def _saved(policy: type[BasePolicy], spec: AgentSpec, net_arch: Any) -> SavedModule:
     spaces = gym.spaces
-    pixels = spaces.Box(0, 255, (setting.channels, setting.image_size, setting.image_size), np.uint8)
-    task = spaces.Box(-np.inf, np.inf, (setting.task_size,), np.float32)
-    actions = spaces.Box(-1, 1, (setting.action_size,), np.float32)
-    arguments = _policy_arguments(setting, net_arch)
+    pixels = spaces.Box(0, 255, (spec.channels, spec.image_size, spec.image_size), np.uint8)
+    task = spaces.Box(-np.inf, np.inf, (spec.task_size,), np.float32)
+    actions = spaces.Box(-1, 1, (spec.action_size,), np.float32)
+    arguments = _policy_arguments(spec, net_arch)
     network = policy(spaces.Dict({"pixels": pixels, "task": task}), actions, lambda _: 0.0, **arguments)
-    network = network.to(setting.device)
+    network = network.to(spec.device)
     return SavedModule(SB3Policy(network), network, "policy")
 
 
-def _layers(setting: Setting) -> dict[str, list[int]]:
-    hidden = list(setting.hidden)
+def _layers(spec: AgentSpec) -> dict[str, list[int]]:
+    hidden = list(spec.hidden)
     return {"pi": hidden, "vf": hidden}
 
 
@@ -293,32 +293,32 @@ class SB3PPOLearner(_SB3Learner):
     """stable-baselines3's PPO."""
 
     def __init__(
-        self, config: SB3PPOConfig, setting: Setting, env: VecEnv, task_names: list[str], frames_per_step: int
+        self, config: SB3PPOConfig, spec: AgentSpec, env: VecEnv, task_names: list[str], frames_per_step: int
     ) -> None:
         model = PPO(
             "MultiInputPolicy",
             _ScaledRewards(env, config.reward_scale),
             learning_rate=config.learning_rate,
-            n_steps=config.rollout,
-            batch_size=config.rollout * env.num_envs // config.minibatches,
-            n_epochs=config.epochs,
+            n_steps=config.n_steps,
+            batch_size=config.n_steps * env.num_envs // config.n_minibatches,
+            n_epochs=config.n_epochs,
             gamma=config.discount,
-            gae_lambda=config.trace,
+            gae_lambda=config.gae_lambda,
             clip_range=config.clip,
             ent_coef=config.entropy_coefficient,
             vf_coef=config.value_coefficient,
             max_grad_norm=config.max_gradient_norm,
-            policy_kwargs=_policy_arguments(setting, _layers(setting)),
-            device=setting.device,
+            policy_kwargs=_policy_arguments(spec, _layers(spec)),
+            device=spec.device,
         )
-        super().__init__(model, setting, task_names, frames_per_step)
+        super().__init__(model, spec, task_names, frames_per_step)
 
 
 class SB3SACLearner(_SB3Learner):
     """stable-baselines3's soft actor-critic; each network has an encoder of its own, as the library has it."""
 
     def __init__(
-        self, config: SB3SACConfig, setting: Setting, env: VecEnv, task_names: list[str], frames_per_step: int
+        self, config: SB3SACConfig, spec: AgentSpec, env: VecEnv, task_names: list[str], frames_per_step: int
     ) -> None:
         model = SAC(
             "MultiInputPolicy",
@@ -329,12 +329,12 @@ class SB3SACLearner(_SB3Learner):
             batch_size=config.batch_size,
             tau=config.tau,
             gamma=config.discount,
-            train_freq=config.rollout,
+            train_freq=config.n_steps,
             gradient_steps=config.gradient_steps,
-            policy_kwargs=_policy_arguments(setting, list(setting.hidden)),
-            device=setting.device,
+            policy_kwargs=_policy_arguments(spec, list(spec.hidden)),
+            device=spec.device,
         )
-        super().__init__(model, setting, task_names, frames_per_step)
+        super().__init__(model, spec, task_names, frames_per_step)
 
     def _collect(self, callback: BaseCallback) -> None:
         model = self.model
@@ -352,9 +352,9 @@ class SB3SACLearner(_SB3Learner):
         buffer: DictReplayBuffer = self.model.replay_buffer
         filled = buffer.buffer_size if buffer.full else buffer.pos
         arrays = {key: getattr(buffer, key)[:filled] for key in _REPLAY_ARRAYS}
-        pictures = {group: {k: v[:filled] for k, v in getattr(buffer, group).items()} for group in _REPLAY_GROUPS}
+        images = {group: {k: v[:filled] for k, v in getattr(buffer, group).items()} for group in _REPLAY_GROUPS}
         alpha = self.model.log_ent_coef.detach()
-        return {"replay": {**arrays, **pictures, "position": buffer.pos, "full": buffer.full}, "log_alpha": alpha}
+        return {"replay": {**arrays, **images, "position": buffer.pos, "full": buffer.full}, "log_alpha": alpha}
 
     def _load_more(self, state: Mapping[str, Any]) -> None:
         buffer, saved = self.model.replay_buffer, state["replay"]

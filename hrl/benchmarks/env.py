@@ -18,7 +18,7 @@ from hrl.run.stepping_speed import Measurement, measure
 
 IMAGE_SIZE, ACTION_REPEAT = 64, 2
 ROUNDS = 3
-# Our suite, and the task of dm_control's with the same body, camera, picture size and action repeat.
+# Our suite, and the task of dm_control's with the same body, camera, image size and action repeat.
 PEERS = {"walker_speed": ("walker", "walk"), "point_mass": ("point_mass", "easy")}
 
 

@@ -12,7 +12,7 @@ from envs import load_suite, make_vec
 from hrl.agents.base import Learner
 from hrl.config import load
 from hrl.run import hardware
-from hrl.run.build import build_learner, setting_for
+from hrl.run.build import agent_spec, build_learner
 
 
 def run(iterations: int = 5, agent: str = "ppo", peer: str = "sb3_ppo") -> dict[str, object]:
@@ -26,19 +26,19 @@ def run(iterations: int = 5, agent: str = "ppo", peer: str = "sb3_ppo") -> dict[
         `float32_steps_per_second`, and the sizes.
     """
     hardware.configure(0)
-    arms = {
+    methods = {
         "ours": _learner([f"agent={agent}"]),
         "ours_float32": _learner([f"agent={agent}", "precision=float32"]),
         "peer": _learner([f"agent={peer}", "precision=float32"]),
     }
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    for learner in arms.values():
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for learner in methods.values():
         learner.iterate()  # compiles kernels, takes memory
     for _ in range(iterations):
-        for name, learner in arms.items():
+        for name, learner in methods.items():
             times[name].append(_seconds(learner.iterate))
     steps = load([f"agent={agent}"])[0]
-    count = steps.num_envs * steps.agent.rollout
+    count = steps.num_envs * steps.agent.n_steps
     ratios = [theirs / ours for ours, theirs in zip(times["ours"], times["peer"], strict=True)]
     return {
         "steps_per_second": round(count / statistics.median(times["ours"]), 1),
@@ -47,16 +47,22 @@ def run(iterations: int = 5, agent: str = "ppo", peer: str = "sb3_ppo") -> dict[
         "float32_steps_per_second": round(count / statistics.median(times["ours_float32"]), 1),
         "agent": agent,
         "peer": peer,
-        "steps_per_iteration": count,
-        "parameters": {name: learner.parameter_counts()["total"] for name, learner in arms.items()},
+        "log_interval": count,
+        "parameters": {name: learner.parameter_counts()["total"] for name, learner in methods.items()},
     }
 
 
 def _learner(overrides: list[str]) -> Learner:
     config, _ = load(["suite=point_mass", *overrides])
     suite = load_suite("point_mass")
-    env = make_vec(suite, config.num_envs, frame_stack=config.frame_stack, image_size=config.image_size, stagger=True)
-    return build_learner(config, suite, env, setting_for(config, suite))
+    env = make_vec(
+        suite,
+        config.num_envs,
+        frame_stack=config.frame_stack,
+        image_size=config.image_size,
+        random_initial_episode_step=True,
+    )
+    return build_learner(config, suite, env, agent_spec(config, suite))
 
 
 def _seconds(call: Callable[[], object]) -> float:

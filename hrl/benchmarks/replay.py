@@ -13,7 +13,7 @@ import torch
 
 from hrl.data.replay_buffer import Column, Replay
 from hrl.run import hardware
-from hrl.run.memory import Budget, available_memory
+from hrl.run.memory import MemoryEstimate, available_memory
 
 SIZES = (10_000, 100_000, 1_000_000)
 PICTURES = (64, 32, 16)
@@ -29,7 +29,7 @@ def run(
     """Milliseconds of sampling and of writing back, from full replays of all sizes in turn.
 
     All replays are in memory at once and are measured one after the other in every round, so that what else the
-    machine does meets all of them. Pictures are the largest of 64, 32 and 16 pixels a side with which the replays fit
+    machine does meets all of them. Images are the largest of 64, 32 and 16 pixels a side with which the replays fit
     into half of the memory available.
 
     Args:
@@ -41,37 +41,37 @@ def run(
 
     Returns:
         By size under `rows`: medians `sample_milliseconds` and `write_back_milliseconds`, `sample_quartiles`, `bytes`
-        taken. `ratio` is the median, over rounds, of the largest's sampling time by the smallest's. `picture`, the
+        taken. `ratio` is the median, over rounds, of the largest's sampling time by the smallest's. `image`, the
         other sizes and the machine's `load_average` before and after say under what conditions.
 
     Raises:
-        MemoryBudgetError: not even the smallest pictures fit.
+        MemoryEstimateError: not even the smallest images fit.
     """
     hardware.configure(0)
-    place, load = hardware.choose_device(device), os.getloadavg()[0]
-    picture = _affordable_picture(sizes, _available(place))
-    replays = [_full(Replay(_columns(picture), NUM_ENVS, size, length, place)) for size in sizes]
+    index, load = hardware.choose_device(device), os.getloadavg()[0]
+    image = _affordable_image(sizes, _available(index))
+    replays = [_full(Replay(_columns(image), NUM_ENVS, size, length, index)) for size in sizes]
     generator = torch.Generator().manual_seed(0)
     times = [[_measure(replay, batch, generator) for replay in replays] for _ in range(WARM_UP + rounds)][WARM_UP:]
     by_size = zip(*times, strict=True)
     return {
         "rows": {str(replay.capacity): _summary(replay, own) for replay, own in zip(replays, by_size, strict=True)},
         "ratio": round(statistics.median(measured[-1][0] / measured[0][0] for measured in times), 2),
-        "picture": picture,
+        "image": image,
         "batch": batch,
         "length": length,
         "num_envs": NUM_ENVS,
         "rounds": rounds,
-        "device": str(place),
+        "device": str(index),
         "threads": torch.get_num_threads(),
         "load_average": [round(load, 2), round(os.getloadavg()[0], 2)],
     }
 
 
-def _columns(picture: int) -> dict[str, Column]:
+def _columns(image: int) -> dict[str, Column]:
     """Rows of a world model's replay, with the latents of a small one."""
     return {
-        "pixels": Column((picture, picture, 3), torch.uint8),
+        "pixels": Column((image, image, 3), torch.uint8),
         "task": Column((4,), torch.float32),
         "action": Column((6,), torch.float32),
         "reward": Column((), torch.float32),
@@ -82,17 +82,17 @@ def _columns(picture: int) -> dict[str, Column]:
     }
 
 
-def _affordable_picture(sizes: Sequence[int], available: int) -> int:
+def _affordable_image(sizes: Sequence[int], available: int) -> int:
     """Says what will be taken, before it is."""
-    for picture in PICTURES:
-        budget = Budget()
+    for image in PICTURES:
+        budget = MemoryEstimate()
         for size in sizes:
-            budget.add(f"{size} rows, {picture}x{picture}", Replay.bytes_needed(_columns(picture), NUM_ENVS, size))
-        if budget.total <= MEMORY_SHARE * available or picture == PICTURES[-1]:
+            budget.add(f"{size} rows, {image}x{image}", Replay.bytes_needed(_columns(image), NUM_ENVS, size))
+        if budget.total <= MEMORY_SHARE * available or image == PICTURES[-1]:
             break
     budget.check(available, MEMORY_SHARE)
     print(budget, file=sys.stderr)
-    return picture
+    return image
 
 
 def _available(device: torch.device) -> int:
@@ -115,7 +115,7 @@ def _measure(replay: Replay, batch: int, generator: torch.Generator) -> tuple[fl
     """Milliseconds of one sampling and of writing its latents back, without the context's."""
     sampling, drawn = _milliseconds(lambda: replay.sample(batch, generator), replay.device)
     latents = {name: drawn.columns[name][:, 1:] for name in ("deter", "stoch")}
-    writing, _ = _milliseconds(lambda: replay.write_back(drawn.place, latents), replay.device)
+    writing, _ = _milliseconds(lambda: replay.update_latents(drawn.sequence_index, latents), replay.device)
     return sampling, writing
 
 

@@ -17,9 +17,9 @@ from hrl.agents.model_based import ModelBasedLearner
 from hrl.config import ConfigError, load
 from hrl.optim.cuda_graph import WARM_UP
 from hrl.run import hardware
-from hrl.run.build import build_learner, setting_for
+from hrl.run.build import agent_spec, build_learner
 
-ARMS = ("dreamer", "director")
+METHODS = ("dreamer", "director")
 PLAIN = ("agent.compile=none", "agent.cuda_graph=false")
 PROFILED = 3  # updates
 WHOLE, REST, BACKWARD = "an update", "rest", "autograd::engine::evaluate_function"
@@ -27,43 +27,43 @@ ONE_WAY = (WHOLE, REST, "replay", "optimiser")
 
 
 def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
-    """Milliseconds of an update of each arm, one of each in turn, on a replay of real steps.
+    """Milliseconds of an update of each method, one of each in turn, on a replay of real steps.
 
     Args:
-        overrides: of the configuration, for all arms alike, such as `size=12m`; `agent=NAME` for that arm alone.
-        updates: of each arm that are timed, after two that are not, and those in which a graph is recorded.
+        overrides: of the configuration, for all methods alike, such as `size=12m`; `agent=NAME` for that method alone.
+        updates: of each method that are timed, after two that are not, and those in which a graph is recorded.
 
     Returns:
-        By arm: `first_seconds` of the first update, `milliseconds` (median), `quartiles`, `replayed_steps_per_second`,
-        `parameters`, `shares` of the time by part; `ratio` of the arms' medians where there are both; where updates are
-        compiled or recorded, each arm without that as `ARM, plain`, and `of_plain`, the medians' ratio; elsewhere peak
+        By method: `first_seconds` of the first update, `milliseconds` (median), `quartiles`, `replayed_steps_per_second`,
+        `parameters`, `reward_weights` of the time by part; `ratio` of the methods' medians where there are both; where updates are
+        compiled or recorded, each method without that as `ARM, plain`, and `of_plain`, the medians' ratio; elsewhere peak
         memory in MiB of the process and of the GPU.
     """
     hardware.configure(0)
     chosen = [override.removeprefix("agent=") for override in overrides if override.startswith("agent=")]
     rest = [override for override in overrides if not override.startswith("agent=")]
-    learners = {arm: _filled(arm, rest) for arm in chosen or ARMS}
-    configs = {arm: learner.config for arm, learner in learners.items()}
-    prepared = [arm for arm, config in configs.items() if config.cuda_graph or config.compile != "none"]
-    learners |= {f"{arm}, plain": _filled(arm, [*rest, *PLAIN]) for arm in prepared}
-    times: dict[str, list[float]] = {arm: [] for arm in learners}
-    parts = {arm: _Parts(learner) for arm, learner in learners.items()}
+    learners = {method: _filled(method, rest) for method in chosen or METHODS}
+    configs = {method: learner.config for method, learner in learners.items()}
+    prepared = [method for method, config in configs.items() if config.cuda_graph or config.compile != "none"]
+    learners |= {f"{method}, plain": _filled(method, [*rest, *PLAIN]) for method in prepared}
+    times: dict[str, list[float]] = {method: [] for method in learners}
+    parts = {method: _Parts(learner) for method, learner in learners.items()}
     graphed = any(learner.config.cuda_graph for learner in learners.values())
     untimed = 2 + (WARM_UP + 1) * graphed
     for _ in range(untimed + updates):
-        for arm, learner in learners.items():
-            times[arm].append(_seconds(learner.update))
+        for method, learner in learners.items():
+            times[method].append(_seconds(learner.update))
     memory = {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
     if torch.cuda.is_available():
         memory["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_reserved() / 2**20)  # a graph's own counts as free
-    medians = {arm: statistics.median(seconds[untimed:]) for arm, seconds in times.items()}
+    medians = {method: statistics.median(seconds[untimed:]) for method, seconds in times.items()}
     result: dict[str, Any] = {
-        arm: {"first_seconds": round(seconds[0], 1), **_summary(learners[arm], seconds[untimed:], parts[arm])}
-        for arm, seconds in times.items()
+        method: {"first_seconds": round(seconds[0], 1), **_summary(learners[method], seconds[untimed:], parts[method])}
+        for method, seconds in times.items()
     }
-    for arm in prepared:
-        result[arm]["of_plain"] = round(medians[arm] / medians[f"{arm}, plain"], 2)
-    if set(ARMS) <= set(learners):
+    for method in prepared:
+        result[method]["of_plain"] = round(medians[method] / medians[f"{method}, plain"], 2)
+    if set(METHODS) <= set(learners):
         result["ratio"] = round(medians["director"] / medians["dreamer"], 2)
     return result if prepared else result | memory
 
@@ -81,7 +81,7 @@ class _Parts:
         self.names: set[str] = set()
         self._mark(learner, "update", WHOLE)
         self._mark(learner.replay, "sample", "replay")
-        self._mark(learner.replay, "write_back", "replay")
+        self._mark(learner.replay, "update_latents", "replay")
         if learner.config.cuda_graph or learner.config.compile == "whole":  # one piece
             return
         self._mark(agent.world_model, "observe", "world model")
@@ -93,9 +93,9 @@ class _Parts:
             self._mark(agent.goals, "loss", "goal autoencoder")
         self._mark(learner.optimizer, "step", "optimiser")
 
-    def shares(self) -> dict[str, float]:
+    def reward_weights(self) -> dict[str, float]:
         """Of each part in the whole, forward and backward."""
-        on_gpu = self.learner.setting.device.type == "cuda"
+        on_gpu = self.learner.spec.device.type == "cuda"
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
         with profile(activities=activities) as profiler:
             for _ in range(PROFILED):
@@ -139,19 +139,25 @@ class _Parts:
         self.names.add(name)
 
 
-def _filled(arm: str, overrides: list[str]) -> ModelBasedLearner:
+def _filled(method: str, overrides: list[str]) -> ModelBasedLearner:
     """A learner whose replay holds a few sequences of every environment."""
-    if arm not in ARMS:
-        raise ConfigError(f"agent {arm} has no world model; choose from {', '.join(ARMS)}")
-    chosen = ["suite=point_mass", f"agent={arm}", "agent.replay_capacity=20_000", *overrides]
+    if method not in METHODS:
+        raise ConfigError(f"agent {method} has no world model; choose from {', '.join(METHODS)}")
+    chosen = ["suite=point_mass", f"agent={method}", "agent.replay_capacity=20_000", *overrides]
     # Whole updates are timed, however long the model is to learn alone first.
-    config, plain = load([*chosen, "agent.behaviour_from=0"])
+    config, plain = load([*chosen, "agent.actor_critic_start=0"])
     suite = Suite.from_dict(plain["suite"])
-    env = make_vec(suite, config.num_envs, frame_stack=config.frame_stack, image_size=config.image_size, stagger=True)
-    learner = build_learner(config, suite, env, setting_for(config, suite))
+    env = make_vec(
+        suite,
+        config.num_envs,
+        frame_stack=config.frame_stack,
+        image_size=config.image_size,
+        random_initial_episode_step=True,
+    )
+    learner = build_learner(config, suite, env, agent_spec(config, suite))
     assert isinstance(learner, ModelBasedLearner)
     with torch.no_grad():
-        learner.writer.gather(learner.policy, 2 * config.agent.length + config.agent.batch)
+        learner.writer.gather(learner.policy, 2 * config.agent.sequence_length + config.agent.batch_size)
     return learner
 
 
@@ -161,9 +167,9 @@ def _summary(learner: ModelBasedLearner, times: list[float], parts: _Parts) -> d
     return {
         "milliseconds": round(1e3 * median, 1),
         "quartiles": [round(1e3 * low, 1), round(1e3 * high, 1)],
-        "replayed_steps_per_second": round(learner.config.batch * learner.config.length / median),
+        "replayed_steps_per_second": round(learner.config.batch_size * learner.config.sequence_length / median),
         "parameters": learner.parameter_counts()["total"],
-        "shares": parts.shares(),
+        "reward_weights": parts.reward_weights(),
     }
 
 

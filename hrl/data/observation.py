@@ -30,11 +30,11 @@ class Observation(NamedTuple):
         return Observation(self.pixels[index], self.task[index])
 
 
-def reset_state(policy: object, state: PolicyState, initial: PolicyState, ended: Bool[Tensor, " env"]) -> PolicyState:
+def reset_state(policy: object, state: PolicyState, initial: PolicyState, done: Bool[Tensor, " env"]) -> PolicyState:
     """`state`, with the initial state where an episode ended, except for what `policy.persistent_keys` names."""
     kept: tuple[str, ...] = getattr(policy, "persistent_keys", ())
     return {
-        key: value if key in kept else torch.where(_like(ended, value), initial[key], value)
+        key: value if key in kept else torch.where(_like(done, value), initial[key], value)
         for key, value in state.items()
     }
 

@@ -41,7 +41,7 @@ class Column(NamedTuple):
         return f"{str(self.dtype).removeprefix('torch.')} {list(self.shape)}"
 
 
-class Place(NamedTuple):
+class SequenceIndex(NamedTuple):
     """Where sequences lie, on the host: their environment, and the number of their first row in its stream.
 
     Rows are numbered from the stream's beginning, not by their place in the ring, so that a row which has been
@@ -56,7 +56,7 @@ class Batch(NamedTuple):
     """Sequences, each [batch, length, ...] by column name on the replay's device, and where they come from."""
 
     columns: dict[str, Tensor]
-    place: Place
+    sequence_index: SequenceIndex
 
 
 class Replay:
@@ -144,10 +144,10 @@ class Replay:
         self._refuse_batch(batch)
         recent = self._take_recent((batch + 1) // 2)
         uniform = self._draw(batch - len(recent.rows), generator)
-        place = Place(torch.cat([recent.envs, uniform.envs]), torch.cat([recent.rows, uniform.rows]))
-        return self._read(place)
+        sequence_index = SequenceIndex(torch.cat([recent.envs, uniform.envs]), torch.cat([recent.rows, uniform.rows]))
+        return self._read(sequence_index)
 
-    def look(self, batch: int, generator: torch.Generator) -> Batch:
+    def sample_uniform(self, batch: int, generator: torch.Generator) -> Batch:
         """Sequences from uniform draws alone: the queue stays as it is, so that later samples do too.
 
         Raises:
@@ -157,23 +157,25 @@ class Replay:
         return self._read(self._draw(batch, generator))
 
     @torch.no_grad()
-    def write_back(self, place: Place, columns: Mapping[str, Shaped[Tensor, "batch time ..."]]) -> None:
+    def update_latents(
+        self, sequence_index: SequenceIndex, columns: Mapping[str, Shaped[Tensor, "batch time ..."]]
+    ) -> None:
         """Replaces columns of sampled sequences, such as latents that an update has computed anew.
 
         Rows that newer ones have overwritten since the sampling are left alone; without `add` in between there are
         none. Where sequences overlap, the values of the later one in the batch are kept, on every device.
 
         Args:
-            place: of the batch.
+            sequence_index: of the batch.
             columns: some of the columns, [batch, time, ...], for the last `time` rows of each sequence: all of them,
                 or one fewer to leave the context as it is.
 
         Raises:
             ValueError: unknown columns, wrong shapes or kinds of dtype. Nothing was written.
         """
-        time = self._refuse_refreshed(place, columns)
-        index = self._sequences(place, time)
-        source = _last_of_each(index, self._live(place, time))
+        time = self._refuse_refreshed(sequence_index, columns)
+        index = self._sequences(sequence_index, time)
+        source = _last_of_each(index, self._live(sequence_index, time))
         target, source = (part.to(self.device, non_blocking=True) for part in (index[source], source))
         for name, values in columns.items():
             storage = self._storage[name]
@@ -208,13 +210,13 @@ class Replay:
 
     # Private methods.
 
-    def _read(self, place: Place) -> Batch:
-        index = self._sequences(place, self.length).to(self.device, non_blocking=True)
+    def _read(self, sequence_index: SequenceIndex) -> Batch:
+        index = self._sequences(sequence_index, self.length).to(self.device, non_blocking=True)
         columns = {
-            name: storage.index_select(0, index).unflatten(0, (len(place.rows), self.length))
+            name: storage.index_select(0, index).unflatten(0, (len(sequence_index.rows), self.length))
             for name, storage in self._storage.items()
         }
-        return Batch(columns, place)
+        return Batch(columns, sequence_index)
 
     def _held(self) -> Int64[Tensor, " env"]:
         return self._added.clamp(max=self._ring)
@@ -231,17 +233,17 @@ class Replay:
         """Where the numbered rows lie in the storage."""
         return envs * self._ring + rows % self._ring
 
-    def _rows_of(self, place: Place, time: int) -> Int64[Tensor, "batch time"]:
+    def _rows_of(self, sequence_index: SequenceIndex, time: int) -> Int64[Tensor, "batch time"]:
         """Numbers of the last `time` rows of each sequence."""
-        return place.rows.unsqueeze(1) + torch.arange(self.length - time, self.length)
+        return sequence_index.rows.unsqueeze(1) + torch.arange(self.length - time, self.length)
 
-    def _sequences(self, place: Place, time: int) -> Int64[Tensor, " row"]:
-        rows = self._rows_of(place, time)
-        return self._flat(place.envs.unsqueeze(1).expand_as(rows), rows).flatten()
+    def _sequences(self, sequence_index: SequenceIndex, time: int) -> Int64[Tensor, " row"]:
+        rows = self._rows_of(sequence_index, time)
+        return self._flat(sequence_index.envs.unsqueeze(1).expand_as(rows), rows).flatten()
 
-    def _live(self, place: Place, time: int) -> Bool[Tensor, " row"]:
+    def _live(self, sequence_index: SequenceIndex, time: int) -> Bool[Tensor, " row"]:
         """Which of those rows have not been overwritten."""
-        return (self._rows_of(place, time) >= self._oldest()[place.envs].unsqueeze(1)).flatten()
+        return (self._rows_of(sequence_index, time) >= self._oldest()[sequence_index.envs].unsqueeze(1)).flatten()
 
     def _queue(self, envs: Int64[Tensor, " rows"]) -> None:
         """Queues the sequences that the newest rows of these environments complete."""
@@ -256,22 +258,22 @@ class Replay:
     def _overwritten(self, env: int, row: int) -> bool:
         return row < int(self._added[env]) - self._ring
 
-    def _take_recent(self, most: int) -> Place:
+    def _take_recent(self, most: int) -> SequenceIndex:
         taken: list[tuple[int, int]] = []
         while self._recent and len(taken) < most:
             queued = self._recent.popleft()
             if not self._overwritten(*queued):
                 taken.append(queued)
         envs, rows = torch.tensor(taken, dtype=torch.int64).reshape(-1, 2).unbind(1)
-        return Place(envs, rows)
+        return SequenceIndex(envs, rows)
 
-    def _draw(self, count: int, generator: torch.Generator) -> Place:
+    def _draw(self, count: int, generator: torch.Generator) -> SequenceIndex:
         """Uniform over all sequences held: one number each, which falls into the span of its environment."""
         starts = self._starts()
         ends = starts.cumsum(0)
         draws = torch.randint(int(ends[-1]), (count,), generator=generator, device=generator.device).cpu()
         envs = torch.searchsorted(ends, draws, right=True)
-        return Place(envs, self._oldest()[envs] + draws - (ends - starts)[envs])
+        return SequenceIndex(envs, self._oldest()[envs] + draws - (ends - starts)[envs])
 
     def _layout(self) -> dict[str, int | str]:
         sizes = {"capacity": self.capacity, "num_envs": self.num_envs, "length": self.length}
@@ -286,9 +288,9 @@ class Replay:
         if len(envs.unique()) < len(envs) or ((envs < 0) | (envs >= self.num_envs)).any():
             raise ValueError(f"envs must be different numbers below {self.num_envs}, they are {envs.tolist()}")
 
-    def _refuse_refreshed(self, place: Place, columns: Mapping[str, Tensor]) -> int:
+    def _refuse_refreshed(self, sequence_index: SequenceIndex, columns: Mapping[str, Tensor]) -> int:
         """The number of rows that are given for each sequence."""
-        batch = len(place.rows)
+        batch = len(sequence_index.rows)
         times = {values.shape[1] if values.dim() > 1 else 0 for values in columns.values()}
         if len(times) != 1 or not 1 <= max(times) <= self.length:
             raise ValueError(

@@ -116,25 +116,25 @@ class ReplayWriter:
         self.replay.add({**self._arrived, "action": action, **latents}, self._everyone)
         arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
         refuse_nonfinite(reward, arrays["task"], self.steps)
-        ended, rewards = torch.from_numpy(terminated | truncated), torch.from_numpy(reward)
-        if ended.any():
-            self._write_last(infos, ended, rewards, torch.from_numpy(terminated), action, latents)
+        done, rewards = torch.from_numpy(terminated | truncated), torch.from_numpy(reward)
+        if done.any():
+            self._write_last(infos, done, rewards, torch.from_numpy(terminated), action, latents)
         add_episodes(episodes, infos, self.task_names)
-        self._arrive(Observation.from_arrays(arrays, self.device), rewards * ~ended, ended)
-        self._state = reset_state(policy, state, initial, ended.to(self.device))
+        self._arrive(Observation.from_arrays(arrays, self.device), rewards * ~done, done)
+        self._state = reset_state(policy, state, initial, done.to(self.device))
         self.steps += 1
 
     def _write_last(
         self,
         infos: Mapping[str, Any],
-        ended: Tensor,
+        done: Tensor,
         reward: Tensor,
         terminated: Tensor,
         action: Tensor,
         latents: Mapping[str, Tensor],
     ) -> None:
         """Rows of the observations that episodes ended in. Nothing follows them, so their latents are never used."""
-        rows = ended.nonzero()[:, 0]
+        rows = done.nonzero()[:, 0]
         final = Observation.from_arrays(infos["final_obs"], self.device).rows(rows.to(self.device))
         values = {
             **final._asdict(),

@@ -28,7 +28,7 @@ class Explorer(Protocol):
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         """Actions, the state to carry on, and records [env, ...] to be stored with the step."""
 
-    def values_ahead(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
+    def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         """Values [env], by name, of standing at `observation` with `state` carried there."""
 
 
@@ -37,7 +37,7 @@ class Rollout:
     """Steps of several environments.
 
     steps: [time, env, ...] by name: `pixels` and `task` (or what the explorer records in their place, such as patches
-        cut once), `reward`, `ended`, the explorer's other records, and for each value NAME of `values_ahead`,
+        cut once), `reward`, `done`, the explorer's other records, and for each value NAME of `bootstrap_values`,
         `NAME_bootstrap`, which is zero but where a time limit ended the episode.
     ahead: [env] by name, the values after the last step.
     episodes: returns and successes of the whole episodes that ended, by metric name.
@@ -98,7 +98,7 @@ class Collector:
             self._state = initial
         for time in range(length):
             self._step(explorer, initial, rollout, time, length)
-        rollout.ahead = explorer.values_ahead(self._observation, self._state)
+        rollout.ahead = explorer.bootstrap_values(self._observation, self._state)
         return rollout
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,18 +121,18 @@ class Collector:
         action, state, records = explorer.explore(observation, self._state, generator)
         arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
         refuse_nonfinite(reward, arrays["task"], self.steps)
-        ended = torch.from_numpy(terminated | truncated).to(self.device)
+        done = torch.from_numpy(terminated | truncated).to(self.device)
         step = {
             **observation._asdict(),
             **records,
             "reward": torch.from_numpy(reward).to(self.device),
-            "ended": ended,
+            "done": done,
             **self._bootstraps(explorer, state, torch.from_numpy(truncated & ~terminated).to(self.device), infos),
         }
         rollout.store(time, length, step)
         add_episodes(rollout.episodes, infos, self.task_names)
         self._observation = Observation.from_arrays(arrays, self.device)
-        self._state = reset_state(explorer, state, initial, ended)
+        self._state = reset_state(explorer, state, initial, done)
         self.steps += 1
 
     def _bootstraps(
@@ -143,7 +143,7 @@ class Collector:
             return {}
         rows = truncated.nonzero()[:, 0]
         final = Observation.from_arrays(infos["final_obs"], self.device).rows(rows)
-        values = explorer.values_ahead(final, {key: value[rows] for key, value in state.items()})
+        values = explorer.bootstrap_values(final, {key: value[rows] for key, value in state.items()})
         return {f"{name}_bootstrap": _scatter(value, rows, len(truncated)) for name, value in values.items()}
 
 
@@ -163,8 +163,8 @@ def add_episodes(episodes: dict[str, list[float]], infos: Mapping[str, Any], nam
     """Adds returns and successes of the whole episodes that ended in this step, by metric name."""
     if "_episode" not in infos:
         return
-    ended = infos["episode"]
-    for env in np.flatnonzero(infos["_episode"] & ~ended["partial"]):
+    done = infos["episode"]
+    for env in np.flatnonzero(infos["_episode"] & ~done["partial"]):
         task = names[infos["task_index"][env]]
-        episodes.setdefault(f"train/return/{task}", []).append(float(ended["return"][env]))
-        episodes.setdefault(f"train/success/{task}", []).append(float(ended["success"][env]))
+        episodes.setdefault(f"train/return/{task}", []).append(float(done["return"][env]))
+        episodes.setdefault(f"train/success/{task}", []).append(float(done["success"][env]))

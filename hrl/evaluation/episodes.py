@@ -14,24 +14,27 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, Task, make_vec
-from envs.external.family import OutsideFamily
+from envs.external.family import ExternalFamily
 from hrl.agents.base import GoalReacher, HierarchicalPolicy, Policy
 from hrl.data.observation import Observation, PolicyState
 
-INTERVENTIONS = ("none", "command_shuffle", "task_shuffle")
-_IDENTITY, _OUTCOME = ["arm", "seed", "split", "task", "frames", "episode"], ["return", "success", "steps_to_success"]
+INTERVENTIONS = ("none", "high_level_action_shuffle", "task_shuffle")
+_IDENTITY, _OUTCOME = (
+    ["method", "seed", "split", "task", "frames", "episode"],
+    ["return", "success", "steps_to_success"],
+)
 SCORE_COLUMNS = [*_IDENTITY, *_OUTCOME, "length", "intervention"]
 USAGE_COLUMNS = ["task", "split", "skill", "weight"]
-OUTSIDE_WORLDS = 64  # of outside suites, side by side
+EXTERNAL_WORLDS = 64  # of external suites, side by side
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How episodes are played; equal for all arms.
+    """How episodes are played; equal for all methods.
 
     episodes: per task.  frame_stack, image_size: as in training.
     seed: of the episodes' starts. Where episode e of a task starts depends on this, the task's own `evaluation_seed`
-        and e alone: not on the arm, nor on which tasks, splits and how many episodes are played beside it.
+        and e alone: not on the method, nor on which tasks, splits and how many episodes are played beside it.
     """
 
     episodes: int
@@ -55,12 +58,12 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy, suite: Suite, splits: Iterable[str], protocol: Protocol, interventions: Iterable[str] = ("none",)
+    policy: Policy, suite: Suite, splits: Iterable[str], eval_config: Protocol, interventions: Iterable[str] = ("none",)
 ) -> Evaluation:
     """Plays every task of every split under every intervention that the policy allows.
 
     Interventions answer what a policy attends to. `task_shuffle` gives each environment the task vector of an
-    environment with another task; `command_shuffle` gives it the manager's command of one. Returns that do not fall
+    environment with another task; `high_level_action_shuffle` gives it the manager's command of one. Returns that do not fall
     show a policy that ignores its task, or lower levels that ignore their commands. A split of one task is left alone,
     and so is a body's only task where bodies use different numbers of an action (see `previous_worlds`).
 
@@ -73,10 +76,10 @@ def evaluate(
             _check(intervention)
             if not _applies(intervention, policy, suite, split):
                 continue
-            rows, commands = _play(policy, suite, split, protocol, intervention)
+            rows, high_level_action = _play(policy, suite, split, eval_config, intervention)
             scores.append(rows)
             if intervention == "none":
-                usage.append(commands)
+                usage.append(high_level_action)
     empty = pd.DataFrame(columns=USAGE_COLUMNS)
     return Evaluation(pd.concat(scores, ignore_index=True), pd.concat([empty, *usage], ignore_index=True))
 
@@ -98,26 +101,26 @@ def metrics(evaluation: Evaluation) -> dict[str, float | int]:
 def worlds_at_once(suite: Suite, tasks: int, episodes: int) -> int:
     """Worlds that so many episodes of so many tasks are played in, the same number of them for every task.
 
-    A world for each episode; of an outside suite, whose worlds are large, at most `OUTSIDE_WORLDS` or one a task, and
+    A world for each episode; of an external suite, whose worlds are large, at most `EXTERNAL_WORLDS` or one a task, and
     the others in further rounds. The number does not depend on the machine: shuffles are among worlds of one round.
     """
-    if not isinstance(suite.family, OutsideFamily):
+    if not isinstance(suite.family, ExternalFamily):
         return tasks * episodes
-    rounds = math.ceil(episodes / max(1, OUTSIDE_WORLDS // tasks))
+    rounds = math.ceil(episodes / max(1, EXTERNAL_WORLDS // tasks))
     return tasks * math.ceil(episodes / rounds)
 
 
-def evaluation_env(suite: Suite, tasks: Sequence[Task], worlds: int, protocol: Protocol) -> PixelVectorEnv:
+def evaluation_env(suite: Suite, tasks: Sequence[Task], worlds: int, eval_config: Protocol) -> PixelVectorEnv:
     """An environment whose worlds play the evaluation episodes of these tasks, each task in as many of them."""
     return make_vec(
         suite,
         worlds,
         tasks=tasks,
-        seed=protocol.seed,
+        seed=eval_config.seed,
         evaluation=True,
-        frame_stack=protocol.frame_stack,
-        image_size=protocol.image_size,
-        threads=protocol.threads,
+        frame_stack=eval_config.frame_stack,
+        image_size=eval_config.image_size,
+        threads=eval_config.threads,
     )
 
 
@@ -149,27 +152,27 @@ def _applies(intervention: str, policy: Policy, suite: Suite, split: str) -> boo
     """A shuffle needs another task to take from, and commands to shuffle."""
     tasks, hierarchical = suite.tasks(split), isinstance(policy, HierarchicalPolicy)
     others = (previous_worlds(suite, tasks, len(tasks)) != np.arange(len(tasks))).any()
-    return intervention == "none" or bool(others and (hierarchical or intervention != "command_shuffle"))
+    return intervention == "none" or bool(others and (hierarchical or intervention != "high_level_action_shuffle"))
 
 
 @torch.inference_mode()
 def _play(
-    policy: Policy, suite: Suite, split: str, protocol: Protocol, intervention: str
+    policy: Policy, suite: Suite, split: str, eval_config: Protocol, intervention: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     tasks = suite.tasks(split)
-    env = evaluation_env(suite, tasks, worlds_at_once(suite, len(tasks), protocol.episodes), protocol)
+    env = evaluation_env(suite, tasks, worlds_at_once(suite, len(tasks), eval_config.episodes), eval_config)
     try:
-        return _episodes(policy, env, previous_worlds(suite, tasks, env.num_envs), split, protocol, intervention)
+        return _episodes(policy, env, previous_worlds(suite, tasks, env.num_envs), split, eval_config, intervention)
     finally:
         env.close()
 
 
 def _episodes(
-    policy: Policy, env: PixelVectorEnv, previous: np.ndarray, split: str, protocol: Protocol, intervention: str
+    policy: Policy, env: PixelVectorEnv, previous: np.ndarray, split: str, eval_config: Protocol, intervention: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """An episode of every world, again and again until every task has had its number of them."""
-    at_once, commands = env.num_envs // len(env.tasks), CommandMeans(env.num_envs)
-    shuffle = _Shuffle(intervention, torch.from_numpy(previous).to(protocol.device))
+    at_once, high_level_action = env.num_envs // len(env.tasks), HighLevelActionMeans(env.num_envs)
+    shuffle = _Shuffle(intervention, torch.from_numpy(previous).to(eval_config.device))
     # A shuffle among the episodes of one task would shuffle nothing.
     played = (
         np.ones(env.num_envs, bool)
@@ -177,14 +180,14 @@ def _episodes(
         else (previous - np.arange(env.num_envs)) % len(env.tasks) != 0
     )
     found: list[dict[str, object]] = []
-    for number, first in enumerate(range(0, protocol.episodes, at_once)):
-        wanted = played & (first + np.arange(env.num_envs) // len(env.tasks) < protocol.episodes)
-        rows = _round(policy, env, number, wanted, commands, protocol.device, shuffle)
+    for number, first in enumerate(range(0, eval_config.episodes, at_once)):
+        wanted = played & (first + np.arange(env.num_envs) // len(env.tasks) < eval_config.episodes)
+        rows = _round(policy, env, number, wanted, high_level_action, eval_config.device, shuffle)
         for index, row in rows.items():
             task, episode = env.tasks[index % len(env.tasks)].name, first + index // len(env.tasks)
             found.append({"split": split, "task": task, "episode": episode, **row, "intervention": intervention})
     table = pd.DataFrame(found).astype({"steps_to_success": "Int64"})
-    return table, commands.table(env.tasks, split)
+    return table, high_level_action.table(env.tasks, split)
 
 
 def _round(
@@ -192,7 +195,7 @@ def _round(
     env: PixelVectorEnv,
     number: int,
     wanted: np.ndarray,
-    commands: CommandMeans,
+    high_level_action: HighLevelActionMeans,
     device: torch.device,
     shuffle: _Shuffle,
 ) -> dict[int, dict[str, object]]:
@@ -203,12 +206,12 @@ def _round(
     rows: dict[int, dict[str, object]] = {}
     while running.any():
         action, state = _act(policy, observation, state, shuffle)
-        commands.add(policy, state, running)
+        high_level_action.add(policy, state, running)
         arrays, _, _, _, infos = env.step(action.cpu().numpy())
-        ended = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
-        for index in np.flatnonzero(ended).tolist():
+        done = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
+        for index in np.flatnonzero(done).tolist():
             rows[index] = _outcome(index, infos["episode"])
-        running &= ~ended
+        running &= ~done
         observation = Observation.from_arrays(arrays, device)
     return dict(sorted(rows.items()))
 
@@ -233,16 +236,16 @@ def _act(policy: Policy, observation: Observation, state: PolicyState, shuffle: 
     """Greedy actions."""
     if shuffle.intervention == "task_shuffle":
         return policy.act(Observation(observation.pixels, observation.task[shuffle.previous]), state, None)
-    if shuffle.intervention == "command_shuffle" and isinstance(policy, HierarchicalPolicy):
-        due = policy.due(state)
+    if shuffle.intervention == "high_level_action_shuffle" and isinstance(policy, HierarchicalPolicy):
+        is_decision_step = policy.is_decision_step(state)
         state = policy.decide(observation, state, None)
-        commands = policy.commands(state)
-        swapped = torch.where(due.reshape(-1, 1), commands[shuffle.previous], commands)
-        return policy.execute(observation, policy.with_commands(state, swapped), None)
+        high_level_action = policy.high_level_action(state)
+        swapped = torch.where(is_decision_step.reshape(-1, 1), high_level_action[shuffle.previous], high_level_action)
+        return policy.act_low_level(observation, policy.with_high_level_action(state, swapped), None)
     return policy.act(observation, state, None)
 
 
-class CommandMeans:
+class HighLevelActionMeans:
     """Means over time of the commands in force, per environment, where they are weights of skills and not goals."""
 
     def __init__(self, num_envs: int) -> None:
@@ -252,8 +255,8 @@ class CommandMeans:
     def add(self, policy: Policy, state: PolicyState, running: np.ndarray) -> None:
         """One step of the environments whose episode is still running."""
         if isinstance(policy, HierarchicalPolicy) and not isinstance(policy, GoalReacher):
-            commands = policy.commands(state).double().cpu().numpy() * running[:, None]
-            self.sums = commands if self.sums is None else self.sums + commands
+            high_level_action = policy.high_level_action(state).double().cpu().numpy() * running[:, None]
+            self.sums = high_level_action if self.sums is None else self.sums + high_level_action
             self.counts += running[:, None]
 
     def table(self, tasks: tuple[Task, ...], split: str) -> pd.DataFrame:

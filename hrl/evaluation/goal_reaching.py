@@ -14,26 +14,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hrl.agents.base import GoalReacher
-from hrl.agents.goal_segments import closeness
-from hrl.evaluation.probe_episodes import Explored
+from hrl.agents.goal_segments import max_cosine
+from hrl.evaluation.probe_episodes import DiagnosticRollouts
 
 APART = (2, 4, 8, 16, 32, 64)
 """Agent steps of exploration from a start to the state of the same episode that is its goal."""
 STEPS = (0, 4, 8, 16, 32, 64)
 """Agent steps of the worker towards it."""
 ELSEWHERE = "elsewhere"  # in place of steps apart: the goal is a state of another episode of the same task
-REACH_COLUMNS = ["apart", "steps", "closeness", "distance", "swapped", "ways"]
+REACH_COLUMNS = ["apart", "steps", "max_cosine", "distance", "swapped", "ways"]
 GOAL_COLUMNS = ["of", "nearest", "typical", "count"]
 _BEGIN = 8  # agent step of the episode at which ways begin: the model has seen what there is
 
 
 @torch.inference_mode()
-def reach(policy: GoalReacher, seen: Explored) -> pd.DataFrame:
+def reach(policy: GoalReacher, seen: DiagnosticRollouts) -> pd.DataFrame:
     """Sends the worker, in imagination and greedily, from states that were seen to others that were seen.
 
     Returns:
         A row for every pair of APART (or ELSEWHERE) and STEPS that episodes are long enough for, columns
-        REACH_COLUMNS: the mean closeness to the goal (Director's reward, 1 at the goal), the distance that is left as a
+        REACH_COLUMNS: the mean max_cosine to the goal (Director's reward, 1 at the goal), the distance that is left as a
         share of that at the start, and the same share to a state of another world, which was not told (`swapped`). A
         worker that reaches its goals has `distance` fall towards 0 with steps, and far below `swapped`.
     """
@@ -46,13 +46,13 @@ def reach(policy: GoalReacher, seen: Explored) -> pd.DataFrame:
     if not told:
         return pd.DataFrame(columns=REACH_COLUMNS)
     start = {key: torch.cat([value] * len(told)) for key, value in now.items()}
-    state = policy.with_commands(start, torch.cat(list(told.values())))
+    state = policy.with_high_level_action(start, torch.cat(list(told.values())))
     reached = policy.reach(state, STEPS[1:], torch.cat([seen.task] * len(told)))
     ways = torch.cat([start["deter"].unsqueeze(0), reached]).unflatten(1, (len(told), -1))
     other = seen.states[-1]["deter"][seen.previous]
     return pd.DataFrame(
         [
-            (apart, steps, float(closeness(way[row], goal).mean()), *_left(way, row, goal, other), len(goal))
+            (apart, steps, float(max_cosine(way[row], goal).mean()), *_left(way, row, goal, other), len(goal))
             for (apart, goal), way in zip(told.items(), ways.unbind(1), strict=True)
             for row, steps in enumerate(STEPS)
         ],
@@ -61,7 +61,7 @@ def reach(policy: GoalReacher, seen: Explored) -> pd.DataFrame:
 
 
 @torch.inference_mode()
-def goals(policy: GoalReacher, seen: Explored) -> pd.DataFrame:
+def goals(policy: GoalReacher, seen: DiagnosticRollouts) -> pd.DataFrame:
     """How far a manager's goals are from the nearest state that was seen.
 
     Returns:
@@ -72,11 +72,11 @@ def goals(policy: GoalReacher, seen: Explored) -> pd.DataFrame:
     if len(seen.task) < 2:
         return pd.DataFrame(columns=GOAL_COLUMNS)
     states = torch.stack([state["deter"] for state in seen.states])
-    commands = torch.stack([policy.commands(state) for state in seen.states])
+    high_level_action = torch.stack([policy.high_level_action(state) for state in seen.states])
     rows = []
     for name, points, chosen in (
-        ("manager's goals", commands, seen.decided),
-        ("states", states, torch.ones_like(seen.decided)),
+        ("manager's goals", high_level_action, seen.is_decision),
+        ("states", states, torch.ones_like(seen.is_decision)),
     ):
         nearest, typical = [], []
         for world in range(states.shape[1]):

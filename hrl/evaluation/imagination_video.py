@@ -24,17 +24,17 @@ REPLAYED = 3  # goals from the replay
 FRAMES_PER_SECOND = 12
 
 Goal = tuple[torch.Tensor, torch.Tensor, str]
-"""deter, picture [height, width, channel] in [0, 1], words."""
+"""deter, image [height, width, channel] in [0, 1], words."""
 
 
 @torch.inference_mode()
-def film_imagination(
+def record_imagination(
     policy: Policy,
     suite: Suite,
     task: Task,
-    protocol: Protocol,
+    eval_config: Protocol,
     path: Path,
-    remembered: Mapping[str, torch.Tensor] | None = None,
+    sample_for_video: Mapping[str, torch.Tensor] | None = None,
 ) -> list[Path]:
     """Writes films of open-loop predictions and of the worker on its way to fixed goals, where the policy has such.
 
@@ -44,18 +44,18 @@ def film_imagination(
 
     Args:
         path: of the film that these belong to.
-        remembered: rows of the replay, `pixels` and `deter` [row, ...], as goals; none where a run is filmed without.
+        sample_for_video: rows of the replay, `pixels` and `deter` [row, ...], as goals; none where a run is filmed without.
 
     Returns:
         The files that were written.
     """
     if not isinstance(policy, Predictor):
         return []
-    episode = _Episode(policy, suite, task, protocol)
+    episode = _Episode(policy, suite, task, eval_config)
     films = {"open_loop": _open_loop(policy, episode)}
     if isinstance(policy, GoalReacher):
-        other = _Episode(policy, suite, task, replace(protocol, seed=protocol.seed + 1))
-        films["reach"] = _reach(policy, episode, other, remembered or {})
+        other = _Episode(policy, suite, task, replace(eval_config, seed=eval_config.seed + 1))
+        films["reach"] = _reach(policy, episode, other, sample_for_video or {})
     paths = []
     for name, frames in films.items():
         paths.append(path.with_name(f"{path.stem}_{name}.mp4"))
@@ -64,13 +64,13 @@ def film_imagination(
 
 
 class _Episode:
-    """The first steps of a greedy episode: what was seen, remembered and done."""
+    """The first steps of a greedy episode: what was seen, sample_for_video and done."""
 
-    def __init__(self, policy: Policy, suite: Suite, task: Task, protocol: Protocol) -> None:
-        env = one_world(suite, task, protocol)
+    def __init__(self, policy: Policy, suite: Suite, task: Task, eval_config: Protocol) -> None:
+        env = one_world(suite, task, eval_config)
         self.states: list[PolicyState] = []
         seen, actions = [], []
-        observation, state = Observation.from_arrays(env.reset()[0], protocol.device), policy.initial_state(1)
+        observation, state = Observation.from_arrays(env.reset()[0], eval_config.device), policy.initial_state(1)
         for _ in range(SEEN + IMAGINED + 1):
             seen.append(observation.pixels[0].float() / 255)
             action, state = policy.act(observation, state, None)
@@ -79,36 +79,36 @@ class _Episode:
             arrays, _, terminated, truncated, _ = env.step(action.cpu().numpy())
             if terminated[0] or truncated[0]:
                 break
-            observation = Observation.from_arrays(arrays, protocol.device)
+            observation = Observation.from_arrays(arrays, eval_config.device)
         env.close()
         self.pixels, self.actions, self.task = torch.stack(seen), torch.stack(actions), observation.task
 
 
 def _open_loop(policy: Predictor, episode: _Episode) -> list[np.ndarray]:
     start = min(SEEN, len(episode.pixels) - 1)
-    predicted = policy.predict_pictures(episode.states[start - 1], episode.actions[start - 1 : -1], episode.task)[:, 0]
+    predicted = policy.predict_images(episode.states[start - 1], episode.actions[start - 1 : -1], episode.task)[:, 0]
     pairs = zip(episode.pixels[start:], predicted, strict=True)
     return [_compare(truth, model) for truth, model in pairs]
 
 
 def _compare(truth: Float[torch.Tensor, "height width channel"], model: torch.Tensor) -> np.ndarray:
-    pictures = {"seen": truth, "imagined": model, "difference": (model - truth + 1) / 2}
-    return beside(*(caption(enlarged(picture), name) for name, picture in pictures.items()))
+    images = {"seen": truth, "imagined": model, "difference": (model - truth + 1) / 2}
+    return beside(*(caption(enlarged(image), name) for name, image in images.items()))
 
 
 def _reach(
-    policy: GoalReacher, episode: _Episode, other: _Episode, remembered: Mapping[str, torch.Tensor]
+    policy: GoalReacher, episode: _Episode, other: _Episode, sample_for_video: Mapping[str, torch.Tensor]
 ) -> list[np.ndarray]:
     """Every goal's film, one after the other, from the state that the episode began with."""
     frames = []
-    for deter, picture, name in [
+    for deter, image, name in [
         *_goals_of(episode, GOALS_AT, ""),
         *_goals_of(other, ELSEWHERE_AT, ", another episode"),
-        *_replayed_goals(remembered),
+        *_replayed_goals(sample_for_video),
     ]:
-        goal = caption(enlarged(picture), f"goal: {name}")
-        state = policy.with_commands(episode.states[0], deter.unsqueeze(0))
-        ways = policy.reach_pictures(state, IMAGINED, episode.task)[:, 0]
+        goal = caption(enlarged(image), f"goal: {name}")
+        state = policy.with_high_level_action(episode.states[0], deter.unsqueeze(0))
+        ways = policy.reach_images(state, IMAGINED, episode.task)[:, 0]
         frames += [beside(goal, caption(enlarged(imagined), "imagined")) for imagined in ways]
     return frames
 
@@ -122,4 +122,4 @@ def _replayed_goals(rows: Mapping[str, torch.Tensor]) -> list[Goal]:
     if not rows:
         return []
     pairs = zip(rows["deter"].float(), rows["pixels"].float() / 255, strict=True)
-    return [(deter, picture, "from the replay") for deter, picture in pairs]
+    return [(deter, image, "from the replay") for deter, image in pairs]

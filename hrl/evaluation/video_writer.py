@@ -35,7 +35,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
         fps: frames per second.
 
     Raises:
-        ValueError: no frame, or one that is no picture or has another size than the first.
+        ValueError: no frame, or one that is no image or has another size than the first.
         OSError: the encoder failed.
     """
     iterator = iter(frames)
@@ -54,7 +54,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
 def draw_skill_weights(
     frame: np.ndarray, weights: Sequence[float] | np.ndarray, labels: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Put a panel under the picture with one bar a skill, as high as its weight, each skill in its own colour.
+    """Put a panel under the image with one bar a skill, as high as its weight, each skill in its own colour.
 
     Args:
         frame: uint8 [height, width, 3].
@@ -67,7 +67,7 @@ def draw_skill_weights(
     Raises:
         ValueError: a weight outside [0, 1], or as many labels as not.
     """
-    _check_picture(frame)
+    _check_image(frame)
     values = np.asarray(weights, dtype=np.float64)
     if values.ndim != 1 or not len(values) or not ((values >= -1e-3) & (values <= 1.001)).all():
         raise ValueError(f"skill weights must be a list of numbers in [0, 1], not {weights}")
@@ -88,7 +88,7 @@ def skill_color(skill: int) -> tuple[int, int, int]:
 
 
 def caption(frame: np.ndarray, text: str) -> np.ndarray:
-    """The picture with a line of text on a dark strip over its upper edge; text that does not fit is cut with "…".
+    """The image with a line of text on a dark strip over its upper edge; text that does not fit is cut with "…".
 
     Args:
         frame: uint8 [height, width, 3].
@@ -96,30 +96,30 @@ def caption(frame: np.ndarray, text: str) -> np.ndarray:
     Returns:
         uint8 [height, width, 3], a copy.
     """
-    _check_picture(frame)
+    _check_image(frame)
     size = int(np.clip(frame.shape[0] // 14, SMALLEST_TEXT, LARGEST_TEXT))
-    picture = Image.fromarray(frame)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(frame)
+    draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, frame.shape[1], size + 3), fill=BACKGROUND)
     draw.text((2, 1), _fit(draw, text, frame.shape[1] - 4, size), fill=TEXT, font=_font(size))
-    return np.asarray(picture).copy()
+    return np.asarray(image).copy()
 
 
 def beside(*frames: np.ndarray) -> np.ndarray:
-    """Pictures in a row, as high as the highest; black under those that are lower.
+    """Images in a row, as high as the highest; black under those that are lower.
 
     Args:
         frames: uint8 [height, width, 3], of any sizes.
     """
     for frame in frames:
-        _check_picture(frame)
+        _check_image(frame)
     height = max(len(frame) for frame in frames)
     return np.concatenate([np.pad(frame, ((0, height - len(frame)), (0, 0), (0, 0))) for frame in frames], 1)
 
 
 def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fps: float) -> None:
     height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
-    # Without a named colour matrix players guess one by the picture's size, and colours shift.
+    # Without a named colour matrix players guess one by the image's size, and colours shift.
     color = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
     color += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
     writer = imageio_ffmpeg.write_frames(
@@ -136,7 +136,7 @@ def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fp
     writer.send(None)
     try:
         for frame in frames:
-            _check_picture(frame)
+            _check_image(frame)
             if frame.shape != shape:
                 raise ValueError(f"a frame has shape {frame.shape}, the first one has {shape}")
             padding = ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0))
@@ -145,7 +145,7 @@ def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fp
         writer.close()
 
 
-def _check_picture(frame: np.ndarray) -> None:
+def _check_image(frame: np.ndarray) -> None:
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise ValueError(f"a frame must be uint8 [height, width, 3], not {frame.dtype} {list(frame.shape)}")
 
@@ -163,14 +163,14 @@ def _bars(width: int, height: int, weights: np.ndarray) -> np.ndarray:
 
 
 def _label_bars(panel: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    picture = Image.fromarray(panel)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(panel)
+    draw = ImageDraw.Draw(image)
     size = int(np.clip(panel.shape[0] // 3, SMALLEST_TEXT, LARGEST_TEXT))
     room = panel.shape[1] / len(labels)
     for skill, label in enumerate(labels):
         text = _fit(draw, label, room - 2, size)
         draw.text((skill * room + 1, 0), text, fill=TEXT, font=_font(size), stroke_width=1, stroke_fill=BACKGROUND)
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def _fit(draw: ImageDraw.ImageDraw, text: str, room: float, size: int) -> str:

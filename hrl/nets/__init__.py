@@ -6,9 +6,9 @@ from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.dense import Dense, RMSNorm, truncated_normal_
 from hrl.nets.encoder import Encoder, EncoderConfig
 from hrl.nets.gaussian import Gaussian, compose
+from hrl.nets.image import ImageDecoder, ImageEncoder, image_loss
 from hrl.nets.mlp import MLP, orthogonal_
 from hrl.nets.one_hot import OneHot, kl
-from hrl.nets.picture import PictureDecoder, PictureEncoder, picture_loss
 from hrl.nets.task_embedding import TaskEmbedding
 from hrl.nets.two_hot import TwoHot, symexp, symlog
 
@@ -21,16 +21,16 @@ __all__ = [
     "Encoder",
     "EncoderConfig",
     "Gaussian",
+    "ImageDecoder",
+    "ImageEncoder",
     "OneHot",
-    "PictureDecoder",
-    "PictureEncoder",
     "RMSNorm",
     "TaskEmbedding",
     "TwoHot",
     "compose",
+    "image_loss",
     "kl",
     "orthogonal_",
-    "picture_loss",
     "symexp",
     "symlog",
     "truncated_normal_",

@@ -1,4 +1,4 @@
-"""The pixel encoder that every arm shares: one class, one set of sizes."""
+"""The pixel encoder that every method shares: one class, one set of sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hrl.nets.mlp import orthogonal_
 class EncoderConfig:
     """Sizes of the encoder.
 
-    patch: side of the square patches that the stem cuts the picture into; divides the image size.
+    patch: side of the square patches that the stem cuts the image into; divides the image size.
     channels: channels after the stem, then after each 3x3 convolution of stride 2.
     features: size of the feature vector.
     """
@@ -39,10 +39,10 @@ class Encoder(nn.Module):
 
     The stem is a convolution whose kernel equals its stride, computed as one matrix product over patches: bytes are
     moved before they are widened to floats, and the product is what a CPU's bf16 matrix units are fast at. A learner
-    that looks at a picture several times keeps its patches (`cut`) and reads those (`read`).
+    that looks at an image several times keeps its patches (`cut`) and reads those (`read`).
 
     Args:
-        image_size: side of the square picture in pixels; divisible by `config.patch`.
+        image_size: side of the square image in pixels; divisible by `config.patch`.
         in_channels: 3 times the frame stack.
         config: sizes.
         autocast: dtype of the convolutions and matrix products, `torch.float32` or `torch.bfloat16`; parameters and the
@@ -71,11 +71,11 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.features)
 
     def forward(self, pixels: Num[Tensor, "batch height width channel"]) -> Float[Tensor, "batch features"]:
-        """Features in [-1, 1] of pictures in [0, 255], best given as bytes."""
+        """Features in [-1, 1] of images in [0, 255], best given as bytes."""
         return self.read(self.cut(pixels))
 
     def cut(self, pixels: Num[Tensor, "batch height width channel"]) -> Float[Tensor, "batch row column patch"]:
-        """The patches of pictures, in the dtype of the products; bfloat16 holds every byte exactly."""
+        """The patches of images, in the dtype of the products; bfloat16 holds every byte exactly."""
         return _patches(pixels, self.patch).to(self.autocast)
 
     def read(self, patches: Float[Tensor, "batch row column patch"]) -> Float[Tensor, "batch features"]:

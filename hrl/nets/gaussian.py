@@ -30,7 +30,7 @@ class Gaussian(NamedTuple):
     def from_parameters(cls, parameters: Float[Tensor, "*batch twice_dim"]) -> Gaussian:
         """From a network's output: means, then log standard deviations mapped smoothly into their range."""
         mean, raw = parameters.chunk(2, dim=-1)
-        # Starts near the top of the range (std 0.9 at raw = 0), where exploration is broad and gradients are alive.
+        # ImaginationStart near the top of the range (std 0.9 at raw = 0), where exploration is broad and gradients are alive.
         return cls(mean, LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * torch.sigmoid(raw + 3.0))
 
     def masked(self, mask: Float[Tensor, "*batch dim"] | None) -> Gaussian:

@@ -49,8 +49,8 @@ def compiled_whole(update: Update) -> Update:
     compiled: Update = torch.compile(update, dynamic=False, fullgraph=True)
 
     def call(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        trace = torch._dynamo.config.patch(trace_autograd_ops=True)
-        with trace, torch._inductor.config.patch(fallback_random=True):
+        gae_lambda = torch._dynamo.config.patch(trace_autograd_ops=True)
+        with gae_lambda, torch._inductor.config.patch(fallback_random=True):
             return compiled(batch)
 
     return call

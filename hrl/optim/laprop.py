@@ -34,7 +34,7 @@ class LaProp(torch.optim.Optimizer):
         clip: largest norm of a gradient in units of its tensor's norm; infinity for no clipping.
         least_norm: tensors of smaller norm count as having this one, so that those that start at zero can leave it.
         warmup: updates until the full learning rate; 0 for none.
-        full_until: updates after which it falls, as `lr * sqrt(full_until / update)`; 0 for never.
+        lr_decay_start: updates after which it falls, as `lr * sqrt(lr_decay_start / update)`; 0 for never.
 
     Raises:
         ValueError: where a setting is out of its range, named.
@@ -49,12 +49,12 @@ class LaProp(torch.optim.Optimizer):
         clip: float = 0.3,
         least_norm: float = 1e-3,
         warmup: int = 1000,
-        full_until: int = 0,
+        lr_decay_start: int = 0,
     ) -> None:
         settings = {"lr": lr, "eps": eps, "clip": clip, "least_norm": least_norm}
-        settings |= {"warmup": warmup, "full_until": full_until}
+        settings |= {"warmup": warmup, "lr_decay_start": lr_decay_start}
         for name, value in settings.items():
-            positive = name not in ("lr", "warmup", "full_until")
+            positive = name not in ("lr", "warmup", "lr_decay_start")
             if not (value > 0 if positive else value >= 0):
                 raise ValueError(f"{name} is {value}; it must {'be positive' if positive else 'not be negative'}")
         if not all(0 <= beta < 1 for beta in betas):
@@ -94,22 +94,22 @@ class LaProp(torch.optim.Optimizer):
     def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
         count = self._count(params)
         count += 1
-        momentum_decay, square_decay = group["betas"]
+        momentum_decay, beta2 = group["betas"]
         momenta = [self.state[parameter]["momentum"] for parameter in params]
         squares = [self.state[parameter]["square"] for parameter in params]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
 
         directions = torch._foreach_mul(gradients, clip_factors(params, gradients, group["clip"], group["least_norm"]))
-        torch._foreach_mul_(squares, square_decay)
-        torch._foreach_addcmul_(squares, directions, directions, 1 - square_decay)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, directions, directions, 1 - beta2)
         roots = torch._foreach_sqrt(squares)
-        torch._foreach_div_(roots, _filled(square_decay, count).sqrt())
+        torch._foreach_div_(roots, _filled(beta2, count).sqrt())
         torch._foreach_add_(roots, group["eps"])
         torch._foreach_div_(directions, roots)
         torch._foreach_lerp_(momenta, directions, 1 - momentum_decay)
 
         warm = (count / group["warmup"]).clamp(max=1) if group["warmup"] else 1.0
-        falling = (group["full_until"] / count).clamp(max=1).sqrt() if group["full_until"] else 1.0
+        falling = (group["lr_decay_start"] / count).clamp(max=1).sqrt() if group["lr_decay_start"] else 1.0
         rate = group["lr"] * warm * falling / _filled(momentum_decay, count)
         torch._foreach_sub_(params, torch._foreach_mul(momenta, rate))
 

@@ -43,9 +43,9 @@ class EmaStd(nn.Module):
         variance, mean = torch.var_mean(values.float(), correction=0)
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
         share = (1 - self.decay) / self.weight  # 1 at the first update: the bias correction
-        surprise = mean - self.mean
-        self.variance.copy_((1 - share) * (self.variance + share * surprise.square()) + share * variance)
-        self.mean.add_(share * surprise)
+        exploration_reward = mean - self.mean
+        self.variance.copy_((1 - share) * (self.variance + share * exploration_reward.square()) + share * variance)
+        self.mean.add_(share * exploration_reward)
 
     def spread(self) -> Float[Tensor, ""]:
         """The standard deviation, however small: what the floor hides."""

@@ -10,12 +10,12 @@ from torch import Tensor
 def generalized_advantages(
     rewards: Float[Tensor, "time env"],
     values: Float[Tensor, "time env"],
-    decided: Bool[Tensor, "time env"],
-    ended: Bool[Tensor, "time env"],
+    is_decision: Bool[Tensor, "time env"],
+    done: Bool[Tensor, "time env"],
     bootstrap: Float[Tensor, "time env"],
     last_value: Float[Tensor, " env"],
     discount: float,
-    trace: float,
+    gae_lambda: float,
 ) -> Float[Tensor, "time env"]:
     """Generalized advantage estimates of decisions that last a varying number of steps.
 
@@ -27,26 +27,26 @@ def generalized_advantages(
 
     Args:
         rewards: reward of each step.
-        values: value of the decision taken at each step; read only where `decided`.
-        decided: whether a decision was taken at the step.
-        ended: whether the episode ended with the step, by termination or by a time limit.
-        bootstrap: value of the state that an ended episode ended in; 0 where it terminated. Read only where `ended`.
+        values: value of the decision taken at each step; read only where `is_decision`.
+        is_decision: whether a decision was taken at the step.
+        done: whether the episode ended with the step, by termination or by a time limit.
+        bootstrap: value of the state that an ended episode ended in; 0 where it terminated. Read only where `done`.
         last_value: value of the state after the last step: of the next decision where one is due there, else of the
             rest of the decision that is still under way.
         discount: per step, in [0, 1].
-        trace: lambda per step, in [0, 1].
+        gae_lambda: lambda per step, in [0, 1].
 
     Returns:
-        Advantages where `decided`, zero elsewhere.
+        Advantages where `is_decision`, zero elsewhere.
     """
     advantages = torch.zeros_like(rewards)
     next_value, next_advantage = last_value, torch.zeros_like(last_value)
     for step in range(len(rewards) - 1, -1, -1):
-        value = rewards[step] + discount * torch.where(ended[step], bootstrap[step], next_value)
-        trailing = discount * trace * torch.where(ended[step], 0.0, next_advantage)
-        advantages[step] = torch.where(decided[step], value - values[step] + trailing, 0.0)
-        next_value = torch.where(decided[step], values[step], value)
-        next_advantage = torch.where(decided[step], advantages[step], trailing)
+        value = rewards[step] + discount * torch.where(done[step], bootstrap[step], next_value)
+        trailing = discount * gae_lambda * torch.where(done[step], 0.0, next_advantage)
+        advantages[step] = torch.where(is_decision[step], value - values[step] + trailing, 0.0)
+        next_value = torch.where(is_decision[step], values[step], value)
+        next_advantage = torch.where(is_decision[step], advantages[step], trailing)
     return advantages
 
 
@@ -55,7 +55,7 @@ def lambda_returns(
     values: Float[Tensor, "time+1 ..."],
     continues: Float[Tensor, "time ..."],
     discount: float,
-    trace: float,
+    gae_lambda: float,
 ) -> Float[Tensor, "time ..."]:
     """Lambda-returns of imagined trajectories (Hafner et al. 2023, arXiv 2301.04104, equation 7).
 
@@ -66,7 +66,7 @@ def lambda_returns(
         values: of states 0 to T; that of state 0 is not read.
         continues: probability that the episode goes on at states 1 to T.
         discount: per decision, in [0, 1].
-        trace: lambda per decision, in [0, 1].
+        gae_lambda: lambda per decision, in [0, 1].
 
     Returns:
         Returns from states 0 to T - 1.
@@ -74,7 +74,7 @@ def lambda_returns(
     discounts = discount * continues
     following, returns = values[-1], []
     for step in range(len(rewards) - 1, -1, -1):
-        ahead = (1 - trace) * values[step + 1] + trace * following
+        ahead = (1 - gae_lambda) * values[step + 1] + gae_lambda * following
         following = rewards[step] + discounts[step] * ahead
         returns.append(following)
     return torch.stack(returns[::-1])

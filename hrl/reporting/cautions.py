@@ -23,27 +23,27 @@ def _few_runs(study: Study) -> list[str]:
 
 
 def _unequal_frames(study: Study) -> list[str]:
-    frames = {arm: sorted({run.frames for run in study.runs.of(arm)}) for arm in study.runs.trained_arms}
+    frames = {method: sorted({run.frames for run in study.runs.of(method)}) for method in study.runs.trained_methods}
     if len({frame for values in frames.values() for frame in values}) < 2:
         return []
-    listed = "; ".join(f"{arm}: {', '.join(f'{value:,}' for value in values)}" for arm, values in frames.items())
+    listed = "; ".join(f"{method}: {', '.join(f'{value:,}' for value in values)}" for method, values in frames.items())
     return [f"The checkpoints were trained for different numbers of frames ({listed}): budgets are not equal."]
 
 
 def _unequal_parameters(study: Study) -> list[str]:
-    totals = parameter_counts(study.runs, study.runs.trained_arms).get("total", {})
+    totals = parameter_counts(study.runs, study.runs.trained_methods).get("total", {})
     if not totals or max(totals.values()) <= MATCHED_WITHIN * max(1, min(totals.values())):
         return []
-    listed = ", ".join(f"{arm} {count:,}" for arm, count in totals.items())
-    return [f"The arms have different numbers of trainable parameters ({listed})."]
+    listed = ", ".join(f"{method} {count:,}" for method, count in totals.items())
+    return [f"The methods have different numbers of trainable parameters ({listed})."]
 
 
-def _mixed_arms(study: Study) -> list[str]:
+def _mixed_methods(study: Study) -> list[str]:
     found = disagreements(study.runs)
     if not found:
         return []
-    keys = ", ".join(dict.fromkeys(f"{one.key} ({one.arm})" for one in found))
-    return [f"Runs of one arm were configured differently: {keys}. See “What differs between these arms”."]
+    keys = ", ".join(dict.fromkeys(f"{one.key} ({one.method})" for one in found))
+    return [f"Runs of one method were configured differently: {keys}. See “What differs between these methods”."]
 
 
 def _mixed_revisions(study: Study) -> list[str]:
@@ -67,7 +67,7 @@ def _earlier_rows(study: Study) -> list[str]:
 CAUTIONS: tuple[Callable[[Study], list[str]], ...] = (
     _few_runs,
     _unequal_frames,
-    _mixed_arms,
+    _mixed_methods,
     _unequal_parameters,
     _mixed_revisions,
     _earlier_rows,

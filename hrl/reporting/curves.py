@@ -1,4 +1,4 @@
-"""Learning curves: the runs of an arm put on one grid of frames or of seconds, `[point, run, task]`."""
+"""Learning curves: the runs of a method put on one grid of frames or of seconds, `[point, run, task]`."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ MOST_POINTS = 120
 
 @dataclass(frozen=True)
 class Curves:
-    """Returns of one arm while it learned. x: [point] frames or seconds.  returns: [point, run, task]."""
+    """Returns of one method while it learned. x: [point] frames or seconds.  returns: [point, run, task]."""
 
     x: Array
     returns: Array
@@ -34,20 +34,20 @@ def curve_source(runs: Runs) -> str:
     return "eval" if "train" in evaluated_splits(runs) else "train"
 
 
-def arm_curves(runs: Runs, arm: str, split: str, source: str, *, seconds: bool = False) -> Curves | None:
-    """The curves of an arm against frames, or against seconds of training; None where a run lacks what they need.
+def method_curves(runs: Runs, method: str, split: str, source: str, *, seconds: bool = False) -> Curves | None:
+    """The curves of a method against frames, or against seconds of training; None where a run lacks what they need.
 
     Runs are interpolated linearly to shared points, no further than the shortest run reaches.
     """
-    runs_of_arm = runs.of(arm)
+    runs_of_method = runs.of(method)
     tasks = runs.suite.task_names(split)
-    series = [_series(run, split, task, source, seconds) for run in runs_of_arm for task in tasks]
+    series = [_series(run, split, task, source, seconds) for run in runs_of_method for task in tasks]
     present = [one for one in series if one is not None]
     if len(present) != len(series) or not series:
         return None
     x = _shared_points([one[0] for one in present])
     values = np.stack([np.interp(x, *one) for one in present], axis=-1)
-    return Curves(x, values.reshape(len(x), len(runs_of_arm), len(tasks)), tuple(tasks))
+    return Curves(x, values.reshape(len(x), len(runs_of_method), len(tasks)), tuple(tasks))
 
 
 def scores_of(curves: Curves, runs: Runs, split: str) -> Array | None:
@@ -59,9 +59,9 @@ def scores_of(curves: Curves, runs: Runs, split: str) -> Array | None:
     return normalised_score(curves.returns, known, runs.suite.reference_return)
 
 
-def task_curves(runs: Runs, arm: str, task: str, source: str) -> Curves | None:
+def task_curves(runs: Runs, method: str, task: str, source: str) -> Curves | None:
     """The curves of one training task, `[point, run, 1]`, from the runs that logged it."""
-    series = [_series(run, "train", task, source, False) for run in runs.of(arm)]
+    series = [_series(run, "train", task, source, False) for run in runs.of(method)]
     present = [one for one in series if one is not None]
     if not present:
         return None

@@ -1,4 +1,4 @@
-"""What differs between arms, and what differs between runs that should not: read from the resolved configurations."""
+"""What differs between methods, and what differs between runs that should not: read from the resolved configurations."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -8,28 +8,28 @@ from typing import Any
 from hrl.reporting.runs import Run, Runs
 
 # Keys that tell runs of one study apart without changing what is studied. The suite is the same by construction.
-IDENTITY_KEYS = frozenset({"seed", "arm", "suite", "folder", "run", "run_dir", "run_folder", "output", "output_dir"})
+IDENTITY_KEYS = frozenset({"seed", "method", "suite", "folder", "run", "run_dir", "run_folder", "output", "output_dir"})
 ABSENT = "-"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A configuration key and its value in each arm, as text; `-` where an arm has no such key."""
+    """A configuration key and its value in each method, as text; `-` where a method has no such key."""
 
     key: str
     values: Mapping[str, str]
 
     @property
     def shared(self) -> bool:
-        """Whether every arm has the key, so that it is a setting that was changed and not one that was added."""
+        """Whether every method has the key, so that it is a setting that was changed and not one that was added."""
         return ABSENT not in self.values.values()
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A configuration key that runs of one arm do not agree on, with the value by seed."""
+    """A configuration key that runs of one method do not agree on, with the value by seed."""
 
-    arm: str
+    method: str
     key: str
     values: Mapping[int, str]
 
@@ -45,34 +45,34 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def config_differences(runs: Runs, arms: Iterable[str]) -> list[Difference]:
-    """Keys whose values differ between the arms: first those that all arms have, then those of some arms only."""
-    by_arm = {arm: _arm_settings(runs.of(arm)) for arm in arms}
-    keys = dict.fromkeys(key for settings in by_arm.values() for key in settings)
-    rows = [Difference(key, {arm: by_arm[arm].get(key, ABSENT) for arm in by_arm}) for key in keys]
+def config_differences(runs: Runs, methods: Iterable[str]) -> list[Difference]:
+    """Keys whose values differ between the methods: first those that all methods have, then those of some methods only."""
+    by_method = {method: _arm_settings(runs.of(method)) for method in methods}
+    keys = dict.fromkeys(key for settings in by_method.values() for key in settings)
+    rows = [Difference(key, {method: by_method[method].get(key, ABSENT) for method in by_method}) for key in keys]
     differing = [row for row in rows if len(set(row.values.values())) > 1]
     return sorted(differing, key=lambda row: not row.shared)
 
 
 def disagreements(runs: Runs) -> list[Disagreement]:
-    """Keys that runs of the same arm set differently, which makes the arm a mixture."""
+    """Keys that runs of the same method set differently, which makes the method a mixture."""
     found = []
-    for arm in runs.arms:
-        settings = {run.seed: _settings(run) for run in runs.of(arm)}
+    for method in runs.methods:
+        settings = {run.seed: _settings(run) for run in runs.of(method)}
         for key in dict.fromkeys(key for one in settings.values() for key in one):
             values = {seed: one.get(key, ABSENT) for seed, one in settings.items()}
             if len(set(values.values())) > 1:
-                found.append(Disagreement(arm, key, values))
+                found.append(Disagreement(method, key, values))
     return found
 
 
-def parameter_counts(runs: Runs, arms: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Part of the agent -> arm -> number of trainable parameters, `total` first; arms without a record are left out."""
+def parameter_counts(runs: Runs, methods: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Part of the agent -> method -> number of trainable parameters, `total` first; methods without a record are left out."""
     counts: dict[str, dict[str, int]] = {}
-    for arm in arms:
-        recorded = runs.of(arm)[0].environment.get("parameters")
+    for method in methods:
+        recorded = runs.of(method)[0].environment.get("parameters")
         for part, count in recorded.items() if isinstance(recorded, Mapping) else ():
-            counts.setdefault(str(part), {})[arm] = int(count)
+            counts.setdefault(str(part), {})[method] = int(count)
     return dict(sorted(counts.items(), key=lambda item: item[0] != "total"))
 
 
@@ -81,7 +81,7 @@ def _settings(run: Run) -> dict[str, str]:
 
 
 def _arm_settings(runs: list[Run]) -> dict[str, str]:
-    """The settings of an arm; where its runs disagree, all their values."""
+    """The settings of a method; where its runs disagree, all their values."""
     settings = [_settings(run) for run in runs]
     keys = dict.fromkeys(key for one in settings for key in one)
     return {key: " / ".join(dict.fromkeys(one.get(key, ABSENT) for one in settings)) for key in keys}

@@ -53,7 +53,7 @@ def table(header: Sequence[Cell], rows: Iterable[Sequence[Cell]], breaks: Iterab
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 
-def picture(title: str, svg: bytes, caption: str, note: str, source: str, share: float = 1.0) -> str:
+def image(title: str, svg: bytes, caption: str, note: str, source: str, share: float = 1.0) -> str:
     """A figure drawn as SVG on a share of the page's width, its caption, a warning if any, and where it comes from."""
     warning = f'<div class="note">{escape(note)}</div>' if note else ""
     return (

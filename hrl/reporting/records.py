@@ -1,4 +1,4 @@
-"""How the runs were made: what differs between the arms, and the record of every run."""
+"""How the runs were made: what differs between the methods, and the record of every run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,67 +11,74 @@ from hrl.reporting.runs import Run
 from hrl.reporting.study import Study
 
 
-def arm_cell(study: Study, arm: str, kind: str = "text") -> Cell:
-    """An arm's name with its colour."""
-    return Cell(swatch(arm, study.looks[arm].colour), kind)
+def method_cell(study: Study, method: str, kind: str = "text") -> Cell:
+    """A method's name with its colour."""
+    return Cell(swatch(method, study.looks[method].colour), kind)
 
 
 def difference_section(study: Study) -> Section:
-    """Settings that differ between the arms, the sizes of their parts, and settings that differ within an arm."""
-    arms = study.compared
-    if len(arms) < 2:
-        lead = [paragraph(f"Only one arm, {arms[0]}, is compared here: there is nothing to differ from.")]
+    """Settings that differ between the methods, the sizes of their parts, and settings that differ within a method."""
+    methods = study.compared
+    if len(methods) < 2:
+        lead = [paragraph(f"Only one method, {methods[0]}, is compared here: there is nothing to differ from.")]
     else:
         lead = [
-            paragraph("Every setting that is not the same in all arms, from the resolved configurations of the runs.")
+            paragraph(
+                "Every setting that is not the same in all methods, from the resolved configurations of the runs."
+            )
         ]
-        lead += _difference_tables(study, config_differences(study.runs, arms), arms)
+        lead += _difference_tables(study, config_differences(study.runs, methods), methods)
     found = [
-        f"{one.arm}: {one.key} is " + ", ".join(f"{value} (seed {seed})" for seed, value in one.values.items())
+        f"{one.method}: {one.key} is " + ", ".join(f"{value} (seed {seed})" for seed, value in one.values.items())
         for one in disagreements(study.runs)
     ]
-    mixed = [paragraph("Runs of one arm should differ in their seed alone, but these do not:"), bullets(found, "note")]
+    mixed = [
+        paragraph("Runs of one method should differ in their seed alone, but these do not:"),
+        bullets(found, "note"),
+    ]
     return Section(
-        "differences", "What differs between these arms", [*lead, *_parameter_table(study), *(mixed if found else [])]
+        "differences",
+        "What differs between these methods",
+        [*lead, *_parameter_table(study), *(mixed if found else [])],
     )
 
 
-def _difference_tables(study: Study, rows: list[Difference], arms: Sequence[str]) -> list[str]:
+def _difference_tables(study: Study, rows: list[Difference], methods: Sequence[str]) -> list[str]:
     if not rows:
         return [paragraph("No setting differs.")]
-    header = [text("setting"), *(arm_cell(study, arm) for arm in arms)]
+    header = [text("spec"), *(method_cell(study, method) for method in methods)]
     changed, added = ([row for row in rows if row.shared == shared] for shared in (True, False))
-    parts = [table(header, [_difference_cells(row, arms) for row in changed])] if changed else []
+    parts = [table(header, [_difference_cells(row, methods) for row in changed])] if changed else []
     if added:
-        parts.append(paragraph("Settings that only some of the arms have:"))
-        parts.append(table(header, [_difference_cells(row, arms) for row in added]))
+        parts.append(paragraph("Settings that only some of the methods have:"))
+        parts.append(table(header, [_difference_cells(row, methods) for row in added]))
     return parts
 
 
-def _difference_cells(row: Difference, arms: Sequence[str]) -> list[Cell]:
-    return [text(row.key), *(text(row.values[arm], "text long") for arm in arms)]
+def _difference_cells(row: Difference, methods: Sequence[str]) -> list[Cell]:
+    return [text(row.key), *(text(row.values[method], "text long") for method in methods)]
 
 
 def _parameter_table(study: Study) -> list[str]:
-    arms = study.compared
-    counts = parameter_counts(study.runs, arms)
+    methods = study.compared
+    counts = parameter_counts(study.runs, methods)
     if not counts:
         return []
-    header = [text("trainable parameters"), *(arm_cell(study, arm, "") for arm in arms)]
+    header = [text("trainable parameters"), *(method_cell(study, method, "") for method in methods)]
     rows = [
-        [text(part), *(number(f"{by_arm[arm]:,}" if arm in by_arm else "-") for arm in arms)]
-        for part, by_arm in counts.items()
+        [text(part), *(number(f"{by_method[method]:,}" if method in by_method else "-") for method in methods)]
+        for part, by_method in counts.items()
     ]
     return [table(header, rows)]
 
 
 def runs_section(study: Study, command: str) -> Section:
     """Where every number comes from: folder, revision, hardware, command and configuration of each run."""
-    header = [text("arm"), number("seed"), text("folder"), number("frames"), number("training time")]
+    header = [text("method"), number("seed"), text("folder"), number("frames"), number("training time")]
     header += [text(label) for label in ("revision", "hardware", "created")]
     rows = [
         [
-            arm_cell(study, run.arm),
+            method_cell(study, run.method),
             number(str(run.seed)),
             text(str(run.path), "text long"),
             number(f"{run.frames:,}"),
@@ -83,7 +90,8 @@ def runs_section(study: Study, command: str) -> Section:
         for run in study.runs.runs
     ]
     records = [
-        folded(f"{run.arm}, seed {run.seed}: command, configuration, versions", _record(run)) for run in study.runs.runs
+        folded(f"{run.method}, seed {run.seed}: command, configuration, versions", _record(run))
+        for run in study.runs.runs
     ]
     parts = [paragraph("This report, all its figures and summary.json are rebuilt by:"), code(command, "command")]
     return Section("runs", "Runs", [*parts, table(header, rows), *records])

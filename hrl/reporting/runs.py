@@ -13,7 +13,7 @@ import yaml
 from hrl.reporting.suite_record import RunFolderError, SuiteRecord, first_difference, read_suite
 from hrl.reporting.tables import read_json_lines, read_mapping, read_scores, read_skill_usage
 
-RANDOM_ARM = "random"
+RANDOM_METHOD = "random"
 BASELINES = Path(__file__).resolve().parents[2] / "results" / "baselines"
 
 
@@ -22,7 +22,7 @@ class Run:
     """One run folder. Tables of files that a run need not have (metrics, timing, skill usage) are then empty."""
 
     path: Path
-    arm: str
+    method: str
     seed: int
     suite: SuiteRecord
     config: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of one suite, ordered by arm (trained arms first) and seed, and the return of random play per task.
+    """Runs of one suite, ordered by method (trained methods first) and seed, and the return of random play per task.
 
     `scores` holds the last checkpoint's rows of every run, with a column `run` (the folder's name).
     `random_returns` maps (split, task) to R_random; `random_source` says where it was measured.
@@ -59,14 +59,14 @@ class Runs:
     random_source: str
 
     @property
-    def arms(self) -> list[str]:
-        """Every arm, the trained ones first, each group in alphabetical order."""
-        return list(dict.fromkeys(run.arm for run in self.runs))
+    def methods(self) -> list[str]:
+        """Every method, the trained ones first, each group in alphabetical order."""
+        return list(dict.fromkeys(run.method for run in self.runs))
 
     @property
-    def trained_arms(self) -> list[str]:
-        """Arms that learned something, in alphabetical order."""
-        return list(dict.fromkeys(run.arm for run in self.runs if run.trained))
+    def trained_methods(self) -> list[str]:
+        """Methods that learned something, in alphabetical order."""
+        return list(dict.fromkeys(run.method for run in self.runs if run.trained))
 
     @property
     def splits(self) -> list[str]:
@@ -74,24 +74,24 @@ class Runs:
         scored = set(self.scores["split"])
         return [split for split in self.suite.splits if split in scored]
 
-    def of(self, arm: str) -> list[Run]:
-        """The runs of one arm, by seed."""
-        return [run for run in self.runs if run.arm == arm]
+    def of(self, method: str) -> list[Run]:
+        """The runs of one method, by seed."""
+        return [run for run in self.runs if run.method == method]
 
 
 def load_runs(paths: Iterable[str | Path], baselines: str | Path = BASELINES) -> Runs:
     """Read run folders, given as folders, globs or parents of run folders.
 
-    R_random comes from an arm named `random` among them, else from `<baselines>/<suite>.csv`.
+    R_random comes from a method named `random` among them, else from `<baselines>/<suite>.csv`.
     Raises RunFolderError (a ValueError) naming the file and column that is missing or malformed, and for runs that
-    cannot stand in one report: different suites, the same arm and seed twice, a split evaluated on some tasks only.
+    cannot stand in one report: different suites, the same method and seed twice, a split evaluated on some tasks only.
     """
     runs = [read_run(folder) for folder in find_run_folders(paths)]
     _check_one_suite(runs)
     _check_seeds_differ(runs)
     _check_same_evaluation(runs)
-    trained = {run.arm for run in runs if run.trained}
-    runs.sort(key=lambda run: (run.arm not in trained, run.arm, run.seed))
+    trained = {run.method for run in runs if run.trained}
+    runs.sort(key=lambda run: (run.method not in trained, run.method, run.seed))
     scores = pd.concat([_last_checkpoint(run) for run in runs], ignore_index=True)
     returns, source = _random_returns(scores, runs[0].suite, Path(baselines))
     return Runs(tuple(runs), runs[0].suite, scores, returns, source)
@@ -116,18 +116,18 @@ def read_run(folder: Path) -> Run:
     config = read_mapping(folder / "config.yaml", yaml.safe_load)
     environment = folder / "environment.json"
     suite = read_suite(config, folder / "config.yaml")
-    arm, seed = _arm(config, folder), _seed(config, folder)
+    method, seed = _method(config, folder), _seed(config, folder)
     if not (folder / "scores.csv").exists():
         raise RunFolderError(f"{folder / 'scores.csv'}: no such file; evaluate the run first")
     scores = read_scores(folder / "scores.csv")
-    _check_scores(scores, suite, arm, seed, folder / "scores.csv")
+    _check_scores(scores, suite, method, seed, folder / "scores.csv")
     usage = read_skill_usage(folder / "skill_usage.csv")
     for split, rows in usage.groupby("split"):
         known = suite.task_names(str(split)) if split in suite.splits else []
         _check_known(set(rows["task"]), known, f"split {split!r}", folder / "skill_usage.csv")
     return Run(
         path=folder,
-        arm=arm,
+        method=method,
         seed=seed,
         suite=suite,
         config=config,
@@ -154,11 +154,11 @@ def _run_folders(path: Path) -> Iterator[Path]:
                 yield from _run_folders(child)
 
 
-def _arm(config: Mapping[str, Any], folder: Path) -> str:
+def _method(config: Mapping[str, Any], folder: Path) -> str:
     agent = config.get("agent")
-    name = config.get("arm") or (agent.get("name") if isinstance(agent, Mapping) else None)
+    name = config.get("method") or (agent.get("name") if isinstance(agent, Mapping) else None)
     if not isinstance(name, str) or not name:
-        raise RunFolderError(f"{folder / 'config.yaml'}: neither `arm` nor `agent.name` names the arm")
+        raise RunFolderError(f"{folder / 'config.yaml'}: neither `method` nor `agent.name` names the method")
     return name
 
 
@@ -169,8 +169,8 @@ def _seed(config: Mapping[str, Any], folder: Path) -> int:
     return seed
 
 
-def _check_scores(scores: pd.DataFrame, suite: SuiteRecord, arm: str, seed: int, path: Path) -> None:
-    for column, expected in (("arm", arm), ("seed", seed)):
+def _check_scores(scores: pd.DataFrame, suite: SuiteRecord, method: str, seed: int, path: Path) -> None:
+    for column, expected in (("method", method), ("seed", seed)):
         others = sorted(set(scores[column]) - {expected})
         if others:
             raise RunFolderError(f"{path}: column {column!r} has {others[0]!r}, but config.yaml says {expected!r}")
@@ -214,26 +214,26 @@ def _check_one_suite(runs: list[Run]) -> None:
 def _check_seeds_differ(runs: list[Run]) -> None:
     seen: dict[tuple[str, int], Path] = {}
     for run in runs:
-        twin = seen.setdefault((run.arm, run.seed), run.path)
+        twin = seen.setdefault((run.method, run.seed), run.path)
         if twin != run.path:
             raise RunFolderError(
-                f"{twin} and {run.path} are both arm {run.arm!r} with seed {run.seed}: runs of one arm need different "
-                "seeds, and arms that differ need different names (config key `arm`)"
+                f"{twin} and {run.path} are both method {run.method!r} with seed {run.seed}: runs of one method need different "
+                "seeds, and methods that differ need different names (config key `method`)"
             )
 
 
 def _check_same_evaluation(runs: list[Run]) -> None:
-    """Runs of one arm are averaged, so each must have been evaluated on the same splits and interventions."""
+    """Runs of one method are averaged, so each must have been evaluated on the same splits and interventions."""
     seen: dict[str, tuple[Path, set[tuple[str, str]]]] = {}
     for run in runs:
         rows = _last_checkpoint(run)
         evaluated = set(zip(rows["split"], rows["intervention"], strict=True))
-        other, expected = seen.setdefault(run.arm, (run.path, evaluated))
+        other, expected = seen.setdefault(run.method, (run.path, evaluated))
         for split, intervention in sorted(evaluated ^ expected):
             lacking, having = (run.path, other) if (split, intervention) in expected else (other, run.path)
             raise RunFolderError(
                 f"{lacking / 'scores.csv'}: nothing for split {split!r}, intervention {intervention!r} at the last "
-                f"checkpoint, but {having} of the same arm {run.arm!r} has it"
+                f"checkpoint, but {having} of the same method {run.method!r} has it"
             )
 
 
@@ -247,16 +247,16 @@ def _random_returns(
     scores: pd.DataFrame, suite: SuiteRecord, baselines: Path
 ) -> tuple[dict[tuple[str, str], float], str]:
     stored = baselines / f"{suite.name}.csv"
-    if (scores["arm"] == RANDOM_ARM).any():
-        table, source = scores, f"arm {RANDOM_ARM!r} among these runs"
+    if (scores["method"] == RANDOM_METHOD).any():
+        table, source = scores, f"method {RANDOM_METHOD!r} among these runs"
     elif stored.exists():
         table, source = read_scores(stored), stored.name
     else:
         raise RunFolderError(
-            f"the return of random play on suite {suite.name!r} is unknown: add a run of arm {RANDOM_ARM!r} to the "
+            f"the return of random play on suite {suite.name!r} is unknown: add a run of method {RANDOM_METHOD!r} to the "
             f"report, or measure it once into {stored}"
         )
-    rows = table[(table["arm"] == RANDOM_ARM) & (table["intervention"] == "none")]
+    rows = table[(table["method"] == RANDOM_METHOD) & (table["intervention"] == "none")]
     means = {
         (str(split), str(task)): float(group.mean())
         for (split, task), group in rows.groupby(["split", "task"])["return"]

@@ -19,14 +19,14 @@ from hrl.reporting.page import (
     definitions,
     film,
     folded,
+    image,
     number,
     paragraph,
-    picture,
     swatch,
     table,
     text,
 )
-from hrl.reporting.records import arm_cell, difference_section, runs_section
+from hrl.reporting.records import difference_section, method_cell, runs_section
 from hrl.reporting.study import Study, note_on, words
 from hrl.reporting.summary import SplitSummary, by_split, interval_text
 from hrl.reporting.videos import Video, fitting, latest_videos
@@ -53,8 +53,8 @@ FIGURE_SECTIONS = (
     ),
     FigureSection(
         "comparison",
-        "Arms compared",
-        "Each split on its own: how good each arm is, how sure one can be, and how often one arm beats another.",
+        "Methods compared",
+        "Each split on its own: how good each method is, how sure one can be, and how often one method beats another.",
         comparison_figures,
     ),
     FigureSection(
@@ -143,11 +143,11 @@ def header_of(study: Study) -> str:
         "tasks at once. The last checkpoint of each run was then evaluated greedily on those tasks"
         + (f" and on tasks it never saw ({_listing(held_out)})" if held_out else "")
         + ". Scores are normalised: 0 is random play, 1 the reference return of "
-        f"{suite.reference_return:g}. The same colour means the same arm everywhere."
+        f"{suite.reference_return:g}. The same colour means the same method everywhere."
     )
     facts = (
-        (str(len(study.compared)), "arms compared"),
-        (str(sum(len(runs.of(arm)) for arm in study.compared)), "training runs"),
+        (str(len(study.compared)), "methods compared"),
+        (str(sum(len(runs.of(method)) for method in study.compared)), "training runs"),
         (str(len(set(zip(runs.scores["split"], runs.scores["task"], strict=True)))), "tasks evaluated"),
         (f"{len(runs.scores):,}", "episodes"),
     )
@@ -181,20 +181,24 @@ def svg_of(figure: ReportFigure) -> bytes:
 
 
 def _summary_section(study: Study) -> Section:
-    header = [text("split"), text("arm"), *(number(label) for label in SUMMARY_COLUMNS)]
+    header = [text("split"), text("method"), *(number(label) for label in SUMMARY_COLUMNS)]
     lines = by_split(study.summary)
     breaks = [i for i in range(1, len(lines)) if lines[i][0] != lines[i - 1][0]]
     rows = [
-        [text(words(split) if i == 0 or i in breaks else "", "text head"), arm_cell(study, arm), *_numbers(numbers)]
-        for i, (split, arm, numbers) in enumerate(lines)
+        [
+            text(words(split) if i == 0 or i in breaks else "", "text head"),
+            method_cell(study, method),
+            *_numbers(numbers),
+        ]
+        for i, (split, method, numbers) in enumerate(lines)
     ]
     explanation = (
-        "Per split and arm: the mean return over runs and tasks; the IQM of the normalised score with its 95 % "
+        "Per split and method: the mean return over runs and tasks; the IQM of the normalised score with its 95 % "
         "interval; how many episodes, and how many runs of how many tasks, stand behind it; the interval that "
         "draws whole runs; median and optimality gap of the score; the share of successful episodes. Undisturbed "
         "greedy episodes of the last checkpoint. Terms are defined at the end."
     )
-    per_task = folded("Every task: return and score per arm", _task_table(study))
+    per_task = folded("Every task: return and score per method", _task_table(study))
     warning = note_on(study, study.compared)
     notes = [paragraph(warning, "note")] if warning else []
     return Section("summary", "Summary", [paragraph(explanation), table(header, rows, breaks), *notes, per_task])
@@ -217,42 +221,44 @@ def _numbers(numbers: SplitSummary) -> list[Cell]:
 
 
 def _task_table(study: Study) -> str:
-    means = study.table.groupby(["split", "task", "arm"]).agg(
+    means = study.table.groupby(["split", "task", "method"]).agg(
         returns=("return", "mean"), spread=("return", "std"), score=("score", "mean"), success=("success", "mean")
     )
     by_place = means.to_dict("index")
-    header = [text("split"), text("task"), text("arm")]
+    header = [text("split"), text("task"), text("method")]
     header += [number(label) for label in ("return", "sd over runs", "score", "success")]
     rows = []
     places = [(split, task) for split in study.runs.splits for task in study.runs.suite.task_names(split)]
     for split, task in places:
-        for arm in study.arms_on(split):
-            row = by_place[split, task, arm]
+        for method in study.methods_on(split):
+            row = by_place[split, task, method]
             values = [
                 f"{row['returns']:.1f}",
                 _or_dash(row["spread"], ".1f"),
                 f"{row['score']:.2f}",
                 f"{100 * row['success']:.0f} %",
             ]
-            rows.append([text(words(split)), text(task), arm_cell(study, arm), *(number(value) for value in values)])
+            rows.append(
+                [text(words(split)), text(task), method_cell(study, method), *(number(value) for value in values)]
+            )
     return table(header, rows)
 
 
 def _figure_sections(study: Study, figures: Mapping[str, list[ReportFigure]], command: str) -> list[Section]:
     sections = []
     for section in FIGURE_SECTIONS:
-        drawn = [_picture(figure, command) for figure in figures[section.name]]
+        drawn = [_image(figure, command) for figure in figures[section.name]]
         remark = section.remark(study)
         parts = [*drawn, *([paragraph(remark, "quiet")] if remark else [])]
         sections.append(Section(section.name, section.title, [paragraph(section.question), *parts] if parts else []))
     return sections
 
 
-def _picture(figure: ReportFigure, command: str) -> str:
+def _image(figure: ReportFigure, command: str) -> str:
     files = f"figures/{figure.name}.png and .pdf"
     source = f"<br>Files: <code>{escape(files)}</code>. Rebuild: <code>{escape(command)}</code>"
     share = figure.drawing.get_figwidth() / WIDTH
-    return picture(figure.title, svg_of(figure), figure.caption, figure.note, source, share)
+    return image(figure.title, svg_of(figure), figure.caption, figure.note, source, share)
 
 
 def _video_section(study: Study) -> Section:
@@ -266,14 +272,14 @@ def _video_section(study: Study) -> Section:
             folded(f"{len(left)} videos left out to keep this page small", bullets(str(video.path) for video in left))
         )
     lead = paragraph(
-        "The latest film of each arm and task, arms side by side, from each arm's first seed that has one."
+        "The latest film of each method and task, methods side by side, from each method's first seed that has one."
     )
     return Section("videos", "Videos", [lead, *parts] if parts else [])
 
 
 def _film_caption(study: Study, video: Video) -> str:
     after = "" if video.frames is None else f", after {video.frames:,} frames"
-    return f"{swatch(video.arm, study.looks[video.arm].colour)}<br>seed {video.seed}{after}"
+    return f"{swatch(video.method, study.looks[video.method].colour)}<br>seed {video.seed}{after}"
 
 
 def _random_note(study: Study) -> str:

@@ -88,7 +88,7 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
     """
     x, y = _checked(x), _checked(y)
     if x.shape[-1] != y.shape[-1]:
-        raise ValueError(f"both arms need the same tasks, got {x.shape[-1]} and {y.shape[-1]}")
+        raise ValueError(f"both methods need the same tasks, got {x.shape[-1]} and {y.shape[-1]}")
     # The asymptotic method is the cheapest: only the statistic is used, never the p-value.
     wins = stats.mannwhitneyu(x, y, axis=-2, method="asymptotic").statistic
     return np.asarray(np.mean(wins / (x.shape[-2] * y.shape[-2]), axis=-1))
@@ -122,9 +122,9 @@ def improvement_interval(
     level: float = 0.95,
     resamples: int = 2_000,
 ) -> Interval:
-    """Percentile bootstrap interval of `probability_of_improvement(x, y)`: runs of either arm are drawn independently.
+    """Percentile bootstrap interval of `probability_of_improvement(x, y)`: runs of either method are drawn independently.
 
-    NaN where an arm has one run. Raises ValueError as `interval` and `probability_of_improvement` do.
+    NaN where a method has one run. Raises ValueError as `interval` and `probability_of_improvement` do.
     """
     groups = (_checked(x), _checked(y))
     return _percentile_interval(

@@ -1,4 +1,4 @@
-"""The runs as the report sees them: scores per run and task, the summary, one look per arm, the evidence behind it."""
+"""The runs as the report sees them: scores per run and task, the summary, one look per method, the evidence behind it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ BASELINE_COLOURS = ("#8A8F98", "#B9BDC4", "#5B6068")
 
 
 @dataclass(frozen=True)
-class ArmLook:
-    """Colour, marker and line of an arm, the same in every figure."""
+class MethodStyle:
+    """Colour, marker and line of a method, the same in every figure."""
 
     colour: str
     marker: str
@@ -26,60 +26,58 @@ class ArmLook:
 
 @dataclass(frozen=True)
 class Study:
-    """The runs with what every figure needs of them: scores per run and task, the summary, and the arms' looks."""
+    """The runs with what every figure needs of them: scores per run and task, the summary, and the methods' looks."""
 
     runs: Runs
     table: pd.DataFrame
     summary: Summary
-    looks: Mapping[str, ArmLook]
+    looks: Mapping[str, MethodStyle]
 
     @property
     def compared(self) -> list[str]:
-        """The arms a comparison is about: those that learned something, or all where none did."""
-        return self.runs.trained_arms or self.runs.arms
+        """The methods a comparison is about: those that learned something, or all where none did."""
+        return self.runs.trained_methods or self.runs.methods
 
-    def arms_on(self, split: str, among: Iterable[str] | None = None) -> list[str]:
-        """Arms evaluated on a split, in the report's order."""
-        evaluated = set(self.table.loc[self.table["split"] == split, "arm"])
-        return [arm for arm in (self.runs.arms if among is None else among) if arm in evaluated]
+    def methods_on(self, split: str, among: Iterable[str] | None = None) -> list[str]:
+        """Methods evaluated on a split, in the report's order."""
+        evaluated = set(self.table.loc[self.table["split"] == split, "method"])
+        return [method for method in (self.runs.methods if among is None else among) if method in evaluated]
 
 
 def study_of(runs: Runs) -> Study:
-    """Summarise the runs once and give every arm its look."""
-    return Study(runs, task_scores(runs), summarise(runs), arm_looks(runs))
+    """Summarise the runs once and give every method its look."""
+    return Study(runs, task_scores(runs), summarise(runs), method_styles(runs))
 
 
-def arm_looks(runs: Runs) -> dict[str, ArmLook]:
-    """Colours by order of the arms; grey for arms that never learned. Past six arms, lines and markers differ too."""
-    trained = runs.trained_arms
-    fixed = [arm for arm in runs.arms if arm not in trained]
+def method_styles(runs: Runs) -> dict[str, MethodStyle]:
+    """Colours by order of the methods; grey for methods that never learned. Past six methods, lines and markers differ too."""
+    trained = runs.trained_methods
+    fixed = [method for method in runs.methods if method not in trained]
     lines = [line for line in ("-", "--", "-.", ":") for _ in COLOURS]
     looks = {
-        arm: ArmLook(colour, marker, line)
-        for arm, colour, marker, line in zip(trained, cycle(COLOURS), cycle(MARKERS), cycle(lines), strict=False)
+        method: MethodStyle(colour, marker, line)
+        for method, colour, marker, line in zip(trained, cycle(COLOURS), cycle(MARKERS), cycle(lines), strict=False)
     }
     greys = zip(fixed, cycle(BASELINE_COLOURS), cycle(("x", "+", "1")), strict=False)
-    return looks | {arm: ArmLook(colour, marker, ":") for arm, colour, marker in greys}
+    return looks | {method: MethodStyle(colour, marker, ":") for method, colour, marker in greys}
 
 
-def evidence(study: Study, arms: Iterable[str], splits: Iterable[str] | None = None) -> str:
+def evidence(study: Study, methods: Iterable[str], splits: Iterable[str] | None = None) -> str:
     """How many runs and episodes stand behind a figure, for its caption."""
-    arms = list(arms)
-    rows = study.table[study.table["arm"].isin(arms)]
+    methods = list(methods)
+    rows = study.table[study.table["method"].isin(methods)]
     if splits is not None:
         rows = rows[rows["split"].isin(list(splits))]
-    runs = rows.groupby("arm")["run"].nunique()
-    counts = ", ".join(f"{arm} {runs[arm]}" for arm in arms if arm in runs)
+    runs = rows.groupby("method")["run"].nunique()
+    counts = ", ".join(f"{method} {runs[method]}" for method in methods if method in runs)
     few, many = int(rows["episodes"].min()), int(rows["episodes"].max())
     per_task = f"{few}" if few == many else f"{few} to {many}"
-    return (
-        f"Runs per arm: {counts}; {per_task} greedy episodes per run and task, {int(rows['episodes'].sum()):,} in all."
-    )
+    return f"Runs per method: {counts}; {per_task} greedy episodes per run and task, {int(rows['episodes'].sum()):,} in all."
 
 
-def note_on(study: Study, arms: Iterable[str]) -> str:
-    """The warning about too few runs, for arms that learned something."""
-    note = few_runs_note(study.runs, [arm for arm in arms if arm in study.compared])
+def note_on(study: Study, methods: Iterable[str]) -> str:
+    """The warning about too few runs, for methods that learned something."""
+    note = few_runs_note(study.runs, [method for method in methods if method in study.compared])
     return f"{note}." if note else ""
 
 

@@ -17,16 +17,16 @@ import torch
 from matplotlib.figure import Figure
 
 from envs import Suite, make_vec
-from envs.external.family import OutsideFamily
+from envs.external.family import ExternalFamily
 from envs.families.behaviours import AT_SPEED, BehaviourFamily
-from envs.families.family import Described, Family
+from envs.families.family import Family, TaskFamily
 from envs.families.mixed import MixedFamily
 from envs.suites import SUITE_FOLDER
 from envs.tasks import Task
-from envs.vector.external import OutsideVectorEnv
+from envs.vector.external import ExternalVectorEnv
 from hrl.agents.base import Policy
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
-from hrl.config import EvaluationConfig
+from hrl.config import EvaluationScheduleConfig
 from hrl.evaluation.episodes import SCORE_COLUMNS, Protocol, evaluate
 from hrl.run.provenance import hardware, write_text_atomic
 from hrl.run.stepping_speed import measure
@@ -53,7 +53,7 @@ def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, comma
     scores = pd.concat([_scores(suite, name, policy, episodes) for name, policy in policies.items()])
     baselines.mkdir(parents=True, exist_ok=True)
     write_text_atomic(baselines / f"{suite.name}.csv", scores.to_csv(index=False))
-    returns = scores.groupby(["split", "task", "arm"], sort=False)["return"].mean().unstack("arm")
+    returns = scores.groupby(["split", "task", "method"], sort=False)["return"].mean().unstack("method")
     _contact_sheet(suite).savefig(folder / f"{suite.name}.png", dpi=100)
     path = folder / f"{suite.name}.md"
     write_text_atomic(path, _page(suite, returns, _core_milliseconds(suite), episodes, command))
@@ -61,7 +61,7 @@ def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, comma
 
 
 def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
-    """[task, moment, height, width, 3]: pictures of random play, evenly spaced over an episode of each task."""
+    """[task, moment, height, width, 3]: images of random play, evenly spaced over an episode of each task."""
     env = make_vec(suite, len(tasks), list(tasks), evaluation=True, image_size=SIZE)
     lengths = [task.episode_length // suite.action_repeat for task in tasks]
     wanted = np.stack([np.linspace(0, length - 1, FRAMES).round().astype(int) for length in lengths])
@@ -78,21 +78,21 @@ def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
 # Private functions.
 
 
-def _scores(suite: Suite, arm: str, policy: Policy, episodes: int) -> pd.DataFrame:
+def _scores(suite: Suite, method: str, policy: Policy, episodes: int) -> pd.DataFrame:
     """Of the episodes that every evaluation plays, columns SCORE_COLUMNS."""
-    protocol = Protocol(episodes, EvaluationConfig().seed, 1, SIZE, torch.device("cpu"))
-    scores = evaluate(policy, suite, list(suite.splits), protocol).scores
-    return scores.assign(arm=arm, seed=0, frames=0)[SCORE_COLUMNS]
+    eval_config = Protocol(episodes, EvaluationScheduleConfig().seed, 1, SIZE, torch.device("cpu"))
+    scores = evaluate(policy, suite, list(suite.splits), eval_config).scores
+    return scores.assign(method=method, seed=0, frames=0)[SCORE_COLUMNS]
 
 
 def _core_milliseconds(suite: Suite) -> float:
-    """Of an agent step of one world, with its picture, when `WORLDS` worlds play training tasks side by side.
+    """Of an agent step of one world, with its image, when `WORLDS` worlds play training tasks side by side.
 
     Of processors' time and not of the clock's, so that it hardly depends on what else the machine is doing.
     """
-    env = make_vec(suite, WORLDS, image_size=SIZE, stagger=True)
+    env = make_vec(suite, WORLDS, image_size=SIZE, random_initial_episode_step=True)
     env.reset()
-    processes = [os.getpid(), *(env.worker_processes if isinstance(env, OutsideVectorEnv) else [])]
+    processes = [os.getpid(), *(env.worker_processes if isinstance(env, ExternalVectorEnv) else [])]
     measured = measure(env.step, (WORLDS, suite.action_size), TIMED_SECONDS, processes)
     env.close()
     return measured.cpu_milliseconds
@@ -102,10 +102,8 @@ def _contact_sheet(suite: Suite) -> Figure:
     rows = [(split, task) for split in suite.splits for task in suite.tasks(split)]
     figure = Figure(figsize=(2.2 + 0.9 * FRAMES, 0.94 * len(rows)), layout="constrained")
     shown = np.pad(moments(suite, [task for _, task in rows]), [(0, 0)] * 3 + [(0, GAP), (0, 0)], constant_values=255)
-    for axes, pictures, (split, task) in zip(
-        figure.subplots(len(rows), 1, squeeze=False).flat, shown, rows, strict=True
-    ):
-        axes.imshow(np.concatenate(list(pictures), axis=1)[:, :-GAP], aspect="equal")
+    for axes, images, (split, task) in zip(figure.subplots(len(rows), 1, squeeze=False).flat, shown, rows, strict=True):
+        axes.imshow(np.concatenate(list(images), axis=1)[:, :-GAP], aspect="equal")
         axes.set_xticks([])
         axes.set_yticks([])
         label = f"{task.name}\n{split}"
@@ -131,16 +129,16 @@ def _page(suite: Suite, returns: pd.DataFrame, milliseconds: float, episodes: in
         f"{suite.reference_return:g} counts as 1. Mean returns of {episodes} episodes a task of policies that learn "
         "nothing, which start where every evaluation does:",
         "\n".join(table),
-        f"An agent step of one world, picture of {SIZE}x{SIZE} included, took {milliseconds:.2f} ms of one core with "
+        f"An agent step of one world, image of {SIZE}x{SIZE} included, took {milliseconds:.2f} ms of one core with "
         f"{WORLDS} worlds side by side: {1000 / milliseconds:,.0f} agent steps a second and core ({hardware()['cpu']}, "
         f"{date.today()}). Written by `{command}`.",
     ]
     return "\n\n".join(lines) + "\n"
 
 
-def _documents(family: Described) -> list[str]:
+def _documents(family: TaskFamily) -> list[str]:
     """What the code says of a family: its classes' docstrings, and rewards as they are computed."""
-    if isinstance(family, OutsideFamily):
+    if isinstance(family, ExternalFamily):
         module, own = inspect.getmodule(type(family)), inspect.getdoc(type(family))
         return [text for text in (module and inspect.getdoc(module), own) if text]
     classes = [cls for cls in type(family).__mro__ if cls.__module__.startswith("envs.")]

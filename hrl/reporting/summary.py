@@ -1,4 +1,4 @@
-"""From episodes to the numbers of the summary: per run and task first, then per arm and split, with intervals."""
+"""From episodes to the numbers of the summary: per run and task first, then per method and split, with intervals."""
 
 import math
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ class Aggregate(TypedDict):
 
 
 class SplitSummary(TypedDict):
-    """One arm on one split: the headline numbers and, under `aggregates`, every statistic with its intervals."""
+    """One method on one split: the headline numbers and, under `aggregates`, every statistic with its intervals."""
 
     return_mean: float
     score_iqm: float
@@ -51,22 +51,22 @@ class Summary(TypedDict):
     suite: str
     reference_return: float
     random_source: str
-    arms: dict[str, dict[str, SplitSummary]]
+    methods: dict[str, dict[str, SplitSummary]]
 
 
 def generator(*labels: str) -> np.random.Generator:
-    """A generator that depends on the labels alone, so that adding an arm to a report moves no other arm's interval."""
+    """A generator that depends on the labels alone, so that adding a method to a report moves no other method's interval."""
     return np.random.default_rng([crc32(label.encode()) for label in labels])
 
 
 def task_scores(runs: Runs, intervention: str = "none") -> pd.DataFrame:
     """One row per run, split and task: return, success and score (means over episodes), episodes, frames.
 
-    Columns: arm, run, seed, split, task, frames, return, success, episodes, score. Ordered as `runs` and the suite are,
+    Columns: method, run, seed, split, task, frames, return, success, episodes, score. Ordered as `runs` and the suite are,
     whatever the order of the rows in the files.
     """
     rows = runs.scores[runs.scores["intervention"] == intervention]
-    keys = ["arm", "run", "seed", "split", "task", "frames"]
+    keys = ["method", "run", "seed", "split", "task", "frames"]
     means = rows.groupby(keys, as_index=False).agg(
         **{"return": ("return", "mean"), "success": ("success", "mean"), "episodes": ("episode", "size")}
     )
@@ -77,31 +77,31 @@ def task_scores(runs: Runs, intervention: str = "none") -> pd.DataFrame:
     return _in_order(means, runs)
 
 
-def score_matrix(table: pd.DataFrame, arm: str, split: str, column: str = "score") -> Array:
-    """`[run, task]` of one arm on one split, out of `task_scores`; `[0, 0]` where the arm was not evaluated there."""
-    rows = table[(table["arm"] == arm) & (table["split"] == split)]
+def score_matrix(table: pd.DataFrame, method: str, split: str, column: str = "score") -> Array:
+    """`[run, task]` of one method on one split, out of `task_scores`; `[0, 0]` where the method was not evaluated there."""
+    rows = table[(table["method"] == method) & (table["split"] == split)]
     tasks = list(dict.fromkeys(rows["task"]))
     return rows.pivot(index="run", columns="task", values=column)[tasks].to_numpy(dtype=np.float64)
 
 
 def summarise(runs: Runs) -> Summary:
-    """Mean return, aggregate scores with intervals, runs and episodes per arm and split (undisturbed episodes only)."""
+    """Mean return, aggregate scores with intervals, runs and episodes per method and split (undisturbed episodes only)."""
     table = task_scores(runs)
-    arms: dict[str, dict[str, SplitSummary]] = {arm: {} for arm in runs.arms}
-    for (arm, split), rows in table.groupby(["arm", "split"], sort=False):
-        arms[str(arm)][str(split)] = _split_summary(rows, str(arm), str(split))
+    methods: dict[str, dict[str, SplitSummary]] = {method: {} for method in runs.methods}
+    for (method, split), rows in table.groupby(["method", "split"], sort=False):
+        methods[str(method)][str(split)] = _split_summary(rows, str(method), str(split))
     return {
         "suite": runs.suite.name,
         "reference_return": runs.suite.reference_return,
         "random_source": runs.random_source,
-        "arms": arms,
+        "methods": methods,
     }
 
 
 def summary_table(summary: Summary) -> str:
-    """The summary as plain text, one line per split and arm."""
-    header = ("split", "arm", "return", "score IQM", "95 % CI", "episodes", "runs")
-    lines = [header, *(_table_line(split, arm, numbers) for split, arm, numbers in by_split(summary))]
+    """The summary as plain text, one line per split and method."""
+    header = ("split", "method", "return", "score IQM", "95 % CI", "episodes", "runs")
+    lines = [header, *(_table_line(split, method, numbers) for split, method, numbers in by_split(summary))]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     texts = [
         "  ".join(_aligned(cell, width, i) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
@@ -111,20 +111,23 @@ def summary_table(summary: Summary) -> str:
 
 
 def by_split(summary: Summary) -> list[tuple[str, str, SplitSummary]]:
-    """(split, arm, numbers), ordered by split and then arm, for reading arms side by side."""
-    splits = dict.fromkeys(split for numbers in summary["arms"].values() for split in numbers)
+    """(split, method, numbers), ordered by split and then method, for reading methods side by side."""
+    splits = dict.fromkeys(split for numbers in summary["methods"].values() for split in numbers)
     return [
-        (split, arm, numbers[split]) for split in splits for arm, numbers in summary["arms"].items() if split in numbers
+        (split, method, numbers[split])
+        for split in splits
+        for method, numbers in summary["methods"].items()
+        if split in numbers
     ]
 
 
-def few_runs_note(runs: Runs, arms: Iterable[str]) -> str:
-    """The arms with too few runs for a trustworthy interval, `A: 3 runs (intervals under-cover)`; empty without any."""
-    counts = {arm: len(runs.of(arm)) for arm in arms}
-    few = {arm: count for arm, count in counts.items() if count < ENOUGH_RUNS}
+def few_runs_note(runs: Runs, methods: Iterable[str]) -> str:
+    """The methods with too few runs for a trustworthy interval, `A: 3 runs (intervals under-cover)`; empty without any."""
+    counts = {method: len(runs.of(method)) for method in methods}
+    few = {method: count for method, count in counts.items() if count < ENOUGH_RUNS}
     return "; ".join(
-        f"{arm}: {count} runs (intervals under-cover)" if count > 1 else f"{arm}: 1 run (no interval)"
-        for arm, count in few.items()
+        f"{method}: {count} runs (intervals under-cover)" if count > 1 else f"{method}: 1 run (no interval)"
+        for method, count in few.items()
     )
 
 
@@ -145,9 +148,9 @@ def _in_order(means: pd.DataFrame, runs: Runs) -> pd.DataFrame:
     return order.sort_values(["_run", "_task"], ignore_index=True).drop(columns=["_run", "_task"])
 
 
-def _split_summary(rows: pd.DataFrame, arm: str, split: str) -> SplitSummary:
-    scores = score_matrix(rows, arm, split)
-    aggregates = {name: _aggregate(scores, statistic, arm, split) for name, statistic in AGGREGATES.items()}
+def _split_summary(rows: pd.DataFrame, method: str, split: str) -> SplitSummary:
+    scores = score_matrix(rows, method, split)
+    aggregates = {name: _aggregate(scores, statistic, method, split) for name, statistic in AGGREGATES.items()}
     return {
         "return_mean": float(rows["return"].mean()),
         "score_iqm": aggregates["iqm"]["value"],
@@ -161,9 +164,9 @@ def _split_summary(rows: pd.DataFrame, arm: str, split: str) -> SplitSummary:
     }
 
 
-def _aggregate(scores: Array, statistic: Statistic, arm: str, split: str) -> Aggregate:
-    within = statistics.interval(scores, statistic, generator(arm, split), resample="within_tasks")
-    together = statistics.interval(scores, statistic, generator(arm, split), resample="whole_runs")
+def _aggregate(scores: Array, statistic: Statistic, method: str, split: str) -> Aggregate:
+    within = statistics.interval(scores, statistic, generator(method, split), resample="within_tasks")
+    together = statistics.interval(scores, statistic, generator(method, split), resample="whole_runs")
     return {"value": float(statistic(scores)), "ci95": ends(within), "ci95_runs": ends(together)}
 
 
@@ -172,10 +175,10 @@ def ends(interval: statistics.Interval) -> Ends:
     return [None if math.isnan(end) else float(end) for end in (float(interval.low), float(interval.high))]
 
 
-def _table_line(split: str, arm: str, numbers: SplitSummary) -> tuple[str, ...]:
+def _table_line(split: str, method: str, numbers: SplitSummary) -> tuple[str, ...]:
     return (
         split,
-        arm,
+        method,
         f"{numbers['return_mean']:.1f}",
         f"{numbers['score_iqm']:.3f}",
         interval_text(numbers["ci95"], 3),

@@ -11,14 +11,14 @@ import yaml
 
 from hrl.reporting.suite_record import RunFolderError
 
-INTERVENTIONS = ("none", "command_shuffle", "task_shuffle")
+INTERVENTIONS = ("none", "high_level_action_shuffle", "task_shuffle")
 TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 Reader = Callable[[pd.Series, Path], pd.Series]
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """One row an episode: arm, seed, split, task, frames, episode, return, success, length, intervention.
+    """One row an episode: method, seed, split, task, frames, episode, return, success, length, intervention.
 
     Raises RunFolderError naming the file, column and line of what is missing or malformed.
     """
@@ -26,7 +26,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     unknown = ~table["intervention"].isin(INTERVENTIONS)
     if unknown.any():
         raise _cell_error(path, table["intervention"], unknown, f"none of {list(INTERVENTIONS)}")
-    key = ["arm", "seed", "split", "task", "frames", "episode", "intervention"]
+    key = ["method", "seed", "split", "task", "frames", "episode", "intervention"]
     if table.duplicated(key).any():
         row = table[table.duplicated(key)].iloc[0]
         named = ", ".join(f"{column} {row[column]}" for column in key)
@@ -131,7 +131,7 @@ def _json_object(line: str, path: Path, number: int, required: tuple[str, ...]) 
 
 
 SCORE_COLUMNS: dict[str, Reader] = {
-    "arm": _text,
+    "method": _text,
     "seed": _integer,
     "split": _text,
     "task": _text,

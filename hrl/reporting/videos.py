@@ -1,4 +1,4 @@
-"""Which videos go into the report: the latest of each arm and task, fairly, as long as there is room."""
+"""Which videos go into the report: the latest of each method and task, fairly, as long as there is room."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,26 +13,26 @@ class Video:
     """A film of one task by one run, recorded after `frames` of training (None where the file name does not say)."""
 
     path: Path
-    arm: str
+    method: str
     seed: int
     task: str
     frames: int | None
 
 
 def latest_videos(runs: Runs) -> list[Video]:
-    """The last film of every arm and task, from the arm's first seed that has one; tasks in turn, arms side by side."""
+    """The last film of every method and task, from the method's first seed that has one; tasks in turn, methods side by side."""
     latest: dict[tuple[str, str], Video] = {}
     for run in runs.runs:
         of_run = {video.task: video for video in sorted((_video(path, run) for path in run.videos), key=_frames)}
         for task, video in of_run.items():
-            latest.setdefault((run.arm, task), video)
+            latest.setdefault((run.method, task), video)
     order = {task.name: i for i, task in enumerate(task for tasks in runs.suite.splits.values() for task in tasks)}
-    arms = {arm: i for i, arm in enumerate(runs.arms)}
-    return sorted(latest.values(), key=lambda one: (order.get(one.task, len(order)), one.task, arms[one.arm]))
+    methods = {method: i for i, method in enumerate(runs.methods)}
+    return sorted(latest.values(), key=lambda one: (order.get(one.task, len(order)), one.task, methods[one.method]))
 
 
 def fitting(videos: list[Video], room: int = ROOM) -> tuple[list[Video], list[Video]]:
-    """(embedded, left out): whole tasks at a time, so that no arm is shown without the others."""
+    """(embedded, left out): whole tasks at a time, so that no method is shown without the others."""
     embedded: list[Video] = []
     for task in dict.fromkeys(video.task for video in videos):
         row = [video for video in videos if video.task == task]
@@ -47,8 +47,8 @@ def _video(path: Path, run: Run) -> Video:
     """File names are `<frames>_<task>.mp4`; any other name is taken for the task's."""
     frames, separator, task = path.stem.partition("_")
     if separator and frames.isdigit():
-        return Video(path, run.arm, run.seed, task, int(frames))
-    return Video(path, run.arm, run.seed, path.stem, None)
+        return Video(path, run.method, run.seed, task, int(frames))
+    return Video(path, run.method, run.seed, path.stem, None)
 
 
 def _frames(video: Video) -> int:

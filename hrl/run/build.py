@@ -8,7 +8,7 @@ import torch
 
 from envs import PixelVectorEnv, Suite
 from envs.adapters.stable_baselines3 import Sb3VecEnv
-from hrl.agents.base import Learner, Policy, SavedPolicy, Setting
+from hrl.agents.base import AgentSpec, Learner, Policy, SavedPolicy
 from hrl.agents.director import Director
 from hrl.agents.dreamer import Dreamer
 from hrl.agents.model_based import ModelBasedAgent, ModelBasedLearner
@@ -22,22 +22,22 @@ from hrl.config import ConfigError, RunConfig
 from hrl.run.hardware import choose_device, choose_precision
 from hrl.seeding import stream_seed
 
-Build = Callable[[RunConfig, Suite, PixelVectorEnv, Setting], Learner]
-BuildPolicy = Callable[[RunConfig, Setting], SavedPolicy]
+Build = Callable[[RunConfig, Suite, PixelVectorEnv, AgentSpec], Learner]
+BuildPolicy = Callable[[RunConfig, AgentSpec], SavedPolicy]
 
 
-def setting_for(config: RunConfig, suite: Suite) -> Setting:
+def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
     """Shapes, sizes and place for the agents of a run.
 
     Raises:
-        ConfigError: a picture that the encoder cannot cut into patches.
+        ConfigError: an image that the encoder cannot cut into patches.
         ValueError: a device that cannot be used here.
     """
     patch = config.network.encoder.patch
     if config.image_size % patch:
         raise ConfigError(f"network.encoder.patch is {patch}; it must divide image_size, which is {config.image_size}")
     device, padding = choose_device(config.device), suite.padding()
-    return Setting(
+    return AgentSpec(
         image_size=config.image_size,
         channels=3 * config.frame_stack,
         task_size=suite.task_size,
@@ -53,7 +53,7 @@ def setting_for(config: RunConfig, suite: Suite) -> Setting:
     )
 
 
-def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting: Setting) -> Learner:
+def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
     """The learner of `config.agent`, its weights drawn from the run's stream "weights".
 
     Raises:
@@ -65,12 +65,12 @@ def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting:
             f"or train one of {', '.join(LEARNERS)}"
         )
     torch.manual_seed(stream_seed(config.seed, "weights"))
-    return LEARNERS[config.agent.name](config, suite, env, setting)
+    return LEARNERS[config.agent.name](config, suite, env, spec)
 
 
-def build_policy(config: RunConfig, setting: Setting) -> SavedPolicy:
+def build_policy(config: RunConfig, spec: AgentSpec) -> SavedPolicy:
     """What acting needs of a saved run of `config.agent`, its weights still to be loaded."""
-    return POLICIES[config.agent.name](config, setting)
+    return POLICIES[config.agent.name](config, spec)
 
 
 def build_scripted(config: RunConfig, suite: Suite) -> Policy:
@@ -83,34 +83,34 @@ def build_scripted(config: RunConfig, suite: Suite) -> Policy:
 
 
 def _on_policy(agent: Callable[..., OnPolicyAgent]) -> Build:
-    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting: Setting) -> Learner:
+    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
         names = [task.name for task in env.tasks]
-        return OnPolicyLearner(agent(config.agent, setting), config.agent, setting, env, names, suite.action_repeat)
+        return OnPolicyLearner(agent(config.agent, spec), config.agent, spec, env, names, suite.action_repeat)
 
     return build
 
 
 def _model_based(agent: Callable[..., ModelBasedAgent]) -> Build:
-    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting: Setting) -> Learner:
+    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
         names = [task.name for task in env.tasks]
-        return ModelBasedLearner(agent(config.agent, setting), config.agent, setting, env, names, suite.action_repeat)
+        return ModelBasedLearner(agent(config.agent, spec), config.agent, spec, env, names, suite.action_repeat)
 
     return build
 
 
 def _saved_module(agent: Callable[..., Policy]) -> BuildPolicy:
-    def build(config: RunConfig, setting: Setting) -> SavedPolicy:
-        policy = agent(config.agent, setting)
+    def build(config: RunConfig, spec: AgentSpec) -> SavedPolicy:
+        policy = agent(config.agent, spec)
         assert isinstance(policy, torch.nn.Module)
-        return SavedModule(policy, policy.to(setting.device), "module")
+        return SavedModule(policy, policy.to(spec.device), "module")
 
     return build
 
 
 def _stable_baselines(learner: Callable[..., Learner]) -> Build:
-    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, setting: Setting) -> Learner:
+    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
         names = [task.name for task in env.tasks]
-        return learner(config.agent, setting, Sb3VecEnv(env), names, suite.action_repeat)
+        return learner(config.agent, spec, Sb3VecEnv(env), names, suite.action_repeat)
 
     return build
 
@@ -129,7 +129,7 @@ POLICIES: dict[str, BuildPolicy] = {
     "skills": _saved_module(Skills),
     "dreamer": _saved_module(Dreamer),
     "director": _saved_module(Director),
-    "sb3_ppo": lambda config, setting: saved_ppo(setting),
-    "sb3_sac": lambda config, setting: saved_sac(setting),
+    "sb3_ppo": lambda config, spec: saved_ppo(spec),
+    "sb3_sac": lambda config, spec: saved_sac(spec),
 }
 """For each of LEARNERS, what acting needs of it."""

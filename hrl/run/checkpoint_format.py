@@ -47,9 +47,9 @@ DTYPES = {
 LARGEST_HEADER = 100_000_000  # bytes; safetensors refuses to read a larger one
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
-State: TypeAlias = (
-    "Tensor | np.ndarray | np.generic | bool | int | float | str | list[State] | tuple[State, ...]"
-    " | Mapping[str, State] | Mapping[int, State] | None"
+CheckpointTree: TypeAlias = (
+    "Tensor | np.ndarray | np.generic | bool | int | float | str | list[CheckpointTree] | tuple[CheckpointTree, ...]"
+    " | Mapping[str, CheckpointTree] | Mapping[int, CheckpointTree] | None"
 )
 
 
@@ -73,7 +73,7 @@ class Checkpoint:
     path: Path
 
 
-def write(path: Path, frames: int, state: Mapping[str, State], metadata: Mapping[str, JSON]) -> None:
+def write(path: Path, frames: int, state: Mapping[str, CheckpointTree], metadata: Mapping[str, JSON]) -> None:
     """Write one checkpoint file atomically; `read` gives it back bit for bit.
 
     Args:

@@ -10,17 +10,17 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hrl.run.checkpoint_format import JSON, Checkpoint, CheckpointError, State, read, write
+from hrl.run.checkpoint_format import JSON, Checkpoint, CheckpointError, CheckpointTree, read, write
 from hrl.run.provenance import remove_abandoned
 
 __all__ = [
     "JSON",
     "Checkpoint",
     "CheckpointError",
+    "CheckpointTree",
     "CheckpointWriteError",
     "Checkpoints",
     "ConfigMismatchError",
-    "State",
     "differing_keys",
     "read",
     "write",
@@ -69,7 +69,7 @@ class Checkpoints:
     def path(self, frames: int) -> Path:
         return self.folder / f"step_{frames:012d}.safetensors"
 
-    def save(self, frames: int, state: Mapping[str, State], metadata: Mapping[str, JSON]) -> Path:
+    def save(self, frames: int, state: Mapping[str, CheckpointTree], metadata: Mapping[str, JSON]) -> Path:
         """Write a checkpoint, then delete all but the last `keep` up to this one.
 
         Args:

@@ -23,17 +23,17 @@ from hrl.agents.base import GoalReacher, Predictor
 from hrl.config import ConfigError, as_now
 from hrl.evaluation.episodes import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate, worlds_at_once
 from hrl.evaluation.goal_reaching import goals, reach, reach_table
-from hrl.evaluation.imagination_video import film_imagination
+from hrl.evaluation.imagination_video import record_imagination
 from hrl.evaluation.open_loop import EXPLORED, foresee
-from hrl.evaluation.policy_video import film
-from hrl.evaluation.probe_episodes import Explored
+from hrl.evaluation.policy_video import record_video
+from hrl.evaluation.probe_episodes import DiagnosticRollouts
 from hrl.run import hardware
 from hrl.run.checkpoints import differing_keys
 from hrl.run.hardware import choose_device
-from hrl.run.load import Trained
-from hrl.run.memory_estimate import acting_budget
+from hrl.run.load import LoadedRun
+from hrl.run.memory_estimate import acting_memory_estimate
 from hrl.run.provenance import describe, write_json, write_text_atomic
-from hrl.run.train import MAY_DIFFER, protocol_for
+from hrl.run.train import MAY_DIFFER, eval_config_for
 
 SCORES, USAGE, PROTOCOL = "scores.csv", "skill_usage.csv", "evaluation.json"
 FORESIGHT, REACH, GOALS = "foresight.csv", "reach.csv", "goals.csv"
@@ -43,8 +43,8 @@ class MixedScoresError(ConfigError):
     """Scores that cannot stand in one table with those that are there."""
 
 
-def score(
-    run: Trained,
+def evaluate_run(
+    run: LoadedRun,
     folder: Path,
     command: str,
     episodes: int | None = None,
@@ -67,37 +67,37 @@ def score(
     Raises:
         ConfigError: an unknown split, or fewer than one episode; MixedScoresError where scores that would stay are of
             another checkpoint, of another configuration, or of another protocol.
-        MemoryBudgetError: the episodes do not fit into memory side by side.
+        MemoryEstimateError: the episodes do not fit into memory side by side.
     """
     count = run.config.evaluation.final_episodes if episodes is None else episodes
     names = list(run.suite.splits if splits is None else dict.fromkeys(splits))
     _refuse(run, names, count)
-    protocol = protocol_for(run.config, choose_device(run.config.device), count)
-    kept = _Kept.of(folder, run, names, _record(run, protocol))
-    budget = acting_budget(run.config, run.suite, _worlds(run, names, count), run.config.tracking.video_steps)
+    eval_config = eval_config_for(run.config, choose_device(run.config.device), count)
+    kept = _Kept.of(folder, run, names, _record(run, eval_config))
+    budget = acting_memory_estimate(run.config, run.suite, _worlds(run, names, count), run.config.tracking.video_steps)
     print(budget)
     budget.check()
     hardware.configure(run.config.threads)
-    played = _play(run, names, protocol)
-    scores = played.scores.assign(arm=run.config.arm_name, seed=run.config.seed, frames=run.frames)[SCORE_COLUMNS]
+    played = _play(run, names, eval_config)
+    scores = played.scores.assign(method=run.config.method_name, seed=run.config.seed, frames=run.frames)[SCORE_COLUMNS]
     folder.mkdir(parents=True, exist_ok=True)
     _describe(run, folder, command)
-    _write(run, folder, kept.merged(run, scores, played.usage), _record(run, protocol))
+    _write(run, folder, kept.merged(run, scores, played.usage), _record(run, eval_config))
     if "train" not in kept.scores["split"].to_numpy():
         for name in (FORESIGHT, REACH, GOALS):  # of a checkpoint whose scores are gone
             (folder / name).unlink(missing_ok=True)
     if "train" in names and isinstance(run.policy, Predictor):
-        _diagnose(run.policy, run.suite, protocol, folder)
-    _film(run, folder, protocol, films)
+        _diagnose(run.policy, run.suite, eval_config, folder)
+    _film(run, folder, eval_config, films)
     return scores
 
 
-def _diagnose(policy: Predictor, suite: Suite, protocol: Protocol, folder: Path) -> None:
+def _diagnose(policy: Predictor, suite: Suite, eval_config: Protocol, folder: Path) -> None:
     """Tables of what a world model, and a worker in it, can do on the training split."""
-    seen = Explored(policy, suite, "train", protocol, EXPLORED)
+    seen = DiagnosticRollouts(policy, suite, "train", eval_config, EXPLORED)
     foresight = foresee(policy, seen)
     write_text_atomic(folder / FORESIGHT, foresight.to_csv(index=False))
-    print(f"squared error of predicted pictures, agent steps ahead\n{foresight.round(2).to_string(index=False)}")
+    print(f"squared error of predicted images, agent steps ahead\n{foresight.round(2).to_string(index=False)}")
     if isinstance(policy, GoalReacher):
         ways, set_goals = reach(policy, seen), goals(policy, seen)
         write_text_atomic(folder / REACH, ways.to_csv(index=False))
@@ -121,7 +121,7 @@ def score_table(scores: pd.DataFrame) -> str:
 # Private functions.
 
 
-def _refuse(run: Trained, splits: Sequence[str], episodes: int) -> None:
+def _refuse(run: LoadedRun, splits: Sequence[str], episodes: int) -> None:
     unknown = [split for split in splits if split not in run.suite.splits]
     if unknown:
         raise ConfigError(
@@ -131,24 +131,24 @@ def _refuse(run: Trained, splits: Sequence[str], episodes: int) -> None:
         raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
 
 
-def _worlds(run: Trained, splits: Sequence[str], episodes: int) -> int:
+def _worlds(run: LoadedRun, splits: Sequence[str], episodes: int) -> int:
     """Of the split that is played in the most worlds at once."""
     return max(worlds_at_once(run.suite, len(run.suite.tasks(split)), episodes) for split in splits)
 
 
-def _play(run: Trained, splits: Sequence[str], protocol: Protocol) -> Evaluation:
+def _play(run: LoadedRun, splits: Sequence[str], eval_config: Protocol) -> Evaluation:
     """Every split as it is, then the training split with shuffles, for which it takes more than one task."""
-    plain = evaluate(run.policy, run.suite, splits, protocol)
+    plain = evaluate(run.policy, run.suite, splits, eval_config)
     if "train" not in splits or len(run.suite.tasks("train")) == 1:
         return plain
-    shuffled = evaluate(run.policy, run.suite, ["train"], protocol, INTERVENTIONS[1:])
+    shuffled = evaluate(run.policy, run.suite, ["train"], eval_config, INTERVENTIONS[1:])
     return Evaluation(pd.concat([plain.scores, shuffled.scores], ignore_index=True), plain.usage)
 
 
-def _record(run: Trained, protocol: Protocol) -> dict[str, Any]:
+def _record(run: LoadedRun, eval_config: Protocol) -> dict[str, Any]:
     """What makes two evaluations comparable row by row, as JSON: the checkpoint, and how episodes are played."""
-    sizes = {"frame_stack": protocol.frame_stack, "image_size": protocol.image_size}
-    return {"frames": run.frames, "episodes": protocol.episodes, "seed": protocol.seed, **sizes}
+    sizes = {"frame_stack": eval_config.frame_stack, "image_size": eval_config.image_size}
+    return {"frames": run.frames, "episodes": eval_config.episodes, "seed": eval_config.seed, **sizes}
 
 
 @dataclass(frozen=True)
@@ -159,14 +159,14 @@ class _Kept:
     usage: pd.DataFrame
 
     @classmethod
-    def of(cls, folder: Path, run: Trained, splits: Sequence[str], record: Mapping[str, Any]) -> _Kept:
+    def of(cls, folder: Path, run: LoadedRun, splits: Sequence[str], record: Mapping[str, Any]) -> _Kept:
         """What stays in a folder. Raises MixedScoresError where it cannot stand beside what `record` says."""
         scores, usage = (_others(folder / name, splits) for name in (SCORES, USAGE))
         if len(scores):
             _refuse_mixture(folder, run, record)
         return cls(scores, usage)
 
-    def merged(self, run: Trained, scores: pd.DataFrame, usage: pd.DataFrame) -> Evaluation:
+    def merged(self, run: LoadedRun, scores: pd.DataFrame, usage: pd.DataFrame) -> Evaluation:
         """These rows and new ones, in the order in which an evaluation of every split writes them."""
         return Evaluation(_ordered(run, [self.scores, scores]), _ordered(run, [self.usage, usage]))
 
@@ -179,7 +179,7 @@ def _others(path: Path, splits: Sequence[str]) -> pd.DataFrame:
     return table[~table["split"].isin(list(splits))]
 
 
-def _refuse_mixture(folder: Path, run: Trained, record: Mapping[str, Any]) -> None:
+def _refuse_mixture(folder: Path, run: LoadedRun, record: Mapping[str, Any]) -> None:
     where = f"{folder / SCORES} holds other splits, which would stay"
     mend = f"evaluate every split, or remove {SCORES}"
     if not (folder / PROTOCOL).exists():
@@ -192,7 +192,7 @@ def _refuse_mixture(folder: Path, run: Trained, record: Mapping[str, Any]) -> No
         raise MixedScoresError(f"{where}, but were played otherwise ({named}): {mend}")
 
 
-def _ordered(run: Trained, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _ordered(run: LoadedRun, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """By intervention, where there is one, then by split in the suite's order."""
     table = pd.concat([table for table in tables if len(table)] or [tables[-1]], ignore_index=True)
     places = {"split": list(run.suite.splits), "intervention": list(INTERVENTIONS)}
@@ -202,7 +202,7 @@ def _ordered(run: Trained, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _write(run: Trained, folder: Path, evaluation: Evaluation, record: Mapping[str, Any]) -> None:
+def _write(run: LoadedRun, folder: Path, evaluation: Evaluation, record: Mapping[str, Any]) -> None:
     # Gone while the table changes: after a kill in between nothing is taken for what it is not.
     (folder / PROTOCOL).unlink(missing_ok=True)
     write_text_atomic(folder / SCORES, evaluation.scores.to_csv(index=False))
@@ -211,15 +211,15 @@ def _write(run: Trained, folder: Path, evaluation: Evaluation, record: Mapping[s
     write_json(folder / PROTOCOL, dict(record))
 
 
-def _describe(run: Trained, folder: Path, command: str) -> None:
+def _describe(run: LoadedRun, folder: Path, command: str) -> None:
     """A policy that learns nothing has no folder from training."""
     if run.frames == 0:
         write_text_atomic(folder / "config.yaml", yaml.safe_dump(run.plain, sort_keys=False))
         write_json(folder / "environment.json", describe(command, {"total": 0}))
 
 
-def _film(run: Trained, folder: Path, protocol: Protocol, films: int | None) -> None:
+def _film(run: LoadedRun, folder: Path, eval_config: Protocol, films: int | None) -> None:
     for task in run.suite.tasks("train")[:films]:
         path = folder / "videos" / f"{run.frames:09d}_{task.name}.mp4"
-        film(run.policy, run.suite, task, protocol, run.config.tracking.video_steps, path)
-        film_imagination(run.policy, run.suite, task, protocol, path)
+        record_video(run.policy, run.suite, task, eval_config, run.config.tracking.video_steps, path)
+        record_imagination(run.policy, run.suite, task, eval_config, path)

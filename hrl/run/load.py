@@ -12,13 +12,13 @@ import yaml
 from envs import Suite
 from hrl.agents.base import Policy, SavedPolicy
 from hrl.config import ConfigError, RunConfig, as_now, from_saved, load
-from hrl.run.build import LEARNERS, build_policy, build_scripted, setting_for
+from hrl.run.build import LEARNERS, agent_spec, build_policy, build_scripted
 from hrl.run.checkpoints import Checkpoint, CheckpointError, Checkpoints
-from hrl.run.train import refuse_foreign
+from hrl.run.train import check_config_matches
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedRun:
     """A policy with what it was trained as; frames is 0 for one that learns nothing."""
 
     policy: Policy
@@ -28,7 +28,7 @@ class Trained:
     frames: int
 
 
-def open_run(folder: Path, device: str = "") -> Trained:
+def load_run(folder: Path, device: str = "") -> LoadedRun:
     """The policy of a run folder's last checkpoint.
 
     Takes memory for what acts, and for nothing that only learning needs: no rollout, no replay, no worlds.
@@ -48,16 +48,16 @@ def open_run(folder: Path, device: str = "") -> Trained:
         return _scripted(config, plain)
     config = replace(config, device=device) if device else config
     suite = Suite.from_dict(plain["suite"])
-    saved = build_policy(config, setting_for(config, suite))
+    saved = build_policy(config, agent_spec(config, suite))
     checkpoint = Checkpoints(folder / "checkpoints").load_latest([f"learner/{key}" for key in saved.needs])
     if checkpoint is None:
         raise ConfigError(f"{folder} has no checkpoint yet: train it with scripts/train.py")
-    refuse_foreign(checkpoint, plain)
+    check_config_matches(checkpoint, plain)
     _load(saved, checkpoint)
-    return Trained(saved.policy, config, plain, suite, checkpoint.frames)
+    return LoadedRun(saved.policy, config, plain, suite, checkpoint.frames)
 
 
-def open_scripted(overrides: Sequence[str]) -> Trained:
+def load_scripted(overrides: Sequence[str]) -> LoadedRun:
     """A policy that learns nothing, from the command line's `agent=random suite=...`.
 
     Raises:
@@ -77,6 +77,6 @@ def _load(saved: SavedPolicy, checkpoint: Checkpoint) -> None:
         raise CheckpointError(checkpoint.path, f"it does not hold this agent's weights: {reason}") from error
 
 
-def _scripted(config: RunConfig, plain: dict[str, Any]) -> Trained:
+def _scripted(config: RunConfig, plain: dict[str, Any]) -> LoadedRun:
     suite = Suite.from_dict(plain["suite"])
-    return Trained(build_scripted(config, suite), config, plain, suite, 0)
+    return LoadedRun(build_scripted(config, suite), config, plain, suite, 0)

@@ -25,7 +25,7 @@ COUNTERS = ("frames", "steps", "decisions", "updates")
 POSITION_KEYS = ("metrics", "timing", "frames", "wandb_id")
 
 
-class TrackingError(ValueError):
+class LoggerError(ValueError):
     """A metrics file that is not the one a checkpoint belongs to."""
 
 
@@ -41,7 +41,7 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-class Tracker:
+class Logger:
     """Writes folder/metrics.jsonl and folder/timing.jsonl, and shows the metrics in TensorBoard and W&B.
 
     metrics.jsonl holds no wall-clock time: with `position()` in a checkpoint and `resume_at` from it, a run that was
@@ -57,7 +57,7 @@ class Tracker:
             and TensorBoard events of a run that never came to a checkpoint go.
 
     Raises:
-        TrackingError: a file is shorter than the position says, or is not cut between two lines there.
+        LoggerError: a file is shorter than the position says, or is not cut between two lines there.
         ValueError: an unknown mode, or a position that lacks a key.
     """
 
@@ -365,14 +365,14 @@ def _check_length(path: Path, offset: int) -> None:
     """Both files are checked before either is cut."""
     size = path.stat().st_size if path.exists() else 0
     if size < offset:
-        raise TrackingError(
+        raise LoggerError(
             f"{path} has {size} bytes, but had {offset} when the checkpoint was saved: it was cut or replaced since"
         )
     if offset:
         with open(path, "rb") as file:
             file.seek(offset - 1)
             if file.read(1) != b"\n":
-                raise TrackingError(f"{path} has no line that ends at byte {offset}: it is not the checkpoint's file")
+                raise LoggerError(f"{path} has no line that ends at byte {offset}: it is not the checkpoint's file")
 
 
 def _run_id(folder: Path) -> str:

@@ -10,19 +10,19 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 LARGEST_NAMED = 3
 
 
-class MemoryBudgetError(MemoryError):
+class MemoryEstimateError(MemoryError):
     """A run does not fit. Nothing was allocated."""
 
 
-class DiskBudgetError(OSError):
+class DiskEstimateError(OSError):
     """A run's files do not fit where they are to lie. Nothing was written."""
 
 
-class Budget:
+class MemoryEstimate:
     """A table of named sizes in bytes; printed, it is what the run says before it takes them."""
 
     resource = "memory"
-    error: type[Exception] = MemoryBudgetError
+    error: type[Exception] = MemoryEstimateError
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] = {}
@@ -46,11 +46,11 @@ class Budget:
         """Refuse what cannot fit.
 
         Args:
-            available: bytes; None asks this machine, or the GPU of a `GpuBudget`.
+            available: bytes; None asks this machine, or the GPU of a `GpuMemoryEstimate`.
             limit_fraction: the share of it that may be taken.
 
         Raises:
-            MemoryBudgetError (DiskBudgetError of a `DiskBudget`): the sum is more than that share; the largest entries,
+            MemoryBudgetError (DiskBudgetError of a `DiskEstimate`): the sum is more than that share; the largest entries,
                 the sum and the limit are named.
         """
         available = self._available() if available is None else available
@@ -76,7 +76,7 @@ class Budget:
         return sorted(self._sizes.items(), key=lambda item: (-item[1], item[0]))
 
 
-class GpuBudget(Budget):
+class GpuMemoryEstimate(MemoryEstimate):
     """The same of a GPU's own memory."""
 
     resource = "GPU memory"
@@ -92,7 +92,7 @@ class GpuBudget(Budget):
         return int(torch.cuda.mem_get_info(self._device)[0])
 
 
-class DiskBudget(Budget):
+class DiskEstimate(MemoryEstimate):
     """The same of files in a folder, which need not be there yet.
 
     Args:
@@ -100,7 +100,7 @@ class DiskBudget(Budget):
         there: bytes of files that lie there already and that the new ones take the place of.
     """
 
-    error = DiskBudgetError
+    error = DiskEstimateError
 
     def __init__(self, folder: Path, there: int = 0) -> None:
         super().__init__()

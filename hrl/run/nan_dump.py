@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from hrl.run.checkpoint_format import State, write
+from hrl.run.checkpoint_format import CheckpointTree, write
 
 Value = TypeVar("Value")
 
@@ -44,7 +44,7 @@ def dump_nonfinite(
     batch: Mapping[str, Tensor],
     counters: Mapping[str, int],
     metrics: Mapping[str, float],
-    state: Mapping[str, State],
+    state: Mapping[str, CheckpointTree],
 ) -> Path:
     """Save what is needed to do the failed update again, as folder/nonfinite_{updates}.safetensors.
 
@@ -68,7 +68,7 @@ def dump_nonfinite(
         raise ValueError(f"the counters need 'updates' or 'frames' to name the file; there are {', '.join(counters)}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"nonfinite_{stamp}.safetensors"
-    content: dict[str, State] = {"batch": _named(batch), "metrics": _named(metrics), "state": state}
+    content: dict[str, CheckpointTree] = {"batch": _named(batch), "metrics": _named(metrics), "state": state}
     write(path, counters.get("frames", 0), content, {"counters": dict(counters)})
     return path
 

@@ -25,19 +25,19 @@ from hrl.agents.base import Learner, NonFiniteUpdate
 from hrl.agents.model_based import ModelBasedConfig, ModelBasedLearner
 from hrl.config import ConfigError, RunConfig, as_now
 from hrl.evaluation.episodes import Protocol, evaluate, metrics
-from hrl.evaluation.imagination_video import REPLAYED, film_imagination
-from hrl.evaluation.policy_video import film
+from hrl.evaluation.imagination_video import REPLAYED, record_imagination
+from hrl.evaluation.policy_video import record_video
 from hrl.run import hardware
-from hrl.run.build import build_learner, setting_for
+from hrl.run.build import agent_spec, build_learner
 from hrl.run.checkpoints import JSON, Checkpoint, CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
-from hrl.run.logger import ProgressDisplay, Tracker
-from hrl.run.memory_estimate import checkpoint_budget, memory_budgets
+from hrl.run.logger import Logger, ProgressDisplay
+from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
 from hrl.run.nan_dump import NonFiniteError, dump_nonfinite
 from hrl.run.provenance import describe, write_json, write_text_atomic
 
-MAY_DIFFER = ("frames", "tracking", "folder", "network.imagine_last")
+MAY_DIFFER = ("frames", "tracking", "folder", "network.imag_last")
 """Keys that a continued run may change: none of them touches what is learned in a given frame. (The last one is what
-`agent.imagine_last` was made from, which may not.)
+`agent.imag_last` was made from, which may not.)
 """
 
 
@@ -58,7 +58,7 @@ class Interrupted(Exception):  # noqa: N818  nothing went wrong
 
 
 def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
-    """Starts or continues the run of `config.folder`; returns the folder.
+    """ImaginationStart or continues the run of `config.folder`; returns the folder.
 
     Continues exactly, on a CPU: a run killed at any moment ends with the weights and metrics of one that never was.
     SIGTERM and Ctrl-C finish the iteration under way and save.
@@ -69,7 +69,7 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
 
     Raises:
         ConfigError: a configuration that cannot be run; ConfigMismatchError where the folder holds another run.
-        MemoryBudgetError, DiskBudgetError: what the run would take does not fit; nothing of it was written.
+        MemoryEstimateError, DiskEstimateError: what the run would take does not fit; nothing of it was written.
         NonFiniteError: a loss stopped being finite; the message names the dump.
         Interrupted: a signal stopped the run before its budget was spent.
     """
@@ -80,7 +80,7 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
         device = hardware.choose_device(config.device)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    for budget in (*memory_budgets(config, suite, device), checkpoint_budget(config, suite, folder)):
+    for budget in (*memory_estimates(config, suite, device), checkpoint_disk_estimate(config, suite, folder)):
         print(budget)
         budget.check()
     if isinstance(config.agent, ModelBasedConfig) and config.agent.compile != "none":
@@ -118,9 +118,9 @@ class _Run:
     def __init__(self, config: RunConfig, suite: Suite, folder: Path, plain: dict[str, Any], command: str) -> None:
         self.config, self.suite, self.folder, self.plain = config, suite, folder, plain
         try:
-            self.setting = setting_for(config, suite)
+            self.spec = agent_spec(config, suite)
             self.env = _training_env(config, suite)
-            self.learner: Learner = build_learner(config, suite, self.env, self.setting)
+            self.learner: Learner = build_learner(config, suite, self.env, self.spec)
         except ValueError as error:  # a value that only what it is given to can judge
             raise ConfigError(str(error)) from error
         # Written once nothing of the configuration is left to refuse, so that a mistake leaves no run behind.
@@ -130,7 +130,7 @@ class _Run:
         resumed = self._resume(self.checkpoints.load_latest())
         if not (folder / "environment.json").exists():
             write_json(folder / "environment.json", describe(command, self.learner.parameter_counts()))
-        self.tracker = Tracker(
+        self.tracker = Logger(
             folder,
             config=plain,
             wandb_mode=config.tracking.wandb,
@@ -167,7 +167,7 @@ class _Run:
     def _resume(self, checkpoint: Checkpoint | None) -> dict[str, Any] | None:
         if checkpoint is None:
             return None
-        refuse_foreign(checkpoint, self.plain)
+        check_config_matches(checkpoint, self.plain)
         before, now = checkpoint.metadata["computed_with"], self._computed_with()
         if before != now:
             warnings.warn(
@@ -185,8 +185,8 @@ class _Run:
 
     def _computed_with(self) -> dict[str, JSON]:
         """What `auto` and 0 came to on this machine."""
-        precision = str(self.setting.autocast).removeprefix("torch.")
-        return {"device": self.setting.device.type, "precision": precision, "threads": torch.get_num_threads()}
+        precision = str(self.spec.autocast).removeprefix("torch.")
+        return {"device": self.spec.device.type, "precision": precision, "threads": torch.get_num_threads()}
 
     def _iterate(self) -> dict[str, float | int]:
         with self.clock.measure(lambda: self.learner.frames):
@@ -208,13 +208,15 @@ class _Run:
 
     def _evaluate(self) -> dict[str, float | int]:
         settings = self.config.evaluation
-        protocol = protocol_for(self.config, self.setting.device, settings.episodes)
-        measured = metrics(evaluate(self.learner.policy, self.suite, ["train"], protocol))
+        eval_config = eval_config_for(self.config, self.spec.device, settings.episodes)
+        measured = metrics(evaluate(self.learner.policy, self.suite, ["train"], eval_config))
         for task in self.suite.tasks("train")[: self.config.tracking.videos]:
             path = self.folder / "videos" / f"{self.learner.frames:09d}_{task.name}.mp4"
-            film(self.learner.policy, self.suite, task, protocol, self.config.tracking.video_steps, path)
-            remembered = self.learner.remembered(REPLAYED) if isinstance(self.learner, ModelBasedLearner) else {}
-            film_imagination(self.learner.policy, self.suite, task, protocol, path, remembered)
+            record_video(self.learner.policy, self.suite, task, eval_config, self.config.tracking.video_steps, path)
+            sample_for_video = (
+                self.learner.sample_for_video(REPLAYED) if isinstance(self.learner, ModelBasedLearner) else {}
+            )
+            record_imagination(self.learner.policy, self.suite, task, eval_config, path, sample_for_video)
             self.tracker.log_video(f"video/{task.name}", path, self.learner.frames)
         return measured
 
@@ -231,14 +233,14 @@ class _Run:
         return self.learner.frames
 
 
-def refuse_foreign(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> None:
+def check_config_matches(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> None:
     """Raises ConfigMismatchError where a checkpoint was saved by a run of another configuration."""
     different = differing_keys(as_now(checkpoint.metadata["config"]), plain, ignore=MAY_DIFFER)
     if different:
         raise ConfigMismatchError(different)
 
 
-def protocol_for(config: RunConfig, device: Any, episodes: int) -> Protocol:
+def eval_config_for(config: RunConfig, device: Any, episodes: int) -> Protocol:
     """The evaluation protocol of a run."""
     threads = config.threads or None
     return Protocol(episodes, config.evaluation.seed, config.frame_stack, config.image_size, device, threads)
@@ -256,7 +258,7 @@ def _training_env(config: RunConfig, suite: Suite) -> PixelVectorEnv:
         frame_stack=config.frame_stack,
         image_size=config.image_size,
         threads=config.threads or None,
-        stagger=config.stagger,
+        random_initial_episode_step=config.random_initial_episode_step,
     )
 
 
@@ -266,9 +268,9 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
     if config.num_envs < tasks:
         raise ConfigError(f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks to deal out")
     longest = max(task.episode_length for task in suite.tasks("train")) // suite.action_repeat
-    if isinstance(config.agent, ModelBasedConfig) and config.agent.length > longest:
+    if isinstance(config.agent, ModelBasedConfig) and config.agent.sequence_length > longest:
         raise ConfigError(
-            f"agent.length is {config.agent.length}; the longest episodes of suite {suite.name} have {longest} steps"
+            f"agent.sequence_length is {config.agent.sequence_length}; the longest episodes of suite {suite.name} have {longest} steps"
         )
 
 

@@ -121,7 +121,7 @@ class GoalAutoencoder(nn.Module):
         return reconstruction + weight * divergence, measured
 
     @torch.no_grad()
-    def surprise(
+    def exploration_reward(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch"]:
         """The exploration bonus: mean squared error of the reconstruction (Director, equation 8)."""

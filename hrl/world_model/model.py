@@ -1,4 +1,4 @@
-"""The world model that the flat and the hierarchical arm share: sees pictures, predicts pictures, rewards and ends.
+"""The world model that the flat and the hierarchical method share: sees images, predicts images, rewards and ends.
 
 DreamerV3's (Hafner et al. 2023, arXiv 2301.04104), with one difference: the continuation head predicts whether the
 episode goes on and nothing else; the discount is applied where returns are computed, so that it is never applied twice
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.nets.frozen import frozen
+from hrl.nets.image import ImageDecoder, ImageEncoder
 from hrl.nets.one_hot import OneHot, kl
-from hrl.nets.picture import PictureDecoder, PictureEncoder
 from hrl.nets.task_dense import TaskDense
 from hrl.nets.task_embedding import TaskEmbedding
 from hrl.nets.two_hot import BINS, TwoHot
 from hrl.optim.compile import compiled_part
-from hrl.world_model.rssm import RSSM, RSSMConfig, State
+from hrl.world_model.rssm import RSSM, RSSMConfig, RSSMState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class WorldModelConfig(RSSMConfig):
     """Sizes of the world model and of the actors and critics beside it: those of the RSSM, and
 
     units: of every hidden layer of heads, actors and critics.
-    depth: of the picture's encoder and decoder, which have 2, 3, 4 and 4 times as many channels.
+    depth: of the image's encoder and decoder, which have 2, 3, 4 and 4 times as many channels.
     kernel: side of their convolutions, odd.
-    strided: convolutions that shrink the picture themselves, several times as fast on a CPU, in place of DreamerV3's
+    strided: convolutions that shrink the image themselves, several times as fast on a CPU, in place of DreamerV3's
         convolutions at full resolution followed by pooling.
     """
 
@@ -56,12 +56,12 @@ class WorldModelConfig(RSSMConfig):
             )
 
 
-CONDITIONED = ("encoder", "dynamics", "heads", "manager", "worker", "goal_autoencoder")
+CONDITIONABLE_MODULES = ("encoder", "dynamics", "heads", "manager", "worker", "goal_autoencoder")
 PRESETS: dict[str, tuple[str, ...]] = {
     "heads": ("heads", "manager"),
     "world_model": ("encoder",),
     "none": (),
-    "everywhere": CONDITIONED,
+    "everywhere": CONDITIONABLE_MODULES,
 }
 """What each preset tells the task; see `Conditioning`."""
 
@@ -91,7 +91,7 @@ class Conditioning:
         if self.preset not in PRESETS:
             raise ValueError(f"agent.conditioning.preset is {self.preset!r}; choose from {', '.join(PRESETS)}")
 
-    def sees(self, module: str) -> bool:
+    def is_task_conditioned(self, module: str) -> bool:
         """Whether this module is told the task."""
         own: bool | None = getattr(self, module)
         return module in PRESETS[self.preset] if own is None else own
@@ -117,11 +117,11 @@ class WorldModelLossConfig:
                 )
 
 
-class Observed(NamedTuple):
+class WorldModelOutput(NamedTuple):
     """What the world model made of a batch: losses [batch, time] by name, posterior states, metrics."""
 
     losses: dict[str, Tensor]
-    states: State
+    states: RSSMState
     metrics: dict[str, Tensor]
 
 
@@ -130,7 +130,7 @@ class WorldModel(nn.Module):
 
     Args:
         config: sizes.
-        image_size, channels: of a picture.
+        image_size, channels: of an image.
         action_size, task_size: of their vectors.
         task_features: size of the task's embeddings.
         conditioning: which modules are told the task.
@@ -148,12 +148,16 @@ class WorldModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = PictureEncoder(image_size, channels, config.depth, config.kernel, strided=config.strided)
-        self.encoder_task = TaskEmbedding(task_size, task_features) if conditioning.sees("encoder") else None
-        self.dynamics_task = TaskEmbedding(task_size, task_features) if conditioning.sees("dynamics") else None
-        embedding = self.encoder.outputs + task_features * conditioning.sees("encoder")
-        self.rssm = RSSM(config, embedding, action_size, task_features * conditioning.sees("dynamics"))
-        self.decoder = PictureDecoder(
+        self.encoder = ImageEncoder(image_size, channels, config.depth, config.kernel, strided=config.strided)
+        self.encoder_task = (
+            TaskEmbedding(task_size, task_features) if conditioning.is_task_conditioned("encoder") else None
+        )
+        self.dynamics_task = (
+            TaskEmbedding(task_size, task_features) if conditioning.is_task_conditioned("dynamics") else None
+        )
+        embedding = self.encoder.outputs + task_features * conditioning.is_task_conditioned("encoder")
+        self.rssm = RSSM(config, embedding, action_size, task_features * conditioning.is_task_conditioned("dynamics"))
+        self.decoder = ImageDecoder(
             image_size,
             channels,
             config.deter,
@@ -164,19 +168,21 @@ class WorldModel(nn.Module):
             config.kernel,
             strided=config.strided,
         )
-        told = task_size * conditioning.sees("heads")
-        self.reward_net = TaskDense(config.features, told, task_features, [config.units], BINS, output_scale=0.0)
-        self.continue_net = TaskDense(config.features, told, task_features, [config.units], 1)
+        task_input_size = task_size * conditioning.is_task_conditioned("heads")
+        self.reward_net = TaskDense(
+            config.features, task_input_size, task_features, [config.units], BINS, output_scale=0.0
+        )
+        self.continue_net = TaskDense(config.features, task_input_size, task_features, [config.units], 1)
 
     @compiled_part
     def embed(
         self, pixels: UInt8[Tensor, "*batch height width channel"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch embedding"]:
         """What the posterior is told of an observation."""
-        picture: Tensor = self.encoder(pixels)
-        return picture if self.encoder_task is None else torch.cat([picture, self.encoder_task(task)], -1)
+        decode_image: Tensor = self.encoder(pixels)
+        return decode_image if self.encoder_task is None else torch.cat([decode_image, self.encoder_task(task)], -1)
 
-    def moved_by(
+    def dynamics_input(
         self, action: Float[Tensor, "*batch action"], task: Float[Tensor, "*#batch task"], constant: bool = False
     ) -> Float[Tensor, "*batch move"]:
         """What moves the state: the action, and the task where dynamics are told it."""
@@ -195,18 +201,18 @@ class WorldModel(nn.Module):
         """Probability that the episode does not terminate at a state of these features."""
         return torch.sigmoid(self._continue_logit(features, task))
 
-    def picture(self, state: State) -> Float[Tensor, "*batch height width channel"]:
-        """The picture in [0, 1] that is expected at `state`."""
+    def decode_image(self, state: RSSMState) -> Float[Tensor, "*batch height width channel"]:
+        """The image in [0, 1] that is expected at `state`."""
         pixels: Tensor = self.decoder(state.deter, state.stoch)
         return pixels
 
-    def goal_state(self, deter: Float[Tensor, "*batch deter"]) -> State:
+    def goal_state(self, deter: Float[Tensor, "*batch deter"]) -> RSSMState:
         """The state of a goal, which names `deter` only: the likeliest `stoch` with it."""
-        return State(deter, self.rssm.prior(deter).mode().flatten(-2))
+        return RSSMState(deter, self.rssm.prior(deter).mode().flatten(-2))
 
     def observe(
         self, batch: Mapping[str, Tensor], noise: Float[Tensor, "batch time groups"], weights: WorldModelLossConfig
-    ) -> Observed:
+    ) -> WorldModelOutput:
         """States and losses of replayed sequences.
 
         Args:
@@ -217,22 +223,22 @@ class WorldModel(nn.Module):
         pixels, task = batch["pixels"][:, 1:], batch["task"][:, 1:]
         first, terminal = batch["is_first"][:, 1:], batch["is_terminal"][:, 1:]
         embeddings = self.embed(pixels, task)
-        context = State(batch["deter"][:, 0], self._one_hot(batch["stoch"][:, 0]))
-        initial = State(*(part.to(embeddings.dtype) for part in context))
-        moves = self.moved_by(batch["action"][:, :-1], task)
+        context = RSSMState(batch["deter"][:, 0], self._one_hot(batch["stoch"][:, 0]))
+        initial = RSSMState(*(part.to(embeddings.dtype) for part in context))
+        moves = self.dynamics_input(batch["action"][:, :-1], task)
         states, posterior = self.rssm.observe(initial, moves, embeddings, first, noise)
-        told = pixels, task, batch["reward"][:, 1:], terminal
-        losses, metrics = self._losses(states, posterior, *told, weights)
-        return Observed(losses, states.detach(), metrics)
+        task_input_size = pixels, task, batch["reward"][:, 1:], terminal
+        losses, metrics = self._losses(states, posterior, *task_input_size, weights)
+        return WorldModelOutput(losses, states.detach(), metrics)
 
     def imagine(
         self,
-        start: State,
+        start: RSSMState,
         task: Float[Tensor, "batch task"],
-        act: Callable[[int, State], Float[Tensor, "batch action"]],
+        act: Callable[[int, RSSMState], Float[Tensor, "batch action"]],
         noise: Float[Tensor, "time batch groups"],
         differentiable: bool,
-    ) -> tuple[State, Float[Tensor, "time batch action"]]:
+    ) -> tuple[RSSMState, Float[Tensor, "time batch action"]]:
         """A trajectory of as many steps as there is noise.
 
         Args:
@@ -248,11 +254,13 @@ class WorldModel(nn.Module):
             step = frozen(self.rssm) if differentiable else self.rssm
             for time in range(len(noise)):
                 actions.append(act(time, states[-1]))
-                states.append(State(*step(states[-1], self.moved_by(actions[-1], task, differentiable), noise[time])))
+                states.append(
+                    RSSMState(*step(states[-1], self.dynamics_input(actions[-1], task, differentiable), noise[time]))
+                )
         deter, stoch = (torch.stack(parts) for parts in zip(*states, strict=True))
-        return State(deter, stoch), torch.stack(actions)
+        return RSSMState(deter, stoch), torch.stack(actions)
 
-    def latents(self, states: State) -> dict[str, Tensor]:
+    def latents(self, states: RSSMState) -> dict[str, Tensor]:
         """States as they are kept beside replayed steps: bfloat16 and class indices."""
         index = states.stoch.unflatten(-1, (self.config.groups, self.config.classes)).argmax(-1)
         return {"deter": states.deter.to(torch.bfloat16), "stoch": index.to(torch.uint8)}
@@ -270,7 +278,7 @@ class WorldModel(nn.Module):
     @compiled_part
     def _losses(
         self,
-        states: State,
+        states: RSSMState,
         posterior: OneHot,
         pixels: UInt8[Tensor, "batch time height width channel"],
         task: Float[Tensor, "batch time task"],
@@ -280,7 +288,7 @@ class WorldModel(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """All losses of states [batch, time], and metrics."""
         losses, metrics = self._divergences(posterior, self.rssm.prior(states.deter), weights)
-        losses["picture"] = self.decoder.loss(states.deter, states.stoch, pixels)
+        losses["decode_image"] = self.decoder.loss(states.deter, states.stoch, pixels)
         features = states.features()
         losses["reward"] = self.reward(features, task).loss(reward)
         logit = self._continue_logit(features, task)

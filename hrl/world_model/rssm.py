@@ -33,7 +33,7 @@ class RSSMConfig:
     blocks: of the block-diagonal GRU; divides deter.
     unimix: share of the uniform distribution in prior and posterior.
     posterior_scale: of the first weights of the posterior's logits. At 1 (DreamerV3's) the first draws are mostly
-        noise, and what is small in a picture takes long to be told apart from it.
+        noise, and what is small in an image takes long to be told apart from it.
     """
 
     deter: int = 512
@@ -71,7 +71,7 @@ class RSSMConfig:
         return self.deter + self.stoch
 
 
-class State(NamedTuple):
+class RSSMState(NamedTuple):
     """What the model remembers. `stoch` holds one-hot vectors, flattened. Both in the dtype of matrix products."""
 
     deter: Float[Tensor, "*batch deter"]
@@ -81,13 +81,13 @@ class State(NamedTuple):
         """Both parts side by side: what heads, actors and critics read."""
         return torch.cat([self.deter, self.stoch], -1)
 
-    def detach(self) -> State:
+    def detach(self) -> RSSMState:
         """The same state as a constant."""
-        return State(self.deter.detach(), self.stoch.detach())
+        return RSSMState(self.deter.detach(), self.stoch.detach())
 
-    def flatten(self) -> State:
+    def flatten(self) -> RSSMState:
         """Leading axes as one."""
-        return State(self.deter.flatten(0, -2), self.stoch.flatten(0, -2))
+        return RSSMState(self.deter.flatten(0, -2), self.stoch.flatten(0, -2))
 
 
 class RSSM(nn.Module):
@@ -97,17 +97,17 @@ class RSSM(nn.Module):
         config: sizes.
         embedding: size of the embedding of an observation.
         action: size of the action.
-        told: size of what moves the state beside it, and is not forgotten at an episode's start: the task's features.
+        task_input_size: size of what moves the state beside it, and is not forgotten at an episode's start: the task's features.
     """
 
-    def __init__(self, config: RSSMConfig, embedding: int, action: int, told: int = 0) -> None:
+    def __init__(self, config: RSSMConfig, embedding: int, action: int, task_input_size: int = 0) -> None:
         super().__init__()
         self.config = config
         hidden = (config.hidden,)
         self.from_deter = Dense(config.deter, hidden, None)
         self.from_stoch = Dense(config.stoch, hidden, None)
-        self.from_action = Dense(action + told, hidden, None)
-        self.told = told
+        self.from_action = Dense(action + task_input_size, hidden, None)
+        self.task_input_size = task_input_size
         # DreamerV3's block layer sees its own block and, in every block, all that enters. The latter's weights make one
         # dense layer, whose inputs need not be copied for every block. The fan-in is that of the whole layer.
         self.core = BlockLinear(config.deter, config.deter, config.blocks)
@@ -119,10 +119,10 @@ class RSSM(nn.Module):
         self.prior_net = Dense(config.deter, hidden * 2, config.stoch)
         self.posterior_net = Dense(config.deter + embedding, hidden, config.stoch, config.posterior_scale)
 
-    def initial(self, *batch: int) -> State:
+    def initial(self, *batch: int) -> RSSMState:
         """The state before anything was seen: zeros."""
         like = self.core_norm.scale
-        return State(like.new_zeros(*batch, self.config.deter), like.new_zeros(*batch, self.config.stoch))
+        return RSSMState(like.new_zeros(*batch, self.config.deter), like.new_zeros(*batch, self.config.stoch))
 
     def prior(self, deter: Float[Tensor, "*batch deter"]) -> OneHot:
         """The stochastic state that is expected at `deter`."""
@@ -134,35 +134,35 @@ class RSSM(nn.Module):
 
     @compiled_part
     def forward(
-        self, state: State, action: Float[Tensor, "batch action"], noise: Float[Tensor, "batch groups"] | None
-    ) -> State:
+        self, state: RSSMState, action: Float[Tensor, "batch action"], noise: Float[Tensor, "batch groups"] | None
+    ) -> RSSMState:
         """One imagined step.
 
         Args:
             noise: uniform in [0, 1) for the draw from the prior; None takes its mode.
         """
         deter = self.advance(state, self.from_action(bounded(action)))
-        return State(deter, draw(self.prior(deter), noise).to(deter.dtype))
+        return RSSMState(deter, draw(self.prior(deter), noise).to(deter.dtype))
 
     def correct(
         self,
-        state: State,
+        state: RSSMState,
         action: Float[Tensor, "batch action"],
         embedding: Float[Tensor, "batch embedding"],
         noise: Float[Tensor, "batch groups"] | None,
-    ) -> State:
+    ) -> RSSMState:
         """One step in which the next observation is seen: what acting needs."""
         deter = self.advance(state, self.from_action(bounded(action)))
-        return State(deter, draw(self.posterior(deter, embedding), noise).to(deter.dtype))
+        return RSSMState(deter, draw(self.posterior(deter, embedding), noise).to(deter.dtype))
 
     def observe(
         self,
-        initial: State,
+        initial: RSSMState,
         actions: Float[Tensor, "batch time action"],
         embeddings: Float[Tensor, "batch time embedding"],
         is_first: Bool[Tensor, "batch time"],
         noise: Float[Tensor, "batch time groups"],
-    ) -> tuple[State, OneHot]:
+    ) -> tuple[RSSMState, OneHot]:
         """States along sequences that were seen, and the posterior that they were drawn from.
 
         Args:
@@ -173,7 +173,7 @@ class RSSM(nn.Module):
         going_on = (~is_first).to(initial.deter.dtype).unsqueeze(-1)
         # What is beside the action, such as the task, is known at an episode's start already, as it is when acting.
         kept = going_on.expand_as(actions).clone()
-        kept[..., actions.shape[-1] - self.told :] = 1
+        kept[..., actions.shape[-1] - self.task_input_size :] = 1
         moves = self.from_action(bounded(actions) * kept)
         state, deters, stochs, logits = initial, [], [], []
         for now in zip(*(rows.unbind(1) for rows in (going_on, moves, embeddings, noise)), strict=True):
@@ -181,9 +181,11 @@ class RSSM(nn.Module):
             deters.append(state.deter)
             stochs.append(state.stoch)
             logits.append(posterior)
-        return State(torch.stack(deters, 1), torch.stack(stochs, 1)), OneHot(torch.stack(logits, 1), self.config.unimix)
+        return RSSMState(torch.stack(deters, 1), torch.stack(stochs, 1)), OneHot(
+            torch.stack(logits, 1), self.config.unimix
+        )
 
-    def advance(self, state: State, move: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch deter"]:
+    def advance(self, state: RSSMState, move: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch deter"]:
         """The block GRU: the next deterministic state. `move` is the embedding of the action."""
         inputs = torch.cat([self.from_deter(state.deter), self.from_stoch(state.stoch), move], -1)
         core = F.silu(self.core_norm(self.core(state.deter) + self.core_inputs(inputs)))
@@ -198,16 +200,16 @@ class RSSM(nn.Module):
     @compiled_part
     def _see(
         self,
-        state: State,
+        state: RSSMState,
         going_on: Float[Tensor, "batch 1"],
         move: Float[Tensor, "batch hidden"],
         embedding: Float[Tensor, "batch embedding"],
         noise: Float[Tensor, "batch groups"],
-    ) -> tuple[State, Float[Tensor, "batch groups classes"]]:
+    ) -> tuple[RSSMState, Float[Tensor, "batch groups classes"]]:
         """The next state along a sequence, and the logits that it was drawn by."""
-        deter = self.advance(State(state.deter * going_on, state.stoch * going_on), move)
+        deter = self.advance(RSSMState(state.deter * going_on, state.stoch * going_on), move)
         posterior = self.posterior(deter, embedding)
-        return State(deter, draw(posterior, noise).to(deter.dtype)), posterior.logits
+        return RSSMState(deter, draw(posterior, noise).to(deter.dtype)), posterior.logits
 
     def _categorical(self, logits: Tensor) -> OneHot:
         return OneHot(logits.unflatten(-1, (self.config.groups, self.config.classes)), self.config.unimix)

@@ -1,4 +1,4 @@
-"""Comparisons with dm_control need its physics and rewards, not its OpenGL pictures."""
+"""Comparisons with dm_control need its physics and rewards, not its OpenGL images."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Make data/silhouettes.npz: dm_control's own OpenGL pictures of some states, as masks of the geoms that move.
+"""Make data/silhouettes.npz: dm_control's own OpenGL images of some states, as masks of the geoms that move.
 
 Needs OpenGL (`MUJOCO_GL=egl` or `osmesa`); the test that reads the file does not. Run it from the repository root:
 
@@ -29,7 +29,7 @@ from envs.families.walker_speed import WalkerSpeed
 from envs.simulation.physics import Scene
 
 STATES = 8
-# Scene and picture size: at 64x64 a single pixel would be 2 % of a point mass and its target.
+# Scene and image size: at 64x64 a single pixel would be 2 % of a point mass and its target.
 SCENES = {
     "compat_walker": (CompatWalker.scene, 64),
     "walker_speed": (WalkerSpeed.scene, 64),

@@ -1,4 +1,4 @@
-"""Which geom each pixel of a picture shows."""
+"""Which geom each pixel of an image shows."""
 
 import mujoco
 import numpy as np

@@ -132,7 +132,7 @@ def test_sb3_sees_episode_ends_as_it_expects() -> None:
 
 
 def test_sb3_is_not_told_the_return_of_a_part_of_an_episode() -> None:
-    env = Sb3VecEnv(make_vec(short_suite(length=100), 4, image_size=36, stagger=True))
+    env = Sb3VecEnv(make_vec(short_suite(length=100), 4, image_size=36, random_initial_episode_step=True))
     env.reset()
     ends: list[list[dict]] = [[] for _ in range(4)]
     for _ in range(110):

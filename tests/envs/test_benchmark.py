@@ -40,7 +40,7 @@ def _peers(speeds: Iterator[float]) -> Callable[..., Measurement]:
     return lambda *_: next(trials, None) or Measurement(next(speeds), 10.0)
 
 
-def test_the_peer_shows_dm_controls_pictures() -> None:
+def test_the_peer_shows_dm_controls_images() -> None:
     backend = benchmark_env.opengl_backend()
     if backend is None:
         pytest.skip("no OpenGL here")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from envs import load_suite, make_vec
-from envs.external.family import OutsideFamily
+from envs.external.family import ExternalFamily
 from envs.suites import SUITE_FOLDER
 
 STEPS = 10
 ALL = [path.stem for path in sorted(SUITE_FOLDER.glob("*.yaml"))]
-NAMES = [name for name in ALL if not isinstance(load_suite(name).family, OutsideFamily)]
+NAMES = [name for name in ALL if not isinstance(load_suite(name).family, ExternalFamily)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,7 +27,7 @@ def test_every_suite_can_be_played(name: str) -> None:
         assert ((reward >= 0) & (reward <= suite.action_repeat)).all()
         assert not truncated.any()
     shades = observation["pixels"].reshape(len(tasks), -1, 3).std(axis=1).max(axis=1)
-    assert (shades > 5).all(), "a picture shows next to nothing"
+    assert (shades > 5).all(), "an image shows next to nothing"
     changed = (observation["pixels"] != first).any(axis=(1, 2, 3))
     assert changed.all(), f"{[task.name for task, moved in zip(tasks, changed, strict=True) if not moved]} do not move"
     env.close()

@@ -14,33 +14,33 @@ from torch._dynamo.utils import counters
 from tests.hrl.agents.test_model_based import filled, kept, learner
 from tests.hrl.same import assert_same, assert_same_update
 
-# Of parts: as many as an arm's functions meet kinds of input, such as the first step of a sequence and the others.
+# Of parts: as many as a method's functions meet kinds of input, such as the first step of a sequence and the others.
 GRAPHS = {"dreamer": 8, "director": 12}
 
 
-def parts(arm: str) -> None:
+def parts(method: str) -> None:
     """The same to a rounding; continued to the bit."""
     sizes = {"action_gradient": "dynamics", "horizon": 4}
-    plain, compiled = filled(arm, **sizes), filled(arm, compile="parts", **sizes)
+    plain, compiled = filled(method, **sizes), filled(method, compile="parts", **sizes)
     assert_same_update(plain, compiled)
-    resumed = learner(arm, compile="parts", **sizes)
+    resumed = learner(method, compile="parts", **sizes)
     resumed.load_state_dict(kept(compiled))
     resumed.writer.env = copy.deepcopy(compiled.writer.env)
     assert_same(resumed.iterate(), compiled.iterate(), "metrics")
     assert_same(kept(resumed), kept(compiled), "continued")
-    assert counters["stats"]["unique_graphs"] == GRAPHS[arm], counters["stats"]["unique_graphs"]
+    assert counters["stats"]["unique_graphs"] == GRAPHS[method], counters["stats"]["unique_graphs"]
 
 
-def traced(arm: str) -> None:
+def traced(method: str) -> None:
     """The same to the bit, differentiated ahead of time.
 
     To a rounding below torch 2.13: 2.11 adds in another order as it traces.
     """
     torch.compile = partial(torch.compile, backend="aot_eager")
     if torch.__version__ < "2.13":
-        same_whole(arm)
+        same_whole(method)
     else:
-        plain, compiled = learner(arm), learner(arm, compile="whole")
+        plain, compiled = learner(method), learner(method, compile="whole")
         for _ in range(3):
             plain.iterate()
             compiled.iterate()
@@ -49,16 +49,16 @@ def traced(arm: str) -> None:
     assert counters["stats"]["unique_graphs"] == 1, "one piece, compiled once"
 
 
-def whole(arm: str) -> None:
+def whole(method: str) -> None:
     """The same to a rounding."""
-    same_whole(arm)
+    same_whole(method)
     assert counters["stats"]["unique_graphs"] == 1, "one piece, compiled once"
 
 
-def same_whole(arm: str) -> None:
+def same_whole(method: str) -> None:
     """One update that is the same, and another, which must not be compiled anew."""
-    compiled = filled(arm, compile="whole")
-    assert_same_update(filled(arm), compiled)
+    compiled = filled(method, compile="whole")
+    assert_same_update(filled(method), compiled)
     compiled.update()
 
 

@@ -27,7 +27,7 @@ from hrl.agents.world_model_agent import WorldModelAgent
 from hrl.data.observation import Observation
 from tests.fakes import model_setting, replayed
 
-ARMS = {"dreamer": (Dreamer, DreamerConfig), "director": (Director, DirectorConfig)}
+METHODS = {"dreamer": (Dreamer, DreamerConfig), "director": (Director, DirectorConfig)}
 BATCH, LENGTH, ENVS = 3, 4, 5
 GPU, BF16 = torch.device("cuda"), torch.bfloat16
 GUARD = """
@@ -87,12 +87,12 @@ def is_on_gpu(tensors: dict[str, Tensor], **dtypes: torch.dtype) -> None:
         assert tensor.dtype == dtypes.get(name, tensor.dtype), (name, tensor.dtype)
 
 
-def main(arm: str, gradient: str) -> None:
+def main(method: str, gradient: str) -> None:
     """Loss, the optimiser's step, acting, what is pictured for films."""
-    kind, config_type = ARMS[arm]
-    setting = replace(model_setting(), device=GPU, autocast=BF16)
+    kind, config_type = METHODS[method]
+    spec = replace(model_setting(), device=GPU, autocast=BF16)
     config = config_type(batch=BATCH, length=LENGTH, horizon=8, action_gradient=gradient)
-    agent, batch = kind(config, setting), replayed(setting, BATCH, LENGTH)
+    agent, batch = kind(config, spec), replayed(spec, BATCH, LENGTH)
     with FakeTensorMode(allow_non_fake_inputs=False):
         move(agent)
         batch = {name: pretended(rows) for name, rows in batch.items()}
@@ -108,7 +108,7 @@ def main(arm: str, gradient: str) -> None:
             parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
         optimizer = _optimizer(agent, config)
         optimizer.step()
-        agent.follow()
+        agent.update_target()
         is_on_gpu({str(index): average for index, average in enumerate(optimizer.averages())})
 
         observation = Observation(*(batch[name].flatten(0, 1)[:ENVS] for name in ("pixels", "task")))
@@ -119,9 +119,9 @@ def main(arm: str, gradient: str) -> None:
             assert action.dtype == torch.float32
             is_on_gpu(state)
             is_on_gpu(latents, deter=BF16, stoch=torch.uint8)
-            is_on_gpu({"pictures": agent.predict_pictures(state, action.expand(3, -1, -1), observation.task)})
+            is_on_gpu({"images": agent.predict_images(state, action.expand(3, -1, -1), observation.task)})
             if isinstance(agent, Director):
-                is_on_gpu({"goals": agent.command_pictures(state)}, goals=torch.float32)
+                is_on_gpu({"goals": agent.decode_high_level_action(state)}, goals=torch.float32)
                 is_on_gpu({"way": agent.reach(state, [1, 2], observation.task)}, way=torch.float32)
 
 

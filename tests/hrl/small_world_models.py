@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hrl.world_model.model import Conditioning, Observed, WorldModel, WorldModelLossConfig
+from hrl.world_model.model import Conditioning, WorldModel, WorldModelLossConfig, WorldModelOutput
 from tests.fakes import model_setting, randomise, replayed
 
 BATCH, TIME = 3, 6
@@ -15,8 +15,8 @@ OWN = ("encoder", "dynamics", "heads")  # modules of the world model that can be
 def world_model(moved: bool = True, conditioning: Conditioning | None = None, **sizes: object) -> WorldModel:
     """A small one; where `moved`, no head starts at zero."""
     torch.manual_seed(0)
-    setting = model_setting(**sizes)
-    model = WorldModel(setting.world_model, 16, 3, 2, 2, 4, conditioning or Conditioning(preset="none"))
+    spec = model_setting(**sizes)
+    model = WorldModel(spec.world_model, 16, 3, 2, 2, 4, conditioning or Conditioning(preset="none"))
     return randomise(model) if moved else model
 
 
@@ -30,10 +30,12 @@ def noise(batch: int = BATCH, time: int = TIME, seed: int = 0) -> torch.Tensor:
     return torch.rand(batch, time, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def observe(model: WorldModel, batch: dict[str, torch.Tensor], weights: WorldModelLossConfig = ALL_BITS) -> Observed:
+def observe(
+    model: WorldModel, batch: dict[str, torch.Tensor], weights: WorldModelLossConfig = ALL_BITS
+) -> WorldModelOutput:
     return model.observe(batch, noise(*batch["action"].shape[:2])[:, 1:], weights)
 
 
-def only(*told: str) -> Conditioning:
+def only(*task_input_size: str) -> Conditioning:
     """Exactly these modules are told the task."""
-    return Conditioning(preset="none", **dict.fromkeys(told, True))
+    return Conditioning(preset="none", **dict.fromkeys(task_input_size, True))

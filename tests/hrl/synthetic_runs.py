@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-COLUMNS = ["arm", "seed", "split", "task", "frames", "episode", "return", "success", "length", "intervention"]
+COLUMNS = ["method", "seed", "split", "task", "frames", "episode", "return", "success", "length", "intervention"]
 RANDOM_RETURN = 40.0
 REFERENCE_RETURN = 800.0
 
@@ -43,7 +43,7 @@ def write_trained(
     folder: Path,
     suite: Mapping[str, Any],
     *,
-    arm: str = "flat",
+    method: str = "flat",
     seed: int = 0,
     level: float = 0.8,
     decay: float = 0.6,
@@ -54,17 +54,17 @@ def write_trained(
     videos: Mapping[str, bytes] | None = None,
 ) -> Path:
     """A trained run: `level` is its score on training tasks, `decay` how much of it distance from them costs."""
-    rng = np.random.default_rng([seed, len(arm), skills])
+    rng = np.random.default_rng([seed, len(method), skills])
     folder.mkdir(parents=True)
     luck = rng.normal(0, 0.04)
     scores = {
         (split, task["name"]): level + luck - decay * _distance(suite, task) + rng.normal(0, 0.03)
         for split, task in _tasks(suite)
     }
-    interventions = {"none": 1.0, "task_shuffle": 0.45} | ({"command_shuffle": 0.3} if skills else {})
-    _write_config(folder, suite, arm, seed, {"name": arm, "learning_rate": 3e-4, **(agent or {})}, frames)
+    interventions = {"none": 1.0, "task_shuffle": 0.45} | ({"high_level_action_shuffle": 0.3} if skills else {})
+    _write_config(folder, suite, method, seed, {"name": method, "learning_rate": 3e-4, **(agent or {})}, frames)
     _write_environment(folder, {"total": 1_200_000 + 90_000 * skills, "encoder": 800_000})
-    write_scores(folder, arm, seed, frames, scores, episodes, interventions, rng)
+    write_scores(folder, method, seed, frames, scores, episodes, interventions, rng)
     _write_logs(folder, scores, suite, frames, rng)
     if skills:
         _write_usage(folder, suite, skills, rng)
@@ -75,20 +75,20 @@ def write_trained(
 
 
 def write_fixed(
-    folder: Path, suite: Mapping[str, Any], *, arm: str = "random", score: float = 0.0, episodes: int = 4
+    folder: Path, suite: Mapping[str, Any], *, method: str = "random", score: float = 0.0, episodes: int = 4
 ) -> Path:
     """A policy that learns nothing: only config.yaml and scores.csv."""
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(len(arm))
-    _write_config(folder, suite, arm, 0, {"name": arm}, 0)
+    rng = np.random.default_rng(len(method))
+    _write_config(folder, suite, method, 0, {"name": method}, 0)
     scores = {(split, task["name"]): score for split, task in _tasks(suite)}
-    write_scores(folder, arm, 0, 0, scores, episodes, {"none": 1.0}, rng)
+    write_scores(folder, method, 0, 0, scores, episodes, {"none": 1.0}, rng)
     return folder
 
 
 def write_scores(
     folder: Path,
-    arm: str,
+    method: str,
     seed: int,
     frames: int,
     scores: Mapping[tuple[str, str], float],
@@ -99,7 +99,7 @@ def write_scores(
     """scores.csv from normalised scores per (split, task) and the share of them that each intervention leaves."""
     rows = [
         (
-            arm,
+            method,
             seed,
             split,
             task,
@@ -164,13 +164,13 @@ def _distance(suite: Mapping[str, Any], task: Mapping[str, Any]) -> float:
 
 
 def _write_config(
-    folder: Path, suite: Mapping[str, Any], arm: str, seed: int, agent: Mapping[str, Any], frames: int
+    folder: Path, suite: Mapping[str, Any], method: str, seed: int, agent: Mapping[str, Any], frames: int
 ) -> None:
     config = {
         "agent": dict(agent),
         "suite": dict(suite),
         "folder": str(folder),
-        "arm": "",
+        "method": "",
         "seed": seed,
         "frames": frames,
     }

@@ -9,9 +9,9 @@ from hrl.run.checkpoints import differing_keys
 
 
 def test_defaults_are_typed_and_plain():
-    config, plain = load(["agent=skills", "agent.hold=4", "seed=3"])
+    config, plain = load(["agent=skills", "agent.skill_duration=4", "seed=3"])
     assert isinstance(config.agent, SkillsConfig)
-    assert config.agent.hold == 4
+    assert config.agent.skill_duration == 4
     assert plain["agent"]["hold"] == 4
     assert plain["folder"] == f"runs/{plain['suite']['name']}/skills/seed_3"
 
@@ -32,7 +32,7 @@ def test_agents_have_a_file_each():
     ("override", "message"),
     [
         ("agent.holdd=3", r"holdd.*valid keys of agent: .*hold"),
-        ("agent.hold=often", r"'often'.*agent\.hold"),
+        ("agent.skill_duration=often", r"'often'.*agent\.hold"),
         ("framess=3", r"framess.*valid keys of a run: .*frames"),
         ("network.encoder.kernel=3", r"kernel.*valid keys of network\.encoder: channels, features, patch"),
         ("agent=sac", r"agent/sac.*Available options.*skills"),

@@ -23,11 +23,11 @@ def call(script: str, *arguments: object, code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A demonstration in miniature: both arms trained, evaluated, random play, the report."""
+    """A demonstration in miniature: both methods trained, evaluated, random play, the report."""
     out = tmp_path_factory.mktemp("demo")
     settings = ["suite=debug", "size=debug", "frames=256", "tracking.wandb=disabled", "evaluation.every=0", "threads=1"]
-    for arm in ("skills", "ppo"):
-        call("train.py", f"agent={arm}", f"folder={out / arm}", *settings)
+    for method in ("skills", "ppo"):
+        call("train.py", f"agent={method}", f"folder={out / method}", *settings)
     call("evaluate.py", out / "skills", out / "ppo", "--episodes=1")
     call("evaluate.py", "agent=random", *settings, f"folder={out / 'random'}", "--episodes=1")
     return out
@@ -37,7 +37,7 @@ def test_evaluation_covers_every_split_and_shuffle(folder):
     scores = pd.read_csv(folder / "skills" / "scores.csv")
     plain = scores[scores["intervention"] == "none"]
     assert set(plain["split"]) == {"train", "interpolation", "extrapolation_far"}
-    assert set(scores["intervention"]) == {"none", "command_shuffle", "task_shuffle"}
+    assert set(scores["intervention"]) == {"none", "high_level_action_shuffle", "task_shuffle"}
     assert set(pd.read_csv(folder / "ppo" / "scores.csv")["intervention"]) == {"none", "task_shuffle"}
     usage = pd.read_csv(folder / "skills" / "skill_usage.csv")
     sums = usage.groupby(["split", "task"])["weight"].sum()
@@ -60,11 +60,11 @@ def test_report_is_one_file_with_a_summary(folder):
     printed = call("report.py", folder / "skills", folder / "ppo", folder / "random", "--out", out)
     page = (out / "report.html").read_text()
     assert "skills" in printed
-    assert "differs between these arms" in page
+    assert "differs between these methods" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     summary = json.loads((out / "summary.json").read_text())
-    assert set(summary["arms"]) == {"skills", "ppo", "random"}
-    cell = summary["arms"]["ppo"]["train"]
+    assert set(summary["methods"]) == {"skills", "ppo", "random"}
+    cell = summary["methods"]["ppo"]["train"]
     expected = pd.read_csv(folder / "ppo" / "scores.csv").query("split == 'train' and intervention == 'none'")
     assert cell["return_mean"] == pytest.approx(expected["return"].mean())
     assert cell["episodes"] == len(expected)
@@ -85,7 +85,7 @@ def test_play_writes_a_film_per_task(folder, tmp_path):
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("train.py", ["agent.hold=4", "agent.holdd=3"], "holdd"),
+        ("train.py", ["agent.skill_duration=4", "agent.holdd=3"], "holdd"),
         ("evaluate.py", ["nowhere"], "nowhere is not a run folder"),
         ("evaluate.py", ["agent=ppo"], "give the folder of a run"),
         ("evaluate.py", ["agent=zero", "suite=debug", "--episodes=100000000"], "of memory and may take"),

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from envs.families.compat.tasks import CompatTask, task_name
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.families.suite_models import suite_model
 from envs.rewards import tolerance
@@ -51,7 +51,7 @@ class CompatCartpole(CompatTask):
         """1 for the sparse reward, 0 for the smooth one."""
         return np.array([float(task_name(task).endswith("_sparse"))])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """Hanging near the middle, or nearly upright anywhere near it. Source: dm_control's `Balance`."""
         count = len(self._poles)
         if "balance" in task_name(task):
@@ -59,7 +59,7 @@ class CompatCartpole(CompatTask):
         else:
             spread = np.array([0.01, 0.01, *[0.1] * (count - 1)])
             positions = np.array([0.0, np.pi, *[0.0] * (count - 1)]) + spread * rng.standard_normal(1 + count)
-        return StartState(positions, _START_SPEED * rng.standard_normal(1 + count), np.zeros((0, 3)))
+        return TaskStart(positions, _START_SPEED * rng.standard_normal(1 + count), np.zeros((0, 3)))
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Source: dm_control's `Balance.get_reward`."""

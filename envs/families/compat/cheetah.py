@@ -6,7 +6,7 @@ from torch import Tensor
 
 from envs.families import cheetah
 from envs.families.compat.tasks import CompatTask
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -25,7 +25,7 @@ class CompatCheetah(CompatTask):
         """The speed from which the reward is full, m/s."""
         return np.array([_RUN_SPEED])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
         return cheetah.start(self.scene, rng)
 

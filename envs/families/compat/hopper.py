@@ -6,7 +6,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from envs.families.compat.tasks import CompatTask, task_name
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.families.scenery import SKY
 from envs.families.suite_models import suite_model
@@ -34,10 +34,10 @@ class CompatHopper(CompatTask):
         """The speed from which the reward is full, m/s; 0 rewards standing with little control."""
         return np.array([_SPEEDS[task_name(task)]])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """Random joint angles and orientation at rest, as in dm_control's suite."""
         model = self.scene.model
-        return StartState(random_joint_positions(model, rng), np.zeros(model.nv), np.zeros((0, 3)))
+        return TaskStart(random_joint_positions(model, rng), np.zeros(model.nv), np.zeros((0, 3)))
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Height times speed or times small control. Source: dm_control's `Hopper.get_reward`."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from envs.families.compat.tasks import CompatTask, task_name
 from envs.families.contacts import contacts
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.families.scenery import SKY
 from envs.families.suite_models import suite_model
@@ -36,14 +36,14 @@ class CompatHumanoid(CompatTask):
         """The speed from which the reward is full, m/s; 0 rewards standing still."""
         return np.array([_SPEEDS[task_name(task)]])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """Random joint angles and orientation at rest that touch nothing: rejection sampling, as in dm_control."""
         model = self.scene.model
         data = mujoco.MjData(model)
         data.qpos[:] = random_joint_positions(model, rng)
         while contacts(model, data):
             data.qpos[:] = random_joint_positions(model, rng)
-        return StartState(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))
+        return TaskStart(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Posture times small control times speed, or stillness. Source: dm_control's `Humanoid.get_reward`."""

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from envs.families.compat.tasks import CompatTask, task_name
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.families.suite_models import suite_model
 from envs.rewards import tolerance
@@ -50,11 +50,11 @@ class CompatPointMass(CompatTask):
         """The target's radius in metres."""
         return np.array([self.scene.model.geom("target").size[0]], np.float64)
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
         positions = random_joint_positions(self.scene.model, rng)
         seed = int(rng.integers(1, 2**32)) if task_name(task) == "point_mass-hard" else 0
-        return StartState(positions, np.zeros(2), np.zeros((0, 3)), seed)
+        return TaskStart(positions, np.zeros(2), np.zeros((0, 3)), seed)
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Nearness to the target times a bonus for small control. Source: dm_control's `PointMass.get_reward`."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from envs.families import quadruped
 from envs.families.compat.tasks import CompatTask, task_name
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -35,7 +35,7 @@ class CompatQuadruped(CompatTask):
         """The speed from which the reward is full, m/s."""
         return np.array([_SPEEDS[task_name(task)]])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
         return quadruped.start(self.scene, rng)
 

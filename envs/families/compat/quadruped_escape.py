@@ -13,7 +13,7 @@ from torch import Tensor
 from envs.families import quadruped
 from envs.families.compat.tasks import CompatTask
 from envs.families.contacts import lifted
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -74,7 +74,7 @@ class CompatQuadrupedEscape(CompatTask):
         """The distance from the middle at which the reward is full, metres."""
         return np.array([self.scene.model.hfield_size[0, 0]])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See the class. Source: dm_control's `Escape`."""
         seed, orientation = int(rng.integers(1, 2**32)), rng.standard_normal(4)
         start = lifted(self.scene.remodelled(self.scene.model, seed), orientation / np.linalg.norm(orientation))

@@ -9,7 +9,7 @@ from torch import Tensor
 from envs.families import quadruped
 from envs.families.compat.tasks import CompatTask
 from envs.families.contacts import lifted
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -42,7 +42,7 @@ class CompatQuadrupedFetch(CompatTask):
         """Nothing differs between tasks: one number that nobody reads."""
         return np.zeros(1)
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """Upright anywhere, facing anywhere; the ball anywhere, 2 m up and thrown. Source: dm_control's `Fetch`."""
         model = self.scene.model
         half_turn, reach = rng.uniform(0, 2 * np.pi) / 2, _SPAWN_SHARE * float(model.geom("floor").size[0])

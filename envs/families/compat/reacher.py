@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from envs.families.compat.tasks import CompatTask, task_name
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.families.suite_models import suite_model
 from envs.simulation.physics import Physics, Scene
@@ -18,7 +18,7 @@ from envs.tasks import Task
 # Radii of the two targets, metres.
 _RADII = {"reacher-easy": 0.05, "reacher-hard": 0.015}
 _NEAREST, _FARTHEST, _HEIGHT = 0.05, 0.2, 0.01
-# Where the other task's target waits, outside of the picture.
+# Where the other task's target waits, outside of the image.
 _ASIDE = (10.0, 10.0, _HEIGHT)
 
 
@@ -47,13 +47,13 @@ class CompatReacher(CompatTask):
         """The distance in metres at which finger and target touch."""
         return np.array([_RADII[task_name(task)] + self.scene.model.geom("finger").size[0]])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """Random joint angles at rest; the target at any angle, uniformly 5 to 20 cm from the shoulder."""
         positions = random_joint_positions(self.scene.model, rng)
         angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(_NEAREST, _FARTHEST)
         place = (distance * math.sin(angle), distance * math.cos(angle), _HEIGHT)
         targets = [place if name == task_name(task) else _ASIDE for name in _RADII]
-        return StartState(positions, np.zeros(2), np.array(targets))
+        return TaskStart(positions, np.zeros(2), np.array(targets))
 
     def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
         """Whether they overlap, seen from above. Source: dm_control's `Reacher.get_reward`."""

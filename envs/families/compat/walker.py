@@ -7,7 +7,7 @@ from torch import Tensor
 
 from envs.families import walker
 from envs.families.compat.tasks import CompatTask, task_name
-from envs.families.family import StartState
+from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.families.suite_models import suite_model
 from envs.rewards import tolerance
@@ -33,7 +33,7 @@ class CompatWalker(CompatTask):
         """The speed from which the reward is full, m/s; 0 rewards standing only."""
         return np.array([_SPEEDS[task_name(task)]])
 
-    def start(self, task: Task, rng: np.random.Generator) -> StartState:
+    def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
         return walker.start(self.scene, rng)
 

@@ -1,4 +1,4 @@
-"""Arm against arm on each split: aggregates with intervals, performance profiles, probability of improvement."""
+"""Method against method on each split: aggregates with intervals, performance profiles, probability of improvement."""
 
 from itertools import combinations
 
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hrl.reporting import statistics
-from hrl.reporting.figures.style import FAINT, INK, WIDTH, ReportFigure, arm_legend, band, panels
+from hrl.reporting.figures.style import FAINT, INK, WIDTH, ReportFigure, band, method_legend, panels
 from hrl.reporting.study import Study, evidence, note_on, words
 from hrl.reporting.summary import AGGREGATES, Aggregate, generator, score_matrix
 
@@ -16,15 +16,15 @@ PAIR_ROW = 0.34  # inches
 
 
 def comparison_figures(study: Study) -> list[ReportFigure]:
-    """Aggregates always; profiles where there is a sample to profile; improvements where there are two arms."""
+    """Aggregates always; profiles where there is a sample to profile; improvements where there are two methods."""
     figures = [aggregate_figure(study), profile_figure(study), improvement_figure(study)]
     return [figure for figure in figures if figure is not None]
 
 
 def aggregate_figure(study: Study) -> ReportFigure:
-    """Rows are splits, columns are statistics; per arm both intervals, as they stand in the summary."""
-    splits, arms = study.runs.splits, study.compared
-    figure = Figure(figsize=(WIDTH, 0.9 + len(splits) * max(1.0, 0.35 + 0.24 * len(arms))))
+    """Rows are splits, columns are statistics; per method both intervals, as they stand in the summary."""
+    splits, methods = study.runs.splits, study.compared
+    figure = Figure(figsize=(WIDTH, 0.9 + len(splits) * max(1.0, 0.35 + 0.24 * len(methods))))
     grid = figure.subplots(len(splits), len(AGGREGATES), squeeze=False, sharex="col", sharey="row")
     for row, split in zip(grid, splits, strict=True):
         for axes, name in zip(row, AGGREGATES, strict=True):
@@ -37,23 +37,23 @@ def aggregate_figure(study: Study) -> ReportFigure:
         "Rows: splits; they are never averaged into one another. Columns: statistics over all runs x tasks of the "
         "split. x: normalised score (0 random play, 1 the reference return). Mark: the value; thick bar: 95 % "
         "stratified bootstrap interval (runs drawn anew within each task); thin line: 95 % interval that draws "
-        "whole runs, keeping each run's tasks together. " + evidence(study, arms)
+        "whole runs, keeping each run's tasks together. " + evidence(study, methods)
     )
-    return ReportFigure("aggregates", "Scores per split, with intervals", caption, figure, note_on(study, arms))
+    return ReportFigure("aggregates", "Scores per split, with intervals", caption, figure, note_on(study, methods))
 
 
 def _aggregate_panel(axes: Axes, study: Study, split: str, name: str) -> None:
-    arms = study.compared
-    for i, arm in enumerate(arms):
-        if split in study.summary["arms"][arm]:
-            _interval_mark(axes, i, study.summary["arms"][arm][split]["aggregates"][name], study, arm)
-    axes.set_yticks(range(len(arms)), arms)
-    axes.set_ylim(len(arms) - 0.4, -0.6)
+    methods = study.compared
+    for i, method in enumerate(methods):
+        if split in study.summary["methods"][method]:
+            _interval_mark(axes, i, study.summary["methods"][method][split]["aggregates"][name], study, method)
+    axes.set_yticks(range(len(methods)), methods)
+    axes.set_ylim(len(methods) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
 
 
-def _interval_mark(axes: Axes, y: int, aggregate: Aggregate, study: Study, arm: str) -> None:
-    look = study.looks[arm]
+def _interval_mark(axes: Axes, y: int, aggregate: Aggregate, study: Study, method: str) -> None:
+    look = study.looks[method]
     (low, high), (low_runs, high_runs) = aggregate["ci95"], aggregate["ci95_runs"]
     if low is not None and high is not None:
         axes.barh(y, high - low, left=low, height=0.55, color=look.colour, alpha=0.35, lw=0)
@@ -63,38 +63,39 @@ def _interval_mark(axes: Axes, y: int, aggregate: Aggregate, study: Study, arm: 
 
 
 def profile_figure(study: Study) -> ReportFigure | None:
-    """One panel per split. Left out where every arm has a single score, which has no distribution."""
-    arms = study.compared
+    """One panel per split. Left out where every method has a single score, which has no distribution."""
+    methods = study.compared
     matrices = {
-        (split, arm): score_matrix(study.table, arm, split)
+        (split, method): score_matrix(study.table, method, split)
         for split in study.runs.splits
-        for arm in study.arms_on(split, arms)
+        for method in study.methods_on(split, methods)
     }
     if all(matrix.size == 1 for matrix in matrices.values()):
         return None
     splits = list(dict.fromkeys(split for split, _ in matrices))
     figure, axes = panels(len(splits), 3, 2.7, sharey=True)
     for axis, split in zip(axes, splits, strict=True):
-        _profile_panel(axis, study, {arm: matrix for (place, arm), matrix in matrices.items() if place == split})
+        _profile_panel(axis, study, {method: matrix for (place, method), matrix in matrices.items() if place == split})
         axis.set_title(words(split))
     axes[0].set_ylabel("share of runs x tasks above")
-    arm_legend(figure, study, arms)
+    method_legend(figure, study, methods)
     caption = (
         "One panel per split. x: a threshold on the normalised score. y: the share of all runs x tasks that score "
         "above it; a curve that lies higher everywhere is better throughout, crossing curves mean that a single "
-        "number would mislead. Bands: 95 % stratified bootstrap intervals at each threshold. " + evidence(study, arms)
+        "number would mislead. Bands: 95 % stratified bootstrap intervals at each threshold. "
+        + evidence(study, methods)
     )
-    return ReportFigure("performance_profiles", "Performance profiles", caption, figure, note_on(study, arms))
+    return ReportFigure("performance_profiles", "Performance profiles", caption, figure, note_on(study, methods))
 
 
 def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Array]) -> None:
     low = min(0.0, *(float(matrix.min()) for matrix in matrices.values()))
     high = max(1.0, *(float(matrix.max()) for matrix in matrices.values()))
     thresholds = np.linspace(low, high, 101)
-    for arm, matrix in matrices.items():
-        look = study.looks[arm]
+    for method, matrix in matrices.items():
+        look = study.looks[method]
         above = statistics.exceedances(matrix, thresholds)
-        interval = statistics.interval(above, statistics.mean_score, generator(arm, "profile"), resamples=2000)
+        interval = statistics.interval(above, statistics.mean_score, generator(method, "profile"), resamples=2000)
         axes.plot(thresholds, statistics.mean_score(above), color=look.colour, ls=look.line, drawstyle="steps-post")
         band(axes, thresholds, interval.low, interval.high, look.colour)
     axes.set_xlabel("normalised score")
@@ -102,9 +103,9 @@ def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Arra
 
 
 def improvement_figure(study: Study) -> ReportFigure | None:
-    """One panel per split, one row per pair of arms; None with fewer than two arms."""
-    arms = study.compared if len(study.compared) > 1 else study.runs.arms
-    pairs = {split: list(combinations(study.arms_on(split, arms), 2)) for split in study.runs.splits}
+    """One panel per split, one row per pair of methods; None with fewer than two methods."""
+    methods = study.compared if len(study.compared) > 1 else study.runs.methods
+    pairs = {split: list(combinations(study.methods_on(split, methods), 2)) for split in study.runs.splits}
     pairs = {split: rows for split, rows in pairs.items() if rows}
     if not pairs:
         return None
@@ -113,22 +114,22 @@ def improvement_figure(study: Study) -> ReportFigure | None:
     for axis, (split, rows) in zip(axes, pairs.items(), strict=True):
         _improvement_panel(axis, study, split, rows)
         axis.set_title(words(split))
-    figure.supxlabel("P(the upper arm scores higher than the lower one)", fontsize=9)
+    figure.supxlabel("P(the upper method scores higher than the lower one)", fontsize=9)
     caption = (
-        "One panel per split, one row per pair of arms. x: the probability that a run of the upper-named arm "
+        "One panel per split, one row per pair of methods. x: the probability that a run of the upper-named method "
         "scores higher than a run of the lower-named one on the same task, averaged over tasks (Mann-Whitney; "
         "ties count one half); 0.5 (line) means no difference. Thick bar: 95 % stratified bootstrap interval; "
-        "thin line: the interval that draws whole runs; no bar: a single run, or one arm's runs beat all of the "
-        "other's. " + evidence(study, arms)
+        "thin line: the interval that draws whole runs; no bar: a single run, or one method's runs beat all of the "
+        "other's. " + evidence(study, methods)
     )
     return ReportFigure(
-        "probability_of_improvement", "Probability of improvement", caption, figure, note_on(study, arms)
+        "probability_of_improvement", "Probability of improvement", caption, figure, note_on(study, methods)
     )
 
 
 def _improvement_panel(axes: Axes, study: Study, split: str, pairs: list[tuple[str, str]]) -> None:
     for i, (first, second) in enumerate(pairs):
-        x, y = (score_matrix(study.table, arm, split) for arm in (first, second))
+        x, y = (score_matrix(study.table, method, split) for method in (first, second))
         within = statistics.improvement_interval(x, y, generator(first, second, split))
         together = statistics.improvement_interval(x, y, generator(first, second, split), resample="whole_runs")
         colour = study.looks[first].colour

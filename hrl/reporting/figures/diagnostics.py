@@ -17,13 +17,13 @@ from hrl.reporting.study import Study, note_on, words
 from hrl.reporting.summary import generator
 from hrl.reporting.tables import INTERVENTIONS
 
-SHADES = {"none": 1.0, "command_shuffle": 0.6, "task_shuffle": 0.3}
+SHADES = {"none": 1.0, "high_level_action_shuffle": 0.6, "task_shuffle": 0.3}
 MOST_HEATMAPS = 3
 
 
 def diagnostic_figures(study: Study) -> list[ReportFigure]:
-    """Shuffle diagnostics where any run has them; skill usage, one figure per arm that has skills."""
-    usage = [_skill_figure(study, arm) for arm in study.runs.arms]
+    """Shuffle diagnostics where any run has them; skill usage, one figure per method that has skills."""
+    usage = [_skill_figure(study, method) for method in study.runs.methods]
     return [figure for figure in (_shuffles(study), *usage) if figure is not None]
 
 
@@ -35,17 +35,17 @@ def skill_entropy(weights: Array) -> Array:
 
 
 def shuffle_returns(study: Study, split: str) -> dict[str, dict[str, Array]]:
-    """arm -> intervention -> `[run]` mean return over the split's tasks, for arms with shuffled episodes."""
+    """method -> intervention -> `[run]` mean return over the split's tasks, for methods with shuffled episodes."""
     rows = study.runs.scores[study.runs.scores["split"] == split]
     lone_task = rows["task"].nunique() == 1  # its vector can only be swapped with itself
-    disturbed = set(rows.loc[rows["intervention"] != "none", "arm"])
+    disturbed = set(rows.loc[rows["intervention"] != "none", "method"])
     returns: dict[str, dict[str, Array]] = {}
-    for arm in (arm for arm in study.compared if arm in disturbed):
-        of_arm = rows[rows["arm"] == arm]
-        returns[arm] = {
-            intervention: _run_returns(of_arm[of_arm["intervention"] == intervention])
+    for method in (method for method in study.compared if method in disturbed):
+        of_method = rows[rows["method"] == method]
+        returns[method] = {
+            intervention: _run_returns(of_method[of_method["intervention"] == intervention])
             for intervention in INTERVENTIONS
-            if intervention in set(of_arm["intervention"]) and not (intervention == "task_shuffle" and lone_task)
+            if intervention in set(of_method["intervention"]) and not (intervention == "task_shuffle" and lone_task)
         }
     return returns
 
@@ -57,35 +57,35 @@ def _run_returns(rows: pd.DataFrame) -> Array:
 
 def _shuffles(study: Study) -> ReportFigure | None:
     returns = {split: shuffle_returns(study, split) for split in study.runs.splits}
-    returns = {split: by_arm for split, by_arm in returns.items() if by_arm}
+    returns = {split: by_method for split, by_method in returns.items() if by_method}
     if not returns:
         return None
     figure, axes = panels(len(returns), 3, 2.9, width=WIDTH if len(returns) > 1 else 6.4, sharey=True)
-    for axis, (split, by_arm) in zip(axes, returns.items(), strict=True):
-        for i, (arm, by_intervention) in enumerate(by_arm.items()):
-            _shuffle_bars(axis, study, i, arm, by_intervention)
-        axis.set_xticks(range(len(by_arm)), list(by_arm))
+    for axis, (split, by_method) in zip(axes, returns.items(), strict=True):
+        for i, (method, by_intervention) in enumerate(by_method.items()):
+            _shuffle_bars(axis, study, i, method, by_intervention)
+        axis.set_xticks(range(len(by_method)), list(by_method))
         axis.set_title(words(split))
         axis.grid(axis="x", visible=False)
     axes[0].set_ylabel("return")
-    arms = list(dict.fromkeys(arm for by_arm in returns.values() for arm in by_arm))
+    methods = list(dict.fromkeys(method for by_method in returns.values() for method in by_method))
     _intervention_legend(figure)
     caption = (
-        "One panel per split with such episodes. x: arm and intervention. y: return, mean over tasks and runs. "
+        "One panel per split with such episodes. x: method and intervention. y: return, mean over tasks and runs. "
         "Command shuffle: the manager's commands are swapped between environments; if the return stays, the low "
         "level ignores them. Task shuffle: the task vectors are swapped; if the return stays, the agent ignores "
         "the task. Bars: mean; lines: 95 % bootstrap interval over runs; dots: single runs. "
-        + _counts(study, arms, returns)
+        + _counts(study, methods, returns)
     )
-    return ReportFigure("shuffle_diagnostics", "Shuffled commands and tasks", caption, figure, note_on(study, arms))
+    return ReportFigure("shuffle_diagnostics", "Shuffled commands and tasks", caption, figure, note_on(study, methods))
 
 
-def _shuffle_bars(axes: Axes, study: Study, x: int, arm: str, by_intervention: dict[str, Array]) -> None:
-    look = study.looks[arm]
+def _shuffle_bars(axes: Axes, study: Study, x: int, method: str, by_intervention: dict[str, Array]) -> None:
+    look = study.looks[method]
     for i, (intervention, returns) in enumerate(by_intervention.items()):
         place = x + (i - (len(by_intervention) - 1) / 2) * 0.26
         interval = statistics.interval(
-            returns[:, None], statistics.mean_score, generator(arm, intervention), resamples=2000
+            returns[:, None], statistics.mean_score, generator(method, intervention), resamples=2000
         )
         axes.bar(place, returns.mean(), 0.24, color=look.colour, alpha=SHADES[intervention], lw=0)
         axes.vlines(place, float(interval.low), float(interval.high), color=INK, lw=1.2)
@@ -97,16 +97,16 @@ def _intervention_legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
 
 
-def _counts(study: Study, arms: list[str], splits: Iterable[str]) -> str:
+def _counts(study: Study, methods: list[str], splits: Iterable[str]) -> str:
     scores = study.runs.scores
-    rows = scores[scores["arm"].isin(arms) & scores["split"].isin(list(splits))]
+    rows = scores[scores["method"].isin(methods) & scores["split"].isin(list(splits))]
     episodes = rows.groupby("intervention").size()
     counted = ", ".join(f"{words(name)} {episodes[name]:,}" for name in INTERVENTIONS if name in episodes)
-    return f"Runs per arm: {', '.join(f'{arm} {len(study.runs.of(arm))}' for arm in arms)}; episodes: {counted}."
+    return f"Runs per method: {', '.join(f'{method} {len(study.runs.of(method))}' for method in methods)}; episodes: {counted}."
 
 
-def _skill_figure(study: Study, arm: str) -> ReportFigure | None:
-    runs = [run for run in study.runs.of(arm) if not run.skill_usage.empty]
+def _skill_figure(study: Study, method: str) -> ReportFigure | None:
+    runs = [run for run in study.runs.of(method) if not run.skill_usage.empty]
     if not runs:
         return None
     shown = runs[:MOST_HEATMAPS]
@@ -116,17 +116,19 @@ def _skill_figure(study: Study, arm: str) -> ReportFigure | None:
     grid = figure.subplots(2 * len(shown), 1, squeeze=False, height_ratios=[1, max(2, 0.5 * skills)] * len(shown))
     top = max(float(one.max()) for one, _ in weights)
     for i, (run, (one, places)) in enumerate(zip(shown, weights, strict=True)):
-        _entropy_bars(grid[2 * i, 0], study.looks[arm].colour, one, places)
+        _entropy_bars(grid[2 * i, 0], study.looks[method].colour, one, places)
         image = grid[2 * i + 1, 0].imshow(one, aspect="auto", cmap="Blues", vmin=0, vmax=top)
         _heatmap_axes(grid[2 * i + 1, 0], run.seed, one, places, last=i == len(shown) - 1)
     figure.colorbar(image, ax=grid[:, 0].tolist(), label="mean weight", shrink=0.6, aspect=30)
     caption = (
-        f"Arm {arm}, one block per run, {len(shown)} of {len(runs)} runs: skills have no common numbering between "
+        f"Method {method}, one block per run, {len(shown)} of {len(runs)} runs: skills have no common numbering between "
         "runs, so runs are not averaged. x: task, split by split. Heatmap: y is the skill, colour its mean weight "
         "over the greedy evaluation episodes of the task. Bars above: entropy of that usage as a share of the "
         "greatest possible; 0 is one skill alone, 1 all skills alike."
     )
-    return ReportFigure(f"skill_usage_{re.sub(r'[^A-Za-z0-9._-]', '_', arm)}", f"Skill usage: {arm}", caption, figure)
+    return ReportFigure(
+        f"skill_usage_{re.sub(r'[^A-Za-z0-9._-]', '_', method)}", f"Skill usage: {method}", caption, figure
+    )
 
 
 def usage_matrix(run: Run) -> tuple[Array, list[tuple[str, str]]]:

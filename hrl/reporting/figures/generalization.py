@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from hrl.reporting import statistics
-from hrl.reporting.figures.style import FAINT, INK, SHADE, WIDTH, ReportFigure, arm_legend, band, panels, score_lines
+from hrl.reporting.figures.style import FAINT, INK, SHADE, WIDTH, ReportFigure, band, method_legend, panels, score_lines
 from hrl.reporting.statistics import Array
 from hrl.reporting.study import Study, evidence, note_on, words
 from hrl.reporting.summary import generator, score_matrix
@@ -49,22 +49,22 @@ def _suffix(space: ParameterSpace, spaces: list[ParameterSpace]) -> str:
 
 def _scalar_figures(study: Study, space: ParameterSpace, suffix: str) -> list[ReportFigure]:
     figure, (axes,) = panels(1, 1, 3.9)
-    arms = _arms(study, space, study.runs.arms)
+    methods = _arms(study, space, study.runs.methods)
     positions = {place: float(value[0]) for place, value in space.values.items()}
     low, high = float(space.train.min()), float(space.train.max())
     axes.axvspan(low, high, color=SHADE, lw=0, zorder=0)
     axes.text(low, 1.01, "trained here", transform=axes.get_xaxis_transform(), color=FAINT, fontsize=8, va="bottom")
-    _score_curves(axes, study, positions, arms)
+    _score_curves(axes, study, positions, methods)
     axes.set_xlabel(f"{words(space.parameter)} ({space.family})")
-    _legend_with_training(figure, study, arms)
+    _legend_with_training(figure, study, methods)
     caption = (
         f"x: the task parameter “{words(space.parameter)}”; the shaded range spans the training tasks. y: "
         "normalised score (0 random play, 1 the reference return; dashed). Filled marks are training tasks, "
         "hollow marks held-out tasks. Lines: mean over runs; bands: 95 % bootstrap interval over runs. "
-        + evidence(study, arms, _splits(space))
+        + evidence(study, methods, _splits(space))
     )
     title = f"Score against {words(space.parameter)}"
-    return [ReportFigure(f"score_by_parameter{suffix}", title, caption, figure, note_on(study, arms))]
+    return [ReportFigure(f"score_by_parameter{suffix}", title, caption, figure, note_on(study, methods))]
 
 
 def _plane_figures(study: Study, space: ParameterSpace, suffix: str) -> list[ReportFigure]:
@@ -72,11 +72,11 @@ def _plane_figures(study: Study, space: ParameterSpace, suffix: str) -> list[Rep
 
 
 def _map(study: Study, space: ParameterSpace, suffix: str) -> ReportFigure:
-    arms = _arms(study, space, study.compared)
-    columns = min(3, len(arms))
-    figure, axes = panels(len(arms), columns, WIDTH / max(columns, 2) * 0.85)
-    for axis, arm in zip(axes, arms, strict=True):
-        _map_panel(axis, study, space, arm)
+    methods = _arms(study, space, study.compared)
+    columns = min(3, len(methods))
+    figure, axes = panels(len(methods), columns, WIDTH / max(columns, 2) * 0.85)
+    for axis, method in zip(axes, methods, strict=True):
+        _map_panel(axis, study, space, method)
     axes[0].set_ylabel(f"{words(space.parameter)}, second component")
     colours = axes[0].collections[0]
     figure.colorbar(colours, ax=axes, label="normalised score", shrink=0.8, aspect=30, extend="both")
@@ -87,17 +87,17 @@ def _map(study: Study, space: ParameterSpace, suffix: str) -> ReportFigure:
     hull = Line2D([], [], color=INK, ls="--", lw=1, label="hull of the training tasks")
     figure.legend(handles=[*marks, hull], loc="outside upper left", ncols=5)
     caption = (
-        f"One panel per arm. x, y: the two components of “{words(space.parameter)}”. Each mark is a task, its "
+        f"One panel per method. x, y: the two components of “{words(space.parameter)}”. Each mark is a task, its "
         "shape the split, its colour (and the number beside it) the normalised score, mean over runs: 0 is random "
         "play, 1 the reference return. Dashed: the convex hull of the training tasks. "
-        + evidence(study, arms, _splits(space))
+        + evidence(study, methods, _splits(space))
     )
     title = f"Score over the plane of {words(space.parameter)}"
     return ReportFigure(f"score_map{suffix}", title, caption, figure)
 
 
-def _map_panel(axes: Axes, study: Study, space: ParameterSpace, arm: str) -> None:
-    scores = _mean_scores(study, arm)
+def _map_panel(axes: Axes, study: Study, space: ParameterSpace, method: str) -> None:
+    scores = _mean_scores(study, method)
     for split, marker in _split_marks(space).items():
         places = [place for place in space.values if place[0] == split and place in scores]
         if not places:
@@ -116,13 +116,13 @@ def _map_panel(axes: Axes, study: Study, space: ParameterSpace, arm: str) -> Non
     axes.plot(*np.vstack([corners, corners[:1]]).T, color=INK, ls="--", lw=1, zorder=1)
     axes.set_aspect("equal", adjustable="box")
     axes.margins(0.12)
-    axes.set_title(arm, color=study.looks[arm].colour)
+    axes.set_title(method, color=study.looks[method].colour)
     axes.set_xlabel(f"{words(space.parameter)}, first component")
 
 
 def _by_distance(study: Study, space: ParameterSpace, suffix: str) -> ReportFigure:
     figure, (axes,) = panels(1, 1, 3.6)
-    arms = _arms(study, space, study.runs.arms)
+    methods = _arms(study, space, study.runs.methods)
     points = np.stack(list(space.values.values()))
     # Rounded so that tasks at the same distance share a mark in spite of rounding errors.
     distances = np.round(signed_distance(points, space.train), 6) + 0.0
@@ -131,31 +131,31 @@ def _by_distance(study: Study, space: ParameterSpace, suffix: str) -> ReportFigu
     above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": FAINT, "fontsize": 8, "va": "bottom"}
     axes.text(0, 1.01, "inside the hull of the training tasks  ", ha="right", **above)
     axes.text(0, 1.01, "  outside", ha="left", **above)
-    _score_curves(axes, study, positions, arms)
+    _score_curves(axes, study, positions, methods)
     axes.set_xlabel(f"distance of {words(space.parameter)} from the hull of the training tasks (negative: inside)")
-    _legend_with_training(figure, study, arms)
+    _legend_with_training(figure, study, methods)
     caption = (
         "x: distance of the task from the boundary of the convex hull of the training tasks, in the parameter's "
         "own unit; negative (shaded) inside. y: normalised score (0 random play, 1 the reference return; dashed). "
         "Tasks at the same distance are averaged. Filled marks hold training tasks. Lines: mean over runs; bands: "
-        "95 % bootstrap interval over runs. " + evidence(study, arms, _splits(space))
+        "95 % bootstrap interval over runs. " + evidence(study, methods, _splits(space))
     )
     return ReportFigure(
-        f"score_by_distance{suffix}", "Score against distance from training", caption, figure, note_on(study, arms)
+        f"score_by_distance{suffix}", "Score against distance from training", caption, figure, note_on(study, methods)
     )
 
 
-def _score_curves(axes: Axes, study: Study, positions: dict[Place, float], arms: list[str]) -> None:
-    for arm in arms:
-        look = study.looks[arm]
+def _score_curves(axes: Axes, study: Study, positions: dict[Place, float], methods: list[str]) -> None:
+    for method in methods:
+        look = study.looks[method]
         places = [
-            place for place in positions if place[0] in study.table.loc[study.table["arm"] == arm, "split"].values
+            place for place in positions if place[0] in study.table.loc[study.table["method"] == method, "split"].values
         ]
         x = np.unique([positions[place] for place in places])
         groups = [[place for place in places if positions[place] == value] for value in x]
-        scores = np.stack([_run_scores(study, arm, group) for group in groups])[..., None]
+        scores = np.stack([_run_scores(study, method, group) for group in groups])[..., None]
         mean = statistics.mean_score(scores)
-        interval = statistics.interval(scores, statistics.mean_score, generator(arm, "parameter"), resamples=2000)
+        interval = statistics.interval(scores, statistics.mean_score, generator(method, "parameter"), resamples=2000)
         trained = np.array([any(split == "train" for split, _ in group) for group in groups])
         axes.plot(x, mean, color=look.colour, ls=look.line, zorder=3)
         band(axes, x, interval.low, interval.high, look.colour)
@@ -165,9 +165,9 @@ def _score_curves(axes: Axes, study: Study, positions: dict[Place, float], arms:
     axes.set_ylabel("normalised score")
 
 
-def _run_scores(study: Study, arm: str, places: list[Place]) -> Array:
+def _run_scores(study: Study, method: str, places: list[Place]) -> Array:
     """`[run]`: the mean score of each run over some tasks."""
-    rows = study.table[study.table["arm"] == arm]
+    rows = study.table[study.table["method"] == method]
     here = [place in set(places) for place in zip(rows["split"], rows["task"], strict=True)]
     return rows[here].groupby("run")["score"].mean().to_numpy(dtype=np.float64)
 
@@ -175,12 +175,12 @@ def _run_scores(study: Study, arm: str, places: list[Place]) -> Array:
 def _every_task(study: Study) -> ReportFigure:
     runs = study.runs
     tasks = [(split, task) for split in runs.splits for task in runs.suite.task_names(split)]
-    arms = runs.arms
-    spacing = 0.8 / len(arms)
-    figure = Figure(figsize=(WIDTH, 1.1 + len(tasks) * max(0.22, 0.085 * len(arms) + 0.05)))
+    methods = runs.methods
+    spacing = 0.8 / len(methods)
+    figure = Figure(figsize=(WIDTH, 1.1 + len(tasks) * max(0.22, 0.085 * len(methods) + 0.05)))
     axes = figure.subplots()
-    for i, arm in enumerate(arms):
-        _task_rows(axes, study, arm, tasks, (i - (len(arms) - 1) / 2) * spacing)
+    for i, method in enumerate(methods):
+        _task_rows(axes, study, method, tasks, (i - (len(methods) - 1) / 2) * spacing)
     axes.set_yticks(range(len(tasks)), [task for _, task in tasks])
     axes.set_ylim(len(tasks) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -193,39 +193,39 @@ def _every_task(study: Study) -> ReportFigure:
         )
     score_lines(axes, "x")
     axes.set_xlabel("normalised score")
-    arm_legend(figure, study, arms)
+    method_legend(figure, study, methods)
     caption = (
         "One row per task, grouped by split (right). x: normalised score (0 random play, 1 the reference return; "
         "dashed). Large marks: mean over runs; bars: 95 % bootstrap interval over runs; small dots: single runs. "
-        + evidence(study, arms)
+        + evidence(study, methods)
     )
-    return ReportFigure("score_by_task", "Score of every task", caption, figure, note_on(study, arms))
+    return ReportFigure("score_by_task", "Score of every task", caption, figure, note_on(study, methods))
 
 
-def _task_rows(axes: Axes, study: Study, arm: str, tasks: list[Place], offset: float) -> None:
-    look = study.looks[arm]
+def _task_rows(axes: Axes, study: Study, method: str, tasks: list[Place], offset: float) -> None:
+    look = study.looks[method]
     for split in study.runs.splits:
-        scores = score_matrix(study.table, arm, split)
+        scores = score_matrix(study.table, method, split)
         if scores.size == 0:
             continue
         y = np.array([i for i, place in enumerate(tasks) if place[0] == split]) + offset
         by_task = scores.T[..., None]  # [task, run, 1]: every task has an interval of its own
-        interval = statistics.interval(by_task, statistics.mean_score, generator(arm, split), resamples=2000)
+        interval = statistics.interval(by_task, statistics.mean_score, generator(method, split), resamples=2000)
         axes.plot(scores.T, y, ls="", marker=".", ms=3, color=look.colour, alpha=0.45, zorder=2)
         axes.hlines(y, interval.low, interval.high, color=look.colour, lw=2, alpha=0.55, zorder=2)
         axes.plot(scores.mean(axis=0), y, ls="", marker=look.marker, ms=5, color=look.colour, zorder=3)
 
 
-def _legend_with_training(figure: Figure, study: Study, arms: list[str]) -> None:
+def _legend_with_training(figure: Figure, study: Study, methods: list[str]) -> None:
     marks = [
         Line2D([], [], ls="", marker="o", mfc=face, mec=INK, ms=5.5, label=label)
         for face, label in ((INK, "training task"), ("white", "held-out task"))
     ]
-    arm_legend(figure, study, arms, marks)
+    method_legend(figure, study, methods, marks)
 
 
-def _mean_scores(study: Study, arm: str) -> dict[Place, float]:
-    means = study.table[study.table["arm"] == arm].groupby(["split", "task"], as_index=False)["score"].mean()
+def _mean_scores(study: Study, method: str) -> dict[Place, float]:
+    means = study.table[study.table["method"] == method].groupby(["split", "task"], as_index=False)["score"].mean()
     return dict(zip(zip(means["split"], means["task"], strict=True), means["score"], strict=True))
 
 
@@ -238,8 +238,8 @@ def _splits(space: ParameterSpace) -> list[str]:
 
 
 def _arms(study: Study, space: ParameterSpace, among: list[str]) -> list[str]:
-    evaluated = {arm for split in _splits(space) for arm in study.arms_on(split)}
-    return [arm for arm in among if arm in evaluated]
+    evaluated = {method for split in _splits(space) for method in study.methods_on(split)}
+    return [method for method in among if method in evaluated]
 
 
 DRAWERS = {1: _scalar_figures, 2: _plane_figures}

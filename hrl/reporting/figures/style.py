@@ -1,4 +1,4 @@
-"""What all figures share: fonts and lines, panels, the legend of the arms, reference lines and bands."""
+"""What all figures share: fonts and lines, panels, the legend of the methods, reference lines and bands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,11 +70,11 @@ def panels(
     return figure, axes[:count]
 
 
-def arm_legend(figure: Figure, study: Study, arms: Sequence[str], extra: Sequence[Line2D] = ()) -> None:
-    """One legend above the panels: the arms, then whatever else the figure marks."""
+def method_legend(figure: Figure, study: Study, methods: Sequence[str], extra: Sequence[Line2D] = ()) -> None:
+    """One legend above the panels: the methods, then whatever else the figure marks."""
     handles = [
-        Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, ms=5, label=arm)
-        for arm, look in ((arm, study.looks[arm]) for arm in arms)
+        Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, ms=5, label=method)
+        for method, look in ((method, study.looks[method]) for method in methods)
     ]
     handles += extra
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5))

@@ -1,12 +1,12 @@
-"""How the arms learned: scores against frames and against wall-clock time, and the return on every training task."""
+"""How the methods learned: scores against frames and against wall-clock time, and the return on every training task."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from hrl.reporting import statistics
-from hrl.reporting.curves import Curves, arm_curves, curve_source, evaluated_splits, scores_of, task_curves
-from hrl.reporting.figures.style import FAINT, ReportFigure, arm_legend, band, frames_axis, panels, score_lines
+from hrl.reporting.curves import Curves, curve_source, evaluated_splits, method_curves, scores_of, task_curves
+from hrl.reporting.figures.style import FAINT, ReportFigure, band, frames_axis, method_legend, panels, score_lines
 from hrl.reporting.statistics import Array, Statistic
 from hrl.reporting.study import Study, note_on, words
 from hrl.reporting.summary import generator
@@ -20,17 +20,17 @@ UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
 def training_figures(study: Study) -> list[ReportFigure]:
-    """Curves of the arms that logged metrics; nothing where none did."""
-    if not study.runs.trained_arms:
+    """Curves of the methods that logged metrics; nothing where none did."""
+    if not study.runs.trained_methods:
         return []
     figures = [_against_frames(study), _against_time(study), _held_out(study), _per_task(study)]
     return [figure for figure in figures if figure is not None]
 
 
 def missing_curves_note(study: Study) -> str:
-    """Which arms that learned have no learning curve, and why; empty when all have one."""
+    """Which methods that learned have no learning curve, and why; empty when all have one."""
     drawn = _all_curves(study, "train", seconds=False)
-    missing = [arm for arm in study.runs.trained_arms if arm not in drawn]
+    missing = [method for method in study.runs.trained_methods if method not in drawn]
     if not missing:
         return ""
     return f"No learning curve for {', '.join(missing)}: not every run logged a return for every training task."
@@ -42,13 +42,13 @@ def _against_frames(study: Study) -> ReportFigure | None:
         return None
     figure, axes = panels(len(STATISTICS), 2, 3.0, sharey=True)
     for axis, (title, statistic) in zip(axes, STATISTICS.items(), strict=True):
-        for arm, curve in curves.items():
-            _aggregate_curve(axis, study, arm, curve, "train", statistic)
+        for method, curve in curves.items():
+            _aggregate_curve(axis, study, method, curve, "train", statistic)
         axis.set_title(title)
         score_lines(axis)
         frames_axis(axis)
     axes[0].set_ylabel("normalised score")
-    arm_legend(figure, study, list(curves))
+    method_legend(figure, study, list(curves))
     caption = (
         "Training tasks. x: training frames (control steps). y: normalised score (0 random play, 1 the reference "
         f"return; dashed) of {SOURCES[curve_source(study.runs)]}; left the IQM, right the mean over runs x tasks. "
@@ -64,13 +64,13 @@ def _against_time(study: Study) -> ReportFigure | None:
     longest = max(float(curve.x[-1]) for curve in curves.values())
     scale, unit = next((size, name) for size, name in UNITS if longest >= 2 * size or size == 1)
     figure, (axes,) = panels(1, 1, 3.0)
-    for arm, curve in curves.items():
+    for method, curve in curves.items():
         scaled = Curves(curve.x / scale, curve.returns, curve.tasks)
-        _aggregate_curve(axes, study, arm, scaled, "train", statistics.interquartile_mean)
+        _aggregate_curve(axes, study, method, scaled, "train", statistics.interquartile_mean)
     score_lines(axes)
     axes.set_xlabel(f"training time ({unit})")
     axes.set_ylabel("normalised score, IQM")
-    arm_legend(figure, study, list(curves))
+    method_legend(figure, study, list(curves))
     caption = (
         f"Training tasks. x: training time in {unit}, evaluation left out and continuations added up; "
         "compare only runs of the same hardware (see Runs). y: IQM over runs x tasks of the normalised score of "
@@ -86,58 +86,58 @@ def _held_out(study: Study) -> ReportFigure | None:
     """Held-out splits over training, where they were evaluated then: does generalization come and go?"""
     splits = [split for split in evaluated_splits(study.runs) if split != "train"]
     curves = {split: _all_curves(study, split, seconds=False) for split in splits}
-    curves = {split: by_arm for split, by_arm in curves.items() if by_arm}
+    curves = {split: by_method for split, by_method in curves.items() if by_method}
     if not curves:
         return None
     figure, axes = panels(len(curves), 3, 2.6, sharey=True)
-    for axis, (split, by_arm) in zip(axes, curves.items(), strict=True):
-        for arm, curve in by_arm.items():
-            _aggregate_curve(axis, study, arm, curve, split, statistics.interquartile_mean)
+    for axis, (split, by_method) in zip(axes, curves.items(), strict=True):
+        for method, curve in by_method.items():
+            _aggregate_curve(axis, study, method, curve, split, statistics.interquartile_mean)
         axis.set_title(words(split))
         score_lines(axis)
         frames_axis(axis)
     axes[0].set_ylabel("normalised score, IQM")
-    arms = list(next(iter(curves.values())))
-    arm_legend(figure, study, arms)
+    methods = list(next(iter(curves.values())))
+    method_legend(figure, study, methods)
     caption = (
         "One panel per held-out split, whose tasks are never trained on. x: training frames (control steps). y: "
         "IQM over runs x tasks of the normalised score of greedy evaluation episodes. Bands: 95 % stratified "
-        "bootstrap intervals. " + _runs_behind(study, arms)
+        "bootstrap intervals. " + _runs_behind(study, methods)
     )
-    return ReportFigure("learning_held_out", "Held-out splits while learning", caption, figure, note_on(study, arms))
+    return ReportFigure("learning_held_out", "Held-out splits while learning", caption, figure, note_on(study, methods))
 
 
 def _per_task(study: Study) -> ReportFigure | None:
     source = curve_source(study.runs)
     tasks = study.runs.suite.task_names("train")
     found = {
-        (task, arm): curve
+        (task, method): curve
         for task in tasks
-        for arm in study.runs.trained_arms
-        if (curve := task_curves(study.runs, arm, task, source)) is not None
+        for method in study.runs.trained_methods
+        if (curve := task_curves(study.runs, method, task, source)) is not None
     }
     if not found:
         return None
     figure, axes = panels(len(tasks), 4, 1.9, sharex=True, sharey=True)
     for axis, task in zip(axes, tasks, strict=True):
-        _task_panel(axis, study, {arm: curve for (name, arm), curve in found.items() if name == task})
+        _task_panel(axis, study, {method: curve for (name, method), curve in found.items() if name == task})
         axis.axhline(study.runs.random_returns.get(("train", task), np.nan), color=FAINT, lw=0.9, ls=(0, (2, 2)))
         axis.set_title(task)
     axes[0].set_ylabel("return")
-    arms = list(dict.fromkeys(arm for _, arm in found))
-    arm_legend(figure, study, arms)
+    methods = list(dict.fromkeys(method for _, method in found))
+    method_legend(figure, study, methods)
     caption = (
         f"One panel per training task. x: training frames (control steps). y: return of {SOURCES[source]}. Thick: "
         "mean over runs; bands: 95 % bootstrap interval over runs; thin: single runs; dashed: random play. "
-        + _runs_behind(study, arms)
+        + _runs_behind(study, methods)
     )
-    return ReportFigure("learning_per_task", "Learning curves per task", caption, figure, note_on(study, arms))
+    return ReportFigure("learning_per_task", "Learning curves per task", caption, figure, note_on(study, methods))
 
 
 def _task_panel(axes: Axes, study: Study, curves: dict[str, Curves]) -> None:
-    for arm, curve in curves.items():
-        look = study.looks[arm]
-        interval = statistics.interval(curve.returns, statistics.mean_score, generator(arm, "curve"), resamples=1000)
+    for method, curve in curves.items():
+        look = study.looks[method]
+        interval = statistics.interval(curve.returns, statistics.mean_score, generator(method, "curve"), resamples=1000)
         axes.plot(curve.x, curve.returns[..., 0], color=look.colour, lw=0.6, alpha=0.35)
         axes.plot(curve.x, curve.returns.mean(axis=(1, 2)), color=look.colour, ls=look.line)
         band(axes, curve.x, interval.low, interval.high, look.colour)
@@ -146,19 +146,22 @@ def _task_panel(axes: Axes, study: Study, curves: dict[str, Curves]) -> None:
     axes.set_xlabel("frames")
 
 
-def _aggregate_curve(axes: Axes, study: Study, arm: str, curves: Curves, split: str, statistic: Statistic) -> None:
-    look, scores = study.looks[arm], _scores(study, curves, split)
-    interval = statistics.interval(scores, statistic, generator(arm, "curve"), resamples=2000)
+def _aggregate_curve(axes: Axes, study: Study, method: str, curves: Curves, split: str, statistic: Statistic) -> None:
+    look, scores = study.looks[method], _scores(study, curves, split)
+    interval = statistics.interval(scores, statistic, generator(method, "curve"), resamples=2000)
     marker = look.marker if len(curves.x) <= 30 else ""
     axes.plot(curves.x, statistic(scores), color=look.colour, ls=look.line, marker=marker, ms=3.5)
     band(axes, curves.x, interval.low, interval.high, look.colour)
 
 
 def _all_curves(study: Study, split: str, *, seconds: bool) -> dict[str, Curves]:
-    """Curves of every trained arm that can be scored on the split."""
+    """Curves of every trained method that can be scored on the split."""
     source = curve_source(study.runs) if split == "train" else "eval"
-    curves = {arm: arm_curves(study.runs, arm, split, source, seconds=seconds) for arm in study.runs.trained_arms}
-    return {arm: one for arm, one in curves.items() if one and scores_of(one, study.runs, split) is not None}
+    curves = {
+        method: method_curves(study.runs, method, split, source, seconds=seconds)
+        for method in study.runs.trained_methods
+    }
+    return {method: one for method, one in curves.items() if one and scores_of(one, study.runs, split) is not None}
 
 
 def _scores(study: Study, curves: Curves, split: str) -> Array:
@@ -167,5 +170,5 @@ def _scores(study: Study, curves: Curves, split: str) -> Array:
     return scores
 
 
-def _runs_behind(study: Study, arms: list[str]) -> str:
-    return "Runs per arm: " + ", ".join(f"{arm} {len(study.runs.of(arm))}" for arm in arms) + "."
+def _runs_behind(study: Study, methods: list[str]) -> str:
+    return "Runs per method: " + ", ".join(f"{method} {len(study.runs.of(method))}" for method in methods) + "."

@@ -1,4 +1,4 @@
-"""One outside environment: actions, seeds, success, pictures; and the ids that name one."""
+"""One external environment: actions, seeds, success, images; and the ids that name one."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from gymnasium import spaces
 
 from envs import Task, load_suite
 from envs.external.actions import action_size, translation
-from envs.external.env import World
-from envs.external.families import outside_family
+from envs.external.env import ExternalEnv
+from envs.external.families import external_family
 from envs.external.render import resized
 
-COUNTER = "tests.envs.outside_fakes:Counter-v0"
+COUNTER = "tests.envs.external_fakes:Counter-v0"
 
 
 def _task(name: str = COUNTER, kwargs: str = "{}", render: str = "auto", camera: str = "") -> Task:
     return Task("counter", "gym", {"id": name, "kwargs": kwargs, "render": render, "camera": camera}, 20, 0)
 
 
-def _world(**parameters: Any) -> World:
+def _world(**parameters: Any) -> ExternalEnv:
     task = _task(**parameters)
-    return outside_family(task).world(task)
+    return external_family(task).world(task)
 
 
-def _picture(world: World, size: int = 24) -> np.ndarray:
+def _image(world: ExternalEnv, size: int = 24) -> np.ndarray:
     out = np.zeros((size, size, 3), np.uint8)
     world.draw(out)
     return out
@@ -72,13 +72,13 @@ def test_an_episode_starts_from_its_seed_alone_whatever_was_played_before() -> N
         fresh = _world()
         fresh.begin(seed)
         used.begin(seed)
-        np.testing.assert_array_equal(_picture(fresh), _picture(used))
+        np.testing.assert_array_equal(_image(fresh), _image(used))
         used.act(np.ones(2, np.float32))
         np.random.random()  # noqa: NPY002
     starts = set()
     for seed in range(8):
         used.begin(seed)
-        starts.add(int(_picture(used)[0, 0, 1]))
+        starts.add(int(_image(used)[0, 0, 1]))
     assert len(starts) > 5
 
 
@@ -100,18 +100,18 @@ def test_ends_are_told_apart() -> None:
         assert world.act(np.zeros(2, np.float32))[1:3] == ends
 
 
-def test_a_picture_of_another_size_is_the_mean_of_areas() -> None:
-    picture = np.random.default_rng(0).integers(256, size=(12, 18, 3)).astype(np.uint8)
-    means = picture.reshape(6, 2, 6, 3, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(resized(picture, 6), means, atol=0.5 + 1e-4)
-    assert resized(picture[:, :12], 12) is not None
-    np.testing.assert_array_equal(resized(picture[:, :12], 12), picture[:, :12])
+def test_a_image_of_another_size_is_the_mean_of_areas() -> None:
+    image = np.random.default_rng(0).integers(256, size=(12, 18, 3)).astype(np.uint8)
+    means = image.reshape(6, 2, 6, 3, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(resized(image, 6), means, atol=0.5 + 1e-4)
+    assert resized(image[:, :12], 12) is not None
+    np.testing.assert_array_equal(resized(image[:, :12], 12), image[:, :12])
 
 
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [
-        ({"name": "tests.envs.outside_fakes:Plain-v0"}, "must give an RGB picture"),
+        ({"name": "tests.envs.external_fakes:Plain-v0"}, "must give an RGB image"),
         ({"render": "ray"}, "no MuJoCo model"),
         ({"kwargs": "{colour: red}"}, "cannot be made.*colour"),
         ({"name": "HalfCheetah-v5", "camera": "moon"}, "no camera 'moon'.*track"),
@@ -121,7 +121,7 @@ def test_what_cannot_be_played_is_refused(parameters: dict[str, str], named: str
     def play() -> None:
         world = _world(**parameters)
         world.begin(0)
-        _picture(world)
+        _image(world)
 
     with pytest.raises(ValueError, match=named):
         play()
@@ -139,11 +139,11 @@ def test_what_cannot_be_played_is_refused(parameters: dict[str, str], named: str
 def test_wrong_parameters_are_told(parameters: dict[str, Any], named: str) -> None:
     values = {**_task().parameters, **parameters}
     with pytest.raises(ValueError, match=named):
-        outside_family(Task("counter", "gym", values, 20, 0))
+        external_family(Task("counter", "gym", values, 20, 0))
 
 
 def test_any_registered_environment_is_a_suite() -> None:
-    suite = load_suite("gym/tests.envs.outside_fakes:Limited-v0")
+    suite = load_suite("gym/tests.envs.external_fakes:Limited-v0")
     (task,) = suite.tasks("train")
     assert (task.episode_length, suite.action_size, suite.task_size, suite.action_repeat) == (30, 2, 1, 1)
     assert suite.name == f"gym_{task.name}"

@@ -1,4 +1,4 @@
-"""Drawing any MuJoCo model: the same picture as the ray tracer's own of that model, from any camera, sites included."""
+"""Drawing any MuJoCo model: the same image as the ray tracer's own of that model, from any camera, sites included."""
 
 import mujoco
 import numpy as np
@@ -51,12 +51,12 @@ def _draw(model: mujoco.MjModel, data: mujoco.MjData, view: NamedView | OrbitVie
     return out
 
 
-def _centre(picture: np.ndarray, colour: int) -> np.ndarray:
-    """Row and column of the middle of what has this colour alone, as shares of the picture."""
+def _centre(image: np.ndarray, colour: int) -> np.ndarray:
+    """Row and column of the middle of what has this colour alone, as shares of the image."""
     others = [index for index in range(3) if index != colour]
-    rows, columns = np.nonzero((picture[..., colour] > 100) & (picture[..., others].max(axis=-1) < 60))
-    assert len(rows), "the colour is not in the picture"
-    return np.array([rows.mean() + 0.5, columns.mean() + 0.5]) / len(picture)
+    rows, columns = np.nonzero((image[..., colour] > 100) & (image[..., others].max(axis=-1) < 60))
+    assert len(rows), "the colour is not in the image"
+    return np.array([rows.mean() + 0.5, columns.mean() + 0.5]) / len(image)
 
 
 @pytest.mark.parametrize(("name", "camera"), [("walker", "side"), ("point_mass", "fixed"), ("dog", "y-axis")])
@@ -65,7 +65,7 @@ def test_a_copy_is_drawn_as_the_model_itself(name: str, camera: str) -> None:
     spec = suite_model(name)
     scene = Scene(name, lambda: spec, 1, camera)
     model = scene.model
-    model.site_rgba[:, 3] = 0  # which the ray tracer's own picture has not
+    model.site_rgba[:, 3] = 0  # which the ray tracer's own image has not
     data = mujoco.MjData(model)
     data.qpos[-1] += 0.1
     mujoco.mj_forward(model, data)
@@ -74,21 +74,21 @@ def test_a_copy_is_drawn_as_the_model_itself(name: str, camera: str) -> None:
         own.poses[pose][0] = getattr(data, pose).reshape(-1)
     expected = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     own.draw(1, expected)
-    picture = _draw(model, data, NamedView(camera))
-    assert np.abs(picture.astype(int) - expected[0]).max() <= 2
-    assert len(np.unique(picture)) > 8
+    image = _draw(model, data, NamedView(camera))
+    assert np.abs(image.astype(int) - expected[0]).max() <= 2
+    assert len(np.unique(image)) > 8
 
 
 def test_what_is_seen_stands_where_it_is() -> None:
-    """Closed form: seen straight down from 2 m with 45 degrees, a metre is a share 1 / (4 tan 22.5) of the picture."""
+    """Closed form: seen straight down from 2 m with 45 degrees, a metre is a share 1 / (4 tan 22.5) of the image."""
     model, data = _scene(slide=0.3)
-    picture = _draw(model, data, NamedView("down"), 96)
+    image = _draw(model, data, NamedView("down"), 96)
     for colour, name, height in [(1, "geom", 0.1), (2, "site", 0.0)]:
         x, y, _ = getattr(data, f"{name}_xpos")[model.geom("box").id if name == "geom" else model.site("goal").id]
         scale = 2 * np.tan(np.radians(model.cam_fovy[0] / 2)) * (2 - height)
-        np.testing.assert_allclose(_centre(picture, colour), [0.5 - y / scale, 0.5 + x / scale], atol=0.02)
-    assert picture[..., 0].max() > 100, "the mesh is there"
-    assert not (picture.min(axis=-1) > 200).any(), "what is transparent or in a hidden group is not"
+        np.testing.assert_allclose(_centre(image, colour), [0.5 - y / scale, 0.5 + x / scale], atol=0.02)
+    assert image[..., 0].max() > 100, "the mesh is there"
+    assert not (image.min(axis=-1) > 200).any(), "what is transparent or in a hidden group is not"
 
 
 def test_a_mesh_lies_where_its_vertices_do() -> None:
@@ -97,9 +97,9 @@ def test_a_mesh_lies_where_its_vertices_do() -> None:
     index, mesh = model.geom("wedge").id, 0
     first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
     corners = data.geom_xpos[index] + model.mesh_vert[first : first + count] @ data.geom_xmat[index].reshape(3, 3).T
-    picture = _draw(model, data, NamedView("down"), 96)
+    image = _draw(model, data, NamedView("down"), 96)
     scale = 2 * np.tan(np.radians(model.cam_fovy[0] / 2)) * (2 - corners[:, 2])
-    rows, columns = np.nonzero((picture[..., 0] > 60) & (picture[..., 1] < 60))
+    rows, columns = np.nonzero((image[..., 0] > 60) & (image[..., 1] < 60))
     shown = np.array([rows.min(), rows.max() + 1, columns.min(), columns.max() + 1]) / 96
     places = np.stack([0.5 - corners[:, 1] / scale, 0.5 + corners[:, 0] / scale])
     expected = [places[0].min(), places[0].max(), places[1].min(), places[1].max()]

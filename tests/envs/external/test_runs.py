@@ -1,4 +1,4 @@
-"""The scripts on an outside suite: named on the command line, trained, continued, evaluated, refused."""
+"""The scripts on an external suite: named on the command line, trained, continued, evaluated, refused."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,10 @@ import pytest
 
 from hrl.config import ConfigError, load
 from hrl.run.evaluate import score
-from hrl.run.load import open_run, open_scripted
+from hrl.run.load import load_run, load_scripted
 from hrl.run.train import train
 
-COUNTER = "gym/tests.envs.outside_fakes:Limited-v0"
+COUNTER = "gym/tests.envs.external_fakes:Limited-v0"
 QUIET = ["tracking.wandb=disabled", "tracking.videos=0", "tracking.progress=false", "threads=1", "size=debug"]
 
 
@@ -29,7 +29,7 @@ def test_a_suite_of_one_environment_is_named_on_the_command_line() -> None:
 @pytest.mark.parametrize(("agent", "frames"), [("ppo", 1024), ("dreamer", 384)])
 def test_a_run_is_trained_continued_and_evaluated(agent: str, frames: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    few = ["agent.batch=2", "agent.length=8", "agent.replay_capacity=600", "agent.train_ratio=0.25"]
+    few = ["agent.batch_size=2", "agent.sequence_length=8", "agent.replay_capacity=600", "agent.train_ratio=0.25"]
     chosen = [f"agent={agent}", *(few if agent == "dreamer" else [])]
     train(*load(_overrides(folder, f"frames={frames // 2}", *chosen)), "a test")
     train(*load(_overrides(folder, f"frames={frames}", *chosen)), "a test")
@@ -41,7 +41,7 @@ def test_a_run_is_trained_continued_and_evaluated(agent: str, frames: int, tmp_p
     # An episode's thirty rewards lie between -3 and 5: broken ones, of the continuation, are not counted.
     assert returns
     assert all(-90 <= value <= 150 for value in returns)
-    scores = score(open_run(folder), folder, "a test", 2, None, 1)
+    scores = score(load_run(folder), folder, "a test", 2, None, 1)
     plain = scores[scores["intervention"] == "none"]
     assert plain["length"].tolist() == [30, 30]
     assert list((folder / "videos").rglob("*.mp4"))
@@ -50,7 +50,7 @@ def test_a_run_is_trained_continued_and_evaluated(agent: str, frames: int, tmp_p
 def test_random_play_is_scored_and_repeats_itself(tmp_path: Path) -> None:
     tables = []
     for name in ("one", "other"):
-        run = open_scripted(_overrides(tmp_path / name, "agent=random"))
+        run = load_scripted(_overrides(tmp_path / name, "agent=random"))
         tables.append(score(run, tmp_path / name, "a test", 3, None, 0))
     pd.testing.assert_frame_equal(tables[0], tables[1])
     assert len(tables[0]) == 3

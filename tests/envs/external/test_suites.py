@@ -1,4 +1,4 @@
-"""The suites of outside domains: episodes from pixels, what their families know of their libraries, oracles."""
+"""The suites of external domains: episodes from pixels, what their families know of their libraries, oracles."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from envs import Suite, load_suite, make_vec
-from envs.external import family as outside
+from envs.external import family as external
 from envs.external import fetch_shim
-from envs.external.env import Outcome, World
-from envs.external.families import outside_family
+from envs.external.env import ExternalEnv, Outcome
+from envs.external.families import external_family
 from envs.external.jaco import SUCCESS_REWARD, Jaco
 from envs.external.maze_ascii import read_maze
 from envs.external.ogbench_maze import GOALS, SIZES
 from envs.external.robotics_maze import top_view
-from envs.vector.external import OutsideVectorEnv
+from envs.vector.external import ExternalVectorEnv
 from hrl.benchmarks.env import opengl_backend
 
 PACKAGES = {
@@ -32,22 +32,22 @@ PACKAGES = {
 
 
 def _needs(package: str) -> pytest.MarkDecorator:
-    reason = f"{package} is not installed: pip install 'pixel-hrl[{outside.EXTRA}]'"
+    reason = f"{package} is not installed: pip install 'pixel-hrl[{external.EXTRA}]'"
     return pytest.mark.skipif(find_spec(package) is None, reason=reason)
 
 
 EVERY_SUITE = [pytest.param(name, marks=_needs(package)) for name, package in PACKAGES.items()]
 
 
-def _vector(suite: Suite, num_envs: int, **arguments: Any) -> OutsideVectorEnv:
+def _vector(suite: Suite, num_envs: int, **arguments: Any) -> ExternalVectorEnv:
     env = make_vec(suite, num_envs, **{"threads": 2, **arguments})
-    assert isinstance(env, OutsideVectorEnv)
+    assert isinstance(env, ExternalVectorEnv)
     return env
 
 
-def _first_world(name: str) -> World:
+def _first_world(name: str) -> ExternalEnv:
     task = load_suite(name).tasks("train")[0]
-    return outside_family(task).world(task)
+    return external_family(task).world(task)
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_a_random_episode_of_every_task_from_pixels(name: str) -> None:
     env = _vector(suite, len(tasks), tasks=tasks)
     observation, _ = env.reset(seed=0)
     first = observation["pixels"]
-    assert all(len(np.unique(picture.reshape(-1, 3), axis=0)) >= 5 for picture in first), "something is drawn"
+    assert all(len(np.unique(image.reshape(-1, 3), axis=0)) >= 5 for image in first), "something is drawn"
     rng, running, moved = np.random.default_rng(0), np.ones(len(tasks), bool), np.zeros(len(tasks), bool)
     lengths = np.array([task.episode_length for task in tasks])
     while running.any():
@@ -71,10 +71,10 @@ def test_a_random_episode_of_every_task_from_pixels(name: str) -> None:
         assert not (ended & truncated & (infos.get("episode", {}).get("length", lengths) != lengths)).any()
         running &= ~ended
     env.close()
-    assert moved.all(), "every picture shows motion"
+    assert moved.all(), "every image shows motion"
 
 
-def _random(rng: np.random.Generator, env: OutsideVectorEnv) -> np.ndarray:
+def _random(rng: np.random.Generator, env: ExternalVectorEnv) -> np.ndarray:
     return rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
 
 
@@ -84,22 +84,22 @@ def test_a_start_follows_from_its_seed_alone_and_actions_matter(name: str) -> No
     other.begin(5)
     for _ in range(3):
         other.act(np.full(9, 0.5, np.float32))
-    pictures = []
+    images = []
     for world in (one, other):
         world.begin(7)
-        pictures.append([_drawn(world)])
+        images.append([_drawn(world)])
         for _ in range(4):
             world.act(np.full(9, 0.7, np.float32))
-        pictures[-1].append(_drawn(world))
-    np.testing.assert_array_equal(pictures[0][0], pictures[1][0])
-    np.testing.assert_array_equal(pictures[0][1], pictures[1][1])
+        images[-1].append(_drawn(world))
+    np.testing.assert_array_equal(images[0][0], images[1][0])
+    np.testing.assert_array_equal(images[0][1], images[1][1])
     one.begin(8)
-    assert (_drawn(one) != pictures[0][0]).any(), "another seed, another start"
+    assert (_drawn(one) != images[0][0]).any(), "another seed, another start"
     one.close()
     other.close()
 
 
-def _drawn(world: World, size: int = 64) -> np.ndarray:
+def _drawn(world: ExternalEnv, size: int = 64) -> np.ndarray:
     out = np.zeros((size, size, 3), np.uint8)
     world.draw(out)
     return out
@@ -110,26 +110,26 @@ def test_the_numbers_of_an_action_are_the_librarys(name: str) -> None:
     suite = load_suite(name)
     tasks = {str(task.parameters.get("robot", "")): task for task in suite.tasks("train")}
     for task in tasks.values():
-        world = outside_family(task).world(task)
-        assert world.env.action_space.shape == (outside_family(task).action_size(task),)
+        world = external_family(task).world(task)
+        assert world.env.action_space.shape == (external_family(task).action_size(task),)
         world.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [param for param in EVERY_SUITE if param.values[0] != "robotics_fetch"])
-def test_ray_traced_pictures_show_what_opengl_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearer to the environment's own picture than to that picture mirrored or upside down (Fetch has another view)."""
+def test_ray_traced_images_show_what_opengl_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearer to the environment's own image than to that image mirrored or upside down (Fetch has another view)."""
     backend = opengl_backend()
     if backend is None:
         pytest.skip("no OpenGL (neither egl nor osmesa works here)")
     monkeypatch.setenv("MUJOCO_GL", backend)
-    suite, pictures = load_suite(name), []
+    suite, images = load_suite(name), []
     for render in ("ray", "opengl"):
         task = suite.tasks("train")[0]
         env = _vector(suite, 1, tasks=[replace(task, parameters={**task.parameters, "render": render})], threads=1)
-        pictures.append(env.reset(seed=0)[0]["pixels"][0].astype(float))
+        images.append(env.reset(seed=0)[0]["pixels"][0].astype(float))
         env.close()
-    traced, drawn = pictures
+    traced, drawn = images
     others = (drawn[::-1], drawn[:, ::-1], drawn[::-1, ::-1])
     apart = np.abs(traced - drawn).mean()
     assert apart < 20
@@ -162,7 +162,7 @@ def test_suites_have_their_tasks() -> None:
 def test_a_missing_package_is_told_with_its_extra_before_a_process_is_started(
     package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outside, "find_spec", lambda name: None)
+    monkeypatch.setattr(external, "find_spec", lambda name: None)
     for name in (name for name, needed in PACKAGES.items() if needed == package):
         with pytest.raises(ValueError, match=rf"'{package}' is not installed: pip install 'pixel-hrl\[bridge\]'"):
             make_vec(load_suite(name), 1)
@@ -186,9 +186,9 @@ def test_metaworlds_tasks_are_the_packages() -> None:
 
 @_needs("metaworld")
 def test_metaworld_is_upright() -> None:
-    """Up in the world is up in the picture, and the arm's base, at the table's far left, is on the left."""
+    """Up in the world is up in the image, and the arm's base, at the table's far left, is on the left."""
     task = load_suite("metaworld_mt10").tasks("train")[0]
-    world = outside_family(task).world(task)
+    world = external_family(task).world(task)
     world.begin(0)
     painter: Any = world._painter
     model, data = painter._state()
@@ -283,7 +283,7 @@ def test_a_wrong_maze_is_told(text: str, named: str) -> None:
 def test_a_maze_is_played_as_it_is_written() -> None:
     suite = load_suite("robotics_maze")
     for task in suite.tasks("train"):
-        world = outside_family(task).world(task)
+        world = external_family(task).world(task)
         env: Any = world.env.unwrapped
         side = env.maze.maze_size_scaling
         east, north, robot = suite.family.task_vector(task)
@@ -296,12 +296,12 @@ def test_a_maze_is_played_as_it_is_written() -> None:
 
 
 @_needs("gymnasium_robotics")
-def test_the_whole_maze_is_in_the_picture_and_the_goal_is_red() -> None:
+def test_the_whole_maze_is_in_the_image_and_the_goal_is_red() -> None:
     for task in load_suite("robotics_maze").tasks("train"):
-        world = outside_family(task).world(task)
+        world = external_family(task).world(task)
         world.begin(1)
-        picture = _drawn(world).astype(int)
-        rows, columns = np.nonzero((picture[..., 0] > 120) & (picture[..., 1:].max(axis=-1) < 60))
+        image = _drawn(world).astype(int)
+        rows, columns = np.nonzero((image[..., 0] > 120) & (image[..., 1:].max(axis=-1) < 60))
         own: Any = world.env.unwrapped
         view = top_view(read_maze(str(task.parameters["maze"])).size, own.maze.maze_size_scaling)
         span = 2 * np.tan(np.radians(view.field / 2)) * (view.distance - own.data.site("target").xpos[2])
@@ -361,7 +361,7 @@ def test_ogbenchs_goals_are_the_packages() -> None:
         task = replace(
             load_suite("ogbench_visual_maze").tasks("train")[0], parameters={"maze": maze, "goal": 1, "render": "ray"}
         )
-        world = outside_family(task).world(task)
+        world = external_family(task).world(task)
         env: Any = world.env.unwrapped
         assert env.maze_map.shape == SIZES[maze]
         assert tuple(info["goal_ij"] for info in env.task_infos) == goals
@@ -373,7 +373,7 @@ def _whole(goal: float) -> Callable[[], None]:
     def play() -> None:
         task = load_suite("ogbench_visual_maze").tasks("train")[0]
         changed = replace(task, parameters={**task.parameters, "goal": goal})
-        outside_family(changed).check(changed)
+        external_family(changed).check(changed)
 
     return play
 

@@ -1,4 +1,4 @@
-"""Outside environments behind the vector interface: episodes against a slow loop, deaths of workers, continuation."""
+"""External environments behind the vector interface: episodes against a slow loop, deaths of workers, continuation."""
 
 import os
 import signal
@@ -13,17 +13,17 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from envs import Suite, Task, make_vec
-from envs.external.env import World
-from envs.external.families import outside_family
-from envs.external.worker_pool import OutsideError
+from envs.external.env import ExternalEnv
+from envs.external.families import external_family
+from envs.external.worker_pool import ExternalEnvError
 from envs.vector.episodes import episode_rng, evaluation_rng
-from envs.vector.external import OutsideVectorEnv
+from envs.vector.external import ExternalVectorEnv
 
 SIZE, LENGTH, REPEAT = 24, 12, 2
 
 
 def _task(name: str, kwargs: str = "{}", length: int = LENGTH, evaluation_seed: int = 0) -> Task:
-    known = {"id": "tests.envs.outside_fakes:Counter-v0", "kwargs": kwargs, "render": "auto", "camera": ""}
+    known = {"id": "tests.envs.external_fakes:Counter-v0", "kwargs": kwargs, "render": "auto", "camera": ""}
     return Task(name, "gym", known, length, evaluation_seed)
 
 
@@ -34,14 +34,14 @@ def _suite(*tasks: Task) -> Suite:
     return Suite("counters", REPEAT, 100.0, "kwargs", {"train": tasks or TASKS})
 
 
-def _make(suite: Suite, num_envs: int = 3, **arguments: Any) -> OutsideVectorEnv:
+def _make(suite: Suite, num_envs: int = 3, **arguments: Any) -> ExternalVectorEnv:
     env = make_vec(suite, num_envs, **{"image_size": SIZE, "threads": 1, "frame_stack": 2, **arguments})
-    assert isinstance(env, OutsideVectorEnv)
+    assert isinstance(env, ExternalVectorEnv)
     return env
 
 
 @pytest.fixture(scope="module")
-def counters() -> Iterator[OutsideVectorEnv]:
+def counters() -> Iterator[ExternalVectorEnv]:
     """Four environments and three tasks, so that environments change tasks, on two workers."""
     env = _make(_suite(), 4, threads=2)
     yield env
@@ -53,8 +53,8 @@ def _actions(steps: int, num_envs: int, seed: int = 0) -> np.ndarray:
 
 
 def _episode(task: Task, seed: int, actions: np.ndarray) -> list[tuple[np.ndarray, float, bool, bool, bool]]:
-    """One environment's episode step by step: picture, reward, terminated, truncated, success. The first has none."""
-    world: World = outside_family(task).world(task)
+    """One environment's episode step by step: image, reward, terminated, truncated, success. The first has none."""
+    world: ExternalEnv = external_family(task).world(task)
     world.begin(seed)
     rows = [(_drawn(world), 0.0, False, False, False)]
     for step, action in enumerate(actions):
@@ -72,7 +72,7 @@ def _episode(task: Task, seed: int, actions: np.ndarray) -> list[tuple[np.ndarra
     return rows
 
 
-def _drawn(world: World) -> np.ndarray:
+def _drawn(world: ExternalEnv) -> np.ndarray:
     out = np.zeros((SIZE, SIZE, 3), np.uint8)
     world.draw(out)
     return out
@@ -82,7 +82,7 @@ def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**31 - 1))
 
 
-def test_the_interface(counters: OutsideVectorEnv) -> None:
+def test_the_interface(counters: ExternalVectorEnv) -> None:
     assert counters.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     observation, infos = counters.reset(seed=0)
     assert counters.observation_space.contains(observation)
@@ -98,8 +98,8 @@ def test_the_interface(counters: OutsideVectorEnv) -> None:
     assert counters.step(np.zeros((4, 2), np.float32))[0]["pixels"][..., :3].any()
 
 
-def test_episodes_are_those_of_a_slow_loop(counters: OutsideVectorEnv) -> None:
-    """Pictures, rewards, ends, successes, final observations and statistics of every environment and episode."""
+def test_episodes_are_those_of_a_slow_loop(counters: ExternalVectorEnv) -> None:
+    """Images, rewards, ends, successes, final observations and statistics of every environment and episode."""
     observation, _ = counters.reset(seed=3)
     actions = _actions(25, 4)
     number, since, seen = [0] * 4, [0] * 4, []
@@ -125,7 +125,7 @@ def test_episodes_are_those_of_a_slow_loop(counters: OutsideVectorEnv) -> None:
     assert max(number) >= 5
 
 
-def _reference(env: OutsideVectorEnv, index: int, number: int, actions: np.ndarray) -> list[Any]:
+def _reference(env: ExternalVectorEnv, index: int, number: int, actions: np.ndarray) -> list[Any]:
     task = env.tasks[(index + number * env.num_envs) % len(env.tasks)]
     return _episode(task, _seed(episode_rng(3, "train", index, number)), actions[:, index])
 
@@ -142,7 +142,7 @@ def _check_end(infos: dict[str, Any], env: int, rows: list[Any], steps: int) -> 
     assert not episode["partial"]
 
 
-def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended(counters: OutsideVectorEnv) -> None:
+def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended(counters: ExternalVectorEnv) -> None:
     counters.reset(seed=1)
     for action in _actions(4, 4):
         observation, _, terminated, truncated, infos = counters.step(action)
@@ -167,7 +167,7 @@ def test_evaluation_episodes_start_alike_whatever_is_played_beside_them() -> Non
 
 
 def test_first_episodes_are_staggered_and_say_that_they_are_partial() -> None:
-    env = _make(_suite(_task("long", length=40)), 8, stagger=True)
+    env = _make(_suite(_task("long", length=40)), 8, random_initial_episode_step=True)
     env.reset(seed=0)
     lengths, partial = [], []
     for _ in range(40):
@@ -180,7 +180,7 @@ def test_first_episodes_are_staggered_and_say_that_they_are_partial() -> None:
     assert [length for length, part in zip(lengths, partial, strict=True) if not part] == [40] * partial.count(False)
 
 
-def test_a_killed_worker_is_replaced_and_its_episodes_are_truncated(counters: OutsideVectorEnv) -> None:
+def test_a_killed_worker_is_replaced_and_its_episodes_are_truncated(counters: ExternalVectorEnv) -> None:
     counters.reset(seed=5)
     actions = _actions(9, 4)
     before = [counters.step(action) for action in actions[:1]][-1][0]
@@ -202,7 +202,7 @@ def test_a_killed_worker_is_replaced_and_its_episodes_are_truncated(counters: Ou
     assert (observation["pixels"][2:, 0, 0, 3] > 0).all()
 
 
-def _reference_steps(env: OutsideVectorEnv, index: int, actions: np.ndarray) -> list[Any]:
+def _reference_steps(env: ExternalVectorEnv, index: int, actions: np.ndarray) -> list[Any]:
     return _episode(env.tasks[index], _seed(episode_rng(5, "train", index, 0)), actions[:, index])
 
 
@@ -237,12 +237,12 @@ def test_an_error_names_the_environment() -> None:
     env.reset(seed=0)
     env.step(np.zeros((2, 2), np.float32))
     named = r"environment 1 \(task 'broken'\): ZeroDivisionError: the counter is broken"
-    with pytest.raises(OutsideError, match=named):
+    with pytest.raises(ExternalEnvError, match=named):
         env.step(np.zeros((2, 2), np.float32))
     env.close()
 
 
-def test_a_continued_run_ends_its_episodes_and_begins_the_next(counters: OutsideVectorEnv) -> None:
+def test_a_continued_run_ends_its_episodes_and_begins_the_next(counters: ExternalVectorEnv) -> None:
     counters.reset(seed=7)
     actions = _actions(3, 4)
     observation = [counters.step(action) for action in actions[:2]][-1][0]
@@ -267,7 +267,7 @@ def test_a_continued_run_ends_its_episodes_and_begins_the_next(counters: Outside
     assert counters.step(actions[2])[1].any()
 
 
-def _reference_of(env: OutsideVectorEnv, seed: int, index: int, number: int) -> list[Any]:
+def _reference_of(env: ExternalVectorEnv, seed: int, index: int, number: int) -> list[Any]:
     task = env.tasks[(index + number * env.num_envs) % len(env.tasks)]
     return _episode(task, _seed(episode_rng(seed, "train", index, number)), np.zeros((0, 2)))
 
@@ -280,14 +280,14 @@ def _reference_of(env: OutsideVectorEnv, seed: int, index: int, number: int) -> 
         ({"pixels": np.zeros((1, 2), np.uint8)}, "'pixels' must have shape"),
     ],
 )
-def test_a_state_that_does_not_fit_is_refused(counters: OutsideVectorEnv, change: dict, named: str) -> None:
+def test_a_state_that_does_not_fit_is_refused(counters: ExternalVectorEnv, change: dict, named: str) -> None:
     counters.reset(seed=0)
     state = {key: value for key, value in {**counters.state_dict(), **change}.items() if value is not None}
     with pytest.raises(ValueError, match=named):
         counters.load_state_dict(state)
 
 
-def test_wrong_calls_are_refused(counters: OutsideVectorEnv) -> None:
+def test_wrong_calls_are_refused(counters: ExternalVectorEnv) -> None:
     counters.reset(seed=0)
     for actions, named in [(np.zeros((4, 3)), "shape"), (np.full((4, 2), np.nan), r"finite.*\[0, 1, 2, 3\]")]:
         with pytest.raises(ValueError, match=named):

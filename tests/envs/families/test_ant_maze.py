@@ -12,7 +12,7 @@ from envs.families.ant_maze import AntMaze
 from envs.families.egocentric_maze import CELL, START_SPREAD
 from envs.families.maze import MAZES
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Start
+from envs.simulation.physics import InitialState
 from tests.envs.segmentation import shown_geoms
 
 SUITE = load_suite("ant_maze")
@@ -67,7 +67,7 @@ def test_no_wall_can_be_passed() -> None:
     task = next(task for task in TASKS if task.name == "spiral_g")
     start, maze = FAMILY.start(task, np.random.default_rng(0)), MAZES["spiral"]
     rows = (start.joint_positions, start.joint_velocities, start.mocap_positions)
-    worlds = Start(*(torch.from_numpy(np.tile(row, (4, *[1] * row.ndim))) for row in rows))
+    worlds = InitialState(*(torch.from_numpy(np.tile(row, (4, *[1] * row.ndim))) for row in rows))
     worlds.joint_velocities[:, :2] = 6 * torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]], dtype=torch.float64)
     physics, rng = MujocoPhysics(FAMILY.scene, 4, image_size=8, threads=1), np.random.default_rng(1)
     physics.reset(torch.ones(4, dtype=torch.bool), worlds)

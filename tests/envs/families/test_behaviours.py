@@ -13,7 +13,7 @@ from envs.families.family import number
 from envs.families.speed import SpeedFamily
 from envs.families.walker_speed import WalkerSpeed
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Physics, Start
+from envs.simulation.physics import InitialState, Physics
 from tests.envs.puppet import at_heights, goal_rows, puppet
 
 BODIES = ("walker", "cheetah", "quadruped")
@@ -120,7 +120,7 @@ def test_heights_are_those_of_the_models_bodies() -> None:
     physics.close()
     physics = MujocoPhysics(WalkerSpeed.scene, 1, 8, threads=1)
     # Head down with the hips at 1 m: feet 0.95 m above the hips.
-    start = Start.of(physics.model, 1)
+    start = InitialState.of(physics.model, 1)
     start.joint_positions[0, physics.model.joint("rooty").qposadr[0]] = np.pi
     start.joint_positions[0, physics.model.joint("rootz").qposadr[0]] = 1.0 - 1.3 - 0.3
     physics.reset(torch.ones(1, dtype=torch.bool), start)
@@ -132,7 +132,7 @@ def test_heights_are_those_of_the_models_bodies() -> None:
 def test_the_quadrupeds_jump_reads_the_centre_of_mass() -> None:
     family = _family("quadruped")
     physics = MujocoPhysics(family.scene, 2, 8, threads=1)
-    start = Start.of(physics.model, 2)
+    start = InitialState.of(physics.model, 2)
     start.joint_positions[:, 2] += torch.tensor([0.0, 2.0])
     physics.reset(torch.ones(2, dtype=torch.bool), start)
     data = mujoco.MjData(physics.model)
@@ -177,7 +177,7 @@ def test_speed_tasks_earn_what_they_earn_in_the_speed_family(body: str) -> None:
     assert isinstance(speeds, SpeedFamily)
     tasks = [task for split in suite.splits.values() for task in split]
     physics = MujocoPhysics(suite.family.scene, len(tasks), 8, threads=1)
-    start = Start.of(physics.model, len(tasks))
+    start = InitialState.of(physics.model, len(tasks))
     start.joint_velocities[:, 0 if body != "walker" else 1] = torch.linspace(-3, 5, len(tasks))
     physics.reset(torch.ones(len(tasks), dtype=torch.bool), start)
     physics.step(torch.zeros((len(tasks), physics.model.nu)))

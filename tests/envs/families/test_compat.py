@@ -23,7 +23,7 @@ from envs.families.compat.quadruped_escape import bowl
 from envs.families.family import Family
 from envs.families.joints import random_joint_positions
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Start
+from envs.simulation.physics import InitialState
 from envs.simulation.renderer import RayTracer
 from envs.tasks import Task
 from envs.vector.episodes import episode_rng
@@ -76,7 +76,7 @@ def _worlds(family: Family) -> MujocoPhysics:
     return MujocoPhysics(family.scene, WORLDS, 8, threads=1)
 
 
-def _copy(start: Start, world: int, name: str, environment: Environment) -> None:
+def _copy(start: InitialState, world: int, name: str, environment: Environment) -> None:
     """Put dm_control's state into one of our worlds."""
     start.joint_positions[world] = torch.from_numpy(environment.physics.data.qpos.copy())
     start.joint_velocities[world] = torch.from_numpy(environment.physics.data.qvel.copy())
@@ -85,7 +85,7 @@ def _copy(start: Start, world: int, name: str, environment: Environment) -> None
         start.mocap_positions[world, ["reacher-easy", "reacher-hard"].index(name)] = torch.from_numpy(place)
 
 
-def _share_model(name: str, environment: Environment, start: Start) -> None:
+def _share_model(name: str, environment: Environment, start: InitialState) -> None:
     """Where models differ from episode to episode: the same one for dm_control and for all of our worlds."""
     remodel = _family(name)[0].scene.remodel
     if remodel is not None:
@@ -134,7 +134,7 @@ def test_rewards_of_states_equal_dm_controls(name: str) -> None:
     environment, physics, goals = _theirs(name), _ours(name), _goals(name)
     environment.reset()
     rng = np.random.default_rng(7)
-    start, still, moved = Start.of(physics.model, WORLDS), [], []
+    start, still, moved = InitialState.of(physics.model, WORLDS), [], []
     _share_model(name, environment, start)
     low, high = physics.model.actuator_ctrlrange.T
     controls = np.linspace(0, 1, WORLDS)[:, None] * rng.uniform(low, high, (WORLDS, physics.model.nu))
@@ -158,7 +158,7 @@ def test_trajectories_and_rewards_equal_dm_controls(name: str) -> None:
     family, _ = _family(name)
     environment, physics, goals = _theirs(name), _ours(name), _goals(name)
     environment.reset()
-    start = Start.of(physics.model, WORLDS)
+    start = InitialState.of(physics.model, WORLDS)
     _share_model(name, environment, start)
     for world in range(WORLDS):
         _copy(start, world, name, environment)
@@ -324,7 +324,7 @@ def test_hard_actuators_push_where_their_number_says() -> None:
     model = _family("point_mass-hard")[0].scene.model
     mixed = copy.copy(model)
     mix_actuators(mixed, SEED)
-    physics, start = _worlds(_family("point_mass-hard")[0]), Start.of(model, WORLDS)
+    physics, start = _worlds(_family("point_mass-hard")[0]), InitialState.of(model, WORLDS)
     start.model_seeds = torch.zeros(WORLDS, dtype=torch.int64)
     start.model_seeds[1::2] = SEED
     physics.reset(_everywhere(), start)
@@ -372,7 +372,7 @@ def test_success_of_a_balanced_pole_takes_longer_than_falling() -> None:
     """Left alone, a pole that starts upright earns 0.8 for a while, but not for as long as a success takes."""
     family, task = _family("cartpole-balance")
     physics, goals = _ours("cartpole-balance"), _goals("cartpole-balance")
-    start = Start.of(physics.model, WORLDS)
+    start = InitialState.of(physics.model, WORLDS)
     for world in range(WORLDS):
         drawn = family.start(task, episode_rng(0, "train", 0, world))
         start.joint_positions[world] = torch.from_numpy(drawn.joint_positions)

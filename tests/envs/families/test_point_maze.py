@@ -1,4 +1,4 @@
-"""The point's mazes: walls that hold and are drawn where they are, what is paid for what, and what is remembered."""
+"""The point's mazes: walls that hold and are drawn where they are, what is paid for what, and what is sample_for_video."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ from envs.families.maze import LARGEST, MAZES, Cell, Maze
 from envs.families.maze_family import TOUCH
 from envs.families.point_maze import CELL, RADIUS, START_SPREAD, PointMaze
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Start
+from envs.simulation.physics import InitialState
 from tests.envs.segmentation import shown_geoms
 
 SUITE = load_suite("point_maze")
@@ -35,7 +35,9 @@ def _physics(*tasks: Task) -> tuple[MujocoPhysics, torch.Tensor]:
     physics = MujocoPhysics(FAMILY.scene, len(tasks), image_size=8, threads=1)
     starts = [FAMILY.start(task, np.random.default_rng(index)) for index, task in enumerate(tasks)]
     rows = zip(*((s.joint_positions, s.joint_velocities, s.mocap_positions) for s in starts), strict=True)
-    physics.reset(torch.ones(len(tasks), dtype=torch.bool), Start(*(torch.from_numpy(np.stack(row)) for row in rows)))
+    physics.reset(
+        torch.ones(len(tasks), dtype=torch.bool), InitialState(*(torch.from_numpy(np.stack(row)) for row in rows))
+    )
     return physics, torch.from_numpy(np.stack([FAMILY.goal(task) for task in tasks]))
 
 
@@ -43,7 +45,7 @@ def _carry(physics: MujocoPhysics, places: np.ndarray) -> None:
     """Put the points at these places, in cells, at rest; markers and walls stay."""
     positions = torch.from_numpy(places * CELL)
     mocap = physics.fields["mocap_pos"].clone()
-    start = Start(positions, torch.zeros_like(positions), mocap)
+    start = InitialState(positions, torch.zeros_like(positions), mocap)
     physics.reset(torch.ones(len(places), dtype=torch.bool), start)
 
 
@@ -108,7 +110,7 @@ def test_a_return_tells_the_steps_to_the_goal_and_memory_is_saved() -> None:
     first = np.full(2, -1)
     for step in range(100):
         if step == 60:
-            # Away from the goal, after the touch: what follows depends on what is remembered.
+            # Away from the goal, after the touch: what follows depends on what is sample_for_video.
             envs[1].load_state_dict(envs[0].state_dict())
         results = [env.step(north if step < 50 else south) for env in (envs if step >= 60 else envs[:1])]
         for other in results[1:]:
@@ -264,10 +266,10 @@ def test_worlds_with_other_mazes_beside_them_are_as_if_alone() -> None:
 
 def test_what_is_placed_is_there_at_once_in_the_chosen_worlds_only() -> None:
     physics, _ = _physics(_task("hook"), _task("hook"))
-    before, drawn = physics.body_position("goal").clone(), [physics.picture(world, 64) for world in range(2)]
+    before, drawn = physics.body_position("goal").clone(), [physics.image(world, 64) for world in range(2)]
     physics.place("goal", before + 0.1, torch.tensor([False, True]))
     torch.testing.assert_close(physics.body_position("goal"), before + torch.tensor([[0.0], [0.1]]))
-    assert [(physics.picture(world, 64) == drawn[world]).all() for world in range(2)] == [True, False]
+    assert [(physics.image(world, 64) == drawn[world]).all() for world in range(2)] == [True, False]
     other, _ = _physics(_task("estate"), _task("comb"))
     other.load_state(physics.state())
     for name, values in physics.fields.items():

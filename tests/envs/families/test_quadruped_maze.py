@@ -13,7 +13,7 @@ from envs.families.maze_family import TOUCH
 from envs.families.quadruped_maze import QuadrupedMaze
 from envs.families.quadruped_speed import QuadrupedSpeed
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Start
+from envs.simulation.physics import InitialState
 from tests.envs.segmentation import shown_geoms
 
 SUITE = load_suite("quadruped_maze")
@@ -23,13 +23,13 @@ MODEL = FAMILY.scene.model
 DIRECTIONS = {"north": (0, 1), "south": (0, -1), "east": (1, 0), "west": (-1, 0)}
 
 
-def _start(task: Task, worlds: int = 1, family: EgocentricMaze = FAMILY) -> Start:
+def _start(task: Task, worlds: int = 1, family: EgocentricMaze = FAMILY) -> InitialState:
     start = family.start(task, np.random.default_rng(0))
     rows = (start.joint_positions, start.joint_velocities, start.mocap_positions)
-    return Start(*(torch.from_numpy(np.tile(row, (worlds, *[1] * row.ndim))) for row in rows))
+    return InitialState(*(torch.from_numpy(np.tile(row, (worlds, *[1] * row.ndim))) for row in rows))
 
 
-def _physics(start: Start, family: EgocentricMaze = FAMILY) -> MujocoPhysics:
+def _physics(start: InitialState, family: EgocentricMaze = FAMILY) -> MujocoPhysics:
     count = len(start.joint_positions)
     physics = MujocoPhysics(family.scene, count, image_size=8, threads=1)
     physics.reset(torch.ones(count, dtype=torch.bool), start)

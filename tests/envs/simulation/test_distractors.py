@@ -1,4 +1,4 @@
-"""Spheres that move through pictures: where, when, before and behind what, against rays that are traced one by one."""
+"""Spheres that move through images: where, when, before and behind what, against rays that are traced one by one."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from envs.simulation.distractors import (
     with_distractors,
 )
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Start
+from envs.simulation.physics import InitialState
 from envs.simulation.renderer import RayTracer
 
 SIZE = 24
@@ -27,7 +27,7 @@ HEIGHT, CAMERA_TAN = 0.75, np.tan(np.deg2rad(22.5))
 
 
 def suite_with(count: float, length: int = 8) -> Suite:
-    """Two tasks of a point mass, of which the second one's pictures have distractors."""
+    """Two tasks of a point mass, of which the second one's images have distractors."""
     task = {"name": "plain", "family": "point_mass", "parameters": {"target": [0.1, 0.1]}, "episode_length": length}
     other = {**task, "name": "distracted", "vision": {"distractors": count}}
     tasks = [{**one, "evaluation_seed": 0} for one in (task, other)]
@@ -53,10 +53,10 @@ def test_spheres_are_seen_where_rays_meet_them_first() -> None:
     shown_spheres = np.arange(MOST) < counts[:, None]
     scattered = places(scene, shown_spheres, seconds, np.ones(worlds))
     physics = MujocoPhysics(scene, worlds, SIZE, threads=1, distractors=MOST)
-    start = Start.of(model, worlds)
+    start = InitialState.of(model, worlds)
     start.joint_positions[:, 0], start.mocap_positions[:] = torch.from_numpy(mass), 9.0
     physics.reset(torch.ones(worlds, dtype=torch.bool), start)
-    physics.scatter(scattered)
+    physics.set_distractors(scattered)
     tracer = RayTracer(scene, SIZE, worlds, segmentation=True, distractors=MOST)
     physics._chunks[0].fill(tracer, list(range(worlds)))
     shown = tracer.segment(worlds)
@@ -79,7 +79,7 @@ def test_spheres_are_seen_where_rays_meet_them_first() -> None:
 
 
 def test_spheres_stay_whole_and_do_not_keep_together() -> None:
-    """Over an episode of 25 s at 40 control steps a second: within the picture, everywhere in it, near and far."""
+    """Over an episode of 25 s at 40 control steps a second: within the image, everywhere in it, near and far."""
     ways = paths(np.arange(1000) / 40)
     assert ways.shape == (1000, MOST, 3)
     middles, away = ways[..., :2], ways[..., 2:]
@@ -89,7 +89,7 @@ def test_spheres_stay_whole_and_do_not_keep_together() -> None:
     assert away.min(0) == pytest.approx(NEAREST, abs=0.01)
     assert away.max(0) == pytest.approx(FARTHEST, abs=0.01)
     speeds = np.linalg.norm(np.diff(middles, axis=0), axis=-1) * 40
-    assert speeds.max() < 1.0, "a picture's height a second"
+    assert speeds.max() < 1.0, "an image's height a second"
     apart = np.linalg.norm(middles[:, :, None] - middles[:, None], axis=-1)[:, *np.triu_indices(MOST, 1)]
     assert (apart > 2 * RADIUS).mean(0).min() > 0.5, "any two are mostly clear of each other"
 
@@ -99,7 +99,7 @@ def test_a_body_hides_what_passes_behind_it() -> None:
     scene = WalkerSpeed.scene
     physics = MujocoPhysics(scene, 2, 64, threads=1, distractors=1)
     away = filming_distance(scene.model, scene.camera)
-    physics.scatter(np.array([[[0.0, 0.1, -NEAREST * away]], [[0.0, 0.1, -FARTHEST * away]]]))
+    physics.set_distractors(np.array([[[0.0, 0.1, -NEAREST * away]], [[0.0, 0.1, -FARTHEST * away]]]))
     tracer = RayTracer(scene, 64, 2, segmentation=True, distractors=1)
     physics._chunks[0].fill(tracer, [0, 1])
     before, behind = (tracer.segment(2) == scene.model.ngeom).sum(axis=(1, 2))
@@ -119,30 +119,32 @@ def test_spheres_are_the_last_geoms_of_what_is_drawn(name: str) -> None:
 
 
 @pytest.mark.parametrize(("worlds", "counts"), [(1, (0, 3)), (1, (1, 6)), (2, (2, 6)), (3, (6, 1, 0))])
-def test_pictures_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int, ...]) -> None:
+def test_images_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int, ...]) -> None:
     """Whichever of the tasks the worlds follow now, also where none of them has the most spheres."""
     task = {"family": "point_mass", "parameters": {"target": [0.1, 0.1]}, "episode_length": 4, "evaluation_seed": 0}
     tasks = [{**task, "name": f"of_{count}", "vision": {"distractors": count}} for count in counts]
     suite = Suite.from_dict({**load_suite("point_mass").to_dict(), "splits": {"train": tasks}})
     env, actions = make_vec(suite, worlds, image_size=SIZE, seed=1), np.zeros((worlds, 2), np.float32)
-    pictures = [env.reset()[0]["pixels"]]
+    images = [env.reset()[0]["pixels"]]
     indices, drifts, states = [env._episodes.task_index.copy()], [env._drift.copy()], [env.state_dict()["physics"]]
     for _ in range(6):
-        pictures.append(env.step(actions)[0]["pixels"])
+        images.append(env.step(actions)[0]["pixels"])
         indices.append(env._episodes.task_index.copy())
         drifts.append(env._drift + env._episodes.clock * env._seconds)
         states.append(env.state_dict()["physics"])
     env.close()
-    for shown, index, seconds, state in zip(pictures, indices, drifts, states, strict=True):
+    for shown, index, seconds, state in zip(images, indices, drifts, states, strict=True):
         for world in range(worlds):
             count = counts[index[world]]
             alone = MujocoPhysics(PointMass.scene, 1, SIZE, threads=1, distractors=count)
             alone.load_state(state[world : world + 1, :-1])
-            alone.scatter(places(PointMass.scene, np.ones((1, count), bool), seconds[world : world + 1], np.ones(1)))
-            picture = torch.zeros((1, SIZE, SIZE, 3), dtype=torch.uint8)
-            alone.render(picture)
+            alone.set_distractors(
+                places(PointMass.scene, np.ones((1, count), bool), seconds[world : world + 1], np.ones(1))
+            )
+            image = torch.zeros((1, SIZE, SIZE, 3), dtype=torch.uint8)
+            alone.render(image)
             alone.close()
-            np.testing.assert_array_equal(shown[world], picture[0].numpy())
+            np.testing.assert_array_equal(shown[world], image[0].numpy())
 
 
 def test_spheres_pass_before_and_behind_what_a_camera_farther_away_films() -> None:
@@ -155,28 +157,28 @@ def test_spheres_pass_before_and_behind_what_a_camera_farther_away_films() -> No
 def test_places_must_be_of_all_worlds_and_distractors() -> None:
     physics = MujocoPhysics(PointMass.scene, 2, 8, threads=1, distractors=3)
     with pytest.raises(ValueError, match=r"places must have the shape \(2, 3, 3\) .* got \(2, 1, 3\)"):
-        physics.scatter(np.zeros((2, 1, 3)))
-    picture, plain = torch.zeros((2, 8, 8, 3), dtype=torch.uint8), MujocoPhysics(PointMass.scene, 2, 8, threads=1)
-    physics.render(picture)
-    expected = torch.zeros_like(picture)
+        physics.set_distractors(np.zeros((2, 1, 3)))
+    image, plain = torch.zeros((2, 8, 8, 3), dtype=torch.uint8), MujocoPhysics(PointMass.scene, 2, 8, threads=1)
+    physics.render(image)
+    expected = torch.zeros_like(image)
     plain.render(expected)
-    assert torch.equal(picture, expected), "nothing is seen of them before they are placed"
+    assert torch.equal(image, expected), "nothing is seen of them before they are placed"
     for each in (physics, plain):
         each.close()
 
 
-def test_only_worlds_of_such_tasks_show_them_and_all_pictures_agree() -> None:
-    """Worlds change tasks after 4 steps; the last picture of an episode has the spheres of its own time."""
+def test_only_worlds_of_such_tasks_show_them_and_all_images_agree() -> None:
+    """Worlds change tasks after 4 steps; the last image of an episode has the spheres of its own time."""
     suite = suite_with(3)
     plain, distracted = suite.tasks("train")
     scene, actions = PointMass.scene, np.zeros((3, 2), np.float32)
     env, bare = (make_vec(suite, 3, tasks, image_size=SIZE, seed=1) for tasks in (None, [plain]))
     reference = MujocoPhysics(scene, 3, SIZE, threads=1, distractors=3)
-    pictures = [each.reset()[0]["pixels"] for each in (env, bare)]
+    images = [each.reset()[0]["pixels"] for each in (env, bare)]
     first_drift, rate = env._drift.copy(), float(env.metadata["render_fps"])
 
     def expected(counts: list[int], seconds: np.ndarray) -> np.ndarray:
-        reference.scatter(places(scene, np.arange(3) < np.array(counts)[:, None], seconds, np.ones(3)))
+        reference.set_distractors(places(scene, np.arange(3) < np.array(counts)[:, None], seconds, np.ones(3)))
         out = torch.zeros((3, SIZE, SIZE, 3), dtype=torch.uint8)
         reference.render(out)
         return out.numpy()
@@ -184,7 +186,7 @@ def test_only_worlds_of_such_tasks_show_them_and_all_pictures_agree() -> None:
     for number in range(1, 7):
         reference.load_state(bare.state_dict()["physics"])
         results = [each.step(actions) for each in (env, bare)]
-        pictures = [result[0]["pixels"] for result in results]
+        images = [result[0]["pixels"] for result in results]
         if number == 4:
             for _ in range(suite.action_repeat):
                 reference.step(torch.zeros(3, 2))
@@ -195,10 +197,10 @@ def test_only_worlds_of_such_tasks_show_them_and_all_pictures_agree() -> None:
         reference.load_state(bare.state_dict()["physics"])
         np.testing.assert_array_equal(env.state_dict()["physics"][:, :-1], bare.state_dict()["physics"])
         counts = [[0, 3, 0], [3, 0, 3]][number >= 4]
-        np.testing.assert_array_equal(pictures[0], expected(counts, env._drift + (number % 4) / rate))
+        np.testing.assert_array_equal(images[0], expected(counts, env._drift + (number % 4) / rate))
         for world in range(3):
-            assert np.array_equal(pictures[0][world], pictures[1][world]) == (counts[world] == 0)
-            np.testing.assert_array_equal(env.render_frames(world, SIZE), pictures[0][world])
+            assert np.array_equal(images[0][world], images[1][world]) == (counts[world] == 0)
+            np.testing.assert_array_equal(env.render_frames(world, SIZE), images[0][world])
     assert (env._drift != first_drift).all(), "another stretch in every episode"
     assert distracted.to_dict()["vision"] == {"distractors": 3.0}
     for each in (env, bare, reference):

@@ -13,7 +13,7 @@ from scipy import stats
 from envs.families import resolve
 from envs.families.family import Family
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Start
+from envs.simulation.physics import InitialState
 from envs.tasks import Task
 from envs.vector.episodes import episode_rng
 
@@ -34,7 +34,7 @@ def _dm_control(name: str) -> Environment:
 def _started(family: Family, environments: list[Environment]) -> MujocoPhysics:
     """Our worlds in the states that these environments are in."""
     physics = MujocoPhysics(family.scene, len(environments), 8, threads=2)
-    start = Start.of(physics.model, len(environments))
+    start = InitialState.of(physics.model, len(environments))
     for world, environment in enumerate(environments):
         start.joint_positions[world] = torch.from_numpy(environment.physics.data.qpos.copy())
         start.joint_velocities[world] = torch.from_numpy(environment.physics.data.qvel.copy())
@@ -128,7 +128,7 @@ def test_a_partial_reset_leaves_other_worlds_alone() -> None:
     control = torch.linspace(-1, 1, 6, dtype=torch.float64)
     for step in range(20):
         if step == 10:
-            both.reset(torch.tensor([True, False]), Start.of(both.model, 2))
+            both.reset(torch.tensor([True, False]), InitialState.of(both.model, 2))
         alone.step(control[None])
         both.step(control.expand(2, -1))
     assert torch.equal(both.fields["qpos"][1], alone.fields["qpos"][0])

@@ -1,4 +1,4 @@
-"""The ray tracer's pictures against dm_control's OpenGL pictures of the same states."""
+"""The ray tracer's images against dm_control's OpenGL images of the same states."""
 
 import os
 import time
@@ -12,7 +12,7 @@ import torch
 from envs.families.point_mass import PointMass
 from envs.families.walker_speed import WalkerSpeed
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Start
+from envs.simulation.physics import InitialState
 from envs.simulation.renderer import announce_compilation, without_line
 from tests.envs.make_silhouettes import SCENES
 from tests.envs.segmentation import shown_geoms
@@ -40,10 +40,12 @@ def test_silhouettes_equal_dm_controls(name: str, reference: dict[str, np.ndarra
     assert overlap.min() >= 0.98, overlap
 
 
-def test_the_picture_shows_what_the_segmentation_shows(reference: dict[str, np.ndarray]) -> None:
+def test_the_image_shows_what_the_segmentation_shows(reference: dict[str, np.ndarray]) -> None:
     positions, mocap = (torch.from_numpy(reference[f"point_mass/{key}"]) for key in ("qpos", "mocap_pos"))
     physics = MujocoPhysics(PointMass.scene, len(positions), SIZE, threads=2)
-    physics.reset(torch.ones(len(positions), dtype=torch.bool), Start(positions, torch.zeros_like(positions), mocap))
+    physics.reset(
+        torch.ones(len(positions), dtype=torch.bool), InitialState(positions, torch.zeros_like(positions), mocap)
+    )
     pixels = torch.zeros((len(positions), SIZE, SIZE, 3), dtype=torch.uint8)
     physics.render(pixels)
     background = pixels[0, 0, 0]
@@ -54,14 +56,14 @@ def test_the_picture_shows_what_the_segmentation_shows(reference: dict[str, np.n
 
 def test_drawing_some_worlds_equals_drawing_all() -> None:
     physics = MujocoPhysics(WalkerSpeed.scene, 5, SIZE, threads=2)
-    start = Start.of(physics.model, 5)
+    start = InitialState.of(physics.model, 5)
     start.joint_positions[:, 2] = torch.linspace(0, 2, 5)
     physics.reset(torch.ones(5, dtype=torch.bool), start)
     every, some = (torch.zeros((count, SIZE, SIZE, 3), dtype=torch.uint8) for count in (5, 3))
     physics.render(every)
     physics.render(some, torch.tensor([0, 3, 4]))
     assert torch.equal(some, every[[0, 3, 4]])
-    assert np.array_equal(physics.picture(3, SIZE), every[3].numpy())
+    assert np.array_equal(physics.image(3, SIZE), every[3].numpy())
     physics.close()
 
 

@@ -9,7 +9,7 @@ from envs import Suite, load_suite, make_vec
 from envs.families.point_mass import _MJCF, PointMass
 from envs.families.walker_speed import WalkerSpeed
 from envs.simulation.mujoco_cpu import MujocoPhysics
-from envs.simulation.physics import Scene, Start
+from envs.simulation.physics import InitialState, Scene
 from envs.simulation.variation import Dynamics, Vision, variant
 from envs.tasks import Task
 
@@ -29,25 +29,25 @@ def heavier(scene: Scene, **factors: float) -> mujoco.MjModel:
 
 
 def seen(*visions: Vision, size: int = 64) -> np.ndarray:
-    """Pictures of worlds in the same state: the mass north-east of the target."""
+    """Images of worlds in the same state: the mass north-east of the target."""
     scene = PointMass.scene
     models = [variant(scene.model, scene.camera, Dynamics(), vision) for vision in visions]
     physics = MujocoPhysics(scene, len(models), size, threads=1, variants=models)
-    start = Start.of(physics.model, len(models))
+    start = InitialState.of(physics.model, len(models))
     start.joint_positions[:] = 0.15
     start.variants = torch.arange(len(models))
     physics.reset(torch.ones(len(models), dtype=torch.bool), start)
-    pictures = torch.zeros((len(models), size, size, 3), dtype=torch.uint8)
-    physics.render(pictures)
+    images = torch.zeros((len(models), size, size, 3), dtype=torch.uint8)
+    physics.render(images)
     for world in range(len(models)):
-        np.testing.assert_array_equal(physics.picture(world, size), pictures[world].numpy())
+        np.testing.assert_array_equal(physics.image(world, size), images[world].numpy())
     physics.close()
-    return pictures.numpy().astype(int)
+    return images.numpy().astype(int)
 
 
-def drawn(picture: np.ndarray) -> np.ndarray:
+def drawn(image: np.ndarray) -> np.ndarray:
     """Where there is something: the corner shows the background."""
-    shown: np.ndarray = (picture != picture[0, 0]).any(-1)
+    shown: np.ndarray = (image != image[0, 0]).any(-1)
     return shown
 
 
@@ -58,7 +58,7 @@ def test_a_pushed_mass_moves_by_its_own_mass_damping_and_gain(factors):
     physics = MujocoPhysics(
         PointMass.scene, 2, 8, threads=1, variants=[heavier(PointMass.scene), heavier(PointMass.scene, **factors)]
     )
-    start = Start.of(physics.model, 2)
+    start = InitialState.of(physics.model, 2)
     start.variants = torch.tensor([0, 1])
     physics.reset(torch.ones(2, dtype=torch.bool), start)
     physics.step(torch.tensor([[1.0, 0.0]] * 2))
@@ -74,7 +74,7 @@ def test_a_falling_body_falls_by_its_own_gravity():
     factors = (0.5, 1.0, 2.0)
     variants = [heavier(WalkerSpeed.scene, gravity=factor) for factor in factors]
     physics = MujocoPhysics(WalkerSpeed.scene, 3, 8, threads=1, variants=variants)
-    start = Start.of(physics.model, 3)
+    start = InitialState.of(physics.model, 3)
     start.joint_positions[:, 0] += 10
     start.variants = torch.arange(3)
     physics.reset(torch.ones(3, dtype=torch.bool), start)
@@ -177,7 +177,7 @@ def test_brightness_is_a_factor():
     np.testing.assert_allclose(dark[drawn(plain)], plain[drawn(plain)] / 2, atol=1.5)
 
 
-def test_a_camera_that_is_turned_around_shows_the_picture_turned():
+def test_a_camera_that_is_turned_around_shows_the_image_turned():
     plain, half = seen(Vision(), Vision(roll=180.0))
     upside_down = np.rot90(drawn(plain), 2)
     overlap = (drawn(half) & upside_down).sum() / (drawn(half) | upside_down).sum()
@@ -186,9 +186,7 @@ def test_a_camera_that_is_turned_around_shows_the_picture_turned():
 
 
 def test_what_a_camera_sees_sinks_when_it_looks_up_and_turns_clockwise_when_it_turns_anticlockwise():
-    plain, up, quarter = (
-        np.argwhere(drawn(picture)) for picture in seen(Vision(), Vision(tilt=5.0), Vision(roll=90.0))
-    )
+    plain, up, quarter = (np.argwhere(drawn(image)) for image in seen(Vision(), Vision(tilt=5.0), Vision(roll=90.0)))
     assert up[:, 0].mean() > plain[:, 0].mean() + 3
     assert up[:, 1].mean() == pytest.approx(plain[:, 1].mean(), abs=0.5)
     row, column = plain.mean(0) - 31.5
@@ -198,7 +196,7 @@ def test_what_a_camera_sees_sinks_when_it_looks_up_and_turns_clockwise_when_it_t
 def test_a_camera_from_farther_away_shows_everything_smaller_about_the_middle():
     plain, far = seen(Vision(), Vision(distance=2.0), size=128)
     # The camera is 0.75 m above the middle, the mass 0.74 m below it and the target 0.75 m.
-    rows, further = (np.argwhere(drawn(picture)) - 63.5 for picture in (plain, far))
+    rows, further = (np.argwhere(drawn(image)) - 63.5 for image in (plain, far))
     assert further.mean(0) == pytest.approx(rows.mean(0) / 2, abs=0.5)
     assert len(further) == pytest.approx(len(rows) / 4, rel=0.1)
 
@@ -226,7 +224,7 @@ def test_a_camera_moves_along_its_line_of_sight_wherever_its_body_is(name):
 
 
 def test_worlds_keep_their_look_from_episode_to_episode_of_its_task():
-    """Pictures of a varied task are the same beside a plain one, and the plain one's are untouched."""
+    """Images of a varied task are the same beside a plain one, and the plain one's are untouched."""
     suite = varied_suite("vision", hue=90.0)
     plain, varied = suite.tasks("train")
     mixed = make_vec(suite, 2, image_size=16, seed=1, threads=1)
@@ -248,13 +246,13 @@ def test_materials_keep_their_colours_and_become_darker():
     scene = WalkerSpeed.scene
     models = [variant(scene.model, scene.camera, Dynamics(), vision) for vision in (Vision(), Vision(brightness=0.5))]
     physics = MujocoPhysics(scene, 2, 64, threads=1, variants=models)
-    start = Start.of(physics.model, 2)
+    start = InitialState.of(physics.model, 2)
     start.variants = torch.arange(2)
     physics.reset(torch.ones(2, dtype=torch.bool), start)
-    pictures = torch.zeros((2, 64, 64, 3), dtype=torch.uint8)
-    physics.render(pictures)
+    images = torch.zeros((2, 64, 64, 3), dtype=torch.uint8)
+    physics.render(images)
     physics.close()
-    plain, dark = pictures.numpy().astype(int)
+    plain, dark = images.numpy().astype(int)
     shown = drawn(plain)
     assert shown.mean() > 0.3
     assert np.abs(plain[shown] / 2 - dark[shown]).max() <= 1.5
@@ -300,10 +298,10 @@ def test_impossible_variations_are_refused(kind, values, message):
 
 
 @pytest.mark.parametrize("kind", ["dynamics", "vision"])
-def test_outside_environments_stay_as_they_are(kind):
+def test_external_environments_stay_as_they_are(kind):
     values = load_suite("gym/Pendulum-v1").to_dict()
     values["splits"]["train"][0][kind] = {"mass": 2.0} if kind == "dynamics" else {"hue": 30.0}
-    with pytest.raises(ValueError, match=f"{kind} of an outside environment cannot be changed"):
+    with pytest.raises(ValueError, match=f"{kind} of an external environment cannot be changed"):
         Suite.from_dict(values)
 
 
@@ -367,7 +365,7 @@ def test_every_body_of_a_mixed_suite_is_varied_as_in_its_own():
 
 @pytest.mark.parametrize("name", [name for name, _ in SUITES])
 def test_every_variation_has_an_effect(name):
-    """Beside the plain task from the same start: other pictures at once, or other motion within 20 agent steps."""
+    """Beside the plain task from the same start: other images at once, or other motion within 20 agent steps."""
     suite = load_suite(name)
     tasks = [task for split in suite.splits for task in suite.tasks(split) if task.variations()]
     (plain,) = (task for task in suite.tasks("train") if task.parameters == tasks[0].parameters)

@@ -79,7 +79,7 @@ def test_an_episode_ends_at_its_time_limit_and_the_next_begins_in_the_same_step(
     np.testing.assert_allclose(episode["return"], sum(step[1] for step in steps[:4]), rtol=1e-6)
     assert (episode["return"].dtype, episode["length"].dtype) == (np.float64, np.int64)
     assert not episode["partial"].any()
-    # The last picture shows the mass close to where it was a step ago, the new one elsewhere.
+    # The last image shows the mass close to where it was a step ago, the new one elsewhere.
     before, last, fresh = steps[2][0]["pixels"], infos["final_obs"]["pixels"], observation["pixels"]
     assert (last != fresh).any(axis=(1, 2, 3)).all()
     assert ((last != before).any(axis=-1).sum(axis=(1, 2)) < (fresh != before).any(axis=-1).sum(axis=(1, 2))).all()
@@ -147,7 +147,7 @@ def _copied(value: object) -> object:
 
 
 def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended() -> None:
-    env = _make(4, length=20, stagger=True, seed=3)
+    env = _make(4, length=20, random_initial_episode_step=True, seed=3)
     env.reset()
     seen = 0
     for action in _actions(env, 20):
@@ -164,7 +164,7 @@ def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended() -> N
 
 
 def test_stagger_spreads_the_first_ends_and_only_those() -> None:
-    env = _make(16, length=100, stagger=True, seed=1)
+    env = _make(16, length=100, random_initial_episode_step=True, seed=1)
     observation, _ = env.reset()
     plain = _make(16, length=100, seed=1)
     np.testing.assert_array_equal(observation["pixels"], plain.reset()[0]["pixels"])
@@ -199,8 +199,8 @@ def test_seeds_streams_worlds_and_episodes_have_their_own_random_numbers() -> No
     env = _make(2, length=4, tasks=one_task(short_suite(length=4)))
     other = _make(2, length=4, tasks=one_task(short_suite(length=4)), stream="evaluation")
     starts = [env.reset(seed=0)[0], env.reset()[0], env.reset(seed=1)[0], other.reset(seed=0)[0]]
-    pictures = [picture.tobytes() for observation in starts for picture in observation["pixels"]]
-    assert len(set(pictures)) == 8
+    images = [image.tobytes() for observation in starts for image in observation["pixels"]]
+    assert len(set(images)) == 8
     # With a seed everything starts anew; without one the episodes go on being counted.
     _assert_equal(env.reset(seed=0)[0], starts[0])
     _assert_equal(_play(env, _actions(env, 2))[1][0], starts[1])
@@ -268,13 +268,13 @@ def test_training_starts_are_a_function_of_seed_stream_world_and_episode() -> No
 @pytest.mark.parametrize("before", [0, 3, 6, 7])
 def test_continuing_from_a_saved_state_is_bit_identical(name: str, before: int) -> None:
     """Saved right after a reset, within an episode, right after an automatic reset and one step later."""
-    env = _make(3, name=name, frame_stack=2, stagger=before == 3)
+    env = _make(3, name=name, frame_stack=2, random_initial_episode_step=before == 3)
     actions = _actions(env, 30)
     env.reset(seed=2)
     _play(env, actions[:before])
     state = env.state_dict()
     expected = _play(env, actions[before:])
-    again = _make(3, name=name, frame_stack=2, threads=1, seed=9, stagger=before == 3)
+    again = _make(3, name=name, frame_stack=2, threads=1, seed=9, random_initial_episode_step=before == 3)
     again.load_state_dict({key: value.copy() for key, value in state.items()})
     _assert_equal(_play(again, actions[before:]), expected)
     _assert_equal(again.state_dict(), env.state_dict())

@@ -7,7 +7,7 @@ import pytest
 
 from envs import Suite, load_suite, make_vec
 from envs.vector.mujoco import PixelVectorEnv
-from envs.vector.multi_body import MixedVectorEnv
+from envs.vector.multi_body import MultiBodyVectorEnv
 
 SIZE = 16
 
@@ -39,10 +39,10 @@ def test_the_task_vector_says_which_body_it_is_and_then_what_its_family_says():
 
 
 def test_worlds_are_what_they_would_be_among_their_own_kind():
-    """The same pictures, rewards and ends, over the ends of episodes; actions beyond a body's own change nothing."""
+    """The same images, rewards and ends, over the ends of episodes; actions beyond a body's own change nothing."""
     suite = short()
     mixed = make_vec(suite, 14, image_size=SIZE, seed=3, threads=2)
-    assert isinstance(mixed, MixedVectorEnv)
+    assert isinstance(mixed, MultiBodyVectorEnv)
     tasks = suite.tasks("train")
     bodies = ["walker", "cheetah", "quadruped"]
     worlds = {body: [w for w in range(14) if tasks[w % 6].name.startswith(body)] for body in bodies}
@@ -99,7 +99,7 @@ def test_first_episodes_are_dealt_in_turn_whatever_the_bodies():
 
 
 def test_a_saved_environment_goes_on_to_the_bit():
-    first, second = (make_vec(short(), 6, image_size=SIZE, seed=2, stagger=True) for _ in range(2))
+    first, second = (make_vec(short(), 6, image_size=SIZE, seed=2, random_initial_episode_step=True) for _ in range(2))
     first.reset()
     first.step(actions(first, 0))
     second.load_state_dict(first.state_dict())
@@ -134,9 +134,9 @@ def test_what_cannot_be_is_refused():
         Suite.from_dict({**values, "mixed": False})
     with pytest.raises(ValueError, match="mixed must be true or false, got 'yes'"):
         Suite.from_dict({**values, "mixed": "yes"})
-    outside = load_suite("gym/Pendulum-v1").to_dict()["splits"]["train"]
-    with pytest.raises(ValueError, match="is of an outside family, which cannot be mixed"):
-        Suite.from_dict({**values, "splits": {"train": [*values["splits"]["train"], *outside]}})
+    external = load_suite("gym/Pendulum-v1").to_dict()["splits"]["train"]
+    with pytest.raises(ValueError, match="is of an external family, which cannot be mixed"):
+        Suite.from_dict({**values, "splits": {"train": [*values["splits"]["train"], *external]}})
 
 
 def test_a_mixed_suite_is_written_and_read():

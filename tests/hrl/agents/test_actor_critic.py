@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hrl.agents.actor_critic import CodeActor, ContinuousActor, Critic, Level, LevelConfig, Trajectory
+from hrl.agents.actor_critic import ActorCritic, ActorCriticConfig, CodeActor, ContinuousActor, Critic, Trajectory
 from hrl.nets import TwoHot
 from hrl.optim.laprop import LaProp
 from hrl.optim.returns import lambda_returns
@@ -30,14 +30,14 @@ from tests.hrl.small_levels import (
 # Returns.
 
 
-@pytest.mark.parametrize(("discount", "trace"), [(0.9, 0.8), (1.0, 1.0), (0.97, 0.0), (0.0, 0.5)])
-def test_lambda_returns_are_a_mixture_of_n_step_returns(discount, trace):
+@pytest.mark.parametrize(("discount", "gae_lambda"), [(0.9, 0.8), (1.0, 1.0), (0.97, 0.0), (0.0, 0.5)])
+def test_lambda_returns_are_a_mixture_of_n_step_returns(discount, gae_lambda):
     rewards, values, continues = draws(6, 4), draws(7, 4, seed=1), uniform(6, 4, seed=2)
     continues[3, 1] = 0.0
-    fast = lambda_returns(rewards, values, continues, discount, trace)
+    fast = lambda_returns(rewards, values, continues, discount, gae_lambda)
     for batch in range(4):
         columns = [column[:, batch].tolist() for column in (rewards, values, continues)]
-        slow = [slow_lambda_return(*columns, discount, trace, start) for start in range(6)]
+        slow = [slow_lambda_return(*columns, discount, gae_lambda, start) for start in range(6)]
         torch.testing.assert_close(fast[:, batch], torch.tensor(slow), rtol=1e-4, atol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_weights_by_the_loss_of_a_fresh_critic():
     """Its distribution is even, so each state costs ln 255 for the return and as much for the slow copy's value."""
     torch.manual_seed(0)
     config = replace(PLAIN, slow_regulariser=0.5)
-    fresh = Level(
+    fresh = ActorCritic(
         ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config),
         {"task": Critic(INPUTS, TASK, 4, UNITS, config)},
         {"task": 1.0},
@@ -124,9 +124,9 @@ def test_critic_loss_by_a_loop(slow_bootstrap):
     total = 0.0
     for time in range(TIME):
         for batch in range(BATCH):
-            told = task[0, batch]
-            predicted = TwoHot(judge.net(inputs[time, batch], told))
-            slow = TwoHot(judge.slow(inputs[time, batch], told)).mean()
+            task_input_size = task[0, batch]
+            predicted = TwoHot(judge.net(inputs[time, batch], task_input_size))
+            slow = TwoHot(judge.slow(inputs[time, batch], task_input_size)).mean()
             cost = predicted.loss(returns[time, batch]) + 0.3 * predicted.loss(slow)
             total += float((weights[time, batch] * cost).detach())
     assert float(loss.detach()) == pytest.approx(total / (TIME * BATCH), rel=1e-4)
@@ -146,7 +146,7 @@ def test_the_slow_copy_follows_at_its_rate(rate):
     judge = critic(replace(PLAIN, slow_rate=rate))
     before = [p.detach().clone() for p in judge.slow.parameters()]
     fast = [p.detach().clone() for p in judge.net.parameters()]
-    judge.follow()
+    judge.update_target()
     for old, new, target, now in zip(before, judge.slow.parameters(), fast, judge.net.parameters(), strict=True):
         torch.testing.assert_close(new.detach(), (1 - rate) * old + rate * target)
         assert torch.equal(now.detach(), target)
@@ -179,7 +179,7 @@ def test_the_entropy_controller_moves_each_dimension_on_its_own():
     half = math.sqrt(0.1)  # the standard deviation at half of the range of ln std between 0.1 and 1
     with torch.no_grad():
         last.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -9.0, 9.0, math.log((half - 0.1) / (1 - half)) - 2]))
-    trained = Level(actor, {"task": critic()}, {"task": 1.0}, PLAIN)
+    trained = ActorCritic(actor, {"task": critic()}, {"task": 1.0}, PLAIN)
     for updates in (1, 2):
         _, metrics = trained.loss(trajectory(actions=draws(TIME, BATCH, 3)))
         expected = torch.tensor([1.1**updates, 1.1**-updates, 1.0])
@@ -188,10 +188,10 @@ def test_the_entropy_controller_moves_each_dimension_on_its_own():
         assert float(metrics["entropy_least"]) == pytest.approx(0.0, abs=0.01)
 
 
-def slow_advantage(trained: Level, seen: Trajectory, time: int, batch: int) -> float:
+def slow_advantage(trained: ActorCritic, seen: Trajectory, time: int, batch: int) -> float:
     """Sum over streams of share * (return - value) / scale, which is the spread of the first batch of returns."""
     total = 0.0
-    for name, share in trained.shares.items():
+    for name, share in trained.reward_weights.items():
         values = trained.critics[name].values(seen.inputs, seen.task).tolist()
         table = [
             [
@@ -200,7 +200,7 @@ def slow_advantage(trained: Level, seen: Trajectory, time: int, batch: int) -> f
                     [row[b] for row in values],
                     seen.continues[1:, b].tolist(),
                     seen.discount,
-                    trained.config.trace,
+                    trained.config.gae_lambda,
                     t,
                 )
                 for b in range(BATCH)
@@ -216,7 +216,7 @@ def slow_advantage(trained: Level, seen: Trajectory, time: int, batch: int) -> f
 def test_reinforce_loss_by_a_loop(entropy):
     """-weight * (log-likelihood * advantage + entropy bonus), two streams with shares of their own."""
     config = replace(PLAIN, entropy=entropy, entropy_scale=0.2, entropy_target=0.9)
-    trained = level(config, shares={"task": 1.0, "exploration": 0.1})
+    trained = level(config, reward_weights={"task": 1.0, "exploration": 0.1})
     seen = trajectory(("task", "exploration"))
     weights = trained._weights(seen)
     with torch.no_grad():
@@ -270,7 +270,7 @@ def test_advantages_are_centred_and_scaled_where_asked():
     losses = []
     for offset, factor in ((0.0, 1.0), (100.0, 1.0), (0.0, 7.0)):
         torch.manual_seed(0)
-        trained = Level(
+        trained = ActorCritic(
             randomise(ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config)),
             {"task": Critic(INPUTS, TASK, 4, UNITS, config)},
             {"task": 1.0},
@@ -293,7 +293,7 @@ def test_codes_are_scored_group_by_group():
     assert float(policy.probs.detach().min()) >= 0.01 / 4
     slow = -(policy.probs * policy.probs.log()).sum(-1) / math.log(4)
     torch.testing.assert_close(actor.normalised_entropy(policy), slow)
-    trained = Level(actor, {"task": critic()}, {"task": 1.0}, config)
+    trained = ActorCritic(actor, {"task": critic()}, {"task": 1.0}, config)
     code = policy.sample(uniform(TIME, BATCH, 3)).detach()
     trained.loss(trajectory(actions=code))[0].backward()
     assert reached({"actor": actor, "critic": trained.critics}) == {"actor", "critic"}
@@ -301,10 +301,10 @@ def test_codes_are_scored_group_by_group():
 
 
 def test_one_levels_loss_touches_no_other_state():
-    """Scales, controllers and slow copies belong to their level; `follow` moves critics' copies and nothing else."""
+    """Scales, controllers and slow copies belong to their level; `update_target` moves critics' copies and nothing else."""
     trained = level()
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    trained.follow()
+    trained.update_target()
     moved = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
     assert moved
     assert all(".slow." in name for name in moved)
@@ -316,10 +316,10 @@ def test_values_stay_where_rewards_allow(slow_bootstrap):
 
     Rewards are 1 in half of the states for ever and 0 in the others, so that both bounds are approached.
     """
-    config = LevelConfig(layers=1, slow_bootstrap=slow_bootstrap, slow_rate=0.1)
+    config = ActorCriticConfig(layers=1, slow_bootstrap=slow_bootstrap, slow_rate=0.1)
     torch.manual_seed(0)
     critics = {"task": Critic(INPUTS, TASK, 4, UNITS, config)}  # as it starts: everything is worth nothing
-    trained = Level(ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config), critics, {"task": 1.0}, config)
+    trained = ActorCritic(ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config), critics, {"task": 1.0}, config)
     generator = torch.Generator().manual_seed(0)
     optimizer = LaProp([p for p in trained.parameters() if p.requires_grad], 1e-2, warmup=100)
     most, discount = 5.0, 0.8
@@ -332,7 +332,7 @@ def test_values_stay_where_rewards_allow(slow_bootstrap):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        trained.follow()
+        trained.update_target()
         least, highest = float(measured["task/value_least"]), float(measured["task/value_most"])
         if count >= 300:  # before, a large step may overshoot
             assert -0.05 * most < least <= highest < 1.05 * most
@@ -359,9 +359,9 @@ def test_a_stream_that_dies_out_shows_below_the_floor():
         ({"return_scale": "max"}, r"agent\.worker\.return_scale is \'max\'; choose from std, percentile"),
         ({"layers": 0}, r"agent\.worker\.layers is 0"),
         ({"std_low": 2.0}, r"agent\.worker\.std_low is 2"),
-        ({"trace": 1.5}, r"agent\.worker\.trace is 1\.5; it must lie in \[0, 1\]"),
+        ({"gae_lambda": 1.5}, r"agent\.worker\.trace is 1\.5; it must lie in \[0, 1\]"),
     ],
 )
 def test_impossible_levels_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        LevelConfig(**change).check("agent.worker")
+        ActorCriticConfig(**change).check("agent.worker")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hrl.agents.actor_critic import ContinuousActor, Critic, Level, LevelConfig, Trajectory
+from hrl.agents.actor_critic import ActorCritic, ActorCriticConfig, ContinuousActor, Critic, Trajectory
 from tests.fakes import reached
 from tests.hrl.small_levels import (
     ACTION,
@@ -22,7 +22,7 @@ from tests.hrl.small_levels import (
 )
 
 
-def steered(trained: Level, gradient: bool = True) -> tuple[Trajectory, dict[str, torch.Tensor]]:
+def steered(trained: ActorCritic, gradient: bool = True) -> tuple[Trajectory, dict[str, torch.Tensor]]:
     """States that the actions move and rewards that the states give, with every leaf watched."""
     start = draws(BATCH, INPUTS).requires_grad_()
     task = draws(1, BATCH, TASK, seed=1).requires_grad_()
@@ -34,12 +34,12 @@ def steered(trained: Level, gradient: bool = True) -> tuple[Trajectory, dict[str
             actions.append(policy.sample(draws(BATCH, ACTION, seed=10 + time)))
             states.append(torch.tanh(states[-1] + actions[-1] @ push))
         inputs = torch.stack(states)
-        rewards = {name: inputs[1:, :, index] for index, name in enumerate(trained.shares)}
+        rewards = {name: inputs[1:, :, index] for index, name in enumerate(trained.reward_weights)}
     seen = Trajectory(inputs, task.detach(), torch.stack(actions), rewards, uniform(TIME + 1, BATCH, seed=9), 0.9)
     return seen, {"start": start, "push": push}
 
 
-def pieces(trained: Level, seen: Trajectory) -> tuple[torch.Tensor, torch.Tensor]:
+def pieces(trained: ActorCritic, seen: Trajectory) -> tuple[torch.Tensor, torch.Tensor]:
     """The actor's part of the loss, with gradient, and the critics'."""
     total, metrics = trained.loss(seen)
     critics = metrics["critic_loss"]
@@ -113,9 +113,9 @@ def test_dynamics_gradient_is_that_of_weighted_returns_less_values():
 def test_an_actor_learns_what_is_rewarded(gradient):
     """Reward is minus the squared distance of the action from 0.6 and -0.3: its mean goes there."""
     torch.manual_seed(0)
-    config = replace(LevelConfig(layers=1), entropy_target=0.05)
+    config = replace(ActorCriticConfig(layers=1), entropy_target=0.05)
     actor, goal = ContinuousActor(INPUTS, 0, 4, UNITS, ACTION, config), torch.tensor([0.6, -0.3])
-    trained = Level(actor, {"task": Critic(INPUTS, 0, 4, UNITS, config)}, {"task": 1.0}, config, gradient)
+    trained = ActorCritic(actor, {"task": Critic(INPUTS, 0, 4, UNITS, config)}, {"task": 1.0}, config, gradient)
     optimizer = torch.optim.Adam([p for p in trained.parameters() if p.requires_grad], 0.01)
     task, batch = torch.zeros(1, 64, TASK), 64
     inputs = draws(TIME + 1, batch, INPUTS)
@@ -133,5 +133,5 @@ def test_an_actor_learns_what_is_rewarded(gradient):
         optimizer.zero_grad()
         trained.loss(seen)[0].backward()
         optimizer.step()
-        trained.follow()
+        trained.update_target()
     assert distance() < 0.5 * start

@@ -1,10 +1,10 @@
-"""The two arms: what k = 1 and K = 1 mean, who sees what, where gradients go, and that both learn from pixels."""
+"""The two methods: what k = 1 and K = 1 mean, who sees what, where gradients go, and that both learn from pixels."""
 
 import pytest
 import torch
 
 from hrl.agents.base import HierarchicalPolicy, NonFiniteUpdate
-from hrl.agents.on_policy import ArmConfig, OnPolicyLearner, policy_objective
+from hrl.agents.on_policy import OnPolicyAgentConfig, OnPolicyLearner, policy_objective
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
@@ -16,7 +16,7 @@ ENVS = 6
 
 def skills(**changes) -> Skills:
     torch.manual_seed(0)
-    return Skills(SkillsConfig(**({"num_skills": 3, "hold": 4} | changes)), small_setting())
+    return Skills(SkillsConfig(**({"num_skills": 3, "skill_duration": 4} | changes)), small_setting())
 
 
 def observation(seed: int = 0) -> Observation:
@@ -31,21 +31,21 @@ def noise(seed: int) -> torch.Generator:
 
 def learner(agent: type, config, **env) -> OnPolicyLearner:
     torch.manual_seed(0)
-    setting = small_setting()
-    return OnPolicyLearner(agent(config, setting), config, setting, ToyReach(16, **env), ["toy"], 2)
+    spec = small_setting()
+    return OnPolicyLearner(agent(config, spec), config, spec, ToyReach(16, **env), ["toy"], 2)
 
 
 # The hierarchy.
 
 
 def test_commands_hold_for_k_steps_and_change_then():
-    agent, state = skills(hold=3), skills(hold=3).initial_state(ENVS)
+    agent, state = skills(skill_duration=3), skills(skill_duration=3).initial_state(ENVS)
     seen = []
     with torch.no_grad():
         for step in range(7):
-            assert bool(agent.due(state).all()) == (step % 3 == 0)
+            assert bool(agent.is_decision_step(state).all()) == (step % 3 == 0)
             _, state = agent.act(observation(step), state, noise(step))
-            seen.append(agent.commands(state))
+            seen.append(agent.high_level_action(state))
     assert torch.equal(seen[0], seen[2])
     assert not torch.equal(seen[2], seen[3])
     assert torch.equal(seen[3], seen[5])
@@ -53,15 +53,15 @@ def test_commands_hold_for_k_steps_and_change_then():
 
 
 def test_k_of_one_decides_at_every_step():
-    agent = skills(hold=1)
+    agent = skills(skill_duration=1)
     state = agent.initial_state(ENVS)
     for step in range(3):
-        assert bool(agent.due(state).all())
+        assert bool(agent.is_decision_step(state).all())
         _, state = agent.act(observation(step), state, noise(step))
 
 
 def test_one_skill_makes_the_manager_and_the_task_irrelevant():
-    """With K = 1 the arm is a flat policy that sees no task."""
+    """With K = 1 the method is a flat policy that sees no task."""
     agent, view = skills(num_skills=1), observation()
     state = agent.initial_state(ENVS)
     with torch.no_grad():
@@ -70,18 +70,18 @@ def test_one_skill_makes_the_manager_and_the_task_irrelevant():
             parameter.add_(torch.randn_like(parameter))
         after, carried = agent.act(Observation(view.pixels, view.task + 3), state, None)
     assert torch.equal(before, after)
-    assert bool((agent.commands(carried) == 1).all())
+    assert bool((agent.high_level_action(carried) == 1).all())
 
 
 def test_skills_see_no_task_unless_told_to():
     view = observation()
     other = Observation(view.pixels, view.task + 1)
-    for sees in (False, True):
-        agent = skills(skills_see_task=sees)
+    for is_task_conditioned in (False, True):
+        agent = skills(skills_see_task=is_task_conditioned)
         state = agent.initial_state(ENVS)
         with torch.no_grad():
-            same = torch.equal(agent.execute(view, state, None)[0], agent.execute(other, state, None)[0])
-        assert same is not sees
+            same = torch.equal(agent.act_low_level(view, state, None)[0], agent.act_low_level(other, state, None)[0])
+        assert same is not is_task_conditioned
 
 
 def test_act_is_decide_then_execute():
@@ -90,7 +90,7 @@ def test_act_is_decide_then_execute():
     assert isinstance(agent, HierarchicalPolicy)
     with torch.no_grad():
         together, carried = agent.act(view, state, None)
-        apart, carried_apart = agent.execute(view, agent.decide(view, state, None), None)
+        apart, carried_apart = agent.act_low_level(view, agent.decide(view, state, None), None)
     assert torch.equal(together, apart)
     assert all(torch.equal(carried[key], carried_apart[key]) for key in carried)
 
@@ -101,15 +101,15 @@ def test_weights_sum_to_one_and_temperature_flattens_them():
     for temperature in (0.1, 1.0, 10.0):
         agent = skills(temperature=temperature)
         state = agent.decide(view, agent.initial_state(ENVS), noise(0))
-        torch.testing.assert_close(agent.commands(state).sum(-1), torch.ones(ENVS))
-        spread.append(float(agent.commands(state).detach().std()))
+        torch.testing.assert_close(agent.high_level_action(state).sum(-1), torch.ones(ENVS))
+        spread.append(float(agent.high_level_action(state).detach().std()))
     assert spread == sorted(spread, reverse=True)
 
 
 @pytest.mark.parametrize(("source", "reached"), [("both", True), ("manager", True), ("skills", True), ("none", False)])
 def test_which_level_trains_the_encoder(source, reached):
     """`loss` reaches the encoder as the switch says, and every other part always."""
-    trained = learner(Skills, SkillsConfig(num_skills=3, hold=4, rollout=8, encoder_gradient=source))
+    trained = learner(Skills, SkillsConfig(num_skills=3, skill_duration=4, n_steps=8, encoder_gradient=source))
     batch = one_batch(trained)
     trained.policy.loss(batch)[0].backward()
     for name, part in trained.policy.parts().items():
@@ -120,7 +120,7 @@ def test_which_level_trains_the_encoder(source, reached):
 @pytest.mark.parametrize("level", ["manager", "skills"])
 def test_one_levels_encoder_gradient_is_its_own_losss(level):
     """With `encoder_gradient=LEVEL` the encoder's gradient equals that of this level's loss alone."""
-    trained = learner(Skills, SkillsConfig(num_skills=3, hold=4, rollout=8, encoder_gradient=level))
+    trained = learner(Skills, SkillsConfig(num_skills=3, skill_duration=4, n_steps=8, encoder_gradient=level))
     agent, batch = trained.policy, one_batch(trained)
     weight = agent.encoder.stem.weight
     total = torch.autograd.grad(agent.loss(batch)[0], weight)[0]
@@ -131,10 +131,10 @@ def test_one_levels_encoder_gradient_is_its_own_losss(level):
 
 def test_manager_loss_reads_decisions_only():
     """What is stored for the manager at steps where it decided nothing has no influence."""
-    trained = learner(Skills, SkillsConfig(num_skills=3, hold=4, rollout=8))
+    trained = learner(Skills, SkillsConfig(num_skills=3, skill_duration=4, n_steps=8))
     batch = one_batch(trained)
     before = trained.policy.loss(batch)[0]
-    idle = batch["clock"] != 0
+    idle = batch["steps_since_decision"] != 0
     for key in ("logits", "manager_log_prob", "manager_value_advantage", "manager_value_target"):
         batch[key] = batch[key].clone()
         batch[key][idle] = 123.0
@@ -143,15 +143,15 @@ def test_manager_loss_reads_decisions_only():
 
 def test_values_ahead_are_the_managers_where_a_decision_is_due():
     agent, view = skills(), observation()
-    state = {**agent.initial_state(ENVS), "clock": torch.tensor([0, 1, 2, 3, 0, 1])}
+    state = {**agent.initial_state(ENVS), "steps_since_decision": torch.tensor([0, 1, 2, 3, 0, 1])}
     with torch.no_grad():
-        ahead = agent.values_ahead(view, state)
+        ahead = agent.bootstrap_values(view, state)
         features = agent.encoder(view.pixels)
         manager = agent.manager_critic(torch.cat([features, agent.task(view.task)], -1))[:, 0]
-    due = state["clock"] == 0
+    is_decision_step = state["steps_since_decision"] == 0
     assert torch.equal(ahead["manager_value"], ahead["skill_value"])
-    torch.testing.assert_close(ahead["manager_value"][due], manager[due])
-    assert not torch.isclose(ahead["manager_value"][~due], manager[~due]).any()
+    torch.testing.assert_close(ahead["manager_value"][is_decision_step], manager[is_decision_step])
+    assert not torch.isclose(ahead["manager_value"][~is_decision_step], manager[~is_decision_step]).any()
 
 
 # The learner.
@@ -160,7 +160,7 @@ def test_values_ahead_are_the_managers_where_a_decision_is_due():
 @pytest.mark.parametrize("agent", ["ppo", "skills"])
 def test_the_first_updates_ratio_is_one(agent):
     """Log-probabilities stored while acting are those the loss computes before any update."""
-    trained = make(agent, rollout=8)
+    trained = make(agent, n_steps=8)
     batch = one_batch(trained)
     _, metrics = trained.policy.loss(batch)
     assert abs(float(metrics["policy/kl"].detach())) < 1e-5
@@ -172,10 +172,10 @@ def test_policy_objective_by_hand():
     """Ratios 1.5, 1.5, 0.5, 0.5 with advantages 1, -1, 1, -1 clip to 1.2, -1.5, 0.5, -0.8; weight 0 hides a sample."""
     log = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5, 9.0]))
     advantage, weight = torch.tensor([1.0, -1.0, 1.0, -1.0, 1e9]), torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0])
-    objective, kl = policy_objective(log, torch.zeros(5), advantage, weight, ArmConfig(kl_coefficient=0.0))
+    objective, kl = policy_objective(log, torch.zeros(5), advantage, weight, OnPolicyAgentConfig(kl_coefficient=0.0))
     torch.testing.assert_close(objective, torch.tensor((1.2 - 1.5 + 0.5 - 0.8) / 4))
     torch.testing.assert_close(kl, (0.5 - log[0] + -0.5 - log[2]) / 2)
-    penalised, _ = policy_objective(log, torch.zeros(5), advantage, weight, ArmConfig(kl_coefficient=2.0))
+    penalised, _ = policy_objective(log, torch.zeros(5), advantage, weight, OnPolicyAgentConfig(kl_coefficient=2.0))
     torch.testing.assert_close(penalised, objective - 2 * kl)
 
 
@@ -184,21 +184,23 @@ def test_divergence_estimates_that_of_gaussians():
     old, new = Gaussian(torch.zeros(1), torch.zeros(1)), Gaussian(torch.full((1,), 0.3), torch.full((1,), -0.2))
     draws = Gaussian(torch.zeros(400_000, 1), torch.zeros(400_000, 1)).sample(noise(0))
     even = torch.full((400_000,), 1 / 400_000)
-    _, kl = policy_objective(new.log_prob(draws), old.log_prob(draws), torch.zeros(400_000), even, ArmConfig())
+    _, kl = policy_objective(
+        new.log_prob(draws), old.log_prob(draws), torch.zeros(400_000), even, OnPolicyAgentConfig()
+    )
     normal = [torch.distributions.Normal(g.mean, g.log_std.exp()) for g in (old, new)]
     assert float(kl) == pytest.approx(float(torch.distributions.kl_divergence(*normal)), rel=0.02)
 
 
 @pytest.mark.parametrize("agent", ["ppo", "skills"])
 def test_training_twice_gives_the_same_bits(agent):
-    first, second = make(agent, rollout=8), make(agent, rollout=8)
+    first, second = make(agent, n_steps=8), make(agent, n_steps=8)
     metrics = [[trained.iterate() for _ in range(3)] for trained in (first, second)]
     assert metrics[0] == metrics[1]
     assert all(torch.equal(a, b) for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True))
 
 
 def test_a_nonfinite_loss_stops_before_the_weights_change():
-    trained = make("skills", rollout=8)
+    trained = make("skills", n_steps=8)
     batch = one_batch(trained)
     batch["skill_value_advantage"] = batch["skill_value_advantage"].clone()
     batch["skill_value_advantage"][3] = torch.nan
@@ -211,12 +213,12 @@ def test_a_nonfinite_loss_stops_before_the_weights_change():
 
 def test_minibatches_must_divide_the_rollout():
     with pytest.raises(ValueError, match=r"agent\.minibatches is 7; it must divide .* which is 128"):
-        make("ppo", rollout=8, minibatches=7)
+        make("ppo", n_steps=8, n_minibatches=7)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("hold", 0), ("num_skills", 0), ("temperature", 0.0), ("encoder_gradient", "all"), ("discount", 1.0)],
+    [("skill_duration", 0), ("num_skills", 0), ("temperature", 0.0), ("encoder_gradient", "all"), ("discount", 1.0)],
 )
 def test_impossible_hyperparameters_name_their_key(key, value):
     with pytest.raises(ValueError, match=rf"agent\.{key}"):
@@ -225,14 +227,14 @@ def test_impossible_hyperparameters_name_their_key(key, value):
 
 def test_parameter_counts_add_up():
     for agent in ("ppo", "skills"):
-        counts = make(agent, rollout=8).parameter_counts()
+        counts = make(agent, n_steps=8).parameter_counts()
         assert counts.pop("total") == sum(counts.values())
 
 
 @pytest.mark.parametrize("agent", ["ppo", "skills"])
-def test_both_arms_learn_to_reach_from_pixels(agent):
-    """Untrained arms earn 3 to 6 of 24, a policy blind to the task 10 at most."""
-    trained = make(agent, rollout=24, learning_rate=2e-3)
+def test_both_methods_learn_to_reach_from_pixels(agent):
+    """Untrained methods earn 3 to 6 of 24, a policy blind to the task 10 at most."""
+    trained = make(agent, n_steps=24, learning_rate=2e-3)
     returns = [trained.iterate()["train/return"] for _ in range(75)]
     assert returns[0] < 7
     assert max(returns[-10:]) > 15, f"last returns {returns[-10:]}"
@@ -244,12 +246,12 @@ def test_both_arms_learn_to_reach_from_pixels(agent):
 def make(agent: str, **changes) -> OnPolicyLearner:
     if agent == "ppo":
         return learner(PPO, PPOConfig(**changes))
-    return learner(Skills, SkillsConfig(**({"num_skills": 4, "hold": 4} | changes)))
+    return learner(Skills, SkillsConfig(**({"num_skills": 4, "skill_duration": 4} | changes)))
 
 
 def one_batch(trained: OnPolicyLearner) -> dict[str, torch.Tensor]:
     """A whole rollout as one minibatch."""
     with torch.no_grad():
-        rollout = trained.collector.collect(trained.policy, trained.config.rollout)
+        rollout = trained.collector.collect(trained.policy, trained.config.n_steps)
         rollout.steps.update(trained.policy.advantages(rollout))
     return next(rollout.minibatches(10_000, noise(0)))

@@ -1,4 +1,4 @@
-"""Control arms mean what they say: one skill is a flat policy without a manager; held noise is the flat arm's k."""
+"""Control methods mean what they say: one skill is a flat policy without a manager; held noise is the flat method's k."""
 
 import pytest
 import torch
@@ -18,8 +18,8 @@ def make(agent: type, length: int = LENGTH, **changes: object) -> OnPolicyLearne
     """A small learner on episodes of `length` steps, which no hold of four divides."""
     torch.manual_seed(0)
     config = (PPOConfig if agent is PPO else SkillsConfig)(**({"rollout": 8} | changes))
-    setting = small_setting()
-    return OnPolicyLearner(agent(config, setting), config, setting, ToyReach(ENVS, length), ["toy"], 2)
+    spec = small_setting()
+    return OnPolicyLearner(agent(config, spec), config, spec, ToyReach(ENVS, length), ["toy"], 2)
 
 
 def rollout(learner: OnPolicyLearner, steps: int = 8) -> dict[str, torch.Tensor]:
@@ -42,7 +42,7 @@ def observation() -> Observation:
 
 
 def test_with_one_skill_the_manager_has_no_loss_at_all():
-    learner = make(Skills, num_skills=1, hold=4)
+    learner = make(Skills, num_skills=1, skill_duration=4)
     loss, metrics = learner.policy.loss(batch(learner))
     loss.backward()
     parts = learner.policy.parts()
@@ -54,7 +54,7 @@ def test_with_one_skill_the_manager_has_no_loss_at_all():
 
 def test_with_one_skill_nothing_learned_depends_on_the_manager():
     """Two learners whose managers and managers' critics differ go through the same numbers, and leave those alone."""
-    learners = [make(Skills, num_skills=1, hold=4) for _ in range(2)]
+    learners = [make(Skills, num_skills=1, skill_duration=4) for _ in range(2)]
     parts = learners[1].policy.parts()
     with torch.no_grad():
         for name in ("manager", "manager_critic"):
@@ -67,7 +67,7 @@ def test_with_one_skill_nothing_learned_depends_on_the_manager():
 
 
 def test_one_skill_acts_as_a_flat_policy_on_the_pixels_features():
-    agent = make(Skills, num_skills=1, hold=4).policy
+    agent = make(Skills, num_skills=1, skill_duration=4).policy
     view = observation()
     with torch.no_grad():
         mean, raw = agent.skills(agent.encoder(view.pixels)).chunk(2, -1)
@@ -76,11 +76,11 @@ def test_one_skill_acts_as_a_flat_policy_on_the_pixels_features():
         action, state, records = agent.explore(view, agent.initial_state(ENVS), torch.Generator().manual_seed(3))
     torch.testing.assert_close(action, torch.tanh(mean + log_std.exp() * noise))
     assert "logits" not in records
-    assert bool((agent.commands(state) == 1).all())
+    assert bool((agent.high_level_action(state) == 1).all())
 
 
 def test_more_than_one_skill_trains_the_manager():
-    learner = make(Skills, num_skills=2, hold=4)
+    learner = make(Skills, num_skills=2, skill_duration=4)
     learner.policy.loss(batch(learner))[0].backward()
     for name in ("manager", "manager_critic"):
         assert any(bool(p.grad.any()) for p in learner.policy.parts()[name].parameters()), name
@@ -96,19 +96,19 @@ def test_one_skill_leaves_no_level_named_manager_to_train_the_encoder():
 
 def test_decisions_are_counted_over_environments_and_episodes():
     """Episodes of six steps under k = 4 decide at their steps 0 and 4: eight times in 24 steps."""
-    learner = make(Skills, num_skills=2, hold=4)
+    learner = make(Skills, num_skills=2, skill_duration=4)
     assert isinstance(learner.policy, Counting)
     counted = [learner.iterate() for _ in range(6)]
     assert counted[2]["decisions"] == 8 * ENVS
     assert counted[5]["decisions"] == 16 * ENVS
-    every = make(Skills, num_skills=2, hold=1).iterate()
+    every = make(Skills, num_skills=2, skill_duration=1).iterate()
     assert every["decisions"] == every["steps"]
-    assert make(Skills, num_skills=1, hold=4).iterate()["decisions"] == 0
+    assert make(Skills, num_skills=1, skill_duration=4).iterate()["decisions"] == 0
     assert "decisions" not in make(PPO).iterate()
 
 
 def test_decisions_go_on_from_a_checkpoint():
-    through, stopped = make(Skills, num_skills=2, hold=4), make(Skills, num_skills=2, hold=4)
+    through, stopped = make(Skills, num_skills=2, skill_duration=4), make(Skills, num_skills=2, skill_duration=4)
     first = [through.iterate()["decisions"] for _ in range(2)]
     stopped.module.load_state_dict(through.state_dict()["module"])
     stopped.collector.load_state_dict(through.collector.state_dict())
@@ -126,9 +126,9 @@ def still(learner: OnPolicyLearner) -> OnPolicyLearner:
 
 
 def test_noise_is_held_for_k_steps_and_redrawn_at_an_episodes_start():
-    steps = rollout(still(make(PPO, noise_hold=4)), 24)
-    raw, ended = steps["raw_action"][..., 0], steps["ended"]
-    assert bool(ended[5].all()), "episodes of six steps"
+    steps = rollout(still(make(PPO, noise_repeat=4)), 24)
+    raw, done = steps["raw_action"][..., 0], steps["done"]
+    assert bool(done[5].all()), "episodes of six steps"
     for time in range(1, 24):
         drawn = time % LENGTH in (0, 4)
         assert torch.equal(raw[time] == raw[time - 1], torch.full((ENVS,), not drawn)), time
@@ -136,28 +136,28 @@ def test_noise_is_held_for_k_steps_and_redrawn_at_an_episodes_start():
 
 
 def test_environments_whose_episodes_end_apart_keep_their_own_clocks():
-    agent = still(make(PPO, noise_hold=3)).policy
-    state = {**agent.initial_state(ENVS), "clock": torch.arange(ENVS) % 3}
+    agent = still(make(PPO, noise_repeat=3)).policy
+    state = {**agent.initial_state(ENVS), "steps_since_decision": torch.arange(ENVS) % 3}
     with torch.no_grad():
         _, carried, _ = agent.explore(observation(), state, torch.Generator().manual_seed(0))
-    assert torch.equal((carried["noise"] == 0)[:, 0], state["clock"] != 0), "only the due ones draw"
-    assert torch.equal(carried["clock"], (state["clock"] + 1) % 3)
+    assert torch.equal((carried["noise"] == 0)[:, 0], state["steps_since_decision"] != 0), "only the due ones draw"
+    assert torch.equal(carried["steps_since_decision"], (state["steps_since_decision"] + 1) % 3)
 
 
 def test_noise_held_for_one_step_is_a_draw_at_every_step():
     """To the bit what the learner of an independent draw sees: spelled out from the run's stream."""
     learner = make(PPO)
     steps = rollout(learner, 12)
-    seed = learner.setting.seed
+    seed = learner.spec.seed
     with torch.no_grad():
         for time in range(12):
             distribution, _ = learner.policy._heads(steps["pixels"][time], steps["task"][time])
             assert torch.equal(steps["raw_action"][time], distribution.sample(torch_generator(seed, "act", time)))
 
 
-@pytest.mark.parametrize("hold", [1, 4])
-def test_likelihoods_are_those_of_the_actions_taken(hold):
-    learner = make(PPO, noise_hold=hold)
+@pytest.mark.parametrize("skill_duration", [1, 4])
+def test_likelihoods_are_those_of_the_actions_taken(skill_duration):
+    learner = make(PPO, noise_repeat=skill_duration)
     taken = batch(learner)
     with torch.no_grad():
         distribution, _ = learner.policy._heads(taken["pixels"], taken["task"])
@@ -167,7 +167,7 @@ def test_likelihoods_are_those_of_the_actions_taken(hold):
 
 
 def test_greedy_actions_know_no_noise():
-    agents = [make(PPO, noise_hold=hold).policy for hold in (1, 4)]
+    agents = [make(PPO, noise_repeat=skill_duration).policy for skill_duration in (1, 4)]
     view = observation()
     state = agents[1].initial_state(ENVS)
     with torch.no_grad():
@@ -179,7 +179,7 @@ def test_greedy_actions_know_no_noise():
 
 
 def test_acting_holds_noise_as_exploring_does():
-    agent, view = make(PPO, noise_hold=2).policy, observation()
+    agent, view = make(PPO, noise_repeat=2).policy, observation()
     state = agent.initial_state(ENVS)
     with torch.no_grad():
         acted, carried = agent.act(view, state, torch.Generator().manual_seed(0))
@@ -192,12 +192,12 @@ def test_acting_holds_noise_as_exploring_does():
 
 def test_held_noise_goes_on_from_a_checkpoint():
     """Saved in the middle of a held stretch."""
-    through, resumed = make(PPO, noise_hold=5), make(PPO, noise_hold=5)
+    through, resumed = make(PPO, noise_repeat=5), make(PPO, noise_repeat=5)
     through.iterate()
     resumed.load_state_dict(through.state_dict())
     resumed.collector.env = through.collector.env
     state = through.collector.state_dict()["policy"]
-    assert bool((state["clock"] > 0).any())
+    assert bool((state["steps_since_decision"] > 0).any())
     with torch.no_grad():
         actions = [
             learner.policy.explore(observation(), learner.collector._state, torch.Generator().manual_seed(draw))
@@ -208,5 +208,5 @@ def test_held_noise_goes_on_from_a_checkpoint():
 
 
 def test_noise_is_held_for_at_least_a_step():
-    with pytest.raises(ValueError, match=r"agent\.noise_hold is 0; it must be at least 1"):
-        PPOConfig(noise_hold=0)
+    with pytest.raises(ValueError, match=r"agent\.noise_repeat is 0; it must be at least 1"):
+        PPOConfig(noise_repeat=0)

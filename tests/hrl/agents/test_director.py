@@ -1,16 +1,16 @@
-"""The hierarchical arm: one imagined trajectory read by two levels, and a worker that learns to reach goals."""
+"""The hierarchical method: one imagined trajectory read by two levels, and a worker that learns to reach goals."""
 
 import math
 
 import pytest
 import torch
 
-from hrl.agents.actor_critic import LevelConfig
+from hrl.agents.actor_critic import ActorCriticConfig
 from hrl.agents.director import Director, DirectorConfig
-from hrl.agents.goal_segments import closeness
+from hrl.agents.goal_segments import max_cosine
 from hrl.optim.laprop import LaProp
 from hrl.world_model.model import WorldModelLossConfig
-from hrl.world_model.rssm import State
+from hrl.world_model.rssm import RSSMState
 from tests.fakes import randomise, replayed
 from tests.hrl.small_directors import BATCH, COUNT, LENGTH, director, labelled, rows, states
 
@@ -26,109 +26,117 @@ def slow_closeness(state: torch.Tensor, goal: torch.Tensor) -> float:
 # The split of an imagined trajectory.
 
 
-@pytest.mark.parametrize(("hold", "decisions"), SPLITS)
+@pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
 @pytest.mark.parametrize("alignment", ["own", "current"])
-def test_worker_segments_by_time_index(hold, decisions, alignment):
+def test_worker_segments_by_time_index(skill_duration, decisions, alignment):
     """Segment j of start b holds states jk to jk + k, all with goal j; rewards are those of arriving at its states.
 
     Its last reward is measured against goal j + 1 in the published code.
     """
-    dream = labelled(hold, decisions)
-    rewards = {"worker_reward": "closeness", "task_reward_to_worker": 0.5}
-    agent = director(hold=hold, horizon=hold * decisions, goal_alignment=alignment, **rewards)
-    view, _ = agent._worker_view(dream)
-    assert view.inputs.shape == (hold + 1, decisions * COUNT, 32 + 16 + 32)
+    dream = labelled(skill_duration, decisions)
+    rewards = {"worker_reward": "max_cosine", "task_reward_to_worker": 0.5}
+    agent = director(
+        skill_duration=skill_duration, horizon=skill_duration * decisions, goal_alignment=alignment, **rewards
+    )
+    view, _ = agent._worker_trajectory(dream)
+    assert view.inputs.shape == (skill_duration + 1, decisions * COUNT, 32 + 16 + 32)
     assert view.discount == agent.config.discount
     for j in range(decisions):
         for b in range(COUNT):
             row = j * COUNT + b
             assert torch.equal(view.task[0, row], dream.task[0, b])
-            for i in range(hold + 1):
-                time = j * hold + i
+            for i in range(skill_duration + 1):
+                time = j * skill_duration + i
                 seen = torch.cat([dream.states.deter[time, b], dream.states.stoch[time, b], dream.goals[j, b]])
                 assert torch.equal(view.inputs[i, row], seen)
                 assert view.continues[i, row] == dream.continues[time, b]
-            for i in range(hold):
-                time = j * hold + i
+            for i in range(skill_duration):
+                time = j * skill_duration + i
                 assert torch.equal(view.actions[i, row], dream.actions[time, b])
                 assert view.rewards["task"][i, row] == dream.rewards[time, b]
-                goal = dream.goals[j + (alignment == "current" and i == hold - 1), b]
+                goal = dream.goals[j + (alignment == "current" and i == skill_duration - 1), b]
                 expected = slow_closeness(dream.states.deter[time + 1, b], goal)
                 assert float(view.rewards["goal"][i, row]) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("hold", "decisions"), SPLITS)
-def test_progress_orders_policies_as_closeness_does(hold, decisions):
-    """Discounted progress is (1 - discount) times discounted closeness, less the first closeness: in every segment.
+@pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
+def test_progress_orders_policies_as_closeness_does(skill_duration, decisions):
+    """Discounted progress is (1 - discount) times discounted max_cosine, less the first max_cosine: in every segment.
 
-    The sums stop at a segment's end, where discount^k times the last closeness stands for all that follows.
+    The sums stop at a segment's end, where discount^k times the last max_cosine stands for all that follows.
     """
-    dream = labelled(hold, decisions)
+    dream = labelled(skill_duration, decisions)
     views = {
-        kind: director(hold=hold, horizon=hold * decisions, worker_reward=kind)._worker_view(dream)[0]
-        for kind in ("closeness", "progress")
+        kind: director(
+            skill_duration=skill_duration, horizon=skill_duration * decisions, worker_reward=kind
+        )._worker_trajectory(dream)[0]
+        for kind in ("max_cosine", "progress")
     }
     discount = views["progress"].discount
-    powers = discount ** torch.arange(hold)[:, None]
-    near = views["closeness"].rewards["goal"]
+    powers = discount ** torch.arange(skill_duration)[:, None]
+    near = views["max_cosine"].rewards["goal"]
     for j in range(decisions):
         for b in range(COUNT):
             row = j * COUNT + b
-            first = slow_closeness(dream.states.deter[j * hold, b], dream.goals[j, b])
-            follows = discount**hold * float(near[-1, row])
+            first = slow_closeness(dream.states.deter[j * skill_duration, b], dream.goals[j, b])
+            follows = discount**skill_duration * float(near[-1, row])
             total = (1 - discount) * float((powers[:, 0] * near[:, row]).sum()) + follows - first
             progress = float((powers[:, 0] * views["progress"].rewards["goal"][:, row]).sum())
             assert progress == pytest.approx(total, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize(("hold", "decisions"), SPLITS)
-def test_manager_decisions_by_time_index(hold, decisions):
+@pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
+def test_manager_decisions_by_time_index(skill_duration, decisions):
     """It sees states 0, k, 2k and so on; the code of the last of them is never acted on and is not learned from."""
-    dream = labelled(hold, decisions)
-    agent = director(hold=hold, horizon=hold * decisions)
-    view = agent._manager_view(dream)
+    dream = labelled(skill_duration, decisions)
+    agent = director(skill_duration=skill_duration, horizon=skill_duration * decisions)
+    view = agent._manager_trajectory(dream)
     assert view.inputs.shape == (decisions + 1, COUNT, 32 + 16)
-    assert view.inputs[:, 0, 0].tolist() == [j * hold for j in range(decisions + 1)]
-    assert torch.equal(view.inputs, dream.states.features()[torch.arange(decisions + 1) * hold])
+    assert view.inputs[:, 0, 0].tolist() == [j * skill_duration for j in range(decisions + 1)]
+    assert torch.equal(view.inputs, dream.states.features()[torch.arange(decisions + 1) * skill_duration])
     assert torch.equal(view.actions, dream.codes[:decisions])
     assert torch.equal(view.task, dream.task)
     for b in range(COUNT):
         assert view.continues[0, b] == dream.continues[0, b]
         for j in range(decisions):
-            chance = math.prod(dream.continues[j * hold + 1 : (j + 1) * hold + 1, b].tolist())
+            chance = math.prod(dream.continues[j * skill_duration + 1 : (j + 1) * skill_duration + 1, b].tolist())
             assert float(view.continues[j + 1, b]) == pytest.approx(chance, rel=1e-5)
 
 
-@pytest.mark.parametrize(("hold", "decisions"), SPLITS)
+@pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
 @pytest.mark.parametrize("kind", ["discounted_sum", "mean"])
-def test_manager_rewards_by_a_loop(hold, decisions, kind):
+def test_manager_rewards_by_a_loop(skill_duration, decisions, kind):
     """Of a decision's k rewards, each by the chance that the episode still goes on when its action is taken.
 
     The published mean counts that the episode goes on at the decision itself too.
     """
-    dream = labelled(hold, decisions)
-    agent = director(hold=hold, horizon=hold * decisions, manager_reward=kind, discount=0.9)
-    agent.goals.surprise = lambda deter, task: deter[..., 0] + 0.1 * deter[..., 1]  # says which state it is of
-    view = agent._manager_view(dream)
+    dream = labelled(skill_duration, decisions)
+    agent = director(
+        skill_duration=skill_duration, horizon=skill_duration * decisions, manager_reward=kind, discount=0.9
+    )
+    agent.goals.exploration_reward = lambda deter, task: (
+        deter[..., 0] + 0.1 * deter[..., 1]
+    )  # says which state it is of
+    view = agent._manager_trajectory(dream)
     for j in range(decisions):
         for b in range(COUNT):
-            alive = 1.0 if kind == "discounted_sum" else float(dream.continues[j * hold, b])
-            task, surprise = 0.0, 0.0
-            for i in range(hold):
-                time = j * hold + i
-                weight = alive * (0.9**i if kind == "discounted_sum" else 1 / hold)
+            alive = 1.0 if kind == "discounted_sum" else float(dream.continues[j * skill_duration, b])
+            task, exploration_reward = 0.0, 0.0
+            for i in range(skill_duration):
+                time = j * skill_duration + i
+                weight = alive * (0.9**i if kind == "discounted_sum" else 1 / skill_duration)
                 task += weight * float(dream.rewards[time, b])
-                surprise += weight * (time + 1 + 0.1 * b)
+                exploration_reward += weight * (time + 1 + 0.1 * b)
                 alive *= float(dream.continues[time + 1, b])
             assert float(view.rewards["task"][j, b]) == pytest.approx(task, rel=1e-5)
-            assert float(view.rewards["exploration"][j, b]) == pytest.approx(surprise, rel=1e-5)
+            assert float(view.rewards["exploration"][j, b]) == pytest.approx(exploration_reward, rel=1e-5)
 
 
-def test_discounted_sums_and_their_discount_make_the_flat_arms_return():
+def test_discounted_sums_and_their_discount_make_the_flat_methods_return():
     """Decisions worth their discounted rewards, discounted by discount^k, come to the discounted sum over steps."""
     dream = labelled(2, 3)
     agent = director(discount=0.9)
-    view = agent._manager_view(dream)
+    view = agent._manager_trajectory(dream)
     total, chance = torch.zeros(COUNT), torch.ones(COUNT)
     for j in range(3):
         total += 0.9 ** (2 * j) * chance * view.rewards["task"][j]
@@ -142,20 +150,20 @@ def test_discounted_sums_and_their_discount_make_the_flat_arms_return():
 
 
 def test_the_managers_discount_is_per_decision():
-    """By default as far-sighted as the flat arm per step; the published code's is set on its own."""
+    """By default as far-sighted as the flat method per step; the published code's is set on its own."""
     assert DirectorConfig().discount_per_decision == pytest.approx(0.99**8)
-    assert DirectorConfig(discount=0.5, hold=4, horizon=8).discount_per_decision == pytest.approx(0.0625)
-    agent = director(manager_discount=0.99, hold=3)
-    assert agent._manager_view(labelled(3, 2)).discount == 0.99
-    assert agent._worker_view(labelled(3, 2))[0].discount == agent.config.discount
+    assert DirectorConfig(discount=0.5, skill_duration=4, horizon=8).discount_per_decision == pytest.approx(0.0625)
+    agent = director(manager_discount=0.99, skill_duration=3)
+    assert agent._manager_trajectory(labelled(3, 2)).discount == 0.99
+    assert agent._worker_trajectory(labelled(3, 2))[0].discount == agent.config.discount
 
 
-@pytest.mark.parametrize(("alignment", "decided"), [("own", 3), ("current", 4)])
-def test_goals_and_actions_of_an_imagined_trajectory(alignment, decided):
+@pytest.mark.parametrize(("alignment", "is_decision"), [("own", 3), ("current", 4)])
+def test_goals_and_actions_of_an_imagined_trajectory(alignment, is_decision):
     """The manager decides at states 0, k, 2k, ..., and at T where the next goal counts; its goals are what its codes
     decode to, and c_0 is the truth.
     """
-    agent, batch = director(goal_alignment=alignment, worker_reward="closeness"), rows()
+    agent, batch = director(goal_alignment=alignment, worker_reward="max_cosine"), rows()
     with torch.no_grad():
         dream = agent._imagine(agent.starts(batch, states(agent, batch)))
         task = dream.task[0]
@@ -163,11 +171,11 @@ def test_goals_and_actions_of_an_imagined_trajectory(alignment, decided):
         assert (len(dream.states.deter), len(dream.actions), len(dream.codes), len(dream.goals)) == (
             7,
             6,
-            decided,
-            decided,
+            is_decision,
+            is_decision,
         )
         assert bool((dream.codes.sum(-1) == 1).all())
-        for j in range(decided):
+        for j in range(is_decision):
             torch.testing.assert_close(dream.goals[j], agent.goals.decode(dream.codes[j], task))
         features = dream.states.features()
         for time in range(6):
@@ -175,9 +183,9 @@ def test_goals_and_actions_of_an_imagined_trajectory(alignment, decided):
             torch.testing.assert_close(dream.rewards[time], expected, rtol=1e-5, atol=1e-5)
             goes_on = agent.world_model.continues(features[time + 1], task)
             torch.testing.assert_close(dream.continues[time + 1], goes_on)
-    ended = batch["is_terminal"][:, 1:].reshape(count)
-    assert bool(ended.any())
-    assert torch.equal(dream.continues[0], (~ended).float())
+    done = batch["is_terminal"][:, 1:].reshape(count)
+    assert bool(done.any())
+    assert torch.equal(dream.continues[0], (~done).float())
     assert torch.equal(task, batch["task"][:, 1:].reshape(count, 2))
 
 
@@ -210,9 +218,9 @@ def test_closeness_by_hand():
         ([5.0, 0.0], 0.6),
         ([10.0, 0.0], 0.3),
     ):
-        assert float(closeness(torch.tensor(state), goal)) == pytest.approx(value)
-        assert float(closeness(goal, torch.tensor(state))) == pytest.approx(value)
-    assert float(closeness(torch.zeros(2), torch.zeros(2))) == 0.0
+        assert float(max_cosine(torch.tensor(state), goal)) == pytest.approx(value)
+        assert float(max_cosine(goal, torch.tensor(state))) == pytest.approx(value)
+    assert float(max_cosine(torch.zeros(2), torch.zeros(2))) == 0.0
 
 
 def test_closeness_is_one_only_at_the_goal():
@@ -220,9 +228,9 @@ def test_closeness_is_one_only_at_the_goal():
     goal = torch.randn(200, 6, generator=generator)
     for scale in (1e-2, 0.3, 3.0):
         near = goal + scale * torch.randn(200, 6, generator=generator)
-        assert bool((closeness(near, goal) < 1).all())
-        assert float(closeness(near, goal).min()) >= -1
-    torch.testing.assert_close(closeness(goal, goal), torch.ones(200))
+        assert bool((max_cosine(near, goal) < 1).all())
+        assert float(max_cosine(near, goal).min()) >= -1
+    torch.testing.assert_close(max_cosine(goal, goal), torch.ones(200))
 
 
 @pytest.mark.parametrize("longer", ["state", "goal"])
@@ -230,7 +238,7 @@ def test_closeness_gradient(longer):
     """d/dh of g.h / max(|g|, |h|)^2: through the norm where the state is longer, along the goal alone otherwise."""
     state = torch.tensor([1.0, 2.0, -1.0], requires_grad=True)
     goal = (torch.tensor([0.5, 1.0, 0.7]) * (0.5 if longer == "state" else 5.0)).requires_grad_()
-    closeness(state, goal).backward()
+    max_cosine(state, goal).backward()
     h, g = state.detach(), goal.detach()
     expected = g / g.square().sum()
     if longer == "state":
@@ -242,12 +250,12 @@ def test_closeness_gradient(longer):
 # Learning.
 
 
-def steerable(gradient: str) -> tuple[Director, dict[str, torch.Tensor], State]:
+def steerable(gradient: str) -> tuple[Director, dict[str, torch.Tensor], RSSMState]:
     """A fixed world model whose states its actions move far, and starts in it."""
-    level = LevelConfig(layers=1, entropy="fixed", entropy_scale=0.01)
-    agent = director(False, 32, horizon=3, hold=3, length=8, worker=level, action_gradient=gradient)
+    level = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.01)
+    agent = director(False, 32, horizon=3, skill_duration=3, length=8, worker=level, action_gradient=gradient)
     randomise(agent.world_model.rssm, 0.5)
-    batch = replayed(agent.setting, BATCH, 8)
+    batch = replayed(agent.spec, BATCH, 8)
     batch["is_terminal"][:] = False
     with torch.no_grad():
         agent.world_model.rssm.from_action.layers[1].scale.mul_(5)
@@ -257,7 +265,7 @@ def steerable(gradient: str) -> tuple[Director, dict[str, torch.Tensor], State]:
 
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
 def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
-    """Goals are states that some action, kept up, led to. Of the way from a fresh worker's closeness to what those very
+    """Goals are states that some action, kept up, led to. Of the way from a fresh worker's max_cosine to what those very
     actions come to it goes two fifths or more; sent to each other's goals it ends farther from its own.
     """
     agent, batch, start = steerable(gradient)
@@ -272,7 +280,7 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
 
     goal = lead()
     before = {name: value.clone() for name, value in agent.state_dict().items() if not name.startswith("worker.")}
-    attainable = float(torch.stack([closeness(lead(), goal).mean() for _ in range(8)]).mean())
+    attainable = float(torch.stack([max_cosine(lead(), goal).mean() for _ in range(8)]).mean())
 
     @torch.no_grad()
     def reached_with(given: torch.Tensor) -> float:
@@ -281,17 +289,17 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
         agent.goals.decode = lambda code, task: given
         ends = [agent._imagine(agent.starts(batch, start)).states.deter[-1] for _ in range(8)]
         agent.goals.decode = lambda code, task: goal
-        return float(torch.stack([closeness(end, goal).mean() for end in ends]).mean())
+        return float(torch.stack([max_cosine(end, goal).mean() for end in ends]).mean())
 
     first = reached_with(goal)
     optimizer = LaProp([p for p in agent.worker.parameters() if p.requires_grad], 4e-2)
     torch.manual_seed(4)
     for _ in range(80):
-        loss, _ = agent.worker.loss(agent._worker_view(agent._imagine(agent.starts(batch, start)))[0])
+        loss, _ = agent.worker.loss(agent._worker_trajectory(agent._imagine(agent.starts(batch, start)))[0])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        agent.worker.follow()
+        agent.worker.update_target()
     last, swapped = reached_with(goal), reached_with(goal.roll(1, 0))
     assert last - first > 0.4 * (attainable - first)
     assert last - swapped > 0.05
@@ -300,9 +308,9 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
 
 
 def test_segments_are_measured_at_their_start_and_end():
-    """Diagnostics: closeness of first and last states, the goal's distance, and that over how far a segment goes."""
+    """Diagnostics: max_cosine of first and last states, the goal's distance, and that over how far a segment goes."""
     dream = labelled(2, 3)
-    _, measured = director()._worker_view(dream)
+    _, measured = director()._worker_trajectory(dream)
     first, last, far, gone = [], [], [], []
     for j in range(3):
         for b in range(COUNT):
@@ -311,8 +319,8 @@ def test_segments_are_measured_at_their_start_and_end():
             last.append(slow_closeness(end, goal))
             far.append(math.dist(begin.tolist(), goal.tolist()))
             gone.append(math.dist(begin.tolist(), end.tolist()))
-    assert float(measured["goal/closeness_first"]) == pytest.approx(sum(first) / 12, rel=1e-4)
-    assert float(measured["goal/closeness_last"]) == pytest.approx(sum(last) / 12, rel=1e-4)
+    assert float(measured["goal/max_cosine_first"]) == pytest.approx(sum(first) / 12, rel=1e-4)
+    assert float(measured["goal/max_cosine_last"]) == pytest.approx(sum(last) / 12, rel=1e-4)
     assert float(measured["goal/distance"]) == pytest.approx(sum(far) / 12, rel=1e-4)
     assert float(measured["goal/distance_over_displacement"]) == pytest.approx(sum(far) / sum(gone), rel=1e-4)
 
@@ -320,13 +328,13 @@ def test_segments_are_measured_at_their_start_and_end():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hold": 5}, r"agent\.hold is 5; it must divide agent\.horizon, which is 16"),
-        ({"hold": 32}, r"agent\.hold is 32; it must divide agent\.horizon"),
+        ({"skill_duration": 5}, r"agent\.hold is 5; it must divide agent\.horizon, which is 16"),
+        ({"skill_duration": 32}, r"agent\.hold is 32; it must divide agent\.horizon"),
         ({"action_gradient": "both"}, r"agent\.action_gradient is 'both'; choose from reinforce, dynamics"),
         ({"goal_alignment": "next"}, r"agent\.goal_alignment is 'next'; choose from own, current"),
         ({"manager_reward": "sum"}, r"agent\.manager_reward is 'sum'; choose from discounted_sum, mean"),
         ({"manager_discount": 1.0}, r"agent\.manager_discount is 1\.0; it must lie in \[0, 1\)"),
-        ({"manager": LevelConfig(trace=2.0)}, r"agent\.manager\.trace is 2\.0; it must lie in"),
+        ({"manager": ActorCriticConfig(gae_lambda=2.0)}, r"agent\.manager\.trace is 2\.0; it must lie in"),
         ({"exploration_bonus": -1.0}, r"agent\.exploration_bonus is -1\.0; it must be at least 0"),
     ],
 )

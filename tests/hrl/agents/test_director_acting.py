@@ -1,12 +1,12 @@
-"""The hierarchical arm acts: goals held and redrawn, codes, the task, a worker that heeds its goal."""
+"""The hierarchical method acts: goals held and redrawn, codes, the task, a worker that heeds its goal."""
 
 import pytest
 import torch
 
 from hrl.agents.base import HierarchicalPolicy
 from hrl.data.observation import Observation, reset_state
-from hrl.world_model.model import CONDITIONED, Conditioning
-from hrl.world_model.rssm import State
+from hrl.world_model.model import CONDITIONABLE_MODULES, Conditioning
+from hrl.world_model.rssm import RSSMState
 from tests.hrl.small_directors import COUNT, director
 
 
@@ -22,51 +22,51 @@ def noise(seed: int) -> torch.Generator:
 
 @torch.no_grad()
 def test_goals_hold_for_k_steps_and_change_then():
-    agent = director(hold=3)
+    agent = director(skill_duration=3)
     state, goals = agent.initial_state(COUNT), []
     for step in range(8):
-        assert bool(agent.due(state).all()) == (step % 3 == 0)
+        assert bool(agent.is_decision_step(state).all()) == (step % 3 == 0)
         action, state = agent.act(view(step), state, noise(step))
         assert float(action.abs().max()) <= 1
-        goals.append(agent.commands(state))
+        goals.append(agent.high_level_action(state))
     for step in range(1, 8):
         assert torch.equal(goals[step], goals[step - 1]) == (step % 3 != 0)
 
 
 @torch.no_grad()
 def test_environments_keep_their_own_clocks():
-    agent = director(hold=3)
+    agent = director(skill_duration=3)
     _, state = agent.act(view(), agent.initial_state(COUNT), noise(0))
-    state = {**state, "clock": torch.tensor([0, 1, 2, 0])}
+    state = {**state, "steps_since_decision": torch.tensor([0, 1, 2, 0])}
     _, after = agent.act(view(1), state, noise(1))
     assert (after["goal"] == state["goal"]).all(-1).tolist() == [False, True, True, False]
-    assert after["clock"].tolist() == [1, 2, 3, 1]
+    assert after["steps_since_decision"].tolist() == [1, 2, 3, 1]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("carried", [False, True])
 def test_an_episodes_end_and_the_goal(carried):
     """A new episode draws a goal at its first step, unless goals outlive episodes, as in the published code."""
-    agent = director(hold=3, carry_over_episodes=carried)
+    agent = director(skill_duration=3, carry_over_episodes=carried)
     _, state = agent.act(view(), agent.initial_state(COUNT), noise(0))
-    ended = torch.tensor([True, False, True, False])
-    after = reset_state(agent, state, agent.initial_state(COUNT), ended)
-    assert (after["deter"] == 0).all(-1).tolist() == ended.tolist(), "the model's state never outlives an episode"
-    assert (after["action"] == 0).all(-1).tolist() == ended.tolist()
-    assert agent.due(after).tolist() == ([False] * 4 if carried else ended.tolist())
+    done = torch.tensor([True, False, True, False])
+    after = reset_state(agent, state, agent.initial_state(COUNT), done)
+    assert (after["deter"] == 0).all(-1).tolist() == done.tolist(), "the model's state never outlives an episode"
+    assert (after["action"] == 0).all(-1).tolist() == done.tolist()
+    assert agent.is_decision_step(after).tolist() == ([False] * 4 if carried else done.tolist())
     _, then = agent.act(view(1), after, noise(1))
     kept = (then["goal"] == state["goal"]).all(-1)
-    assert kept.tolist() == ([True] * 4 if carried else (~ended).tolist())
+    assert kept.tolist() == ([True] * 4 if carried else (~done).tolist())
 
 
 @torch.no_grad()
 def test_act_is_decide_then_execute():
-    agent = director(hold=3)
+    agent = director(skill_duration=3)
     assert isinstance(agent, HierarchicalPolicy)
     state = agent.initial_state(COUNT)
     for step in range(4):
         together, carried = agent.act(view(step), state, None)
-        apart, same = agent.execute(view(step), agent.decide(view(step), state, None), None)
+        apart, same = agent.act_low_level(view(step), agent.decide(view(step), state, None), None)
         assert torch.equal(together, apart)
         assert carried.keys() == same.keys() == state.keys()
         assert all(torch.equal(carried[key], same[key]) for key in carried)
@@ -77,16 +77,19 @@ def test_act_is_decide_then_execute():
 @pytest.mark.parametrize("greedy", [True, False])
 def test_greedy_acting_and_codes(greedy):
     """The likeliest code, or in the published code a drawn one; the worker's action is its mean at that goal."""
-    agent, batch = director(greedy_codes=greedy, hold=3), view()
+    agent, batch = director(greedy_codes=greedy, skill_duration=3), view()
     start = agent.initial_state(COUNT)
-    tries = [agent.act(batch, {**start, "clock": start["clock"] + 3 * decision}, None) for decision in range(8)]
+    tries = [
+        agent.act(batch, {**start, "steps_since_decision": start["steps_since_decision"] + 3 * decision}, None)
+        for decision in range(8)
+    ]
     assert all(torch.equal(tries[0][1]["deter"], state["deter"]) for _, state in tries)
     same = all(torch.equal(tries[0][1]["goal"], state["goal"]) for _, state in tries)
     assert same is greedy
     again = agent.act(batch, start, None)[1]
     assert torch.equal(again["goal"], tries[0][1]["goal"]), "evaluations repeat"
     action, state = tries[0]
-    features = State(state["deter"], state["stoch"]).features()
+    features = RSSMState(state["deter"], state["stoch"]).features()
     policy = agent.worker.actor(torch.cat([features, state["goal"]], -1), batch.task)
     assert torch.equal(action, policy.mean)
     if greedy:
@@ -99,12 +102,16 @@ def test_the_worker_heeds_the_goal_in_force():
     """Swapped between environments, goals swap what the policy does; equal goals leave it alone."""
     agent = director()
     _, state = agent.act(view(), agent.initial_state(COUNT), noise(0))
-    own, _ = agent.execute(view(1), state, None)
-    again, _ = agent.execute(view(1), agent.with_commands(state, agent.commands(state).clone()), None)
-    other, _ = agent.execute(view(1), agent.with_commands(state, agent.commands(state).roll(1, 0)), None)
+    own, _ = agent.act_low_level(view(1), state, None)
+    again, _ = agent.act_low_level(
+        view(1), agent.with_high_level_action(state, agent.high_level_action(state).clone()), None
+    )
+    other, _ = agent.act_low_level(
+        view(1), agent.with_high_level_action(state, agent.high_level_action(state).roll(1, 0)), None
+    )
     assert torch.equal(own, again)
     assert not torch.isclose(own, other).any()
-    seen = State(state["deter"], state["stoch"])
+    seen = RSSMState(state["deter"], state["stoch"])
     assert float(agent._swap_divergence(seen, state["goal"], view().task[None])) > 1e-4
     assert float(agent._swap_divergence(seen, state["goal"][:1].expand(COUNT, -1), view().task[None])) == 0
 
@@ -117,34 +124,37 @@ def test_exploring_gives_the_latents_of_the_state_carried_on():
     assert latents.keys() == agent.latent_columns().keys()
     assert torch.equal(latents["deter"], state["deter"].bfloat16())
     assert torch.equal(agent.world_model._one_hot(latents["stoch"]), state["stoch"])
-    pictures = agent.command_pictures(state)
-    assert pictures.shape == (COUNT, 16, 16, 3)
-    assert 0 <= float(pictures.min()) <= float(pictures.max()) <= 1
+    images = agent.decode_high_level_action(state)
+    assert images.shape == (COUNT, 16, 16, 3)
+    assert 0 <= float(images.min()) <= float(images.max()) <= 1
 
 
-@pytest.mark.parametrize("told", CONDITIONED)
-def test_only_the_module_that_is_told_the_task_sees_it(told):
-    agent = director(conditioning=Conditioning(preset="none", **{told: True}))
+@pytest.mark.parametrize("task_input_size", CONDITIONABLE_MODULES)
+def test_only_the_module_that_is_told_the_task_sees_it(task_input_size):
+    agent = director(conditioning=Conditioning(preset="none", **{task_input_size: True}))
     deter = torch.tanh(torch.randn(COUNT, 32, generator=torch.Generator().manual_seed(0)))
     stoch = torch.zeros(COUNT, 16)
     code = torch.eye(8).expand(COUNT, 8, 8)
     features = torch.cat([deter, stoch], -1)
-    sees, outputs = torch.cat([features, deter], -1), []
+    is_task_conditioned, outputs = torch.cat([features, deter], -1), []
     for task in (torch.ones(COUNT, 2), -torch.ones(COUNT, 2)):
         manager = [agent.manager.actor(features, task).probs, agent.manager.critics["task"].values(features, task)]
-        worker = [agent.worker.actor(sees, task).mean, agent.worker.critics["goal"].values(sees, task)]
+        worker = [
+            agent.worker.actor(is_task_conditioned, task).mean,
+            agent.worker.critics["goal"].values(is_task_conditioned, task),
+        ]
         coded = [agent.goals.encode(deter, task).probs, agent.goals.decode(code, task)]
         model = agent.world_model
         outputs.append(
             {
                 "encoder": [model.embed(torch.zeros(COUNT, 16, 16, 3, dtype=torch.uint8), task)],
-                "dynamics": [model.rssm.from_action(model.moved_by(torch.zeros(COUNT, 2), task))],
+                "dynamics": [model.rssm.from_action(model.dynamics_input(torch.zeros(COUNT, 2), task))],
                 "heads": [model.reward(features, task).mean(), model.continues(features, task)],
                 "manager": manager,
                 "worker": worker,
                 "goal_autoencoder": coded,
             }
         )
-    for name in CONDITIONED:
+    for name in CONDITIONABLE_MODULES:
         moved = [not torch.equal(one, other) for one, other in zip(outputs[0][name], outputs[1][name], strict=True)]
-        assert moved == [name == told] * len(moved), name
+        assert moved == [name == task_input_size] * len(moved), name

@@ -1,18 +1,18 @@
-"""Where gradients of the hierarchical arm go, and its parts."""
+"""Where gradients of the hierarchical method go, and its parts."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from hrl.agents.actor_critic import LevelConfig
+from hrl.agents.actor_critic import ActorCriticConfig
 from hrl.agents.director import Director
 from hrl.agents.world_model_agent import model_loss
 from hrl.world_model.model import Conditioning
 from tests.fakes import reached
 from tests.hrl.small_directors import BATCH, COUNT, LENGTH, director, labelled, rows, states
 
-SILENT = LevelConfig(layers=1, entropy="fixed", entropy_scale=0.0)
+SILENT = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.0)
 
 
 def losses(agent: Director, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -22,7 +22,7 @@ def losses(agent: Director, batch: dict[str, torch.Tensor]) -> dict[str, torch.T
     terms = {"world_model": model_loss(observed)[0]}
     terms["goal_autoencoder"] = agent.goals.loss(observed.states.deter, batch["task"][:, 1:])[0]
     dream = agent._imagine(agent.starts(batch, observed.states))
-    views = {"worker": agent._worker_view(dream)[0], "manager": agent._manager_view(dream)}
+    views = {"worker": agent._worker_trajectory(dream)[0], "manager": agent._manager_trajectory(dream)}
     for name, view in views.items():
         total, metrics = getattr(agent, name).loss(view)
         terms |= {f"{name}_critics": metrics["critic_loss"], f"{name}_actor": total - metrics["critic_loss"]}
@@ -54,7 +54,7 @@ def test_the_goal_autoencoder_never_moves_the_states_that_it_reads():
     task = torch.zeros(COUNT, 3, 2)
     agent.goals.loss(deter, task)[0].backward()
     assert deter.grad is None
-    assert not agent.goals.surprise(deter, task).requires_grad
+    assert not agent.goals.exploration_reward(deter, task).requires_grad
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -62,7 +62,7 @@ def test_the_goal_autoencoder_never_moves_the_states_that_it_reads():
 def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient, precision):
     """In bfloat16 too: autocast must not hand on weights that were cast where nothing was to be differentiated."""
     agent = director(action_gradient=gradient, conditioning=Conditioning(preset="everywhere"))
-    agent.setting = replace(agent.setting, autocast=precision)
+    agent.spec = replace(agent.spec, autocast=precision)
     torch.manual_seed(2)
     loss, metrics, latents = agent.loss(rows())
     loss.backward()
@@ -70,7 +70,7 @@ def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient, p
     assert dead == []
     parts = [value for name, value in metrics.items() if name in ("worker/actor_loss", "worker/critic_loss")]
     parts += [value for name, value in metrics.items() if name in ("manager/actor_loss", "manager/critic_loss")]
-    names = ("dynamics", "representation", "picture", "reward", "continue")
+    names = ("dynamics", "representation", "image", "reward", "continue")
     parts += [metrics[f"world_model/{name}"] for name in names]
     coded = metrics["goal_autoencoder/weight"] * metrics["goal_autoencoder/divergence"]
     parts += [metrics["goal_autoencoder/reconstruction"], coded]
@@ -107,7 +107,7 @@ def test_a_reward_credits_the_actions_before_it():
     agent, batch = director(action_gradient="dynamics"), rows()
     taken = watch_actions(agent)
     dream = agent._imagine(agent.starts(batch, states(agent, batch)))
-    view, _ = agent._worker_view(dream)
+    view, _ = agent._worker_trajectory(dream)
     count = BATCH * LENGTH
     for time in range(1, 7):
         segment, i = divmod(time - 1, 2)
@@ -123,11 +123,11 @@ def test_through_the_dynamics_every_reward_of_the_worker_carries_gradient(stream
     agent, batch = director(action_gradient="dynamics", task_reward_to_worker=0.5), rows()
     taken = watch_actions(agent)
     dream = agent._imagine(agent.starts(batch, states(agent, batch)))
-    reward = agent._worker_view(dream)[0].rewards[stream]
+    reward = agent._worker_trajectory(dream)[0].rewards[stream]
     assert reward.requires_grad
     (gradient,) = torch.autograd.grad(reward[0].sum(), taken[0])
     assert bool(gradient.any())
-    assert not any(reward.requires_grad for reward in agent._manager_view(dream).rewards.values())
+    assert not any(reward.requires_grad for reward in agent._manager_trajectory(dream).rewards.values())
 
 
 def test_by_likelihood_nothing_imagined_carries_gradient():
@@ -144,9 +144,9 @@ def test_without_the_exploration_bonus_there_is_no_critic_for_it():
     """The goal autoencoder stays: goals are its."""
     with_bonus, without = director(), director(exploration_bonus=0.0)
     assert set(with_bonus.manager.critics) == {"task", "exploration"}
-    assert with_bonus.manager.shares == {"task": 1.0, "exploration": 0.1}
+    assert with_bonus.manager.reward_weights == {"task": 1.0, "exploration": 0.1}
     assert set(without.manager.critics) == {"task"}
-    assert set(without._manager_view(labelled(2, 3)).rewards) == {"task"}
+    assert set(without._manager_trajectory(labelled(2, 3)).rewards) == {"task"}
     assert set(without.worker.critics) == {"goal"}
     without.loss(rows())[0].backward()
     assert reached({"goals": without.goals}) == {"goals"}

@@ -1,16 +1,16 @@
-"""Where gradients of the flat arm with a world model go, by likelihood and through the imagined steps."""
+"""Where gradients of the flat method with a world model go, by likelihood and through the imagined steps."""
 
 import pytest
 import torch
 
-from hrl.agents.actor_critic import LevelConfig
+from hrl.agents.actor_critic import ActorCriticConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.world_model_agent import model_loss
 from hrl.world_model.model import Conditioning
 from tests.fakes import model_setting, randomise, reached, replayed
 
 BATCH, LENGTH = 3, 4
-SILENT = LevelConfig(layers=1, entropy="fixed", entropy_scale=0.0)
+SILENT = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.0)
 
 
 def dreamer(**changes: object) -> Dreamer:
@@ -23,7 +23,7 @@ def losses(agent: Dreamer) -> dict[str, torch.Tensor]:
     """The terms of `Dreamer.loss`, each on its own."""
     torch.manual_seed(1)
     batch = replayed(model_setting(), BATCH, LENGTH)
-    noise = torch.rand(BATCH, LENGTH, agent.setting.world_model.groups)
+    noise = torch.rand(BATCH, LENGTH, agent.spec.world_model.groups)
     observed = agent.world_model.observe(batch, noise, agent.config.world_model_loss)
     total, metrics = agent.level.loss(agent._imagine(agent.starts(batch, observed.states)))
     terms = {"world_model": model_loss(observed)[0], "critic": metrics["critic_loss"]}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from hrl.agents.actor_critic import LevelConfig
+from hrl.agents.actor_critic import ActorCriticConfig
 from hrl.agents.base import NonFiniteUpdate
 from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
@@ -22,13 +22,13 @@ from hrl.data.replay_collector import ReplayWriter, columns
 from hrl.optim.cuda_graph import WARM_UP
 from hrl.optim.optimizer_state import moments
 from hrl.run.checkpoints import read, write
-from hrl.world_model.rssm import State
+from hrl.world_model.rssm import RSSMState
 from tests.fakes import CounterEnv, ToyReach, model_setting, replayed
 from tests.hrl.same import assert_same, assert_same_update
 
 CPU = torch.device("cpu")
 ENVS, BATCH, LENGTH = 4, 3, 4
-ARMS = {"dreamer": (Dreamer, DreamerConfig), "director": (Director, DirectorConfig)}
+METHODS = {"dreamer": (Dreamer, DreamerConfig), "director": (Director, DirectorConfig)}
 
 
 # Gathering.
@@ -38,7 +38,7 @@ class AnsweringEnv(CounterEnv):
     """Pays the clock plus the action that it was given, and asserts that this says the step that it was taken at."""
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        taken_at = self.clock - 1
+        taken_at = self.steps_since_decision - 1
         assert np.allclose(actions[:, 0], taken_at / 100), "the action answers the observation just before it"
         reward, done = super()._advance(actions)
         return reward + actions[:, 0], done
@@ -81,10 +81,20 @@ def test_rows_by_time():
     for env in range(3):
         limit, expected = 4 + env, []
         for step in range(23):
-            episode, clock = divmod(step, limit)
-            arrival = clock + (clock - 1) / 100 if clock else 0.0
-            expected.append((clock, episode, clock / 100, arrival, clock == 0, False, clock + 1))
-            if clock == limit - 1:
+            episode, steps_since_decision = divmod(step, limit)
+            arrival = steps_since_decision + (steps_since_decision - 1) / 100 if steps_since_decision else 0.0
+            expected.append(
+                (
+                    steps_since_decision,
+                    episode,
+                    steps_since_decision / 100,
+                    arrival,
+                    steps_since_decision == 0,
+                    False,
+                    steps_since_decision + 1,
+                )
+            )
+            if steps_since_decision == limit - 1:
                 expected.append((limit, episode, 0.0, limit + (limit - 1) / 100, False, env % 2 == 1, 0))
         names = ("pixels", "task", "action", "reward", "is_first", "is_terminal", "latent")
         for name, values in zip(names, zip(*expected, strict=True), strict=True):
@@ -129,20 +139,20 @@ def test_a_reward_that_is_not_finite_is_refused_and_not_written():
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def learner(arm: str = "dreamer", device: torch.device = CPU, **changes: object) -> ModelBasedLearner:
+def learner(method: str = "dreamer", device: torch.device = CPU, **changes: object) -> ModelBasedLearner:
     torch.manual_seed(0)
-    level = LevelConfig(layers=1)
-    levels = {"policy": level} if arm == "dreamer" else {"manager": level, "worker": level, "hold": 2}
+    level = ActorCriticConfig(layers=1)
+    levels = {"policy": level} if method == "dreamer" else {"manager": level, "worker": level, "skill_duration": 2}
     sizes = {"batch": BATCH, "length": LENGTH, "horizon": 2, "replay_capacity": 400, "warmup": 0, "learning_rate": 1e-3}
-    agent, config = ARMS[arm]
-    built = config(**(sizes | {"train_ratio": 3.0, "steps_per_iteration": 4} | levels | changes))
-    setting = replace(model_setting(task_size=1, action_size=1, deter=16), device=device)
-    return ModelBasedLearner(agent(built, setting), built, setting, ToyReach(ENVS, 6), ["toy"], 2)
+    agent, config = METHODS[method]
+    built = config(**(sizes | {"train_ratio": 3.0, "log_interval": 4} | levels | changes))
+    spec = replace(model_setting(task_size=1, action_size=1, deter=16), device=device)
+    return ModelBasedLearner(agent(built, spec), built, spec, ToyReach(ENVS, 6), ["toy"], 2)
 
 
-def filled(arm: str = "dreamer", device: torch.device = CPU, **changes: object) -> ModelBasedLearner:
+def filled(method: str = "dreamer", device: torch.device = CPU, **changes: object) -> ModelBasedLearner:
     """One whose replay is ready for updates."""
-    trained = learner(arm, device, **changes)
+    trained = learner(method, device, **changes)
     with torch.no_grad():
         trained.writer.gather(trained.policy, 20)
     return trained
@@ -156,7 +166,7 @@ def kept(trained: ModelBasedLearner) -> dict[str, object]:
 @pytest.mark.parametrize(("train_ratio", "batch"), [(12.0, 3), (7.0, 3), (1.5, 3), (10.0, 5)])
 def test_updates_by_arithmetic(train_ratio, batch):
     """Replayed steps per agent step, from when a batch need hold no sequence twice; what is left over is carried on."""
-    trained = learner(train_ratio=train_ratio, batch=batch, steps_per_iteration=1)
+    trained = learner(train_ratio=train_ratio, batch=batch, log_interval=1)
     trained.update = lambda: {"loss": torch.zeros(())}
     owed, made, rows = 0.0, 0, 0
     for step in range(1, 26):
@@ -173,16 +183,16 @@ def test_updates_by_arithmetic(train_ratio, batch):
     assert made > 2
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_two_runs_are_equal_and_a_continued_one_too(arm):
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_two_runs_are_equal_and_a_continued_one_too(method):
     """To the bit: weights, moments, replay with its latents, the policy's memory, random streams, metrics."""
-    through, again = learner(arm), learner(arm)
+    through, again = learner(method), learner(method)
     for _ in range(2):
         assert_same(through.iterate(), again.iterate(), "metrics")
     assert through.updates > 2
     assert_same(kept(through), kept(again))
     torch.manual_seed(12345)  # another process has used the default generator otherwise
-    resumed = learner(arm)
+    resumed = learner(method)
     with torch.no_grad():
         for parameter in resumed.module.parameters():
             parameter.fill_(0.123)
@@ -198,16 +208,16 @@ def test_another_seed_is_another_run():
     runs = []
     for seed in (0, 1):
         trained = learner()
-        object.__setattr__(trained.setting, "seed", seed)
+        object.__setattr__(trained.spec, "seed", seed)
         trained.writer.seed = seed
         trained.iterate()
         runs.append(torch.cat(trained.replay.state_dict()["rows"]["action"]))
     assert not torch.equal(*runs)
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_updates_train_every_part(arm):
-    trained = learner(arm)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_updates_train_every_part(method):
+    trained = learner(method)
     before = {name: value.clone() for name, value in trained.module.state_dict().items()}
     for _ in range(2):
         metrics = trained.iterate()
@@ -227,10 +237,10 @@ def _belongs(key: str, part: torch.nn.Module, trained: ModelBasedLearner) -> boo
 # What an update leaves in the replay.
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_an_update_refreshes_the_latents_of_its_rows(arm):
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_an_update_refreshes_the_latents_of_its_rows(method):
     """Row t of a sequence gets the state that the update saw at row t; the context keeps its own, as do all others."""
-    trained = learner(arm, train_ratio=1e-9)
+    trained = learner(method, train_ratio=1e-9)
     trained.iterate()
     trained.iterate()
     replay, taken = trained.replay, []
@@ -250,9 +260,9 @@ def test_an_update_refreshes_the_latents_of_its_rows(arm):
         expected = {name: copy.deepcopy(replay.state_dict()["rows"][name]) for name in replay.columns}
         taken.clear()
         trained.update()
-        (_, place), latents = taken
+        (_, index), latents = taken
         for b in range(BATCH):
-            env, row = int(place.envs[b]), int(place.rows[b])
+            env, row = int(index.envs[b]), int(index.rows[b])
             for t in range(LENGTH):
                 for name in ("deter", "stoch"):
                     expected[name][env][row + 1 + t] = latents[name][b, t]
@@ -262,10 +272,10 @@ def test_an_update_refreshes_the_latents_of_its_rows(arm):
 # What goes wrong.
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_an_update_in_one_piece_is_the_same_update(arm, monkeypatch):
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_an_update_in_one_piece_is_the_same_update(method, monkeypatch):
     """It makes every optimiser's state at once, so behaviour that has not begun to learn has counts of zero."""
-    plain, whole = filled(arm, behaviour_from=2), filled(arm, behaviour_from=2)
+    plain, whole = filled(method, actor_critic_start=2), filled(method, actor_critic_start=2)
     for count in range(4):
         plain.update()
         with monkeypatch.context() as patch:
@@ -277,10 +287,10 @@ def test_an_update_in_one_piece_is_the_same_update(arm, monkeypatch):
 
 
 @pytest.mark.parametrize("waits", [True, False])
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypatch):
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_an_update_that_is_not_finite_leaves_the_parameters(method, waits, monkeypatch):
     """Whether the update reads back that it went wrong, or is one piece that cannot, as when compiled or on a GPU."""
-    trained = learner(arm)
+    trained = learner(method)
     trained.iterate()
     trained.iterate()
     moved = trained.updates
@@ -298,23 +308,23 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(arm, waits, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("way", "arm"),
+    ("way", "method"),
     [("parts", "dreamer"), ("parts", "director"), ("traced", "dreamer"), ("traced", "director"), ("whole", "dreamer")],
 )
-def test_a_compiled_update_is_the_same(way, arm):
+def test_a_compiled_update_is_the_same(way, method):
     """See `tests.hrl.compiled_update`."""
-    done = in_its_own_process("compiled_update", way, arm)
+    done = in_its_own_process("compiled_update", way, method)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.startswith(f"{way} {arm}: ")
+    assert done.stdout.startswith(f"{way} {method}: ")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_types_and_places_on_a_gpu(arm):
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_types_and_places_on_a_gpu(method):
     """See `tests.hrl.pretended_gpu`."""
-    done = in_its_own_process("pretended_gpu", arm)
+    done = in_its_own_process("pretended_gpu", method)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout == f"{arm}: done\n"
+    assert done.stdout == f"{method}: done\n"
 
 
 def in_its_own_process(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -365,23 +375,23 @@ def test_a_writer_continues_on_its_own_device():
         assert all(value.is_meta for value in elsewhere.state_dict()[part].values())
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_metrics_keep_no_graph(arm):
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_metrics_keep_no_graph(method):
     """They outlive the update that measured them, and a graph would keep the memory of its backward pass."""
-    trained = learner(arm)
+    trained = learner(method)
     trained.iterate()
     trained.iterate()
     assert not any(value.requires_grad for value in trained.update().values())
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_the_update_without_behaviour_is_let_go_once_there_is_behaviour(arm):
-    trained = filled(arm, behaviour_from=2)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_the_update_without_behaviour_is_let_go_once_there_is_behaviour(method):
+    trained = filled(method, actor_critic_start=2)
     seen = []
     for _ in range(4):
         trained.update()
         seen.append(trained._prepared)
-    assert [behave for behave, _ in seen] == [False, False, True, True]
+    assert [train_actor_critic for train_actor_critic, _ in seen] == [False, False, True, True]
     assert seen[0] is seen[1]
     assert seen[2] is seen[3]
 
@@ -389,9 +399,9 @@ def test_the_update_without_behaviour_is_let_go_once_there_is_behaviour(arm):
 @pytest.mark.gpu
 @NEEDS_GPU
 @pytest.mark.parametrize("graphed", [False, True])
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_a_run_on_a_gpu_continues_from_a_file(arm, graphed, tmp_path):
-    first, second = (learner(arm, torch.device("cuda"), cuda_graph=graphed) for _ in range(2))
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_run_on_a_gpu_continues_from_a_file(method, graphed, tmp_path):
+    first, second = (learner(method, torch.device("cuda"), cuda_graph=graphed) for _ in range(2))
     for _ in range(3):
         first.iterate()
     write(tmp_path / "kept.safetensors", 0, {"learner": kept(first)}, {})
@@ -409,10 +419,10 @@ def test_a_run_on_a_gpu_continues_from_a_file(arm, graphed, tmp_path):
 
 @pytest.mark.gpu
 @NEEDS_GPU
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_a_graphed_update_is_an_update(arm):
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_graphed_update_is_an_update(method):
     """Kernel by kernel and replayed as one graph, from the same weights each time, on both sides of the recording."""
-    plain, graphed = (filled(arm, torch.device("cuda"), cuda_graph=graphed) for graphed in (False, True))
+    plain, graphed = (filled(method, torch.device("cuda"), cuda_graph=graphed) for graphed in (False, True))
     for _ in range(WARM_UP + 4):
         assert_same_update(plain, graphed)
         align(graphed, plain)
@@ -433,14 +443,14 @@ def test_a_graph_without_a_gpu_is_refused():
         learner(cuda_graph=True)
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_imagination_begins_at_the_last_states(arm):
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_imagination_begins_at_the_last_states(method):
     """Of each sequence; 0 and more than there are stand for all. Task and continuation are those of the same rows."""
     batch = replayed(model_setting(), BATCH, LENGTH)
     batch["task"] = torch.arange(BATCH * (LENGTH + 1)).float().reshape(BATCH, -1, 1).expand(-1, -1, 2).contiguous()
-    states = State(torch.rand(BATCH, LENGTH, 16), torch.rand(BATCH, LENGTH, 16))
+    states = RSSMState(torch.rand(BATCH, LENGTH, 16), torch.rand(BATCH, LENGTH, 16))
     for last, first in ((0, 0), (1, LENGTH - 1), (3, LENGTH - 3), (LENGTH, 0), (LENGTH + 1, 0)):
-        starts = learner(arm, imagine_last=last).policy.starts(batch, states)
+        starts = learner(method, imag_last=last).policy.starts(batch, states)
         rows = [(sequence, time) for sequence in range(BATCH) for time in range(first, LENGTH)]
         assert len(starts.task) == len(rows)
         for index, (sequence, time) in enumerate(rows):
@@ -450,10 +460,10 @@ def test_imagination_begins_at_the_last_states(arm):
             assert starts.alive[index] == (not batch["is_terminal"][sequence, time + 1])
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_behaviour_has_its_own_rate(arm):
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_behaviour_has_its_own_rate(method):
     """A first update moves each weight by about its rate at most: actors and critics by their share of it."""
-    trained = filled(arm, behaviour_rate=0.01)
+    trained = filled(method, actor_critic_lr_scale=0.01)
     before = {name: parameter.detach().clone() for name, parameter in trained.module.named_parameters()}
     trained.update()
     moved = {name: float((p - before[name]).abs().max()) for name, p in trained.module.named_parameters()}
@@ -463,10 +473,10 @@ def test_behaviour_has_its_own_rate(arm):
     assert max(moved[name] for name in moved if name.startswith("world_model.")) == pytest.approx(1e-3, rel=0.02)
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_the_model_may_learn_alone_first(arm):
-    """Until `behaviour_from` actors and critics stay as they were; their own count of updates begins there."""
-    trained = filled(arm, behaviour_from=3, warmup=4)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_the_model_may_learn_alone_first(method):
+    """Until `actor_critic_start` actors and critics stay as they were; their own count of updates begins there."""
+    trained = filled(method, actor_critic_start=3, warmup=4)
     named = dict(trained.module.named_parameters())
     acting = {name for name in named if name.startswith(("level.", "manager.", "worker."))}
     for update in range(4):
@@ -480,28 +490,28 @@ def test_the_model_may_learn_alone_first(arm):
         assert max(moved[name] for name in acting) == pytest.approx(2.5e-4 * behaved, rel=0.02)
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_a_line_of_metrics_spans_the_update_that_behaviour_begins_at(arm):
-    trained = learner(arm, behaviour_from=2)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_line_of_metrics_spans_the_update_that_behaviour_begins_at(method):
+    trained = learner(method, actor_critic_start=2)
     lines = [trained.iterate() for _ in range(4)]
     assert trained.updates > 4
-    value = "policy/task/value" if arm == "dreamer" else "manager/task/value"
+    value = "policy/task/value" if method == "dreamer" else "manager/task/value"
     assert value not in lines[0]
     assert math.isfinite(lines[-1][value])
 
 
-@pytest.mark.parametrize("arm", sorted(ARMS))
-def test_gathering_holds_the_noise_of_actions(arm):
-    """Each environment's for `noise_hold` steps from its last draw; an evaluation without noise leaves it alone."""
-    policy = learner(arm, noise_hold=3).policy
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_gathering_holds_the_noise_of_actions(method):
+    """Each environment's for `noise_repeat` steps from its last draw; an evaluation without noise leaves it alone."""
+    policy = learner(method, noise_repeat=3).policy
     rows = replayed(model_setting(task_size=1, action_size=1, deter=16), ENVS, 1)
     view, state, generator = Observation(rows["pixels"][:, 0], rows["task"][:, 0]), policy.initial_state(ENVS), None
-    state["noise_clock"] = torch.tensor([0, 0, 1, 2])
+    state["steps_since_noise"] = torch.tensor([0, 0, 1, 2])
     generator, held = torch.Generator().manual_seed(0), []
     for _ in range(6):
         greedy, after = policy.act(view, state, None)
         assert torch.equal(after["noise"], state["noise"])
-        assert torch.equal(after["noise_clock"], state["noise_clock"])
+        assert torch.equal(after["steps_since_noise"], state["steps_since_noise"])
         assert torch.equal(after["action"], greedy)
         action, state, _ = policy.explore(view, state, generator)
         assert torch.equal(state["action"], action)
@@ -513,7 +523,7 @@ def test_gathering_holds_the_noise_of_actions(arm):
     assert len(set(drawn.flatten().tolist())) == 2 * 2 + 2 * 2 + 1  # zeros until the first draw of the last two
 
 
-@pytest.mark.parametrize("key", ["noise_hold", "behaviour_from"])
+@pytest.mark.parametrize("key", ["noise_repeat", "actor_critic_start"])
 def test_impossible_counts_are_refused(key):
     with pytest.raises(ValueError, match=rf"agent\.{key} is -1; it must be at least"):
         learner(**{key: -1})

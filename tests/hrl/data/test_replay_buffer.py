@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from hrl.data.replay_buffer import Batch, Column, Place, Replay
+from hrl.data.replay_buffer import Batch, Column, Replay, SequenceIndex
 from hrl.run.checkpoint_format import read, write
 
 CPU = torch.device("cpu")
 COLUMNS = {
     "env": Column((), torch.int64),
-    "clock": Column((), torch.int64),
+    "steps_since_decision": Column((), torch.int64),
     "pixels": Column((2, 2, 3), torch.uint8),
     "is_first": Column((), torch.bool),
     "deter": Column((4,), torch.bfloat16),
@@ -26,14 +26,14 @@ class SlowReplay:
     """All rows ever added, by environment; the newest `ring` of each are held."""
 
     def __init__(self, num_envs: int, ring: int, length: int) -> None:
-        self.streams: list[int] = [0] * num_envs
+        self.reward_types: list[int] = [0] * num_envs
         self.ring, self.length = ring, length
 
     def sequences(self) -> list[tuple[int, int]]:
         """Environment and first row of every sequence held."""
         return [
             (env, start)
-            for env, count in enumerate(self.streams)
+            for env, count in enumerate(self.reward_types)
             for start in range(max(0, count - self.ring), count)
             if start + self.length <= count
         ]
@@ -43,7 +43,7 @@ class SlowReplay:
         step = self.length - 1
         return [
             (env, start)
-            for env, count in enumerate(self.streams)
+            for env, count in enumerate(self.reward_types)
             for start in range(0, count, step)
             if start + self.length <= count
         ]
@@ -54,7 +54,7 @@ def rows_at(envs: torch.Tensor, clocks: torch.Tensor) -> dict[str, torch.Tensor]
     code = 100 * envs + clocks
     return {
         "env": envs,
-        "clock": clocks,
+        "steps_since_decision": clocks,
         "pixels": (code % 251).to(torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3),
         "is_first": clocks % EPISODE == 0,
         "deter": torch.stack([code, -code, 0 * code, code % 3], 1).float(),
@@ -73,7 +73,7 @@ def play(replay: Replay, steps: list[list[int]], slow: SlowReplay | None = None)
         replay.add(rows_at(envs, replay.state_dict()["added"][envs]), envs)
         if slow:
             for env in named:
-                slow.streams[env] += 1
+                slow.reward_types[env] += 1
 
 
 def uneven(count: int, num_envs: int = 3) -> list[list[int]]:
@@ -88,7 +88,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def places(batch: Batch) -> list[tuple[int, int]]:
     """Read from the rows themselves, not from the place."""
-    return list(zip(batch.columns["env"][:, 0].tolist(), batch.columns["clock"][:, 0].tolist(), strict=True))
+    return list(
+        zip(batch.columns["env"][:, 0].tolist(), batch.columns["steps_since_decision"][:, 0].tolist(), strict=True)
+    )
 
 
 def drain(replay: Replay) -> None:
@@ -106,7 +108,7 @@ def test_exactly_the_sequences_held_are_drawn(count, ring, length):
     held = slow.sequences()
     assert replay.ready(1) == bool(held)
     assert not held or set(places(replay.sample(60 * len(held), generator()))) == set(held)
-    assert replay.steps == sum(min(ring, added) for added in slow.streams)
+    assert replay.steps == sum(min(ring, added) for added in slow.reward_types)
 
 
 @pytest.mark.parametrize("count", [9, 60])
@@ -117,8 +119,8 @@ def test_a_sequence_is_consecutive_rows_with_all_their_columns(count):
     assert {name: (values.shape, values.dtype) for name, values in columns.items()} == {
         name: ((32, 4, *column.shape), column.dtype) for name, column in COLUMNS.items()
     }
-    assert torch.equal(columns["clock"], columns["clock"][:, :1] + torch.arange(4))
-    expected = rows_at(columns["env"].flatten(), columns["clock"].flatten())
+    assert torch.equal(columns["steps_since_decision"], columns["steps_since_decision"][:, :1] + torch.arange(4))
+    expected = rows_at(columns["env"].flatten(), columns["steps_since_decision"].flatten())
     for name, values in expected.items():
         assert torch.equal(columns[name].flatten(0, 1), values.to(COLUMNS[name].dtype)), name
 
@@ -137,7 +139,7 @@ def test_every_sequence_has_the_same_chance(count):
     play(replay, uneven(count), slow)
     drain(replay)
     drawn = Counter(places(replay.sample(20_000, generator(1))))
-    counts = [drawn[place] for place in slow.sequences()]
+    counts = [drawn[index] for index in slow.sequences()]
     assert sum(counts) == 20_000, "nothing else is drawn"
     assert chisquare(counts).pvalue > 1e-3
 
@@ -166,7 +168,7 @@ def test_each_completed_sequence_is_drawn_first_come_first_served():
         seen += places(replay.sample(8, generator()))[: min(waiting, 4)]
     assert sorted(seen) == slow.grid()
     for env in range(3):
-        new = [row for place, start in seen if place == env for row in range(start + 1, start + 4)]
+        new = [row for index, start in seen if index == env for row in range(start + 1, start + 4)]
         assert new == list(range(1, len(new) + 1)), "in order, without gaps or repeats"
 
 
@@ -174,7 +176,7 @@ def test_looking_leaves_the_queue_alone():
     looked, left = small(), small()
     for replay in (looked, left):
         play(replay, uneven(30))
-    assert len(looked.look(5, generator(1)).place.rows) == 5
+    assert len(looked.sample_uniform(5, generator(1)).index.rows) == 5
     assert looked.state_dict()["recent"].tolist() == left.state_dict()["recent"].tolist() != []
     assert places(looked.sample(8, generator(2))) == places(left.sample(8, generator(2)))
 
@@ -186,7 +188,7 @@ def test_at_most_half_a_batch_comes_from_the_queue(batch, most):
     assert len(replay.state_dict()["recent"]) == 6
     drawn = replay.sample(batch, generator())
     assert places(drawn)[:most] == [(env, 0) for env in range(most)]
-    assert len(drawn.place.rows) == batch
+    assert len(drawn.sequence_index.rows) == batch
     assert len(replay.state_dict()["recent"]) == 6 - most
 
 
@@ -208,7 +210,7 @@ def test_the_queue_does_not_outgrow_the_rings():
 
 def refreshed(batch: Batch, time: int) -> dict[str, torch.Tensor]:
     """A different value for every row of the batch, sequence by sequence."""
-    count = len(batch.place.rows)
+    count = len(batch.sequence_index.rows)
     values = torch.arange(count * time).reshape(count, time)
     return {"deter": values[..., None].float().expand(-1, -1, 4), "stoch": values[..., None].expand(-1, -1, 2) % 256}
 
@@ -224,12 +226,12 @@ def test_written_rows_equal_a_loop_over_the_batch(count, time):
     expected = {}
     for sequence in range(32):
         for late in range(time):
-            row = (int(batch.place.envs[sequence]), int(batch.place.rows[sequence]) + 4 - time + late)
+            row = (int(batch.sequence_index.envs[sequence]), int(batch.sequence_index.rows[sequence]) + 4 - time + late)
             expected[row] = sequence * time + late
-    replay.write_back(batch.place, values)
+    replay.update_latents(batch.sequence_index, values)
     after = replay.sample(500, generator(1)).columns
-    wanted = rows_at(after["env"].flatten(), after["clock"].flatten())
-    rows = list(zip(wanted["env"].tolist(), wanted["clock"].tolist(), strict=True))
+    wanted = rows_at(after["env"].flatten(), after["steps_since_decision"].flatten())
+    rows = list(zip(wanted["env"].tolist(), wanted["steps_since_decision"].tolist(), strict=True))
     for position, row in enumerate(rows):
         if row in expected:
             wanted["deter"][position], wanted["stoch"][position] = expected[row], expected[row]
@@ -241,19 +243,19 @@ def test_written_rows_equal_a_loop_over_the_batch(count, time):
 def test_rows_overwritten_since_the_sampling_are_left_alone():
     replay = small(num_envs=1)
     play(replay, [[0]] * 11)
-    oldest = Place(torch.tensor([0]), torch.tensor([0]))
+    oldest = SequenceIndex(torch.tensor([0]), torch.tensor([0]))
     play(replay, [[0]] * 2)
-    replay.write_back(oldest, {"deter": torch.full((1, 4, 4), -9.0)})
+    replay.update_latents(oldest, {"deter": torch.full((1, 4, 4), -9.0)})
     after = replay.sample(300, generator()).columns
     written = (after["deter"] == -9).all(-1)
-    assert set(after["clock"][written].tolist()) == {2, 3}, "0 and 1 lie where 11 and 12 are now"
-    assert {11, 12} <= set(after["clock"].flatten().tolist())
+    assert set(after["steps_since_decision"][written].tolist()) == {2, 3}, "0 and 1 lie where 11 and 12 are now"
+    assert {11, 12} <= set(after["steps_since_decision"].flatten().tolist())
 
 
 def test_a_learners_graph_is_not_kept():
     replay = small()
     play(replay, uneven(9))
-    replay.write_back(replay.sample(4, generator()).place, {"deter": torch.ones(4, 4, 4, requires_grad=True) * 2})
+    replay.update_latents(replay.sample(4, generator()).index, {"deter": torch.ones(4, 4, 4, requires_grad=True) * 2})
     assert not replay.sample(4, generator()).columns["deter"].requires_grad
 
 
@@ -269,7 +271,7 @@ def test_a_continued_replay_goes_on_to_the_bit(count, tmp_path: Path):
         for step in range(6):
             play(replay, uneven(2))
             batch = replay.sample(3, generator(step))
-            replay.write_back(batch.place, refreshed(batch, 4))
+            replay.update_latents(batch.sequence_index, refreshed(batch, 4))
             batches.append(batch)
         return batches
 
@@ -279,7 +281,7 @@ def test_a_continued_replay_goes_on_to_the_bit(count, tmp_path: Path):
     continued.load_state_dict(read(tmp_path / "replay.safetensors").state["replay"])
     assert continued.steps == replay.steps
     for first, second in zip(going_on(replay), going_on(continued), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(first.place, second.place, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(first.sequence_index, second.sequence_index, strict=True))
         assert all(torch.equal(first.columns[name], second.columns[name]) for name in COLUMNS)
 
 
@@ -301,7 +303,7 @@ def test_a_loaded_replay_shares_nothing_with_the_saved_one():
     play(first, uneven(20))
     assert first.steps == 33 > second.steps
     play(second, uneven(20))
-    for values in zip(first.sample(8, generator()).place, second.sample(8, generator()).place, strict=True):
+    for values in zip(first.sample(8, generator()).index, second.sample(8, generator()).index, strict=True):
         assert torch.equal(*values)
 
 
@@ -363,7 +365,9 @@ def test_bad_rows_are_refused_and_nothing_is_added():
     envs = torch.tensor([0, 2])
     rows = rows_at(envs, torch.tensor([0, 0]))
     bad = {
-        r"rows lack the columns \['clock', 'deter'\]": {k: v for k, v in rows.items() if k not in ("clock", "deter")},
+        r"rows lack the columns \['clock', 'deter'\]": {
+            k: v for k, v in rows.items() if k not in ("steps_since_decision", "deter")
+        },
         "unknown column 'depth'; the columns are env, clock": rows | {"depth": torch.zeros(2)},
         r"column 'deter' is float32 \[2, 5\]; it must be bfloat16 \[2, 4\]": rows | {"deter": torch.zeros(2, 5)},
         r"column 'pixels' is float32 .* must be uint8": rows | {"pixels": torch.zeros(2, 2, 2, 3)},
@@ -388,7 +392,7 @@ def test_bad_refreshed_columns_are_refused():
         "they hold \\[\\]": {},
     }.items():
         with pytest.raises(ValueError, match=message):
-            replay.write_back(batch.place, columns)
+            replay.update_latents(batch.sequence_index, columns)
     with pytest.raises(ValueError, match="at least 1 sequence, not 0"):
         replay.sample(0, generator())
 
@@ -402,7 +406,7 @@ def test_a_gpu_draws_the_same_batches():
         for replay in replays:
             play(replay, uneven(6))
             batch = replay.sample(16, generator(step))
-            replay.write_back(batch.place, refreshed(batch, 4))
+            replay.update_latents(batch.sequence_index, refreshed(batch, 4))
             batches.append(batch)
         host, gpu = batches
         assert gpu.columns["pixels"].is_cuda
@@ -419,7 +423,7 @@ def test_rows_are_on_the_device_and_what_tells_them_apart_on_the_host():
                 envs = torch.tensor(named)
                 replay.add(rows_at(envs, host.state_dict()["added"][envs]), envs)
             batch = replay.sample(16, generator(step))
-            replay.write_back(batch.place, refreshed(batch, 4))
+            replay.update_latents(batch.sequence_index, refreshed(batch, 4))
             batches.append(batch)
-        assert all(torch.equal(*pair) for pair in zip(batches[0].place, batches[1].place, strict=True))
+        assert all(torch.equal(*pair) for pair in zip(batches[0].index, batches[1].index, strict=True))
         assert all(column.is_meta for column in batches[1].columns.values())

@@ -24,7 +24,7 @@ def collected(steps: int = 40, pieces: int = 4) -> Rollout:
 
 
 def test_the_reward_stored_with_a_step_is_the_one_it_earned():
-    """`CounterEnv` pays t + 1 for the step taken from the picture t."""
+    """`CounterEnv` pays t + 1 for the step taken from the image t."""
     steps = collected().steps
     torch.testing.assert_close(steps["reward"], steps["pixels"][:, :, 0, 0, 0].float() + 1)
 
@@ -33,22 +33,22 @@ def test_episodes_end_where_the_environment_says():
     steps = collected().steps
     shown = steps["pixels"][:, :, 0, 0, 0].long()
     limits = LENGTH + torch.arange(ENVS)
-    assert torch.equal(steps["ended"], shown + 1 == limits)
+    assert torch.equal(steps["done"], shown + 1 == limits)
 
 
 def test_only_time_limits_bootstrap_and_from_the_last_observation():
-    """Even environments are truncated at their limit; the counting agent values the picture t at 1000 + t."""
+    """Even environments are truncated at their limit; the counting agent values the image t at 1000 + t."""
     steps = collected().steps
-    ended, even = steps["ended"], (torch.arange(ENVS) % 2 == 0).expand_as(steps["ended"])
+    done, even = steps["done"], (torch.arange(ENVS) % 2 == 0).expand_as(steps["done"])
     limits = (LENGTH + torch.arange(ENVS)).float().expand_as(steps["reward"])
-    expected = torch.where(ended & even, 1000.0 + limits, 0.0)
+    expected = torch.where(done & even, 1000.0 + limits, 0.0)
     torch.testing.assert_close(steps["value_bootstrap"], expected)
 
 
 def test_the_value_ahead_is_that_of_the_observation_not_yet_acted_on():
     rollout = collected()
     last = rollout.steps["pixels"][-1, :, 0, 0, 0].float()
-    following = torch.where(rollout.steps["ended"][-1], 0.0, last + 1)
+    following = torch.where(rollout.steps["done"][-1], 0.0, last + 1)
     torch.testing.assert_close(rollout.ahead["value"], 1000.0 + following)
 
 
@@ -134,5 +134,5 @@ class _Noise:
         action = torch.rand(len(observation.task), 1, generator=generator) * 2 - 1
         return action, {"total": state["total"] + action[:, 0]}, {"action": action, "total": state["total"]}
 
-    def values_ahead(self, observation, state):
+    def bootstrap_values(self, observation, state):
         return {"value": state["total"]}

@@ -33,27 +33,33 @@ class Recorder(ZeroPolicy):
         self.hold, self.seen = hold, []
 
     def initial_state(self, num_envs):
-        return {"clock": torch.zeros(num_envs, dtype=torch.int64), "command": torch.zeros(num_envs, 2)}
+        return {"steps_since_decision": torch.zeros(num_envs, dtype=torch.int64), "command": torch.zeros(num_envs, 2)}
 
-    def due(self, state):
-        return state["clock"] % self.hold == 0
+    def is_decision_step(self, state):
+        return state["steps_since_decision"] % self.hold == 0
 
     def decide(self, observation, state, generator):
         assert generator is None, "evaluation is greedy"
-        return {**state, "command": torch.where(self.due(state)[:, None], observation.task, state["command"])}
+        return {
+            **state,
+            "command": torch.where(self.is_decision_step(state)[:, None], observation.task, state["command"]),
+        }
 
-    def execute(self, observation, state, generator):
+    def act_low_level(self, observation, state, generator):
         self.seen.append((observation.task.clone(), state["command"].clone()))
-        return torch.zeros(len(observation.task), 2), {**state, "clock": state["clock"] + 1}
+        return torch.zeros(len(observation.task), 2), {
+            **state,
+            "steps_since_decision": state["steps_since_decision"] + 1,
+        }
 
     def act(self, observation, state, generator):
-        return self.execute(observation, self.decide(observation, state, generator), generator)
+        return self.act_low_level(observation, self.decide(observation, state, generator), generator)
 
-    def commands(self, state):
+    def high_level_action(self, state):
         return state["command"]
 
-    def with_commands(self, state, commands):
-        return {**state, "command": commands}
+    def with_high_level_action(self, state, high_level_action):
+        return {**state, "command": high_level_action}
 
 
 def test_every_task_is_played_as_often_as_asked(suite):
@@ -68,9 +74,9 @@ def test_every_task_is_played_as_often_as_asked(suite):
 
 
 def test_episodes_are_the_same_for_all_and_every_time(suite):
-    protocol = replace(PROTOCOL, episodes=5)  # from most starts standing still earns nothing
-    first = evaluate(ZeroPolicy(2), suite, ["train"], protocol).scores
-    second = evaluate(ZeroPolicy(2), suite, ["train"], protocol).scores
+    eval_config = replace(PROTOCOL, episodes=5)  # from most starts standing still earns nothing
+    first = evaluate(ZeroPolicy(2), suite, ["train"], eval_config).scores
+    second = evaluate(ZeroPolicy(2), suite, ["train"], eval_config).scores
     pd.testing.assert_frame_equal(first, second)
     assert first.groupby("task")["return"].nunique().gt(1).any(), "episodes of a task start in different places"
 
@@ -78,8 +84,8 @@ def test_episodes_are_the_same_for_all_and_every_time(suite):
 def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
     """Other splits, another order of tasks, more episodes: standing still earns the same in the same episode."""
     keys = ["split", "task", "episode"]
-    protocol = replace(PROTOCOL, episodes=4)
-    few = evaluate(ZeroPolicy(2), suite, ["train", "interpolation"], protocol).scores.set_index(keys)["return"]
+    eval_config = replace(PROTOCOL, episodes=4)
+    few = evaluate(ZeroPolicy(2), suite, ["train", "interpolation"], eval_config).scores.set_index(keys)["return"]
     assert few.nunique() > 2
     reversed_tasks = {name: tasks[::-1] for name, tasks in suite.splits.items()}
     turned = replace(suite, splits=reversed_tasks)
@@ -87,18 +93,20 @@ def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
     others = more.scores.set_index(keys)["return"]
     assert len(others) > len(few)
     pd.testing.assert_series_equal(others.loc[few.index], few)
-    other_seed = evaluate(ZeroPolicy(2), suite, ["train"], replace(protocol, seed=6)).scores.set_index(keys)["return"]
+    other_seed = evaluate(ZeroPolicy(2), suite, ["train"], replace(eval_config, seed=6)).scores.set_index(keys)[
+        "return"
+    ]
     assert (other_seed != few.loc[other_seed.index]).any()
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_rounds_play_the_episodes_that_are_played_side_by_side(suite, at_once, monkeypatch):
     """Five episodes a task in one, two or three worlds each; in the last round there may be worlds to spare."""
-    protocol = replace(PROTOCOL, episodes=5)
-    together = evaluate(Recorder(), suite, ["train"], protocol)
+    eval_config = replace(PROTOCOL, episodes=5)
+    together = evaluate(Recorder(), suite, ["train"], eval_config)
     monkeypatch.setattr(evaluation, "worlds_at_once", lambda suite, tasks, episodes: tasks * at_once)
     policy = Recorder()
-    apart = evaluate(policy, suite, ["train"], protocol)
+    apart = evaluate(policy, suite, ["train"], eval_config)
     assert len(policy.seen) == 20 * -(-5 // at_once), "agent steps of so many rounds"
     order = ["task", "episode"]
     for ours, theirs in ((apart.scores, together.scores), (apart.usage, together.usage)):
@@ -149,7 +157,7 @@ def test_a_bodys_only_task_is_not_shuffled():
 
 def test_command_shuffle_swaps_commands_where_they_are_given_and_holds_them(suite):
     policy = Recorder()
-    evaluate(policy, suite, ["train"], PROTOCOL, ["command_shuffle"])
+    evaluate(policy, suite, ["train"], PROTOCOL, ["high_level_action_shuffle"])
     task, command = policy.seen[0]
     torch.testing.assert_close(command, task.roll(1, 0))
     for task_later, command_later in policy.seen:
@@ -158,7 +166,7 @@ def test_command_shuffle_swaps_commands_where_they_are_given_and_holds_them(suit
 
 
 def test_flat_policies_have_no_commands_to_shuffle(suite):
-    scores = evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL, ["none", "command_shuffle"]).scores
+    scores = evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL, ["none", "high_level_action_shuffle"]).scores
     assert set(scores["intervention"]) == {"none"}
 
 
@@ -173,7 +181,7 @@ def test_usage_is_the_mean_command(suite):
 
 
 def test_unknown_interventions_and_splits_are_refused(suite):
-    with pytest.raises(ValueError, match="choose from none, command_shuffle, task_shuffle"):
+    with pytest.raises(ValueError, match="choose from none, high_level_action_shuffle, task_shuffle"):
         evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL, ["shuffle"])
     with pytest.raises(ValueError, match="interpolation"):
         evaluate(ZeroPolicy(2), suite, ["validation"], PROTOCOL)

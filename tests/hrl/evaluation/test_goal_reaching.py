@@ -13,7 +13,7 @@ from hrl.data.observation import Observation
 from hrl.evaluation.episodes import Protocol
 from hrl.evaluation.goal_reaching import APART, ELSEWHERE, STEPS, goals, reach, reach_table
 from hrl.evaluation.open_loop import EXPLORED
-from hrl.evaluation.probe_episodes import Explored
+from hrl.evaluation.probe_episodes import DiagnosticRollouts
 from tests.hrl.small_directors import director
 
 WORLDS, TASKS, TIME, SIZE = 4, 2, 30, 3
@@ -25,10 +25,12 @@ class Walker:
     def __init__(self, heeds: bool = True) -> None:
         self.heeds = heeds
 
-    def with_commands(self, state: dict[str, torch.Tensor], commands: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {**state, "goal": commands}
+    def with_high_level_action(
+        self, state: dict[str, torch.Tensor], high_level_action: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        return {**state, "goal": high_level_action}
 
-    def commands(self, state: dict[str, torch.Tensor]) -> torch.Tensor:
+    def high_level_action(self, state: dict[str, torch.Tensor]) -> torch.Tensor:
         return state["goal"]
 
     def reach(self, state: dict[str, torch.Tensor], steps: tuple[int, ...], task: torch.Tensor) -> torch.Tensor:
@@ -47,10 +49,10 @@ def explored(time: int = TIME, worlds: int = WORLDS) -> Any:
         }
         for _ in range(time)
     ]
-    decided = torch.rand(time, worlds, generator=generator) < 0.3
+    is_decision = torch.rand(time, worlds, generator=generator) < 0.3
     previous = (torch.arange(worlds) - 1) % worlds
     return SimpleNamespace(
-        states=states, task=torch.zeros(worlds, 2), tasks=min(TASKS, worlds), decided=decided, previous=previous
+        states=states, task=torch.zeros(worlds, 2), tasks=min(TASKS, worlds), is_decision=is_decision, previous=previous
     )
 
 
@@ -77,7 +79,7 @@ def test_closeness_and_swapped_goals_by_a_loop() -> None:
             near = [
                 end @ goal / max(end @ end, goal @ goal) for end, goal in zip(ends, told, strict=True)
             ]  # Director's equation 6
-            assert table.loc[(apart, steps), "closeness"] == pytest.approx(np.mean(near), abs=1e-5)
+            assert table.loc[(apart, steps), "max_cosine"] == pytest.approx(np.mean(near), abs=1e-5)
             for name, goal in (("distance", told), ("swapped", np.roll(seen.states[-1]["deter"].numpy(), 1, 0))):
                 left = sum(np.linalg.norm(end - g) for end, g in zip(ends, goal, strict=True))
                 first = sum(np.linalg.norm(start - g) for start, g in zip(starts, goal, strict=True))
@@ -91,7 +93,7 @@ def test_goals_are_compared_with_states_of_other_worlds_by_a_loop() -> None:
         nearest, typical = [], []
         for time in range(TIME):
             for world in range(WORLDS):
-                if key == "goal" and not seen.decided[time, world]:
+                if key == "goal" and not seen.is_decision[time, world]:
                     continue
                 point = seen.states[time][key][world]
                 others = [
@@ -121,11 +123,11 @@ def test_exploration_remembers_where_the_manager_decided_and_what_was_seen() -> 
 
     suite = Suite.from_dict(load(["suite=debug", "agent=zero"])[1]["suite"])
     agent = director(hold=3)
-    seen = Explored(agent, suite, "train", Protocol(2, 3, 1, 16, torch.device("cpu"), 1), 12)
+    seen = DiagnosticRollouts(agent, suite, "train", Protocol(2, 3, 1, 16, torch.device("cpu"), 1), 12)
     worlds = 2 * len(suite.tasks("train"))
     assert seen.pixels.shape == (12, worlds, 16, 16, 3)
     assert seen.tasks == len(suite.tasks("train"))
-    assert seen.decided.tolist() == [[step % 3 == 0] * worlds for step in range(12)]
+    assert seen.is_decision.tolist() == [[step % 3 == 0] * worlds for step in range(12)]
     assert isinstance(agent, GoalReacher)
     again = agent.initial_state(worlds)
     generator = torch.Generator().manual_seed(3)
@@ -137,16 +139,16 @@ def test_exploration_remembers_where_the_manager_decided_and_what_was_seen() -> 
 
 
 @torch.no_grad()
-def test_a_directors_way_is_what_its_pictures_show() -> None:
-    """The pictures are those of the states, which greedy steps lead to one after the other."""
+def test_a_directors_way_is_what_its_images_show() -> None:
+    """The images are those of the states, which greedy steps lead to one after the other."""
     agent, task = director(), torch.zeros(3, 2)
     state = {
         key: torch.randn_like(value) if value.is_floating_point() else value
         for key, value in agent.initial_state(3).items()
     }
-    way, pictures = agent.reach(state, (1, 2, 3, 4), task), agent.reach_pictures(state, 4, task)
+    way, images = agent.reach(state, (1, 2, 3, 4), task), agent.reach_images(state, 4, task)
     assert way.shape == (4, 3, 32)
-    assert pictures.shape == (4, 3, 16, 16, 3)
+    assert images.shape == (4, 3, 16, 16, 3)
     torch.testing.assert_close(agent.reach(state, (2, 4), task), way[[1, 3]])
-    other = agent.reach(agent.with_commands(state, -agent.commands(state)), (1, 2, 3, 4), task)
+    other = agent.reach(agent.with_high_level_action(state, -agent.high_level_action(state)), (1, 2, 3, 4), task)
     assert not torch.allclose(other, way)

@@ -1,4 +1,4 @@
-"""Errors of predicted pictures against a loop over worlds and steps."""
+"""Errors of predicted images against a loop over worlds and steps."""
 
 from dataclasses import replace
 
@@ -12,15 +12,15 @@ from hrl.config import load
 from hrl.data.observation import Observation, PolicyState
 from hrl.evaluation.episodes import Protocol
 from hrl.evaluation.open_loop import COLUMNS, EXPLORED, foresee
-from hrl.evaluation.probe_episodes import Explored
+from hrl.evaluation.probe_episodes import DiagnosticRollouts
 
 SIZE, TASKS = 16, 2
 PROTOCOL = Protocol(4, 3, 1, SIZE, torch.device("cpu"), 1)
-BEGIN, LAST = 8, 19  # episodes of suite debug have 20 steps: pictures 0 to 19 before the one that they end in
+BEGIN, LAST = 8, 19  # episodes of suite debug have 20 steps: images 0 to 19 before the one that they end in
 
 
 class Guesser:
-    """Acts at random and remembers the picture; expects pictures as bright as the action that leads to them."""
+    """Acts at random and remembers the image; expects images as bright as the action that leads to them."""
 
     def __init__(self, still: bool) -> None:
         self.still = still
@@ -34,7 +34,7 @@ class Guesser:
         self.actions.append(torch.rand(len(observation.task), 2, generator=generator))
         return self.actions[-1], {"seen": observation.pixels.float() / 255}
 
-    def predict_pictures(self, state: PolicyState, actions: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+    def predict_images(self, state: PolicyState, actions: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         assert len(task) == len(state["seen"])
         if self.still:
             return state["seen"].expand(len(actions), -1, -1, -1, -1)
@@ -45,11 +45,11 @@ def suite() -> Suite:
     return Suite.from_dict(load(["suite=debug", "agent=zero"])[1]["suite"])
 
 
-def foresight(policy: Guesser, protocol: Protocol) -> pd.DataFrame:
-    return foresee(policy, Explored(policy, suite(), "train", protocol, EXPLORED))
+def foresight(policy: Guesser, eval_config: Protocol) -> pd.DataFrame:
+    return foresee(policy, DiagnosticRollouts(policy, suite(), "train", eval_config, EXPLORED))
 
 
-def test_a_model_that_sees_nothing_move_is_as_good_as_the_last_picture():
+def test_a_model_that_sees_nothing_move_is_as_good_as_the_last_image():
     table = foresight(Guesser(still=True), PROTOCOL)
     assert list(table.columns) == COLUMNS
     assert table["ahead"].tolist() == [1, 2, 4, 8], "16 steps are more than the episode has left"
@@ -60,7 +60,7 @@ def test_a_model_that_sees_nothing_move_is_as_good_as_the_last_picture():
 
 
 def test_errors_by_a_loop():
-    """Predictions begin at the eighth picture, of the actions from there on, or of the previous world's."""
+    """Predictions begin at the eighth image, of the actions from there on, or of the previous world's."""
     policy, debug = Guesser(still=False), suite()
     table = foresight(policy, PROTOCOL).set_index("ahead")
     tasks = debug.tasks("train")
@@ -70,16 +70,16 @@ def test_errors_by_a_loop():
     worlds = len(policy.actions[0])
     assert worlds == 4 * len(tasks)
     env = make_vec(debug, worlds, tasks=tasks, seed=3, evaluation=True, image_size=SIZE)
-    pictures = [env.reset()[0]["pixels"]]
-    pictures += [np.array(env.step(action.numpy())[0]["pixels"]) for action in policy.actions[:LAST]]
+    images = [env.reset()[0]["pixels"]]
+    images += [np.array(env.step(action.numpy())[0]["pixels"]) for action in policy.actions[:LAST]]
     env.close()
     for ahead in (1, 2, 4, 8):
         expected = {"model": 0.0, "swapped": 0.0}
         for world in range(worlds):
-            truth = pictures[BEGIN + ahead][world].astype(np.float64) / 255
+            truth = images[BEGIN + ahead][world].astype(np.float64) / 255
             for name, other in (("model", world), ("swapped", (world - 1) % worlds)):
                 bright = float(policy.actions[BEGIN + ahead - 1][other, 0])
                 expected[name] += float(np.square(truth - bright).sum()) / worlds
         for name, value in expected.items():
             assert table.loc[ahead, name] == pytest.approx(value, rel=1e-4), (name, ahead)
-        assert table.loc[ahead, "pictures"] == worlds
+        assert table.loc[ahead, "images"] == worlds

@@ -12,7 +12,7 @@ from hrl.evaluation.video_writer import BACKGROUND, caption, draw_skill_weights,
 COLORS = [(200, 60, 30), (20, 180, 60), (40, 70, 210), (128, 128, 128), (250, 250, 250)]
 
 
-def picture(color: tuple[int, int, int], height: int = 64, width: int = 96) -> np.ndarray:
+def image(color: tuple[int, int, int], height: int = 64, width: int = 96) -> np.ndarray:
     return np.full((height, width, 3), color, dtype=np.uint8)
 
 
@@ -25,7 +25,7 @@ def decode(path: Path) -> tuple[dict, np.ndarray]:
 
 def test_a_video_decodes_to_its_frames_in_number_order_and_color(tmp_path: Path) -> None:
     path = tmp_path / "videos" / "000000100_walk.mp4"
-    write_mp4(path, (picture(color) for color in COLORS for _ in range(4)), fps=20)
+    write_mp4(path, (image(color) for color in COLORS for _ in range(4)), fps=20)
     meta, frames = decode(path)
     assert meta["codec"] == "h264"
     assert meta["pix_fmt"].startswith("yuv420p")
@@ -38,7 +38,7 @@ def test_a_video_decodes_to_its_frames_in_number_order_and_color(tmp_path: Path)
 
 @pytest.mark.parametrize(("height", "width"), [(63, 64), (64, 63), (33, 49), (16, 16)])
 def test_odd_sizes_are_padded_with_their_edge(tmp_path: Path, height: int, width: int) -> None:
-    ramp = picture((0, 0, 0), height, width)
+    ramp = image((0, 0, 0), height, width)
     ramp[:, :, 1] = np.linspace(0, 255, height, dtype=np.uint8)[:, None]
     write_mp4(tmp_path / "odd.mp4", [ramp, ramp, ramp], fps=10)
     _, frames = decode(tmp_path / "odd.mp4")
@@ -58,7 +58,7 @@ def test_frames_are_taken_one_by_one(tmp_path: Path) -> None:
         nonlocal alive
         for _ in range(50):
             alive += 1
-            yield picture((1, 2, 3)).view(Counted)
+            yield image((1, 2, 3)).view(Counted)
             assert alive < 5
 
     write_mp4(tmp_path / "long.mp4", frames(), fps=10)
@@ -68,9 +68,9 @@ def test_frames_are_taken_one_by_one(tmp_path: Path) -> None:
     ("frames", "message"),
     [
         ([], "at least one frame"),
-        ([picture((0, 0, 0)).astype(np.float32)], "uint8"),
-        ([picture((0, 0, 0))[..., 0]], "uint8"),
-        ([picture((0, 0, 0)), picture((0, 0, 0), 32)], "the first one has"),
+        ([image((0, 0, 0)).astype(np.float32)], "uint8"),
+        ([image((0, 0, 0))[..., 0]], "uint8"),
+        ([image((0, 0, 0)), image((0, 0, 0), 32)], "the first one has"),
     ],
 )
 def test_what_is_no_video_is_refused_and_leaves_nothing(tmp_path: Path, frames: list, message: str) -> None:
@@ -81,11 +81,11 @@ def test_what_is_no_video_is_refused_and_leaves_nothing(tmp_path: Path, frames: 
 
 def test_an_earlier_video_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "walk.mp4"
-    write_mp4(path, [picture((9, 9, 9))] * 2, fps=10)
+    write_mp4(path, [image((9, 9, 9))] * 2, fps=10)
     before = path.read_bytes()
 
     def broken() -> Iterator[np.ndarray]:
-        yield picture((0, 0, 0))
+        yield image((0, 0, 0))
         raise RuntimeError("the environment failed")
 
     with pytest.raises(RuntimeError, match="the environment failed"):
@@ -95,7 +95,7 @@ def test_an_earlier_video_stays_until_the_new_one_is_whole(tmp_path: Path) -> No
 
 
 def test_a_bar_is_as_high_as_its_weight(tmp_path: Path) -> None:
-    frame = picture((90, 90, 90), 128, 120)
+    frame = image((90, 90, 90), 128, 120)
     weights = [0.0, 0.25, 0.5, 1.0]
     drawn = draw_skill_weights(frame, weights)
     assert drawn.dtype == np.uint8
@@ -111,14 +111,14 @@ def test_a_bar_is_as_high_as_its_weight(tmp_path: Path) -> None:
 
 
 def test_every_skill_gets_a_bar_even_where_there_are_many() -> None:
-    panel = draw_skill_weights(picture((0, 0, 0)), np.ones(32))[64:]
+    panel = draw_skill_weights(image((0, 0, 0)), np.ones(32))[64:]
     colors = {tuple(map(int, color)) for color in panel.reshape(-1, 3)}
     assert {skill_color(skill) for skill in range(32)} <= colors
     assert len({skill_color(skill) for skill in range(32)}) == 32
 
 
 def test_labels_are_drawn_into_the_panel_only() -> None:
-    frame = picture((90, 90, 90), 128, 128)
+    frame = image((90, 90, 90), 128, 128)
     plain = draw_skill_weights(frame, [0.2, 0.8])
     labelled = draw_skill_weights(frame, [0.2, 0.8], labels=["reach", "a label far too long for its half of the panel"])
     assert labelled.shape == plain.shape
@@ -129,13 +129,13 @@ def test_labels_are_drawn_into_the_panel_only() -> None:
 @pytest.mark.parametrize("weights", [[], [0.5, 1.5], [-0.1], [float("nan")], [[0.5]]])
 def test_weights_outside_the_simplex_are_refused(weights: list) -> None:
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
-        draw_skill_weights(picture((0, 0, 0)), weights)
+        draw_skill_weights(image((0, 0, 0)), weights)
     with pytest.raises(ValueError, match="2 labels for 1"):
-        draw_skill_weights(picture((0, 0, 0)), [1.0], labels=["a", "b"])
+        draw_skill_weights(image((0, 0, 0)), [1.0], labels=["a", "b"])
 
 
 def test_a_caption_covers_the_upper_edge_of_a_copy() -> None:
-    frame = picture((90, 90, 90), 128, 128)
+    frame = image((90, 90, 90), 128, 128)
     before = frame.copy()
     written = caption(frame, "walk 1.5 m/s")
     assert written.shape == frame.shape
@@ -146,9 +146,9 @@ def test_a_caption_covers_the_upper_edge_of_a_copy() -> None:
     written[:] = 0  # the caller's own
 
 
-def test_a_caption_that_is_too_long_is_cut_inside_the_picture() -> None:
-    frame = picture((90, 90, 90), 64, 64)
+def test_a_caption_that_is_too_long_is_cut_inside_the_image() -> None:
+    frame = image((90, 90, 90), 64, 64)
     short, long = caption(frame, "walk"), caption(frame, "walk " * 40)
     assert not np.array_equal(short, long)
     assert (long[:8, -2:] == BACKGROUND).all()
-    assert np.array_equal(caption(frame, ""), caption(picture((90, 90, 90), 64, 64), ""))
+    assert np.array_equal(caption(frame, ""), caption(image((90, 90, 90), 64, 64), ""))

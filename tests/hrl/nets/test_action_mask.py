@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from envs import load_suite
-from hrl.agents.actor_critic import ContinuousActor, LevelConfig
-from hrl.agents.base import Setting
+from hrl.agents.actor_critic import ActorCriticConfig, ContinuousActor
+from hrl.agents.base import AgentSpec
 from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.ppo import PPO, PPOConfig
@@ -24,8 +24,8 @@ SMALL, LARGE = torch.tensor([[1.0, 0.3]] * 4), torch.tensor([[-1.0, 0.3]] * 4)
 BATCH, LENGTH = 2, 3
 
 
-def padded(setting: Setting) -> Setting:
-    return replace(setting, padding=(TASKS, MASKS))
+def padded(spec: AgentSpec) -> AgentSpec:
+    return replace(spec, padding=(TASKS, MASKS))
 
 
 def mask(*, small: bool) -> torch.Tensor:
@@ -33,18 +33,18 @@ def mask(*, small: bool) -> torch.Tensor:
 
 
 def on_policy(kind: str) -> PPO | Skills:
-    setting = padded(small_setting(task_size=2, action_size=3))
+    spec = padded(small_setting(task_size=2, action_size=3))
     torch.manual_seed(0)
-    return PPO(PPOConfig(), setting) if kind == "ppo" else Skills(SkillsConfig(hold=1), setting)
+    return PPO(PPOConfig(), spec) if kind == "ppo" else Skills(SkillsConfig(skill_duration=1), spec)
 
 
 def model_based(kind: str, gradient: str = "reinforce") -> Dreamer | Director:
-    level, setting = LevelConfig(layers=1), padded(model_setting(action_size=3))
+    level, spec = ActorCriticConfig(layers=1), padded(model_setting(action_size=3))
     sizes = {"batch": BATCH, "length": LENGTH, "horizon": 4, "action_gradient": gradient}
     torch.manual_seed(0)
     if kind == "dreamer":
-        return randomise(Dreamer(DreamerConfig(**sizes, policy=level), setting))
-    return randomise(Director(DirectorConfig(**sizes, hold=2, manager=level, worker=level), setting))
+        return randomise(Dreamer(DreamerConfig(**sizes, policy=level), spec))
+    return randomise(Director(DirectorConfig(**sizes, skill_duration=2, manager=level, worker=level), spec))
 
 
 def seen(task: torch.Tensor) -> Observation:
@@ -114,7 +114,7 @@ def test_a_masked_bounded_normal_is_one_of_fewer_dimensions() -> None:
 def test_entropies_are_averaged_over_the_states_that_have_the_dimension() -> None:
     """Three states of the large body and one of the small one; then the small one's alone."""
     torch.manual_seed(0)
-    config = LevelConfig(layers=1)
+    config = ActorCriticConfig(layers=1)
     actor = randomise(ContinuousActor(5, 2, 4, 8, 3, config, ActionMask(TASKS, MASKS)))
     inputs = torch.randn(4, 5)
     policy = actor(inputs, torch.cat([LARGE[:3], SMALL[:1]]))
@@ -163,7 +163,7 @@ def test_on_policy_losses_are_blind_to_padding(kind: str) -> None:
 def test_imagined_actions_are_padded_too_and_teach_nothing(kind: str, gradient: str) -> None:
     for task, small in ((SMALL, True), (LARGE, False)):
         agent = model_based(kind, gradient)
-        batch = replayed(agent.setting, BATCH, LENGTH)
+        batch = replayed(agent.spec, BATCH, LENGTH)
         batch["task"] = task[0].expand_as(batch["task"]).clone()
         agent.loss(batch)[0].backward()
         level = agent.level if isinstance(agent, Dreamer) else agent.worker
@@ -178,13 +178,15 @@ def test_imagined_actions_are_padded_too_and_teach_nothing(kind: str, gradient: 
 def test_in_one_batch_every_row_has_the_mask_of_its_own_body(kind: str) -> None:
     """Through imagination, and where a worker's segments lie side by side."""
     agent = model_based(kind)
-    batch = replayed(agent.setting, BATCH, LENGTH)
+    batch = replayed(agent.spec, BATCH, LENGTH)
     batch["task"] = torch.stack([SMALL[0], LARGE[0]])[:, None].expand_as(batch["task"]).clone()
     states = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss).states
     seen = agent._imagine(agent.starts(batch, states))
     small = torch.tensor([True] * LENGTH + [False] * LENGTH)  # starts, sequence by sequence
     assert (seen.actions[..., 1:] == 0).all(-1).all(0).tolist() == small.tolist()
-    view, level = (seen, agent.level) if isinstance(agent, Dreamer) else (agent._worker_view(seen)[0], agent.worker)
+    view, level = (
+        (seen, agent.level) if isinstance(agent, Dreamer) else (agent._worker_trajectory(seen)[0], agent.worker)
+    )
     policy = level.actor(view.inputs[:-1], view.task)
     padded_rows = (view.actions[..., 1:] == 0).all(-1)
     assert torch.equal((policy.mean[..., 1:] == 0).all(-1), padded_rows)

@@ -70,8 +70,8 @@ def test_stem_equals_a_convolution_whose_kernel_is_its_stride():
     encoder = Encoder(16, 3, EncoderConfig(patch=4, channels=[5], features=7))
     pixels = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     kernel = encoder.stem.weight.reshape(5, 4, 4, 3).permute(0, 3, 1, 2)
-    picture = pixels.permute(0, 3, 1, 2).float() / 255
-    expected = torch.relu(torch.nn.functional.conv2d(picture, kernel, encoder.stem.bias, stride=4))
+    image = pixels.permute(0, 3, 1, 2).float() / 255
+    expected = torch.relu(torch.nn.functional.conv2d(image, kernel, encoder.stem.bias, stride=4))
     torch.testing.assert_close(encoder._maps(encoder.cut(pixels)), expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
 
 
@@ -88,7 +88,7 @@ def test_bfloat16_encoder_is_close_to_float32_and_trains_float32_weights():
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in quick.parameters())
 
 
-def test_encoder_refuses_a_patch_that_does_not_divide_the_picture():
+def test_encoder_refuses_a_patch_that_does_not_divide_the_image():
     with pytest.raises(ValueError, match=r"encoder\.patch is 5; it must divide image_size, which is 64"):
         Encoder(64, 3, EncoderConfig(patch=5))
 

@@ -29,19 +29,19 @@ def set_gradients(parameters, update):
 class SlowLaProp:
     """One tensor at a time, in Python floats for what are scalars."""
 
-    def __init__(self, parameters, lr, betas, eps, clip, least_norm, warmup, full_until):
-        self.parameters, self.settings = parameters, (lr, betas, eps, clip, least_norm, warmup, full_until)
+    def __init__(self, parameters, lr, betas, eps, clip, least_norm, warmup, lr_decay_start):
+        self.parameters, self.settings = parameters, (lr, betas, eps, clip, least_norm, warmup, lr_decay_start)
         self.momenta = [torch.zeros_like(p) for p in parameters]
         self.squares = [torch.zeros_like(p) for p in parameters]
         self.updates = 0
 
     @torch.no_grad()
     def step(self):
-        lr, (beta1, beta2), eps, clip, least_norm, warmup, full_until = self.settings
+        lr, (beta1, beta2), eps, clip, least_norm, warmup, lr_decay_start = self.settings
         self.updates += 1
         rate = lr * min(1.0, self.updates / warmup)
-        if full_until and self.updates > full_until:
-            rate = rate * math.sqrt(full_until / self.updates)
+        if lr_decay_start and self.updates > lr_decay_start:
+            rate = rate * math.sqrt(lr_decay_start / self.updates)
         for index, parameter in enumerate(self.parameters):
             gradient = parameter.grad
             largest = clip * max(least_norm, math.sqrt(float(parameter.square().sum())))
@@ -56,10 +56,10 @@ class SlowLaProp:
 
 @pytest.mark.parametrize("eps", [1e-20, 0.1])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5)])
-@pytest.mark.parametrize("full_until", [0, 7])
-def test_updates_equal_a_loop_over_tensors(full_until, betas, eps):
+@pytest.mark.parametrize("lr_decay_start", [0, 7])
+def test_updates_equal_a_loop_over_tensors(lr_decay_start, betas, eps):
     settings = {"lr": 0.03, "betas": betas, "eps": eps, "clip": 0.3, "least_norm": 1e-3, "warmup": 5}
-    settings |= {"full_until": full_until}
+    settings |= {"lr_decay_start": lr_decay_start}
     fast, slow = make_parameters(), make_parameters(dtype=torch.float64)
     optimizer, reference = LaProp(fast, **settings), SlowLaProp(slow, **settings)
     for update in range(12):
@@ -192,12 +192,12 @@ def test_it_minimises_a_badly_scaled_quadratic():
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"),
+    ("spec", "value"),
     [("lr", -1.0), ("eps", 0.0), ("clip", 0.0), ("least_norm", -1e-3), ("warmup", -1), ("betas", (0.9, 1.0))],
 )
-def test_settings_out_of_range_are_named(setting, value):
-    with pytest.raises(ValueError, match=setting):
-        LaProp(make_parameters(), **{setting: value})
+def test_settings_out_of_range_are_named(spec, value):
+    with pytest.raises(ValueError, match=spec):
+        LaProp(make_parameters(), **{spec: value})
 
 
 @pytest.mark.gpu

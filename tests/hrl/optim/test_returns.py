@@ -6,21 +6,21 @@ import torch
 from hrl.optim.returns import generalized_advantages
 
 
-def slow_advantages(rewards, values, decided, ended, bootstrap, last_value, discount, trace):
+def slow_advantages(rewards, values, is_decision, done, bootstrap, last_value, discount, gae_lambda):
     """One environment: cuts episodes into decisions, forms each TD error as defined, then sums errors forward."""
     length = len(rewards)
-    starts = [t for t in range(length) if decided[t]]
+    starts = [t for t in range(length) if is_decision[t]]
     errors, spans, closed = {}, {}, {}
     for start in starts:
         total, weight, t = 0.0, 1.0, start
         while True:
             total += weight * rewards[t]
             weight *= discount
-            if ended[t]:
+            if done[t]:
                 following, last = bootstrap[t], True
             elif t + 1 == length:
                 following, last = last_value, True
-            elif decided[t + 1]:
+            elif is_decision[t + 1]:
                 following, last = values[t + 1], False
             else:
                 t += 1
@@ -35,44 +35,44 @@ def slow_advantages(rewards, values, decided, ended, bootstrap, last_value, disc
             result[start] += weight * errors[later]
             if closed[later]:
                 break
-            weight *= (trace * discount) ** spans[later]
+            weight *= (gae_lambda * discount) ** spans[later]
     return result
 
 
-def random_case(seed, hold):
+def random_case(seed, skill_duration):
     generator = torch.Generator().manual_seed(seed)
     length, envs = 23, 4
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    ended = torch.rand(length, envs, generator=generator) < 0.15
+    done = torch.rand(length, envs, generator=generator) < 0.15
     terminated = torch.rand(length, envs, generator=generator) < 0.5
-    decided = torch.zeros(length, envs, dtype=torch.bool)
-    clock = torch.randint(hold, (envs,), generator=generator)
+    is_decision = torch.zeros(length, envs, dtype=torch.bool)
+    steps_since_decision = torch.randint(skill_duration, (envs,), generator=generator)
     for t in range(length):
-        decided[t] = clock == 0
-        clock = torch.where(ended[t], 0, (clock + 1) % hold)
-    bootstrap = torch.where(ended & ~terminated, draw(length, envs), 0.0)
-    return draw(length, envs), draw(length, envs), decided, ended, bootstrap, draw(envs)
+        is_decision[t] = steps_since_decision == 0
+        steps_since_decision = torch.where(done[t], 0, (steps_since_decision + 1) % skill_duration)
+    bootstrap = torch.where(done & ~terminated, draw(length, envs), 0.0)
+    return draw(length, envs), draw(length, envs), is_decision, done, bootstrap, draw(envs)
 
 
-@pytest.mark.parametrize("hold", [1, 2, 5, 40])
-@pytest.mark.parametrize(("discount", "trace"), [(0.9, 0.8), (1.0, 1.0), (0.97, 0.0)])
-def test_advantages_equal_the_definition(hold, discount, trace):
-    case = random_case(seed=hold, hold=hold)
-    fast = generalized_advantages(*case, discount, trace)
+@pytest.mark.parametrize("skill_duration", [1, 2, 5, 40])
+@pytest.mark.parametrize(("discount", "gae_lambda"), [(0.9, 0.8), (1.0, 1.0), (0.97, 0.0)])
+def test_advantages_equal_the_definition(skill_duration, discount, gae_lambda):
+    case = random_case(seed=skill_duration, skill_duration=skill_duration)
+    fast = generalized_advantages(*case, discount, gae_lambda)
     for env in range(4):
         one = [column[..., env].tolist() for column in case]
-        slow = slow_advantages(*one[:5], one[5], discount, trace)
+        slow = slow_advantages(*one[:5], one[5], discount, gae_lambda)
         torch.testing.assert_close(fast[:, env], torch.tensor(slow), rtol=1e-4, atol=1e-5)
 
 
 def test_every_step_a_decision_is_plain_gae():
-    rewards, values, _, ended, bootstrap, last = random_case(seed=7, hold=3)
-    fast = generalized_advantages(rewards, values, torch.ones_like(ended), ended, bootstrap, last, 0.9, 0.8)
+    rewards, values, _, done, bootstrap, last = random_case(seed=7, skill_duration=3)
+    fast = generalized_advantages(rewards, values, torch.ones_like(done), done, bootstrap, last, 0.9, 0.8)
     running = torch.zeros(4)
     for t in reversed(range(len(rewards))):
         following = values[t + 1] if t + 1 < len(rewards) else last
-        error = rewards[t] + 0.9 * torch.where(ended[t], bootstrap[t], following) - values[t]
-        running = error + 0.9 * 0.8 * torch.where(ended[t], 0.0, running)
+        error = rewards[t] + 0.9 * torch.where(done[t], bootstrap[t], following) - values[t]
+        running = error + 0.9 * 0.8 * torch.where(done[t], 0.0, running)
         torch.testing.assert_close(fast[t], running)
 
 
@@ -87,14 +87,14 @@ def test_one_decision_is_the_discounted_sum_of_rewards_and_bootstrap():
         torch.zeros(4, 1),
         torch.tensor([10.0]),
         discount=0.5,
-        trace=0.9,
+        gae_lambda=0.9,
     )
     assert advantages[:, 0].tolist() == [1.875 + 0.625 - 3.0, 0.0, 0.0, 0.0]
 
 
 def test_a_time_limit_bootstraps_and_a_termination_does_not():
-    ended = torch.tensor([[True], [True]])
+    done = torch.tensor([[True], [True]])
     advantages = generalized_advantages(
-        torch.ones(2, 1), torch.zeros(2, 1), ended, ended, torch.tensor([[0.0], [5.0]]), torch.tensor([99.0]), 0.9, 1.0
+        torch.ones(2, 1), torch.zeros(2, 1), done, done, torch.tensor([[0.0], [5.0]]), torch.tensor([99.0]), 0.9, 1.0
     )
     assert advantages[:, 0].tolist() == [1.0, 1.0 + 0.9 * 5.0]

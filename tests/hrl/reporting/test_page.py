@@ -30,7 +30,7 @@ COMMAND = "python scripts/report.py runs/a --out <here>"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_pictures() -> Iterator[None]:
+def _quick_images() -> Iterator[None]:
     """Fine PNGs take seconds to compress, and so does embedding TrueType fonts into PDFs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hrl.reporting.report.PNG_DPI", 50)
@@ -40,17 +40,19 @@ def _quick_pictures() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def positions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two arms, three and two runs, with films; random and zero."""
+    """Two methods, three and two runs, with films; random and zero."""
     folder, suite = tmp_path_factory.mktemp("positions"), position_suite()
-    film = {"000120000_train_0": b"not really a film"}
+    record_video = {"000120000_train_0": b"not really a film"}
     for seed in range(3):
-        write_trained(folder / f"flat_{seed}", suite, arm="flat", seed=seed, level=0.6, episodes=2, videos=film)
+        write_trained(
+            folder / f"flat_{seed}", suite, method="flat", seed=seed, level=0.6, episodes=2, videos=record_video
+        )
     for seed in range(2):
         write_trained(
-            folder / f"skills_{seed}", suite, arm="skills", seed=seed, skills=4, episodes=2, agent={"hold": 8}
+            folder / f"skills_{seed}", suite, method="skills", seed=seed, skills=4, episodes=2, agent={"hold": 8}
         )
     write_fixed(folder / "random", suite, episodes=2)
-    write_fixed(folder / "zero", suite, arm="zero", score=0.1, episodes=2)
+    write_fixed(folder / "zero", suite, method="zero", score=0.1, episodes=2)
     return folder
 
 
@@ -59,8 +61,8 @@ def speeds(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The same without zero, on speeds."""
     folder, suite = tmp_path_factory.mktemp("speeds"), speed_suite()
     for seed in range(2):
-        write_trained(folder / f"flat_{seed}", suite, arm="flat", seed=seed, level=0.6)
-        write_trained(folder / f"skills_{seed}", suite, arm="skills", seed=seed, skills=4)
+        write_trained(folder / f"flat_{seed}", suite, method="flat", seed=seed, level=0.6)
+        write_trained(folder / f"skills_{seed}", suite, method="skills", seed=seed, skills=4)
     write_fixed(folder / "random", suite)
     return study_of(reporting.load_runs([folder]))
 
@@ -81,7 +83,7 @@ def change_configs(folder: Path, pattern: str, change: Callable[[dict[str, Any]]
 
 
 def curve_of(figure: Figure, colour: str) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of the arm's line in the first panel."""
+    """x and y of the method's line in the first panel."""
     (line,) = [
         one
         for one in figure.axes[0].lines
@@ -138,7 +140,7 @@ def test_the_page_says_what_a_reader_needs(written: Path) -> None:
     assert "flat: 3 runs (intervals under-cover); skills: 2 runs (intervals under-cover)" in page
     assert "python scripts/train.py folder=flat_0" in page
     assert "0123456789ab" in page
-    assert "agent.hold" in page
+    assert "agent.skill_duration" in page
     assert "1,560,000" in page
 
 
@@ -162,7 +164,7 @@ def test_score_against_a_scalar_parameter(speeds: Study) -> None:
     assert set(by_name) == {"score_by_parameter", "score_by_task"}
     x, y = curve_of(by_name["score_by_parameter"].drawing, speeds.looks["flat"].colour)
     assert x.tolist() == [-1, 0, 1, 1.5, 2, 3, 4, 5, 6, 7, 8]
-    flat = speeds.table[speeds.table["arm"] == "flat"]
+    flat = speeds.table[speeds.table["method"] == "flat"]
     assert y[3] == pytest.approx(flat.loc[flat["task"] == "speed_1.5", "score"].mean())
     shaded = (
         by_name["score_by_parameter"]
@@ -183,7 +185,7 @@ def test_score_over_the_plane_and_against_distance(positions: Path) -> None:
     x, y = curve_of(by_name["score_by_distance"].drawing, study.looks["skills"].colour)
     # Training targets lie on a circle of radius 0.15, so their hull is a square whose sides are 0.15 / sqrt(2) away.
     assert x == pytest.approx([0.08 - 0.15 / 2**0.5, 0, *x[2:]], abs=1e-3)
-    skills = study.table[study.table["arm"] == "skills"]
+    skills = study.table[study.table["method"] == "skills"]
     assert y[1] == pytest.approx(skills.loc[skills["split"] == "train", "score"].mean())
     assert [axes.get_title(loc="left") for axes in by_name["score_map"].drawing.axes[:2]] == ["flat", "skills"]
 
@@ -201,10 +203,10 @@ def test_tasks_without_a_number_are_drawn_by_name(tmp_path: Path) -> None:
     assert improvement_figure(study) is None
 
 
-def test_arms_without_logged_returns_are_named_instead_of_drawn(tmp_path: Path) -> None:
+def test_methods_without_logged_returns_are_named_instead_of_drawn(tmp_path: Path) -> None:
     suite = position_suite()
-    write_trained(tmp_path / "flat", suite, arm="flat", episodes=1)
-    write_trained(tmp_path / "short", suite, arm="short", episodes=1)
+    write_trained(tmp_path / "flat", suite, method="flat", episodes=1)
+    write_trained(tmp_path / "short", suite, method="short", episodes=1)
     write_fixed(tmp_path / "random", suite, episodes=1)
     (tmp_path / "short" / "metrics.jsonl").write_text('{"frames": 64, "loss/value": 1.0}\n')
     study = study_of(reporting.load_runs([tmp_path]))
@@ -224,10 +226,10 @@ def test_every_family_has_its_own_figure(tmp_path: Path) -> None:
     assert names == ["score_by_parameter_walker_speed", "score_by_parameter_cheetah_speed", "score_by_task"]
 
 
-def test_arms_keep_their_colour_and_baselines_are_grey(speeds: Study, positions: Path) -> None:
+def test_methods_keep_their_colour_and_baselines_are_grey(speeds: Study, positions: Path) -> None:
     other = study_of(reporting.load_runs([positions]))
-    assert {arm: speeds.looks[arm].colour for arm in ("flat", "skills")} == {
-        arm: other.looks[arm].colour for arm in ("flat", "skills")
+    assert {method: speeds.looks[method].colour for method in ("flat", "skills")} == {
+        method: other.looks[method].colour for method in ("flat", "skills")
     }
     assert len({look.colour for look in other.looks.values()}) == 4
 
@@ -244,27 +246,29 @@ def test_comparisons_leave_fixed_policies_out(speeds: Study) -> None:
 
 def test_shuffle_diagnostics_show_the_returns_of_each_intervention(speeds: Study) -> None:
     returns = shuffle_returns(speeds, "train")
-    assert {arm: list(by) for arm, by in returns.items()} == {
+    assert {method: list(by) for method, by in returns.items()} == {
         "flat": ["none", "task_shuffle"],
-        "skills": ["none", "command_shuffle", "task_shuffle"],
+        "skills": ["none", "high_level_action_shuffle", "task_shuffle"],
     }
-    rows = speeds.runs.scores.query("arm == 'skills' and split == 'train' and intervention == 'command_shuffle'")
-    assert returns["skills"]["command_shuffle"].mean() == pytest.approx(rows["return"].mean())
+    rows = speeds.runs.scores.query(
+        "method == 'skills' and split == 'train' and intervention == 'high_level_action_shuffle'"
+    )
+    assert returns["skills"]["high_level_action_shuffle"].mean() == pytest.approx(rows["return"].mean())
     assert list(shuffle_returns(speeds, "novel")["flat"]) == ["none"]  # one task: its vector has nothing to swap with
 
 
-def test_skill_usage_is_drawn_per_run_for_arms_with_skills(speeds: Study) -> None:
+def test_skill_usage_is_drawn_per_run_for_methods_with_skills(speeds: Study) -> None:
     names = [figure.name for figure in diagnostic_figures(speeds)]
     assert names == ["shuffle_diagnostics", "skill_usage_skills"]
 
 
-def test_goals_are_drawn_for_arms_that_set_them(speeds: Study) -> None:
-    """A dotted and a solid line a run for closeness, a line a run for reach and heed; nothing for other arms."""
+def test_goals_are_drawn_for_methods_that_set_them(speeds: Study) -> None:
+    """A dotted and a solid line a run for max_cosine, a line a run for reach and heed; nothing for other methods."""
     assert goal_figures(speeds) == []
     keys = (FIRST, LAST, REACH, SWAP)
     runs = tuple(
         replace(run, metrics=run.metrics.assign(**{key: 0.1 + i + run.metrics["frames"] for i, key in enumerate(keys)}))
-        if run.arm == "skills"
+        if run.method == "skills"
         else run
         for run in speeds.runs.runs
     )
@@ -284,9 +288,9 @@ def test_entropy_of_skill_usage() -> None:
 
 def test_cautions_name_what_stands_against_the_comparison(tmp_path: Path) -> None:
     suite = position_suite()
-    write_trained(tmp_path / "flat", suite, arm="flat", frames=60_000)
-    write_trained(tmp_path / "skills_0", suite, arm="skills", skills=4)
-    write_trained(tmp_path / "skills_1", suite, arm="skills", skills=4, seed=1)
+    write_trained(tmp_path / "flat", suite, method="flat", frames=60_000)
+    write_trained(tmp_path / "skills_0", suite, method="skills", skills=4)
+    write_trained(tmp_path / "skills_1", suite, method="skills", skills=4, seed=1)
     write_fixed(tmp_path / "random", suite)
     change_configs(tmp_path, "skills_1", lambda config: config["agent"].update(learning_rate=1.0))
     environment = json.loads((tmp_path / "flat" / "environment.json").read_text())
@@ -313,7 +317,9 @@ def script() -> Any:
     return module
 
 
-def test_the_script_reports_one_run_of_one_arm(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_reports_one_run_of_one_method(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     suite = position_suite()
     suite["splits"] = {"train": suite["splits"]["train"][:2]}
     write_trained(tmp_path / "runs" / "only", suite, episodes=1)

@@ -13,7 +13,7 @@ import yaml
 
 from hrl import reporting
 from hrl.reporting import statistics
-from hrl.reporting.curves import arm_curves, curve_source, scores_of
+from hrl.reporting.curves import curve_source, method_curves, scores_of
 from hrl.reporting.differences import config_differences, disagreements, flattened, parameter_counts
 from hrl.reporting.runs import find_run_folders, read_run
 from hrl.reporting.summary import score_matrix, task_scores
@@ -27,9 +27,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three flat runs, two with skills, and random play, on the point mass."""
     folder, suite = tmp_path_factory.mktemp("pristine"), position_suite()
     for seed in range(3):
-        write_trained(folder / f"flat_{seed}", suite, arm="flat", seed=seed, level=0.6)
+        write_trained(folder / f"flat_{seed}", suite, method="flat", seed=seed, level=0.6)
     for seed in range(2):
-        write_trained(folder / f"skills_{seed}", suite, arm="skills", seed=seed, skills=4, agent={"hold": 8})
+        write_trained(folder / f"skills_{seed}", suite, method="skills", seed=seed, skills=4, agent={"hold": 8})
     write_fixed(folder / "random", suite)
     return folder
 
@@ -52,13 +52,13 @@ def edit_config(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def test_arms_runs_and_splits_are_found(study: Path) -> None:
+def test_methods_runs_and_splits_are_found(study: Path) -> None:
     runs = reporting.load_runs([study])
-    assert runs.arms == ["flat", "skills", "random"]
-    assert runs.trained_arms == ["flat", "skills"]
+    assert runs.methods == ["flat", "skills", "random"]
+    assert runs.trained_methods == ["flat", "skills"]
     assert [run.seed for run in runs.of("flat")] == [0, 1, 2]
     assert runs.splits == ["train", "interpolation", "extrapolation_near", "extrapolation_far"]
-    assert "arm 'random'" in runs.random_source
+    assert "method 'random'" in runs.random_source
 
 
 def test_folders_globs_and_parents_find_the_same_runs_once(study: Path) -> None:
@@ -78,7 +78,7 @@ def test_summary_against_a_slow_loop(study: Path) -> None:
     )
     random = np.array([rows["random"].query(f"task == 'train_{i}'")["return"].mean() for i in range(4)])
     scores = np.sort(((returns - random) / (800 - random)).ravel())
-    numbers = summary["arms"]["flat"]["train"]
+    numbers = summary["methods"]["flat"]["train"]
     assert numbers["return_mean"] == pytest.approx(returns.mean())
     assert numbers["score_iqm"] == pytest.approx(scores[3:9].mean())
     assert (numbers["runs"], numbers["tasks"], numbers["episodes"]) == (3, 4, 48)
@@ -86,8 +86,8 @@ def test_summary_against_a_slow_loop(study: Path) -> None:
     assert low is not None
     assert high is not None
     assert low < numbers["score_iqm"] < high
-    assert summary["arms"]["random"]["train"]["score_iqm"] == pytest.approx(0)
-    assert summary["arms"]["random"]["train"]["ci95"] == [None, None]
+    assert summary["methods"]["random"]["train"]["score_iqm"] == pytest.approx(0)
+    assert summary["methods"]["random"]["train"]["ci95"] == [None, None]
 
 
 def test_summary_does_not_depend_on_the_order_of_rows_or_runs(study: Path) -> None:
@@ -98,16 +98,16 @@ def test_summary_does_not_depend_on_the_order_of_rows_or_runs(study: Path) -> No
     assert json.dumps(after) == json.dumps(before)
 
 
-def test_another_arm_moves_no_interval(study: Path) -> None:
+def test_another_method_moves_no_interval(study: Path) -> None:
     before = reporting.summarise(reporting.load_runs([study]))
-    write_trained(study / "another", position_suite(), arm="another")
+    write_trained(study / "another", position_suite(), method="another")
     after = reporting.summarise(reporting.load_runs([study]))
-    assert after["arms"]["flat"] == before["arms"]["flat"]
+    assert after["methods"]["flat"] == before["methods"]["flat"]
 
 
-def test_summary_table_has_a_line_per_split_and_arm(study: Path) -> None:
+def test_summary_table_has_a_line_per_split_and_method(study: Path) -> None:
     lines = reporting.summary_table(reporting.summarise(reporting.load_runs([study]))).splitlines()
-    assert lines[0].split() == ["split", "arm", "return", "score", "IQM", "95", "%", "CI", "episodes", "runs"]
+    assert lines[0].split() == ["split", "method", "return", "score", "IQM", "95", "%", "CI", "episodes", "runs"]
     assert len(lines) == 2 + 4 * 3
     assert len({len(line) for line in lines}) == 1
     assert lines[2].split()[:2] == ["train", "flat"]
@@ -115,10 +115,10 @@ def test_summary_table_has_a_line_per_split_and_arm(study: Path) -> None:
 
 
 def test_only_the_last_checkpoint_counts(study: Path) -> None:
-    before = reporting.summarise(reporting.load_runs([study]))["arms"]["flat"]
+    before = reporting.summarise(reporting.load_runs([study]))["methods"]["flat"]
     earlier = {"frames": "60000", "return": "1e6"}
     edit_scores(study / "flat_0", lambda table: pd.concat([table.assign(**earlier), table]))
-    assert reporting.summarise(reporting.load_runs([study]))["arms"]["flat"] == before
+    assert reporting.summarise(reporting.load_runs([study]))["methods"]["flat"] == before
 
 
 def test_random_returns_come_from_the_baselines_when_no_run_has_them(study: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_random_returns_come_from_the_baselines_when_no_run_has_them(study: Path
 
 
 def test_without_random_returns_both_ways_are_named(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(reporting.RunFolderError, match=r"arm 'random'.*baselines/point_mass\.csv"):
+    with pytest.raises(reporting.RunFolderError, match=r"method 'random'.*baselines/point_mass\.csv"):
         reporting.load_runs([study / "flat_*"], baselines=tmp_path / "baselines")
 
 
@@ -140,7 +140,7 @@ def test_tasks_are_matched_by_name_and_not_by_position(study: Path) -> None:
     runs = reporting.load_runs([study])
     matrix = score_matrix(task_scores(runs), "flat", "train")
     assert matrix.shape == (3, 4)
-    one = task_scores(runs).query("arm == 'flat' and seed == 1 and task == 'train_2'")["score"].item()
+    one = task_scores(runs).query("method == 'flat' and seed == 1 and task == 'train_2'")["score"].item()
     assert matrix[1, 2] == one
 
 
@@ -155,7 +155,7 @@ BAD_SCORES: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = [
     (lambda table: table.assign(episode="1.5"), r"column 'episode', line 2: '1.5' is not a whole number"),
     (
         lambda table: table.assign(intervention="noise"),
-        r"'noise' is none of \['none', 'command_shuffle', 'task_shuffle'\]",
+        r"'noise' is none of \['none', 'high_level_action_shuffle', 'task_shuffle'\]",
     ),
     (lambda table: table.assign(split="later"), r"column 'split' has 'later'; suite point_mass has \['train'"),
     (
@@ -165,10 +165,10 @@ BAD_SCORES: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = [
     (lambda table: table.assign(task=""), r"column 'task', line 2: '' is empty"),
     (lambda table: table[table.task != "train_1"], r"'train_1' was not evaluated at the last checkpoint"),
     (lambda table: table.assign(seed="5"), r"column 'seed' has 5, but config\.yaml says 0"),
-    (lambda table: table.assign(arm="other"), r"column 'arm' has 'other', but config\.yaml says 'flat'"),
+    (lambda table: table.assign(method="other"), r"column 'method' has 'other', but config\.yaml says 'flat'"),
     (
         lambda table: pd.concat([table, table[:1]]),
-        r"the same episode stands there twice \(arm flat, seed 0, split train",
+        r"the same episode stands there twice \(method flat, seed 0, split train",
     ),
     (lambda table: table[:0], r"has a header but no rows"),
     (
@@ -189,7 +189,7 @@ def test_malformed_scores_are_refused(
 
 BAD_CONFIGS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda config: config.pop("seed"), r"flat_1/config\.yaml: seed is None"),
-    (lambda config: config.update(agent={}), r"neither `arm` nor `agent\.name`"),
+    (lambda config: config.update(agent={}), r"neither `method` nor `agent\.name`"),
     (lambda config: config.pop("suite"), r"suite is missing"),
     (lambda config: config["suite"].pop("parameter"), r"suite\.parameter is missing"),
     (lambda config: config["suite"]["splits"].pop("train"), r"suite\.splits has no tasks under 'train'"),
@@ -247,35 +247,35 @@ def test_a_run_without_scores_or_without_anything_is_named(study: Path) -> None:
 
 
 def test_the_same_seed_twice_is_refused(study: Path) -> None:
-    write_trained(study / "copy", position_suite(), arm="flat", seed=1)
-    with pytest.raises(reporting.RunFolderError, match=r"copy and .*flat_1 are both arm 'flat' with seed 1"):
+    write_trained(study / "copy", position_suite(), method="flat", seed=1)
+    with pytest.raises(reporting.RunFolderError, match=r"copy and .*flat_1 are both method 'flat' with seed 1"):
         reporting.load_runs([study])
 
 
-def test_an_explicit_arm_name_wins_over_the_agent(study: Path) -> None:
-    edit_config(study / "flat_0", lambda config: config.update(arm="flat_wide"))
-    edit_scores(study / "flat_0", lambda table: table.assign(arm="flat_wide"))
-    assert read_run(study / "flat_0").arm == "flat_wide"
+def test_an_explicit_method_name_wins_over_the_agent(study: Path) -> None:
+    edit_config(study / "flat_0", lambda config: config.update(method="flat_wide"))
+    edit_scores(study / "flat_0", lambda table: table.assign(method="flat_wide"))
+    assert read_run(study / "flat_0").method == "flat_wide"
 
 
-def test_differences_between_arms(study: Path) -> None:
+def test_differences_between_methods(study: Path) -> None:
     edit_config(study / "skills_0", lambda config: config["agent"].update(learning_rate=1e-4))
     edit_config(study / "skills_1", lambda config: config["agent"].update(learning_rate=1e-4))
     rows = config_differences(reporting.load_runs([study]), ["flat", "skills"])
     assert {row.key: dict(row.values) for row in rows} == {
         "agent.name": {"flat": "flat", "skills": "skills"},
         "agent.learning_rate": {"flat": "0.0003", "skills": "0.0001"},
-        "agent.hold": {"flat": "-", "skills": "8"},
+        "agent.skill_duration": {"flat": "-", "skills": "8"},
     }
     assert [row.shared for row in rows] == [True, True, False]
 
 
-def test_runs_of_one_arm_that_disagree_are_listed(study: Path) -> None:
+def test_runs_of_one_method_that_disagree_are_listed(study: Path) -> None:
     assert disagreements(reporting.load_runs([study])) == []
     edit_config(study / "flat_2", lambda config: config["agent"].update(learning_rate=1.0))
     runs = reporting.load_runs([study])
     (found,) = disagreements(runs)
-    assert (found.arm, found.key, dict(found.values)) == (
+    assert (found.method, found.key, dict(found.values)) == (
         "flat",
         "agent.learning_rate",
         {0: "0.0003", 1: "0.0003", 2: "1.0"},
@@ -335,12 +335,12 @@ def test_curves_are_interpolated_to_what_all_runs_cover(study: Path) -> None:
         (study / f"flat_{seed}" / "timing.jsonl").write_text("\n".join(map(json.dumps, timing)))
     runs = reporting.load_runs([study])
     assert curve_source(runs) == "train"
-    curves = arm_curves(runs, "flat", "train", "train")
+    curves = method_curves(runs, "flat", "train", "train")
     assert curves is not None
     assert curves.x.tolist() == [50, 100]
     assert curves.returns.shape == (2, 3, 4)
     np.testing.assert_allclose(curves.returns[0], np.tile([50.0, 51.0, 52.0, 53.0], (3, 1)))
-    timed = arm_curves(runs, "flat", "train", "train", seconds=True)
+    timed = method_curves(runs, "flat", "train", "train", seconds=True)
     assert timed is not None
     np.testing.assert_allclose(timed.x, [5, 10])
     scores = scores_of(curves, runs, "train")
@@ -351,16 +351,16 @@ def test_curves_are_interpolated_to_what_all_runs_cover(study: Path) -> None:
 def test_greedy_evaluations_are_preferred_for_curves(study: Path) -> None:
     runs = reporting.load_runs([study])
     assert curve_source(runs) == "eval"
-    assert arm_curves(runs, "random", "train", "eval") is None
+    assert method_curves(runs, "random", "train", "eval") is None
 
 
-def test_the_latest_film_of_each_arm_and_task_is_taken_whole_tasks_at_a_time(study: Path) -> None:
-    for arm, size in (("flat_1", 10), ("skills_0", 30)):
-        (study / arm / "videos").mkdir()
+def test_the_latest_film_of_each_method_and_task_is_taken_whole_tasks_at_a_time(study: Path) -> None:
+    for method, size in (("flat_1", 10), ("skills_0", 30)):
+        (study / method / "videos").mkdir()
         for name in ("000000100_train_1", "000000200_train_1", "000000100_train_0", "odd"):
-            (study / arm / "videos" / f"{name}.mp4").write_bytes(b"x" * size)
+            (study / method / "videos" / f"{name}.mp4").write_bytes(b"x" * size)
     videos = latest_videos(reporting.load_runs([study]))
-    assert [(video.task, video.arm, video.frames) for video in videos] == [
+    assert [(video.task, video.method, video.frames) for video in videos] == [
         ("train_0", "flat", 100),
         ("train_0", "skills", 100),
         ("train_1", "flat", 200),

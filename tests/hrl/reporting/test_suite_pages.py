@@ -1,4 +1,4 @@
-"""A suite's page: every task with what it is, what the two policies that learn nothing earn, and a picture."""
+"""A suite's page: every task with what it is, what the two policies that learn nothing earn, and an image."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -24,13 +24,13 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
     tasks = [(split, task) for split in suite.splits for task in suite.tasks(split)]
     assert [tuple(row[:2]) for row in cells] == [(split, task.name) for split, task in tasks]
     stored = read_scores(tmp_path / "baselines" / "debug.csv")
-    assert set(stored["arm"]) == {"random", "zero"}
+    assert set(stored["method"]) == {"random", "zero"}
     still = suite_pages._scores(suite, "zero", ZeroPolicy(suite.action_size), 1).set_index(["split", "task"])["return"]
     for (split, task), row in zip(tasks, cells, strict=True):
         vector = [float(value) for value in row[3].split(",")]
         assert vector == pytest.approx(suite.family.task_vector(task).tolist(), abs=0.005)
         assert float(row[5]) == pytest.approx(still[split, task.name], rel=0.01)
-        rows_of_task = stored[(stored["arm"] == "zero") & (stored["task"] == task.name)]
+        rows_of_task = stored[(stored["method"] == "zero") & (stored["task"] == task.name)]
         assert rows_of_task["return"].mean() == pytest.approx(still[split, task.name])
     assert "Reach the target" in page
     assert (path.parent / "debug.png").stat().st_size > 1000
@@ -59,9 +59,9 @@ def test_moments_are_spread_over_the_episode():
     tasks = suite.tasks("train")
     shown = suite_pages.moments(suite, tasks)
     assert shown.shape == (len(tasks), suite_pages.FRAMES, 64, 64, 3)
-    for pictures in shown:
-        assert all((one != other).any() for one, other in pairwise(pictures))
-    assert np.array_equal(shown, suite_pages.moments(suite, tasks)), "the same pictures every time"
+    for images in shown:
+        assert all((one != other).any() for one, other in pairwise(images))
+    assert np.array_equal(shown, suite_pages.moments(suite, tasks)), "the same images every time"
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones(tmp_path):
@@ -81,6 +81,6 @@ def test_every_suite_has_its_page_and_the_scores_of_what_learns_nothing(name):
     for split in suite.splits:
         for task in suite.tasks(split):
             assert f"| {split} | {task.name} |" in page
-            for arm in ("random", "zero"):
-                rows = stored[(stored["split"] == split) & (stored["task"] == task.name) & (stored["arm"] == arm)]
-                assert len(rows) >= 1, (split, task.name, arm)
+            for method in ("random", "zero"):
+                rows = stored[(stored["split"] == split) & (stored["task"] == task.name) & (stored["method"] == method)]
+                assert len(rows) >= 1, (split, task.name, method)

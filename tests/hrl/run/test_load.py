@@ -13,16 +13,16 @@ from envs import Suite, make_vec
 from hrl.agents.base import Policy, SavedPolicy
 from hrl.config import load
 from hrl.data.observation import Observation
-from hrl.run.build import LEARNERS, POLICIES, build_learner, build_policy, setting_for
+from hrl.run.build import LEARNERS, POLICIES, agent_spec, build_learner, build_policy
 from hrl.run.checkpoint_format import read, write
 from hrl.run.checkpoints import CheckpointError, Checkpoints
-from hrl.run.load import open_run
+from hrl.run.load import load_run
 from hrl.run.train import train
 
 QUIET = ["tracking.wandb=disabled", "tracking.tensorboard=false", "tracking.progress=false", "threads=1"]
 SHORT = ["size=debug", "suite=debug", "frames=256", "evaluation.every=0"]
 SAC = ["agent.learning_starts=64", "agent.buffer_size=2000", "agent.gradient_steps=1", "agent.batch_size=16"]
-MODEL = ["agent.batch=4", "agent.length=4", "agent.train_ratio=2"]
+MODEL = ["agent.batch_size=4", "agent.sequence_length=4", "agent.train_ratio=2"]
 OWN = {"sb3_sac": SAC, "dreamer": MODEL, "director": MODEL}
 
 
@@ -37,7 +37,7 @@ def run(request, tmp_path_factory) -> tuple[str, list[str], Path]:
 
 
 def actions(policy: Policy) -> torch.Tensor:
-    """Of some pictures: greedy ones, then drawn ones."""
+    """Of some images: greedy ones, then drawn ones."""
     pixels = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     observation = Observation(pixels, torch.linspace(-1, 1, 10).reshape(5, 2))
     with torch.no_grad():
@@ -51,11 +51,11 @@ def test_it_acts_as_the_learner_that_was_saved_does(run):
     config, plain = load(overrides)
     suite = Suite.from_dict(plain["suite"])
     env = make_vec(suite, config.num_envs, image_size=config.image_size)
-    learner = build_learner(config, suite, env, setting_for(config, suite))
+    learner = build_learner(config, suite, env, agent_spec(config, suite))
     untrained = actions(learner.policy)
     learner.load_state_dict(Checkpoints(folder / "checkpoints").load_latest().state["learner"])
     env.close()
-    opened = open_run(folder)
+    opened = load_run(folder)
     assert opened.frames == learner.frames == 256
     assert torch.equal(actions(opened.policy), actions(learner.policy))
     assert not torch.equal(actions(opened.policy), untrained)
@@ -68,13 +68,13 @@ def test_no_learner_environment_or_replay_is_built(run, monkeypatch):
     monkeypatch.setattr(hrl.run.build, "LEARNERS", dict.fromkeys(LEARNERS, refuse))
     monkeypatch.setattr(DictReplayBuffer, "__init__", refuse)
     monkeypatch.setattr("envs.vector.mujoco.PixelVectorEnv.__init__", refuse)
-    assert actions(open_run(run[2]).policy).shape == (10, 2)
+    assert actions(load_run(run[2]).policy).shape == (10, 2)
 
 
 def test_only_what_acts_is_read(run):
     agent, overrides, folder = run
     config, plain = load(overrides)
-    saved = build_policy(config, setting_for(config, Suite.from_dict(plain["suite"])))
+    saved = build_policy(config, agent_spec(config, Suite.from_dict(plain["suite"])))
     assert isinstance(saved, SavedPolicy)
     checkpoint = Checkpoints(folder / "checkpoints").load_latest([f"learner/{key}" for key in saved.needs])
     assert set(checkpoint.state) == {"learner"}
@@ -94,7 +94,7 @@ def test_weights_of_another_kind_are_refused_in_one_message(run):
     write(path, checkpoint.frames, checkpoint.state, checkpoint.metadata)
     try:
         with pytest.raises(CheckpointError, match=r"does not hold this agent's weights.*[Mm]issing key"):
-            open_run(folder)
+            load_run(folder)
     finally:
         path.write_bytes(original)
 

@@ -17,12 +17,12 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hrl.run.logger import ProgressDisplay, Tracker, TrackingError
+from hrl.run.logger import Logger, LoggerError, ProgressDisplay
 
 
-def open_tracker(folder: Path, resume_at: Mapping[str, Any] | None = None, **displays: Any) -> Tracker:
+def open_tracker(folder: Path, resume_at: Mapping[str, Any] | None = None, **displays: Any) -> Logger:
     settings: dict[str, Any] = {"wandb_mode": "disabled", "tensorboard": False} | displays
-    return Tracker(folder, config={"agent": {"name": "ppo"}}, resume_at=resume_at, **settings)
+    return Logger(folder, config={"agent": {"name": "ppo"}}, resume_at=resume_at, **settings)
 
 
 def measured(frames: int) -> dict[str, float]:
@@ -106,16 +106,16 @@ def test_a_file_that_is_not_the_checkpoints_is_refused_and_not_touched(tmp_path:
         path = tmp_path / f"{name}.jsonl"
         whole = path.read_bytes()
         path.write_bytes(whole[:-1])
-        with pytest.raises(TrackingError, match=rf"{name}\.jsonl has {len(whole) - 1} bytes, but had {len(whole)}"):
+        with pytest.raises(LoggerError, match=rf"{name}\.jsonl has {len(whole) - 1} bytes, but had {len(whole)}"):
             open_tracker(tmp_path, position)
         path.write_bytes(whole[:-1] + b" and another line\n")
-        with pytest.raises(TrackingError, match=f"no line that ends at byte {len(whole)}"):
+        with pytest.raises(LoggerError, match=f"no line that ends at byte {len(whole)}"):
             open_tracker(tmp_path, position)
         assert path.read_bytes() == whole[:-1] + b" and another line\n"
         path.write_bytes(whole)
     open_tracker(tmp_path, position).close()
     (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(TrackingError, match=r"metrics\.jsonl has 0 bytes"):
+    with pytest.raises(LoggerError, match=r"metrics\.jsonl has 0 bytes"):
         open_tracker(tmp_path, position)
 
 
@@ -238,7 +238,7 @@ def test_a_display_that_fails_later_is_dropped_with_one_warning(
 def test_a_display_that_is_off_is_not_even_imported(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib, hrl.run.logger as tracking\n"
-        "tracker = tracking.Tracker(pathlib.Path(sys.argv[1]), config={}, wandb_mode='disabled', tensorboard=False)\n"
+        "tracker = tracking.Logger(pathlib.Path(sys.argv[1]), config={}, wandb_mode='disabled', tensorboard=False)\n"
         "tracker.log({'frames': 1}); tracker.close()\n"
         "assert not {'wandb', 'tensorboard'} & sys.modules.keys()"
     )

@@ -5,20 +5,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hrl.run.memory import Budget, MemoryBudgetError, available_memory, human_size
+from hrl.run.memory import MemoryEstimate, MemoryEstimateError, available_memory, human_size
 
 GIB = 2**30
 
 
 @pytest.fixture
-def budget() -> Budget:
-    budget = Budget()
+def budget() -> MemoryEstimate:
+    budget = MemoryEstimate()
     for name, size in [("model", GIB // 4), ("replay", 9 * GIB), ("worlds", GIB), ("replay", 3 * GIB), ("rest", 10)]:
         budget.add(name, size)
     return budget
 
 
-def test_the_table_is_ordered_by_size_and_ends_with_the_sum(budget: Budget) -> None:
+def test_the_table_is_ordered_by_size_and_ends_with_the_sum(budget: MemoryEstimate) -> None:
     assert str(budget).splitlines() == [
         "replay    12.0 GiB",
         "worlds     1.0 GiB",
@@ -29,8 +29,8 @@ def test_the_table_is_ordered_by_size_and_ends_with_the_sum(budget: Budget) -> N
     assert budget.total == 13 * GIB + GIB // 4 + 10
 
 
-def test_what_does_not_fit_is_refused_with_its_largest_parts(budget: Budget) -> None:
-    with pytest.raises(MemoryBudgetError) as caught:
+def test_what_does_not_fit_is_refused_with_its_largest_parts(budget: MemoryEstimate) -> None:
+    with pytest.raises(MemoryEstimateError) as caught:
         budget.check(available=14 * GIB)
     message = str(caught.value)
     assert "needs 13.3 GiB" in message
@@ -39,28 +39,28 @@ def test_what_does_not_fit_is_refused_with_its_largest_parts(budget: Budget) -> 
     assert isinstance(caught.value, MemoryError)
 
 
-def test_the_limit_is_a_fraction_of_what_is_there(budget: Budget) -> None:
+def test_the_limit_is_a_fraction_of_what_is_there(budget: MemoryEstimate) -> None:
     budget.check(available=15 * GIB)
     budget.check(available=14 * GIB, limit_fraction=1.0)
-    exact = Budget()
+    exact = MemoryEstimate()
     exact.add("all", 900)
     exact.check(available=1000)
     exact.add("all", 1)
-    with pytest.raises(MemoryBudgetError):
+    with pytest.raises(MemoryEstimateError):
         exact.check(available=1000)
 
 
 def test_by_default_this_machine_is_asked() -> None:
-    budget = Budget()
+    budget = MemoryEstimate()
     budget.check()
     budget.add("replay", psutil.virtual_memory().total)
-    with pytest.raises(MemoryBudgetError):
+    with pytest.raises(MemoryEstimateError):
         budget.check()
 
 
 def test_an_impossible_size_is_refused() -> None:
     with pytest.raises(ValueError, match="'replay' must not be negative"):
-        Budget().add("replay", -1)
+        MemoryEstimate().add("replay", -1)
 
 
 @pytest.mark.parametrize(

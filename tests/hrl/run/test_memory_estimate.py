@@ -11,8 +11,14 @@ from envs import Suite, load_suite
 from hrl.config import load
 from hrl.evaluation.episodes import worlds_at_once
 from hrl.run.checkpoints import Checkpoints
-from hrl.run.memory import DiskBudgetError, MemoryBudgetError
-from hrl.run.memory_estimate import acting_budget, checkpoint_budget, memory_budgets, replay_size, simulation_size
+from hrl.run.memory import DiskEstimateError, MemoryEstimateError
+from hrl.run.memory_estimate import (
+    acting_memory_estimate,
+    checkpoint_disk_estimate,
+    memory_estimates,
+    replay_size,
+    simulation_size,
+)
 from hrl.run.train import train
 
 SAC = ["agent=sb3_sac", "size=debug", "suite=debug", "threads=1", "evaluation.every=0", "agent.buffer_size=100"]
@@ -49,11 +55,11 @@ def test_a_full_replay_takes_what_was_said(tmp_path):
 def test_checkpoints_count_as_often_as_they_lie_there_while_one_is_saved(tmp_path):
     config, plain = load(["agent=sb3_sac"])
     suite = Suite.from_dict(plain["suite"])
-    budget = checkpoint_budget(config, suite, tmp_path)
+    budget = checkpoint_disk_estimate(config, suite, tmp_path)
     assert budget.total > 3 * replay_size(config, suite)
     assert "3 checkpoints' replay" in str(budget)
     assert f"disk space in {tmp_path}" in str(budget)
-    flat = checkpoint_budget(load(["agent=ppo"])[0], suite, tmp_path)
+    flat = checkpoint_disk_estimate(load(["agent=ppo"])[0], suite, tmp_path)
     assert flat.total < budget.total / 100
 
 
@@ -61,7 +67,7 @@ def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_starts(tmp_path, m
     folder = tmp_path / "deep" / "run"
     asked = with_free_space(monkeypatch, 2 * GIB)
     config, plain = load(["agent=sb3_sac", f"folder={folder}", *QUIET])
-    with pytest.raises(DiskBudgetError, match=r"needs 6\.\d GiB of disk space in .*deep/run .* 2\.0 GiB available"):
+    with pytest.raises(DiskEstimateError, match=r"needs 6\.\d GiB of disk space in .*deep/run .* 2\.0 GiB available"):
         train(config, plain, "a test")
     assert asked == [tmp_path], "the nearest folder that there is"
     assert not folder.parent.exists()
@@ -70,49 +76,52 @@ def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_starts(tmp_path, m
 
 def test_checkpoints_that_are_there_make_room_for_their_successors(tmp_path, monkeypatch):
     config, plain = load(["agent=sb3_sac"])
-    budget = checkpoint_budget(config, Suite.from_dict(plain["suite"]), tmp_path)
+    budget = checkpoint_disk_estimate(config, Suite.from_dict(plain["suite"]), tmp_path)
     with_free_space(monkeypatch, budget.total)  # a tenth of it may not be taken
-    with pytest.raises(DiskBudgetError):
+    with pytest.raises(DiskEstimateError):
         budget.check()
     (tmp_path / "checkpoints").mkdir()
     with open(tmp_path / "checkpoints" / "step_000000000001.safetensors", "wb") as file:
         file.truncate(budget.total // 3)
-    checkpoint_budget(config, Suite.from_dict(plain["suite"]), tmp_path).check()
+    checkpoint_disk_estimate(config, Suite.from_dict(plain["suite"]), tmp_path).check()
 
 
 def test_acting_takes_no_replay_and_grows_with_worlds_and_films():
     config, plain = load(["agent=sb3_sac"])
     suite = Suite.from_dict(plain["suite"])
-    (training,) = memory_budgets(config, suite, torch.device("cpu"))
-    assert acting_budget(config, suite, 64).total < training.total / 10
-    assert acting_budget(config, suite, 128).total > acting_budget(config, suite, 64).total
-    assert acting_budget(config, suite, 64, film_steps=100).total > acting_budget(config, suite, 64).total
-    with pytest.raises(MemoryBudgetError, match="film"):
-        acting_budget(config, suite, 1, film_steps=10**9).check()
+    (training,) = memory_estimates(config, suite, torch.device("cpu"))
+    assert acting_memory_estimate(config, suite, 64).total < training.total / 10
+    assert acting_memory_estimate(config, suite, 128).total > acting_memory_estimate(config, suite, 64).total
+    assert (
+        acting_memory_estimate(config, suite, 64, film_steps=100).total
+        > acting_memory_estimate(config, suite, 64).total
+    )
+    with pytest.raises(MemoryEstimateError, match="record_video"):
+        acting_memory_estimate(config, suite, 1, film_steps=10**9).check()
 
 
-def test_outside_worlds_and_their_workers_count():
+def test_external_worlds_and_their_workers_count():
     """Two evaluations of ten tasks with 50 episodes each: in 500 small worlds, and in 60 large ones in 9 rounds."""
-    native, outside = load_suite("point_mass"), load_suite("metaworld_mt10")
+    native, external = load_suite("point_mass"), load_suite("metaworld_mt10")
     assert worlds_at_once(native, 10, 50) == 500
-    assert worlds_at_once(outside, 10, 50) == 60
-    assert [worlds_at_once(outside, 10, episodes) for episodes in (1, 6, 7)] == [10, 60, 40]
-    assert worlds_at_once(outside, 100, 50) == 100, "one a task at least"
+    assert worlds_at_once(external, 10, 50) == 60
+    assert [worlds_at_once(external, 10, episodes) for episodes in (1, 6, 7)] == [10, 60, 40]
+    assert worlds_at_once(external, 100, 50) == 100, "one a task at least"
     config, _ = load(["agent=ppo", "num_envs=1000", "threads=2"])  # Meta-World itself need not be installed
-    assert 60 * 88 * 2**20 < simulation_size(config, outside, 60) < 8 * GIB
+    assert 60 * 88 * 2**20 < simulation_size(config, external, 60) < 8 * GIB
     assert simulation_size(config, native, 60) < GIB / 8
-    assert simulation_size(config, outside, 64, 10) == simulation_size(config, outside, 80), "worlds set aside count"
-    assert simulation_size(config, outside, 60, 10) == simulation_size(config, outside, 60), "none are set aside"
-    with pytest.raises(MemoryBudgetError, match="simulation and rendering 9"):
-        memory_budgets(config, outside, torch.device("cpu"))[0].check(available=24 * GIB)
+    assert simulation_size(config, external, 64, 10) == simulation_size(config, external, 80), "worlds set aside count"
+    assert simulation_size(config, external, 60, 10) == simulation_size(config, external, 60), "none are set aside"
+    with pytest.raises(MemoryEstimateError, match="simulation and rendering 9"):
+        memory_estimates(config, external, torch.device("cpu"))[0].check(available=24 * GIB)
 
 
 def test_what_lies_on_a_gpu_counts_there(monkeypatch):
     """A device that is not there can be named: only its free memory is asked of it."""
     suite, gpu = load_suite("point_mass"), torch.device("cuda")
     config = load(["agent=dreamer"])[0]
-    (alone,) = memory_budgets(config, suite, torch.device("cpu"))
-    machine, there = memory_budgets(config, suite, gpu)
+    (alone,) = memory_estimates(config, suite, torch.device("cpu"))
+    machine, there = memory_estimates(config, suite, gpu)
     assert "GPU memory" in str(there)
     assert "update" in str(there)
     assert "replay" in str(there)
@@ -120,18 +129,18 @@ def test_what_lies_on_a_gpu_counts_there(monkeypatch):
     # Saving copies it to the machine, so that it counts on both.
     assert machine.total + there.total == alone.total + size
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (size, 4 * size))
-    with pytest.raises(MemoryBudgetError, match="of GPU memory"):
+    with pytest.raises(MemoryEstimateError, match="of GPU memory"):
         there.check()
     on_host = load(["agent=dreamer", "agent.replay_on=host"])[0]
-    machine, there = memory_budgets(on_host, suite, gpu)
+    machine, there = memory_estimates(on_host, suite, gpu)
     assert "replay" not in str(there)
     assert machine.total + there.total == alone.total
-    machine, there = memory_budgets(load(["agent=ppo"])[0], suite, gpu)
+    machine, there = memory_estimates(load(["agent=ppo"])[0], suite, gpu)
     assert "minibatch" in str(there)
     assert "rollout" not in str(machine)
-    machine, there = memory_budgets(load(["agent=sb3_sac"])[0], suite, gpu)
+    machine, there = memory_estimates(load(["agent=sb3_sac"])[0], suite, gpu)
     assert not there.total, "the library keeps its replay in the machine's memory"
-    machine, there = memory_budgets(load(["agent=sb3_ppo"])[0], suite, gpu)
+    machine, there = memory_estimates(load(["agent=sb3_ppo"])[0], suite, gpu)
     assert "rollout" in str(machine), "and its rollout"
     assert "rollout" not in str(there)
 

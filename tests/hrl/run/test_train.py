@@ -15,8 +15,8 @@ import torch
 
 from hrl.config import CONFIG_DIR, ConfigError, load
 from hrl.run.checkpoints import CheckpointError, Checkpoints, CheckpointWriteError, ConfigMismatchError, write
-from hrl.run.load import open_run
-from hrl.run.memory import MemoryBudgetError
+from hrl.run.load import load_run
+from hrl.run.memory import MemoryEstimateError
 from hrl.run.nan_dump import NonFiniteError
 from hrl.run.train import FolderError, Interrupted, _Run, train
 from tests.hrl.same import assert_same
@@ -101,7 +101,12 @@ def test_every_learner_continues_to_the_bit(agent, tmp_path):
     """A run stopped half way by its budget and then given the rest, against one with the whole budget."""
     settings = [f"agent={agent}", "evaluation.every=0"]
     if agent in MODEL_BASED:
-        settings += ["agent.length=4", "agent.batch=4", "agent.replay_capacity=400", "agent.train_ratio=0.5"]
+        settings += [
+            "agent.sequence_length=4",
+            "agent.batch_size=4",
+            "agent.replay_capacity=400",
+            "agent.train_ratio=0.5",
+        ]
     if agent == "sb3_sac":
         settings += [
             "agent.learning_starts=64",
@@ -122,7 +127,7 @@ def test_every_learner_continues_to_the_bit(agent, tmp_path):
 def test_every_learner_continues_on_a_gpu(agent, tmp_path):
     """Goes on at all: a checkpoint's tensors come from host memory. Not to the bit: kernels add in their own order."""
     settings = [f"agent={agent}", "evaluation.every=0", "device=cuda"]
-    settings += ["agent.length=4", "agent.batch=4", "agent.train_ratio=2"] if agent in MODEL_BASED else []
+    settings += ["agent.sequence_length=4", "agent.batch_size=4", "agent.train_ratio=2"] if agent in MODEL_BASED else []
     settings += ["agent.learning_starts=64", "agent.buffer_size=2000"] if agent == "sb3_sac" else []
     start(tmp_path / "run", *settings, "frames=512")
     start(tmp_path / "run", *settings)
@@ -146,11 +151,11 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
 
 def test_another_configuration_is_refused_with_the_differing_keys(finished):
     with pytest.raises(ConfigMismatchError, match=r"(?s)agent\.hold.*8.*4"):
-        start(finished, "agent.hold=4")
+        start(finished, "agent.skill_duration=4")
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_the_differing_keys(finished, tmp_path):
-    other = start(tmp_path / "other", "agent.hold=4", "evaluation.every=0")
+    other = start(tmp_path / "other", "agent.skill_duration=4", "evaluation.every=0")
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     for path in (folder / "checkpoints").iterdir():
@@ -158,7 +163,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_differing_keys(finished
     with pytest.raises(ConfigMismatchError, match=r"agent\.hold"):
         start(folder, "frames=2048")
     with pytest.raises(ConfigMismatchError, match=r"agent\.hold"):
-        open_run(folder)
+        load_run(folder)
 
 
 def test_a_checkpoint_of_another_version_of_the_agent_is_refused(finished, tmp_path):
@@ -229,14 +234,14 @@ def test_two_processes_never_write_one_run(tmp_path, monkeypatch):
             ConfigError,
             r"network\.encoder\.patch is 5; it must divide image_size, which is 32",
         ),
-        ("agent.rollout=3", ConfigError, r"agent\.minibatches is 5; it must divide .* which is 24"),
-        ("num_envs=10000000", MemoryBudgetError, "TiB of memory.*rollout"),
+        ("agent.n_steps=3", ConfigError, r"agent\.minibatches is 5; it must divide .* which is 24"),
+        ("num_envs=10000000", MemoryEstimateError, "TiB of memory.*rollout"),
         ("device=warp_drive", ConfigError, "device is 'warp_drive'"),
         ("agent=random", ConfigError, "learns nothing"),
     ],
 )
 def test_impossible_runs_stop_with_the_reason(override, error, message, tmp_path):
-    more = ["agent.minibatches=5"] if "rollout" in override else []
+    more = ["agent.n_minibatches=5"] if "rollout" in override else []
     with pytest.raises(error, match=message):
         start(tmp_path / "run", override, *more)
     folder = tmp_path / "run"

@@ -17,12 +17,12 @@ from hrl.data.replay_buffer import Replay
 from hrl.data.replay_collector import columns
 from hrl.evaluation.episodes import Protocol, evaluate
 from hrl.evaluation.episodes import imagination_video as filming_imagination
-from hrl.evaluation.imagination_video import film_imagination
-from hrl.run.build import setting_for
+from hrl.evaluation.imagination_video import record_imagination
+from hrl.run.build import agent_spec
 from hrl.run.checkpoints import CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
-from hrl.run.evaluate import FORESIGHT, GOALS, REACH, score
-from hrl.run.load import Trained
-from hrl.run.memory import MemoryBudgetError
+from hrl.run.evaluate import FORESIGHT, GOALS, REACH, evaluate_run
+from hrl.run.load import LoadedRun
+from hrl.run.memory import MemoryEstimateError
 from hrl.run.memory_estimate import replay_size
 from hrl.run.train import MAY_DIFFER, train
 from tests.fakes import replayed
@@ -33,7 +33,7 @@ SMALL = ["size=debug", "suite=debug", "device=cpu"]
 def build(overrides: list[str]) -> Dreamer | Director:
     config, plain = load(overrides)
     agent = {"dreamer": Dreamer, "director": Director}[config.agent.name]
-    return agent(config.agent, setting_for(config, Suite.from_dict(plain["suite"])))
+    return agent(config.agent, agent_spec(config, Suite.from_dict(plain["suite"])))
 
 
 def trainable(agent: Dreamer | Director) -> int:
@@ -41,7 +41,7 @@ def trainable(agent: Dreamer | Director) -> int:
 
 
 @pytest.mark.parametrize(("size", "units"), [("xs", 344), ("12m", 768), ("25m", 1152), ("50m", 1536)])
-def test_the_matched_flat_arm_is_as_large_as_the_hierarchy(size, units):
+def test_the_matched_flat_method_is_as_large_as_the_hierarchy(size, units):
     """With the widths that the preset and its comment give."""
     with torch.device("meta"):  # counted, not made
         wider = [] if size == "xs" else [f"agent.policy_units={units}"]
@@ -53,7 +53,7 @@ def test_the_matched_flat_arm_is_as_large_as_the_hierarchy(size, units):
 
 def test_the_published_preset_turns_every_switch():
     published, modern = (load(overrides)[0] for overrides in (["experiment=director_2022"], ["agent=director"]))
-    assert published.arm_name == "director_2022"
+    assert published.method_name == "director_2022"
     for key in (
         "action_gradient",
         "worker_reward",
@@ -70,7 +70,7 @@ def test_the_published_preset_turns_every_switch():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["agent=director", "agent.hold=5"], r"agent\.hold is 5; it must divide agent\.horizon, which is 16"),
+        (["agent=director", "agent.skill_duration=5"], r"agent\.hold is 5; it must divide agent\.horizon, which is 16"),
         (["agent=director", "agent.horizon=4"], r"agent\.hold is 8; it must divide agent\.horizon, which is 4"),
         (["agent=dreamer", "agent.conditioning.preset=all"], r"preset is 'all'; choose from heads, world_model"),
         (["agent=dreamer", "network.world_model.blocks=7"], r"blocks is 7; it must divide network\.world_model\.deter"),
@@ -83,15 +83,15 @@ def test_the_published_preset_turns_every_switch():
             r"action_gradient is 'both'; choose from reinforce, dynamics",
         ),
         (["agent=dreamer", "agent.train_ratio=0"], r"agent\.train_ratio is 0.*above 0"),
-        (["agent=dreamer", "agent.imagine_last=-1"], r"agent\.imagine_last is -1; it must be at least 0"),
-        (["agent=dreamer", "agent.square_decay=1"], r"agent\.square_decay is 1\.0; it must lie in \[0, 1\)"),
+        (["agent=dreamer", "agent.imag_last=-1"], r"agent\.imag_last is -1; it must be at least 0"),
+        (["agent=dreamer", "agent.beta2=1"], r"agent\.beta2 is 1\.0; it must lie in \[0, 1\)"),
         (
             ["agent=director", "agent.worker.entropy_least=2"],
             r"agent\.worker\.entropy_least is 2",
         ),
         (
             ["agent=director", "agent.goal_alignment=current"],
-            r"agent\.goal_alignment=current needs agent\.worker_reward=closeness",
+            r"agent\.goal_alignment=current needs agent\.worker_reward=max_cosine",
         ),
     ],
 )
@@ -111,8 +111,14 @@ def test_batches_longer_than_episodes_are_refused_before_anything_is_written(tmp
 @pytest.mark.parametrize("agent", ["dreamer", "director"])
 def test_a_replay_that_cannot_fit_is_refused_by_its_key_before_anything_is_written(agent, tmp_path):
     folder = tmp_path / "run"
-    settings = [f"agent={agent}", *SMALL, "agent.length=16", f"folder={folder}", "agent.replay_capacity=10_000_000_000"]
-    with pytest.raises(MemoryBudgetError, match=r"the largest parts: replay \(agent\.replay_capacity\) \d+\.\d TiB"):
+    settings = [
+        f"agent={agent}",
+        *SMALL,
+        "agent.sequence_length=16",
+        f"folder={folder}",
+        "agent.replay_capacity=10_000_000_000",
+    ]
+    with pytest.raises(MemoryEstimateError, match=r"the largest parts: replay \(agent\.replay_capacity\) \d+\.\d TiB"):
         train(*load(settings), "a test")
     assert not folder.exists()
 
@@ -120,7 +126,7 @@ def test_a_replay_that_cannot_fit_is_refused_by_its_key_before_anything_is_writt
 @pytest.mark.parametrize("key", ["network.world_model.deter=128", "agent.replay_capacity=2000"])
 def test_a_checkpoint_of_another_architecture_is_refused(key, tmp_path):
     """By the differing key; and where the configuration was edited to agree, by what does not fit."""
-    settings = ["agent=dreamer", *SMALL, "agent.length=8", "agent.replay_capacity=1000", "evaluation.every=0"]
+    settings = ["agent=dreamer", *SMALL, "agent.sequence_length=8", "agent.replay_capacity=1000", "evaluation.every=0"]
     settings += ["tracking.wandb=disabled", "tracking.progress=false", f"folder={tmp_path / 'run'}", "frames=256"]
     train(*load(settings), "a test")
     other = load([*settings, key, "frames=512"])
@@ -146,39 +152,45 @@ def test_the_replays_budget_is_what_it_takes(agent):
 
 
 @pytest.mark.parametrize("agent", ["dreamer", "director"])
-def test_imagination_draws_no_pictures(agent, monkeypatch):
+def test_imagination_draws_no_images(agent, monkeypatch):
     """The decoder runs once an update, on what was seen."""
-    trained = build([f"agent={agent}", *SMALL, "agent.length=4", "agent.batch=2"])
+    trained = build([f"agent={agent}", *SMALL, "agent.sequence_length=4", "agent.batch_size=2"])
     decoder, drawn = trained.world_model.decoder, []
     maps = decoder._maps
     monkeypatch.setattr(decoder, "_maps", lambda deter, stoch: drawn.append(deter.shape[:2]) or maps(deter, stoch))
-    trained.loss(replayed(trained.setting, 2, 4))
+    trained.loss(replayed(trained.spec, 2, 4))
     assert drawn == [(2, 4)]
 
 
 def test_imagination_is_filmed(tmp_path):
-    """Both arms have open-loop films; the hierarchy's worker is also sent to fixed goals."""
+    """Both methods have open-loop films; the hierarchy's worker is also sent to fixed goals."""
     config, plain = load(["agent=director", *SMALL])
     suite = Suite.from_dict(plain["suite"])
-    protocol = Protocol(1, 0, 1, config.image_size, torch.device("cpu"), 1)
+    eval_config = Protocol(1, 0, 1, config.image_size, torch.device("cpu"), 1)
     task = suite.tasks("train")[0]
     for agent, names in (("dreamer", ["a_open_loop.mp4"]), ("director", ["a_open_loop.mp4", "a_reach.mp4"])):
         folder = tmp_path / agent
         folder.mkdir()
-        paths = film_imagination(build([f"agent={agent}", *SMALL]), suite, task, protocol, folder / "a.mp4")
+        paths = record_imagination(build([f"agent={agent}", *SMALL]), suite, task, eval_config, folder / "a.mp4")
         assert [path.name for path in paths] == names
         assert all(path.stat().st_size > 1000 for path in paths)
 
 
 def test_goals_from_the_replay_are_filmed(tmp_path, monkeypatch):
-    """In training: each is set as it is remembered and shown as it was seen."""
+    """In training: each is set as it is sample_for_video and shown as it was seen."""
     told, shown = [], []
-    with_commands, named = Director.with_commands, filming_imagination.caption
-    monkeypatch.setattr(Director, "with_commands", lambda *given: told.append(given[2]) or with_commands(*given))
+    with_high_level_action, named = Director.with_high_level_action, filming_imagination.caption
     monkeypatch.setattr(
-        filming_imagination, "caption", lambda picture, name: shown.append(name) or named(picture, name)
+        Director, "with_high_level_action", lambda *given: told.append(given[2]) or with_high_level_action(*given)
     )
-    settings = ["agent=director", *SMALL, "agent.length=8", "agent.replay_capacity=1000", "tracking.wandb=disabled"]
+    monkeypatch.setattr(filming_imagination, "caption", lambda image, name: shown.append(name) or named(image, name))
+    settings = [
+        "agent=director",
+        *SMALL,
+        "agent.sequence_length=8",
+        "agent.replay_capacity=1000",
+        "tracking.wandb=disabled",
+    ]
     settings += ["tracking.progress=false", "frames=512", f"folder={tmp_path / 'run'}", "agent.train_ratio=2"]
     train(*load(settings), "a test")
     assert shown.count("goal: from the replay") == filming_imagination.REPLAYED
@@ -191,8 +203,8 @@ def test_goals_from_the_replay_are_filmed(tmp_path, monkeypatch):
 def test_goals_are_no_skills_whose_usage_could_be_counted():
     config, plain = load(["agent=director", *SMALL])
     suite = Suite.from_dict(plain["suite"])
-    protocol = Protocol(1, 0, 1, config.image_size, torch.device("cpu"), 1)
-    found = evaluate(build(["agent=director", *SMALL]), suite, ["interpolation"], protocol)
+    eval_config = Protocol(1, 0, 1, config.image_size, torch.device("cpu"), 1)
+    found = evaluate(build(["agent=director", *SMALL]), suite, ["interpolation"], eval_config)
     assert len(found.scores) == len(suite.tasks("interpolation"))
     assert found.usage.empty
 
@@ -204,7 +216,7 @@ def test_predictions_use_the_actions_alone():
     generator = torch.Generator().manual_seed(0)
     state["deter"] = torch.randn(state["deter"].shape, generator=generator)
     actions = torch.randn(4, 2, 2, generator=generator)
-    first, again, other = (agent.predict_pictures(state, moves, task) for moves in (actions, actions, -actions))
+    first, again, other = (agent.predict_images(state, moves, task) for moves in (actions, actions, -actions))
     assert first.shape == (4, 2, 32, 32, 3)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -223,39 +235,41 @@ def test_a_way_back_is_the_parts_that_the_operation_was_in():
     ("overrides", "last"),
     [
         (["agent=dreamer", "size=xs"], 4),
-        (["agent=director", "size=xs", "agent.imagine_last=3"], 3),
+        (["agent=director", "size=xs", "agent.imag_last=3"], 3),
         (["agent=director", "size=12m"], 0),
         (["agent=dreamer", "experiment=half_hour"], 0),
         (["agent=dreamer", "experiment=walker_hour"], 8),
     ],
 )
 def test_a_size_says_how_many_states_are_imagined_from(overrides, last):
-    assert load(overrides)[0].agent.imagine_last == last
+    assert load(overrides)[0].agent.imag_last == last
     assert load(["agent=ppo", "size=xs"])[0].agent.name == "ppo", "sizes are for all agents"
 
 
 def test_older_runs_go_on_unless_they_imagine_from_other_states():
     plain = load(["agent=dreamer", "size=xs"])[1]
     older = deepcopy(plain)
-    del older["network"]["imagine_last"]
+    del older["network"]["imag_last"]
     assert not differing_keys(older, plain, ignore=MAY_DIFFER)
-    older["agent"]["imagine_last"] = 0
-    assert differing_keys(older, plain, ignore=MAY_DIFFER) == {"agent.imagine_last": (0, 4)}
+    older["agent"]["imag_last"] = 0
+    assert differing_keys(older, plain, ignore=MAY_DIFFER) == {"agent.imag_last": (0, 4)}
 
 
 def test_a_run_that_compiles_says_so_first(tmp_path, capsys):
     for way, said in (("none", False), ("parts", True)):
-        overrides = ["agent=dreamer", *SMALL, f"agent.compile={way}", "frames=1", "agent.steps_per_iteration=1"]
-        config, plain = load([*overrides, "agent.replay_capacity=400", "agent.length=16", f"folder={tmp_path / way}"])
+        overrides = ["agent=dreamer", *SMALL, f"agent.compile={way}", "frames=1", "agent.log_interval=1"]
+        config, plain = load(
+            [*overrides, "agent.replay_capacity=400", "agent.sequence_length=16", f"folder={tmp_path / way}"]
+        )
         train(config, plain, "test")
         assert ("updates are compiled when they are first made" in capsys.readouterr().out) == said
 
 
 def test_the_benchmark_accounts_for_all_of_an_update():
-    result = benchmark_update.run([*SMALL, "precision=float32", "agent.behaviour_from=100"], updates=2)
-    for arm in ("dreamer", "director"):
-        assert result[arm]["milliseconds"] > 0
-        shares = result[arm]["shares"]
+    result = benchmark_update.run([*SMALL, "precision=float32", "agent.actor_critic_start=100"], updates=2)
+    for method in ("dreamer", "director"):
+        assert result[method]["milliseconds"] > 0
+        shares = result[method]["shares"]
         assert shares["imagination, forward"] > 0, "whole updates, whatever comes first in training"
         assert "imagination, backward" not in shares, "by likelihood nothing goes back through the imagined steps"
         assert min(shares["world model, backward"], shares["actors and critics, backward"]) > 0
@@ -270,12 +284,12 @@ def test_the_benchmark_accounts_for_all_of_an_update():
 def test_scores_of_the_training_split_come_with_what_the_model_and_the_worker_can_do(agent, names, tmp_path):
     """Of as few worlds as there can be; gone when these scores are."""
     config, plain = load([f"agent={agent}", *SMALL])
-    run = Trained(build([f"agent={agent}", *SMALL]), config, plain, Suite.from_dict(plain["suite"]), 0)
-    score(run, tmp_path, "a test", episodes=1, films=0)
+    run = LoadedRun(build([f"agent={agent}", *SMALL]), config, plain, Suite.from_dict(plain["suite"]), 0)
+    evaluate_run(run, tmp_path, "a test", episodes=1, films=0)
     assert {path.name for path in tmp_path.glob("*.csv")} & {FORESIGHT, REACH, GOALS} == names
     if agent == "director":
         assert set(pd.read_csv(tmp_path / GOALS)["of"]) == {"manager's goals", "states"}
         assert {"apart", "steps", "distance", "swapped"} < set(pd.read_csv(tmp_path / REACH).columns)
     (tmp_path / "scores.csv").unlink()
-    score(run, tmp_path, "a test", episodes=1, splits=["interpolation"], films=0)
+    evaluate_run(run, tmp_path, "a test", episodes=1, splits=["interpolation"], films=0)
     assert not {path.name for path in tmp_path.glob("*.csv")} & {FORESIGHT, REACH, GOALS}

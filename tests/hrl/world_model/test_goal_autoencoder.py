@@ -76,12 +76,12 @@ def test_the_weight_steers_the_divergence_to_its_share_of_the_capacity():
 def test_surprise_is_the_mean_squared_error_and_carries_no_gradient():
     goals, (deter, task) = autoencoder(), states()
     torch.manual_seed(2)
-    surprise = goals.surprise(deter.requires_grad_(), task)
+    exploration_reward = goals.exploration_reward(deter.requires_grad_(), task)
     torch.manual_seed(2)
     decoded = drawn(goals, deter.detach(), task)
     expected = [float((one - other[0]).square().mean()) for one, other in zip(decoded, deter, strict=True)]
-    assert surprise[:, 0].tolist() == pytest.approx(expected, rel=1e-4)
-    assert not surprise.requires_grad
+    assert exploration_reward[:, 0].tolist() == pytest.approx(expected, rel=1e-4)
+    assert not exploration_reward.requires_grad
 
 
 def test_gradient_reaches_the_autoencoder_and_not_the_states():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hrl.world_model.model import CONDITIONED, Conditioning, WorldModelLossConfig
-from hrl.world_model.rssm import State
+from hrl.world_model.model import CONDITIONABLE_MODULES, Conditioning, WorldModelLossConfig
+from hrl.world_model.rssm import RSSMState
 from tests.fakes import reached
 from tests.hrl.small_world_models import BATCH, OWN, TIME, noise, observe, only, rows, world_model
 
@@ -18,7 +18,7 @@ def test_an_imagined_trajectory_is_steps_of_the_model():
     uniform = noise(len(task), 3).transpose(0, 1)
     asked = []
 
-    def act(time: int, state: State) -> torch.Tensor:
+    def act(time: int, state: RSSMState) -> torch.Tensor:
         asked.append((time, state))
         return torch.tanh(state.deter[:, :2] + time)
 
@@ -30,14 +30,14 @@ def test_an_imagined_trajectory_is_steps_of_the_model():
         assert torch.equal(states.deter[time], state.deter)
         assert torch.equal(asked[time][1].deter, state.deter)
         torch.testing.assert_close(actions[time], torch.tanh(state.deter[:, :2] + time))
-        state = model.rssm(state, model.moved_by(actions[time], task), uniform[time])
+        state = model.rssm(state, model.dynamics_input(actions[time], task), uniform[time])
         torch.testing.assert_close(states.deter[time + 1], state.deter)
         torch.testing.assert_close(states.stoch[time + 1], state.stoch)
 
 
-@pytest.mark.parametrize("told", [(), ("dynamics",)])
-def test_gradient_through_imagination_reaches_actions_and_never_the_model(told):
-    model = world_model(conditioning=only(*told))
+@pytest.mark.parametrize("task_input_size", [(), ("dynamics",)])
+def test_gradient_through_imagination_reaches_actions_and_never_the_model(task_input_size):
+    model = world_model(conditioning=only(*task_input_size))
     start, task = observe(model, rows()).states.flatten(), rows()["task"][:, 1:].flatten(0, 1)
     uniform = noise(len(task), 3).transpose(0, 1)
     chosen = torch.zeros(3, len(task), 2, requires_grad=True)
@@ -73,37 +73,41 @@ def test_gradient_through_imagination_is_that_of_finite_differences():
 # The task.
 
 
-@pytest.mark.parametrize("told", [(), ("encoder",), ("dynamics",), ("heads",), OWN])
-def test_only_modules_that_are_told_the_task_change_with_it(told):
-    model, batch = world_model(conditioning=only(*told)), rows()
+@pytest.mark.parametrize("task_input_size", [(), ("encoder",), ("dynamics",), ("heads",), OWN])
+def test_only_modules_that_are_told_the_task_change_with_it(task_input_size):
+    model, batch = world_model(conditioning=only(*task_input_size)), rows()
     features = observe(model, batch).states.features()
     outputs = []
     for task in (batch["task"][:, 1:], -batch["task"][:, 1:]):
         embedding = model.embed(batch["pixels"][:, 1:], task)
-        move = model.rssm.from_action(model.moved_by(batch["action"][:, 1:], task))
+        move = model.rssm.from_action(model.dynamics_input(batch["action"][:, 1:], task))
         reward, goes_on = model.reward(features, task).mean(), model.continues(features, task)
         outputs.append({"encoder": embedding, "dynamics": move, "reward": reward, "continue": goes_on})
     changed = {name for name in outputs[0] if not torch.equal(outputs[0][name], outputs[1][name])}
-    assert changed == {name for name in ("encoder", "dynamics") if name in told} | (
-        {"reward", "continue"} if "heads" in told else set()
+    assert changed == {name for name in ("encoder", "dynamics") if name in task_input_size} | (
+        {"reward", "continue"} if "heads" in task_input_size else set()
     )
 
 
 @pytest.mark.parametrize(
-    ("preset", "told"),
+    ("preset", "task_input_size"),
     [
         ("heads", {"heads", "manager"}),
         ("world_model", {"encoder"}),
         ("none", set()),
-        ("everywhere", set(CONDITIONED)),
+        ("everywhere", set(CONDITIONABLE_MODULES)),
     ],
 )
-def test_presets(preset, told):
+def test_presets(preset, task_input_size):
     """Each is what it says, and a switch that is set overrides it."""
-    assert {module for module in CONDITIONED if Conditioning(preset=preset).sees(module)} == told
-    for module in CONDITIONED:
-        flipped = Conditioning(preset=preset, **{module: module not in told})
-        assert {other for other in CONDITIONED if flipped.sees(other)} == told ^ {module}
+    assert {
+        module for module in CONDITIONABLE_MODULES if Conditioning(preset=preset).is_task_conditioned(module)
+    } == task_input_size
+    for module in CONDITIONABLE_MODULES:
+        flipped = Conditioning(preset=preset, **{module: module not in task_input_size})
+        assert {other for other in CONDITIONABLE_MODULES if flipped.is_task_conditioned(other)} == task_input_size ^ {
+            module
+        }
 
 
 def test_an_unknown_preset_and_negative_weights_are_refused():

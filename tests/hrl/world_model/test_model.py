@@ -12,7 +12,7 @@ from hrl.data.observation import Observation
 from hrl.nets import TwoHot
 from hrl.optim.laprop import LaProp
 from hrl.world_model.model import PRESETS, Conditioning, WorldModel, WorldModelLossConfig
-from hrl.world_model.rssm import State
+from hrl.world_model.rssm import RSSMState
 from tests.fakes import model_setting, randomise, reached, replayed
 from tests.hrl.small_world_models import ALL_BITS, BATCH, OWN, TIME, noise, observe, only, rows, world_model
 
@@ -20,11 +20,11 @@ from tests.hrl.small_world_models import ALL_BITS, BATCH, OWN, TIME, noise, obse
 
 
 def test_parameter_counts_are_dreamerv3s():
-    """Those of the published size12m for one picture and six actions; slow copies do not count."""
+    """Those of the published size12m for one image and six actions; slow copies do not count."""
     config, _ = load(["agent=dreamer", "size=12m", "agent.conditioning.preset=none", "suite=debug"])
-    setting = replace(model_setting(action_size=6), image_size=64, world_model=config.network.world_model)
+    spec = replace(model_setting(action_size=6), image_size=64, world_model=config.network.world_model)
     torch.manual_seed(0)
-    agent = Dreamer(config.agent, setting)
+    agent = Dreamer(config.agent, spec)
     model = agent.world_model
     parts = {
         "encoder": model.encoder,
@@ -66,7 +66,7 @@ def test_divergences_are_balanced_and_free_below_the_threshold():
     model, batch = world_model(), rows()
     with torch.no_grad():
         bare = observe(model, batch)
-        initial = State(batch["deter"][:, 0], model._one_hot(batch["stoch"][:, 0]))
+        initial = RSSMState(batch["deter"][:, 0], model._one_hot(batch["stoch"][:, 0]))
         embedding = model.embed(batch["pixels"][:, 1:], batch["task"][:, 1:])
         states, posterior = model.rssm.observe(
             initial, batch["action"][:, :-1], embedding, batch["is_first"][:, 1:], noise(BATCH, TIME + 1)[:, 1:]
@@ -95,7 +95,7 @@ def parts_of(model: WorldModel) -> dict[str, torch.nn.Module]:
     [
         ("dynamics", {"core", "prior_net"}),
         ("representation", {"core", "posterior_net", "encoder"}),
-        ("picture", {"core", "posterior_net", "encoder", "decoder"}),
+        ("image", {"core", "posterior_net", "encoder", "decoder"}),
         ("reward", {"core", "posterior_net", "encoder", "reward_net"}),
         ("continue", {"core", "posterior_net", "encoder", "continue_net"}),
     ],
@@ -144,7 +144,7 @@ def test_rewards_and_ends_are_those_of_rows_after_the_context():
         own = [[time + 1 == row for time in range(TIME)]] * BATCH
         assert (after["reward"] != before["reward"]).tolist() == own
         assert (after["continue"] != before["continue"]).tolist() == own
-        assert torch.equal(after["picture"], before["picture"])
+        assert torch.equal(after["image"], before["image"])
 
 
 def test_losses_of_the_heads_by_hand():
@@ -160,8 +160,8 @@ def test_losses_of_the_heads_by_hand():
     logits = model.reward_net(features, task)
     torch.testing.assert_close(observed.losses["reward"], TwoHot(logits).loss(batch["reward"][:, 1:]))
     truth = batch["pixels"][:, 1:].double() / 255
-    error = ((model.picture(observed.states).double() - truth) ** 2).sum((2, 3, 4)).float()
-    torch.testing.assert_close(observed.losses["picture"], error)
+    error = ((model.image(observed.states).double() - truth) ** 2).sum((2, 3, 4)).float()
+    torch.testing.assert_close(observed.losses["image"], error)
 
 
 def test_a_fresh_model_expects_no_reward():
@@ -189,8 +189,8 @@ def test_an_action_leads_to_the_row_after_it():
         assert gradient[0].any(-1).tolist() == [since <= other < row for other in range(TIME + 1)], row
 
 
-def test_pictures_of_rows_are_seen_at_their_own_state():
-    """The picture of row t changes states from t on; that of the context changes none."""
+def test_images_of_rows_are_seen_at_their_own_state():
+    """The image of row t changes states from t on; that of the context changes none."""
     model, batch = world_model(), rows(batch=1)
     batch["is_first"][:] = False
     before = observe(model, batch).losses["representation"][0]
@@ -256,10 +256,10 @@ def test_acting_and_training_go_through_the_same_states(preset):
 
 
 def test_a_small_batch_is_learned_by_heart():
-    """Eighty updates on two sequences: pictures, rewards and ends come to half of what they cost at first."""
+    """Eighty updates on two sequences: images, rewards and ends come to half of what they cost at first."""
     model = world_model(moved=False, conditioning=only(*OWN))
     batch, uniform = rows(2, 3), noise(2, 3)
-    batch["pixels"][:] = batch["pixels"][:, :, :1, :1]  # pictures of one colour each
+    batch["pixels"][:] = batch["pixels"][:, :, :1, :1]  # images of one colour each
     optimizer = LaProp(list(model.parameters()), 3e-2)
     history = []
     for _ in range(80):
@@ -268,6 +268,6 @@ def test_a_small_batch_is_learned_by_heart():
         torch.stack([loss.mean() for loss in losses.values()]).sum().backward()
         optimizer.step()
         history.append({name: float(loss.detach().mean()) for name, loss in losses.items()})
-    for name in ("picture", "reward", "continue"):
+    for name in ("image", "reward", "continue"):
         assert history[-1][name] < 0.5 * history[0][name], name
     assert history[-1]["dynamics"] < 1.5

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from hrl.nets import OneHot
-from hrl.world_model.rssm import RSSM, RSSMConfig, State, bounded
+from hrl.world_model.rssm import RSSM, RSSMConfig, RSSMState, bounded
 from tests.fakes import randomise
 
 CONFIG = RSSMConfig(deter=12, hidden=5, groups=3, classes=4, blocks=3)
@@ -28,9 +28,9 @@ def rssm() -> RSSM:
     return randomise(RSSM(CONFIG, EMBEDDING, ACTION))
 
 
-def some_state(seed: int = 0) -> State:
+def some_state(seed: int = 0) -> RSSMState:
     index = torch.randint(4, (BATCH, 3), generator=torch.Generator().manual_seed(seed))
-    return State(torch.tanh(draws(BATCH, 12, seed=seed)), F.one_hot(index, 4).float().flatten(1))
+    return RSSMState(torch.tanh(draws(BATCH, 12, seed=seed)), F.one_hot(index, 4).float().flatten(1))
 
 
 def sequences(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -52,7 +52,7 @@ def slow_layer(dense: torch.nn.Module, values: torch.Tensor) -> torch.Tensor:
     return F.silu(slow_norm(values @ weight.T + bias, scale))
 
 
-def slow_advance(rssm: RSSM, state: State, action: torch.Tensor) -> torch.Tensor:
+def slow_advance(rssm: RSSM, state: RSSMState, action: torch.Tensor) -> torch.Tensor:
     """DreamerV3's block GRU: every block is given its own part of `deter` and, beside it, a copy of all that enters."""
     entering = torch.cat(
         [
@@ -181,7 +181,7 @@ def test_observing_is_correcting_step_by_step(rssm):
     for time in range(TIME):
         begins = first[:, time, None]
         nothing = rssm.initial(BATCH)
-        state = State(*(torch.where(begins, zero, old) for zero, old in zip(nothing, state, strict=True)))
+        state = RSSMState(*(torch.where(begins, zero, old) for zero, old in zip(nothing, state, strict=True)))
         action = torch.where(begins, 0.0, actions[:, time])
         state = rssm.correct(state, action, embeddings[:, time], uniform[:, time])
         torch.testing.assert_close(states.deter[:, time], state.deter)
@@ -228,7 +228,7 @@ def test_a_sequence_cut_in_two_goes_on_from_the_stored_state(rssm, cut):
     first = noise(BATCH, TIME, seed=9) < 0.2
     whole, _ = rssm.observe(state, actions, embeddings, first, uniform)
     head, _ = rssm.observe(state, actions[:, :cut], embeddings[:, :cut], first[:, :cut], uniform[:, :cut])
-    stored = State(head.deter[:, -1].detach().clone(), head.stoch[:, -1].detach().clone())
+    stored = RSSMState(head.deter[:, -1].detach().clone(), head.stoch[:, -1].detach().clone())
     tail, _ = rssm.observe(stored, actions[:, cut:], embeddings[:, cut:], first[:, cut:], uniform[:, cut:])
     torch.testing.assert_close(torch.cat([head.deter, tail.deter], 1), whole.deter)
     torch.testing.assert_close(torch.cat([head.stoch, tail.stoch], 1), whole.stoch)
@@ -239,8 +239,8 @@ def test_gradient_passes_draws_straight_through(rssm):
     logits = draws(BATCH, 3, 4).requires_grad_()
     state = some_state()
     sample = OneHot(logits).sample(noise(BATCH, 3)).flatten(1)
-    after = slow_advance(rssm, State(state.deter, sample), torch.zeros(BATCH, ACTION))
-    fast = rssm.advance(State(state.deter, sample), rssm.from_action(torch.zeros(BATCH, ACTION)))
+    after = slow_advance(rssm, RSSMState(state.deter, sample), torch.zeros(BATCH, ACTION))
+    fast = rssm.advance(RSSMState(state.deter, sample), rssm.from_action(torch.zeros(BATCH, ACTION)))
     expected = torch.autograd.grad(after.sum(), logits, retain_graph=True)[0]
     actual = torch.autograd.grad(fast.sum(), logits)[0]
     assert bool(expected.any())

@@ -1,4 +1,4 @@
-"""The world model's encoder and decoder of pictures: DreamerV3's, and a strided variant that a CPU can afford.
+"""The world model's encoder and decoder of images: DreamerV3's, and a strided variant that a CPU can afford.
 
 Maps are [batch, height, width, channel] throughout. PyTorch's convolutions see them as channels-last views, so that
 norms and matrix products over channels need no copies. Under `torch.autocast` convolutions and products run in its
@@ -18,22 +18,22 @@ from torch.nn import functional as F
 from hrl.nets.block_linear import BlockLinear
 from hrl.nets.dense import Dense, RMSNorm, linear, truncated_normal_
 
-MULTIPLIERS = (2, 3, 4, 4)  # channels at 1/2, 1/4, 1/8 and 1/16 of the picture's side, in units of `depth`
+MULTIPLIERS = (2, 3, 4, 4)  # channels at 1/2, 1/4, 1/8 and 1/16 of the image's side, in units of `depth`
 REDUCTION = 1 << len(MULTIPLIERS)
 _SKIPPED = 2  # the finest scales, in place of which the strided variant works on patches
 PATCH = 1 << _SKIPPED
 
 
-class PictureEncoder(nn.Module):
-    """Bytes to a flat vector, through maps of 1/2, 1/4, 1/8 and 1/16 of the picture's side.
+class ImageEncoder(nn.Module):
+    """Bytes to a flat vector, through maps of 1/2, 1/4, 1/8 and 1/16 of the image's side.
 
     As in DreamerV3 (Hafner et al. 2023, arXiv 2301.04104, and its published code): at each scale a convolution, 2x2
     maximum pooling, RMSNorm over channels, SiLU. The strided variant starts from 4x4 patches as one matrix product and
     pools by strides: the maps of 1/4, 1/8 and 1/16 have the same sizes, at a small part of the cost.
 
     Args:
-        image_size: side of the square picture in pixels, a multiple of 16.
-        channels: of the picture.
+        image_size: side of the square image in pixels, a multiple of 16.
+        channels: of the image.
         depth: channels of the finest maps are twice, of the coarsest four times as many.
         kernel: side of the convolutions' kernels, odd.
         strided: the variant for CPUs.
@@ -57,16 +57,16 @@ class PictureEncoder(nn.Module):
         return maps.reshape(*pixels.shape[:-3], self.outputs)
 
 
-class PictureDecoder(nn.Module):
-    """The model's state to a picture in [0, 1], through maps of 1/16, 1/8, 1/4 and 1/2 of its side.
+class ImageDecoder(nn.Module):
+    """The model's state to an image in [0, 1], through maps of 1/16, 1/8, 1/4 and 1/2 of its side.
 
     As in DreamerV3: the recurrent state through a block-diagonal layer and the latent through a perceptron give the
     coarsest map together; then RMSNorm over channels, SiLU, nearest upsampling and a convolution at each scale. The
     strided variant ends with one matrix product from the map of 1/4 to patches of 4x4 pixels.
 
     Args:
-        image_size: side of the square picture in pixels, a multiple of 16.
-        channels: of the picture.
+        image_size: side of the square image in pixels, a multiple of 16.
+        channels: of the image.
         deter: size of the recurrent state.
         stoch: size of the flat latent.
         units: half the width of the latent's hidden layer.
@@ -109,13 +109,13 @@ class PictureDecoder(nn.Module):
     def forward(
         self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
     ) -> Float[Tensor, "*batch height width channel"]:
-        """The picture that the state stands for, float32."""
+        """The image that the state stands for, float32."""
         return torch.sigmoid(self.logits(deter, stoch).float())
 
     def logits(
         self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
     ) -> Float[Tensor, "*batch height width channel"]:
-        """What the picture is the sigmoid of."""
+        """What the image is the sigmoid of."""
         logits: Tensor = self.stages[-1](self._maps(deter, stoch))
         return logits.reshape(*deter.shape[:-1], *logits.shape[-3:])
 
@@ -125,12 +125,12 @@ class PictureDecoder(nn.Module):
         stoch: Float[Tensor, "*batch stoch"],
         pixels: UInt8[Tensor, "*batch height width channel"],
     ) -> Float[Tensor, "*batch"]:
-        """`picture_loss` of the logits. Where these are patches, bytes are cut into patches too, not patches joined."""
+        """`image_loss` of the logits. Where these are patches, bytes are cut into patches too, not patches joined."""
         maps, seen, last = self._maps(deter, stoch), pixels.reshape(-1, *pixels.shape[-3:]), self.stages[-1]
         if isinstance(last, _PatchHead):
-            loss = picture_loss(last.project(maps), space_to_depth(seen, PATCH))
+            loss = image_loss(last.project(maps), space_to_depth(seen, PATCH))
         else:
-            loss = picture_loss(last(maps), seen)
+            loss = image_loss(last(maps), seen)
         return loss.reshape(deter.shape[:-1])
 
     def _maps(self, deter: Tensor, stoch: Tensor) -> Tensor:
@@ -144,23 +144,23 @@ class PictureDecoder(nn.Module):
         return finest
 
 
-def picture_loss(
+def image_loss(
     logits: Float[Tensor, "*batch height width channel"], pixels: UInt8[Tensor, "*batch height width channel"]
 ) -> Float[Tensor, "*batch"]:
-    """Squared error between the logits' sigmoid and bytes over 255, summed over each picture (no factor 1/2)."""
+    """Squared error between the logits' sigmoid and bytes over 255, summed over each image (no factor 1/2)."""
     loss: Tensor = _SigmoidSquaredError.apply(logits, pixels)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _SigmoidSquaredError(torch.autograd.Function):
-    """Loss and gradient in one go: pictures are the largest tensors of an update, and every pass over them counts."""
+    """Loss and gradient in one go: images are the largest tensors of an update, and every pass over them counts."""
 
     @staticmethod
     def forward(context: Any, logits: Tensor, pixels: Tensor) -> Tensor:
-        picture = torch.sigmoid(logits.float())
-        error = torch.sub(picture, pixels, alpha=1 / 255)
+        image = torch.sigmoid(logits.float())
+        error = torch.sub(image, pixels, alpha=1 / 255)
         if logits.requires_grad:
-            slope = torch.ops.aten.sigmoid_backward(error, picture)
+            slope = torch.ops.aten.sigmoid_backward(error, image)
             context.save_for_backward(slope.to(logits.dtype))
         return error.square_().sum((-3, -2, -1))
 

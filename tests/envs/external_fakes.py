@@ -1,4 +1,4 @@
-"""Small Gymnasium environments without MuJoCo, whose pictures and rewards say what happened to them."""
+"""Small Gymnasium environments without MuJoCo, whose images and rewards say what happened to them."""
 
 import os
 from typing import Any
