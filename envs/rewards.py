@@ -85,14 +85,18 @@ def tolerance(
             margins that are tensors are trusted: looking into them would make a GPU wait.
     """
     _check(bounds, margin, sigmoid, value_at_margin)
-    lower, upper, width = (torch.as_tensor(value, dtype=x.dtype, device=x.device) for value in (*bounds, margin))
+    lower, upper, width = (
+        torch.as_tensor(value, dtype=x.dtype, device=x.device) for value in (*bounds, margin)
+    )
     outside = torch.maximum(lower - x, x - upper).clamp(min=0)
     # Without a margin any distance is infinitely many margins.
     value = SIGMOIDS[sigmoid](torch.where(width > 0, outside / width, 0.0), value_at_margin)
     return torch.where(width > 0, value, (outside == 0).to(x.dtype))
 
 
-def _check(bounds: tuple[Bound, Bound], margin: Bound, sigmoid: str, value_at_margin: float) -> None:
+def _check(
+    bounds: tuple[Bound, Bound], margin: Bound, sigmoid: str, value_at_margin: float
+) -> None:
     lower, upper = bounds
     if sigmoid not in SIGMOIDS:
         raise ValueError(f"unknown sigmoid {sigmoid!r}; valid are {', '.join(SIGMOIDS)}")
@@ -102,4 +106,6 @@ def _check(bounds: tuple[Bound, Bound], margin: Bound, sigmoid: str, value_at_ma
         raise ValueError(f"margin must not be negative, got {margin}")
     in_range = 0 < value_at_margin < 1 or (value_at_margin == 0 and sigmoid in _MAY_REACH_ZERO)
     if not in_range:
-        raise ValueError(f"value_at_margin must lie in (0, 1), or be 0 for {_MAY_REACH_ZERO}, got {value_at_margin}")
+        raise ValueError(
+            f"value_at_margin must lie in (0, 1), or be 0 for {_MAY_REACH_ZERO}, got {value_at_margin}"
+        )

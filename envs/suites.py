@@ -46,11 +46,15 @@ class Suite:
     def __post_init__(self) -> None:
         where = f"suite {self.name!r}"
         if not isinstance(self.name, str) or not isinstance(self.parameter, str):
-            raise ValueError(f"{where}: name and parameter must be strings, got {self.name!r} and {self.parameter!r}")
+            raise ValueError(
+                f"{where}: name and parameter must be strings, got {self.name!r} and {self.parameter!r}"
+            )
         require_count(self.action_repeat, f"{where}: action_repeat", 1)
         reference = require_number(self.reference_return, f"{where}: reference_return")
         object.__setattr__(self, "reference_return", reference)
-        object.__setattr__(self, "splits", {name: tuple(tasks) for name, tasks in self.splits.items()})
+        object.__setattr__(
+            self, "splits", {name: tuple(tasks) for name, tasks in self.splits.items()}
+        )
         _check_splits(where, self.splits)
         tasks = [task for split in self.splits.values() for task in split]
         if not isinstance(self.mixed, bool):
@@ -58,7 +62,9 @@ class Suite:
         _check_tasks(where, tasks, self.action_repeat, self.mixed)
         if self.parameter not in self.family.parameters:
             valid = ", ".join(self.family.parameters)
-            raise ValueError(f"{where}: parameter {self.parameter!r} is none of its family's; valid are {valid}")
+            raise ValueError(
+                f"{where}: parameter {self.parameter!r} is none of its family's; valid are {valid}"
+            )
 
     @property
     def family(self) -> TaskFamily:
@@ -69,12 +75,16 @@ class Suite:
 
     def scenes(self) -> list[Scene]:
         """What its worlds are simulated and drawn by; none of an external suite."""
-        return [] if isinstance(self.family, ExternalFamily) else [body.scene for body in self._bodies]
+        return (
+            [] if isinstance(self.family, ExternalFamily) else [body.scene for body in self._bodies]
+        )
 
     @property
     def _bodies(self) -> list[Family]:
         """The families of its tasks, in the order in which they come."""
-        return list(dict.fromkeys(resolve(task) for split in self.splits.values() for task in split))
+        return list(
+            dict.fromkeys(resolve(task) for split in self.splits.values() for task in split)
+        )
 
     @property
     def task_size(self) -> int:
@@ -86,7 +96,9 @@ class Suite:
         """Number of actuators; of an external or a mixed suite, of the largest body in it."""
         return max(self.actuators().values())
 
-    def padding(self) -> tuple[Float32[np.ndarray, "row task"], Float32[np.ndarray, "row action"]] | None:
+    def padding(
+        self,
+    ) -> tuple[Float32[np.ndarray, "row task"], Float32[np.ndarray, "row action"]] | None:
         """Task vectors, and for each the numbers of an action that its body uses (1) and those that are padding (0).
 
         None where every body uses all.
@@ -115,7 +127,9 @@ class Suite:
     def tasks(self, split: str) -> tuple[Task, ...]:
         """The tasks of a split. Raises ValueError naming the splits there are."""
         if split not in self.splits:
-            raise ValueError(f"suite {self.name!r} has no split {split!r}; valid are {', '.join(self.splits)}")
+            raise ValueError(
+                f"suite {self.name!r} has no split {split!r}; valid are {', '.join(self.splits)}"
+            )
         return self.splits[split]
 
     def coordinate(self, task: Task) -> float:
@@ -125,7 +139,11 @@ class Suite:
         """
         value = task.parameters[self.parameter]
         if isinstance(value, str):
-            words = [other.parameters[self.parameter] for split in self.splits.values() for other in split]
+            words = [
+                other.parameters[self.parameter]
+                for split in self.splits.values()
+                for other in split
+            ]
             return float(words.index(value))
         return math.hypot(*value) if isinstance(value, list) else value
 
@@ -136,13 +154,17 @@ class Suite:
         where = f"suite {values.get('name', '(without a name)')!r}"
         require_keys(values, names, where, optional=("mixed",))
         splits = require_mapping(values["splits"], f"{where}: splits")
-        tasks = {name: _tasks_from(split, f"{where}: splits.{name}") for name, split in splits.items()}
+        tasks = {
+            name: _tasks_from(split, f"{where}: splits.{name}") for name, split in splits.items()
+        }
         return cls(**{**values, "splits": tasks})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` turns into an equal suite."""
         splits = {name: [task.to_dict() for task in tasks] for name, tasks in self.splits.items()}
-        plain = {field.name: getattr(self, field.name) for field in fields(self)} | {"splits": splits}
+        plain = {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "splits": splits
+        }
         if not self.mixed:
             del plain["mixed"]
         return plain
@@ -159,7 +181,9 @@ def load_suite(name: str) -> Suite:
         return Suite.from_dict(suite_of(name.removeprefix(PREFIX)))
     known = sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml"))
     if name not in known:
-        raise ValueError(f"unknown suite {name!r}; valid are {', '.join(known)} (from {SUITE_FOLDER}), or {PREFIX}ID")
+        raise ValueError(
+            f"unknown suite {name!r}; valid are {', '.join(known)} (from {SUITE_FOLDER}), or {PREFIX}ID"
+        )
     content = yaml.safe_load((SUITE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     return Suite.from_dict(require_mapping(content, f"configs/suite/{name}.yaml"))
 
@@ -172,7 +196,9 @@ def _tasks_from(values: object, where: str) -> tuple[Task, ...]:
 
 def _check_splits(where: str, splits: Mapping[str, tuple[Task, ...]]) -> None:
     if "train" not in splits:
-        raise ValueError(f"{where}: split 'train' is missing; its splits are {', '.join(splits) or 'none'}")
+        raise ValueError(
+            f"{where}: split 'train' is missing; its splits are {', '.join(splits) or 'none'}"
+        )
     empty = [name for name, tasks in splits.items() if not tasks]
     if empty:
         raise ValueError(f"{where}: split {empty[0]!r} has no tasks")
@@ -182,11 +208,15 @@ def _check_tasks(where: str, tasks: list[Task], action_repeat: int, mixed: bool)
     names = [task.name for task in tasks]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"{where}: two tasks are named {twice[0]!r}; names must be unique within a suite")
+        raise ValueError(
+            f"{where}: two tasks are named {twice[0]!r}; names must be unique within a suite"
+        )
     families = [described(task) for task in tasks]
     for task, family in zip(tasks, families, strict=True):
         if mixed and isinstance(family, ExternalFamily):
-            raise ValueError(f"{where}: task {task.name!r} is of an external family, which cannot be mixed with others")
+            raise ValueError(
+                f"{where}: task {task.name!r} is of an external family, which cannot be mixed with others"
+            )
         if not mixed and family is not families[0]:
             raise ValueError(
                 f"{where}: task {task.name!r} has another scene than {names[0]!r}; one scene a suite, or mixed: true"
@@ -205,7 +235,9 @@ def _check_variations(where: str, task: Task) -> None:
     if not varied:
         return
     if isinstance(described(task), ExternalFamily):
-        raise ValueError(f"{where}: task {task.name!r}: {varied} of an external environment cannot be changed")
+        raise ValueError(
+            f"{where}: task {task.name!r}: {varied} of an external environment cannot be changed"
+        )
     scene = resolve(task).scene
     try:
         variant(scene.model, scene.camera, task.dynamics, task.vision)

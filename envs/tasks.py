@@ -38,14 +38,18 @@ class Task:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _FILE_SAFE.fullmatch(self.name):
-            raise ValueError(f"task name {self.name!r} must be letters, digits, '_' and '-' only: it names files")
+            raise ValueError(
+                f"task name {self.name!r} must be letters, digits, '_' and '-' only: it names files"
+            )
         where = f"task {self.name!r}"
         if not isinstance(self.family, str):
             raise ValueError(f"{where}: family must be a string, got {self.family!r}")
         require_count(self.episode_length, f"{where}: episode_length", 1)
         require_count(self.evaluation_seed, f"{where}: evaluation_seed", 0)
         parameters = require_mapping(self.parameters, f"{where}: parameters")
-        plain = {key: _plain(value, f"{where}: parameters.{key}") for key, value in parameters.items()}
+        plain = {
+            key: _plain(value, f"{where}: parameters.{key}") for key, value in parameters.items()
+        }
         object.__setattr__(self, "parameters", plain)
 
     @classmethod
@@ -65,8 +69,13 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` turns into an equal task."""
-        parameters = {key: list(value) if isinstance(value, list) else value for key, value in self.parameters.items()}
-        plain = {part.name: getattr(self, part.name) for part in fields(self)} | {"parameters": parameters}
+        parameters = {
+            key: list(value) if isinstance(value, list) else value
+            for key, value in self.parameters.items()
+        }
+        plain = {part.name: getattr(self, part.name) for part in fields(self)} | {
+            "parameters": parameters
+        }
         del plain["dynamics"], plain["vision"]
         return plain | self.variations()
 
@@ -79,14 +88,21 @@ class Task:
         return hash((self.name, self.family, self.episode_length, self.evaluation_seed))
 
 
-def require_keys(values: Mapping[str, Any], names: Sequence[str], where: str, optional: Sequence[str] = ()) -> None:
+def require_keys(
+    values: Mapping[str, Any], names: Sequence[str], where: str, optional: Sequence[str] = ()
+) -> None:
     """Raise ValueError unless the mapping has exactly these keys, of which some may be left out."""
     needed = [name for name in names if name not in optional]
-    unknown, missing = sorted(set(values) - set(names)), [name for name in needed if name not in values]
+    unknown, missing = (
+        sorted(set(values) - set(names)),
+        [name for name in needed if name not in values],
+    )
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; valid keys are {', '.join(names)}")
     if missing:
-        raise ValueError(f"{where}: key {missing[0]!r} is missing; the keys are {', '.join(needed)}")
+        raise ValueError(
+            f"{where}: key {missing[0]!r} is missing; the keys are {', '.join(needed)}"
+        )
 
 
 def require_count(value: object, what: str, smallest: int, largest: int | None = None) -> int:
@@ -108,7 +124,11 @@ def require_mapping(value: object, what: str) -> Mapping[str, Any]:
 
 def require_number(value: object, what: str) -> float:
     """The value as a float, when it is a finite number; ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not abs(value) < float("inf")
+    ):
         raise ValueError(f"{what} must be a finite number, got {value!r}")
     return float(value)
 

@@ -7,7 +7,10 @@ from importlib import metadata
 DM_CONTROL = "1.0.49"
 MUJOCO_SERIES = "3.16"
 # What mujoco takes as MUJOCO_GL, on one system or another (mujoco.rendering.classic.gl_context).
-_OFF, _ON = ("disable", "disabled", "off", "false", "0"), ("", "enable", "enabled", "on", "true", "1")
+_OFF, _ON = (
+    ("disable", "disabled", "off", "false", "0"),
+    ("", "enable", "enabled", "on", "true", "1"),
+)
 BACKENDS = (*_ON, "glfw", "glx", "egl", "osmesa", "wgl", "cgl", *_OFF)
 
 
@@ -23,7 +26,11 @@ def check_versions(mujoco: str, dm_control: str, mujoco_warp: str) -> None:
         ImportError: names the installed and the required versions.
     """
     found = f"mujoco {mujoco}, dm-control {dm_control} and mujoco-warp {mujoco_warp}"
-    fits = _series(mujoco) == MUJOCO_SERIES and dm_control == DM_CONTROL and _series(mujoco_warp) == MUJOCO_SERIES
+    fits = (
+        _series(mujoco) == MUJOCO_SERIES
+        and dm_control == DM_CONTROL
+        and _series(mujoco_warp) == MUJOCO_SERIES
+    )
     if not fits:
         raise ImportError(
             f"{found} are installed, but these environments need mujoco {MUJOCO_SERIES}.x with dm-control {DM_CONTROL} "
@@ -46,7 +53,9 @@ def check_backend() -> None:
     value = os.environ.get("MUJOCO_GL", "")
     if value.lower().strip() not in BACKENDS:
         valid = ", ".join(filter(None, BACKENDS))
-        raise ImportError(f"the environment variable MUJOCO_GL is {value!r}; leave it unset or choose from {valid}")
+        raise ImportError(
+            f"the environment variable MUJOCO_GL is {value!r}; leave it unset or choose from {valid}"
+        )
 
 
 def _series(version: str) -> str:

@@ -51,7 +51,9 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [a for a in arguments if "=" not in a], [a for a in arguments if "=" in a]
 
 
-def options(arguments: Sequence[str], known: dict[str, Callable[[str], Any]]) -> tuple[list[str], dict[str, Any]]:
+def options(
+    arguments: Sequence[str], known: dict[str, Callable[[str], Any]]
+) -> tuple[list[str], dict[str, Any]]:
     """Takes `--name=value` out of the arguments: (the rest, values by name).
 
     Raises:
@@ -64,7 +66,9 @@ def options(arguments: Sequence[str], known: dict[str, Callable[[str], Any]]) ->
             rest.append(argument)
             continue
         if name not in known or not given:
-            raise ConfigError(f"unknown option {argument}; the options are {', '.join(f'{key}=...' for key in known)}")
+            raise ConfigError(
+                f"unknown option {argument}; the options are {', '.join(f'{key}=...' for key in known)}"
+            )
         try:
             found[name] = known[name](value)
         except ValueError as error:

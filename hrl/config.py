@@ -67,7 +67,9 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         _at_least(self, "network", task_features=1, imag_last=0)
         if any(size < 1 for size in self.hidden):
-            raise ConfigError(f"network.hidden is {list(self.hidden)}; every size must be at least 1")
+            raise ConfigError(
+                f"network.hidden is {list(self.hidden)}; every size must be at least 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         if self.wandb not in ("online", "offline", "disabled"):
-            raise ConfigError(f"tracking.wandb is {self.wandb!r}; choose from online, offline, disabled")
+            raise ConfigError(
+                f"tracking.wandb is {self.wandb!r}; choose from online, offline, disabled"
+            )
         _at_least(self, "tracking", videos=0, video_steps=1)
 
 
@@ -140,9 +144,21 @@ class RunConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(self, "", seed=0, frames=1, num_envs=1, frame_stack=1, image_size=8, checkpoint_every=1, threads=0)
+        _at_least(
+            self,
+            "",
+            seed=0,
+            frames=1,
+            num_envs=1,
+            frame_stack=1,
+            image_size=8,
+            checkpoint_every=1,
+            threads=0,
+        )
         if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigError(f"precision is {self.precision!r}; choose from auto, float32, bfloat16")
+            raise ConfigError(
+                f"precision is {self.precision!r}; choose from auto, float32, bfloat16"
+            )
 
     @property
     def method_name(self) -> str:
@@ -150,7 +166,9 @@ class RunConfig:
         return self.method or str(self.agent.name)
 
 
-def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> tuple[RunConfig, dict[str, Any]]:
+def load(
+    overrides: Sequence[str], config_dir: Path = CONFIG_DIR
+) -> tuple[RunConfig, dict[str, Any]]:
     """The run that the command line asks for, typed and as plain nested dictionaries with all values resolved.
 
     Args:
@@ -272,7 +290,11 @@ def _refuse_encoder(sizes: dict[str, Any]) -> None:
 
 
 def _explain(error: Exception, overrides: Sequence[str], config_dir: Path) -> str:
-    cause = error.__cause__ if isinstance(error, ConfigCompositionException) and error.__cause__ else error
+    cause = (
+        error.__cause__
+        if isinstance(error, ConfigCompositionException) and error.__cause__
+        else error
+    )
     key = getattr(cause, "full_key", None)
     first = str(cause).split("\nConfig search path")[0].splitlines()
     message = " ".join(line.strip() for line in first if line.strip() and "object_type" not in line)

@@ -17,6 +17,8 @@ def stream_seed(seed: int, stream: str, counter: int = 0) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
 
-def torch_generator(seed: int, stream: str, counter: int, device: torch.device | str = "cpu") -> torch.Generator:
+def torch_generator(
+    seed: int, stream: str, counter: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """A torch generator at the start of that stream, on `device`."""
     return torch.Generator(device).manual_seed(stream_seed(seed, stream, counter))

@@ -31,9 +31,15 @@ def main(arguments: list[str]) -> None:
         return
     known: Known = {
         "env": (benchmark_env.run, {"--num_envs": positive, "--seconds": float}),
-        "learner": (benchmark_learner.run, {"--agent": str, "--peer": str, "--iterations": positive}),
+        "learner": (
+            benchmark_learner.run,
+            {"--agent": str, "--peer": str, "--iterations": positive},
+        ),
         "update": (benchmark_update.run, {"--updates": positive}),
-        "replay": (benchmark_replay.run, {"--batch": positive, "--length": positive, "--rounds": positive}),
+        "replay": (
+            benchmark_replay.run,
+            {"--batch": positive, "--length": positive, "--rounds": positive},
+        ),
     }
     name, *rest = arguments
     if name not in known:

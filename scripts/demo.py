@@ -40,7 +40,10 @@ def main(arguments: list[str]) -> None:
     left, chosen = options(arguments, known)
     if left:
         raise ConfigError(f"unexpected argument {left[0]!r}; the options are {', '.join(known)}")
-    folder, command = chosen.get("--folder", Path("runs/demo")), shlex.join(["scripts/demo.py", *arguments])
+    folder, command = (
+        chosen.get("--folder", Path("runs/demo")),
+        shlex.join(["scripts/demo.py", *arguments]),
+    )
     with Stopwatch(folder / "wall_seconds.json") as watch:
         report(chosen, folder, command, watch)
 
@@ -48,20 +51,35 @@ def main(arguments: list[str]) -> None:
 def report(chosen: dict[str, Any], folder: Path, command: str, watch: Stopwatch) -> None:
     """Trains and scores what is still to be done, and writes what came of it."""
     seeds = range(chosen.get("--seeds", 1))
-    runs = [train_and_score(method, seed, folder, chosen, command) for seed in seeds for method in METHODS]
+    runs = [
+        train_and_score(method, seed, folder, chosen, command)
+        for seed in seeds
+        for method in METHODS
+    ]
     runs.append(score_random(folder, chosen, command))
     collected = load_runs(runs)
     page = write_report(collected, folder, command)
     summary = summarise(collected) | {"wall_seconds": round(watch.seconds, 1), "command": command}
     write_json(folder / "summary.json", summary)
-    print(f"\n{summary_table(summary)}\n\n{json.dumps({'wall_seconds': summary['wall_seconds']})}\nreport: {page}")
+    print(
+        f"\n{summary_table(summary)}\n\n{json.dumps({'wall_seconds': summary['wall_seconds']})}\nreport: {page}"
+    )
 
 
-def train_and_score(method: str, seed: int, folder: Path, chosen: dict[str, Any], command: str) -> Path:
+def train_and_score(
+    method: str, seed: int, folder: Path, chosen: dict[str, Any], command: str
+) -> Path:
     """One run of one method; returns its folder."""
     run = folder / method / f"seed_{seed}"
     frames = [f"frames={chosen['--frames']}"] if "--frames" in chosen else []
-    overrides = [f"agent={method}", "suite=point_mass", "experiment=demo", f"seed={seed}", f"folder={run}", *frames]
+    overrides = [
+        f"agent={method}",
+        "suite=point_mass",
+        "experiment=demo",
+        f"seed={seed}",
+        f"folder={run}",
+        *frames,
+    ]
     print(f"\n=== {method}, seed {seed}: scripts/train.py {shlex.join(overrides)}", flush=True)
     train(*load(overrides), command)
     print(f"=== evaluating {run} on every split", flush=True)
@@ -73,7 +91,9 @@ def score_random(folder: Path, chosen: dict[str, Any], command: str) -> Path:
     """Random play on the same episodes."""
     run = folder / "random"
     print("\n=== random play on every split", flush=True)
-    scripted = load_scripted(["agent=random", "suite=point_mass", "experiment=demo", f"folder={run}"])
+    scripted = load_scripted(
+        ["agent=random", "suite=point_mass", "experiment=demo", f"folder={run}"]
+    )
     evaluate_run(scripted, run, command, chosen.get("--episodes"), films=0)
     return run
 

@@ -26,16 +26,22 @@ def main(arguments: list[str]) -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return
-    rest, chosen = options(arguments, {"--episodes": positive, "--splits": str, "--films": int, "--device": str})
+    rest, chosen = options(
+        arguments, {"--episodes": positive, "--splits": str, "--films": int, "--device": str}
+    )
     folders, overrides = split_arguments(rest)
-    runs = [(load_run(Path(folder), chosen.get("--device", "")), Path(folder)) for folder in folders]
+    runs = [
+        (load_run(Path(folder), chosen.get("--device", "")), Path(folder)) for folder in folders
+    ]
     if overrides:
         scripted = load_scripted(overrides)
         runs.append((scripted, Path(scripted.config.folder)))
     splits = chosen["--splits"].split(",") if "--splits" in chosen else None
     command = shlex.join(["scripts/evaluate.py", *arguments])
     for run, folder in runs:
-        scores = evaluate_run(run, folder, command, chosen.get("--episodes"), splits, chosen.get("--films"))
+        scores = evaluate_run(
+            run, folder, command, chosen.get("--episodes"), splits, chosen.get("--films")
+        )
         print(f"\n{folder}\n{score_table(scores)}")
 
 

@@ -25,14 +25,22 @@ def main(arguments: list[str]) -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__)
         return
-    rest, chosen = options(arguments, {"--split": str, "--steps": positive, "--out": Path, "--device": str})
+    rest, chosen = options(
+        arguments, {"--split": str, "--steps": positive, "--out": Path, "--device": str}
+    )
     folders, overrides = split_arguments(rest)
     if len(folders) > 1 or bool(folders) == bool(overrides):
         raise ConfigError("give one run folder, or agent=random|zero with a suite")
-    run = load_run(Path(folders[0]), chosen.get("--device", "")) if folders else load_scripted(overrides)
+    run = (
+        load_run(Path(folders[0]), chosen.get("--device", ""))
+        if folders
+        else load_scripted(overrides)
+    )
     split = chosen.get("--split", "train")
     if split not in run.suite.splits:
-        raise ConfigError(f"suite {run.suite.name} has no split {split!r}; choose from {', '.join(run.suite.splits)}")
+        raise ConfigError(
+            f"suite {run.suite.name} has no split {split!r}; choose from {', '.join(run.suite.splits)}"
+        )
     out = chosen.get("--out", Path(folders[0] if folders else run.config.folder) / "play")
     eval_config = eval_config_for(run.config, choose_device(run.config.device), episodes=1)
     steps = chosen.get("--steps", run.config.tracking.video_steps)
@@ -40,8 +48,12 @@ def main(arguments: list[str]) -> None:
     print(budget)
     budget.check()
     for task in run.suite.tasks(split):
-        path = record_video(run.policy, run.suite, task, eval_config, steps, out / f"{split}_{task.name}.mp4")
-        print(*[path, *record_imagination(run.policy, run.suite, task, eval_config, path)], sep="\n")
+        path = record_video(
+            run.policy, run.suite, task, eval_config, steps, out / f"{split}_{task.name}.mp4"
+        )
+        print(
+            *[path, *record_imagination(run.policy, run.suite, task, eval_config, path)], sep="\n"
+        )
 
 
 if __name__ == "__main__":

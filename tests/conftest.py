@@ -5,7 +5,15 @@ import importlib
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["hrl.nets", "hrl.optim", "hrl.data", "hrl.world_model", "hrl.agents", "envs.simulation.physics", "envs.rewards"],
+    [
+        "hrl.nets",
+        "hrl.optim",
+        "hrl.data",
+        "hrl.world_model",
+        "hrl.agents",
+        "envs.simulation.physics",
+        "envs.rewards",
+    ],
     "beartype.beartype",
 )
 importlib.import_module("hrl")  # after the hook, and before torch: it sets how torch's threads wait

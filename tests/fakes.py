@@ -17,15 +17,36 @@ from hrl.nets import EncoderConfig
 from hrl.world_model.model import WorldModelConfig
 
 
-def small_setting(image_size: int = 16, task_size: int = 1, action_size: int = 1, seed: int = 0) -> AgentSpec:
+def small_setting(
+    image_size: int = 16, task_size: int = 1, action_size: int = 1, seed: int = 0
+) -> AgentSpec:
     """Networks that train in seconds."""
     encoder = EncoderConfig(patch=4, channels=[16, 16], features=32)
-    return AgentSpec(image_size, 3, task_size, action_size, encoder, 8, (32,), seed, torch.device("cpu"), torch.float32)
+    return AgentSpec(
+        image_size,
+        3,
+        task_size,
+        action_size,
+        encoder,
+        8,
+        (32,),
+        seed,
+        torch.device("cpu"),
+        torch.float32,
+    )
 
 
 def model_setting(task_size: int = 2, action_size: int = 2, **sizes: Any) -> AgentSpec:
     """World models that train in seconds."""
-    small = {"deter": 32, "hidden": 8, "groups": 4, "classes": 4, "blocks": 4, "units": 16, "depth": 4}
+    small = {
+        "deter": 32,
+        "hidden": 8,
+        "groups": 4,
+        "classes": 4,
+        "blocks": 4,
+        "units": 16,
+        "depth": 4,
+    }
     model = WorldModelConfig(**(small | {"kernel": 3, "strided": True} | sizes))
     return replace(small_setting(task_size=task_size, action_size=action_size), world_model=model)
 
@@ -80,7 +101,9 @@ class _SameStepEnv(gym.vector.VectorEnv):
 
     metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}  # noqa: RUF012  as the base class has it
 
-    def __init__(self, num_envs: int, length: int, size: int = 16, task_size: int = 1, action_size: int = 1) -> None:
+    def __init__(
+        self, num_envs: int, length: int, size: int = 16, task_size: int = 1, action_size: int = 1
+    ) -> None:
         self.num_envs, self.length = num_envs, length
         pixels = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
         task = gym.spaces.Box(-1, 1, (task_size,), np.float32)
@@ -89,7 +112,9 @@ class _SameStepEnv(gym.vector.VectorEnv):
         self.steps_since_decision = np.zeros(num_envs, np.int64)
         self.returns = np.zeros(num_envs)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         del seed, options
         self.steps_since_decision[:], self.returns[:] = 0, 0.0
         self._begin(np.ones(self.num_envs, dtype=bool))
@@ -104,7 +129,10 @@ class _SameStepEnv(gym.vector.VectorEnv):
         self.returns += reward
         truncated = (self.steps_since_decision >= self.length) & ~terminated
         done = terminated | truncated
-        infos: dict[str, Any] = {"task_index": np.zeros(self.num_envs, np.int64), "success": terminated.copy()}
+        infos: dict[str, Any] = {
+            "task_index": np.zeros(self.num_envs, np.int64),
+            "success": terminated.copy(),
+        }
         if done.any():
             infos |= self._final_infos(done, terminated)
             self.steps_since_decision[done], self.returns[done] = 0, 0.0
@@ -119,7 +147,12 @@ class _SameStepEnv(gym.vector.VectorEnv):
             "success": terminated.copy(),
             "partial": never,
         }
-        return {"final_obs": self._observe(), "_final_obs": done, "episode": episode, "_episode": done}
+        return {
+            "final_obs": self._observe(),
+            "_final_obs": done,
+            "episode": episode,
+            "_episode": done,
+        }
 
 
 class CounterEnv(_SameStepEnv):
@@ -158,7 +191,11 @@ class ToyReach(_SameStepEnv):
     """
 
     def __init__(
-        self, num_envs: int, length: int = 24, seed: int = 0, targets: tuple[float, ...] = (-0.8, 0.8)
+        self,
+        num_envs: int,
+        length: int = 24,
+        seed: int = 0,
+        targets: tuple[float, ...] = (-0.8, 0.8),
     ) -> None:
         super().__init__(num_envs, length)
         self.rng = np.random.default_rng(seed)
@@ -195,11 +232,15 @@ class CounterAgent:
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         assert generator is not None
         shown = observation.pixels[:, 0, 0, 0].long()
-        assert torch.equal(shown, state["age"]), "the state restarts where an episode does, and nowhere else"
+        assert torch.equal(shown, state["age"]), (
+            "the state restarts where an episode does, and nowhere else"
+        )
         if self.last is not None:
             episode = observation.task[:, 0]
             same = episode == self.last[1]
-            assert torch.equal(shown[same], self.last[0][same] + 1), "no step is skipped or met twice"
+            assert torch.equal(shown[same], self.last[0][same] + 1), (
+                "no step is skipped or met twice"
+            )
             assert bool((shown[~same] == 0).all()), "a new episode starts at its first step"
         self.last = torch.stack([shown.float(), observation.task[:, 0]])
         action = torch.rand(len(shown), 1, generator=generator) * 2 - 1
@@ -207,5 +248,7 @@ class CounterAgent:
 
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         shown = observation.pixels[:, 0, 0, 0].long()
-        assert torch.equal(shown, state["age"]), "values ahead are asked of the state carried to that observation"
+        assert torch.equal(shown, state["age"]), (
+            "values ahead are asked of the state carried to that observation"
+        )
         return {"value": 1000.0 + shown.float()}

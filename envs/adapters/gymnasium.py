@@ -53,7 +53,10 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
         if not self._running:
             raise ResetNeeded("call reset() before step(): the episode is over or none has begun")
         observation, reward, terminated, truncated, infos = self._env.step(np.asarray(action)[None])
-        info: dict[str, Any] = {"task_index": int(infos["task_index"][0]), "success": bool(infos["success"][0])}
+        info: dict[str, Any] = {
+            "task_index": int(infos["task_index"][0]),
+            "success": bool(infos["success"][0]),
+        }
         if "_final_obs" in infos:
             self._next = _first(observation), {"task_index": info["task_index"], "success": False}
             self._running = False

@@ -48,7 +48,9 @@ class Sb3VecEnv(VecEnv):
         done = terminated | truncated
         rows = self._rows({key: infos[key] for key in ("task_index", "success")})
         for index in np.flatnonzero(done):
-            rows[index] |= self._ending(infos, int(index)) | {"TimeLimit.truncated": not bool(terminated[index])}
+            rows[index] |= self._ending(infos, int(index)) | {
+                "TimeLimit.truncated": not bool(terminated[index])
+            }
         return observation, rewards, done, rows
 
     def close(self) -> None:
@@ -65,24 +67,41 @@ class Sb3VecEnv(VecEnv):
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Refused: the worlds are one environment. Raises ValueError."""
-        raise ValueError(f"{attr_name!r} cannot be set: the worlds share one environment, make it anew")
+        raise ValueError(
+            f"{attr_name!r} cannot be set: the worlds share one environment, make it anew"
+        )
 
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any
+    ) -> list[Any]:
         """Call a method of the vector environment, once, and give its result to every world asked for."""
         result = getattr(self._env, method_name)(*args, **kwargs)
         return [result for _ in self._get_indices(indices)]
 
-    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+    def env_is_wrapped(
+        self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None
+    ) -> list[bool]:
         """True for SB3's `Monitor`, whose records the infos have, and for nothing else."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
     def _rows(self, infos: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        return [{key: values[index].item() for key, values in infos.items()} for index in range(self.num_envs)]
+        return [
+            {key: values[index].item() for key, values in infos.items()}
+            for index in range(self.num_envs)
+        ]
 
     def _ending(self, infos: dict[str, Any], index: int) -> dict[str, Any]:
-        row: dict[str, Any] = {"terminal_observation": {key: value[index] for key, value in infos["final_obs"].items()}}
+        row: dict[str, Any] = {
+            "terminal_observation": {key: value[index] for key, value in infos["final_obs"].items()}
+        }
         episode = {key: values[index].item() for key, values in infos["episode"].items()}
         if not episode["partial"]:
-            steps, seconds = episode["length"] // self._env.action_repeat, round(time.time() - self._started, 6)
-            row |= {"episode": {"r": episode["return"], "l": steps, "t": seconds}, "is_success": episode["success"]}
+            steps, seconds = (
+                episode["length"] // self._env.action_repeat,
+                round(time.time() - self._started, 6),
+            )
+            row |= {
+                "episode": {"r": episode["return"], "l": steps, "t": seconds},
+                "is_success": episode["success"],
+            }
         return row

@@ -63,7 +63,9 @@ class ExternalEnv:
         """One control step; numbers beyond what the environment takes (those of larger bodies) are left aside."""
         taken = self._translate(action[: self._size])
         self.observation, reward, terminated, truncated, info = self.env.step(taken)
-        return Outcome(float(reward), bool(terminated), bool(truncated), self._success(info, float(reward)))
+        return Outcome(
+            float(reward), bool(terminated), bool(truncated), self._success(info, float(reward))
+        )
 
     def draw(self, out: UInt8[np.ndarray, "size size 3"]) -> None:
         """Draw the present state."""

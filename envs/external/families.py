@@ -28,7 +28,9 @@ def external_family(task: Task) -> ExternalFamily:
         ValueError: no external family, or a parameter that is unknown, missing or does not fit.
     """
     if task.family not in EXTERNAL:
-        raise ValueError(f"task {task.name!r}: {task.family!r} is no external family; those are {', '.join(EXTERNAL)}")
+        raise ValueError(
+            f"task {task.name!r}: {task.family!r} is no external family; those are {', '.join(EXTERNAL)}"
+        )
     family = EXTERNAL[task.family]
     check_parameters(family, task)
     return family

@@ -50,4 +50,6 @@ def apply(version: str = mujoco.__version__) -> None:
 
 
 def _plain(enumeration: Any) -> Any:
-    return IntEnum(enumeration.__name__, {name: int(value) for name, value in enumeration.__members__.items()})
+    return IntEnum(
+        enumeration.__name__, {name: int(value) for name, value in enumeration.__members__.items()}
+    )

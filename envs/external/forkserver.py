@@ -37,7 +37,9 @@ class ForkServer:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "MUJOCO_GL": backend,
         }
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
+        )
         theirs.close()
 
     @property
@@ -76,7 +78,9 @@ class ForkServer:
         except OSError:
             answer = b""
         if not answer:
-            raise RuntimeError(f"the process that starts workers ended (code {self._process.wait()})")
+            raise RuntimeError(
+                f"the process that starts workers ended (code {self._process.wait()})"
+            )
         return int(answer)
 
 
@@ -96,13 +100,19 @@ def _nursery(backend: str) -> ForkServer:
 
 def tend(asked: socket.socket) -> None:
     """Start and await workers until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains, which saves first
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the process that trains, which saves first
     while True:
         message, descriptors, _, _ = socket.recv_fds(asked, _LARGEST_MESSAGE, 2)
         if not message:
             return
         request = json.loads(message)
-        answer = _wait(request["wait"], request["seconds"]) if "wait" in request else _fork(asked, request, descriptors)
+        answer = (
+            _wait(request["wait"], request["seconds"])
+            if "wait" in request
+            else _fork(asked, request, descriptors)
+        )
         asked.send(str(answer).encode())
 
 
@@ -120,7 +130,9 @@ def _fork(asked: socket.socket, request: dict[str, Any], descriptors: list[int])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)  # what there is to tidy up belongs to the asking process, and libraries take seconds over theirs
+        os._exit(
+            0
+        )  # what there is to tidy up belongs to the asking process, and libraries take seconds over theirs
 
 
 def _wait(process: int, seconds: float) -> int:

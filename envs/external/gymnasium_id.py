@@ -38,7 +38,9 @@ def read_arguments(text: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"{text!r} is not YAML: {error}") from error
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
-        raise ValueError(f"must be a YAML mapping such as '{{}}' or '{{reward_type: dense}}', got {text!r}")
+        raise ValueError(
+            f"must be a YAML mapping such as '{{}}' or '{{reward_type: dense}}', got {text!r}"
+        )
     return arguments
 
 
@@ -82,7 +84,9 @@ class Registered(ExternalFamily):
                 return ExternalEnv(env, RayTraced(lambda: _state(env), _view(env, camera)))
             env.close()
             if render == "ray":
-                raise ValueError("it has no MuJoCo model to draw with render: ray; use opengl or auto")
+                raise ValueError(
+                    "it has no MuJoCo model to draw with render: ray; use opengl or auto"
+                )
         drawn = _make(word(task, "id"), word(task, "kwargs"), "rgb_array", camera)
         return ExternalEnv(drawn, SelfDrawn(drawn))
 
@@ -126,7 +130,12 @@ def suite_of(name: str) -> dict[str, Any]:
         "episode_length": spec.max_episode_steps or DEFAULT_LENGTH,
         "evaluation_seed": crc32(name.encode()),
     }
-    own = {"name": f"gym_{safe}", "action_repeat": 1, "reference_return": reference, "parameter": "id"}
+    own = {
+        "name": f"gym_{safe}",
+        "action_repeat": 1,
+        "reference_return": reference,
+        "parameter": "id",
+    }
     return own | {"splits": {"train": [task]}}
 
 
@@ -142,14 +151,20 @@ def _register(module: str, name: str) -> None:
     try:
         import_module(module)
     except ImportError as error:
-        raise ValueError(f"the module {module!r} of environment {name!r} cannot be imported: {error}") from error
+        raise ValueError(
+            f"the module {module!r} of environment {name!r} cannot be imported: {error}"
+        ) from error
 
 
 def _advice(name: str, error: Exception) -> str:
     close = difflib.get_close_matches(name, gymnasium.registry, n=5, cutoff=0.5)
     near = f"; close are {', '.join(close)}" if close else ""
     missing = [package for package in PACKAGES if find_spec(package) is None]
-    more = f" (not installed: {', '.join(missing)}: pip install 'pixel-hrl[{EXTRA}]')" if missing else ""
+    more = (
+        f" (not installed: {', '.join(missing)}: pip install 'pixel-hrl[{EXTRA}]')"
+        if missing
+        else ""
+    )
     reason = "" if isinstance(error, gymnasium.error.UnregisteredEnv) else f": {error}"
     return reason + near + more
 
@@ -163,13 +178,19 @@ def _action_size(name: str, arguments: str) -> int:
         env.close()
 
 
-def _make(name: str, arguments: str, render_mode: str | None = None, camera: str = "") -> gymnasium.Env[Any, Any]:
+def _make(
+    name: str, arguments: str, render_mode: str | None = None, camera: str = ""
+) -> gymnasium.Env[Any, Any]:
     find(name)
-    further: dict[str, Any] = read_arguments(arguments) | ({"camera_name": camera} if camera else {})
+    further: dict[str, Any] = read_arguments(arguments) | (
+        {"camera_name": camera} if camera else {}
+    )
     try:
         return gymnasium.make(name, render_mode=render_mode, disable_env_checker=True, **further)
     except Exception as error:
-        raise ValueError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"environment {name!r} cannot be made: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _state(env: gymnasium.Env[Any, Any]) -> tuple[mujoco.MjModel, mujoco.MjData]:

@@ -68,11 +68,15 @@ class Manipulation(gymnasium.Env[Any, Any]):
         self.action_space = spaces.Box(bounds.minimum, bounds.maximum, bounds.shape, np.float64)
         self.observation_space = spaces.Dict()
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Start an episode. There are no options."""
         super().reset(seed=seed)
         if seed is not None:
-            self._env._random_state.seed(seed)  # the generator that every part of the task draws from
+            self._env._random_state.seed(
+                seed
+            )  # the generator that every part of the task draws from
         return self._env.reset().observation, {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:

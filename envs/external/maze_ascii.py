@@ -43,10 +43,14 @@ def read_maze(text: str) -> Maze:
     """
     rows = tuple(text.split("/"))
     if len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise ValueError(f"a maze's rows must be of one length, got {', '.join(str(len(row)) for row in rows)}")
+        raise ValueError(
+            f"a maze's rows must be of one length, got {', '.join(str(len(row)) for row in rows)}"
+        )
     unknown = set(text) - set("#.rg/")
     if unknown:
-        raise ValueError(f"a maze has '#', '.', one 'r', one 'g' and '/' between its rows, got {sorted(unknown)[0]!r}")
+        raise ValueError(
+            f"a maze has '#', '.', one 'r', one 'g' and '/' between its rows, got {sorted(unknown)[0]!r}"
+        )
     border = rows[0] + rows[-1] + "".join(row[0] + row[-1] for row in rows)
     if set(border) != {"#"}:
         raise ValueError("a maze must have walls all round")
@@ -57,7 +61,12 @@ def read_maze(text: str) -> Maze:
 
 
 def _only(rows: tuple[str, ...], mark: str) -> Cell:
-    places = [(row, column) for row, cells in enumerate(rows) for column, cell in enumerate(cells) if cell == mark]
+    places = [
+        (row, column)
+        for row, cells in enumerate(rows)
+        for column, cell in enumerate(cells)
+        if cell == mark
+    ]
     if len(places) != 1:
         raise ValueError(f"a maze must have exactly one {mark!r}, got {len(places)}")
     return places[0]

@@ -50,7 +50,12 @@ class MetaWorld(NamedTasks):
         if word(task, "render") == "ray":
             own = make()
             return ExternalEnv(Seeded(own), RayTraced(lambda: (own.model, own.data), _CAMERA))
-        drawn = make(render_mode="rgb_array", camera_name=_CAMERA.name, width=_RENDER_SIZE, height=_RENDER_SIZE)
+        drawn = make(
+            render_mode="rgb_array",
+            camera_name=_CAMERA.name,
+            width=_RENDER_SIZE,
+            height=_RENDER_SIZE,
+        )
         drawn.model.cam_pos[drawn.model.camera(_CAMERA.name).id] = _CAMERA.position
         seeded = Seeded(drawn)
         return ExternalEnv(seeded, SelfDrawn(seeded, _CAMERA.upside_down))
@@ -70,10 +75,14 @@ class Seeded(gymnasium.Wrapper[Any, Any, Any, Any]):
         own._freeze_rand_vec = False
         own.seeded_rand_vec = True
         if own._partially_observable:
-            own._partially_observable = False  # the goal is a part of the observation, for the scripted experts
+            own._partially_observable = (
+                False  # the goal is a part of the observation, for the scripted experts
+            )
             del own.sawyer_observation_space
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Start the episode of `seed`, or the next one. There are no options."""
         own: Any = self.unwrapped
         if seed is not None:

@@ -22,15 +22,39 @@ FAINTEST = 0.2
 CAMERA = "view"
 
 _RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
-_SITE_SHAPES = {"mjGEOM_SPHERE", "mjGEOM_CAPSULE", "mjGEOM_ELLIPSOID", "mjGEOM_CYLINDER", "mjGEOM_BOX"}
+_SITE_SHAPES = {
+    "mjGEOM_SPHERE",
+    "mjGEOM_CAPSULE",
+    "mjGEOM_ELLIPSOID",
+    "mjGEOM_CYLINDER",
+    "mjGEOM_BOX",
+}
 _MATERIAL = ("rgba", "emission", "specular", "shininess", "reflectance", "texuniform", "texrepeat")
-_LIGHT = ("active", "ambient", "attenuation", "castshadow", "cutoff", "diffuse", "exponent", "specular", "type")
+_LIGHT = (
+    "active",
+    "ambient",
+    "attenuation",
+    "castshadow",
+    "cutoff",
+    "diffuse",
+    "exponent",
+    "specular",
+    "type",
+)
 # What `DrawnModel` reads of a model once. An environment may change the first as it runs; the second take long to read.
 _COLOURS = (
     *("geom_rgba", "geom_size", "geom_matid", "geom_group", "geom_dataid", "mat_rgba", "mat_texid"),
     *("site_rgba", "site_size", "site_group", "site_matid", "light_active", "light_diffuse"),
 )
-_SHAPES = ("geom_type", "site_type", "mat_texrepeat", "tex_data", "mesh_vert", "mesh_face", "hfield_data")
+_SHAPES = (
+    "geom_type",
+    "site_type",
+    "mat_texrepeat",
+    "tex_data",
+    "mesh_vert",
+    "mesh_face",
+    "hfield_data",
+)
 
 
 class DrawnModel:
@@ -49,32 +73,49 @@ class DrawnModel:
             size: height and width of an image.
             fovy: vertical field of view of the camera, degrees.
         """
-        self._geoms = np.flatnonzero(_visible(model.geom_group, model.geom_rgba, model.geom_matid, model))
-        self._sites = np.flatnonzero(_visible(model.site_group, model.site_rgba, model.site_matid, model))
+        self._geoms = np.flatnonzero(
+            _visible(model.geom_group, model.geom_rgba, model.geom_matid, model)
+        )
+        self._sites = np.flatnonzero(
+            _visible(model.site_group, model.site_rgba, model.site_matid, model)
+        )
         spec = _describe(model, data, self._geoms, self._sites, fovy)
-        scene = Scene("external scene", lambda: spec, 1, CAMERA, _sky(model), textures=bool(spec.textures))
+        scene = Scene(
+            "external scene", lambda: spec, 1, CAMERA, _sky(model), textures=bool(spec.textures)
+        )
         self.model = scene.model
         # A mesh is turned and moved into its own principal axes when it is compiled, so once more here.
         meshes = self.model.geom_dataid[: len(self._geoms)]
-        self._meshes = np.flatnonzero((self.model.geom_type[: len(self._geoms)] == _mesh_type()) & (meshes >= 0))
-        self._offsets = self.model.mesh_pos[meshes[self._meshes]]
-        self._turns = np.array([_rotation(quat) for quat in self.model.mesh_quat[meshes[self._meshes]]]).reshape(
-            -1, 3, 3
+        self._meshes = np.flatnonzero(
+            (self.model.geom_type[: len(self._geoms)] == _mesh_type()) & (meshes >= 0)
         )
+        self._offsets = self.model.mesh_pos[meshes[self._meshes]]
+        self._turns = np.array(
+            [_rotation(quat) for quat in self.model.mesh_quat[meshes[self._meshes]]]
+        ).reshape(-1, 3, 3)
         self._tracer = RayTracer(scene, size, 1)
 
-    def draw(self, data: mujoco.MjData, pose: Pose, out: UInt8[np.ndarray, "height width 3"]) -> None:
+    def draw(
+        self, data: mujoco.MjData, pose: Pose, out: UInt8[np.ndarray, "height width 3"]
+    ) -> None:
         """Draw the state `data` of the model, or of another one that looks the same, seen from `pose`."""
         positions, rotations = self._placed(data)
         poses = self._tracer.poses
         poses["geom_xpos"][0], poses["geom_xmat"][0] = positions.reshape(-1), rotations.reshape(-1)
         poses["cam_xpos"][0], poses["cam_xmat"][0] = pose.position, pose.rotation.reshape(-1)
-        poses["light_xpos"][0], poses["light_xdir"][0] = data.light_xpos.reshape(-1), data.light_xdir.reshape(-1)
+        poses["light_xpos"][0], poses["light_xdir"][0] = (
+            data.light_xpos.reshape(-1),
+            data.light_xdir.reshape(-1),
+        )
         self._tracer.draw(1, out[None])
 
-    def _placed(self, data: mujoco.MjData) -> tuple[Float[np.ndarray, "geom 3"], Float[np.ndarray, "geom 3 3"]]:
+    def _placed(
+        self, data: mujoco.MjData
+    ) -> tuple[Float[np.ndarray, "geom 3"], Float[np.ndarray, "geom 3 3"]]:
         positions = np.concatenate([data.geom_xpos[self._geoms], data.site_xpos[self._sites]])
-        rotations = np.concatenate([data.geom_xmat[self._geoms], data.site_xmat[self._sites]]).reshape(-1, 3, 3)
+        rotations = np.concatenate(
+            [data.geom_xmat[self._geoms], data.site_xmat[self._sites]]
+        ).reshape(-1, 3, 3)
         turned = rotations[self._meshes]
         positions[self._meshes] += np.einsum("gij,gj->gi", turned, self._offsets)
         rotations[self._meshes] = turned @ self._turns
@@ -99,7 +140,9 @@ def _digest(model: mujoco.MjModel, names: tuple[str, ...]) -> bytes:
     return digest.digest()
 
 
-def _visible(groups: np.ndarray, colours: np.ndarray, materials: np.ndarray, model: mujoco.MjModel) -> np.ndarray:
+def _visible(
+    groups: np.ndarray, colours: np.ndarray, materials: np.ndarray, model: mujoco.MjModel
+) -> np.ndarray:
     """Which are in a group that is shown and not too faint; a material's opacity counts where its colour does."""
     opacity = colours[:, 3].copy()
     plain = (colours == np.array([0.5, 0.5, 0.5, 1.0], np.float32)).all(axis=1)
@@ -145,19 +188,27 @@ def _add_materials(spec: mujoco.MjSpec, model: mujoco.MjModel, materials: list[i
 
 
 def _add_texture(spec: mujoco.MjSpec, model: mujoco.MjModel, index: int) -> None:
-    height, width, channels = (int(getattr(model, f"tex_{name}")[index]) for name in ("height", "width", "nchannel"))
+    height, width, channels = (
+        int(getattr(model, f"tex_{name}")[index]) for name in ("height", "width", "nchannel")
+    )
     first = model.tex_adr[index]
     kind = mujoco.mjtTexture(int(model.tex_type[index]))
-    texture = spec.add_texture(name=f"texture{index}", type=kind, height=height, width=width, nchannel=channels)
+    texture = spec.add_texture(
+        name=f"texture{index}", type=kind, height=height, width=width, nchannel=channels
+    )
     texture.data = model.tex_data[first : first + height * width * channels].tobytes()
 
 
 def _add_shapes(spec: mujoco.MjSpec, model: mujoco.MjModel, geoms: np.ndarray) -> None:
     """The meshes and height fields of these geoms."""
-    for index in sorted({int(model.geom_dataid[geom]) for geom in geoms if model.geom_type[geom] == _mesh_type()}):
+    for index in sorted(
+        {int(model.geom_dataid[geom]) for geom in geoms if model.geom_type[geom] == _mesh_type()}
+    ):
         _add_mesh(spec, model, index)
     height_field = int(mujoco.mjtGeom.mjGEOM_HFIELD)
-    for index in sorted({int(model.geom_dataid[geom]) for geom in geoms if model.geom_type[geom] == height_field}):
+    for index in sorted(
+        {int(model.geom_dataid[geom]) for geom in geoms if model.geom_type[geom] == height_field}
+    ):
         rows, columns = int(model.hfield_nrow[index]), int(model.hfield_ncol[index])
         first = model.hfield_adr[index]
         heights = model.hfield_data[first : first + rows * columns]
@@ -168,7 +219,9 @@ def _add_shapes(spec: mujoco.MjSpec, model: mujoco.MjModel, geoms: np.ndarray) -
 def _add_mesh(spec: mujoco.MjSpec, model: mujoco.MjModel, index: int) -> None:
     def rows(name: str, address: str, count: str) -> np.ndarray:
         first = int(getattr(model, f"mesh_{address}")[index])
-        part: np.ndarray = getattr(model, f"mesh_{name}")[first : first + int(getattr(model, f"mesh_{count}")[index])]
+        part: np.ndarray = getattr(model, f"mesh_{name}")[
+            first : first + int(getattr(model, f"mesh_{count}")[index])
+        ]
         return part.reshape(-1)
 
     mesh = spec.add_mesh(name=f"mesh{index}")
@@ -201,9 +254,14 @@ def _add_geom(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, i
 def _add_site(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, index: int) -> None:
     kind = mujoco.mjtGeom(int(model.site_type[index]))
     if kind.name not in _SITE_SHAPES:
-        raise ValueError(f"site {model.site(index).name!r} is a {kind.name}, which cannot be drawn as a geom")
+        raise ValueError(
+            f"site {model.site(index).name!r} is a {kind.name}, which cannot be drawn as a geom"
+        )
     geom = spec.worldbody.add_geom(
-        type=kind, size=model.site_size[index], pos=data.site_xpos[index], quat=_quaternion(data.site_xmat[index])
+        type=kind,
+        size=model.site_size[index],
+        pos=data.site_xpos[index],
+        quat=_quaternion(data.site_xmat[index]),
     )
     set_material(geom, model.site_rgba[index], int(model.site_matid[index]))
 
@@ -219,7 +277,9 @@ def _sky(model: mujoco.MjModel) -> tuple[float, float, float]:
     skies = np.flatnonzero(model.tex_type == int(mujoco.mjtTexture.mjTEXTURE_SKYBOX))
     if not len(skies):
         return 0.0, 0.0, 0.0
-    height, width, channels = (int(getattr(model, f"tex_{name}")[skies[0]]) for name in ("height", "width", "nchannel"))
+    height, width, channels = (
+        int(getattr(model, f"tex_{name}")[skies[0]]) for name in ("height", "width", "nchannel")
+    )
     first = model.tex_adr[skies[0]]
     texels = model.tex_data[first : first + height * width * channels].reshape(-1, channels)
     red, green, blue = (float(colour) for colour in texels[:, :3].mean(axis=0) / 255)

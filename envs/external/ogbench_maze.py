@@ -46,7 +46,9 @@ class OgbenchMaze(ExternalFamily):
         """See `ExternalFamily.task_vector`."""
         maze = word(task, "maze")
         (row, column), (height, width) = GOALS[maze][_goal(task) - 1], SIZES[maze]
-        return np.array([column + 0.5 - width / 2, height / 2 - row - 0.5], np.float32) / np.float32(_REACH)
+        return np.array(
+            [column + 0.5 - width / 2, height / 2 - row - 0.5], np.float32
+        ) / np.float32(_REACH)
 
     def action_size(self, task: Task) -> int:
         """See `ExternalFamily.action_size`: the ant's hips and ankles."""
@@ -68,7 +70,9 @@ class OgbenchMaze(ExternalFamily):
         with patch("mujoco.Renderer", Undrawn):
             env: Any = gymnasium.make(name, disable_env_checker=True)
         own = env.unwrapped
-        return ExternalEnv(env, RayTraced(lambda: (own.model, own.data), NamedView(own.camera_name)))
+        return ExternalEnv(
+            env, RayTraced(lambda: (own.model, own.data), NamedView(own.camera_name))
+        )
 
 
 class Undrawn:
@@ -91,5 +95,7 @@ class Undrawn:
 def _goal(task: Task) -> int:
     goal = number(task, "goal")
     if goal != int(goal):
-        raise ValueError(f"task {task.name!r}: parameter 'goal' must be a whole number from 1 to 5, got {goal:g}")
+        raise ValueError(
+            f"task {task.name!r}: parameter 'goal' must be a whole number from 1 to 5, got {goal:g}"
+        )
     return int(goal)

@@ -36,7 +36,12 @@ class RayTraced:
     Environments that look alike share a ray tracer.
     """
 
-    def __init__(self, state: Callable[[], State], view: CameraView, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        state: Callable[[], State],
+        view: CameraView,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         """Draw what `state()` returns, seen from `view`.
 
         Args:
@@ -86,13 +91,17 @@ class SelfDrawn:
         """See `Renderer.draw`. Raises ValueError where the environment gives no RGB image."""
         image: Any = self._env.render()
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"render() must give an RGB image [height, width, 3], got {type(image).__name__}")
+            raise ValueError(
+                f"render() must give an RGB image [height, width, 3], got {type(image).__name__}"
+            )
         if image.dtype != np.uint8:
             raise ValueError(f"render() must give uint8 pixels, got {image.dtype}")
         out[:] = resized(image[::-1, ::-1] if self._upside_down else image, len(out))
 
 
-def resized(image: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+def resized(
+    image: UInt8[np.ndarray, "height width 3"], size: int
+) -> UInt8[np.ndarray, "size size 3"]:
     """An image as a square of another size, every pixel the mean of the area that it covers."""
     if image.shape[:2] == (size, size):
         return image

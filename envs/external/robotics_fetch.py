@@ -52,4 +52,6 @@ class RoboticsFetch(NamedTasks):
         env: Any = gymnasium.make(name, disable_env_checker=True)
         own = env.unwrapped
         # The goal's mark is put in its place when an image is asked for.
-        return ExternalEnv(env, RayTraced(lambda: (own.model, own.data), _VIEW, own._render_callback))
+        return ExternalEnv(
+            env, RayTraced(lambda: (own.model, own.data), _VIEW, own._render_callback)
+        )

@@ -49,7 +49,10 @@ class RoboticsMaze(ExternalFamily):
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
         """See `ExternalFamily.task_vector`."""
         east, north = _maze(task).goal_place
-        return np.array([east / _REACH, north / _REACH, 1.0 if word(task, "robot") == "ant" else -1.0], np.float32)
+        return np.array(
+            [east / _REACH, north / _REACH, 1.0 if word(task, "robot") == "ant" else -1.0],
+            np.float32,
+        )
 
     def action_size(self, task: Task) -> int:
         """See `ExternalFamily.action_size`."""

@@ -106,7 +106,9 @@ class Worker:
             return work()
         except Exception as error:
             name = self._setup.tasks[task].name
-            raise RuntimeError(f"environment {env} (task {name!r}): {type(error).__name__}: {error}") from error
+            raise RuntimeError(
+                f"environment {env} (task {name!r}): {type(error).__name__}: {error}"
+            ) from error
 
 
 def serve(connection: Connection, frames: int) -> None:

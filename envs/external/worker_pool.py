@@ -61,7 +61,13 @@ class WorkerPool:
     """
 
     def __init__(
-        self, tasks: Sequence[Task], num_envs: int, size: int, repeat: int, workers: int, opengl: bool
+        self,
+        tasks: Sequence[Task],
+        num_envs: int,
+        size: int,
+        repeat: int,
+        workers: int,
+        opengl: bool,
     ) -> None:
         self._tasks = tuple(tasks)
         self._setup = Setup(self._tasks, (num_envs, size, size, 3), repeat)
@@ -70,9 +76,9 @@ class WorkerPool:
         self._file = os.memfd_create("frames")
         os.truncate(self._file, num_envs * size * size * 3)
         self._memory = mmap.mmap(self._file, 0)
-        self.frames: UInt8[np.ndarray, "env size size 3"] = np.frombuffer(self._memory, np.uint8).reshape(
-            self._setup.shape
-        )
+        self.frames: UInt8[np.ndarray, "env size size 3"] = np.frombuffer(
+            self._memory, np.uint8
+        ).reshape(self._setup.shape)
         self._parts = shares(num_envs, workers)
         self._backend = _backend(opengl)
         self._processes = {worker: self._start() for worker in range(workers)}
@@ -90,10 +96,15 @@ class WorkerPool:
             ExternalEnvError: an environment raised an error.
             RuntimeError: a worker died again and again.
         """
-        waiting = {worker: [start for start in starts if start.env in part] for worker, part in enumerate(self._parts)}
+        waiting = {
+            worker: [start for start in starts if start.env in part]
+            for worker, part in enumerate(self._parts)
+        }
         waiting = {worker: chosen for worker, chosen in waiting.items() if chosen}
         while waiting:
-            answers = self._ask({worker: ("begin", (chosen,)) for worker, chosen in waiting.items()})
+            answers = self._ask(
+                {worker: ("begin", (chosen,)) for worker, chosen in waiting.items()}
+            )
             for worker in answers:
                 self.alive[[start.env for start in waiting.pop(worker)]] = True
 
@@ -104,8 +115,13 @@ class WorkerPool:
             ExternalEnvError, RuntimeError: as `begin`.
         """
         rows = np.zeros((len(self.alive), COLUMNS))
-        envs = {worker: [env for env in part if self.alive[env]] for worker, part in enumerate(self._parts)}
-        questions = {worker: ("act", (chosen, actions[chosen])) for worker, chosen in envs.items() if chosen}
+        envs = {
+            worker: [env for env in part if self.alive[env]]
+            for worker, part in enumerate(self._parts)
+        }
+        questions = {
+            worker: ("act", (chosen, actions[chosen])) for worker, chosen in envs.items() if chosen
+        }
         for worker, answer in self._ask(questions).items():
             rows[envs[worker]] = answer
             self._deaths[worker] = 0
@@ -135,7 +151,9 @@ class WorkerPool:
 
     def _start(self) -> tuple[int, Connection]:
         ours, theirs = Pipe()
-        process = nursery(self._backend).start(theirs.fileno(), self._file, {"TMPDIR": self._folder.name})
+        process = nursery(self._backend).start(
+            theirs.fileno(), self._file, {"TMPDIR": self._folder.name}
+        )
         theirs.close()
         ours.send(self._setup)
         return process, ours
@@ -171,7 +189,9 @@ class WorkerPool:
         what = f"the worker process of {self._described(worker)} died (code {code})"
         if self._deaths[worker] >= MAX_DEATHS:
             raise RuntimeError(f"{what} {MAX_DEATHS} times without a step in between")
-        warnings.warn(f"{what}; it is started again, their episodes count as truncated", stacklevel=2)
+        warnings.warn(
+            f"{what}; it is started again, their episodes count as truncated", stacklevel=2
+        )
         self._processes[worker] = self._start()
 
     def _described(self, worker: int) -> str:

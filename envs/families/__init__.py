@@ -69,7 +69,9 @@ def resolve(task: Task) -> Family:
         ValueError: unknown family, or a parameter that is unknown, missing or does not fit; names the valid choices.
     """
     if task.family not in FAMILIES:
-        raise ValueError(f"task {task.name!r}: unknown family {task.family!r}; valid are {', '.join(FAMILIES)}")
+        raise ValueError(
+            f"task {task.name!r}: unknown family {task.family!r}; valid are {', '.join(FAMILIES)}"
+        )
     family = FAMILIES[task.family](task)
     check_parameters(family, task)
     return family

@@ -23,7 +23,9 @@ def spec(floor_half_length: float) -> mujoco.MjSpec:
     scene.visual.map.znear = 0.01
     _add_floor(scene, floor_half_length)
     ant = library_model("third_party/ant/ant.xml")
-    for sensor in [each for each in ant.sensors if each.type == mujoco.mjtSensor.mjSENS_RANGEFINDER]:
+    for sensor in [
+        each for each in ant.sensors if each.type == mujoco.mjtSensor.mjSENS_RANGEFINDER
+    ]:
         ant.delete(sensor)
     # Attached, not extended: what the ant's file says of geoms must not hold for those of the scene.
     torso = scene.worldbody.add_frame().attach_body(ant.body("torso"), "", "")
@@ -47,4 +49,6 @@ def _add_floor(scene: mujoco.MjSpec, half_length: float) -> None:
     floor = scene.add_material(name="floor", texrepeat=[2, 2], texuniform=True)
     floor.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "floor"
     size = [half_length, half_length, 0.25]
-    scene.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=size, material="floor")
+    scene.worldbody.add_geom(
+        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=size, material="floor"
+    )

@@ -56,14 +56,19 @@ class BehaviourFamily:
 
     def __init__(self, at_speed: SpeedFamily, others: Mapping[str, Behaviour]) -> None:
         moving = Behaviour(
-            lambda physics, speed: at_speed.reward(physics, speed[:, None]), -at_speed.fastest, at_speed.fastest
+            lambda physics, speed: at_speed.reward(physics, speed[:, None]),
+            -at_speed.fastest,
+            at_speed.fastest,
         )
         self.at_speed, self.behaviours = at_speed, {AT_SPEED: moving, **others}
         self._rewards = [behaviour.reward for behaviour in self.behaviours.values()]
         self._lasting = torch.tensor([behaviour.lasting for behaviour in self.behaviours.values()])
         self.scene, self.hold_steps = at_speed.scene, at_speed.hold_steps
         self.parameters = MappingProxyType(
-            {"behaviour": Choice(tuple(self.behaviours)), "speed": Number(-at_speed.fastest, at_speed.fastest)}
+            {
+                "behaviour": Choice(tuple(self.behaviours)),
+                "speed": Number(-at_speed.fastest, at_speed.fastest),
+            }
         )
         self.task_size = 1 + len(self.behaviours)
 
@@ -74,7 +79,11 @@ class BehaviourFamily:
         if not behaviour.slowest <= speed <= behaviour.fastest:
             where = f"task {task.name!r} of family {task.family!r}: parameter 'speed' of behaviour {name!r}"
             in_place = behaviour.slowest == behaviour.fastest == 0
-            valid = "0, it has no speed" if in_place else f"from {behaviour.slowest:g} to {behaviour.fastest:g}"
+            valid = (
+                "0, it has no speed"
+                if in_place
+                else f"from {behaviour.slowest:g} to {behaviour.fastest:g}"
+            )
             raise ValueError(f"{where} must be {valid}, got {speed:g}")
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
@@ -84,13 +93,17 @@ class BehaviourFamily:
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Place of the behaviour among all, and speed in m/s."""
-        return np.array([list(self.behaviours).index(str(task.parameters["behaviour"])), number(task, "speed")])
+        return np.array(
+            [list(self.behaviours).index(str(task.parameters["behaviour"])), number(task, "speed")]
+        )
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`."""
         return self.at_speed.start(task, rng)
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """See `Family.reward`."""
         asked, total = goal[:, 0].long(), torch.zeros_like(goal[:, 0])
         # A GPU waits for this list, once; working out what nobody asks for would cost dozens of launches.

@@ -68,14 +68,20 @@ def _stand(physics: Physics, raised_foot: str) -> Tensor:
     """Five parts torso and foot in the air, one part staying in place."""
     raised = _raised((_height(physics, "torso") + _height(physics, raised_foot)) / 2)
     bounds = (-_IN_PLACE, _IN_PLACE)
-    staying = tolerance(cheetah.speed(physics), bounds, margin=_IN_PLACE, sigmoid="linear", value_at_margin=0.0)
+    staying = tolerance(
+        cheetah.speed(physics), bounds, margin=_IN_PLACE, sigmoid="linear", value_at_margin=0.0
+    )
     return (5 * raised + staying) / 6
 
 
 def _run(physics: Physics, raised_foot: str, target: Tensor) -> Tensor:
-    raised = (3 * _raised(_height(physics, raised_foot)) + 2 * _raised(_height(physics, "torso"))) / 5
+    raised = (
+        3 * _raised(_height(physics, raised_foot)) + 2 * _raised(_height(physics, "torso"))
+    ) / 5
     bounds = (target, float("inf"))
-    moving = tolerance(cheetah.speed(physics), bounds, margin=target, sigmoid="linear", value_at_margin=0.0)
+    moving = tolerance(
+        cheetah.speed(physics), bounds, margin=target, sigmoid="linear", value_at_margin=0.0
+    )
     return raised * (5 * moving + 1) / 6
 
 
@@ -88,4 +94,6 @@ def _raised(height: Tensor) -> Tensor:
 
 
 def _low(height: Tensor) -> Tensor:
-    return tolerance(height, (-float("inf"), _LYING), margin=_LYING, sigmoid="linear", value_at_margin=0.0)
+    return tolerance(
+        height, (-float("inf"), _LYING), margin=_LYING, sigmoid="linear", value_at_margin=0.0
+    )

@@ -26,7 +26,9 @@ def _build() -> mujoco.MjSpec:
 class CheetahSpeed(SpeedFamily):
     """Run at the task's speed, in any posture: see `SpeedFamily`. The start is dm_control's cheetah's."""
 
-    scene = Scene("cheetah_speed", _build, cheetah.SUBSTEPS, cheetah.CAMERA, SKY, finish=cheetah.set_mass)
+    scene = Scene(
+        "cheetah_speed", _build, cheetah.SUBSTEPS, cheetah.CAMERA, SKY, finish=cheetah.set_mass
+    )
     parameters = speed_parameters(FASTEST)
     hold_steps = cheetah.STEPS_PER_SECOND
     fastest = FASTEST

@@ -19,7 +19,9 @@ def contacts(model: mujoco.MjModel, data: mujoco.MjData) -> int:
 
 
 def lifted(
-    model: mujoco.MjModel, orientation: Float[np.ndarray, " 4"], place: Sequence[float] | np.ndarray = (0.0, 0.0)
+    model: mujoco.MjModel,
+    orientation: Float[np.ndarray, " 4"],
+    place: Sequence[float] | np.ndarray = (0.0, 0.0),
 ) -> TaskStart:
     """The initial pose of a free body in this orientation, at the lowest multiple of 1 cm without a contact, at rest.
 
@@ -38,5 +40,7 @@ def lifted(
     while contacts(model, data):
         data.qpos[2] += _LIFT
         if data.qpos[2] > _HIGHEST:
-            raise RuntimeError(f"the body in orientation {orientation} touches itself or something at any height")
+            raise RuntimeError(
+                f"the body in orientation {orientation} touches itself or something at any height"
+            )
     return TaskStart(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))

@@ -41,7 +41,14 @@ def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
     spec = lit(body_on_floor)
     marker = spec.worldbody.add_body(name=GOAL, mocap=True)
     sphere = mujoco.mjtGeom.mjGEOM_SPHERE
-    marker.add_geom(name=GOAL, type=sphere, size=[TOUCH * CELL, 0, 0], rgba=_GOAL_COLOUR, contype=0, conaffinity=0)
+    marker.add_geom(
+        name=GOAL,
+        type=sphere,
+        size=[TOUCH * CELL, 0, 0],
+        rgba=_GOAL_COLOUR,
+        contype=0,
+        conaffinity=0,
+    )
     sections = tuple(colour for colour in _COLOURS for _ in range(_SECTION))
     add_markers_and_walls(spec, CELL, WALL_HEIGHT, sections)
     return spec
@@ -67,7 +74,9 @@ class EgocentricMaze(MazeFamily):
     aside = (0.0, 0.0, -4.0)
     heights = (0.0, WALL_HEIGHT / 2)
 
-    def __init__(self, name: str, substeps: int, body_on_floor: Callable[[float], mujoco.MjSpec]) -> None:
+    def __init__(
+        self, name: str, substeps: int, body_on_floor: Callable[[float], mujoco.MjSpec]
+    ) -> None:
         self.scene = Scene(name, lambda: with_maze(body_on_floor), substeps, "egocentric", SKY)
         self._body_on_floor = body_on_floor
 

@@ -23,10 +23,16 @@ class Number:
     def check(self, value: ParameterValue, what: str) -> None:
         """Raise ValueError unless the value fits."""
         numbers = value if isinstance(value, list) else [value]
-        fits = isinstance(value, list) == (self.size is not None) and len(numbers) == (self.size or 1)
-        if not fits or not all(isinstance(number, float) and self.low <= number <= self.high for number in numbers):
+        fits = isinstance(value, list) == (self.size is not None) and len(numbers) == (
+            self.size or 1
+        )
+        if not fits or not all(
+            isinstance(number, float) and self.low <= number <= self.high for number in numbers
+        ):
             kind = "a number" if self.size is None else f"a list of {self.size} numbers"
-            raise ValueError(f"{what} must be {kind} from {self.low:g} to {self.high:g}, got {value!r}")
+            raise ValueError(
+                f"{what} must be {kind} from {self.low:g} to {self.high:g}, got {value!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,9 @@ class Family(Protocol):
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """Draw the state in which an episode starts."""
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Reward in [0, 1] of the control step that led to the present state."""
 
     def holding(

@@ -5,11 +5,18 @@ import numpy as np
 from jaxtyping import Float64
 
 _HINGE, _SLIDE, _FREE = (
-    int(kind) for kind in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_FREE)
+    int(kind)
+    for kind in (
+        mujoco.mjtJoint.mjJNT_HINGE,
+        mujoco.mjtJoint.mjJNT_SLIDE,
+        mujoco.mjtJoint.mjJNT_FREE,
+    )
 )
 
 
-def random_joint_positions(model: mujoco.MjModel, rng: np.random.Generator) -> Float64[np.ndarray, " nq"]:
+def random_joint_positions(
+    model: mujoco.MjModel, rng: np.random.Generator
+) -> Float64[np.ndarray, " nq"]:
     """Limited joints uniform within their range, unlimited hinges uniform on the circle, other slides as modelled.
 
     A free joint keeps its place and is turned by a quaternion of four uniform numbers in [0, 1), normalised. This does
@@ -24,7 +31,9 @@ def random_joint_positions(model: mujoco.MjModel, rng: np.random.Generator) -> F
         ValueError: the model has ball joints, which no family here uses.
     """
     if not np.isin(model.jnt_type, (_HINGE, _SLIDE, _FREE)).all():
-        raise ValueError("start states are drawn for hinge, slide and free joints only; this model has ball joints")
+        raise ValueError(
+            "start states are drawn for hinge, slide and free joints only; this model has ball joints"
+        )
     positions = np.array(model.qpos0, np.float64)
     limited = model.jnt_limited.astype(bool)
     turning = ~limited & (model.jnt_type == _HINGE)

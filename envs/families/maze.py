@@ -39,19 +39,33 @@ class Maze:
         text = "".join(self.rows)
         unknown = sorted(set(text) - {WALL, FREE, *PLACES})
         if unknown:
-            raise ValueError(f"unknown character {unknown[0]!r} in a maze; valid are {WALL} {FREE} {' '.join(PLACES)}")
-        wrong = [place for place in PLACES if text.count(place) > 1 or (place in "SG" and place not in text)]
+            raise ValueError(
+                f"unknown character {unknown[0]!r} in a maze; valid are {WALL} {FREE} {' '.join(PLACES)}"
+            )
+        wrong = [
+            place
+            for place in PLACES
+            if text.count(place) > 1 or (place in "SG" and place not in text)
+        ]
         if wrong:
-            raise ValueError(f"place {wrong[0]!r} must be in a maze {'once' if wrong[0] in 'SG' else 'at most once'}")
+            raise ValueError(
+                f"place {wrong[0]!r} must be in a maze {'once' if wrong[0] in 'SG' else 'at most once'}"
+            )
         self._check_ways()
 
     def _check_ways(self) -> None:
-        outer = [*self.rows[0], *self.rows[-1], *(end for row in self.rows for end in (row[0], row[-1]))]
+        outer = [
+            *self.rows[0],
+            *self.rows[-1],
+            *(end for row in self.rows for end in (row[0], row[-1])),
+        ]
         if set(outer) != {WALL}:
             raise ValueError(f"a maze must be closed by walls all round, got {list(self.rows)}")
         shut = [cell for cell in self.free if cell not in self.distances(self.places["S"])]
         if shut:
-            raise ValueError(f"cell {shut[0]} of maze {list(self.rows)} cannot be reached from its start")
+            raise ValueError(
+                f"cell {shut[0]} of maze {list(self.rows)} cannot be reached from its start"
+            )
 
     @property
     def height(self) -> int:
@@ -220,7 +234,9 @@ _DRAWN = {
 
 
 def _with_mirrored(mazes: Mapping[str, Maze]) -> Mapping[str, Maze]:
-    return MappingProxyType({**mazes, **{f"{name}_mirrored": maze.mirrored() for name, maze in mazes.items()}})
+    return MappingProxyType(
+        {**mazes, **{f"{name}_mirrored": maze.mirrored() for name, maze in mazes.items()}}
+    )
 
 
 MAZES = _with_mirrored({name: read_maze(drawing) for name, drawing in _DRAWN.items()})

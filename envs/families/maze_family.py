@@ -62,7 +62,12 @@ class MazeFamily(ABC):
     aside: tuple[float, float, float]
     heights: tuple[float, float]
     parameters: Mapping[str, Parameter] = MappingProxyType(
-        {"maze": Choice(tuple(MAZES)), "start": Choice(PLACES), "goal": Choice(PLACES), "reward": Choice(REWARDS)}
+        {
+            "maze": Choice(tuple(MAZES)),
+            "start": Choice(PLACES),
+            "goal": Choice(PLACES),
+            "reward": Choice(REWARDS),
+        }
     )
     task_size = 2
     hold_steps = 1
@@ -80,9 +85,13 @@ class MazeFamily(ABC):
             if task.parameters[key] not in maze.places:
                 named = f"{key!r} of maze {task.parameters['maze']!r}"
                 valid = ", ".join(maze.places)
-                raise ValueError(f"{where}: parameter {named} must be one of {valid}, got {task.parameters[key]!r}")
+                raise ValueError(
+                    f"{where}: parameter {named} must be one of {valid}, got {task.parameters[key]!r}"
+                )
         if task.parameters["start"] == task.parameters["goal"]:
-            raise ValueError(f"{where}: 'start' and 'goal' must be two places, got {task.parameters['goal']!r} twice")
+            raise ValueError(
+                f"{where}: 'start' and 'goal' must be two places, got {task.parameters['goal']!r} twice"
+            )
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
         """See `Family.task_vector`."""
@@ -95,24 +104,42 @@ class MazeFamily(ABC):
         table = np.full((LARGEST, LARGEST), _FAR)
         for cell, way in ways.items():
             table[cell] = way
-        return np.array([*maze.centre(goal), kind, ways[_cell(task, "start")], maze.height, maze.width, *table.flat])
+        return np.array(
+            [
+                *maze.centre(goal),
+                kind,
+                ways[_cell(task, "start")],
+                maze.height,
+                maze.width,
+                *table.flat,
+            ]
+        )
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See `Family.start`: in the start's cell; the body says how."""
         maze = _maze(task)
         place = maze.centre(_cell(task, "start")) * self.cell
         positions, velocities = self.pose(place, rng)
-        markers = [[*maze.centre(_cell(task, "goal")) * self.cell, self.heights[0]], [*positions[:2], 0.0]]
+        markers = [
+            [*maze.centre(_cell(task, "goal")) * self.cell, self.heights[0]],
+            [*positions[:2], 0.0],
+        ]
         walls = [[*maze.centre(cell) * self.cell, self.heights[1]] for cell in maze.walls]
         unused = [self.aside] * (MOST_WALLS - len(walls))
         return TaskStart(positions, velocities, np.array([*markers, *walls, *unused], np.float64))
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Reward of the control step that led to the present state.
 
         Puts the markers where they are to be at the next control step: to be asked once after each.
         """
-        kind, touching, before = goal[:, 2], self.holding(physics, goal, goal[:, 0]), self._touched(physics)
+        kind, touching, before = (
+            goal[:, 2],
+            self.holding(physics, goal, goal[:, 0]),
+            self._touched(physics),
+        )
         reward = torch.where(kind == _ONCE, touching & ~before, touching | before).to(goal.dtype)
         advancing = kind == _PROGRESS
         # Ways cost a dozen operations: a suite without this reward does not pay for them.
@@ -126,7 +153,9 @@ class MazeFamily(ABC):
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
         """See `Family.holding`."""
-        away: Tensor = torch.linalg.vector_norm(self._place(physics, self.body) - goal[:, :2], dim=-1)
+        away: Tensor = torch.linalg.vector_norm(
+            self._place(physics, self.body) - goal[:, :2], dim=-1
+        )
         return away <= TOUCH
 
     def _place(self, physics: Physics, body: str) -> Tensor:
@@ -140,11 +169,15 @@ class MazeFamily(ABC):
         return touched
 
     def _progress(self, physics: Physics, goal: Tensor) -> Tensor:
-        before, now = (way_length(self._place(physics, body), goal) for body in (FOOTPRINT, self.body))
+        before, now = (
+            way_length(self._place(physics, body), goal) for body in (FOOTPRINT, self.body)
+        )
         return (before - now) / goal[:, 3]
 
 
-def way_length(place: Float[Tensor, "world 2"], goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+def way_length(
+    place: Float[Tensor, "world 2"], goal: Float[Tensor, "world goal"]
+) -> Float[Tensor, " world"]:
     """Length of a shortest way to the goal, in cells.
 
     The way goes straight to the middle of the present cell or of a free one beside it, whichever is better, and on
@@ -159,7 +192,9 @@ def way_length(place: Float[Tensor, "world 2"], goal: Float[Tensor, "world goal"
     around = goal.new_tensor(_AROUND)
     rows = (height / 2 - place[:, 1:]).floor() + around[:, 0]
     columns = (place[:, :1] + width / 2).floor() + around[:, 1]
-    first = torch.hypot(columns + 0.5 - width / 2 - place[:, :1], height / 2 - rows - 0.5 - place[:, 1:])
+    first = torch.hypot(
+        columns + 0.5 - width / 2 - place[:, :1], height / 2 - rows - 0.5 - place[:, 1:]
+    )
     index = rows.clamp(0, LARGEST - 1) * LARGEST + columns.clamp(0, LARGEST - 1)
     shortest: Tensor = (first + goal[:, _NUMBERS:].gather(1, index.long())).amin(dim=1)
     return shortest

@@ -20,7 +20,9 @@ class MixedFamily:
         family_of: of a task.
     """
 
-    def __init__(self, families: Sequence[TaskFamily], family_of: Callable[[Task], TaskFamily]) -> None:
+    def __init__(
+        self, families: Sequence[TaskFamily], family_of: Callable[[Task], TaskFamily]
+    ) -> None:
         self.families, self._family_of = list(families), family_of
 
     @property

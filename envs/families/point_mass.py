@@ -66,7 +66,14 @@ class PointMass:
     Start: uniform over the joint range, but no nearer to the target than 25 cm (`NEAREST_START`), at rest.
     """
 
-    scene = Scene("point_mass", _build, substeps=1, camera="fixed", background=(0.12, 0.2, 0.3), textures=False)
+    scene = Scene(
+        "point_mass",
+        _build,
+        substeps=1,
+        camera="fixed",
+        background=(0.12, 0.2, 0.3),
+        textures=False,
+    )
     parameters: Mapping[str, Parameter] = MappingProxyType({"target": Number(-0.29, 0.29, size=2)})
     task_size = 2
     hold_steps = 1
@@ -87,10 +94,14 @@ class PointMass:
             positions = random_joint_positions(self.scene.model, rng)
         return TaskStart(positions, np.zeros(2), np.array([[*target, 0.0]]))
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """See `Family.reward`."""
         bounds = (0.0, TARGET_RADIUS)
-        return tolerance(_distance(physics, goal), bounds, REWARD_MARGIN, sigmoid="linear", value_at_margin=0.0)
+        return tolerance(
+            _distance(physics, goal), bounds, REWARD_MARGIN, sigmoid="linear", value_at_margin=0.0
+        )
 
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
@@ -100,5 +111,7 @@ class PointMass:
 
 
 def _distance(physics: Physics, goal: Tensor) -> Tensor:
-    distance: Tensor = torch.linalg.vector_norm(physics.geom_position("pointmass")[:, :2] - goal, dim=-1)
+    distance: Tensor = torch.linalg.vector_norm(
+        physics.geom_position("pointmass")[:, :2] - goal, dim=-1
+    )
     return distance

@@ -64,7 +64,14 @@ class PointMaze(MazeFamily):
     Start: at rest, uniform within 0.15 cells (`START_SPREAD`) of the middle of the start's cell, north and east.
     """
 
-    scene = Scene("point_maze", _build, substeps=1, camera="fixed", background=(0.12, 0.2, 0.3), textures=False)
+    scene = Scene(
+        "point_maze",
+        _build,
+        substeps=1,
+        camera="fixed",
+        background=(0.12, 0.2, 0.3),
+        textures=False,
+    )
     cell = CELL
     body = "pointmass"
     # In the mazes' plane: elsewhere the ray tracer's boxes around several walls would reach through the whole image.

@@ -22,7 +22,9 @@ _PUPILS = ("pupil_r", "pupil_l")
 _WALLS = ("wall_px", "wall_py", "wall_nx", "wall_ny")
 
 
-def spec(floor_half_length: float | None, ball: bool = False, terrain: bool = False) -> mujoco.MjSpec:
+def spec(
+    floor_half_length: float | None, ball: bool = False, terrain: bool = False
+) -> mujoco.MjSpec:
     """dm_control's quadruped, without range finders and other tasks' surroundings.
 
     Source: `make_model` of dm_control's quadruped.
@@ -37,8 +39,14 @@ def spec(floor_half_length: float | None, ball: bool = False, terrain: bool = Fa
     if not terrain:
         parts += [changed.geom("terrain"), *changed.hfields]
     if not ball:
-        parts += [*(changed.geom(name) for name in _WALLS), changed.body("ball"), changed.site("target")]
-    parts += [sensor for sensor in changed.sensors if sensor.type == mujoco.mjtSensor.mjSENS_RANGEFINDER]
+        parts += [
+            *(changed.geom(name) for name in _WALLS),
+            changed.body("ball"),
+            changed.site("target"),
+        ]
+    parts += [
+        sensor for sensor in changed.sensors if sensor.type == mujoco.mjtSensor.mjSENS_RANGEFINDER
+    ]
     for part in parts:
         changed.delete(part)
     if floor_half_length is not None:

@@ -36,7 +36,9 @@ def jump(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " wo
 def roll(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
     """Upright while the torso moves in any direction at `speed` or faster. The name is the published one."""
     moved = torch.linalg.vector_norm(physics.sensor("velocimeter"), dim=-1)
-    fast = tolerance(moved, (speed, float("inf")), margin=speed, sigmoid="linear", value_at_margin=0.5)
+    fast = tolerance(
+        moved, (speed, float("inf")), margin=speed, sigmoid="linear", value_at_margin=0.5
+    )
     return quadruped.posture(physics) * fast
 
 

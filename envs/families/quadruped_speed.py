@@ -16,7 +16,11 @@ FASTEST = 5.0
 
 # Which way is forward is hard to see: at 64x64 the pupils that dm_control draws are a pixel each. The front legs have a
 # colour of their own here.
-_FRONT = tuple(f"{part}_front_{side}" for part in ("thigh", "shin", "foot", "toe") for side in ("left", "right"))
+_FRONT = tuple(
+    f"{part}_front_{side}"
+    for part in ("thigh", "shin", "foot", "toe")
+    for side in ("left", "right")
+)
 _FRONT_COLOUR = (0.95, 0.95, 0.9, 1.0)
 
 

@@ -12,7 +12,10 @@ def light_from_the_camera(spec: mujoco.MjSpec) -> None:
     """Leave the headlight alone: a second light would cost a sixth of every image."""
     for light in list(spec.lights):
         spec.delete(light)
-    spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [_BRIGHTNESS] * 3, [_BRIGHTNESS] * 3
+    spec.visual.headlight.ambient, spec.visual.headlight.diffuse = (
+        [_BRIGHTNESS] * 3,
+        [_BRIGHTNESS] * 3,
+    )
 
 
 def lengthen_floor(spec: mujoco.MjSpec, name: str, half_length: float) -> None:

@@ -24,7 +24,9 @@ def two_sided(
 ) -> Float[Tensor, " world"]:
     """1 within `half_width` of the target speed, falling linearly to 0 at max(|target|, 1) m/s beyond; all in m/s."""
     bounds = (target - half_width, target + half_width)
-    return tolerance(speed, bounds, target.abs().clamp(min=1), sigmoid="linear", value_at_margin=0.0)
+    return tolerance(
+        speed, bounds, target.abs().clamp(min=1), sigmoid="linear", value_at_margin=0.0
+    )
 
 
 def speed_parameters(fastest: float) -> Mapping[str, Parameter]:
@@ -74,7 +76,9 @@ class SpeedFamily(ABC):
         """Speed in m/s."""
         return np.array([number(task, "speed")])
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """See `Family.reward`."""
         return self.posture(physics) * two_sided(self.speed(physics), goal[:, 0], self.half_width)
 

@@ -31,5 +31,7 @@ def library_model(file: str) -> mujoco.MjSpec:
     paths = [Path(root) / file for root in roots]
     found = [path for path in paths if path.is_file()]
     if not found:
-        raise FileNotFoundError(f"the installed dm-control has no model {file!r} (looked for {paths})")
+        raise FileNotFoundError(
+            f"the installed dm-control has no model {file!r} (looked for {paths})"
+        )
     return mujoco.MjSpec.from_file(str(found[0]))

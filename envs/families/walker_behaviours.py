@@ -21,7 +21,11 @@ _STANDING, _LYING, _RAISED = 1.0, 0.08, 1.1
 
 def legs_up(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
     """On its back with both feet in the air."""
-    lying = 3 * _below(_height(physics, "torso")) + _below(_mean_height(physics, "thigh")) + _upside_down(physics)
+    lying = (
+        3 * _below(_height(physics, "torso"))
+        + _below(_mean_height(physics, "thigh"))
+        + _upside_down(physics)
+    )
     return (lying + 2 * _above(_mean_height(physics, "foot"), _RAISED)) / 7
 
 
@@ -32,7 +36,9 @@ def arabesque(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor,
     """
     standing = _above(_height(physics, "torso"), _STANDING)
     # As wide a margin as for what is raised to standing height.
-    left_down = tolerance(_height(physics, "left_foot"), (-float("inf"), _LYING), margin=_STANDING / 2)
+    left_down = tolerance(
+        _height(physics, "left_foot"), (-float("inf"), _LYING), margin=_STANDING / 2
+    )
     right_up = _above(_height(physics, "right_foot"), _STANDING)
     return (3 * standing + left_down + right_up + _upside_down(physics)) / 6
 

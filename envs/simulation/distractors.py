@@ -77,11 +77,20 @@ def with_distractors(scene: Scene, count: int) -> mujoco.MjModel:
     radius = RADIUS * size * away
     body = spec.worldbody.add_body()
     for colour in _COLOURS[:count]:
-        sphere = body.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], rgba=[*(colour / 255), 1])
-        sphere.mass, sphere.material, sphere.group, sphere.contype, sphere.conaffinity = 0, "", 0, 0, 0
+        sphere = body.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], rgba=[*(colour / 255), 1]
+        )
+        sphere.mass, sphere.material, sphere.group, sphere.contype, sphere.conaffinity = (
+            0,
+            "",
+            0,
+            0,
+            0,
+        )
     model, plain = spec.compile(), scene.model
     if not all(
-        np.array_equal(getattr(model, of)[: plain.ngeom], getattr(plain, of)) for of in ("geom_type", "geom_size")
+        np.array_equal(getattr(model, of)[: plain.ngeom], getattr(plain, of))
+        for of in ("geom_type", "geom_size")
     ):
         raise ValueError(f"the distractors of scene {scene.name!r} did not become its last geoms")
     return model

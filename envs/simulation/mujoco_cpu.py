@@ -55,7 +55,9 @@ class MujocoPhysics(Physics):
         self.num_worlds = num_worlds
         self._scene, self._distractors = scene, distractors
         self._datas = [mujoco.MjData(self.model) for _ in range(num_worlds)]
-        self._arrays = {name: np.zeros((num_worlds, *getattr(self._datas[0], name).shape)) for name in _FIELDS}
+        self._arrays = {
+            name: np.zeros((num_worlds, *getattr(self._datas[0], name).shape)) for name in _FIELDS
+        }
         self._warnings = np.zeros((num_worlds, len(self._datas[0].warning.number)), np.int32)
         self.fields = {name: torch.from_numpy(array) for name, array in self._arrays.items()}
         count = min(num_worlds, threads or len(os.sched_getaffinity(0)))
@@ -63,7 +65,9 @@ class MujocoPhysics(Physics):
         self._chunks = [self._chunk(low, high, image_size) for low, high in pairwise(bounds)]
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="physics") if count > 1 else None
         self._galleries: dict[int, RayTracer] = {}
-        self.reset(torch.ones(num_worlds, dtype=torch.bool), InitialState.of(self.model, num_worlds))
+        self.reset(
+            torch.ones(num_worlds, dtype=torch.bool), InitialState.of(self.model, num_worlds)
+        )
 
     def step(self, control: Float[Tensor, "world actuator"]) -> None:
         """See `Physics.step`."""
@@ -75,22 +79,30 @@ class MujocoPhysics(Physics):
     def reset(self, mask: Bool[Tensor, " world"], start: InitialState) -> None:
         """See `Physics.reset`."""
         zeros = torch.zeros(self.num_worlds, dtype=torch.int64)
-        followed = [zeros if given is None else given for given in (start.variants, start.model_seeds)]
+        followed = [
+            zeros if given is None else given for given in (start.variants, start.model_seeds)
+        ]
         parts = (start.joint_positions, start.joint_velocities, start.mocap_positions, *followed)
         rows, chosen = [tensor.numpy() for tensor in parts], mask.numpy()
         self._each(lambda chunk: chunk.reset(chosen, *rows))
 
-    def place(self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]) -> None:
+    def place(
+        self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]
+    ) -> None:
         """See `Physics.place`."""
         mocap = int(self.model.body(body).mocapid[0])
         if mocap < 0:
-            raise ValueError(f"body {body!r} of {self._scene.name} is not a mocap body and cannot be placed")
+            raise ValueError(
+                f"body {body!r} of {self._scene.name} is not a mocap body and cannot be placed"
+            )
         chosen = mask.numpy()
         if chosen.any():
             rows = positions.numpy()
             self._each(lambda chunk: chunk.place(chosen, mocap, rows))
 
-    def render(self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None) -> None:
+    def render(
+        self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None
+    ) -> None:
         """See `Physics.render`."""
         pixels = out.numpy()
         listed = np.arange(self.num_worlds) if worlds is None else worlds.numpy()
@@ -100,7 +112,9 @@ class MujocoPhysics(Physics):
         """See `Physics.set_distractors`."""
         expected = (self.num_worlds, self._distractors, 3)
         if places.shape != expected:
-            raise ValueError(f"places must have the shape {expected} of worlds and distractors, got {places.shape}")
+            raise ValueError(
+                f"places must have the shape {expected} of worlds and distractors, got {places.shape}"
+            )
         for chunk in self._chunks:
             chunk.places[:] = places[chunk.low : chunk.end]
 
@@ -109,7 +123,9 @@ class MujocoPhysics(Physics):
         if size not in self._galleries:
             self._galleries[size] = self._tracer(size, 1)
         out: np.ndarray = np.empty((1, size, size, 3), np.uint8)
-        next(chunk for chunk in self._chunks if world < chunk.end).fill(self._galleries[size], [world])
+        next(chunk for chunk in self._chunks if world < chunk.end).fill(
+            self._galleries[size], [world]
+        )
         self._galleries[size].draw(1, out)
         image: np.ndarray = out[0]
         return image
@@ -129,8 +145,12 @@ class MujocoPhysics(Physics):
         size, followed = mujoco.mj_stateSize(self.model, _STATE), self._followed()
         expected = (self.num_worlds, size + len(followed))
         if state.shape != expected:
-            raise ValueError(f"state must have the shape {expected} of these worlds, got {state.shape}")
-        chosen = {name: state[:, column].astype(np.int64) for column, name in enumerate(followed, size)}
+            raise ValueError(
+                f"state must have the shape {expected} of these worlds, got {state.shape}"
+            )
+        chosen = {
+            name: state[:, column].astype(np.int64) for column, name in enumerate(followed, size)
+        }
         zeros = np.zeros(self.num_worlds, np.int64)
         rows = state[:, :size], chosen.get("variants", zeros), chosen.get("model_seeds", zeros)
         self._each(lambda chunk: chunk.load(*rows))
@@ -142,11 +162,16 @@ class MujocoPhysics(Physics):
 
     def _followed(self) -> list[str]:
         """What the state says of the model that a world follows, by the names of a chunk's attributes."""
-        return ["variants"] * (len(self._models) > 1) + ["model_seeds"] * (self._scene.remodel is not None)
+        return ["variants"] * (len(self._models) > 1) + ["model_seeds"] * (
+            self._scene.remodel is not None
+        )
 
     def _chunk(self, low: int, high: int, image_size: int) -> "_Chunk":
         arrays = {name: array[low:high] for name, array in self._arrays.items()}
-        tracer, camera = self._tracer(image_size, high - low), int(self.model.camera(self._scene.camera).id)
+        tracer, camera = (
+            self._tracer(image_size, high - low),
+            int(self.model.camera(self._scene.camera).id),
+        )
         datas, warnings = self._datas[low:high], self._warnings[low:high]
         return _Chunk(self._scene, self._models, datas, low, arrays, warnings, tracer, camera)
 
@@ -200,7 +225,13 @@ class _Chunk:
         tracer: RayTracer,
         camera: int,
     ) -> None:
-        self._scene, self._models, self._datas, self._tracer, self._camera = scene, models, datas, tracer, camera
+        self._scene, self._models, self._datas, self._tracer, self._camera = (
+            scene,
+            models,
+            datas,
+            tracer,
+            camera,
+        )
         self.low, self.end = low, low + len(datas)
         self.variants, self.model_seeds = np.zeros((2, len(datas)), np.int64)
         self._own = [models[0]] * len(datas)
@@ -217,11 +248,14 @@ class _Chunk:
         for passive in self._passive:
             passive.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
         self._looks = {
-            name: np.stack([getattr(model, name).reshape(-1) for model in models]) for name in APPEARANCE_FIELDS
+            name: np.stack([getattr(model, name).reshape(-1) for model in models])
+            for name in APPEARANCE_FIELDS
         }
         # Views into every MjData are made once: making one costs more than copying through it.
         self._controls = [data.ctrl for data in datas]
-        self._poses = {name: [[getattr(data, name).reshape(-1)] for data in datas] for name in POSES}
+        self._poses = {
+            name: [[getattr(data, name).reshape(-1)] for data in datas] for name in POSES
+        }
         # The ray tracer's model has distractors' spheres after the geoms that are simulated.
         unturned = np.tile(np.eye(3).reshape(-1), tracer.distractors)
         for positions, rotations, placed in zip(
@@ -230,7 +264,8 @@ class _Chunk:
             positions.append(placed.reshape(-1))
             rotations.append(unturned)
         self._gathered = [
-            ([getattr(data, name).reshape(-1) for data in datas], array.reshape(-1)) for name, array in arrays.items()
+            ([getattr(data, name).reshape(-1) for data in datas], array.reshape(-1))
+            for name, array in arrays.items()
         ]
         self._gathered.append(([data.warning.number for data in datas], warnings.reshape(-1)))
 
@@ -258,7 +293,11 @@ class _Chunk:
             if mask[world]:
                 model = self._follow(world - self.low, variants[world], model_seeds[world])
                 mujoco.mj_resetData(model, data)
-                data.qpos[:], data.qvel[:], data.mocap_pos[:] = positions[world], velocities[world], mocap[world]
+                data.qpos[:], data.qvel[:], data.mocap_pos[:] = (
+                    positions[world],
+                    velocities[world],
+                    mocap[world],
+                )
                 self._bring_up_to_date(model, variants[world], data)
         self._gather()
 
@@ -296,7 +335,9 @@ class _Chunk:
                 self._distractors[world] = data.cam_xpos[self._camera] + self.places[world] @ turn.T
         for name, views in self._poses.items():
             target = tracer.poses[name][: len(worlds)].reshape(-1)
-            np.concatenate([part for world in worlds for part in views[world]], out=target, casting="same_kind")
+            np.concatenate(
+                [part for world in worlds for part in views[world]], out=target, casting="same_kind"
+            )
         if len(self._models) > 1:
             for name, looks in self._looks.items():
                 tracer.looks[name][: len(worlds), : looks.shape[1]] = looks[self.variants[worlds]]

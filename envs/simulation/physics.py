@@ -82,7 +82,10 @@ class InitialState:
     def of(cls, model: mujoco.MjModel, num_worlds: int) -> "InitialState":
         """The model's own initial state, `num_worlds` times."""
         mocap = model.body_pos[model.body_mocapid >= 0]
-        rows = [torch.from_numpy(np.array(row, np.float64)) for row in (model.qpos0, np.zeros(model.nv), mocap)]
+        rows = [
+            torch.from_numpy(np.array(row, np.float64))
+            for row in (model.qpos0, np.zeros(model.nv), mocap)
+        ]
         return cls(*(row.expand(num_worlds, *row.shape).clone() for row in rows))
 
 
@@ -113,7 +116,9 @@ class Physics(ABC):
         """Put the worlds in `mask` into their start states; the others are left as they are."""
 
     @abstractmethod
-    def place(self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]) -> None:
+    def place(
+        self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]
+    ) -> None:
         """Put a mocap body somewhere else, metres, in the worlds in `mask`: what a task changes within an episode.
 
         Where mocap bodies are belongs to `state` and is set by `reset`, so this is also how a task remembers.
@@ -123,7 +128,9 @@ class Physics(ABC):
         """
 
     @abstractmethod
-    def render(self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None) -> None:
+    def render(
+        self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None
+    ) -> None:
         """Draw the observation camera's image of all worlds, or of the listed ones (int64), into `out`."""
 
     @abstractmethod

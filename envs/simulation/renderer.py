@@ -40,7 +40,12 @@ class RayTracer:
     """
 
     def __init__(
-        self, scene: Scene, size: int, capacity: int, segmentation: bool = False, distractors: int = 0
+        self,
+        scene: Scene,
+        size: int,
+        capacity: int,
+        segmentation: bool = False,
+        distractors: int = 0,
     ) -> None:
         start_warp()
         model = drawable(with_distractors(scene, distractors) if distractors else scene.model)
@@ -54,13 +59,17 @@ class RayTracer:
             self._trace(1)
         # On the CPU device these are views of the memory that the ray tracer reads and writes.
         self.poses: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
-            name: getattr(self._data, name).numpy().reshape(capacity, -1).view(np.float32) for name in POSES
+            name: getattr(self._data, name).numpy().reshape(capacity, -1).view(np.float32)
+            for name in POSES
         }
         self.looks: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
-            name: self._per_world(name, getattr(model, name), capacity) for name in APPEARANCE_FIELDS
+            name: self._per_world(name, getattr(model, name), capacity)
+            for name in APPEARANCE_FIELDS
         }
         # Which mesh is each world's terrain.
-        self.terrains: UInt64[np.ndarray, " capacity"] = self._own_terrains(model, capacity) if terrain else np.zeros(0)
+        self.terrains: UInt64[np.ndarray, " capacity"] = (
+            self._own_terrains(model, capacity) if terrain else np.zeros(0)
+        )
         self._colours = self._context.rgb_data.numpy().view(np.uint8)
 
     def draw(self, count: int, out: UInt8[np.ndarray, "count height width 3"]) -> None:
@@ -87,14 +96,18 @@ class RayTracer:
         view: np.ndarray = own.numpy().view(np.float32).reshape(capacity, colours.size)
         return view
 
-    def _own_terrains(self, model: mujoco.MjModel, capacity: int) -> UInt64[np.ndarray, " capacity"]:
+    def _own_terrains(
+        self, model: mujoco.MjModel, capacity: int
+    ) -> UInt64[np.ndarray, " capacity"]:
         """Gives every world a height field of its own, in place of the model's; returns the memory of their meshes."""
         chosen = np.tile(model.geom_dataid, (capacity, 1))
         chosen[:, model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD] = np.arange(capacity)[:, None]
         self._model.geom_dataid = warp.array(chosen, dtype=int)
         # Their boxes hold them up to half as much again as a height field's own height.
         half = model.hfield_size[0, :3] * (1.0, 1.0, 0.75)
-        self._context.hfield_bounds_size = warp.array(np.tile(half, (capacity, 1)).astype(np.float32), dtype=warp.vec3)
+        self._context.hfield_bounds_size = warp.array(
+            np.tile(half, (capacity, 1)).astype(np.float32), dtype=warp.vec3
+        )
         meshes = np.tile(self._context.hfield_bvh_id.numpy(), capacity)
         self._context.hfield_bvh_id = warp.array(meshes, dtype=warp.uint64)
         view: np.ndarray = self._context.hfield_bvh_id.numpy()
@@ -147,9 +160,13 @@ def drawable(model: mujoco.MjModel) -> mujoco.MjModel:
 
 def _texture(model: mujoco.MjModel, index: int) -> warp.Texture2D:
     """One of the model's textures, read at the nearest texel."""
-    height, width, channels = (getattr(model, f"tex_{name}")[index] for name in ("height", "width", "nchannel"))
+    height, width, channels = (
+        getattr(model, f"tex_{name}")[index] for name in ("height", "width", "nchannel")
+    )
     first = model.tex_adr[index]
-    texels = model.tex_data[first : first + height * width * channels].reshape(height, width, channels)
+    texels = model.tex_data[first : first + height * width * channels].reshape(
+        height, width, channels
+    )
     colours = np.ones((height, width, 4), np.float32)
     colours[..., :channels] = texels / np.float32(255)
     return warp.Texture2D(colours, filter_mode=warp.TextureFilterMode.CLOSEST)
@@ -181,7 +198,9 @@ def start_warp() -> None:
 def announce_compilation(seconds: float) -> Iterator[None]:
     """Say on stderr that kernels are being compiled, when the block takes longer than `seconds`."""
     note = f"pixel-hrl: compiling the ray tracer for this scene (once; kept in {warp.config.kernel_cache_dir}) ..."
-    timer = threading.Timer(seconds, print, args=(note,), kwargs={"file": sys.stderr, "flush": True})
+    timer = threading.Timer(
+        seconds, print, args=(note,), kwargs={"file": sys.stderr, "flush": True}
+    )
     timer.daemon = True
     timer.start()
     try:
@@ -204,5 +223,9 @@ def without_line(unwanted: str) -> Iterator[None]:
             os.dup2(saved, 2)
             os.close(saved)
             caught.seek(0)
-            kept = [line for line in caught.read().decode(errors="replace").splitlines() if unwanted not in line]
+            kept = [
+                line
+                for line in caught.read().decode(errors="replace").splitlines()
+                if unwanted not in line
+            ]
             sys.stderr.write("".join(line + "\n" for line in kept))

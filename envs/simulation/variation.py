@@ -36,12 +36,18 @@ class Variation:
 
     def __post_init__(self) -> None:
         for part in fields(self):
-            value, least, most = getattr(self, part.name), part.metadata["least"], part.metadata["most"]
+            value, least, most = (
+                getattr(self, part.name),
+                part.metadata["least"],
+                part.metadata["most"],
+            )
             number = isinstance(value, int | float) and not isinstance(value, bool)
             whole = part.metadata["whole"]
             if not number or not least <= value <= most or (whole and value != int(value)):
                 kind = "a whole number" if whole else "a number"
-                raise ValueError(f"{part.name} must be {kind} from {least:g} to {most:g}, got {value!r}")
+                raise ValueError(
+                    f"{part.name} must be {kind} from {least:g} to {most:g}, got {value!r}"
+                )
             object.__setattr__(self, part.name, float(value))
 
     @classmethod
@@ -56,7 +62,11 @@ class Variation:
     def to_dict(self) -> dict[str, float]:
         """What is not at its default."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
-        return {part.name: values[part.name] for part in fields(self) if values[part.name] != part.default}
+        return {
+            part.name: values[part.name]
+            for part in fields(self)
+            if values[part.name] != part.default
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +153,10 @@ class Vision(Variation):
         varied = copy.copy(model)
         # A geom that has MuJoCo's default colour is drawn in that of its material, and in its own with any other.
         unset = (varied.geom_matid >= 0) & (varied.geom_rgba == UNSET).all(axis=1)
-        for colour in (*(varied.geom_rgba[geom] for geom in np.flatnonzero(~unset)), *varied.mat_rgba):
+        for colour in (
+            *(varied.geom_rgba[geom] for geom in np.flatnonzero(~unset)),
+            *varied.mat_rgba,
+        ):
             colour[:3] = self._colour(colour[:3])
         if self.distance != 1 or self.tilt or self.roll:
             self._pose(varied, camera)
@@ -151,9 +164,14 @@ class Vision(Variation):
 
     def _pose(self, varied: mujoco.MjModel, camera: str) -> None:
         index = varied.camera(camera).id
-        looks_at = (mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY, mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM)
+        looks_at = (
+            mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY,
+            mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM,
+        )
         if int(varied.cam_mode[index]) in map(int, looks_at):
-            raise ValueError(f"camera {camera!r} always looks at a body and cannot be moved or turned")
+            raise ValueError(
+                f"camera {camera!r} always looks at a body and cannot be moved or turned"
+            )
         # A camera looks along its -z; x is to the right of the image and y upwards.
         backwards = np.zeros(3)
         mujoco.mju_rotVecQuat(backwards, np.array([0.0, 0.0, 1.0]), varied.cam_quat[index])
@@ -166,10 +184,14 @@ class Vision(Variation):
 
     def _colour(self, colour: Float[np.ndarray, " 3"]) -> tuple[float, float, float]:
         hue, saturation, value = colorsys.rgb_to_hsv(*colour.tolist())
-        return colorsys.hsv_to_rgb((hue + self.hue / 360) % 1, saturation, min(1.0, value * self.brightness))
+        return colorsys.hsv_to_rgb(
+            (hue + self.hue / 360) % 1, saturation, min(1.0, value * self.brightness)
+        )
 
 
-def variant(model: mujoco.MjModel, camera: str, dynamics: Dynamics, vision: Vision) -> mujoco.MjModel:
+def variant(
+    model: mujoco.MjModel, camera: str, dynamics: Dynamics, vision: Vision
+) -> mujoco.MjModel:
     """A copy of a scene's model that differs in these; it may be simulated with the same data.
 
     Raises:

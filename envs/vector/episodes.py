@@ -14,7 +14,9 @@ _SAVED = ("number", "clock", "first_clock", "returns", "held", "first_success")
 
 def episode_rng(seed: int, stream: str, env: int, episode: int) -> np.random.Generator:
     """The random numbers of one episode: a function of these four, so that a resumed run needs no stored state."""
-    return np.random.default_rng(np.random.SeedSequence([seed, crc32(stream.encode()), env, episode]))
+    return np.random.default_rng(
+        np.random.SeedSequence([seed, crc32(stream.encode()), env, episode])
+    )
 
 
 def evaluation_rng(seed: int, evaluation_seed: int, episode: int) -> np.random.Generator:
@@ -83,7 +85,9 @@ class Episodes:
         length = self._lengths[self.task_index[env]]
         self.clock[env] = self.first_clock[env] = int(share * length / multiple) * multiple
 
-    def advance(self, reward: Float[np.ndarray, " env"], holding: Bool[np.ndarray, " env"]) -> Bool[np.ndarray, " env"]:
+    def advance(
+        self, reward: Float[np.ndarray, " env"], holding: Bool[np.ndarray, " env"]
+    ) -> Bool[np.ndarray, " env"]:
         """Count one control step; returns where the success condition has now held for long enough."""
         self.clock += 1
         self.returns += reward

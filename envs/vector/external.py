@@ -14,7 +14,13 @@ from envs.external.worker_pool import WorkerPool
 from envs.suites import Suite
 from envs.tasks import Task
 from envs.vector.episodes import Episodes
-from envs.vector.mujoco import EnvOptions, Observation, PixelVectorEnv, checked_image_size, task_vectors
+from envs.vector.mujoco import (
+    EnvOptions,
+    Observation,
+    PixelVectorEnv,
+    checked_image_size,
+    task_vectors,
+)
 
 _LARGEST_SEED = 2**31 - 1
 
@@ -35,7 +41,9 @@ class ExternalVectorEnv(PixelVectorEnv):
       they would have started. So a continued run is not bit for bit the run that was never stopped.
     """
 
-    def __init__(self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions) -> None:
+    def __init__(
+        self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions
+    ) -> None:
         """As `envs.make_vec`; `options.threads` is the number of worker processes.
 
         Raises:
@@ -45,11 +53,15 @@ class ExternalVectorEnv(PixelVectorEnv):
         workers = options.threads or len(os.sched_getaffinity(0))
         self._vectors = task_vectors([external_family(task) for task in self.tasks], self.tasks)
         self._episodes = Episodes(self.tasks, self.num_envs, hold_steps=1)
-        self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
+        self._pixels = np.zeros(
+            (self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8
+        )
         self._make_spaces(suite.action_size)
         opengl = any(task.parameters.get("render") == "opengl" for task in self.tasks)
         workers = min(workers, self.num_envs)
-        self._crew = WorkerPool(self.tasks, self.num_envs, self.image_size, self.action_repeat, workers, opengl)
+        self._crew = WorkerPool(
+            self.tasks, self.num_envs, self.image_size, self.action_repeat, workers, opengl
+        )
         self.metadata = {**self.metadata, "render_fps": 25}
 
     @property
@@ -57,7 +69,9 @@ class ExternalVectorEnv(PixelVectorEnv):
         """Process numbers of the workers."""
         return self._crew.processes
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict]:
         """See `PixelVectorEnv.reset`.
 
         Raises:
@@ -91,14 +105,22 @@ class ExternalVectorEnv(PixelVectorEnv):
         infos: dict[str, Any] = {"task_index": index, "success": success}
         if ended.any():
             infos |= self._begin_next(ended, lost)
-        return self._observation(), rewards.astype(np.float32), terminated, ended & ~terminated, infos
+        return (
+            self._observation(),
+            rewards.astype(np.float32),
+            terminated,
+            ended & ~terminated,
+            infos,
+        )
 
     def render_frames(self, index: int, size: int = 128) -> UInt8[np.ndarray, "height width 3"]:
         """See `PixelVectorEnv.render_frames`. Of an environment that is lost, the last observation enlarged."""
         if not 0 <= index < self.num_envs:
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
         if not self._crew.alive[index]:
-            return resized(np.ascontiguousarray(self._pixels[index, ..., -3:]), checked_image_size(size))
+            return resized(
+                np.ascontiguousarray(self._pixels[index, ..., -3:]), checked_image_size(size)
+            )
         image: np.ndarray = self._crew.ask(index, "image", checked_image_size(size))
         return image
 
@@ -130,7 +152,9 @@ class ExternalVectorEnv(PixelVectorEnv):
         self._episodes.returns += rewards
         self._episodes.note_success(success)
 
-    def _begin_next(self, ended: Bool[np.ndarray, " env"], lost: Bool[np.ndarray, " env"]) -> dict[str, Any]:
+    def _begin_next(
+        self, ended: Bool[np.ndarray, " env"], lost: Bool[np.ndarray, " env"]
+    ) -> dict[str, Any]:
         """The infos of the episodes that have ended, with the next ones begun."""
         statistics = self._episodes.statistics()
         statistics["partial"] |= lost
@@ -158,7 +182,9 @@ class ExternalVectorEnv(PixelVectorEnv):
 
     def _advance_frames(self, mask: Bool[np.ndarray, " env"]) -> None:
         """Add the newest frame to the stacks of the environments in `mask`."""
-        self._pixels[mask] = np.concatenate([self._pixels[mask][..., 3:], self._crew.frames[mask]], axis=-1)
+        self._pixels[mask] = np.concatenate(
+            [self._pixels[mask][..., 3:], self._crew.frames[mask]], axis=-1
+        )
 
 
 def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ...]:
@@ -166,7 +192,9 @@ def _checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ..
     if not chosen:
         raise ValueError("tasks must name at least one task")
     # A suite of just these tasks passes exactly when they can run side by side.
-    Suite(suite.name, suite.action_repeat, suite.reference_return, suite.parameter, {"train": chosen})
+    Suite(
+        suite.name, suite.action_repeat, suite.reference_return, suite.parameter, {"train": chosen}
+    )
     for task in chosen:
         external_family(task).check(task)
     return chosen

@@ -70,10 +70,15 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     Nothing here terminates; `terminated` is False throughout, so every episode end is to be bootstrapped.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+    metadata: dict[str, Any] = {
+        "render_modes": ["rgb_array"],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }  # noqa: RUF012
     render_mode = "rgb_array"
 
-    def __init__(self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions) -> None:
+    def __init__(
+        self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions
+    ) -> None:
         self._take(suite, num_envs, checked_tasks(suite, tasks), options)
         self._family = resolve(self.tasks[0])
         self._vectors = task_vectors([self._family] * len(self.tasks), self.tasks)
@@ -86,19 +91,28 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._distance = np.array([task.vision.distance for task in self.tasks])
         self._drift = np.zeros(self.num_envs)
         self._physics = MujocoPhysics(
-            scene, self.num_envs, self.image_size, options.threads, variants, int(self._distractors.max())
+            scene,
+            self.num_envs,
+            self.image_size,
+            options.threads,
+            variants,
+            int(self._distractors.max()),
         )
         self._episodes = Episodes(self.tasks, self.num_envs, self._family.hold_steps)
         self._start = InitialState.of(self._physics.model, self.num_envs)
         self._model_seeds = torch.zeros(self.num_envs, dtype=torch.int64)
         self._start.model_seeds = self._model_seeds
-        self._pixels = np.zeros((self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
+        self._pixels = np.zeros(
+            (self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8
+        )
         self._centre, self._half_range = _actuator_ranges(self._physics.model)
         self._make_spaces(self._physics.model.nu)
         self._seconds = float(self._physics.model.opt.timestep * scene.substeps)
         self.metadata = {**self.metadata, "render_fps": 1 / (self._seconds * self.action_repeat)}
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict]:
         """Start an episode in every world: the next one, or with `seed` the first one of that run seed.
 
         Args:
@@ -166,7 +180,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         """Give back the threads (called by `close`)."""
         self._physics.close()
 
-    def _take(self, suite: Suite, num_envs: int, tasks: tuple[Task, ...], options: EnvOptions) -> None:
+    def _take(
+        self, suite: Suite, num_envs: int, tasks: tuple[Task, ...], options: EnvOptions
+    ) -> None:
         """What every kind of environment remembers of its arguments."""
         self.tasks, self.num_envs = tasks, require_count(num_envs, "num_envs", 1)
         self.frame_stack, self.image_size = options.frame_stack, options.image_size
@@ -178,7 +194,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         given = dict(options or {})
         episode = require_count(given.pop("episode", 0), "option 'episode'", 0)
         if given:
-            raise ValueError(f"reset takes the option 'episode' alone, got {', '.join(map(repr, given))}")
+            raise ValueError(
+                f"reset takes the option 'episode' alone, got {', '.join(map(repr, given))}"
+            )
         if seed is not None:
             self._seed = checked_seed(seed)
         if seed is not None or options:
@@ -186,7 +204,11 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def _own_state(self) -> dict[str, np.ndarray]:
         """All but what simulates."""
-        own = {"seed": np.array(self._seed), "pixels": self._pixels.copy(), "tasks": self._task_names()}
+        own = {
+            "seed": np.array(self._seed),
+            "pixels": self._pixels.copy(),
+            "tasks": self._task_names(),
+        }
         return own | self._episodes.state_dict()
 
     def _load_own_state(self, state: dict[str, np.ndarray]) -> None:
@@ -200,7 +222,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             raise ValueError(f"state 'tasks' are {names[0]}, but this environment's are {names[1]}")
         for key, values in own.items():
             if state[key].shape != values.shape:
-                raise ValueError(f"state {key!r} must have shape {values.shape}, got {state[key].shape}")
+                raise ValueError(
+                    f"state {key!r} must have shape {values.shape}, got {state[key].shape}"
+                )
         self._seed = int(state["seed"])
         self._pixels = np.array(state["pixels"])
         self._episodes.load_state_dict(state)
@@ -225,13 +249,17 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._require_reset()
         values = np.asarray(actions, np.float64)
         if values.shape != self.action_space.shape:
-            raise ValueError(f"actions must have shape {self.action_space.shape}, got {values.shape}")
+            raise ValueError(
+                f"actions must have shape {self.action_space.shape}, got {values.shape}"
+            )
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             raise ValueError(f"actions must be finite; they are not in worlds {bad.tolist()}")
         return np.clip(values, -1, 1)
 
-    def _simulate(self, control: torch.Tensor, goals: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _simulate(
+        self, control: torch.Tensor, goals: torch.Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
         total, success = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         for _ in range(self.action_repeat):
             self._physics.step(control)
@@ -253,16 +281,22 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             self._start.mocap_positions[env] = torch.from_numpy(start.mocap_positions)
             self._model_seeds[env] = start.model_seed
             if self._options.random_initial_episode_step and self._episodes.number[env] == 0:
-                self._episodes.random_initial_episode_step(int(env), rng.random(), self.action_repeat)
+                self._episodes.random_initial_episode_step(
+                    int(env), rng.random(), self.action_repeat
+                )
             self._drift[env] = rng.random() * DRIFT
         self._physics.reset(torch.from_numpy(mask), self._start)
 
     def _episode_rng(self, env: int) -> np.random.Generator:
         """The random numbers of the episode that a world is in."""
         if not self._options.evaluation:
-            return episode_rng(self._seed, self._options.stream, env, int(self._episodes.number[env]))
+            return episode_rng(
+                self._seed, self._options.stream, env, int(self._episodes.number[env])
+            )
         task = self.tasks[self._episodes.task_index[env]]
-        return evaluation_rng(self._seed, task.evaluation_seed, int(self._episodes.task_episode[env]))
+        return evaluation_rng(
+            self._seed, task.evaluation_seed, int(self._episodes.task_episode[env])
+        )
 
     def _render_stack(self, fresh: Bool[np.ndarray, " env"]) -> np.ndarray:
         """The stacks after a new image: worlds in `fresh` show nothing older than it."""
@@ -279,9 +313,14 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def _set_distractors(self) -> None:
         """Moves distractors to where they are now."""
         if self._distractors.any():
-            index, seconds = self._episodes.task_index, self._drift + self._episodes.clock * self._seconds
+            index, seconds = (
+                self._episodes.task_index,
+                self._drift + self._episodes.clock * self._seconds,
+            )
             shown = np.arange(self._distractors.max()) < self._distractors[index, None]
-            self._physics.set_distractors(places(self._family.scene, shown, seconds, self._distance[index]))
+            self._physics.set_distractors(
+                places(self._family.scene, shown, seconds, self._distance[index])
+            )
 
     def _last_pixels(self, ended: Bool[np.ndarray, " env"]) -> np.ndarray:
         """The last stacks of the worlds that have ended, [ended, height, width, channel]."""
@@ -327,13 +366,21 @@ def checked_seed(seed: int) -> int:
     return require_count(seed, "seed", 0, 2**63 - 1)
 
 
-def task_vectors(families: Sequence[TaskFamily], tasks: Sequence[Task]) -> Float32[np.ndarray, "task size"]:
+def task_vectors(
+    families: Sequence[TaskFamily], tasks: Sequence[Task]
+) -> Float32[np.ndarray, "task size"]:
     """What each task's family says of it. Raises ValueError for one out of the observation's bounds."""
     pairs = zip(families, tasks, strict=True)
     vectors = np.stack([family.task_vector(task) for family, task in pairs]).astype(np.float32)
-    far = [task.name for task, vector in zip(tasks, vectors, strict=True) if np.abs(vector).max() > TASK_LIMIT]
+    far = [
+        task.name
+        for task, vector in zip(tasks, vectors, strict=True)
+        if np.abs(vector).max() > TASK_LIMIT
+    ]
     if far:
-        raise ValueError(f"the task vector of {far[0]!r} lies outside [-{TASK_LIMIT}, {TASK_LIMIT}]")
+        raise ValueError(
+            f"the task vector of {far[0]!r} lies outside [-{TASK_LIMIT}, {TASK_LIMIT}]"
+        )
     return vectors
 
 

@@ -24,7 +24,9 @@ class MultiBodyVectorEnv(PixelVectorEnv):
     `envs.families.mixed`).
     """
 
-    def __init__(self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions) -> None:
+    def __init__(
+        self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions
+    ) -> None:
         """As `envs.make_vec`.
 
         Raises:
@@ -32,7 +34,9 @@ class MultiBodyVectorEnv(PixelVectorEnv):
         """
         self._take(suite, num_envs, checked_tasks(suite, tasks), options)
         self._vectors = task_vectors([suite.family] * len(self.tasks), self.tasks)
-        self._pixels = np.zeros((1, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8)
+        self._pixels = np.zeros(
+            (1, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8
+        )
         self._make_spaces(suite.action_size)
         self._parts: list[_Part] = []
         bodies = [resolve(task) for task in self.tasks]
@@ -48,10 +52,14 @@ class MultiBodyVectorEnv(PixelVectorEnv):
             alone = replace(suite, splits={"train": chosen}, mixed=False)
             # Worlds are numbered anew in every part: streams of their own keep their random numbers apart.
             own_options = replace(options, stream=f"{options.stream}/{number}")
-            self._parts.append(_Part(worlds, own, PixelVectorEnv(alone, len(worlds), None, own_options)))
+            self._parts.append(
+                _Part(worlds, own, PixelVectorEnv(alone, len(worlds), None, own_options))
+            )
         self.metadata = dict(self._parts[0].env.metadata)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict]:
         """See `PixelVectorEnv.reset`."""
         results = [part.env.reset(seed=seed, options=options) for part in self._parts]
         infos = self._infos([infos for _, infos in results])
@@ -70,9 +78,15 @@ class MultiBodyVectorEnv(PixelVectorEnv):
         merged = self._infos(infos)
         now = self._gathered([part.task_index for part in self._parts])
         if truncated.any():
-            finals = [found.get("final_obs", present) for found, present in zip(infos, seen, strict=True)]
+            finals = [
+                found.get("final_obs", present) for found, present in zip(infos, seen, strict=True)
+            ]
             last = np.where(truncated, merged["task_index"], now)
-            merged |= {"final_obs": self._seen(finals, last), "_final_obs": truncated, "_episode": truncated.copy()}
+            merged |= {
+                "final_obs": self._seen(finals, last),
+                "_final_obs": truncated,
+                "_episode": truncated.copy(),
+            }
         return self._seen(seen, now), rewards, terminated, truncated, merged
 
     def render_frames(self, index: int, size: int = 128) -> UInt8[np.ndarray, "height width 3"]:
@@ -85,13 +99,21 @@ class MultiBodyVectorEnv(PixelVectorEnv):
     def state_dict(self) -> dict[str, np.ndarray]:
         """See `PixelVectorEnv.state_dict`; each body's keys begin with its number."""
         parts = enumerate(self._parts)
-        return {f"{number}.{key}": value for number, part in parts for key, value in part.env.state_dict().items()}
+        return {
+            f"{number}.{key}": value
+            for number, part in parts
+            for key, value in part.env.state_dict().items()
+        }
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """See `PixelVectorEnv.load_state_dict`."""
         for number, part in enumerate(self._parts):
             prefix = f"{number}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            own = {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }
             part.env.load_state_dict(own)
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -116,12 +138,16 @@ class MultiBodyVectorEnv(PixelVectorEnv):
     def _infos(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         pairs = list(zip(self._parts, infos, strict=True))
         merged: dict[str, Any] = {
-            "task_index": self._gathered([part.tasks[found["task_index"]] for part, found in pairs]),
+            "task_index": self._gathered(
+                [part.tasks[found["task_index"]] for part, found in pairs]
+            ),
             "success": self._gathered([found["success"] for found in infos]),
         }
         if any("episode" in found for found in infos):
             # Where no episode has ended, what stands there has no meaning (`_episode`).
-            rows = [found.get("episode") or part.env._episodes.statistics() for part, found in pairs]
+            rows = [
+                found.get("episode") or part.env._episodes.statistics() for part, found in pairs
+            ]
             merged["episode"] = {key: self._gathered([row[key] for row in rows]) for key in rows[0]}
         return merged
 
@@ -139,6 +165,8 @@ class _Part:
         present: np.ndarray = self.tasks[self.env._episodes.task_index]
         return present
 
-    def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Under these worlds' rows of the actions, without the numbers that this body has no use for."""
         return self.env.step(actions[self.worlds, : self._actuators])

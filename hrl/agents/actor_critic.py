@@ -73,7 +73,9 @@ class ActorCriticConfig:
         """Raise ValueError naming the key, after the level's own, of a value that cannot be."""
         for key, choices in (("entropy", ENTROPIES), ("return_scale", RETURN_SCALES)):
             if getattr(self, key) not in choices:
-                raise ValueError(f"{level}.{key} is {getattr(self, key)!r}; choose from {', '.join(choices)}")
+                raise ValueError(
+                    f"{level}.{key} is {getattr(self, key)!r}; choose from {', '.join(choices)}"
+                )
         if self.layers < 1:
             raise ValueError(f"{level}.layers is {self.layers}; it must be at least 1")
         if not 0 < self.entropy_least <= 1 <= self.entropy_most:
@@ -82,7 +84,9 @@ class ActorCriticConfig:
                 "they must be above 0 and have 1, where coefficients start, between them"
             )
         if not 0 < self.std_low < self.std_high:
-            raise ValueError(f"{level}.std_low is {self.std_low} and {level}.std_high {self.std_high}; 0 < low < high")
+            raise ValueError(
+                f"{level}.std_low is {self.std_low} and {level}.std_high {self.std_high}; 0 < low < high"
+            )
         for key in ("gae_lambda", "unimix", "entropy_target", "slow_rate"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"{level}.{key} is {getattr(self, key)}; it must lie in [0, 1]")
@@ -122,19 +126,27 @@ class ContinuousActor(nn.Module):
         super().__init__()
         self.config, self.dimensions, self.padding = config, action_size, padding
         hidden = [units] * config.layers
-        self.net = TaskDense(inputs, task_size, task_features, hidden, 2 * action_size, output_scale=0.01)
+        self.net = TaskDense(
+            inputs, task_size, task_features, hidden, 2 * action_size, output_scale=0.01
+        )
 
     @compiled_part
-    def forward(self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]) -> BoundedNormal:
+    def forward(
+        self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
+    ) -> BoundedNormal:
         """The policy."""
         mask = None if self.padding is None else self.padding(task)
-        return BoundedNormal(self.net(inputs, task), self.config.std_low, self.config.std_high, mask)
+        return BoundedNormal(
+            self.net(inputs, task), self.config.std_low, self.config.std_high, mask
+        )
 
     def normalised_entropy(self, policy: BoundedNormal) -> Float[Tensor, "*batch dim"]:
         """Of each action dimension, in [0, 1]."""
         return policy.normalised_entropy()
 
-    def average(self, policy: BoundedNormal, entropy: Float[Tensor, "*batch dim"]) -> Float[Tensor, " dim"]:
+    def average(
+        self, policy: BoundedNormal, entropy: Float[Tensor, "*batch dim"]
+    ) -> Float[Tensor, " dim"]:
         """Over all states in which a dimension is no padding; the target where there are none."""
         return policy.average(entropy, self.config.entropy_target)
 
@@ -160,17 +172,26 @@ class CodeActor(nn.Module):
         super().__init__()
         self.config, self.dimensions, self.classes = config, groups, classes
         hidden = [units] * config.layers
-        self.net = TaskDense(inputs, task_size, task_features, hidden, groups * classes, output_scale=0.01)
+        self.net = TaskDense(
+            inputs, task_size, task_features, hidden, groups * classes, output_scale=0.01
+        )
 
-    def forward(self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]) -> OneHot:
+    def forward(
+        self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
+    ) -> OneHot:
         """The policy."""
-        return OneHot(self.net(inputs, task).unflatten(-1, (self.dimensions, self.classes)), self.config.unimix)
+        return OneHot(
+            self.net(inputs, task).unflatten(-1, (self.dimensions, self.classes)),
+            self.config.unimix,
+        )
 
     def normalised_entropy(self, policy: OneHot) -> Float[Tensor, "*batch group"]:
         """Of each code, in [0, 1]."""
         return policy.entropy() / math.log(self.classes)
 
-    def average(self, policy: OneHot, entropy: Float[Tensor, "*batch group"]) -> Float[Tensor, " group"]:
+    def average(
+        self, policy: OneHot, entropy: Float[Tensor, "*batch group"]
+    ) -> Float[Tensor, " group"]:
         """Over all states."""
         return entropy.flatten(0, -2).mean(0)
 
@@ -182,10 +203,14 @@ class CodeActor(nn.Module):
 class Critic(nn.Module):
     """Predicts returns as a distribution over bins, with a slow copy of itself and the scale of its returns."""
 
-    def __init__(self, inputs: int, task_size: int, task_features: int, units: int, config: ActorCriticConfig) -> None:
+    def __init__(
+        self, inputs: int, task_size: int, task_features: int, units: int, config: ActorCriticConfig
+    ) -> None:
         super().__init__()
         self.config = config
-        self.net = TaskDense(inputs, task_size, task_features, [units] * config.layers, BINS, output_scale=0.0)
+        self.net = TaskDense(
+            inputs, task_size, task_features, [units] * config.layers, BINS, output_scale=0.0
+        )
         self.slow = deepcopy(self.net).requires_grad_(False)
         self.scale = EmaStd() if config.return_scale == "std" else PercentileRange()
 
@@ -249,7 +274,11 @@ class ActorCritic(nn.Module):
         self.reward_weights, self.config, self.gradient = dict(reward_weights), config, gradient
         self.advantages = EmaMoments()
         self.coefficients = AdaptiveCoefficient(
-            (actor.dimensions,), config.entropy_target, config.entropy_least, config.entropy_most, raise_when_low=True
+            (actor.dimensions,),
+            config.entropy_target,
+            config.entropy_least,
+            config.entropy_most,
+            raise_when_low=True,
         )
 
     @compiled_part
@@ -284,7 +313,9 @@ class ActorCritic(nn.Module):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """One stream's part in the advantage, its critic's loss, metrics."""
         values = critic.values(seen.inputs, seen.task)
-        returns = lambda_returns(seen.rewards[name], values, seen.continues[1:], seen.discount, self.config.gae_lambda)
+        returns = lambda_returns(
+            seen.rewards[name], values, seen.continues[1:], seen.discount, self.config.gae_lambda
+        )
         critic.scale.update(returns.detach())
         constants = (tensor.detach() for tensor in (returns, weights, values[:-1]))
         loss = critic.loss(seen.inputs[:-1].detach(), seen.task, *constants)
@@ -302,7 +333,9 @@ class ActorCritic(nn.Module):
         }
         return share, loss, measured
 
-    def _actor_loss(self, seen: Trajectory, advantage: Tensor, weights: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _actor_loss(
+        self, seen: Trajectory, advantage: Tensor, weights: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.config.normalise_advantage:
             self.advantages.update(advantage.detach())
             advantage = self.advantages.normalise(advantage)
@@ -315,7 +348,11 @@ class ActorCritic(nn.Module):
         per_dimension = self.actor.average(policy, entropy.detach())
         bonus = self._entropy_bonus(policy, entropy, per_dimension)
         loss = -((gain + bonus) * weights).mean()
-        measured = {"actor_loss": loss.detach(), "entropy": per_dimension.mean(), "entropy_least": per_dimension.min()}
+        measured = {
+            "actor_loss": loss.detach(),
+            "entropy": per_dimension.mean(),
+            "entropy_least": per_dimension.min(),
+        }
         measured |= self.actor.diagnose(policy)
         return loss, {**measured, "entropy_coefficient": self.coefficients.value.mean()}
 

@@ -68,7 +68,9 @@ class Policy(Protocol):
 class HierarchicalPolicy(Policy, Protocol):
     """A policy whose manager gives commands that lower levels carry out: `act` is `decide`, then `act_low_level`."""
 
-    def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
+    def decide(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> PolicyState:
         """The state with new commands where one is due (where `is_decision_step(state)`), else unchanged."""
 
     def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
@@ -103,7 +105,9 @@ class Counting(Protocol):
 class DecodableHighLevelAction(Protocol):
     """A hierarchical policy whose commands can be looked at."""
 
-    def decode_high_level_action(self, state: PolicyState) -> Float[Tensor, "env height width channel"]:
+    def decode_high_level_action(
+        self, state: PolicyState
+    ) -> Float[Tensor, "env height width channel"]:
         """An image in [0, 1] of each command in force."""
 
 
@@ -112,7 +116,10 @@ class Predictor(Policy, Protocol):
     """A policy with a model of the world that can be looked at."""
 
     def predict_images(
-        self, state: PolicyState, actions: Float[Tensor, "time env action"], task: Float[Tensor, "env task"]
+        self,
+        state: PolicyState,
+        actions: Float[Tensor, "time env action"],
+        task: Float[Tensor, "env task"],
     ) -> Float[Tensor, "time env height width channel"]:
         """Images in [0, 1] that are expected after each of the actions, from a state and without seeing any."""
 
@@ -184,6 +191,13 @@ class SavedPolicy(Protocol):
 class NonFiniteUpdate(ArithmeticError):  # noqa: N818  an update is what it names
     """A loss or gradient that is not finite, with what is needed to run it again."""
 
-    def __init__(self, name: str, updates: int, batch: Mapping[str, Tensor], metrics: Mapping[str, float]) -> None:
+    def __init__(
+        self, name: str, updates: int, batch: Mapping[str, Tensor], metrics: Mapping[str, float]
+    ) -> None:
         super().__init__(f"{name} is not finite after {updates} updates")
-        self.name, self.updates, self.batch, self.metrics = name, updates, dict(batch), dict(metrics)
+        self.name, self.updates, self.batch, self.metrics = (
+            name,
+            updates,
+            dict(batch),
+            dict(metrics),
+        )

@@ -24,13 +24,25 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hrl.agents.actor_critic import ActorCritic, ActorCriticConfig, CodeActor, ContinuousActor, Critic, Trajectory
+from hrl.agents.actor_critic import (
+    ActorCritic,
+    ActorCriticConfig,
+    CodeActor,
+    ContinuousActor,
+    Critic,
+    Trajectory,
+)
 from hrl.agents.base import AgentSpec
 from hrl.agents.goal_segments import max_cosine, segments, steps_of_decisions, steps_of_segments
 from hrl.agents.model_based import ModelBasedConfig
 from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss, uniform
 from hrl.data.observation import Observation, PolicyState
-from hrl.world_model.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig, distinct, perplexity
+from hrl.world_model.goal_autoencoder import (
+    GoalAutoencoder,
+    GoalAutoencoderConfig,
+    distinct,
+    perplexity,
+)
 from hrl.world_model.rssm import RSSMState
 
 ALIGNMENTS = ("own", "current")
@@ -86,7 +98,9 @@ class DirectorConfig(ModelBasedConfig):
             if getattr(self, key) < 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
         if not 0 <= self.manager_discount < 1:
-            raise ValueError(f"agent.manager_discount is {self.manager_discount}; it must lie in [0, 1)")
+            raise ValueError(
+                f"agent.manager_discount is {self.manager_discount}; it must lie in [0, 1)"
+            )
         choices = {
             "worker_reward": WORKER_REWARDS,
             "goal_alignment": ALIGNMENTS,
@@ -94,9 +108,13 @@ class DirectorConfig(ModelBasedConfig):
         }
         for key, valid in choices.items():
             if getattr(self, key) not in valid:
-                raise ValueError(f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(valid)}")
+                raise ValueError(
+                    f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(valid)}"
+                )
         if (self.goal_alignment, self.worker_reward) == ("current", "progress"):
-            raise ValueError("agent.goal_alignment=current needs agent.worker_reward=max_cosine: goals change within")
+            raise ValueError(
+                "agent.goal_alignment=current needs agent.worker_reward=max_cosine: goals change within"
+            )
 
     @property
     def discount_per_decision(self) -> float:
@@ -135,19 +153,32 @@ class Director(WorldModelAgent):
         super().__init__(config, spec)
         sizes, features = spec.world_model, spec.task_features
         units, codes = sizes.units, config.goal_autoencoder
-        self.goals = GoalAutoencoder(sizes.deter, self.task_input_size("goal_autoencoder"), features, units, codes)
+        self.goals = GoalAutoencoder(
+            sizes.deter, self.task_input_size("goal_autoencoder"), features, units, codes
+        )
         is_task_conditioned = (sizes.features, self.task_input_size("manager"), features, units)
-        reward_types = {"task": 1.0} | ({"exploration": config.exploration_bonus} if config.exploration_bonus else {})
+        reward_types = {"task": 1.0} | (
+            {"exploration": config.exploration_bonus} if config.exploration_bonus else {}
+        )
         critics = {name: Critic(*is_task_conditioned, config.manager) for name in reward_types}
         manager = CodeActor(*is_task_conditioned, codes.groups, codes.classes, config.manager)
         self.manager = ActorCritic(manager, critics, reward_types, config.manager)
-        is_task_conditioned = (sizes.features + sizes.deter, self.task_input_size("worker"), features, units)
+        is_task_conditioned = (
+            sizes.features + sizes.deter,
+            self.task_input_size("worker"),
+            features,
+            units,
+        )
         reward_weights = {"goal": 1.0} | (
             {"task": config.task_reward_to_worker} if config.task_reward_to_worker else {}
         )
         critics = {name: Critic(*is_task_conditioned, config.worker) for name in reward_weights}
-        worker = ContinuousActor(*is_task_conditioned, spec.action_size, config.worker, spec.build_action_mask())
-        self.worker = ActorCritic(worker, critics, reward_weights, config.worker, config.action_gradient)
+        worker = ContinuousActor(
+            *is_task_conditioned, spec.action_size, config.worker, spec.build_action_mask()
+        )
+        self.worker = ActorCritic(
+            worker, critics, reward_weights, config.worker, config.action_gradient
+        )
         noise = torch.rand(_GREEDY_DRAWS, codes.groups, generator=torch.Generator().manual_seed(0))
         self.register_buffer("code_noise", noise, persistent=False)
 
@@ -171,33 +202,49 @@ class Director(WorldModelAgent):
     def initial_state(self, num_envs: int) -> PolicyState:
         """Nothing seen, and a decision due."""
         state = super().initial_state(num_envs)
-        steps_since_decision = torch.zeros(num_envs, dtype=torch.int64, device=state["deter"].device)
-        return {**state, "goal": torch.zeros_like(state["deter"]), "steps_since_decision": steps_since_decision}
+        steps_since_decision = torch.zeros(
+            num_envs, dtype=torch.int64, device=state["deter"].device
+        )
+        return {
+            **state,
+            "goal": torch.zeros_like(state["deter"]),
+            "steps_since_decision": steps_since_decision,
+        }
 
     def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
         """Where the manager decides at this step."""
         return state["steps_since_decision"] % self.config.skill_duration == 0
 
-    def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
+    def decide(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> PolicyState:
         """New goals where a decision is due."""
-        return self._decide(self.see(observation, state, generator), observation.task, state, generator)
+        return self._decide(
+            self.see(observation, state, generator), observation.task, state, generator
+        )
 
     def act_low_level(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
         """The worker's actions towards the goals in force."""
-        return self._act_low_level(self.see(observation, state, generator), observation.task, state, generator)
+        return self._act_low_level(
+            self.see(observation, state, generator), observation.task, state, generator
+        )
 
     def high_level_action(self, state: PolicyState) -> Float[Tensor, "env deter"]:
         """The goals in force."""
         return state["goal"]
 
-    def with_high_level_action(self, state: PolicyState, high_level_action: Float[Tensor, "env deter"]) -> PolicyState:
+    def with_high_level_action(
+        self, state: PolicyState, high_level_action: Float[Tensor, "env deter"]
+    ) -> PolicyState:
         """The state with other goals in force."""
         return {**state, "goal": high_level_action}
 
     @torch.no_grad()
-    def decode_high_level_action(self, state: PolicyState) -> Float[Tensor, "env height width channel"]:
+    def decode_high_level_action(
+        self, state: PolicyState
+    ) -> Float[Tensor, "env height width channel"]:
         """What the world would look like at the goals in force."""
         with self.autocast():
             return self.world_model.decode_image(self.world_model.goal_state(state["goal"])).float()
@@ -208,7 +255,12 @@ class Director(WorldModelAgent):
     ) -> Float[Tensor, "time env height width channel"]:
         """See `GoalReacher.reach_images`."""
         with self.autocast():
-            return torch.stack([self.world_model.decode_image(now).float() for now in self._way(state, steps, task)])
+            return torch.stack(
+                [
+                    self.world_model.decode_image(now).float()
+                    for now in self._way(state, steps, task)
+                ]
+            )
 
     @torch.no_grad()
     def reach(
@@ -223,7 +275,9 @@ class Director(WorldModelAgent):
         model, now = self.world_model, RSSMState(state["deter"], state["stoch"])
         for _ in range(steps):
             with self.autocast():
-                action = self.worker.actor(torch.cat([now.features(), state["goal"]], -1), task).mean
+                action = self.worker.actor(
+                    torch.cat([now.features(), state["goal"]], -1), task
+                ).mean
                 now = model.rssm(now, model.dynamics_input(action, task), None)
             yield now
 
@@ -242,9 +296,14 @@ class Director(WorldModelAgent):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """World model, goal autoencoder on its states, then both levels imagined from states of the batch."""
         with self.autocast():
-            noise = self.noise(self.config.batch_size, self.config.sequence_length, self.spec.world_model.groups)
+            noise = self.noise(
+                self.config.batch_size, self.config.sequence_length, self.spec.world_model.groups
+            )
             observed = self.world_model.observe(batch, noise, self.config.world_model_loss)
-            losses = [model_loss(observed), self.goals.loss(observed.states.deter, batch["task"][:, 1:])]
+            losses = [
+                model_loss(observed),
+                self.goals.loss(observed.states.deter, batch["task"][:, 1:]),
+            ]
             if train_actor_critic:
                 losses.append(self._behaviour_loss(self.starts(batch, observed.states)))
         metrics = {name: value for _, values in losses for name, value in values.items()}
@@ -269,7 +328,10 @@ class Director(WorldModelAgent):
                 noise = self._greedy_noise(state["steps_since_decision"])
             code = codes.mode() if noise is None else codes.sample(noise)
             goal = self.goals.decode(code.detach(), task)
-        return {**state, "goal": torch.where(self.is_decision_step(state).unsqueeze(-1), goal, state["goal"])}
+        return {
+            **state,
+            "goal": torch.where(self.is_decision_step(state).unsqueeze(-1), goal, state["goal"]),
+        }
 
     def _greedy_noise(self, steps_since_decision: Tensor) -> Float[Tensor, "env group"]:
         """Uniform numbers that depend on the decision and the environment alone, so that evaluations repeat."""
@@ -277,7 +339,9 @@ class Director(WorldModelAgent):
             steps_since_decision // self.config.skill_duration,
             torch.arange(len(steps_since_decision), device=steps_since_decision.device),
         )
-        noise: Tensor = self.code_noise[(decision * len(steps_since_decision) + env) % len(self.code_noise)]
+        noise: Tensor = self.code_noise[
+            (decision * len(steps_since_decision) + env) % len(self.code_noise)
+        ]
         return noise
 
     def _act_low_level(
@@ -286,7 +350,9 @@ class Director(WorldModelAgent):
         with self.autocast():
             policy = self.worker.actor(torch.cat([seen.features(), state["goal"]], -1), task)
         return self.draw_action(
-            policy, {**state, **seen._asdict(), "steps_since_decision": state["steps_since_decision"] + 1}, generator
+            policy,
+            {**state, **seen._asdict(), "steps_since_decision": state["steps_since_decision"] + 1},
+            generator,
         )
 
     # Private methods: learning.
@@ -295,7 +361,10 @@ class Director(WorldModelAgent):
         """Of both levels over one imagined trajectory, and metrics."""
         dream = self._imagine(starts)
         worker, metrics = self._worker_trajectory(dream)
-        levels = {"worker": self.worker.loss(worker), "manager": self.manager.loss(self._manager_trajectory(dream))}
+        levels = {
+            "worker": self.worker.loss(worker),
+            "manager": self.manager.loss(self._manager_trajectory(dream)),
+        }
         for level, (_, measured) in levels.items():
             metrics |= {f"{level}/{name}": value.detach() for name, value in measured.items()}
         codes = dream.codes[: self.decisions]
@@ -328,14 +397,22 @@ class Director(WorldModelAgent):
         latents = self.noise(horizon, count, self.spec.world_model.groups)
         differentiable = self.config.action_gradient == "dynamics"
         imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
-        if self.config.goal_alignment == "current":  # the only one that asks what the next goal would have been
+        if (
+            self.config.goal_alignment == "current"
+        ):  # the only one that asks what the next goal would have been
             set_goal(RSSMState(imagined.deter[-1], imagined.stoch[-1]))
         # The worker may learn from the task's rewards through the imagined steps.
         rewards, continues = self.predict_rewards_and_continues(
             imagined, starts, differentiable and self.config.task_reward_to_worker > 0
         )
         return ImaginedTrajectory(
-            imagined, actions, torch.stack(codes), torch.stack(goals), rewards, continues, task.unsqueeze(0)
+            imagined,
+            actions,
+            torch.stack(codes),
+            torch.stack(goals),
+            rewards,
+            continues,
+            task.unsqueeze(0),
         )
 
     def _worker_trajectory(self, dream: ImaginedTrajectory) -> tuple[Trajectory, dict[str, Tensor]]:
@@ -346,19 +423,26 @@ class Director(WorldModelAgent):
         """
         skill_duration = self.config.skill_duration
         deter, stoch, continues = (
-            segments(values, skill_duration) for values in (dream.states.deter, dream.states.stoch, dream.continues)
+            segments(values, skill_duration)
+            for values in (dream.states.deter, dream.states.stoch, dream.continues)
         )
         goal = dream.goals[: self.decisions].flatten(0, 1).expand(skill_duration + 1, -1, -1)
         goals = goal if self.config.goal_alignment == "own" else self._current_goals(dream)
         near = max_cosine(deter, goals)
-        rewards = {"goal": near[1:] - near[:-1] if self.config.worker_reward == "progress" else near[1:]}
+        rewards = {
+            "goal": near[1:] - near[:-1] if self.config.worker_reward == "progress" else near[1:]
+        }
         if self.config.task_reward_to_worker:
             rewards["task"] = steps_of_segments(dream.rewards, skill_duration)
         task = dream.task.repeat(1, self.decisions, 1)
         inputs = torch.cat([deter, stoch, goal], -1)
         actions = steps_of_segments(dream.actions, skill_duration)
         view = Trajectory(inputs, task, actions, rewards, continues, self.config.discount)
-        heeded = {"goal/swap_divergence": self._swap_divergence(RSSMState(deter[0], stoch[0]), goal[0], task)}
+        heeded = {
+            "goal/swap_divergence": self._swap_divergence(
+                RSSMState(deter[0], stoch[0]), goal[0], task
+            )
+        }
         return view, self._diagnose(deter.detach(), goal) | heeded
 
     def _current_goals(self, dream: ImaginedTrajectory) -> Float[Tensor, "states rows deter"]:
@@ -381,7 +465,9 @@ class Director(WorldModelAgent):
         continues = torch.cat([dream.continues[:1], goes_on])
         inputs = states.features()[::skill_duration]
         discount = self.config.discount_per_decision
-        return Trajectory(inputs, dream.task, dream.codes[: self.decisions], rewards, continues, discount)
+        return Trajectory(
+            inputs, dream.task, dream.codes[: self.decisions], rewards, continues, discount
+        )
 
     def _worth(
         self, rewards: Float[Tensor, "time batch"], continues: Float[Tensor, "states batch"]
@@ -392,7 +478,10 @@ class Director(WorldModelAgent):
         have.
         """
         skill_duration = self.config.skill_duration
-        each, left = steps_of_decisions(rewards, skill_duration), steps_of_decisions(continues[:-1], skill_duration)
+        each, left = (
+            steps_of_decisions(rewards, skill_duration),
+            steps_of_decisions(continues[:-1], skill_duration),
+        )
         if self.config.manager_reward == "mean":
             return (each * left.cumprod(1)).mean(1)
         ahead = torch.cat([torch.ones_like(left[:, :1]), left[:, 1:]], 1).cumprod(1)
@@ -406,13 +495,19 @@ class Director(WorldModelAgent):
         moved = (deter[-1] - deter[0]).norm(dim=-1).mean()
         distance = (goal[0] - deter[0]).norm(dim=-1).mean()
         measured = {"max_cosine_first": reward[0].mean(), "max_cosine_last": reward[-1].mean()}
-        measured |= {"distance": distance, "distance_over_displacement": distance / moved.clamp(min=1e-8)}
+        measured |= {
+            "distance": distance,
+            "distance_over_displacement": distance / moved.clamp(min=1e-8),
+        }
         return {f"goal/{name}": value for name, value in measured.items()}
 
     @torch.no_grad()
     def _swap_divergence(self, start: RSSMState, goal: Tensor, task: Tensor) -> Tensor:
         """How much the worker heeds its goal: nats by which its policy changes when it is given another row's goal."""
         features = start.features()
-        own, other = (self.worker.actor(torch.cat([features, goals], -1), task[0]) for goals in (goal, goal.roll(1, 0)))
+        own, other = (
+            self.worker.actor(torch.cat([features, goals], -1), task[0])
+            for goals in (goal, goal.roll(1, 0))
+        )
         divergence: Tensor = own.kl(other).sum(-1).mean()
         return divergence

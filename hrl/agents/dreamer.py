@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hrl.agents.actor_critic import ActorCritic, ActorCriticConfig, ContinuousActor, Critic, Trajectory
+from hrl.agents.actor_critic import (
+    ActorCritic,
+    ActorCriticConfig,
+    ContinuousActor,
+    Critic,
+    Trajectory,
+)
 from hrl.agents.base import AgentSpec
 from hrl.agents.model_based import ModelBasedConfig
 from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss
@@ -59,21 +65,34 @@ class Dreamer(WorldModelAgent):
         sizes, task_input_size = spec.world_model, self.task_input_size("manager")
         units = config.policy_units or sizes.units
         shape = (sizes.features, task_input_size, spec.task_features, units)
-        reward_types = {"task": 1.0} | ({"exploration": config.exploration_bonus} if config.exploration_bonus else {})
+        reward_types = {"task": 1.0} | (
+            {"exploration": config.exploration_bonus} if config.exploration_bonus else {}
+        )
         critics = {name: Critic(*shape, config.policy) for name in reward_types}
         actor = ContinuousActor(*shape, spec.action_size, config.policy, spec.build_action_mask())
-        self.actor_critic = ActorCritic(actor, critics, reward_types, config.policy, config.action_gradient)
+        self.actor_critic = ActorCritic(
+            actor, critics, reward_types, config.policy, config.action_gradient
+        )
         self.goals = None
         if config.exploration_bonus:
             task_input_size = self.task_input_size("goal_autoencoder")
             self.goals = GoalAutoencoder(
-                sizes.deter, task_input_size, spec.task_features, sizes.units, config.goal_autoencoder
+                sizes.deter,
+                task_input_size,
+                spec.task_features,
+                sizes.units,
+                config.goal_autoencoder,
             )
 
     def parts(self) -> dict[str, nn.Module]:
         """Modules by name."""
         goals: dict[str, nn.Module] = {} if self.goals is None else {"goal_autoencoder": self.goals}
-        return {"world_model": self.world_model, "actor": self.actor_critic.actor, "critic": self.actor_critic.critics, **goals}
+        return {
+            "world_model": self.world_model,
+            "actor": self.actor_critic.actor,
+            "critic": self.actor_critic.critics,
+            **goals,
+        }
 
     # Acting.
 
@@ -101,7 +120,9 @@ class Dreamer(WorldModelAgent):
                 loss, measured = self.goals.loss(observed.states.deter, batch["task"][:, 1:])
                 total, metrics = total + loss, metrics | measured
             if train_actor_critic:
-                loss, measured = self.actor_critic.loss(self._imagine(self.starts(batch, observed.states)))
+                loss, measured = self.actor_critic.loss(
+                    self._imagine(self.starts(batch, observed.states))
+                )
                 total = total + loss
                 metrics |= {f"policy/{name}": value.detach() for name, value in measured.items()}
         return total, metrics, self.world_model.latents(observed.states)
@@ -119,14 +140,22 @@ class Dreamer(WorldModelAgent):
 
         def act(time: int, state: RSSMState) -> Tensor:
             # Gradient reaches the actor through its actions only: what it sees counts as given.
-            action: Tensor = self.actor_critic.actor(state.features().detach(), task).sample(noise[time])
+            action: Tensor = self.actor_critic.actor(state.features().detach(), task).sample(
+                noise[time]
+            )
             return action
 
         latents = self.noise(horizon, count, self.spec.world_model.groups)
         differentiable = self.config.action_gradient == "dynamics"
         imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
-        task_rewards, continues = self.predict_rewards_and_continues(imagined, starts, differentiable)
+        task_rewards, continues = self.predict_rewards_and_continues(
+            imagined, starts, differentiable
+        )
         rewards, task = {"task": task_rewards}, task.unsqueeze(0)
         if self.goals is not None:
-            rewards["exploration"] = self.goals.exploration_reward(imagined.deter[1:].detach(), task)
-        return Trajectory(imagined.features(), task, actions, rewards, continues, self.config.discount)
+            rewards["exploration"] = self.goals.exploration_reward(
+                imagined.deter[1:].detach(), task
+            )
+        return Trajectory(
+            imagined.features(), task, actions, rewards, continues, self.config.discount
+        )

@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def max_cosine(deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch deter"]) -> Float[Tensor, "*batch"]:
+def max_cosine(
+    deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch deter"]
+) -> Float[Tensor, "*batch"]:
     """The worker's reward: the product of goal and state over the square of the longer one's norm (Director, eq. 6).
 
     The cosine times the ratio of the shorter to the longer norm: in [-1, 1], and 1 only at the goal. Gradient reaches

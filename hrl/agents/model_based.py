@@ -85,22 +85,37 @@ class ModelBasedConfig:
     world_model_loss: WorldModelLossConfig = field(default_factory=WorldModelLossConfig)
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "sequence_length", "replay_capacity", "log_interval", "noise_repeat", "horizon")
+        positive = (
+            "batch_size",
+            "sequence_length",
+            "replay_capacity",
+            "log_interval",
+            "noise_repeat",
+            "horizon",
+        )
         counts = dict.fromkeys(positive, 1) | dict.fromkeys(
             ("imag_last", "warmup", "lr_decay_start", "actor_critic_start"), 0
         )
         for key, least in counts.items():
             if getattr(self, key) < least:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least {least}")
+                raise ValueError(
+                    f"agent.{key} is {getattr(self, key)}; it must be at least {least}"
+                )
         for key in ("train_ratio", "learning_rate", "actor_critic_lr_scale"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
         for key in ("discount", "beta2"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must lie in [0, 1)")
-        for key, choices in (("action_gradient", GRADIENTS), ("replay_on", PLACES), ("compile", tuple(COMPILE))):
+        for key, choices in (
+            ("action_gradient", GRADIENTS),
+            ("replay_on", PLACES),
+            ("compile", tuple(COMPILE)),
+        ):
             if getattr(self, key) not in choices:
-                raise ValueError(f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(choices)}")
+                raise ValueError(
+                    f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(choices)}"
+                )
 
 
 @runtime_checkable
@@ -152,12 +167,16 @@ class ModelBasedLearner:
         self.config, self.spec, self.frames_per_step = config, spec, frames_per_step
         kept = columns(env.single_observation_space, spec.action_size, agent.latent_columns())
         index = spec.device if config.replay_on == "device" else torch.device("cpu")
-        self.replay = Replay(kept, env.num_envs, config.replay_capacity, config.sequence_length + 1, index)
+        self.replay = Replay(
+            kept, env.num_envs, config.replay_capacity, config.sequence_length + 1, index
+        )
         self.writer = ReplayWriter(env, self.replay, task_names, spec.seed, spec.device)
         self.optimizer = _optimizer(self.module, config)
         if config.cuda_graph and spec.device.type != "cuda":
             raise ValueError(f"agent.cuda_graph needs a GPU; device is {spec.device}")
-        self._prepared: tuple[bool, Update] | None = None  # the one in use, and whether actors and critics learn in it
+        self._prepared: tuple[bool, Update] | None = (
+            None  # the one in use, and whether actors and critics learn in it
+        )
         self.updates = 0
         self._owed = 0.0
 
@@ -197,13 +216,17 @@ class ModelBasedLearner:
             NonFiniteUpdate: the loss or a gradient is not finite; parameters and moments are as they were.
         """
         seed = self.spec.seed
-        batch = self.replay.sample(self.config.batch_size, torch_generator(seed, "replay", self.updates))
+        batch = self.replay.sample(
+            self.config.batch_size, torch_generator(seed, "replay", self.updates)
+        )
         columns = {name: rows.to(self.spec.device) for name, rows in batch.columns.items()}
         torch.manual_seed(stream_seed(seed, "update", self.updates))
         metrics, latents = self._update_in_use()(columns)
         if not bool(metrics["finite"]):
             raise NonFiniteUpdate("the update", self.updates, columns, _means([metrics]))
-        self.replay.update_latents(batch.sequence_index, latents)  # the last rows: the row of context keeps its own
+        self.replay.update_latents(
+            batch.sequence_index, latents
+        )  # the last rows: the row of context keeps its own
         self.updates += 1
         return metrics
 
@@ -214,7 +237,9 @@ class ModelBasedLearner:
         """
         if not self.replay.ready(count):
             return {}
-        batch = self.replay.sample_uniform(count, torch_generator(self.spec.seed, "sample_uniform", self.updates))
+        batch = self.replay.sample_uniform(
+            count, torch_generator(self.spec.seed, "sample_uniform", self.updates)
+        )
         return {name: rows[:, -1].to(self.spec.device) for name, rows in batch.columns.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -276,20 +301,31 @@ class ModelBasedLearner:
     def _eager_update(
         self, batch: Mapping[str, Tensor], train_actor_critic: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        running = [buffer.clone() for buffer in self.module.buffers()]  # scales and coefficients, a few numbers
+        running = [
+            buffer.clone() for buffer in self.module.buffers()
+        ]  # scales and coefficients, a few numbers
         loss, metrics, latents = self.policy.loss(batch, train_actor_critic)
         learning = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         for parameter in learning:
             parameter.grad = None
         # `backward` would cut a compiled update in two. It would also lay gradients out like their parameters.
-        for parameter, gradient in zip(learning, torch.autograd.grad(loss, learning, allow_unused=True), strict=True):
+        for parameter, gradient in zip(
+            learning, torch.autograd.grad(loss, learning, allow_unused=True), strict=True
+        ):
             parameter.grad = None if gradient is None else gradient.contiguous()
-        norm = torch.stack(torch._foreach_norm([p.grad for p in learning if p.grad is not None])).norm()
+        norm = torch.stack(
+            torch._foreach_norm([p.grad for p in learning if p.grad is not None])
+        ).norm()
         finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
         self._step(finite)
         for buffer, old in zip(self.module.buffers(), running, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
-        return {**metrics, "loss/total": loss.detach(), "gradient_norm": norm, "finite": finite}, latents
+        return {
+            **metrics,
+            "loss/total": loss.detach(),
+            "gradient_norm": norm,
+            "finite": finite,
+        }, latents
 
     def _step(self, finite: Tensor) -> None:
         """Takes the optimiser's step where all is finite; otherwise parameters and moments stay as they were."""
@@ -299,7 +335,9 @@ class ModelBasedLearner:
                 self.policy.update_target()
             return
         # One piece cannot ask: the step is taken, and taken back.
-        moving = [parameter.detach() for parameter in self.module.parameters()] + self.optimizer.averages()
+        moving = [
+            parameter.detach() for parameter in self.module.parameters()
+        ] + self.optimizer.averages()
         before = [values.clone() for values in moving]
         self.optimizer.step()
         self.policy.update_target()
@@ -310,11 +348,20 @@ class ModelBasedLearner:
 def _optimizer(module: nn.Module, config: ModelBasedConfig) -> LaProp:
     """One for all: actors and critics are a group of their own, with their own learning rate."""
     levels = [level for level in module.modules() if isinstance(level, ActorCritic)]
-    behaviour = {parameter for level in levels for parameter in level.parameters() if parameter.requires_grad}
-    model = [parameter for parameter in module.parameters() if parameter.requires_grad and parameter not in behaviour]
+    behaviour = {
+        parameter for level in levels for parameter in level.parameters() if parameter.requires_grad
+    }
+    model = [
+        parameter
+        for parameter in module.parameters()
+        if parameter.requires_grad and parameter not in behaviour
+    ]
     rest = [parameter for parameter in module.parameters() if parameter in behaviour]
     rate = config.learning_rate
-    groups: list[dict[str, Any]] = [{"params": model}, {"params": rest, "lr": rate * config.actor_critic_lr_scale}]
+    groups: list[dict[str, Any]] = [
+        {"params": model},
+        {"params": rest, "lr": rate * config.actor_critic_lr_scale},
+    ]
     betas = (MOMENTUM_DECAY, config.beta2)
     return LaProp(groups, rate, betas, warmup=config.warmup, lr_decay_start=config.lr_decay_start)
 
@@ -329,5 +376,8 @@ def _means(measured: list[dict[str, Tensor]]) -> dict[str, float]:
         return {}
     names = [name for name in measured[-1] if name != "finite"]
     # Behaviour may have begun to learn in between: the mean is over the updates that measured it.
-    means = [torch.stack([update[name].float() for update in measured if name in update]).mean() for name in names]
+    means = [
+        torch.stack([update[name].float() for update in measured if name in update]).mean()
+        for name in names
+    ]
     return dict(zip(names, torch.stack(means).tolist(), strict=True))

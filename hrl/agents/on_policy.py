@@ -72,7 +72,9 @@ class OnPolicyAgentConfig(OnPolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.kl_coefficient >= 0:
-            raise ValueError(f"agent.kl_coefficient is {self.kl_coefficient}; it must be at least 0")
+            raise ValueError(
+                f"agent.kl_coefficient is {self.kl_coefficient}; it must be at least 0"
+            )
 
 
 @runtime_checkable
@@ -121,7 +123,9 @@ class OnPolicyLearner:
         self.module: nn.Module = agent.to(spec.device)
         self.config, self.spec, self.frames_per_step = config, spec, frames_per_step
         self.collector = Collector(env, task_names, spec.seed, spec.device)
-        self.optimizer = torch.optim.Adam(self.module.parameters(), config.learning_rate, eps=1e-5, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.module.parameters(), config.learning_rate, eps=1e-5, fused=True
+        )
         self.updates = 0
 
     @property
@@ -157,7 +161,9 @@ class OnPolicyLearner:
         count = 0
         size = rollout.steps["reward"].numel() // self.config.n_minibatches
         for _ in range(self.config.n_epochs):
-            generator = torch_generator(self.spec.seed, "minibatches", self.updates, self.spec.device)
+            generator = torch_generator(
+                self.spec.seed, "minibatches", self.updates, self.spec.device
+            )
             for batch in rollout.minibatches(size, generator):
                 for key, value in self._update(batch).items():
                     sums[key] = sums.get(key, 0) + value.detach().float()
@@ -182,7 +188,10 @@ class OnPolicyLearner:
 
     def parameter_counts(self) -> dict[str, int]:
         """Trainable parameters by part."""
-        parts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.policy.parts().items()}
+        parts = {
+            name: sum(p.numel() for p in part.parameters())
+            for name, part in self.policy.parts().items()
+        }
         return {"total": sum(p.numel() for p in self.module.parameters()), **parts}
 
     # Private methods.
@@ -195,7 +204,9 @@ class OnPolicyLearner:
         metrics = {"loss/total": loss, **metrics, "gradient_norm": norm}
         for name, value in metrics.items():
             if not torch.isfinite(value.detach()):
-                raise NonFiniteUpdate(name, self.updates, batch, {k: float(v.detach()) for k, v in metrics.items()})
+                raise NonFiniteUpdate(
+                    name, self.updates, batch, {k: float(v.detach()) for k, v in metrics.items()}
+                )
         self.optimizer.step()
         self.updates += 1
         return metrics
@@ -223,10 +234,19 @@ def advantage_columns(
     bootstrap = steps.get(f"{name}_bootstrap", torch.zeros_like(values))
     rewards = steps["reward"] * (1 - config.discount)
     raw = generalized_advantages(
-        rewards, values, is_decision, steps["done"], bootstrap, rollout.ahead[name], config.discount, config.gae_lambda
+        rewards,
+        values,
+        is_decision,
+        steps["done"],
+        bootstrap,
+        rollout.ahead[name],
+        config.discount,
+        config.gae_lambda,
     )
     chosen = raw[is_decision]
-    normal = torch.where(is_decision, (raw - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0)
+    normal = torch.where(
+        is_decision, (raw - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0
+    )
     return {f"{name}_advantage": normal, f"{name}_target": values + raw}
 
 
@@ -252,6 +272,8 @@ def policy_objective(
     """
     log_ratio = torch.where(weight > 0, log_prob - old_log_prob, 0.0)
     ratio = torch.exp(log_ratio)
-    clipped = torch.minimum(ratio * advantage, ratio.clamp(1 - config.clip, 1 + config.clip) * advantage)
+    clipped = torch.minimum(
+        ratio * advantage, ratio.clamp(1 - config.clip, 1 + config.clip) * advantage
+    )
     divergence = ((ratio - 1 - log_ratio) * weight).sum()
     return (clipped * weight).sum() - config.kl_coefficient * divergence, divergence

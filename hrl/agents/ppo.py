@@ -86,7 +86,12 @@ class PPO(nn.Module):
         patches = self.encoder.cut(observation.pixels)
         distribution, value = self._heads(patches, observation.task)
         raw, state = self._draw(distribution, state, generator)
-        records = {"pixels": patches, "raw_action": raw, "log_prob": distribution.log_prob(raw), "value": value}
+        records = {
+            "pixels": patches,
+            "raw_action": raw,
+            "log_prob": distribution.log_prob(raw),
+            "value": value,
+        }
         return torch.tanh(raw), state, records
 
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
@@ -98,17 +103,25 @@ class PPO(nn.Module):
 
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
         """Generalized advantage estimates: every step is a decision."""
-        return advantage_columns("value", rollout, torch.ones_like(rollout.steps["done"]), self.config)
+        return advantage_columns(
+            "value", rollout, torch.ones_like(rollout.steps["done"]), self.config
+        )
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped objective, squared error of the value, entropy."""
         distribution, value = self._heads(batch["pixels"], batch["task"])
         log_prob = distribution.log_prob(batch["raw_action"])
         even = torch.full_like(log_prob, 1 / len(log_prob))
-        objective, kl = policy_objective(log_prob, batch["log_prob"], batch["value_advantage"], even, self.config)
+        objective, kl = policy_objective(
+            log_prob, batch["log_prob"], batch["value_advantage"], even, self.config
+        )
         value_loss = F.mse_loss(value, batch["value_target"])
         entropy = distribution.entropy().mean()
-        loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
+        loss = (
+            -objective
+            + self.config.value_coefficient * value_loss
+            - self.config.entropy_coefficient * entropy
+        )
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
         return loss, {**metrics, "policy/kl": kl}
 
@@ -121,9 +134,14 @@ class PPO(nn.Module):
         noise, steps_since_decision = repeat_noise(
             state["noise"], state["steps_since_decision"], self.config.noise_repeat, generator
         )
-        return distribution.at(noise), {"noise": noise, "steps_since_decision": steps_since_decision}
+        return distribution.at(noise), {
+            "noise": noise,
+            "steps_since_decision": steps_since_decision,
+        }
 
     def _heads(self, patches: Tensor, task: Tensor) -> tuple[Gaussian, Tensor]:
         inputs = torch.cat([self.encoder.read(patches), self.task(task)], -1)
         mask = None if self.padding is None else self.padding(task)
-        return Gaussian.from_parameters(self.actor(inputs)).masked(mask), self.critic(inputs).squeeze(-1)
+        return Gaussian.from_parameters(self.actor(inputs)).masked(mask), self.critic(
+            inputs
+        ).squeeze(-1)

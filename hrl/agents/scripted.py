@@ -39,7 +39,9 @@ class RandomPolicy:
         del generator
         count = len(observation.task)
         source = torch_generator(self.seed, "random policy", int(state["step"].max()))
-        return torch.rand(count, self.action_size, generator=source) * 2 - 1, {"step": state["step"] + 1}
+        return torch.rand(count, self.action_size, generator=source) * 2 - 1, {
+            "step": state["step"] + 1
+        }
 
 
 class ZeroPolicy:

@@ -70,7 +70,9 @@ class SkillsConfig(OnPolicyAgentConfig):
         if self.temperature <= 0:
             raise ValueError(f"agent.temperature is {self.temperature}; it must be above 0")
         if self.encoder_gradient not in GRADIENT_SOURCES:
-            raise ValueError(f"agent.encoder_gradient is {self.encoder_gradient!r}; choose from {GRADIENT_SOURCES}")
+            raise ValueError(
+                f"agent.encoder_gradient is {self.encoder_gradient!r}; choose from {GRADIENT_SOURCES}"
+            )
         if self.num_skills == 1 and self.encoder_gradient == "manager":
             raise ValueError(
                 "agent.encoder_gradient is 'manager', whose losses there are none of with agent.num_skills=1: "
@@ -106,7 +108,9 @@ class Skills(nn.Module):
         self.skills = MLP(skill_inputs, hidden, config.num_skills * 2 * spec.action_size, gain=0.01)
         _spread(self.skills, config.num_skills, spec.action_size, config.spread)
         self.manager_critic = MLP(features + task, hidden, 1)
-        self.skill_critic = MLP(features + task + config.num_skills + config.skill_duration, hidden, 1)
+        self.skill_critic = MLP(
+            features + task + config.num_skills + config.skill_duration, hidden, 1
+        )
         self.manages = config.num_skills > 1
         self.register_buffer("decisions", torch.zeros((), dtype=torch.int64))
 
@@ -120,14 +124,21 @@ class Skills(nn.Module):
     def initial_state(self, num_envs: int) -> PolicyState:
         """Even weights, and a decision due."""
         device = self.encoder.stem.weight.device
-        weights = torch.full((num_envs, self.config.num_skills), 1 / self.config.num_skills, device=device)
-        return {"weights": weights, "steps_since_decision": torch.zeros(num_envs, dtype=torch.int64, device=device)}
+        weights = torch.full(
+            (num_envs, self.config.num_skills), 1 / self.config.num_skills, device=device
+        )
+        return {
+            "weights": weights,
+            "steps_since_decision": torch.zeros(num_envs, dtype=torch.int64, device=device),
+        }
 
     def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
         """Where the manager decides at this step."""
         return state["steps_since_decision"] == 0
 
-    def decide(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> PolicyState:
+    def decide(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> PolicyState:
         """New weights where a decision is due."""
         return self._decide(self._see(observation), state, generator)[0]
 
@@ -136,15 +147,17 @@ class Skills(nn.Module):
     ) -> tuple[Tensor, PolicyState]:
         """Actions of the composite under the weights in force; the clock moves on."""
         view = self._see(observation)
-        return torch.tanh(self._composite(view, observation.task, state["weights"]).sample(generator)), self._tick(
-            state
-        )
+        return torch.tanh(
+            self._composite(view, observation.task, state["weights"]).sample(generator)
+        ), self._tick(state)
 
     def high_level_action(self, state: PolicyState) -> Float[Tensor, "env skill"]:
         """The weights in force."""
         return state["weights"]
 
-    def with_high_level_action(self, state: PolicyState, high_level_action: Float[Tensor, "env skill"]) -> PolicyState:
+    def with_high_level_action(
+        self, state: PolicyState, high_level_action: Float[Tensor, "env skill"]
+    ) -> PolicyState:
         """The state with other weights in force."""
         return {**state, "weights": high_level_action}
 
@@ -154,9 +167,9 @@ class Skills(nn.Module):
         """Decide where due, then execute."""
         view = self._see(observation)
         state = self._decide(view, state, generator)[0]
-        return torch.tanh(self._composite(view, observation.task, state["weights"]).sample(generator)), self._tick(
-            state
-        )
+        return torch.tanh(
+            self._composite(view, observation.task, state["weights"]).sample(generator)
+        ), self._tick(state)
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
@@ -168,8 +181,13 @@ class Skills(nn.Module):
         composite = self._composite(view, observation.task, state["weights"])
         raw = composite.sample(generator)
         records |= {"pixels": patches, "raw_action": raw, "log_prob": composite.log_prob(raw)}
-        records |= {"weights": state["weights"], "steps_since_decision": state["steps_since_decision"]}
-        records |= {"skill_value": self._skill_value(view, state["weights"], state["steps_since_decision"])}
+        records |= {
+            "weights": state["weights"],
+            "steps_since_decision": state["steps_since_decision"],
+        }
+        records |= {
+            "skill_value": self._skill_value(view, state["weights"], state["steps_since_decision"])
+        }
         return torch.tanh(raw), self._tick(state), records
 
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
@@ -190,7 +208,9 @@ class Skills(nn.Module):
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
         """Of every step for the skills, of every decision for the manager."""
         is_decision = rollout.steps["steps_since_decision"] == 0
-        columns = advantage_columns("skill_value", rollout, torch.ones_like(is_decision), self.config)
+        columns = advantage_columns(
+            "skill_value", rollout, torch.ones_like(is_decision), self.config
+        )
         if self.manages:
             columns |= advantage_columns("manager_value", rollout, is_decision, self.config)
         return columns
@@ -229,13 +249,23 @@ class Skills(nn.Module):
             return state, {}
         policy = self._manager_policy(view)
         logits = policy.sample(generator)
-        weights = torch.where(self.is_decision_step(state)[:, None], self._weights(logits), state["weights"])
+        weights = torch.where(
+            self.is_decision_step(state)[:, None], self._weights(logits), state["weights"]
+        )
         value = self._manager_value(view)
-        records = {"logits": logits, "manager_log_prob": policy.log_prob(logits), "manager_value": value}
+        records = {
+            "logits": logits,
+            "manager_log_prob": policy.log_prob(logits),
+            "manager_value": value,
+        }
         return {**state, "weights": weights}, records
 
     def _tick(self, state: PolicyState) -> PolicyState:
-        return {**state, "steps_since_decision": (state["steps_since_decision"] + 1) % self.config.skill_duration}
+        return {
+            **state,
+            "steps_since_decision": (state["steps_since_decision"] + 1)
+            % self.config.skill_duration,
+        }
 
     def _weights(self, logits: Float[Tensor, "batch skill"]) -> Float[Tensor, "batch skill"]:
         return torch.softmax(logits / self.config.temperature, -1)
@@ -247,7 +277,9 @@ class Skills(nn.Module):
     def _composite(self, view: EncodedObservation, task: Tensor, weights: Tensor) -> Gaussian:
         """Of the skills; what they know of the task is how many numbers its body's actions have."""
         inputs = torch.cat(view, -1) if self.config.skills_see_task else view.features
-        parameters = self.skills(inputs).unflatten(-1, (self.config.num_skills, 2 * self.action_size))
+        parameters = self.skills(inputs).unflatten(
+            -1, (self.config.num_skills, 2 * self.action_size)
+        )
         mask = None if self.padding is None else self.padding(task)
         return compose(Gaussian.from_parameters(parameters), weights).masked(mask)
 
@@ -262,30 +294,48 @@ class Skills(nn.Module):
         value: Tensor = self.skill_critic(torch.cat([*view, weights, phase], -1)).squeeze(-1)
         return value
 
-    def _skills_loss(self, batch: Mapping[str, Tensor], view: EncodedObservation) -> tuple[Tensor, dict[str, Tensor]]:
+    def _skills_loss(
+        self, batch: Mapping[str, Tensor], view: EncodedObservation
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         composite = self._composite(view, batch["task"], batch["weights"])
         log_prob = composite.log_prob(batch["raw_action"])
         even = torch.full_like(log_prob, 1 / len(log_prob))
-        objective, kl = policy_objective(log_prob, batch["log_prob"], batch["skill_value_advantage"], even, self.config)
+        objective, kl = policy_objective(
+            log_prob, batch["log_prob"], batch["skill_value_advantage"], even, self.config
+        )
         value = self._skill_value(view, batch["weights"], batch["steps_since_decision"])
         value_loss = F.mse_loss(value, batch["skill_value_target"])
         entropy = composite.entropy().mean()
-        loss = -objective + self.config.value_coefficient * value_loss - self.config.entropy_coefficient * entropy
+        loss = (
+            -objective
+            + self.config.value_coefficient * value_loss
+            - self.config.entropy_coefficient * entropy
+        )
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
         return loss, {**metrics, "policy/kl": kl}
 
-    def _manager_loss(self, batch: Mapping[str, Tensor], view: EncodedObservation) -> tuple[Tensor, dict[str, Tensor]]:
+    def _manager_loss(
+        self, batch: Mapping[str, Tensor], view: EncodedObservation
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         is_decision = (batch["steps_since_decision"] == 0).to(torch.float32)
         share = is_decision / is_decision.sum().clamp(min=1)
         policy = self._manager_policy(view)
         log_prob, advantage = policy.log_prob(batch["logits"]), batch["manager_value_advantage"]
-        objective, kl = policy_objective(log_prob, batch["manager_log_prob"], advantage, share, self.config)
-        value_loss = ((self._manager_value(view) - batch["manager_value_target"]).square() * share).sum()
+        objective, kl = policy_objective(
+            log_prob, batch["manager_log_prob"], advantage, share, self.config
+        )
+        value_loss = (
+            (self._manager_value(view) - batch["manager_value_target"]).square() * share
+        ).sum()
         entropy = (policy.entropy() * share).sum()
         regulariser, metrics = self._usage(self._weights(policy.mean), share)
         policy_loss = -objective + regulariser - self.config.manager_entropy_coefficient * entropy
         loss = policy_loss + self.config.value_coefficient * value_loss
-        metrics |= {"manager/loss": -objective, "manager/value_loss": value_loss, "manager/entropy": entropy}
+        metrics |= {
+            "manager/loss": -objective,
+            "manager/value_loss": value_loss,
+            "manager/entropy": entropy,
+        }
         return loss, {**metrics, "manager/kl": kl}
 
     def _usage(self, weights: Tensor, share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -293,7 +343,10 @@ class Skills(nn.Module):
         load = (weights * share[:, None]).sum(0)
         imbalance = self.config.num_skills * (load - load.mean()).square().sum()
         sharpness = -((weights * torch.log(weights + 1e-8)).sum(-1) * share).sum()
-        loss = self.config.load_balance_coefficient * imbalance + self.config.decisiveness_coefficient * sharpness
+        loss = (
+            self.config.load_balance_coefficient * imbalance
+            + self.config.decisiveness_coefficient * sharpness
+        )
         usage = {f"skills/load/{index}": value for index, value in enumerate(load)}
         return loss, {**usage, "skills/imbalance": imbalance, "skills/weight_entropy": sharpness}
 
@@ -305,4 +358,6 @@ def _spread(skills: MLP, num_skills: int, action_size: int, length: float) -> No
     directions = F.normalize(torch.randn((num_skills + 1) // 2, action_size), dim=-1)
     directions = torch.cat([directions, -directions])[:num_skills] * (num_skills > 1)
     with torch.no_grad():
-        output.bias.unflatten(0, (num_skills, 2 * action_size))[:, :action_size] = length * directions
+        output.bias.unflatten(0, (num_skills, 2 * action_size))[:, :action_size] = (
+            length * directions
+        )

@@ -69,7 +69,9 @@ class SB3SACConfig:
             if getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
         if self.learning_starts < 0:
-            raise ValueError(f"agent.learning_starts is {self.learning_starts}; it must be at least 0")
+            raise ValueError(
+                f"agent.learning_starts is {self.learning_starts}; it must be at least 0"
+            )
         if not 0 <= self.discount < 1:
             raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
         if not 0 < self.tau <= 1:
@@ -109,7 +111,10 @@ class SB3Policy:
         """The policy's mode; or a draw seeded by `generator`."""
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        arrays = {"pixels": observation.pixels.cpu().numpy(), "task": observation.task.cpu().numpy()}
+        arrays = {
+            "pixels": observation.pixels.cpu().numpy(),
+            "task": observation.task.cpu().numpy(),
+        }
         action, _ = self.network.predict(arrays, deterministic=generator is None)
         return torch.from_numpy(action), state
 
@@ -152,7 +157,9 @@ class _Episodes(BaseCallback):
 class _SB3Learner:
     """What both algorithms share: counters, random streams, metrics, checkpoints."""
 
-    def __init__(self, model: Any, spec: AgentSpec, task_names: list[str], frames_per_step: int) -> None:
+    def __init__(
+        self, model: Any, spec: AgentSpec, task_names: list[str], frames_per_step: int
+    ) -> None:
         self.model, self.spec, self.frames_per_step = model, spec, frames_per_step
         self.policy = SB3Policy(model.policy)
         self.iterations = 0
@@ -180,7 +187,11 @@ class _SB3Learner:
         self.iterations += 1
         means = {key: sum(values) / len(values) for key, values in episodes.found.items()}
         logged = self._losses()
-        counters = {"frames": self.frames, "steps": self.steps, "updates": int(self.model._n_updates)}
+        counters = {
+            "frames": self.frames,
+            "steps": self.steps,
+            "updates": int(self.model._n_updates),
+        }
         return {**counters, **with_mean(means, len(self._names)), **logged}
 
     def state_dict(self) -> dict[str, Any]:
@@ -211,15 +222,23 @@ class _SB3Learner:
     def parameter_counts(self) -> dict[str, int]:
         """Trainable parameters of the policy and its parts."""
         parts = {name: _trainable(part) for name, part in self.model.policy.named_children()}
-        return {"total": _trainable(self.model.policy), **{name: size for name, size in parts.items() if size}}
+        return {
+            "total": _trainable(self.model.policy),
+            **{name: size for name, size in parts.items() if size},
+        }
 
     # Private methods.
 
     def _losses(self) -> dict[str, float]:
         """What the library logged of its training; its explained variance may be undefined, its losses may not."""
-        values = {key.removeprefix("train/"): float(v) for key, v in self.model.logger.name_to_value.items()}
+        values = {
+            key.removeprefix("train/"): float(v)
+            for key, v in self.model.logger.name_to_value.items()
+        }
         self.model.logger.name_to_value.clear()
-        logged = {f"loss/{key}": value for key, value in values.items() if key != "explained_variance"}
+        logged = {
+            f"loss/{key}": value for key, value in values.items() if key != "explained_variance"
+        }
         for name, value in logged.items():
             if not np.isfinite(value):
                 raise NonFiniteUpdate(name, int(self.model._n_updates), {}, logged)
@@ -279,7 +298,9 @@ def _saved(policy: type[BasePolicy], spec: AgentSpec, net_arch: Any) -> SavedMod
     task = spaces.Box(-np.inf, np.inf, (spec.task_size,), np.float32)
     actions = spaces.Box(-1, 1, (spec.action_size,), np.float32)
     arguments = _policy_arguments(spec, net_arch)
-    network = policy(spaces.Dict({"pixels": pixels, "task": task}), actions, lambda _: 0.0, **arguments)
+    network = policy(
+        spaces.Dict({"pixels": pixels, "task": task}), actions, lambda _: 0.0, **arguments
+    )
     network = network.to(spec.device)
     return SavedModule(SB3Policy(network), network, "policy")
 
@@ -293,7 +314,12 @@ class SB3PPOLearner(_SB3Learner):
     """stable-baselines3's PPO."""
 
     def __init__(
-        self, config: SB3PPOConfig, spec: AgentSpec, env: VecEnv, task_names: list[str], frames_per_step: int
+        self,
+        config: SB3PPOConfig,
+        spec: AgentSpec,
+        env: VecEnv,
+        task_names: list[str],
+        frames_per_step: int,
     ) -> None:
         model = PPO(
             "MultiInputPolicy",
@@ -318,7 +344,12 @@ class SB3SACLearner(_SB3Learner):
     """stable-baselines3's soft actor-critic; each network has an encoder of its own, as the library has it."""
 
     def __init__(
-        self, config: SB3SACConfig, spec: AgentSpec, env: VecEnv, task_names: list[str], frames_per_step: int
+        self,
+        config: SB3SACConfig,
+        spec: AgentSpec,
+        env: VecEnv,
+        task_names: list[str],
+        frames_per_step: int,
     ) -> None:
         model = SAC(
             "MultiInputPolicy",
@@ -338,7 +369,9 @@ class SB3SACLearner(_SB3Learner):
 
     def _collect(self, callback: BaseCallback) -> None:
         model = self.model
-        model.collect_rollouts(model.env, callback, model.train_freq, model.replay_buffer, None, model.learning_starts)
+        model.collect_rollouts(
+            model.env, callback, model.train_freq, model.replay_buffer, None, model.learning_starts
+        )
 
     def _train(self) -> None:
         if self.model.num_timesteps > self.model.learning_starts:
@@ -346,15 +379,25 @@ class SB3SACLearner(_SB3Learner):
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         model = self.model
-        return {"actor": model.actor.optimizer, "critic": model.critic.optimizer, "alpha": model.ent_coef_optimizer}
+        return {
+            "actor": model.actor.optimizer,
+            "critic": model.critic.optimizer,
+            "alpha": model.ent_coef_optimizer,
+        }
 
     def _more_state(self) -> dict[str, Any]:
         buffer: DictReplayBuffer = self.model.replay_buffer
         filled = buffer.buffer_size if buffer.full else buffer.pos
         arrays = {key: getattr(buffer, key)[:filled] for key in _REPLAY_ARRAYS}
-        images = {group: {k: v[:filled] for k, v in getattr(buffer, group).items()} for group in _REPLAY_GROUPS}
+        images = {
+            group: {k: v[:filled] for k, v in getattr(buffer, group).items()}
+            for group in _REPLAY_GROUPS
+        }
         alpha = self.model.log_ent_coef.detach()
-        return {"replay": {**arrays, **images, "position": buffer.pos, "full": buffer.full}, "log_alpha": alpha}
+        return {
+            "replay": {**arrays, **images, "position": buffer.pos, "full": buffer.full},
+            "log_alpha": alpha,
+        }
 
     def _load_more(self, state: Mapping[str, Any]) -> None:
         buffer, saved = self.model.replay_buffer, state["replay"]

@@ -59,21 +59,33 @@ class WorldModelAgent(nn.Module, ABC):
         state = self.world_model.rssm.initial(num_envs)
         still = torch.zeros(num_envs, self.spec.action_size, device=state.deter.device)
         steps_since_decision = torch.zeros(num_envs, dtype=torch.int64, device=state.deter.device)
-        return {**state._asdict(), "action": still, "noise": still, "steps_since_noise": steps_since_decision}
+        return {
+            **state._asdict(),
+            "action": still,
+            "noise": still,
+            "steps_since_noise": steps_since_decision,
+        }
 
     def latent_columns(self) -> dict[str, Column]:
         """`deter` and `stoch` as `WorldModel.latents` gives them."""
         sizes = self.spec.world_model
-        return {"deter": Column((sizes.deter,), torch.bfloat16), "stoch": Column((sizes.groups,), torch.uint8)}
+        return {
+            "deter": Column((sizes.deter,), torch.bfloat16),
+            "stoch": Column((sizes.groups,), torch.uint8),
+        }
 
-    def see(self, observation: Observation, state: PolicyState, generator: torch.Generator | None) -> RSSMState:
+    def see(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> RSSMState:
         """The posterior state at an observation."""
         with self.autocast():
             model, before = self.world_model, RSSMState(state["deter"], state["stoch"])
             moves = model.dynamics_input(state["action"], observation.task)
             embedding = model.embed(observation.pixels, observation.task)
             shape = (len(moves), self.spec.world_model.groups)
-            return model.rssm.correct(before, moves, embedding, uniform(shape, moves.device, generator))
+            return model.rssm.correct(
+                before, moves, embedding, uniform(shape, moves.device, generator)
+            )
 
     def draw_action(
         self, policy: BoundedNormal, state: PolicyState, generator: torch.Generator | None
@@ -85,7 +97,12 @@ class WorldModelAgent(nn.Module, ABC):
             state["noise"], state["steps_since_noise"], self.config.noise_repeat, generator
         )
         action = policy.sample(noise).clamp(-1, 1)
-        return action, {**state, "action": action, "noise": noise, "steps_since_noise": steps_since_decision}
+        return action, {
+            **state,
+            "action": action,
+            "noise": noise,
+            "steps_since_noise": steps_since_decision,
+        }
 
     @abstractmethod
     def act(
@@ -105,7 +122,9 @@ class WorldModelAgent(nn.Module, ABC):
         last = slice(-self.config.imag_last, None)  # -0 is the first: all of them
         alive = (~batch["is_terminal"][:, 1:][:, last]).flatten().float()
         task = batch["task"][:, 1:][:, last].flatten(0, 1)
-        return ImaginationStart(RSSMState(states.deter[:, last], states.stoch[:, last]).flatten(), task, alive)
+        return ImaginationStart(
+            RSSMState(states.deter[:, last], states.stoch[:, last]).flatten(), task, alive
+        )
 
     def predict_rewards_and_continues(
         self, imagined: RSSMState, starts: ImaginationStart, differentiable: bool
@@ -117,14 +136,19 @@ class WorldModelAgent(nn.Module, ABC):
         """
         features, task = imagined.features()[1:], starts.task.unsqueeze(0)
         with torch.no_grad():
-            continues = torch.cat([starts.alive.unsqueeze(0), self.world_model.continues(features, task)])
+            continues = torch.cat(
+                [starts.alive.unsqueeze(0), self.world_model.continues(features, task)]
+            )
         with torch.set_grad_enabled(differentiable):
             rewards = TwoHot(frozen(self.world_model.reward_net)(features, task)).mean()
         return rewards, continues
 
     @torch.no_grad()
     def predict_images(
-        self, state: PolicyState, actions: Float[Tensor, "time env action"], task: Float[Tensor, "env task"]
+        self,
+        state: PolicyState,
+        actions: Float[Tensor, "time env action"],
+        task: Float[Tensor, "env task"],
     ) -> Float[Tensor, "time env height width channel"]:
         """What the model expects to see after each of the actions, its likeliest latents throughout."""
         model, now, images = self.world_model, RSSMState(state["deter"], state["stoch"]), []
@@ -145,7 +169,9 @@ class WorldModelAgent(nn.Module, ABC):
         return torch.randn(shape, device=device) if normal else torch.rand(shape, device=device)
 
 
-def uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor | None:
+def uniform(
+    shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
+) -> Tensor | None:
     """Uniform numbers, or none where there is no generator."""
     return None if generator is None else torch.rand(shape, device=device, generator=generator)
 
@@ -154,5 +180,7 @@ def model_loss(observed: WorldModelOutput) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum over losses of their means over the batch, and metrics."""
     means = {name: loss.mean() for name, loss in observed.losses.items()}
     metrics = {f"world_model/{name}": value.detach() for name, value in means.items()}
-    metrics |= {f"world_model/{name}": value.detach().mean() for name, value in observed.metrics.items()}
+    metrics |= {
+        f"world_model/{name}": value.detach().mean() for name, value in observed.metrics.items()
+    }
     return torch.stack(list(means.values())).sum(), metrics

@@ -38,9 +38,15 @@ def run(num_envs: int = 64, seconds: float = 5.0) -> dict[str, Any]:
     before = os.getloadavg()[0]
     backend = opengl_backend()
     if backend is None:
-        print("no OpenGL (neither egl nor osmesa works here): dm_control's pixels are skipped", file=sys.stderr)
+        print(
+            "no OpenGL (neither egl nor osmesa works here): dm_control's pixels are skipped",
+            file=sys.stderr,
+        )
     result: dict[str, Any] = {suite: _compare(suite, num_envs, seconds, backend) for suite in PEERS}
-    return result | {"num_envs": num_envs, "load_average": [round(load, 2) for load in (before, os.getloadavg()[0])]}
+    return result | {
+        "num_envs": num_envs,
+        "load_average": [round(load, 2) for load in (before, os.getloadavg()[0])],
+    }
 
 
 def opengl_backend() -> str | None:
@@ -48,7 +54,10 @@ def opengl_backend() -> str | None:
     probe = "from dm_control import suite; suite.load('point_mass', 'easy').physics.render(8, 8, camera_id=0)"
     for backend in ("egl", "osmesa"):
         done = subprocess.run(
-            [sys.executable, "-c", probe], env=os.environ | {"MUJOCO_GL": backend}, capture_output=True, check=False
+            [sys.executable, "-c", probe],
+            env=os.environ | {"MUJOCO_GL": backend},
+            capture_output=True,
+            check=False,
         )
         if done.returncode == 0:
             return backend
@@ -93,9 +102,15 @@ def _compare(suite: str, num_envs: int, seconds: float, backend: str | None) -> 
     if backend is None:
         return _summary([_ours(suite, num_envs, seconds) for _ in range(ROUNDS)])
     cores = len(os.sched_getaffinity(0))
-    speeds = {count: _peer(suite, count, seconds, backend).steps_per_second for count in (cores, 2 * cores)}
+    speeds = {
+        count: _peer(suite, count, seconds, backend).steps_per_second
+        for count in (cores, 2 * cores)
+    }
     best = max(speeds, key=lambda count: speeds[count])
-    pairs = [(_ours(suite, num_envs, seconds), _peer(suite, best, seconds, backend)) for _ in range(ROUNDS)]
+    pairs = [
+        (_ours(suite, num_envs, seconds), _peer(suite, best, seconds, backend))
+        for _ in range(ROUNDS)
+    ]
     ours, peer = ([pair[side] for pair in pairs] for side in (0, 1))
     theirs = {f"peer_{key}": value for key, value in _summary(peer).items()}
     return _summary(ours) | theirs | _ratios(pairs) | {"peer_processes": best}
@@ -106,14 +121,26 @@ def _summary(measurements: list[Measurement]) -> dict[str, Any]:
     return {
         "steps_per_second": round(statistics.median(speeds), 1),
         "measurements": [round(speed, 1) for speed in speeds],
-        "cpu_milliseconds": round(statistics.median(measured.cpu_milliseconds for measured in measurements), 3),
+        "cpu_milliseconds": round(
+            statistics.median(measured.cpu_milliseconds for measured in measurements), 3
+        ),
     }
 
 
 def _ratios(pairs: list[tuple[Measurement, Measurement]]) -> dict[str, float]:
     return {
-        "ratio": round(statistics.median(ours.steps_per_second / peer.steps_per_second for ours, peer in pairs), 1),
-        "cpu_ratio": round(statistics.median(peer.cpu_milliseconds / ours.cpu_milliseconds for ours, peer in pairs), 1),
+        "ratio": round(
+            statistics.median(
+                ours.steps_per_second / peer.steps_per_second for ours, peer in pairs
+            ),
+            1,
+        ),
+        "cpu_ratio": round(
+            statistics.median(
+                peer.cpu_milliseconds / ours.cpu_milliseconds for ours, peer in pairs
+            ),
+            1,
+        ),
     }
 
 

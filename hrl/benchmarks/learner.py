@@ -48,7 +48,9 @@ def run(iterations: int = 5, agent: str = "ppo", peer: str = "sb3_ppo") -> dict[
         "agent": agent,
         "peer": peer,
         "log_interval": count,
-        "parameters": {name: learner.parameter_counts()["total"] for name, learner in methods.items()},
+        "parameters": {
+            name: learner.parameter_counts()["total"] for name, learner in methods.items()
+        },
     }
 
 

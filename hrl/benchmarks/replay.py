@@ -24,7 +24,11 @@ Result = TypeVar("Result")
 
 
 def run(
-    batch: int = 16, length: int = 65, rounds: int = 40, device: str = "auto", sizes: Sequence[int] = SIZES
+    batch: int = 16,
+    length: int = 65,
+    rounds: int = 40,
+    device: str = "auto",
+    sizes: Sequence[int] = SIZES,
 ) -> dict[str, Any]:
     """Milliseconds of sampling and of writing back, from full replays of all sizes in turn.
 
@@ -52,11 +56,18 @@ def run(
     image = _affordable_image(sizes, _available(index))
     replays = [_full(Replay(_columns(image), NUM_ENVS, size, length, index)) for size in sizes]
     generator = torch.Generator().manual_seed(0)
-    times = [[_measure(replay, batch, generator) for replay in replays] for _ in range(WARM_UP + rounds)][WARM_UP:]
+    times = [
+        [_measure(replay, batch, generator) for replay in replays] for _ in range(WARM_UP + rounds)
+    ][WARM_UP:]
     by_size = zip(*times, strict=True)
     return {
-        "rows": {str(replay.capacity): _summary(replay, own) for replay, own in zip(replays, by_size, strict=True)},
-        "ratio": round(statistics.median(measured[-1][0] / measured[0][0] for measured in times), 2),
+        "rows": {
+            str(replay.capacity): _summary(replay, own)
+            for replay, own in zip(replays, by_size, strict=True)
+        },
+        "ratio": round(
+            statistics.median(measured[-1][0] / measured[0][0] for measured in times), 2
+        ),
         "image": image,
         "batch": batch,
         "length": length,
@@ -87,7 +98,10 @@ def _affordable_image(sizes: Sequence[int], available: int) -> int:
     for image in PICTURES:
         budget = MemoryEstimate()
         for size in sizes:
-            budget.add(f"{size} rows, {image}x{image}", Replay.bytes_needed(_columns(image), NUM_ENVS, size))
+            budget.add(
+                f"{size} rows, {image}x{image}",
+                Replay.bytes_needed(_columns(image), NUM_ENVS, size),
+            )
         if budget.total <= MEMORY_SHARE * available or image == PICTURES[-1]:
             break
     budget.check(available, MEMORY_SHARE)
@@ -115,7 +129,9 @@ def _measure(replay: Replay, batch: int, generator: torch.Generator) -> tuple[fl
     """Milliseconds of one sampling and of writing its latents back, without the context's."""
     sampling, drawn = _milliseconds(lambda: replay.sample(batch, generator), replay.device)
     latents = {name: drawn.columns[name][:, 1:] for name in ("deter", "stoch")}
-    writing, _ = _milliseconds(lambda: replay.update_latents(drawn.sequence_index, latents), replay.device)
+    writing, _ = _milliseconds(
+        lambda: replay.update_latents(drawn.sequence_index, latents), replay.device
+    )
     return sampling, writing
 
 

@@ -40,11 +40,17 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
         memory in MiB of the process and of the GPU.
     """
     hardware.configure(0)
-    chosen = [override.removeprefix("agent=") for override in overrides if override.startswith("agent=")]
+    chosen = [
+        override.removeprefix("agent=") for override in overrides if override.startswith("agent=")
+    ]
     rest = [override for override in overrides if not override.startswith("agent=")]
     learners = {method: _filled(method, rest) for method in chosen or METHODS}
     configs = {method: learner.config for method, learner in learners.items()}
-    prepared = [method for method, config in configs.items() if config.cuda_graph or config.compile != "none"]
+    prepared = [
+        method
+        for method, config in configs.items()
+        if config.cuda_graph or config.compile != "none"
+    ]
     learners |= {f"{method}, plain": _filled(method, [*rest, *PLAIN]) for method in prepared}
     times: dict[str, list[float]] = {method: [] for method in learners}
     parts = {method: _Parts(learner) for method, learner in learners.items()}
@@ -55,10 +61,15 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
             times[method].append(_seconds(learner.update))
     memory = {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
     if torch.cuda.is_available():
-        memory["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_reserved() / 2**20)  # a graph's own counts as free
+        memory["peak_gpu_memory_mib"] = round(
+            torch.cuda.max_memory_reserved() / 2**20
+        )  # a graph's own counts as free
     medians = {method: statistics.median(seconds[untimed:]) for method, seconds in times.items()}
     result: dict[str, Any] = {
-        method: {"first_seconds": round(seconds[0], 1), **_summary(learners[method], seconds[untimed:], parts[method])}
+        method: {
+            "first_seconds": round(seconds[0], 1),
+            **_summary(learners[method], seconds[untimed:], parts[method]),
+        }
         for method, seconds in times.items()
     }
     for method in prepared:
@@ -104,7 +115,9 @@ class _Parts:
         parts = [event for event in events if event.name in self.names - {WHOLE}]
         spans = sorted((part.time_range.start, part.time_range.end, part.name) for part in parts)
         begins = [begin for begin, _, _ in spans]
-        made_in: dict[int, str] = {}  # the graph numbers its operations; the way back of one carries its number
+        made_in: dict[
+            int, str
+        ] = {}  # the graph numbers its operations; the way back of one carries its number
         spent: dict[str, float] = {}
 
         def count(part: str, direction: str, seconds: float) -> None:
@@ -117,14 +130,20 @@ class _Parts:
                 count(event.name, "forward", seconds)
             elif event.name.startswith(BACKWARD):
                 count(made_in.get(event.sequence_nr, REST), "backward", seconds)
-            elif event.sequence_nr >= 0 and not (event.cpu_parent and event.cpu_parent.name.startswith(BACKWARD)):
+            elif event.sequence_nr >= 0 and not (
+                event.cpu_parent and event.cpu_parent.name.startswith(BACKWARD)
+            ):
                 found = bisect.bisect_right(begins, event.time_range.start) - 1
                 inside = found >= 0 and event.time_range.start < spans[found][1]
                 made_in[event.sequence_nr] = spans[found][2] if inside else REST
         spent.setdefault(REST, 0.0)
         whole = spent.pop(WHOLE)
         if on_gpu:  # the way back is made by another thread there, and is no part of the call
-            whole += sum(seconds for name, seconds in spent.items() if name == REST or name.endswith("backward"))
+            whole += sum(
+                seconds
+                for name, seconds in spent.items()
+                if name == REST or name.endswith("backward")
+            )
         spent[REST] = whole - sum(seconds for name, seconds in spent.items() if name != REST)
         return {name: round(seconds / whole, 3) for name, seconds in spent.items()}
 
@@ -157,7 +176,9 @@ def _filled(method: str, overrides: list[str]) -> ModelBasedLearner:
     learner = build_learner(config, suite, env, agent_spec(config, suite))
     assert isinstance(learner, ModelBasedLearner)
     with torch.no_grad():
-        learner.writer.gather(learner.policy, 2 * config.agent.sequence_length + config.agent.batch_size)
+        learner.writer.gather(
+            learner.policy, 2 * config.agent.sequence_length + config.agent.batch_size
+        )
     return learner
 
 
@@ -167,7 +188,9 @@ def _summary(learner: ModelBasedLearner, times: list[float], parts: _Parts) -> d
     return {
         "milliseconds": round(1e3 * median, 1),
         "quartiles": [round(1e3 * low, 1), round(1e3 * high, 1)],
-        "replayed_steps_per_second": round(learner.config.batch_size * learner.config.sequence_length / median),
+        "replayed_steps_per_second": round(
+            learner.config.batch_size * learner.config.sequence_length / median
+        ),
         "parameters": learner.parameter_counts()["total"],
         "reward_weights": parts.reward_weights(),
     }

@@ -23,14 +23,19 @@ class Observation(NamedTuple):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], device: torch.device) -> Observation:
         """The environment's arrays as tensors, without a copy on a CPU."""
-        return cls(torch.from_numpy(arrays["pixels"]).to(device), torch.from_numpy(arrays["task"]).to(device))
+        return cls(
+            torch.from_numpy(arrays["pixels"]).to(device),
+            torch.from_numpy(arrays["task"]).to(device),
+        )
 
     def rows(self, index: Tensor) -> Observation:
         """The observation of some of the environments."""
         return Observation(self.pixels[index], self.task[index])
 
 
-def reset_state(policy: object, state: PolicyState, initial: PolicyState, done: Bool[Tensor, " env"]) -> PolicyState:
+def reset_state(
+    policy: object, state: PolicyState, initial: PolicyState, done: Bool[Tensor, " env"]
+) -> PolicyState:
     """`state`, with the initial state where an episode ended, except for what `policy.persistent_keys` names."""
     kept: tuple[str, ...] = getattr(policy, "persistent_keys", ())
     return {

@@ -78,7 +78,12 @@ class Replay:
     """
 
     def __init__(
-        self, columns: Mapping[str, Column], num_envs: int, capacity: int, length: int, device: torch.device
+        self,
+        columns: Mapping[str, Column],
+        num_envs: int,
+        capacity: int,
+        length: int,
+        device: torch.device,
     ) -> None:
         _refuse_sizes(columns, num_envs, capacity, length)
         self.columns = dict(columns)
@@ -86,7 +91,9 @@ class Replay:
         self._ring = capacity // num_envs
         # Left uninitialised, so that the system hands out host memory as it fills; rows are read only once written.
         self._storage = {
-            name: torch.empty(num_envs * self._ring, *column.shape, dtype=column.dtype, device=device)
+            name: torch.empty(
+                num_envs * self._ring, *column.shape, dtype=column.dtype, device=device
+            )
             for name, column in self.columns.items()
         }
         self._added = torch.zeros(num_envs, dtype=torch.int64)
@@ -108,7 +115,9 @@ class Replay:
         return int(self._starts().sum()) >= min(batch, most)
 
     @torch.no_grad()
-    def add(self, rows: Mapping[str, Shaped[Tensor, "rows ..."]], envs: Int64[Tensor, " rows"]) -> None:
+    def add(
+        self, rows: Mapping[str, Shaped[Tensor, "rows ..."]], envs: Int64[Tensor, " rows"]
+    ) -> None:
         """Appends one row to the streams of some environments, over their oldest where their ring is full.
 
         Args:
@@ -144,7 +153,9 @@ class Replay:
         self._refuse_batch(batch)
         recent = self._take_recent((batch + 1) // 2)
         uniform = self._draw(batch - len(recent.rows), generator)
-        sequence_index = SequenceIndex(torch.cat([recent.envs, uniform.envs]), torch.cat([recent.rows, uniform.rows]))
+        sequence_index = SequenceIndex(
+            torch.cat([recent.envs, uniform.envs]), torch.cat([recent.rows, uniform.rows])
+        )
         return self._read(sequence_index)
 
     def sample_uniform(self, batch: int, generator: torch.Generator) -> Batch:
@@ -176,7 +187,9 @@ class Replay:
         time = self._refuse_refreshed(sequence_index, columns)
         index = self._sequences(sequence_index, time)
         source = _last_of_each(index, self._live(sequence_index, time))
-        target, source = (part.to(self.device, non_blocking=True) for part in (index[source], source))
+        target, source = (
+            part.to(self.device, non_blocking=True) for part in (index[source], source)
+        )
         for name, values in columns.items():
             storage = self._storage[name]
             values = values.to(storage.device, storage.dtype).flatten(0, 1)
@@ -190,7 +203,10 @@ class Replay:
             "added": self._added,
             "recent": torch.tensor(list(self._recent), dtype=torch.int64).reshape(-1, 2),
             "rows": {
-                name: [ring[:count] for ring, count in zip(storage.split(self._ring), held, strict=True)]
+                name: [
+                    ring[:count]
+                    for ring, count in zip(storage.split(self._ring), held, strict=True)
+                ]
                 for name, storage in self._storage.items()
             },
         }
@@ -213,7 +229,9 @@ class Replay:
     def _read(self, sequence_index: SequenceIndex) -> Batch:
         index = self._sequences(sequence_index, self.length).to(self.device, non_blocking=True)
         columns = {
-            name: storage.index_select(0, index).unflatten(0, (len(sequence_index.rows), self.length))
+            name: storage.index_select(0, index).unflatten(
+                0, (len(sequence_index.rows), self.length)
+            )
             for name, storage in self._storage.items()
         }
         return Batch(columns, sequence_index)
@@ -229,7 +247,9 @@ class Replay:
         """How many sequences each environment holds."""
         return (self._held() - self.length + 1).clamp(min=0)
 
-    def _flat(self, envs: Int64[Tensor, "*any"], rows: Int64[Tensor, "*any"]) -> Int64[Tensor, "*any"]:
+    def _flat(
+        self, envs: Int64[Tensor, "*any"], rows: Int64[Tensor, "*any"]
+    ) -> Int64[Tensor, "*any"]:
         """Where the numbered rows lie in the storage."""
         return envs * self._ring + rows % self._ring
 
@@ -243,14 +263,18 @@ class Replay:
 
     def _live(self, sequence_index: SequenceIndex, time: int) -> Bool[Tensor, " row"]:
         """Which of those rows have not been overwritten."""
-        return (self._rows_of(sequence_index, time) >= self._oldest()[sequence_index.envs].unsqueeze(1)).flatten()
+        return (
+            self._rows_of(sequence_index, time) >= self._oldest()[sequence_index.envs].unsqueeze(1)
+        ).flatten()
 
     def _queue(self, envs: Int64[Tensor, " rows"]) -> None:
         """Queues the sequences that the newest rows of these environments complete."""
         new = self.length - 1
         last = self._added[envs] - 1
         complete = (last > 0) & (last % new == 0)
-        self._recent.extend(zip(envs[complete].tolist(), (last[complete] - new).tolist(), strict=True))
+        self._recent.extend(
+            zip(envs[complete].tolist(), (last[complete] - new).tolist(), strict=True)
+        )
         # While nothing is sampled the queue must not outgrow the rings.
         while self._recent and self._overwritten(*self._recent[0]):
             self._recent.popleft()
@@ -271,7 +295,9 @@ class Replay:
         """Uniform over all sequences held: one number each, which falls into the span of its environment."""
         starts = self._starts()
         ends = starts.cumsum(0)
-        draws = torch.randint(int(ends[-1]), (count,), generator=generator, device=generator.device).cpu()
+        draws = torch.randint(
+            int(ends[-1]), (count,), generator=generator, device=generator.device
+        ).cpu()
         envs = torch.searchsorted(ends, draws, right=True)
         return SequenceIndex(envs, self._oldest()[envs] + draws - (ends - starts)[envs])
 
@@ -286,9 +312,13 @@ class Replay:
         for name, values in rows.items():
             self._refuse_values(name, values, (len(envs),))
         if len(envs.unique()) < len(envs) or ((envs < 0) | (envs >= self.num_envs)).any():
-            raise ValueError(f"envs must be different numbers below {self.num_envs}, they are {envs.tolist()}")
+            raise ValueError(
+                f"envs must be different numbers below {self.num_envs}, they are {envs.tolist()}"
+            )
 
-    def _refuse_refreshed(self, sequence_index: SequenceIndex, columns: Mapping[str, Tensor]) -> int:
+    def _refuse_refreshed(
+        self, sequence_index: SequenceIndex, columns: Mapping[str, Tensor]
+    ) -> int:
         """The number of rows that are given for each sequence."""
         batch = len(sequence_index.rows)
         times = {values.shape[1] if values.dim() > 1 else 0 for values in columns.values()}
@@ -315,10 +345,14 @@ class Replay:
             raise ValueError(f"a batch must hold at least 1 sequence, not {batch}")
         if not self._starts().any():
             longest = int(self._held().max())
-            raise ValueError(f"no environment holds a sequence of {self.length} rows yet; the fullest holds {longest}")
+            raise ValueError(
+                f"no environment holds a sequence of {self.length} rows yet; the fullest holds {longest}"
+            )
 
 
-def _last_of_each(index: Int64[Tensor, " row"], live: Bool[Tensor, " row"]) -> Int64[Tensor, " unique"]:
+def _last_of_each(
+    index: Int64[Tensor, " row"], live: Bool[Tensor, " row"]
+) -> Int64[Tensor, " unique"]:
     """Positions of the live entries, of those that are equal only the last: a GPU's order of writes is its own."""
     positions = live.nonzero().squeeze(1)
     positions = positions[index[positions].argsort(stable=True)]

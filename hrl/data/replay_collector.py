@@ -34,7 +34,9 @@ class LatentExplorer(Protocol):
         """Actions, the state to carry on, and latents [env, ...] to be kept with the row."""
 
 
-def columns(observation: Mapping[str, gym.Space], action_size: int, latents: Mapping[str, Column]) -> dict[str, Column]:
+def columns(
+    observation: Mapping[str, gym.Space], action_size: int, latents: Mapping[str, Column]
+) -> dict[str, Column]:
     """The replay's columns for a single env's spaces and a policy's latents."""
     return {
         "pixels": Column(_shape(observation["pixels"]), torch.uint8),
@@ -61,12 +63,25 @@ class ReplayWriter:
     """
 
     def __init__(
-        self, env: gym.vector.VectorEnv, replay: Replay, task_names: list[str], seed: int, device: torch.device
+        self,
+        env: gym.vector.VectorEnv,
+        replay: Replay,
+        task_names: list[str],
+        seed: int,
+        device: torch.device,
     ) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode != gym.vector.AutoresetMode.SAME_STEP:
-            raise ValueError(f"the env's autoreset_mode is {mode}; the replay needs AutoresetMode.SAME_STEP")
-        self.env, self.replay, self.task_names, self.seed, self.device = env, replay, task_names, seed, device
+            raise ValueError(
+                f"the env's autoreset_mode is {mode}; the replay needs AutoresetMode.SAME_STEP"
+            )
+        self.env, self.replay, self.task_names, self.seed, self.device = (
+            env,
+            replay,
+            task_names,
+            seed,
+            device,
+        )
         self.steps = 0
         self._everyone = torch.arange(env.num_envs)
         self._arrived: dict[str, Tensor] = {}
@@ -109,7 +124,9 @@ class ReplayWriter:
         arrived = {**observation._asdict(), "reward": reward, **flags}
         self._arrived = {key: value.to(self.device) for key, value in arrived.items()}
 
-    def _step(self, policy: LatentExplorer, initial: PolicyState, episodes: dict[str, list[float]]) -> None:
+    def _step(
+        self, policy: LatentExplorer, initial: PolicyState, episodes: dict[str, list[float]]
+    ) -> None:
         observation = Observation(self._arrived["pixels"], self._arrived["task"])
         generator = torch_generator(self.seed, "act", self.steps, self.device)
         action, state, latents = policy.explore(observation, self._state, generator)

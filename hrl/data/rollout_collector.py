@@ -51,14 +51,18 @@ class Rollout:
         """Writes one step [env, ...]; memory for all `length` steps is taken at the first."""
         for key, value in step.items():
             if key not in self.steps:
-                self.steps[key] = torch.zeros(length, *value.shape, dtype=value.dtype, device=value.device)
+                self.steps[key] = torch.zeros(
+                    length, *value.shape, dtype=value.dtype, device=value.device
+                )
             self.steps[key][time] = value
 
     def minibatches(self, size: int, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
         """Shuffled minibatches [size, ...] that cover every step once."""
         flat = {key: value.flatten(0, 1) for key, value in self.steps.items()}
         count = len(flat["reward"])
-        order = torch.randperm(count, generator=generator, device=generator.device).to(flat["reward"].device)
+        order = torch.randperm(count, generator=generator, device=generator.device).to(
+            flat["reward"].device
+        )
         for chunk in order.split(size):
             yield {key: value.index_select(0, chunk) for key, value in flat.items()}
 
@@ -76,10 +80,14 @@ class Collector:
         ValueError: where the env resets in another way.
     """
 
-    def __init__(self, env: gym.vector.VectorEnv, task_names: list[str], seed: int, device: torch.device) -> None:
+    def __init__(
+        self, env: gym.vector.VectorEnv, task_names: list[str], seed: int, device: torch.device
+    ) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode != gym.vector.AutoresetMode.SAME_STEP:
-            raise ValueError(f"the env's autoreset_mode is {mode}; the collector needs AutoresetMode.SAME_STEP")
+            raise ValueError(
+                f"the env's autoreset_mode is {mode}; the collector needs AutoresetMode.SAME_STEP"
+            )
         self.env, self.task_names, self.seed, self.device = env, task_names, seed, device
         self.steps = 0
         self._observation: Observation | None = None
@@ -115,9 +123,14 @@ class Collector:
 
     # Private methods.
 
-    def _step(self, explorer: Explorer, initial: PolicyState, rollout: Rollout, time: int, length: int) -> None:
+    def _step(
+        self, explorer: Explorer, initial: PolicyState, rollout: Rollout, time: int, length: int
+    ) -> None:
         assert self._observation is not None
-        observation, generator = self._observation, torch_generator(self.seed, "act", self.steps, self.device)
+        observation, generator = (
+            self._observation,
+            torch_generator(self.seed, "act", self.steps, self.device),
+        )
         action, state, records = explorer.explore(observation, self._state, generator)
         arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
         refuse_nonfinite(reward, arrays["task"], self.steps)
@@ -127,7 +140,9 @@ class Collector:
             **records,
             "reward": torch.from_numpy(reward).to(self.device),
             "done": done,
-            **self._bootstraps(explorer, state, torch.from_numpy(truncated & ~terminated).to(self.device), infos),
+            **self._bootstraps(
+                explorer, state, torch.from_numpy(truncated & ~terminated).to(self.device), infos
+            ),
         }
         rollout.store(time, length, step)
         add_episodes(rollout.episodes, infos, self.task_names)
@@ -136,15 +151,24 @@ class Collector:
         self.steps += 1
 
     def _bootstraps(
-        self, explorer: Explorer, state: PolicyState, truncated: Bool[Tensor, " env"], infos: Mapping[str, Any]
+        self,
+        explorer: Explorer,
+        state: PolicyState,
+        truncated: Bool[Tensor, " env"],
+        infos: Mapping[str, Any],
     ) -> dict[str, Tensor]:
         """Values of the observations that time limits cut off; an empty mask costs nothing."""
         if not truncated.any():
             return {}
         rows = truncated.nonzero()[:, 0]
         final = Observation.from_arrays(infos["final_obs"], self.device).rows(rows)
-        values = explorer.bootstrap_values(final, {key: value[rows] for key, value in state.items()})
-        return {f"{name}_bootstrap": _scatter(value, rows, len(truncated)) for name, value in values.items()}
+        values = explorer.bootstrap_values(
+            final, {key: value[rows] for key, value in state.items()}
+        )
+        return {
+            f"{name}_bootstrap": _scatter(value, rows, len(truncated))
+            for name, value in values.items()
+        }
 
 
 def _scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:
@@ -156,10 +180,14 @@ def refuse_nonfinite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
     for name, values in (("reward", reward), ("task vector", task)):
         bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
         if len(bad):
-            raise FloatingPointError(f"{name} of environments {bad.tolist()} at step {step} is not finite")
+            raise FloatingPointError(
+                f"{name} of environments {bad.tolist()} at step {step} is not finite"
+            )
 
 
-def add_episodes(episodes: dict[str, list[float]], infos: Mapping[str, Any], names: list[str]) -> None:
+def add_episodes(
+    episodes: dict[str, list[float]], infos: Mapping[str, Any], names: list[str]
+) -> None:
     """Adds returns and successes of the whole episodes that ended in this step, by metric name."""
     if "_episode" not in infos:
         return

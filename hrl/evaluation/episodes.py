@@ -58,7 +58,11 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy, suite: Suite, splits: Iterable[str], eval_config: Protocol, interventions: Iterable[str] = ("none",)
+    policy: Policy,
+    suite: Suite,
+    splits: Iterable[str],
+    eval_config: Protocol,
+    interventions: Iterable[str] = ("none",),
 ) -> Evaluation:
     """Plays every task of every split under every intervention that the policy allows.
 
@@ -81,7 +85,9 @@ def evaluate(
             if intervention == "none":
                 usage.append(high_level_action)
     empty = pd.DataFrame(columns=USAGE_COLUMNS)
-    return Evaluation(pd.concat(scores, ignore_index=True), pd.concat([empty, *usage], ignore_index=True))
+    return Evaluation(
+        pd.concat(scores, ignore_index=True), pd.concat([empty, *usage], ignore_index=True)
+    )
 
 
 def metrics(evaluation: Evaluation) -> dict[str, float | int]:
@@ -92,7 +98,9 @@ def metrics(evaluation: Evaluation) -> dict[str, float | int]:
         for column in ("return", "success"):
             per_task = rows.groupby("task", sort=False)[column].mean()
             result[f"eval/{split}/{column}"] = float(per_task.mean())
-            result |= {f"eval/{split}/{column}/{task}": float(value) for task, value in per_task.items()}
+            result |= {
+                f"eval/{split}/{column}/{task}": float(value) for task, value in per_task.items()
+            }
     for row in evaluation.usage.itertuples():
         result[f"skills/usage/{row.task}/{row.skill}"] = float(str(row.weight))
     return result
@@ -110,7 +118,9 @@ def worlds_at_once(suite: Suite, tasks: int, episodes: int) -> int:
     return tasks * math.ceil(episodes / rounds)
 
 
-def evaluation_env(suite: Suite, tasks: Sequence[Task], worlds: int, eval_config: Protocol) -> PixelVectorEnv:
+def evaluation_env(
+    suite: Suite, tasks: Sequence[Task], worlds: int, eval_config: Protocol
+) -> PixelVectorEnv:
     """An environment whose worlds play the evaluation episodes of these tasks, each task in as many of them."""
     return make_vec(
         suite,
@@ -124,7 +134,9 @@ def evaluation_env(suite: Suite, tasks: Sequence[Task], worlds: int, eval_config
     )
 
 
-def previous_worlds(suite: Suite, tasks: Sequence[Task], worlds: int) -> Int64[np.ndarray, " world"]:
+def previous_worlds(
+    suite: Suite, tasks: Sequence[Task], worlds: int
+) -> Int64[np.ndarray, " world"]:
     """The world before each one, of those whose bodies use as many numbers of an action.
 
     Worlds are dealt their tasks in turn, so it has another task, unless there is no other one of such bodies. The task
@@ -145,14 +157,18 @@ def previous_worlds(suite: Suite, tasks: Sequence[Task], worlds: int) -> Int64[n
 
 def _check(intervention: str) -> None:
     if intervention not in INTERVENTIONS:
-        raise ValueError(f"intervention {intervention!r} is unknown; choose from {', '.join(INTERVENTIONS)}")
+        raise ValueError(
+            f"intervention {intervention!r} is unknown; choose from {', '.join(INTERVENTIONS)}"
+        )
 
 
 def _applies(intervention: str, policy: Policy, suite: Suite, split: str) -> bool:
     """A shuffle needs another task to take from, and commands to shuffle."""
     tasks, hierarchical = suite.tasks(split), isinstance(policy, HierarchicalPolicy)
     others = (previous_worlds(suite, tasks, len(tasks)) != np.arange(len(tasks))).any()
-    return intervention == "none" or bool(others and (hierarchical or intervention != "high_level_action_shuffle"))
+    return intervention == "none" or bool(
+        others and (hierarchical or intervention != "high_level_action_shuffle")
+    )
 
 
 @torch.inference_mode()
@@ -160,15 +176,29 @@ def _play(
     policy: Policy, suite: Suite, split: str, eval_config: Protocol, intervention: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     tasks = suite.tasks(split)
-    env = evaluation_env(suite, tasks, worlds_at_once(suite, len(tasks), eval_config.episodes), eval_config)
+    env = evaluation_env(
+        suite, tasks, worlds_at_once(suite, len(tasks), eval_config.episodes), eval_config
+    )
     try:
-        return _episodes(policy, env, previous_worlds(suite, tasks, env.num_envs), split, eval_config, intervention)
+        return _episodes(
+            policy,
+            env,
+            previous_worlds(suite, tasks, env.num_envs),
+            split,
+            eval_config,
+            intervention,
+        )
     finally:
         env.close()
 
 
 def _episodes(
-    policy: Policy, env: PixelVectorEnv, previous: np.ndarray, split: str, eval_config: Protocol, intervention: str
+    policy: Policy,
+    env: PixelVectorEnv,
+    previous: np.ndarray,
+    split: str,
+    eval_config: Protocol,
+    intervention: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """An episode of every world, again and again until every task has had its number of them."""
     at_once, high_level_action = env.num_envs // len(env.tasks), HighLevelActionMeans(env.num_envs)
@@ -185,7 +215,15 @@ def _episodes(
         rows = _round(policy, env, number, wanted, high_level_action, eval_config.device, shuffle)
         for index, row in rows.items():
             task, episode = env.tasks[index % len(env.tasks)].name, first + index // len(env.tasks)
-            found.append({"split": split, "task": task, "episode": episode, **row, "intervention": intervention})
+            found.append(
+                {
+                    "split": split,
+                    "task": task,
+                    "episode": episode,
+                    **row,
+                    "intervention": intervention,
+                }
+            )
     table = pd.DataFrame(found).astype({"steps_to_success": "Int64"})
     return table, high_level_action.table(env.tasks, split)
 
@@ -232,16 +270,26 @@ class _Shuffle(NamedTuple):
     previous: Tensor
 
 
-def _act(policy: Policy, observation: Observation, state: PolicyState, shuffle: _Shuffle) -> tuple[Tensor, PolicyState]:
+def _act(
+    policy: Policy, observation: Observation, state: PolicyState, shuffle: _Shuffle
+) -> tuple[Tensor, PolicyState]:
     """Greedy actions."""
     if shuffle.intervention == "task_shuffle":
-        return policy.act(Observation(observation.pixels, observation.task[shuffle.previous]), state, None)
-    if shuffle.intervention == "high_level_action_shuffle" and isinstance(policy, HierarchicalPolicy):
+        return policy.act(
+            Observation(observation.pixels, observation.task[shuffle.previous]), state, None
+        )
+    if shuffle.intervention == "high_level_action_shuffle" and isinstance(
+        policy, HierarchicalPolicy
+    ):
         is_decision_step = policy.is_decision_step(state)
         state = policy.decide(observation, state, None)
         high_level_action = policy.high_level_action(state)
-        swapped = torch.where(is_decision_step.reshape(-1, 1), high_level_action[shuffle.previous], high_level_action)
-        return policy.act_low_level(observation, policy.with_high_level_action(state, swapped), None)
+        swapped = torch.where(
+            is_decision_step.reshape(-1, 1), high_level_action[shuffle.previous], high_level_action
+        )
+        return policy.act_low_level(
+            observation, policy.with_high_level_action(state, swapped), None
+        )
     return policy.act(observation, state, None)
 
 
@@ -255,7 +303,9 @@ class HighLevelActionMeans:
     def add(self, policy: Policy, state: PolicyState, running: np.ndarray) -> None:
         """One step of the environments whose episode is still running."""
         if isinstance(policy, HierarchicalPolicy) and not isinstance(policy, GoalReacher):
-            high_level_action = policy.high_level_action(state).double().cpu().numpy() * running[:, None]
+            high_level_action = (
+                policy.high_level_action(state).double().cpu().numpy() * running[:, None]
+            )
             self.sums = high_level_action if self.sums is None else self.sums + high_level_action
             self.counts += running[:, None]
 

@@ -21,7 +21,9 @@ APART = (2, 4, 8, 16, 32, 64)
 """Agent steps of exploration from a start to the state of the same episode that is its goal."""
 STEPS = (0, 4, 8, 16, 32, 64)
 """Agent steps of the worker towards it."""
-ELSEWHERE = "elsewhere"  # in place of steps apart: the goal is a state of another episode of the same task
+ELSEWHERE = (
+    "elsewhere"  # in place of steps apart: the goal is a state of another episode of the same task
+)
 REACH_COLUMNS = ["apart", "steps", "max_cosine", "distance", "swapped", "ways"]
 GOAL_COLUMNS = ["of", "nearest", "typical", "count"]
 _BEGIN = 8  # agent step of the episode at which ways begin: the model has seen what there is
@@ -40,7 +42,11 @@ def reach(policy: GoalReacher, seen: DiagnosticRollouts) -> pd.DataFrame:
     if len(seen.states) <= _BEGIN:
         return pd.DataFrame(columns=REACH_COLUMNS)
     now = seen.states[_BEGIN]
-    told = {str(count): seen.states[_BEGIN + count]["deter"] for count in APART if _BEGIN + count < len(seen.states)}
+    told = {
+        str(count): seen.states[_BEGIN + count]["deter"]
+        for count in APART
+        if _BEGIN + count < len(seen.states)
+    }
     if seen.tasks < len(seen.task):  # worlds of one task are so many apart
         told[ELSEWHERE] = now["deter"].roll(seen.tasks, 0)
     if not told:
@@ -52,7 +58,13 @@ def reach(policy: GoalReacher, seen: DiagnosticRollouts) -> pd.DataFrame:
     other = seen.states[-1]["deter"][seen.previous]
     return pd.DataFrame(
         [
-            (apart, steps, float(max_cosine(way[row], goal).mean()), *_left(way, row, goal, other), len(goal))
+            (
+                apart,
+                steps,
+                float(max_cosine(way[row], goal).mean()),
+                *_left(way, row, goal, other),
+                len(goal),
+            )
             for (apart, goal), way in zip(told.items(), ways.unbind(1), strict=True)
             for row, steps in enumerate(STEPS)
         ],
@@ -85,7 +97,14 @@ def goals(policy: GoalReacher, seen: DiagnosticRollouts) -> pd.DataFrame:
             distances = torch.cdist(own.float(), others.float())
             nearest.append(distances.amin(1))
             typical.append(distances.mean(1))
-        rows.append((name, float(torch.cat(nearest).mean()), float(torch.cat(typical).mean()), int(chosen.sum())))
+        rows.append(
+            (
+                name,
+                float(torch.cat(nearest).mean()),
+                float(torch.cat(typical).mean()),
+                int(chosen.sum()),
+            )
+        )
     return pd.DataFrame(rows, columns=GOAL_COLUMNS)
 
 
@@ -94,7 +113,9 @@ def reach_table(ways: pd.DataFrame) -> str:
     return str(ways.pivot_table("distance", "apart", "steps", sort=False).round(2).to_string())
 
 
-def _left(way: Float[Tensor, "time env deter"], row: int, *goals: Float[Tensor, "env deter"]) -> Iterator[float]:
+def _left(
+    way: Float[Tensor, "time env deter"], row: int, *goals: Float[Tensor, "env deter"]
+) -> Iterator[float]:
     """The distance that is left to each of the goals, as a share of that at the start."""
     for goal in goals:
         left, first = ((way[time] - goal).norm(dim=-1).sum() for time in (row, 0))

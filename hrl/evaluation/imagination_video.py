@@ -70,7 +70,10 @@ class _Episode:
         env = one_world(suite, task, eval_config)
         self.states: list[PolicyState] = []
         seen, actions = [], []
-        observation, state = Observation.from_arrays(env.reset()[0], eval_config.device), policy.initial_state(1)
+        observation, state = (
+            Observation.from_arrays(env.reset()[0], eval_config.device),
+            policy.initial_state(1),
+        )
         for _ in range(SEEN + IMAGINED + 1):
             seen.append(observation.pixels[0].float() / 255)
             action, state = policy.act(observation, state, None)
@@ -81,12 +84,18 @@ class _Episode:
                 break
             observation = Observation.from_arrays(arrays, eval_config.device)
         env.close()
-        self.pixels, self.actions, self.task = torch.stack(seen), torch.stack(actions), observation.task
+        self.pixels, self.actions, self.task = (
+            torch.stack(seen),
+            torch.stack(actions),
+            observation.task,
+        )
 
 
 def _open_loop(policy: Predictor, episode: _Episode) -> list[np.ndarray]:
     start = min(SEEN, len(episode.pixels) - 1)
-    predicted = policy.predict_images(episode.states[start - 1], episode.actions[start - 1 : -1], episode.task)[:, 0]
+    predicted = policy.predict_images(
+        episode.states[start - 1], episode.actions[start - 1 : -1], episode.task
+    )[:, 0]
     pairs = zip(episode.pixels[start:], predicted, strict=True)
     return [_compare(truth, model) for truth, model in pairs]
 
@@ -97,7 +106,10 @@ def _compare(truth: Float[torch.Tensor, "height width channel"], model: torch.Te
 
 
 def _reach(
-    policy: GoalReacher, episode: _Episode, other: _Episode, sample_for_video: Mapping[str, torch.Tensor]
+    policy: GoalReacher,
+    episode: _Episode,
+    other: _Episode,
+    sample_for_video: Mapping[str, torch.Tensor],
 ) -> list[np.ndarray]:
     """Every goal's film, one after the other, from the state that the episode began with."""
     frames = []
@@ -115,7 +127,10 @@ def _reach(
 
 def _goals_of(episode: _Episode, times: Sequence[int], where: str) -> list[Goal]:
     there = [time for time in times if time < len(episode.states)]
-    return [(episode.states[time]["deter"][0], episode.pixels[time], f"step {time}{where}") for time in there]
+    return [
+        (episode.states[time]["deter"][0], episode.pixels[time], f"step {time}{where}")
+        for time in there
+    ]
 
 
 def _replayed_goals(rows: Mapping[str, torch.Tensor]) -> list[Goal]:

@@ -36,7 +36,10 @@ def foresee(policy: Predictor, seen: DiagnosticRollouts) -> pd.DataFrame:
     for begin in (begin for begin in _BEGINS if begin + AHEAD[0] < len(seen.pixels)):
         actions = seen.actions[begin : begin + AHEAD[-1]][: len(seen.pixels) - 1 - begin]
         ways = {"model": actions, "swapped": actions[:, seen.previous]}
-        imagined = {way: policy.predict_images(seen.states[begin], done, seen.task) for way, done in ways.items()}
+        imagined = {
+            way: policy.predict_images(seen.states[begin], done, seen.task)
+            for way, done in ways.items()
+        }
         for ahead in (ahead for ahead in AHEAD if ahead <= len(actions)):
             truth = seen.pixels[begin + ahead]
             row = {way: _error(images[ahead - 1], truth) for way, images in imagined.items()}
@@ -46,5 +49,8 @@ def foresee(policy: Predictor, seen: DiagnosticRollouts) -> pd.DataFrame:
     return table.agg({"model": "mean", "still": "mean", "swapped": "mean", "images": "sum"})
 
 
-def _error(image: Float[Tensor, "env height width channel"], truth: UInt8[Tensor, "env height width channel"]) -> float:
+def _error(
+    image: Float[Tensor, "env height width channel"],
+    truth: UInt8[Tensor, "env height width channel"],
+) -> float:
     return float((image - truth.float() / 255).square().sum((-3, -2, -1)).mean())

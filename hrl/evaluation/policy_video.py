@@ -20,7 +20,9 @@ FRAMES_PER_SECOND = 25
 
 
 @torch.inference_mode()
-def record_video(policy: Policy, suite: Suite, task: Task, eval_config: Protocol, steps: int, path: Path) -> Path:
+def record_video(
+    policy: Policy, suite: Suite, task: Task, eval_config: Protocol, steps: int, path: Path
+) -> Path:
     """Writes an MP4 of the first `steps` agent steps of one greedy episode of `task`: the first that is evaluated.
 
     Args:
@@ -63,7 +65,9 @@ def _annotate(image: np.ndarray, policy: Policy, state: PolicyState, text: str) 
     return titled
 
 
-def enlarged(image: Float[torch.Tensor, "height width channel"]) -> UInt8[np.ndarray, "side side 3"]:
+def enlarged(
+    image: Float[torch.Tensor, "height width channel"],
+) -> UInt8[np.ndarray, "side side 3"]:
     """An image in [0, 1] as bytes of about a film's size, its newest frame only."""
     pixels = (image[..., -3:].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
     factor = max(SIZE // len(pixels), 1)

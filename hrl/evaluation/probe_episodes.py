@@ -31,7 +31,9 @@ class DiagnosticRollouts:
     """
 
     @torch.inference_mode()
-    def __init__(self, policy: Policy, suite: Suite, split: str, eval_config: Protocol, steps: int) -> None:
+    def __init__(
+        self, policy: Policy, suite: Suite, split: str, eval_config: Protocol, steps: int
+    ) -> None:
         chosen = suite.tasks(split)
         worlds = worlds_at_once(suite, len(chosen), min(_WORLDS, eval_config.episodes))
         env = evaluation_env(suite, chosen, worlds, eval_config)
@@ -39,12 +41,17 @@ class DiagnosticRollouts:
         observation = Observation.from_arrays(env.reset()[0], eval_config.device)
         state, pixels, actions = policy.initial_state(env.num_envs), [], []
         self.states: list[PolicyState] = []
-        nowhere, is_decision = torch.zeros(env.num_envs, dtype=torch.bool, device=eval_config.device), []
+        nowhere, is_decision = (
+            torch.zeros(env.num_envs, dtype=torch.bool, device=eval_config.device),
+            [],
+        )
         try:
             for _ in range(steps):
                 pixels.append(observation.pixels)
                 is_decision.append(
-                    policy.is_decision_step(state) if isinstance(policy, HierarchicalPolicy) else nowhere
+                    policy.is_decision_step(state)
+                    if isinstance(policy, HierarchicalPolicy)
+                    else nowhere
                 )
                 action, state = policy.act(observation, state, generator)
                 self.states.append(state)
@@ -60,4 +67,6 @@ class DiagnosticRollouts:
         self.is_decision: Bool[Tensor, "time env"] = torch.stack(is_decision)
         self.task: Float[Tensor, "env task"] = observation.task
         self.tasks = len(chosen)
-        self.previous = torch.from_numpy(previous_worlds(suite, chosen, worlds)).to(eval_config.device)
+        self.previous = torch.from_numpy(previous_worlds(suite, chosen, worlds)).to(
+            eval_config.device
+        )

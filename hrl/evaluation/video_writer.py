@@ -114,7 +114,9 @@ def beside(*frames: np.ndarray) -> np.ndarray:
     for frame in frames:
         _check_image(frame)
     height = max(len(frame) for frame in frames)
-    return np.concatenate([np.pad(frame, ((0, height - len(frame)), (0, 0), (0, 0))) for frame in frames], 1)
+    return np.concatenate(
+        [np.pad(frame, ((0, height - len(frame)), (0, 0), (0, 0))) for frame in frames], 1
+    )
 
 
 def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fps: float) -> None:
@@ -147,7 +149,9 @@ def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fp
 
 def _check_image(frame: np.ndarray) -> None:
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        raise ValueError(f"a frame must be uint8 [height, width, 3], not {frame.dtype} {list(frame.shape)}")
+        raise ValueError(
+            f"a frame must be uint8 [height, width, 3], not {frame.dtype} {list(frame.shape)}"
+        )
 
 
 def _bars(width: int, height: int, weights: np.ndarray) -> np.ndarray:
@@ -157,7 +161,9 @@ def _bars(width: int, height: int, weights: np.ndarray) -> np.ndarray:
     tops = height - (np.clip(weights, 0, 1) * (height - 2)).round().astype(int)
     for skill, top in enumerate(tops):
         left, right = edges[skill], edges[skill + 1]
-        gap = int(right - left >= 4)  # a column between two bars, where bars are wide enough to spare one
+        gap = int(
+            right - left >= 4
+        )  # a column between two bars, where bars are wide enough to spare one
         panel[top:, left : right - gap] = skill_color(skill)
     return panel
 
@@ -169,7 +175,14 @@ def _label_bars(panel: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     room = panel.shape[1] / len(labels)
     for skill, label in enumerate(labels):
         text = _fit(draw, label, room - 2, size)
-        draw.text((skill * room + 1, 0), text, fill=TEXT, font=_font(size), stroke_width=1, stroke_fill=BACKGROUND)
+        draw.text(
+            (skill * room + 1, 0),
+            text,
+            fill=TEXT,
+            font=_font(size),
+            stroke_width=1,
+            stroke_fill=BACKGROUND,
+        )
     return np.asarray(image)
 
 

@@ -18,7 +18,9 @@ class ActionMask(nn.Module):
     tasks: Tensor
     masks: Tensor
 
-    def __init__(self, tasks: Float[Tensor, "row task"], masks: Float[Tensor, "row action"]) -> None:
+    def __init__(
+        self, tasks: Float[Tensor, "row task"], masks: Float[Tensor, "row action"]
+    ) -> None:
         super().__init__()
         self.register_buffer("tasks", tasks, persistent=False)
         self.register_buffer("masks", masks, persistent=False)

@@ -29,7 +29,9 @@ class BlockLinear(nn.Module):
         super().__init__()
         for name, size in (("inputs", inputs), ("outputs", outputs)):
             if blocks < 1 or size % blocks:
-                raise ValueError(f"blocks is {blocks}; it must be positive and divide {name}, which is {size}")
+                raise ValueError(
+                    f"blocks is {blocks}; it must be positive and divide {name}, which is {size}"
+                )
         self.weight = nn.Parameter(torch.empty(blocks, inputs // blocks, outputs // blocks))
         self.bias = nn.Parameter(torch.zeros(outputs))
         # The fan-in is that of the whole layer, not of a block: blocks start small, as in the published code.

@@ -36,7 +36,9 @@ class BoundedNormal:
         mask: Float[Tensor, "*#batch dim"] | None = None,
     ) -> None:
         if not 0 < low < high:
-            raise ValueError(f"the standard deviation's bounds are {low} and {high}; they must be 0 < low < high")
+            raise ValueError(
+                f"the standard deviation's bounds are {low} and {high}; they must be 0 < low < high"
+            )
         mean, raw = parameters.float().chunk(2, dim=-1)
         self.mask = mask
         self.mean: Float[Tensor, "*batch dim"] = self._kept(torch.tanh(mean))
@@ -49,7 +51,9 @@ class BoundedNormal:
 
     def log_prob(self, value: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Log density of each dimension of `value`. Detach a draw of this policy before it is scored by it."""
-        return self._kept(-0.5 * ((value - self.mean) / self.std).square() - self.std.log() - _LOG_SQRT_2PI)
+        return self._kept(
+            -0.5 * ((value - self.mean) / self.std).square() - self.std.log() - _LOG_SQRT_2PI
+        )
 
     def kl(self, other: BoundedNormal) -> Float[Tensor, "*batch dim"]:
         """Kullback-Leibler divergence of `other` from this policy, of each dimension in nats."""
@@ -64,7 +68,9 @@ class BoundedNormal:
         """Entropy of each dimension, 0 at the narrowest and 1 at the broadest (Director, arXiv 2206.04114)."""
         return self._kept((self.std.log() - self._log_low) / (self._log_high - self._log_low))
 
-    def average(self, values: Float[Tensor, "*batch dim"], otherwise: float) -> Float[Tensor, " dim"]:
+    def average(
+        self, values: Float[Tensor, "*batch dim"], otherwise: float
+    ) -> Float[Tensor, " dim"]:
         """Mean over the batch of each dimension, of rows that it is no padding to; `otherwise` if there are none."""
         if self.mask is None:
             return values.flatten(0, -2).mean(0)

@@ -54,14 +54,18 @@ class _RMSNorm(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         inputs, scale, inverse, factors = context.saved_tensors
         product = gradient * inputs
-        onto = (product @ scale.to(inputs.dtype)).unsqueeze(-1).float() * inverse**3 / inputs.shape[-1]
+        onto = (
+            (product @ scale.to(inputs.dtype)).unsqueeze(-1).float() * inverse**3 / inputs.shape[-1]
+        )
         back = _outer(-onto.to(inputs.dtype), torch.ones_like(scale, dtype=inputs.dtype))
         rows = product.reshape(-1, product.shape[-1])
         moved = torch.addcmul(gradient * factors, inputs, back)
         return moved, (inverse.to(inputs.dtype).reshape(1, -1) @ rows).flatten().to(scale.dtype)
 
 
-_NARROW = 64  # up to so many columns a row is too short for the CPU's loops over broadcast or summed axes
+_NARROW = (
+    64  # up to so many columns a row is too short for the CPU's loops over broadcast or summed axes
+)
 
 
 def _is_narrow(rows: Tensor, size: int) -> bool:
@@ -73,14 +77,19 @@ def _mean_square(rows: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch 1"
     size = rows.shape[-1]
     mean: Tensor
     if not _is_narrow(rows, size):
-        mean = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32).square() / size
+        mean = (
+            torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32).square()
+            / size
+        )
         return mean
     with torch.autocast(rows.device.type, enabled=False):
         mean = rows.float().square() @ torch.full((size, 1), 1 / size, device=rows.device)
     return mean
 
 
-def _outer(column: Float[Tensor, "*batch 1"], row: Float[Tensor, " size"]) -> Float[Tensor, "*batch size"]:
+def _outer(
+    column: Float[Tensor, "*batch 1"], row: Float[Tensor, " size"]
+) -> Float[Tensor, "*batch size"]:
     """Products of all with all."""
     return column @ row.unsqueeze(0) if _is_narrow(column, len(row)) else column * row
 
@@ -120,7 +129,9 @@ class Dense(nn.Module):
             (DreamerV3); 0.01 starts a policy close to its broadest.
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int | None, output_scale: float = 1.0) -> None:
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int | None, output_scale: float = 1.0
+    ) -> None:
         super().__init__()
         sizes = [inputs, *hidden]
         layers: list[nn.Module] = []

@@ -31,7 +31,9 @@ class EncoderConfig:
             if getattr(self, key) < 1:
                 raise ValueError(f"encoder.{key} is {getattr(self, key)}; it must be at least 1")
         if not self.channels or min(self.channels) < 1:
-            raise ValueError(f"encoder.channels is {list(self.channels)}; give at least one size, each at least 1")
+            raise ValueError(
+                f"encoder.channels is {list(self.channels)}; give at least one size, each at least 1"
+            )
 
 
 class Encoder(nn.Module):
@@ -53,11 +55,17 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, image_size: int, in_channels: int, config: EncoderConfig, autocast: torch.dtype = torch.float32
+        self,
+        image_size: int,
+        in_channels: int,
+        config: EncoderConfig,
+        autocast: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         if image_size % config.patch:
-            raise ValueError(f"encoder.patch is {config.patch}; it must divide image_size, which is {image_size}")
+            raise ValueError(
+                f"encoder.patch is {config.patch}; it must divide image_size, which is {image_size}"
+            )
         self.patch, self.autocast = config.patch, autocast
         self.features = config.features
         widths = list(config.channels)
@@ -70,17 +78,25 @@ class Encoder(nn.Module):
         self.project = orthogonal_(nn.Linear(side * side * widths[-1], config.features), 1.0)
         self.norm = nn.LayerNorm(config.features)
 
-    def forward(self, pixels: Num[Tensor, "batch height width channel"]) -> Float[Tensor, "batch features"]:
+    def forward(
+        self, pixels: Num[Tensor, "batch height width channel"]
+    ) -> Float[Tensor, "batch features"]:
         """Features in [-1, 1] of images in [0, 255], best given as bytes."""
         return self.read(self.cut(pixels))
 
-    def cut(self, pixels: Num[Tensor, "batch height width channel"]) -> Float[Tensor, "batch row column patch"]:
+    def cut(
+        self, pixels: Num[Tensor, "batch height width channel"]
+    ) -> Float[Tensor, "batch row column patch"]:
         """The patches of images, in the dtype of the products; bfloat16 holds every byte exactly."""
         return _patches(pixels, self.patch).to(self.autocast)
 
-    def read(self, patches: Float[Tensor, "batch row column patch"]) -> Float[Tensor, "batch features"]:
+    def read(
+        self, patches: Float[Tensor, "batch row column patch"]
+    ) -> Float[Tensor, "batch features"]:
         """Features in [-1, 1] of what `cut` gave."""
-        with torch.autocast(patches.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
+        with torch.autocast(
+            patches.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32
+        ):
             hidden = self._maps(patches)
             features = self.project(hidden.flatten(1))
         return torch.tanh(self.norm(features.float()))
@@ -97,5 +113,7 @@ class Encoder(nn.Module):
 def _patches(pixels: Tensor, size: int) -> Tensor:
     """[batch, height, width, channel] -> [batch, height / size, width / size, size * size * channel]."""
     batch, height, width, channel = pixels.shape
-    tiles = pixels.reshape(batch, height // size, size, width // size, size, channel).transpose(2, 3)
+    tiles = pixels.reshape(batch, height // size, size, width // size, size, channel).transpose(
+        2, 3
+    )
     return tiles.reshape(batch, height // size, width // size, size * size * channel)

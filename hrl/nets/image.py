@@ -18,7 +18,12 @@ from torch.nn import functional as F
 from hrl.nets.block_linear import BlockLinear
 from hrl.nets.dense import Dense, RMSNorm, linear, truncated_normal_
 
-MULTIPLIERS = (2, 3, 4, 4)  # channels at 1/2, 1/4, 1/8 and 1/16 of the image's side, in units of `depth`
+MULTIPLIERS = (
+    2,
+    3,
+    4,
+    4,
+)  # channels at 1/2, 1/4, 1/8 and 1/16 of the image's side, in units of `depth`
 REDUCTION = 1 << len(MULTIPLIERS)
 _SKIPPED = 2  # the finest scales, in place of which the strided variant works on patches
 PATCH = 1 << _SKIPPED
@@ -45,13 +50,17 @@ class ImageEncoder(nn.Module):
         ValueError: where a size does not fit, named.
     """
 
-    def __init__(self, image_size: int, channels: int, depth: int, kernel: int = 5, strided: bool = False) -> None:
+    def __init__(
+        self, image_size: int, channels: int, depth: int, kernel: int = 5, strided: bool = False
+    ) -> None:
         super().__init__()
         widths = [depth * multiplier for multiplier in MULTIPLIERS]
         self.outputs = _coarsest_side(image_size, kernel) ** 2 * widths[-1]
         self.stages = (_strided_stages if strided else _pooled_stages)(channels, widths, kernel)
 
-    def forward(self, pixels: UInt8[Tensor, "*batch height width channel"]) -> Float[Tensor, "*batch outputs"]:
+    def forward(
+        self, pixels: UInt8[Tensor, "*batch height width channel"]
+    ) -> Float[Tensor, "*batch outputs"]:
         """The coarsest maps, flattened."""
         maps: Tensor = self.stages(pixels.reshape(-1, *pixels.shape[-3:]))
         return maps.reshape(*pixels.shape[:-3], self.outputs)
@@ -103,7 +112,10 @@ class ImageDecoder(nn.Module):
         if strided:
             widths = widths[: 1 - _SKIPPED]
             last = _PatchHead(widths[-1], channels)
-        stages = [_stage(_UpsampleConv(before, after, kernel), after) for before, after in pairwise(widths)]
+        stages = [
+            _stage(_UpsampleConv(before, after, kernel), after)
+            for before, after in pairwise(widths)
+        ]
         self.stages = nn.Sequential(*stages, last)
 
     def forward(
@@ -126,7 +138,11 @@ class ImageDecoder(nn.Module):
         pixels: UInt8[Tensor, "*batch height width channel"],
     ) -> Float[Tensor, "*batch"]:
         """`image_loss` of the logits. Where these are patches, bytes are cut into patches too, not patches joined."""
-        maps, seen, last = self._maps(deter, stoch), pixels.reshape(-1, *pixels.shape[-3:]), self.stages[-1]
+        maps, seen, last = (
+            self._maps(deter, stoch),
+            pixels.reshape(-1, *pixels.shape[-3:]),
+            self.stages[-1],
+        )
         if isinstance(last, _PatchHead):
             loss = image_loss(last.project(maps), space_to_depth(seen, PATCH))
         else:
@@ -137,7 +153,9 @@ class ImageDecoder(nn.Module):
         """The finest maps before the last layer, [all, height, width, channel]."""
         side, blocks = self.side, self.blocks
         # Each block of the recurrent state paints its own channels everywhere.
-        block_maps = self.deter(deter).reshape(-1, blocks, side, side, self.norm.scale.numel() // blocks)
+        block_maps = self.deter(deter).reshape(
+            -1, blocks, side, side, self.norm.scale.numel() // blocks
+        )
         maps = block_maps.permute(0, 2, 3, 1, 4).flatten(-2)
         maps = maps + self.stoch(stoch).reshape(maps.shape)
         finest: Tensor = self.stages[:-1](F.silu(self.norm(maps)))
@@ -145,7 +163,8 @@ class ImageDecoder(nn.Module):
 
 
 def image_loss(
-    logits: Float[Tensor, "*batch height width channel"], pixels: UInt8[Tensor, "*batch height width channel"]
+    logits: Float[Tensor, "*batch height width channel"],
+    pixels: UInt8[Tensor, "*batch height width channel"],
 ) -> Float[Tensor, "*batch"]:
     """Squared error between the logits' sigmoid and bytes over 255, summed over each image (no factor 1/2)."""
     loss: Tensor = _SigmoidSquaredError.apply(logits, pixels)  # type: ignore[no-untyped-call]
@@ -197,18 +216,27 @@ def _stage(layer: nn.Module, width: int) -> nn.Sequential:
 
 
 def _pooled_stages(channels: int, widths: list[int], kernel: int) -> nn.Sequential:
-    stages = [_stage(_PooledConv(before, after, kernel), after) for before, after in pairwise([channels, *widths])]
+    stages = [
+        _stage(_PooledConv(before, after, kernel), after)
+        for before, after in pairwise([channels, *widths])
+    ]
     return nn.Sequential(_Centre(), *stages)
 
 
 def _strided_stages(channels: int, widths: list[int], kernel: int) -> nn.Sequential:
     widths = widths[_SKIPPED - 1 :]
-    stages = [_stage(_Conv(before, after, kernel, stride=2), after) for before, after in pairwise(widths)]
+    stages = [
+        _stage(_Conv(before, after, kernel, stride=2), after) for before, after in pairwise(widths)
+    ]
     return nn.Sequential(_stage(_PatchStem(channels, widths[0]), widths[0]), *stages)
 
 
 def _compute_dtype(device: torch.device) -> torch.dtype:
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+    return (
+        torch.get_autocast_dtype(device.type)
+        if torch.is_autocast_enabled(device.type)
+        else torch.float32
+    )
 
 
 class _Centre(nn.Module):
@@ -251,10 +279,14 @@ class _UpsampleConv(_Conv):
         # The sums are exact to float32 before anything is rounded to autocast's dtype.
         with torch.autocast(maps.device.type, enabled=False):
             twice = torch.ones(1, 1, 2, 2, device=maps.device)
-            mirrored = self.weight.flip(-2, -1).transpose(0, 1)  # [inputs, outputs, row, column], from coarse to fine
+            mirrored = self.weight.flip(-2, -1).transpose(
+                0, 1
+            )  # [inputs, outputs, row, column], from coarse to fine
             kernels = F.conv2d(mirrored.flatten(0, 1).unsqueeze(1), twice, padding=1).squeeze(1)
         kernels, reach = kernels.unflatten(0, mirrored.shape[:2]), self.weight.shape[-1] // 2
-        fine = F.conv_transpose2d(maps.permute(0, 3, 1, 2), kernels, self.bias, stride=2, padding=reach)
+        fine = F.conv_transpose2d(
+            maps.permute(0, 3, 1, 2), kernels, self.bias, stride=2, padding=reach
+        )
         return fine.permute(0, 2, 3, 1)
 
 

@@ -48,7 +48,9 @@ class OneHot:
         """Entropy of each group in nats."""
         return -(self.probs * self.log_probs).sum(-1)
 
-    def log_prob(self, onehot: Float[Tensor, "*batch group class"]) -> Float[Tensor, "*batch group"]:
+    def log_prob(
+        self, onehot: Float[Tensor, "*batch group class"]
+    ) -> Float[Tensor, "*batch group"]:
         """Log-probability of each group's class. Detach a draw of this policy before it is scored by it."""
         return (self.log_probs * onehot).sum(-1)
 

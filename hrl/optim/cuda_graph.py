@@ -44,7 +44,9 @@ class GraphedUpdate:
         for name, held in self._batch.items():
             held.copy_(batch[name])
         self._graph.replay()
-        metrics, latents = ({name: value.clone() for name, value in part.items()} for part in self._outputs)
+        metrics, latents = (
+            {name: value.clone() for name, value in part.items()} for part in self._outputs
+        )
         return metrics, latents
 
     # Private methods.

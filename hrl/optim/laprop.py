@@ -56,7 +56,9 @@ class LaProp(torch.optim.Optimizer):
         for name, value in settings.items():
             positive = name not in ("lr", "warmup", "lr_decay_start")
             if not (value > 0 if positive else value >= 0):
-                raise ValueError(f"{name} is {value}; it must {'be positive' if positive else 'not be negative'}")
+                raise ValueError(
+                    f"{name} is {value}; it must {'be positive' if positive else 'not be negative'}"
+                )
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas are {betas}; each must lie in [0, 1)")
         super().__init__(params, {**settings, "betas": betas})
@@ -86,7 +88,9 @@ class LaProp(torch.optim.Optimizer):
             params = [parameter for parameter in group["params"] if parameter.requires_grad]
             if params:
                 counts.append(self._count(params))
-            averages += [self.state[parameter][key] for parameter in params for key in ("momentum", "square")]
+            averages += [
+                self.state[parameter][key] for parameter in params for key in ("momentum", "square")
+            ]
         return counts + averages
 
     # Private methods.
@@ -99,7 +103,9 @@ class LaProp(torch.optim.Optimizer):
         squares = [self.state[parameter]["square"] for parameter in params]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
 
-        directions = torch._foreach_mul(gradients, clip_factors(params, gradients, group["clip"], group["least_norm"]))
+        directions = torch._foreach_mul(
+            gradients, clip_factors(params, gradients, group["clip"], group["least_norm"])
+        )
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, directions, directions, 1 - beta2)
         roots = torch._foreach_sqrt(squares)
@@ -109,7 +115,11 @@ class LaProp(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, directions, 1 - momentum_decay)
 
         warm = (count / group["warmup"]).clamp(max=1) if group["warmup"] else 1.0
-        falling = (group["lr_decay_start"] / count).clamp(max=1).sqrt() if group["lr_decay_start"] else 1.0
+        falling = (
+            (group["lr_decay_start"] / count).clamp(max=1).sqrt()
+            if group["lr_decay_start"]
+            else 1.0
+        )
         rate = group["lr"] * warm * falling / _filled(momentum_decay, count)
         torch._foreach_sub_(params, torch._foreach_mul(momenta, rate))
 

@@ -44,7 +44,9 @@ class EmaStd(nn.Module):
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
         share = (1 - self.decay) / self.weight  # 1 at the first update: the bias correction
         exploration_reward = mean - self.mean
-        self.variance.copy_((1 - share) * (self.variance + share * exploration_reward.square()) + share * variance)
+        self.variance.copy_(
+            (1 - share) * (self.variance + share * exploration_reward.square()) + share * variance
+        )
         self.mean.add_(share * exploration_reward)
 
     def spread(self) -> Float[Tensor, ""]:
@@ -91,11 +93,15 @@ class PercentileRange(nn.Module):
     percentiles: Tensor
     bounds: Tensor
 
-    def __init__(self, decay: float = 0.99, low: float = 0.05, high: float = 0.95, floor: float = 1.0) -> None:
+    def __init__(
+        self, decay: float = 0.99, low: float = 0.05, high: float = 0.95, floor: float = 1.0
+    ) -> None:
         super().__init__()
         _check(decay, floor)
         if not 0 <= low < high <= 1:
-            raise ValueError(f"the percentiles are {low} and {high}; they must be 0 <= low < high <= 1")
+            raise ValueError(
+                f"the percentiles are {low} and {high}; they must be 0 <= low < high <= 1"
+            )
         self.decay, self.floor = decay, floor
         self.register_buffer("percentiles", torch.tensor([low, high]), persistent=False)
         self.register_buffer("bounds", torch.zeros(2))
@@ -103,7 +109,9 @@ class PercentileRange(nn.Module):
     @torch.no_grad()
     def update(self, values: Float[Tensor, "*batch"]) -> None:
         """Takes in one batch of values."""
-        self.bounds.lerp_(torch.quantile(values.float().flatten(), self.percentiles), 1 - self.decay)
+        self.bounds.lerp_(
+            torch.quantile(values.float().flatten(), self.percentiles), 1 - self.decay
+        )
 
     def spread(self) -> Float[Tensor, ""]:
         """The distance between the averaged percentiles, however small: what the floor hides."""
@@ -150,7 +158,9 @@ class AdaptiveCoefficient(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < low <= start <= high:
-            raise ValueError(f"low, start and high are {low}, {start}, {high}; they must be 0 < low <= start <= high")
+            raise ValueError(
+                f"low, start and high are {low}, {start}, {high}; they must be 0 < low <= start <= high"
+            )
         if target <= 0 or factor <= 1 or tolerance < 0:
             raise ValueError(
                 f"target, factor and tolerance are {target}, {factor}, {tolerance}; "
@@ -169,10 +179,14 @@ class AdaptiveCoefficient(nn.Module):
             ValueError: where the measured values are not one per coefficient.
         """
         if measured.shape != self.value.shape:
-            raise ValueError(f"{tuple(measured.shape)} measured values for {tuple(self.value.shape)} coefficients")
+            raise ValueError(
+                f"{tuple(measured.shape)} measured values for {tuple(self.value.shape)} coefficients"
+            )
         under, over = measured < self.least, measured > self.most
         up, down = (under, over) if self.raise_when_low else (over, under)
-        moved = torch.where(up, self.value * self.factor, torch.where(down, self.value / self.factor, self.value))
+        moved = torch.where(
+            up, self.value * self.factor, torch.where(down, self.value / self.factor, self.value)
+        )
         self.value.copy_(moved.clamp(self.low, self.high))
 
 

@@ -10,16 +10,23 @@ import torch
 
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
     """State of each parameter by its position; parameters that were never updated have none."""
-    return {str(index): dict(optimizer.state.get(p, {})) for index, p in enumerate(_parameters(optimizer))}
+    return {
+        str(index): dict(optimizer.state.get(p, {}))
+        for index, p in enumerate(_parameters(optimizer))
+    }
 
 
-def restore_moments(optimizer: torch.optim.Optimizer, saved: Mapping[str, Mapping[str, Any]]) -> None:
+def restore_moments(
+    optimizer: torch.optim.Optimizer, saved: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Puts back what `moments` gave: averages on each parameter's device, counts where the optimiser reads them."""
     fused = bool(optimizer.defaults.get("fused"))
     for index, parameter in enumerate(_parameters(optimizer)):
         state = saved.get(str(index), {})
         if state:
-            optimizer.state[parameter] = {key: _on(value, parameter, fused) for key, value in state.items()}
+            optimizer.state[parameter] = {
+                key: _on(value, parameter, fused) for key, value in state.items()
+            }
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -5,4 +5,13 @@ from hrl.reporting.runs import Run, Runs, load_runs
 from hrl.reporting.suite_record import RunFolderError
 from hrl.reporting.summary import Summary, summarise, summary_table
 
-__all__ = ["Run", "RunFolderError", "Runs", "Summary", "load_runs", "summarise", "summary_table", "write_report"]
+__all__ = [
+    "Run",
+    "RunFolderError",
+    "Runs",
+    "Summary",
+    "load_runs",
+    "summarise",
+    "summary_table",
+    "write_report",
+]

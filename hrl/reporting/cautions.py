@@ -16,18 +16,24 @@ def cautions(study: Study) -> list[str]:
 
 def _few_runs(study: Study) -> list[str]:
     note = few_runs_note(study.runs, study.compared)
-    explanation = (
-        f"With fewer than {ENOUGH_RUNS} runs, the truth lies outside a 95 % interval more than 5 % of the time."
-    )
+    explanation = f"With fewer than {ENOUGH_RUNS} runs, the truth lies outside a 95 % interval more than 5 % of the time."
     return [f"{note}. {explanation}"] if note else []
 
 
 def _unequal_frames(study: Study) -> list[str]:
-    frames = {method: sorted({run.frames for run in study.runs.of(method)}) for method in study.runs.trained_methods}
+    frames = {
+        method: sorted({run.frames for run in study.runs.of(method)})
+        for method in study.runs.trained_methods
+    }
     if len({frame for values in frames.values() for frame in values}) < 2:
         return []
-    listed = "; ".join(f"{method}: {', '.join(f'{value:,}' for value in values)}" for method, values in frames.items())
-    return [f"The checkpoints were trained for different numbers of frames ({listed}): budgets are not equal."]
+    listed = "; ".join(
+        f"{method}: {', '.join(f'{value:,}' for value in values)}"
+        for method, values in frames.items()
+    )
+    return [
+        f"The checkpoints were trained for different numbers of frames ({listed}): budgets are not equal."
+    ]
 
 
 def _unequal_parameters(study: Study) -> list[str]:
@@ -43,7 +49,9 @@ def _mixed_methods(study: Study) -> list[str]:
     if not found:
         return []
     keys = ", ".join(dict.fromkeys(f"{one.key} ({one.method})" for one in found))
-    return [f"Runs of one method were configured differently: {keys}. See “What differs between these methods”."]
+    return [
+        f"Runs of one method were configured differently: {keys}. See “What differs between these methods”."
+    ]
 
 
 def _mixed_revisions(study: Study) -> list[str]:
@@ -54,14 +62,20 @@ def _mixed_revisions(study: Study) -> list[str]:
         sentences.append(f"The runs come from {len(revisions)} code revisions; see “Runs”.")
     dirty = [run for run in trained if run.environment.get("dirty")]
     if dirty:
-        sentences.append(f"{len(dirty)} of {len(trained)} trained runs come from code with uncommitted changes.")
+        sentences.append(
+            f"{len(dirty)} of {len(trained)} trained runs come from code with uncommitted changes."
+        )
     return sentences
 
 
 def _earlier_rows(study: Study) -> list[str]:
     read = sum(len(run.scores) for run in study.runs.runs)
     left = read - len(study.runs.scores)
-    return [f"{left:,} episodes of earlier checkpoints are left out: only the last checkpoint counts."] if left else []
+    return (
+        [f"{left:,} episodes of earlier checkpoints are left out: only the last checkpoint counts."]
+        if left
+        else []
+    )
 
 
 CAUTIONS: tuple[Callable[[Study], list[str]], ...] = (

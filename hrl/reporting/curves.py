@@ -34,14 +34,18 @@ def curve_source(runs: Runs) -> str:
     return "eval" if "train" in evaluated_splits(runs) else "train"
 
 
-def method_curves(runs: Runs, method: str, split: str, source: str, *, seconds: bool = False) -> Curves | None:
+def method_curves(
+    runs: Runs, method: str, split: str, source: str, *, seconds: bool = False
+) -> Curves | None:
     """The curves of a method against frames, or against seconds of training; None where a run lacks what they need.
 
     Runs are interpolated linearly to shared points, no further than the shortest run reaches.
     """
     runs_of_method = runs.of(method)
     tasks = runs.suite.task_names(split)
-    series = [_series(run, split, task, source, seconds) for run in runs_of_method for task in tasks]
+    series = [
+        _series(run, split, task, source, seconds) for run in runs_of_method for task in tasks
+    ]
     present = [one for one in series if one is not None]
     if len(present) != len(series) or not series:
         return None
@@ -76,7 +80,9 @@ def _keys(run: Run, split: str, source: str) -> dict[str, str] | None:
     return keys if all(key in run.metrics.columns for key in keys.values()) else None
 
 
-def _series(run: Run, split: str, task: str, source: str, seconds: bool) -> tuple[Array, Array] | None:
+def _series(
+    run: Run, split: str, task: str, source: str, seconds: bool
+) -> tuple[Array, Array] | None:
     """(x, return) of one run on one task, x increasing; None where it was not logged, or has no clock."""
     key = f"eval/{split}/return/{task}" if source == "eval" else f"train/return/{task}"
     if key not in run.metrics.columns or (seconds and run.timing.empty):

@@ -8,7 +8,9 @@ from typing import Any
 from hrl.reporting.runs import Run, Runs
 
 # Keys that tell runs of one study apart without changing what is studied. The suite is the same by construction.
-IDENTITY_KEYS = frozenset({"seed", "method", "suite", "folder", "run", "run_dir", "run_folder", "output", "output_dir"})
+IDENTITY_KEYS = frozenset(
+    {"seed", "method", "suite", "folder", "run", "run_dir", "run_folder", "output", "output_dir"}
+)
 ABSENT = "-"
 
 
@@ -41,7 +43,9 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping) and value:
             flat |= flattened(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+            flat[f"{prefix}{key}"] = (
+                value if isinstance(value, str) else json.dumps(value, default=str)
+            )
     return flat
 
 
@@ -49,7 +53,10 @@ def config_differences(runs: Runs, methods: Iterable[str]) -> list[Difference]:
     """Keys whose values differ between the methods: first those that all methods have, then those of some methods only."""
     by_method = {method: _arm_settings(runs.of(method)) for method in methods}
     keys = dict.fromkeys(key for settings in by_method.values() for key in settings)
-    rows = [Difference(key, {method: by_method[method].get(key, ABSENT) for method in by_method}) for key in keys]
+    rows = [
+        Difference(key, {method: by_method[method].get(key, ABSENT) for method in by_method})
+        for key in keys
+    ]
     differing = [row for row in rows if len(set(row.values.values())) > 1]
     return sorted(differing, key=lambda row: not row.shared)
 
@@ -84,4 +91,6 @@ def _arm_settings(runs: list[Run]) -> dict[str, str]:
     """The settings of a method; where its runs disagree, all their values."""
     settings = [_settings(run) for run in runs]
     keys = dict.fromkeys(key for one in settings for key in one)
-    return {key: " / ".join(dict.fromkeys(one.get(key, ABSENT) for one in settings)) for key in keys}
+    return {
+        key: " / ".join(dict.fromkeys(one.get(key, ABSENT) for one in settings)) for key in keys
+    }

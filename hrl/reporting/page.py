@@ -40,7 +40,9 @@ def paragraph(value: str, kind: str = "") -> str:
     return f"<p{_class(kind)}>{escape(value)}</p>"
 
 
-def table(header: Sequence[Cell], rows: Iterable[Sequence[Cell]], breaks: Iterable[int] = ()) -> str:
+def table(
+    header: Sequence[Cell], rows: Iterable[Sequence[Cell]], breaks: Iterable[int] = ()
+) -> str:
     """A table that scrolls sideways on small screens; a stronger line stands above the rows numbered in `breaks`."""
     strong = set(breaks)
     head = "".join(f"<th{_class(cell.kind)}>{cell.html}</th>" for cell in header)
@@ -83,12 +85,20 @@ def code(value: str, kind: str = "") -> str:
 
 def bullets(sentences: Iterable[str], kind: str = "") -> str:
     """A list of plain sentences."""
-    return f"<ul{_class(kind)}>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
+    return (
+        f"<ul{_class(kind)}>"
+        + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        + "</ul>"
+    )
 
 
 def definitions(terms: Iterable[tuple[str, str]]) -> str:
     """Terms with what they mean. Meanings are HTML."""
-    return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{meaning}</dd>" for term, meaning in terms) + "</dl>"
+    return (
+        "<dl>"
+        + "".join(f"<dt>{escape(term)}</dt><dd>{meaning}</dd>" for term, meaning in terms)
+        + "</dl>"
+    )
 
 
 def swatch(label: str, colour: str) -> str:
@@ -103,9 +113,13 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def page(title: str, header: str, sections: Sequence[Section]) -> str:
     """The whole document. `header` is HTML that stands above the contents."""
-    contents = "".join(f'<a href="#{section.name}">{escape(section.title)}</a>' for section in sections)
+    contents = "".join(
+        f'<a href="#{section.name}">{escape(section.title)}</a>' for section in sections
+    )
     body = "\n".join(
-        f'<section id="{section.name}"><h2>{escape(section.title)}</h2>\n' + "\n".join(section.parts) + "</section>"
+        f'<section id="{section.name}"><h2>{escape(section.title)}</h2>\n'
+        + "\n".join(section.parts)
+        + "</section>"
         for section in sections
     )
     return (

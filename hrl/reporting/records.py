@@ -5,8 +5,24 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from hrl.reporting.differences import Difference, config_differences, disagreements, parameter_counts
-from hrl.reporting.page import Cell, Section, bullets, code, folded, number, paragraph, swatch, table, text
+from hrl.reporting.differences import (
+    Difference,
+    config_differences,
+    disagreements,
+    parameter_counts,
+)
+from hrl.reporting.page import (
+    Cell,
+    Section,
+    bullets,
+    code,
+    folded,
+    number,
+    paragraph,
+    swatch,
+    table,
+    text,
+)
 from hrl.reporting.runs import Run
 from hrl.reporting.study import Study
 
@@ -20,7 +36,11 @@ def difference_section(study: Study) -> Section:
     """Settings that differ between the methods, the sizes of their parts, and settings that differ within a method."""
     methods = study.compared
     if len(methods) < 2:
-        lead = [paragraph(f"Only one method, {methods[0]}, is compared here: there is nothing to differ from.")]
+        lead = [
+            paragraph(
+                f"Only one method, {methods[0]}, is compared here: there is nothing to differ from."
+            )
+        ]
     else:
         lead = [
             paragraph(
@@ -29,7 +49,8 @@ def difference_section(study: Study) -> Section:
         ]
         lead += _difference_tables(study, config_differences(study.runs, methods), methods)
     found = [
-        f"{one.method}: {one.key} is " + ", ".join(f"{value} (seed {seed})" for seed, value in one.values.items())
+        f"{one.method}: {one.key} is "
+        + ", ".join(f"{value} (seed {seed})" for seed, value in one.values.items())
         for one in disagreements(study.runs)
     ]
     mixed = [
@@ -66,7 +87,13 @@ def _parameter_table(study: Study) -> list[str]:
         return []
     header = [text("trainable parameters"), *(method_cell(study, method, "") for method in methods)]
     rows = [
-        [text(part), *(number(f"{by_method[method]:,}" if method in by_method else "-") for method in methods)]
+        [
+            text(part),
+            *(
+                number(f"{by_method[method]:,}" if method in by_method else "-")
+                for method in methods
+            ),
+        ]
         for part, by_method in counts.items()
     ]
     return [table(header, rows)]
@@ -74,7 +101,13 @@ def _parameter_table(study: Study) -> list[str]:
 
 def runs_section(study: Study, command: str) -> Section:
     """Where every number comes from: folder, revision, hardware, command and configuration of each run."""
-    header = [text("method"), number("seed"), text("folder"), number("frames"), number("training time")]
+    header = [
+        text("method"),
+        number("seed"),
+        text("folder"),
+        number("frames"),
+        number("training time"),
+    ]
     header += [text(label) for label in ("revision", "hardware", "created")]
     rows = [
         [
@@ -93,7 +126,10 @@ def runs_section(study: Study, command: str) -> Section:
         folded(f"{run.method}, seed {run.seed}: command, configuration, versions", _record(run))
         for run in study.runs.runs
     ]
-    parts = [paragraph("This report, all its figures and summary.json are rebuilt by:"), code(command, "command")]
+    parts = [
+        paragraph("This report, all its figures and summary.json are rebuilt by:"),
+        code(command, "command"),
+    ]
     return Section("runs", "Runs", [*parts, table(header, rows), *records])
 
 
@@ -101,7 +137,10 @@ def _record(run: Run) -> str:
     versions = json.dumps(run.environment.get("versions", {}), indent=1)
     parts = (
         ("command", code(str(run.environment.get("command", "not recorded")), "command")),
-        ("config.yaml", code(yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True))),
+        (
+            "config.yaml",
+            code(yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True)),
+        ),
         ("versions", code(versions)),
         ("hardware", code(json.dumps(run.environment.get("hardware", {}), indent=1))),
     )
@@ -118,7 +157,11 @@ def _hardware(run: Run) -> str:
     if not isinstance(hardware, Mapping):
         return "-" if hardware is None else str(hardware)
     gpus = hardware.get("gpus") or []
-    parts = [hardware.get("cpu"), f"{hardware['cores']} cores" if "cores" in hardware else None, *gpus]
+    parts = [
+        hardware.get("cpu"),
+        f"{hardware['cores']} cores" if "cores" in hardware else None,
+        *gpus,
+    ]
     return ", ".join(str(part) for part in parts if part) or json.dumps(hardware)
 
 

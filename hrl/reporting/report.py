@@ -25,9 +25,13 @@ def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
     with mpl.rc_context(LOOK):
         study = study_of(runs)
         figures = draw_figures(study)
-        _save_figures([figure for drawn in figures.values() for figure in drawn], folder / "figures")
+        _save_figures(
+            [figure for drawn in figures.values() for figure in drawn], folder / "figures"
+        )
         html = page(title_of(study), header_of(study), all_sections(study, figures, command))
-    (folder / "summary.json").write_text(json.dumps(study.summary, indent=2) + "\n", encoding="utf-8")
+    (folder / "summary.json").write_text(
+        json.dumps(study.summary, indent=2) + "\n", encoding="utf-8"
+    )
     (folder / "report.html").write_text(html, encoding="utf-8")
     return folder / "report.html"
 
@@ -37,5 +41,7 @@ def _save_figures(figures: Iterable[ReportFigure], folder: Path) -> None:
         # The layout is solved once and then kept: solving it anew for each of three formats takes most of the time.
         figure.drawing.draw_without_rendering()
         figure.drawing.set_layout_engine("none")
-        figure.drawing.savefig(folder / f"{figure.name}.png", dpi=PNG_DPI, metadata={"Software": None})
+        figure.drawing.savefig(
+            folder / f"{figure.name}.png", dpi=PNG_DPI, metadata={"Software": None}
+        )
         figure.drawing.savefig(folder / f"{figure.name}.pdf", metadata={"CreationDate": None})

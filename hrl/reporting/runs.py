@@ -106,7 +106,9 @@ def find_run_folders(paths: Iterable[str | Path]) -> list[Path]:
     for path in given:
         folders = [folder for match in _matches(path) for folder in _run_folders(match)]
         if not folders:
-            raise RunFolderError(f"{path}: no run folder there (a folder with a config.yaml and a scores.csv)")
+            raise RunFolderError(
+                f"{path}: no run folder there (a folder with a config.yaml and a scores.csv)"
+            )
         found.update((folder.resolve(), folder) for folder in folders)
     return [found[key] for key in sorted(found)]
 
@@ -141,7 +143,11 @@ def read_run(folder: Path) -> Run:
 
 
 def _matches(path: Path) -> list[Path]:
-    return [path] if path.exists() else sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+    return (
+        [path]
+        if path.exists()
+        else sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+    )
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
@@ -158,7 +164,9 @@ def _method(config: Mapping[str, Any], folder: Path) -> str:
     agent = config.get("agent")
     name = config.get("method") or (agent.get("name") if isinstance(agent, Mapping) else None)
     if not isinstance(name, str) or not name:
-        raise RunFolderError(f"{folder / 'config.yaml'}: neither `method` nor `agent.name` names the method")
+        raise RunFolderError(
+            f"{folder / 'config.yaml'}: neither `method` nor `agent.name` names the method"
+        )
     return name
 
 
@@ -169,17 +177,28 @@ def _seed(config: Mapping[str, Any], folder: Path) -> int:
     return seed
 
 
-def _check_scores(scores: pd.DataFrame, suite: SuiteRecord, method: str, seed: int, path: Path) -> None:
+def _check_scores(
+    scores: pd.DataFrame, suite: SuiteRecord, method: str, seed: int, path: Path
+) -> None:
     for column, expected in (("method", method), ("seed", seed)):
         others = sorted(set(scores[column]) - {expected})
         if others:
-            raise RunFolderError(f"{path}: column {column!r} has {others[0]!r}, but config.yaml says {expected!r}")
+            raise RunFolderError(
+                f"{path}: column {column!r} has {others[0]!r}, but config.yaml says {expected!r}"
+            )
     unknown = sorted(set(scores["split"]) - set(suite.splits))
     if unknown:
-        raise RunFolderError(f"{path}: column 'split' has {unknown[0]!r}; suite {suite.name} has {list(suite.splits)}")
+        raise RunFolderError(
+            f"{path}: column 'split' has {unknown[0]!r}; suite {suite.name} has {list(suite.splits)}"
+        )
     last = scores[scores["frames"] == scores["frames"].max()]
     for (split, intervention), rows in last.groupby(["split", "intervention"]):
-        _check_tasks(set(rows["task"]), suite.task_names(str(split)), f"split {split!r}, {intervention=!s}", path)
+        _check_tasks(
+            set(rows["task"]),
+            suite.task_names(str(split)),
+            f"split {split!r}, {intervention=!s}",
+            path,
+        )
 
 
 def _check_tasks(scored: set[str], expected: list[str], where: str, path: Path) -> None:
@@ -208,7 +227,9 @@ def _check_one_suite(runs: list[Run]) -> None:
             )
         place = first_difference(first.config["suite"], run.config["suite"])
         if place:
-            raise RunFolderError(f"suite {run.suite.name!r} is not the same in {first.path} and {run.path}: {place}")
+            raise RunFolderError(
+                f"suite {run.suite.name!r} is not the same in {first.path} and {run.path}: {place}"
+            )
 
 
 def _check_seeds_differ(runs: list[Run]) -> None:
@@ -230,7 +251,9 @@ def _check_same_evaluation(runs: list[Run]) -> None:
         evaluated = set(zip(rows["split"], rows["intervention"], strict=True))
         other, expected = seen.setdefault(run.method, (run.path, evaluated))
         for split, intervention in sorted(evaluated ^ expected):
-            lacking, having = (run.path, other) if (split, intervention) in expected else (other, run.path)
+            lacking, having = (
+                (run.path, other) if (split, intervention) in expected else (other, run.path)
+            )
             raise RunFolderError(
                 f"{lacking / 'scores.csv'}: nothing for split {split!r}, intervention {intervention!r} at the last "
                 f"checkpoint, but {having} of the same method {run.method!r} has it"

@@ -148,7 +148,10 @@ def header_of(study: Study) -> str:
     facts = (
         (str(len(study.compared)), "methods compared"),
         (str(sum(len(runs.of(method)) for method in study.compared)), "training runs"),
-        (str(len(set(zip(runs.scores["split"], runs.scores["task"], strict=True)))), "tasks evaluated"),
+        (
+            str(len(set(zip(runs.scores["split"], runs.scores["task"], strict=True)))),
+            "tasks evaluated",
+        ),
         (f"{len(runs.scores):,}", "episodes"),
     )
     counted = "".join(f"<li><b>{value}</b><span>{label}</span></li>" for value, label in facts)
@@ -160,7 +163,9 @@ def header_of(study: Study) -> str:
     )
 
 
-def all_sections(study: Study, figures: Mapping[str, list[ReportFigure]], command: str) -> list[Section]:
+def all_sections(
+    study: Study, figures: Mapping[str, list[ReportFigure]], command: str
+) -> list[Section]:
     """The page from top to bottom; parts for which the runs hold nothing are left out."""
     sections = [
         _summary_section(study),
@@ -168,7 +173,11 @@ def all_sections(study: Study, figures: Mapping[str, list[ReportFigure]], comman
         _video_section(study),
         difference_section(study),
         runs_section(study, command),
-        Section("definitions", "How the numbers are made", [definitions(TERMS), paragraph(_random_note(study))]),
+        Section(
+            "definitions",
+            "How the numbers are made",
+            [definitions(TERMS), paragraph(_random_note(study))],
+        ),
     ]
     return [section for section in sections if section.parts]
 
@@ -201,7 +210,11 @@ def _summary_section(study: Study) -> Section:
     per_task = folded("Every task: return and score per method", _task_table(study))
     warning = note_on(study, study.compared)
     notes = [paragraph(warning, "note")] if warning else []
-    return Section("summary", "Summary", [paragraph(explanation), table(header, rows, breaks), *notes, per_task])
+    return Section(
+        "summary",
+        "Summary",
+        [paragraph(explanation), table(header, rows, breaks), *notes, per_task],
+    )
 
 
 def _numbers(numbers: SplitSummary) -> list[Cell]:
@@ -222,13 +235,18 @@ def _numbers(numbers: SplitSummary) -> list[Cell]:
 
 def _task_table(study: Study) -> str:
     means = study.table.groupby(["split", "task", "method"]).agg(
-        returns=("return", "mean"), spread=("return", "std"), score=("score", "mean"), success=("success", "mean")
+        returns=("return", "mean"),
+        spread=("return", "std"),
+        score=("score", "mean"),
+        success=("success", "mean"),
     )
     by_place = means.to_dict("index")
     header = [text("split"), text("task"), text("method")]
     header += [number(label) for label in ("return", "sd over runs", "score", "success")]
     rows = []
-    places = [(split, task) for split in study.runs.splits for task in study.runs.suite.task_names(split)]
+    places = [
+        (split, task) for split in study.runs.splits for task in study.runs.suite.task_names(split)
+    ]
     for split, task in places:
         for method in study.methods_on(split):
             row = by_place[split, task, method]
@@ -239,18 +257,29 @@ def _task_table(study: Study) -> str:
                 f"{100 * row['success']:.0f} %",
             ]
             rows.append(
-                [text(words(split)), text(task), method_cell(study, method), *(number(value) for value in values)]
+                [
+                    text(words(split)),
+                    text(task),
+                    method_cell(study, method),
+                    *(number(value) for value in values),
+                ]
             )
     return table(header, rows)
 
 
-def _figure_sections(study: Study, figures: Mapping[str, list[ReportFigure]], command: str) -> list[Section]:
+def _figure_sections(
+    study: Study, figures: Mapping[str, list[ReportFigure]], command: str
+) -> list[Section]:
     sections = []
     for section in FIGURE_SECTIONS:
         drawn = [_image(figure, command) for figure in figures[section.name]]
         remark = section.remark(study)
         parts = [*drawn, *([paragraph(remark, "quiet")] if remark else [])]
-        sections.append(Section(section.name, section.title, [paragraph(section.question), *parts] if parts else []))
+        sections.append(
+            Section(
+                section.name, section.title, [paragraph(section.question), *parts] if parts else []
+            )
+        )
     return sections
 
 
@@ -265,11 +294,18 @@ def _video_section(study: Study) -> Section:
     embedded, left = fitting(latest_videos(study.runs))
     parts = []
     for task in dict.fromkeys(video.task for video in embedded):
-        films = [film(video.path.read_bytes(), _film_caption(study, video)) for video in embedded if video.task == task]
+        films = [
+            film(video.path.read_bytes(), _film_caption(study, video))
+            for video in embedded
+            if video.task == task
+        ]
         parts.append(f'<h3>{escape(task)}</h3><div class="films">{"".join(films)}</div>')
     if left:
         parts.append(
-            folded(f"{len(left)} videos left out to keep this page small", bullets(str(video.path) for video in left))
+            folded(
+                f"{len(left)} videos left out to keep this page small",
+                bullets(str(video.path) for video in left),
+            )
         )
     lead = paragraph(
         "The latest film of each method and task, methods side by side, from each method's first seed that has one."

@@ -37,9 +37,13 @@ def normalised_score(returns: ArrayLike, random: ArrayLike, reference: ArrayLike
 
     Raises ValueError where reference and random return coincide, because the score is undefined there.
     """
-    returns, random, reference = (np.asarray(value, dtype=np.float64) for value in (returns, random, reference))
+    returns, random, reference = (
+        np.asarray(value, dtype=np.float64) for value in (returns, random, reference)
+    )
     if np.any(reference == random):
-        raise ValueError(f"reference return {reference} equals the random return {random}: no score is defined")
+        raise ValueError(
+            f"reference return {reference} equals the random return {random}: no score is defined"
+        )
     return np.asarray((returns - random) / (reference - random), dtype=np.float64)
 
 
@@ -157,7 +161,9 @@ def _percentile_interval(
         method="percentile",
         rng=rng,
     )
-    return Interval(np.asarray(result.confidence_interval.low), np.asarray(result.confidence_interval.high))
+    return Interval(
+        np.asarray(result.confidence_interval.low), np.asarray(result.confidence_interval.high)
+    )
 
 
 Regroup: TypeAlias = Callable[[tuple[Array, ...]], tuple[Array, ...]]
@@ -166,10 +172,14 @@ Regroup: TypeAlias = Callable[[tuple[Array, ...]], tuple[Array, ...]]
 def _within_tasks(groups: tuple[Array, ...]) -> tuple[tuple[Array, ...], Regroup]:
     """One sample a task, runs drawn anew for each; sorted first, so that the order of the runs cannot matter."""
     tasks = groups[0].shape[-1]
-    samples = tuple(column for group in groups for column in np.moveaxis(np.sort(group, axis=-2), -1, 0))
+    samples = tuple(
+        column for group in groups for column in np.moveaxis(np.sort(group, axis=-2), -1, 0)
+    )
 
     def regroup(drawn: tuple[Array, ...]) -> tuple[Array, ...]:
-        return tuple(np.stack(drawn[start : start + tasks], axis=-1) for start in range(0, len(drawn), tasks))
+        return tuple(
+            np.stack(drawn[start : start + tasks], axis=-1) for start in range(0, len(drawn), tasks)
+        )
 
     return samples, regroup
 
@@ -180,7 +190,9 @@ def _whole_runs(groups: tuple[Array, ...]) -> tuple[tuple[Array, ...], Regroup]:
     samples = tuple(np.arange(group.shape[-2], dtype=np.float64) for group in groups)
 
     def regroup(drawn: tuple[Array, ...]) -> tuple[Array, ...]:
-        return tuple(group[..., rows.astype(np.intp), :] for group, rows in zip(ordered, drawn, strict=True))
+        return tuple(
+            group[..., rows.astype(np.intp), :] for group, rows in zip(ordered, drawn, strict=True)
+        )
 
     return samples, regroup
 
@@ -199,9 +211,13 @@ def _sorted_runs(scores: Array) -> Array:
 def _checked(scores: ArrayLike) -> Array:
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim < 2 or array.size == 0:
-        raise ValueError(f"scores must be [..., run, task] with at least one run and one task, got shape {array.shape}")
+        raise ValueError(
+            f"scores must be [..., run, task] with at least one run and one task, got shape {array.shape}"
+        )
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"scores must be finite, {np.count_nonzero(~np.isfinite(array))} of {array.size} are not")
+        raise ValueError(
+            f"scores must be finite, {np.count_nonzero(~np.isfinite(array))} of {array.size} are not"
+        )
     return array
 
 

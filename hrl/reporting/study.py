@@ -41,7 +41,11 @@ class Study:
     def methods_on(self, split: str, among: Iterable[str] | None = None) -> list[str]:
         """Methods evaluated on a split, in the report's order."""
         evaluated = set(self.table.loc[self.table["split"] == split, "method"])
-        return [method for method in (self.runs.methods if among is None else among) if method in evaluated]
+        return [
+            method
+            for method in (self.runs.methods if among is None else among)
+            if method in evaluated
+        ]
 
 
 def study_of(runs: Runs) -> Study:
@@ -56,7 +60,9 @@ def method_styles(runs: Runs) -> dict[str, MethodStyle]:
     lines = [line for line in ("-", "--", "-.", ":") for _ in COLOURS]
     looks = {
         method: MethodStyle(colour, marker, line)
-        for method, colour, marker, line in zip(trained, cycle(COLOURS), cycle(MARKERS), cycle(lines), strict=False)
+        for method, colour, marker, line in zip(
+            trained, cycle(COLOURS), cycle(MARKERS), cycle(lines), strict=False
+        )
     }
     greys = zip(fixed, cycle(BASELINE_COLOURS), cycle(("x", "+", "1")), strict=False)
     return looks | {method: MethodStyle(colour, marker, ":") for method, colour, marker in greys}

@@ -32,7 +32,12 @@ from hrl.run.provenance import hardware, write_text_atomic
 from hrl.run.stepping_speed import measure
 
 FRAMES, SIZE, GAP = 8, 64, 3
-NUMBERS = ("fastest", "half_width", "cell", "hold_steps")  # of families, as their docstrings name them
+NUMBERS = (
+    "fastest",
+    "half_width",
+    "cell",
+    "hold_steps",
+)  # of families, as their docstrings name them
 WORLDS, TIMED_SECONDS = 32, 2.0
 
 
@@ -49,11 +54,18 @@ def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, comma
         The page's path.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    policies: dict[str, Policy] = {"random": RandomPolicy(suite.action_size, 0), "zero": ZeroPolicy(suite.action_size)}
-    scores = pd.concat([_scores(suite, name, policy, episodes) for name, policy in policies.items()])
+    policies: dict[str, Policy] = {
+        "random": RandomPolicy(suite.action_size, 0),
+        "zero": ZeroPolicy(suite.action_size),
+    }
+    scores = pd.concat(
+        [_scores(suite, name, policy, episodes) for name, policy in policies.items()]
+    )
     baselines.mkdir(parents=True, exist_ok=True)
     write_text_atomic(baselines / f"{suite.name}.csv", scores.to_csv(index=False))
-    returns = scores.groupby(["split", "task", "method"], sort=False)["return"].mean().unstack("method")
+    returns = (
+        scores.groupby(["split", "task", "method"], sort=False)["return"].mean().unstack("method")
+    )
     _contact_sheet(suite).savefig(folder / f"{suite.name}.png", dpi=100)
     path = folder / f"{suite.name}.md"
     write_text_atomic(path, _page(suite, returns, _core_milliseconds(suite), episodes, command))
@@ -64,7 +76,9 @@ def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
     """[task, moment, height, width, 3]: images of random play, evenly spaced over an episode of each task."""
     env = make_vec(suite, len(tasks), list(tasks), evaluation=True, image_size=SIZE)
     lengths = [task.episode_length // suite.action_repeat for task in tasks]
-    wanted = np.stack([np.linspace(0, length - 1, FRAMES).round().astype(int) for length in lengths])
+    wanted = np.stack(
+        [np.linspace(0, length - 1, FRAMES).round().astype(int) for length in lengths]
+    )
     shown = np.zeros((len(tasks), FRAMES, SIZE, SIZE, 3), np.uint8)
     rng, (observation, _) = np.random.default_rng(0), env.reset()
     for step in range(max(lengths)):
@@ -101,8 +115,14 @@ def _core_milliseconds(suite: Suite) -> float:
 def _contact_sheet(suite: Suite) -> Figure:
     rows = [(split, task) for split in suite.splits for task in suite.tasks(split)]
     figure = Figure(figsize=(2.2 + 0.9 * FRAMES, 0.94 * len(rows)), layout="constrained")
-    shown = np.pad(moments(suite, [task for _, task in rows]), [(0, 0)] * 3 + [(0, GAP), (0, 0)], constant_values=255)
-    for axes, images, (split, task) in zip(figure.subplots(len(rows), 1, squeeze=False).flat, shown, rows, strict=True):
+    shown = np.pad(
+        moments(suite, [task for _, task in rows]),
+        [(0, 0)] * 3 + [(0, GAP), (0, 0)],
+        constant_values=255,
+    )
+    for axes, images, (split, task) in zip(
+        figure.subplots(len(rows), 1, squeeze=False).flat, shown, rows, strict=True
+    ):
         axes.imshow(np.concatenate(list(images), axis=1)[:, :-GAP], aspect="equal")
         axes.set_xticks([])
         axes.set_yticks([])
@@ -111,15 +131,24 @@ def _contact_sheet(suite: Suite) -> Figure:
     return figure
 
 
-def _page(suite: Suite, returns: pd.DataFrame, milliseconds: float, episodes: int, command: str) -> str:
-    table = ["| split | task | parameters | task vector | random | doing nothing |", "|---|---|---|---|---:|---:|"]
+def _page(
+    suite: Suite, returns: pd.DataFrame, milliseconds: float, episodes: int, command: str
+) -> str:
+    table = [
+        "| split | task | parameters | task vector | random | doing nothing |",
+        "|---|---|---|---|---:|---:|",
+    ]
     for split in suite.splits:
         for task in suite.tasks(split):
             differs = [pair for values in task.variations().values() for pair in values.items()]
-            given = ", ".join(f"{key} {value}" for key, value in [*task.parameters.items(), *differs])
+            given = ", ".join(
+                f"{key} {value}" for key, value in [*task.parameters.items(), *differs]
+            )
             vector = ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
             random, still = returns.loc[(split, task.name), ["random", "zero"]]
-            table.append(f"| {split} | {task.name} | {given} | {vector} | {random:.3g} | {still:.3g} |")
+            table.append(
+                f"| {split} | {task.name} | {given} | {vector} | {random:.3g} | {still:.3g} |"
+            )
     lines = [
         f"# {suite.name}",
         f"![One row a task, {FRAMES} moments of an episode of random play]({suite.name}.png)",
@@ -145,11 +174,15 @@ def _documents(family: TaskFamily) -> list[str]:
     texts = [text for cls in classes if (text := inspect.getdoc(cls))]
     numbers = {key: getattr(family, key) for key in NUMBERS if hasattr(family, key)}
     if numbers:
-        texts.append("Here " + ", ".join(f"`{key}` is {value:g}" for key, value in numbers.items()) + ".")
+        texts.append(
+            "Here " + ", ".join(f"`{key}` is {value:g}" for key, value in numbers.items()) + "."
+        )
     if isinstance(family, MixedFamily):
         return texts + [text for body in family.families for text in _documents(body)]
     if isinstance(family, BehaviourFamily):
-        others = [behaviour.reward for name, behaviour in family.behaviours.items() if name != AT_SPEED]
+        others = [
+            behaviour.reward for name, behaviour in family.behaviours.items() if name != AT_SPEED
+        ]
         return [*texts, *_documents(family.at_speed), _source(*others)]
     return [*texts, _source(cast(Family, family).reward)]
 
@@ -163,7 +196,11 @@ def _source(*functions: Callable[..., object]) -> str:
         plain = inspect.unwrap(one)
         for name in plain.__code__.co_names:
             value = plain.__globals__.get(name)
-            if inspect.isfunction(value) and value.__module__ == one.__module__ and value not in found:
+            if (
+                inspect.isfunction(value)
+                and value.__module__ == one.__module__
+                and value not in found
+            ):
                 visit(value)
             if name.isupper() and isinstance(value, int | float | str | tuple):
                 constants[name] = value
@@ -172,11 +209,16 @@ def _source(*functions: Callable[..., object]) -> str:
     for function in functions:
         visit(function)
     sources = [textwrap.dedent(inspect.getsource(one)).rstrip() for one in found]
-    named = ["\n".join(f"{name} = {value!r}" for name, value in constants.items())] if constants else []
+    named = (
+        ["\n".join(f"{name} = {value!r}" for name, value in constants.items())] if constants else []
+    )
     return "```python\n" + "\n\n\n".join([*named, *sources]) + "\n```"
 
 
 def _header(suite: Suite) -> str:
     """The comment at the top of the suite's file, which says what its splits are."""
     lines = (SUITE_FOLDER / f"{suite.name}.yaml").read_text(encoding="utf-8").splitlines()
-    return "\n".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+    return "\n".join(
+        line.removeprefix("#").strip()
+        for line in takewhile(lambda line: line.startswith("#"), lines)
+    )

@@ -41,13 +41,17 @@ def read_suite(config: Mapping[str, Any], source: Path) -> SuiteRecord:
     suite = _entry(config, "suite", source, Mapping)
     splits = _entry(suite, "splits", source, Mapping, "suite.splits")
     if not splits.get("train"):
-        raise RunFolderError(f"{source}: suite.splits has no tasks under 'train', it has {sorted(splits)}")
+        raise RunFolderError(
+            f"{source}: suite.splits has no tasks under 'train', it has {sorted(splits)}"
+        )
     return SuiteRecord(
         name=str(_entry(suite, "name", source, str, "suite.name")),
         parameter=str(_entry(suite, "parameter", source, str, "suite.parameter")),
         reference_return=_reference_return(suite, source),
         splits={
-            str(split): tuple(_task(task, source, f"suite.splits.{split}[{i}]") for i, task in enumerate(tasks))
+            str(split): tuple(
+                _task(task, source, f"suite.splits.{split}[{i}]") for i, task in enumerate(tasks)
+            )
             for split, tasks in splits.items()
             if tasks
         },
@@ -61,19 +65,26 @@ def first_difference(a: Any, b: Any, place: str = "suite") -> str | None:
         places = (first_difference(a.get(key), b.get(key), f"{place}.{key}") for key in keys)
         return next((found for found in places if found), None)
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        places = (first_difference(x, y, f"{place}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True)))
+        places = (
+            first_difference(x, y, f"{place}[{i}]")
+            for i, (x, y) in enumerate(zip(a, b, strict=True))
+        )
         return next((found for found in places if found), None)
     return None if a == b else place
 
 
 def _task(task: Any, source: Path, place: str) -> TaskRecord:
     if not isinstance(task, Mapping):
-        raise RunFolderError(f"{source}: {place} is not a mapping with a name, a family and parameters")
+        raise RunFolderError(
+            f"{source}: {place} is not a mapping with a name, a family and parameters"
+        )
     return TaskRecord(
         name=str(_entry(task, "name", source, str, f"{place}.name")),
         family=str(_entry(task, "family", source, str, f"{place}.family")),
         # Tasks that move or look otherwise are not on a line with those that differ in their parameter alone.
-        parameters={key: value for part in PARAMETERS for key, value in (task.get(part) or {}).items()},
+        parameters={
+            key: value for part in PARAMETERS for key, value in (task.get(part) or {}).items()
+        },
     )
 
 
@@ -82,11 +93,17 @@ def _reference_return(suite: Mapping[str, Any], source: Path) -> float:
     try:
         return float(value)
     except (TypeError, ValueError) as error:
-        raise RunFolderError(f"{source}: suite.reference_return is {value!r}, not a number") from error
+        raise RunFolderError(
+            f"{source}: suite.reference_return is {value!r}, not a number"
+        ) from error
 
 
-def _entry(mapping: Mapping[str, Any], key: str, source: Path, kind: type, place: str | None = None) -> Any:
+def _entry(
+    mapping: Mapping[str, Any], key: str, source: Path, kind: type, place: str | None = None
+) -> Any:
     value = mapping.get(key)
     if not isinstance(value, kind) or not value:
-        raise RunFolderError(f"{source}: {place or key} is missing or not a {kind.__name__.lower()}")
+        raise RunFolderError(
+            f"{source}: {place or key} is missing or not a {kind.__name__.lower()}"
+        )
     return value

@@ -68,11 +68,17 @@ def task_scores(runs: Runs, intervention: str = "none") -> pd.DataFrame:
     rows = runs.scores[runs.scores["intervention"] == intervention]
     keys = ["method", "run", "seed", "split", "task", "frames"]
     means = rows.groupby(keys, as_index=False).agg(
-        **{"return": ("return", "mean"), "success": ("success", "mean"), "episodes": ("episode", "size")}
+        **{
+            "return": ("return", "mean"),
+            "success": ("success", "mean"),
+            "episodes": ("episode", "size"),
+        }
     )
     places = list(zip(means["split"], means["task"], strict=True))
     means["score"] = statistics.normalised_score(
-        means["return"].to_numpy(), [runs.random_returns[place] for place in places], runs.suite.reference_return
+        means["return"].to_numpy(),
+        [runs.random_returns[place] for place in places],
+        runs.suite.reference_return,
     )
     return _in_order(means, runs)
 
@@ -101,10 +107,16 @@ def summarise(runs: Runs) -> Summary:
 def summary_table(summary: Summary) -> str:
     """The summary as plain text, one line per split and method."""
     header = ("split", "method", "return", "score IQM", "95 % CI", "episodes", "runs")
-    lines = [header, *(_table_line(split, method, numbers) for split, method, numbers in by_split(summary))]
+    lines = [
+        header,
+        *(_table_line(split, method, numbers) for split, method, numbers in by_split(summary)),
+    ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     texts = [
-        "  ".join(_aligned(cell, width, i) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            _aligned(cell, width, i)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     ]
     return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])
@@ -126,7 +138,9 @@ def few_runs_note(runs: Runs, methods: Iterable[str]) -> str:
     counts = {method: len(runs.of(method)) for method in methods}
     few = {method: count for method, count in counts.items() if count < ENOUGH_RUNS}
     return "; ".join(
-        f"{method}: {count} runs (intervals under-cover)" if count > 1 else f"{method}: 1 run (no interval)"
+        f"{method}: {count} runs (intervals under-cover)"
+        if count > 1
+        else f"{method}: 1 run (no interval)"
         for method, count in few.items()
     )
 
@@ -150,7 +164,9 @@ def _in_order(means: pd.DataFrame, runs: Runs) -> pd.DataFrame:
 
 def _split_summary(rows: pd.DataFrame, method: str, split: str) -> SplitSummary:
     scores = score_matrix(rows, method, split)
-    aggregates = {name: _aggregate(scores, statistic, method, split) for name, statistic in AGGREGATES.items()}
+    aggregates = {
+        name: _aggregate(scores, statistic, method, split) for name, statistic in AGGREGATES.items()
+    }
     return {
         "return_mean": float(rows["return"].mean()),
         "score_iqm": aggregates["iqm"]["value"],
@@ -165,14 +181,21 @@ def _split_summary(rows: pd.DataFrame, method: str, split: str) -> SplitSummary:
 
 
 def _aggregate(scores: Array, statistic: Statistic, method: str, split: str) -> Aggregate:
-    within = statistics.interval(scores, statistic, generator(method, split), resample="within_tasks")
-    together = statistics.interval(scores, statistic, generator(method, split), resample="whole_runs")
+    within = statistics.interval(
+        scores, statistic, generator(method, split), resample="within_tasks"
+    )
+    together = statistics.interval(
+        scores, statistic, generator(method, split), resample="whole_runs"
+    )
     return {"value": float(statistic(scores)), "ci95": ends(within), "ci95_runs": ends(together)}
 
 
 def ends(interval: statistics.Interval) -> Ends:
     """Both ends of a scalar interval as JSON can hold them: None for NaN."""
-    return [None if math.isnan(end) else float(end) for end in (float(interval.low), float(interval.high))]
+    return [
+        None if math.isnan(end) else float(end)
+        for end in (float(interval.low), float(interval.high))
+    ]
 
 
 def _table_line(split: str, method: str, numbers: SplitSummary) -> tuple[str, ...]:

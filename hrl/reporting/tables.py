@@ -52,7 +52,11 @@ def read_json_lines(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame({name: pd.Series(dtype=np.float64) for name in required})
     lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [_json_object(line, path, number, required) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [
+        _json_object(line, path, number, required)
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
     table = pd.DataFrame(rows, columns=None if rows else list(required))
     return table.drop_duplicates("frames", keep="last").sort_values("frames", ignore_index=True)
 
@@ -79,7 +83,9 @@ def _read_csv(path: Path, columns: Mapping[str, Reader]) -> pd.DataFrame:
         raise RunFolderError(f"{path}: no CSV table ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in raw.columns]
     if missing:
-        raise RunFolderError(f"{path}: column {missing[0]!r} is missing; it has {list(raw.columns)}")
+        raise RunFolderError(
+            f"{path}: column {missing[0]!r} is missing; it has {list(raw.columns)}"
+        )
     if raw.empty:
         raise RunFolderError(f"{path}: has a header but no rows")
     return pd.DataFrame({name: read(raw[name], path) for name, read in columns.items()})
@@ -114,7 +120,9 @@ def _truth(column: pd.Series, path: Path) -> pd.Series:
 
 def _cell_error(path: Path, column: pd.Series, bad: pd.Series, complaint: str) -> RunFolderError:
     row = int(np.flatnonzero(bad.to_numpy())[0])
-    return RunFolderError(f"{path}: column {column.name!r}, line {row + 2}: {column.iloc[row]!r} is {complaint}")
+    return RunFolderError(
+        f"{path}: column {column.name!r}, line {row + 2}: {column.iloc[row]!r} is {complaint}"
+    )
 
 
 def _json_object(line: str, path: Path, number: int, required: tuple[str, ...]) -> dict[str, Any]:
@@ -126,7 +134,9 @@ def _json_object(line: str, path: Path, number: int, required: tuple[str, ...]) 
         raise RunFolderError(f"{path}: line {number} is not an object")
     for key in required:
         if not isinstance(row.get(key), int | float) or not np.isfinite(row[key]):
-            raise RunFolderError(f"{path}: line {number}: key {key!r} is missing or not a finite number")
+            raise RunFolderError(
+                f"{path}: line {number}: key {key!r} is missing or not a finite number"
+            )
     return row
 
 
@@ -142,4 +152,9 @@ SCORE_COLUMNS: dict[str, Reader] = {
     "length": _integer,
     "intervention": _text,
 }
-SKILL_COLUMNS: dict[str, Reader] = {"task": _text, "split": _text, "skill": _integer, "weight": _number}
+SKILL_COLUMNS: dict[str, Reader] = {
+    "task": _text,
+    "split": _text,
+    "skill": _integer,
+    "weight": _number,
+}

@@ -41,7 +41,12 @@ def parameter_spaces(suite: SuiteRecord) -> list[ParameterSpace]:
 def left_out(suite: SuiteRecord, spaces: list[ParameterSpace]) -> list[str]:
     """Names of tasks that no space holds: they change something besides the parameter, or it is not numeric."""
     held = {place for space in spaces for place in space.values}
-    return [task.name for split, tasks in suite.splits.items() for task in tasks if (split, task.name) not in held]
+    return [
+        task.name
+        for split, tasks in suite.splits.items()
+        for task in tasks
+        if (split, task.name) not in held
+    ]
 
 
 def hull_vertices(points: Array) -> Array:
@@ -91,6 +96,8 @@ def _other_parameters(task: TaskRecord, parameter: str) -> dict[str, Any]:
 
 def _vector(value: Any) -> Array | None:
     entries = value if isinstance(value, list) else [value]
-    if not entries or not all(isinstance(entry, int | float) and not isinstance(entry, bool) for entry in entries):
+    if not entries or not all(
+        isinstance(entry, int | float) and not isinstance(entry, bool) for entry in entries
+    ):
         return None
     return np.asarray(entries, dtype=np.float64)

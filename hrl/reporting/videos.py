@@ -23,12 +23,21 @@ def latest_videos(runs: Runs) -> list[Video]:
     """The last film of every method and task, from the method's first seed that has one; tasks in turn, methods side by side."""
     latest: dict[tuple[str, str], Video] = {}
     for run in runs.runs:
-        of_run = {video.task: video for video in sorted((_video(path, run) for path in run.videos), key=_frames)}
+        of_run = {
+            video.task: video
+            for video in sorted((_video(path, run) for path in run.videos), key=_frames)
+        }
         for task, video in of_run.items():
             latest.setdefault((run.method, task), video)
-    order = {task.name: i for i, task in enumerate(task for tasks in runs.suite.splits.values() for task in tasks)}
+    order = {
+        task.name: i
+        for i, task in enumerate(task for tasks in runs.suite.splits.values() for task in tasks)
+    }
     methods = {method: i for i, method in enumerate(runs.methods)}
-    return sorted(latest.values(), key=lambda one: (order.get(one.task, len(order)), one.task, methods[one.method]))
+    return sorted(
+        latest.values(),
+        key=lambda one: (order.get(one.task, len(order)), one.task, methods[one.method]),
+    )
 
 
 def fitting(videos: list[Video], room: int = ROOM) -> tuple[list[Video], list[Video]]:

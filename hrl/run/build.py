@@ -35,7 +35,9 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
     """
     patch = config.network.encoder.patch
     if config.image_size % patch:
-        raise ConfigError(f"network.encoder.patch is {patch}; it must divide image_size, which is {config.image_size}")
+        raise ConfigError(
+            f"network.encoder.patch is {patch}; it must divide image_size, which is {config.image_size}"
+        )
     device, padding = choose_device(config.device), suite.padding()
     return AgentSpec(
         image_size=config.image_size,
@@ -49,7 +51,9 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
         device=device,
         autocast=choose_precision(config.precision, device),
         world_model=config.network.world_model,
-        padding=None if padding is None else (torch.from_numpy(padding[0]), torch.from_numpy(padding[1])),
+        padding=None
+        if padding is None
+        else (torch.from_numpy(padding[0]), torch.from_numpy(padding[1])),
     )
 
 
@@ -85,7 +89,9 @@ def build_scripted(config: RunConfig, suite: Suite) -> Policy:
 def _on_policy(agent: Callable[..., OnPolicyAgent]) -> Build:
     def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
         names = [task.name for task in env.tasks]
-        return OnPolicyLearner(agent(config.agent, spec), config.agent, spec, env, names, suite.action_repeat)
+        return OnPolicyLearner(
+            agent(config.agent, spec), config.agent, spec, env, names, suite.action_repeat
+        )
 
     return build
 
@@ -93,7 +99,9 @@ def _on_policy(agent: Callable[..., OnPolicyAgent]) -> Build:
 def _model_based(agent: Callable[..., ModelBasedAgent]) -> Build:
     def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
         names = [task.name for task in env.tasks]
-        return ModelBasedLearner(agent(config.agent, spec), config.agent, spec, env, names, suite.action_repeat)
+        return ModelBasedLearner(
+            agent(config.agent, spec), config.agent, spec, env, names, suite.action_repeat
+        )
 
     return build
 

@@ -73,7 +73,9 @@ class Checkpoint:
     path: Path
 
 
-def write(path: Path, frames: int, state: Mapping[str, CheckpointTree], metadata: Mapping[str, JSON]) -> None:
+def write(
+    path: Path, frames: int, state: Mapping[str, CheckpointTree], metadata: Mapping[str, JSON]
+) -> None:
     """Write one checkpoint file atomically; `read` gives it back bit for bit.
 
     Args:
@@ -90,7 +92,9 @@ def write(path: Path, frames: int, state: Mapping[str, CheckpointTree], metadata
         OSError: the file system refused; no file is left behind.
     """
     if frames < 0 or not isinstance(state, Mapping):
-        raise ValueError(f"a checkpoint needs frames >= 0 and a mapping, not {frames} and a {type(state).__name__}")
+        raise ValueError(
+            f"a checkpoint needs frames >= 0 and a mapping, not {frames} and a {type(state).__name__}"
+        )
     arrays: dict[str, _Array] = {}
     tree = _encode(state, (), arrays)
     # Large alignments first, as the safetensors library itself does, so that every tensor can be mapped in place.
@@ -123,7 +127,10 @@ def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
             _verify_names(path, names, content["checksums"])
             tree = content["tree"] if parts is None else _prune(path, content["tree"], parts)
             # Cloned because the library maps the file: what was checked is what is used.
-            tensors = {name: file.get_tensor(name).clone() for name in names.intersection(_tensor_names(tree))}
+            tensors = {
+                name: file.get_tensor(name).clone()
+                for name in names.intersection(_tensor_names(tree))
+            }
     except (SafetensorError, OSError) as error:
         raise CheckpointError(path, _why_unreadable(path, error)) from error
     _verify(path, tensors, content["checksums"])
@@ -145,7 +152,9 @@ class _Array:
         if dtype not in DTYPES:
             raise ValueError(f"{name!r} has dtype {dtype}; a checkpoint holds {', '.join(DTYPES)}")
         if isinstance(value, Tensor) and (value.is_meta or value.layout != torch.strided):
-            raise ValueError(f"{name!r} is a {value.layout} tensor on {value.device}; a checkpoint holds dense values")
+            raise ValueError(
+                f"{name!r} is a {value.layout} tensor on {value.device}; a checkpoint holds dense values"
+            )
         return cls(dtype, tuple(value.shape), _bytes_of(value))
 
     @property
@@ -158,7 +167,9 @@ class _Array:
 
 
 def _dtype_name(value: Tensor | np.ndarray) -> str:
-    return str(value.dtype).removeprefix("torch.") if isinstance(value, Tensor) else value.dtype.name
+    return (
+        str(value.dtype).removeprefix("torch.") if isinstance(value, Tensor) else value.dtype.name
+    )
 
 
 def _bytes_of(value: Tensor | np.ndarray) -> memoryview:
@@ -176,7 +187,12 @@ def _encode(value: Any, path: tuple[str, ...], arrays: dict[str, _Array]) -> JSO
     if type(value) is float:
         return value if math.isfinite(value) else {"float": struct.pack(">d", value).hex()}
     if isinstance(value, Mapping):
-        return {"map": [[key, _encode(value[key], (*path, name), arrays)] for key, name in _named_keys(value, path)]}
+        return {
+            "map": [
+                [key, _encode(value[key], (*path, name), arrays)]
+                for key, name in _named_keys(value, path)
+            ]
+        }
     if type(value) in (list, tuple):
         items = [_encode(item, (*path, str(index)), arrays) for index, item in enumerate(value)]
         return {type(value).__name__: items}
@@ -204,10 +220,14 @@ def _named_keys(mapping: Mapping[Any, Any], path: tuple[str, ...]) -> list[tuple
     owner = repr("/".join(path)) if path else "the state"
     for key in mapping:
         if type(key) not in (str, int):
-            raise ValueError(f"key {key!r} of {owner} is a {type(key).__name__}; a checkpoint's keys are str or int")
+            raise ValueError(
+                f"key {key!r} of {owner} is a {type(key).__name__}; a checkpoint's keys are str or int"
+            )
         # A lone surrogate is no Unicode text, and no reader would take the header.
         if re.search(r"[/\ud800-\udfff]", str(key)) or (key == "__metadata__" and not path):
-            raise ValueError(f'key {key!r} of {owner}: a key must be text without "/", and not "__metadata__"')
+            raise ValueError(
+                f'key {key!r} of {owner}: a key must be text without "/", and not "__metadata__"'
+            )
     named = [(key, str(key)) for key in mapping]
     if len({name for _, name in named}) < len(named):
         raise ValueError(f"{owner} has the same key as a number and as text: {list(mapping)}")
@@ -269,7 +289,9 @@ def _tensor_names(node: Any) -> Iterator[str]:
             yield from _tensor_names(item[1] if kind == "map" else item)
 
 
-def _content(frames: int, tree: JSON, metadata: Mapping[str, JSON], arrays: Mapping[str, _Array]) -> str:
+def _content(
+    frames: int, tree: JSON, metadata: Mapping[str, JSON], arrays: Mapping[str, _Array]
+) -> str:
     checksums = {name: array.checksum(name) for name, array in arrays.items()}
     content = {
         "frames": frames,
@@ -296,10 +318,16 @@ def _header(content: str, arrays: Mapping[str, _Array]) -> bytes:
     end = 0
     for name, array in arrays.items():
         begin, end = end, end + array.data.nbytes
-        entries[name] = {"dtype": DTYPES[array.dtype], "shape": array.shape, "data_offsets": [begin, end]}
+        entries[name] = {
+            "dtype": DTYPES[array.dtype],
+            "shape": array.shape,
+            "data_offsets": [begin, end],
+        }
     header = json.dumps(entries, separators=(",", ":")).encode()
     if len(header) > LARGEST_HEADER:
-        raise ValueError(f"the values that are not tensors take {len(header)} bytes, more than {LARGEST_HEADER}")
+        raise ValueError(
+            f"the values that are not tensors take {len(header)} bytes, more than {LARGEST_HEADER}"
+        )
     return header + b" " * (-len(header) % 8)
 
 
@@ -318,7 +346,9 @@ def _read_content(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
 def _verify_names(path: Path, names: set[str], checksums: Mapping[str, int]) -> None:
     odd = sorted(names ^ checksums.keys())
     if odd:
-        raise CheckpointError(path, f"damaged: tensors that are missing or not its own: {', '.join(odd)}")
+        raise CheckpointError(
+            path, f"damaged: tensors that are missing or not its own: {', '.join(odd)}"
+        )
 
 
 def _verify(path: Path, tensors: Mapping[str, Tensor], checksums: Mapping[str, int]) -> None:

@@ -35,8 +35,14 @@ class CheckpointWriteError(RuntimeError):
     """A checkpoint could not be written (a full disk, say). Earlier checkpoints are untouched."""
 
     def __init__(self, frames: int, path: Path, reason: str, last_good: Path | None) -> None:
-        earlier = f"the last good checkpoint is {last_good}" if last_good else "there is no earlier checkpoint"
-        super().__init__(f"the checkpoint at {frames} frames could not be written to {path}: {reason}; {earlier}")
+        earlier = (
+            f"the last good checkpoint is {last_good}"
+            if last_good
+            else "there is no earlier checkpoint"
+        )
+        super().__init__(
+            f"the checkpoint at {frames} frames could not be written to {path}: {reason}; {earlier}"
+        )
         self.frames = frames
         self.path = path
         self.reason = reason
@@ -47,7 +53,9 @@ class ConfigMismatchError(ValueError):
     """A run is to be continued with a configuration that is not its own."""
 
     def __init__(self, differences: Mapping[str, tuple[object, object]]) -> None:
-        lines = [f"  {key}: {old!r} in the run, {new!r} given" for key, (old, new) in differences.items()]
+        lines = [
+            f"  {key}: {old!r} in the run, {new!r} given" for key, (old, new) in differences.items()
+        ]
         super().__init__("the run was started with another configuration:\n" + "\n".join(lines))
         self.differences = dict(differences)
 
@@ -69,7 +77,9 @@ class Checkpoints:
     def path(self, frames: int) -> Path:
         return self.folder / f"step_{frames:012d}.safetensors"
 
-    def save(self, frames: int, state: Mapping[str, CheckpointTree], metadata: Mapping[str, JSON]) -> Path:
+    def save(
+        self, frames: int, state: Mapping[str, CheckpointTree], metadata: Mapping[str, JSON]
+    ) -> Path:
         """Write a checkpoint, then delete all but the last `keep` up to this one.
 
         Args:
@@ -113,12 +123,18 @@ class Checkpoints:
             return checkpoint
         if failures:
             reasons = "\n".join(f"  {error.path.name}: {error.reason}" for error in failures)
-            raise CheckpointError(self.folder, f"none of {len(failures)} checkpoints is whole:\n{reasons}")
+            raise CheckpointError(
+                self.folder, f"none of {len(failures)} checkpoints is whole:\n{reasons}"
+            )
         return None
 
     def _files(self) -> list[Path]:
         """All checkpoint files, oldest first."""
-        named = [path for path in self.folder.glob("step_*.safetensors") if re.fullmatch(r"step_\d{12,}", path.stem)]
+        named = [
+            path
+            for path in self.folder.glob("step_*.safetensors")
+            if re.fullmatch(r"step_\d{12,}", path.stem)
+        ]
         return sorted(named, key=_frames_of)
 
     def _skip(self, failures: list[CheckpointError], used: Path) -> None:
@@ -157,8 +173,12 @@ def differing_keys(
         {dotted key: (saved value, given value)}, sorted by key; a key that one side lacks has the value "(absent)".
     """
     old, new = dict(_flatten(saved_config)), dict(_flatten(config))
-    pairs = {key: (old.get(key, ABSENT), new.get(key, ABSENT)) for key in sorted(old.keys() | new.keys())}
-    return {key: pair for key, pair in pairs.items() if not _ignored(key, ignore) and not _same(*pair)}
+    pairs = {
+        key: (old.get(key, ABSENT), new.get(key, ABSENT)) for key in sorted(old.keys() | new.keys())
+    }
+    return {
+        key: pair for key, pair in pairs.items() if not _ignored(key, ignore) and not _same(*pair)
+    }
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

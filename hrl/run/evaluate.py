@@ -21,7 +21,14 @@ import yaml
 from envs import Suite
 from hrl.agents.base import GoalReacher, Predictor
 from hrl.config import ConfigError, as_now
-from hrl.evaluation.episodes import INTERVENTIONS, SCORE_COLUMNS, Evaluation, Protocol, evaluate, worlds_at_once
+from hrl.evaluation.episodes import (
+    INTERVENTIONS,
+    SCORE_COLUMNS,
+    Evaluation,
+    Protocol,
+    evaluate,
+    worlds_at_once,
+)
 from hrl.evaluation.goal_reaching import goals, reach, reach_table
 from hrl.evaluation.imagination_video import record_imagination
 from hrl.evaluation.open_loop import EXPLORED, foresee
@@ -74,12 +81,16 @@ def evaluate_run(
     _refuse(run, names, count)
     eval_config = eval_config_for(run.config, choose_device(run.config.device), count)
     kept = _Kept.of(folder, run, names, _record(run, eval_config))
-    budget = acting_memory_estimate(run.config, run.suite, _worlds(run, names, count), run.config.tracking.video_steps)
+    budget = acting_memory_estimate(
+        run.config, run.suite, _worlds(run, names, count), run.config.tracking.video_steps
+    )
     print(budget)
     budget.check()
     hardware.configure(run.config.threads)
     played = _play(run, names, eval_config)
-    scores = played.scores.assign(method=run.config.method_name, seed=run.config.seed, frames=run.frames)[SCORE_COLUMNS]
+    scores = played.scores.assign(
+        method=run.config.method_name, seed=run.config.seed, frames=run.frames
+    )[SCORE_COLUMNS]
     folder.mkdir(parents=True, exist_ok=True)
     _describe(run, folder, command)
     _write(run, folder, kept.merged(run, scores, played.usage), _record(run, eval_config))
@@ -97,13 +108,19 @@ def _diagnose(policy: Predictor, suite: Suite, eval_config: Protocol, folder: Pa
     seen = DiagnosticRollouts(policy, suite, "train", eval_config, EXPLORED)
     foresight = foresee(policy, seen)
     write_text_atomic(folder / FORESIGHT, foresight.to_csv(index=False))
-    print(f"squared error of predicted images, agent steps ahead\n{foresight.round(2).to_string(index=False)}")
+    print(
+        f"squared error of predicted images, agent steps ahead\n{foresight.round(2).to_string(index=False)}"
+    )
     if isinstance(policy, GoalReacher):
         ways, set_goals = reach(policy, seen), goals(policy, seen)
         write_text_atomic(folder / REACH, ways.to_csv(index=False))
         write_text_atomic(folder / GOALS, set_goals.to_csv(index=False))
-        print(f"distance left to goals so many steps apart, steps of the worker\n{reach_table(ways)}")
-        print(f"distance to the nearest state and to any\n{set_goals.round(2).to_string(index=False)}")
+        print(
+            f"distance left to goals so many steps apart, steps of the worker\n{reach_table(ways)}"
+        )
+        print(
+            f"distance to the nearest state and to any\n{set_goals.round(2).to_string(index=False)}"
+        )
 
 
 def score_table(scores: pd.DataFrame) -> str:
@@ -115,7 +132,11 @@ def score_table(scores: pd.DataFrame) -> str:
         steps=("steps_to_success", "median"),
         episodes=("return", "size"),
     )
-    return str(table.rename(columns={"returns": "return", "steps": "steps to success"}).round(3).to_string())
+    return str(
+        table.rename(columns={"returns": "return", "steps": "steps to success"})
+        .round(3)
+        .to_string()
+    )
 
 
 # Private functions.
@@ -148,7 +169,12 @@ def _play(run: LoadedRun, splits: Sequence[str], eval_config: Protocol) -> Evalu
 def _record(run: LoadedRun, eval_config: Protocol) -> dict[str, Any]:
     """What makes two evaluations comparable row by row, as JSON: the checkpoint, and how episodes are played."""
     sizes = {"frame_stack": eval_config.frame_stack, "image_size": eval_config.image_size}
-    return {"frames": run.frames, "episodes": eval_config.episodes, "seed": eval_config.seed, **sizes}
+    return {
+        "frames": run.frames,
+        "episodes": eval_config.episodes,
+        "seed": eval_config.seed,
+        **sizes,
+    }
 
 
 @dataclass(frozen=True)
@@ -159,7 +185,9 @@ class _Kept:
     usage: pd.DataFrame
 
     @classmethod
-    def of(cls, folder: Path, run: LoadedRun, splits: Sequence[str], record: Mapping[str, Any]) -> _Kept:
+    def of(
+        cls, folder: Path, run: LoadedRun, splits: Sequence[str], record: Mapping[str, Any]
+    ) -> _Kept:
         """What stays in a folder. Raises MixedScoresError where it cannot stand beside what `record` says."""
         scores, usage = (_others(folder / name, splits) for name in (SCORES, USAGE))
         if len(scores):
@@ -188,7 +216,9 @@ def _refuse_mixture(folder: Path, run: LoadedRun, record: Mapping[str, Any]) -> 
     saved = as_now(yaml.safe_load((folder / "config.yaml").read_text()))
     different |= differing_keys(saved, run.plain, ignore=MAY_DIFFER)
     if different:
-        named = ", ".join(f"{key} {old!r} there and {new!r} now" for key, (old, new) in different.items())
+        named = ", ".join(
+            f"{key} {old!r} there and {new!r} now" for key, (old, new) in different.items()
+        )
         raise MixedScoresError(f"{where}, but were played otherwise ({named}): {mend}")
 
 
@@ -196,7 +226,10 @@ def _ordered(run: LoadedRun, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """By intervention, where there is one, then by split in the suite's order."""
     table = pd.concat([table for table in tables if len(table)] or [tables[-1]], ignore_index=True)
     places = {"split": list(run.suite.splits), "intervention": list(INTERVENTIONS)}
-    for column, order in places.items():  # the later one counts first: each sort keeps the order it finds
+    for (
+        column,
+        order,
+    ) in places.items():  # the later one counts first: each sort keeps the order it finds
         if column in table:
             table = table.iloc[np.argsort(table[column].map(order.index).to_numpy(), kind="stable")]
     return table
@@ -221,5 +254,7 @@ def _describe(run: LoadedRun, folder: Path, command: str) -> None:
 def _film(run: LoadedRun, folder: Path, eval_config: Protocol, films: int | None) -> None:
     for task in run.suite.tasks("train")[:films]:
         path = folder / "videos" / f"{run.frames:09d}_{task.name}.mp4"
-        record_video(run.policy, run.suite, task, eval_config, run.config.tracking.video_steps, path)
+        record_video(
+            run.policy, run.suite, task, eval_config, run.config.tracking.video_steps, path
+        )
         record_imagination(run.policy, run.suite, task, eval_config, path)

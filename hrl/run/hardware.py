@@ -27,7 +27,9 @@ def choose_device(name: str) -> torch.device:
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {name!r}, which cannot be used here: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"device is {name!r}, which cannot be used here: {str(error).splitlines()[0]}"
+        ) from error
     return device
 
 

@@ -49,7 +49,9 @@ def load_run(folder: Path, device: str = "") -> LoadedRun:
     config = replace(config, device=device) if device else config
     suite = Suite.from_dict(plain["suite"])
     saved = build_policy(config, agent_spec(config, suite))
-    checkpoint = Checkpoints(folder / "checkpoints").load_latest([f"learner/{key}" for key in saved.needs])
+    checkpoint = Checkpoints(folder / "checkpoints").load_latest(
+        [f"learner/{key}" for key in saved.needs]
+    )
     if checkpoint is None:
         raise ConfigError(f"{folder} has no checkpoint yet: train it with scripts/train.py")
     check_config_matches(checkpoint, plain)
@@ -65,7 +67,9 @@ def load_scripted(overrides: Sequence[str]) -> LoadedRun:
     """
     config, plain = load(overrides)
     if config.agent.name in LEARNERS:
-        raise ConfigError(f"agent {config.agent.name} learns: give the folder of a run that scripts/train.py made")
+        raise ConfigError(
+            f"agent {config.agent.name} learns: give the folder of a run that scripts/train.py made"
+        )
     return _scripted(config, plain)
 
 
@@ -74,7 +78,9 @@ def _load(saved: SavedPolicy, checkpoint: Checkpoint) -> None:
         saved.load(checkpoint.state["learner"])
     except (KeyError, RuntimeError) as error:  # another version of the agent
         reason = " ".join(str(error).split())
-        raise CheckpointError(checkpoint.path, f"it does not hold this agent's weights: {reason}") from error
+        raise CheckpointError(
+            checkpoint.path, f"it does not hold this agent's weights: {reason}"
+        ) from error
 
 
 def _scripted(config: RunConfig, plain: dict[str, Any]) -> LoadedRun:

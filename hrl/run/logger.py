@@ -72,7 +72,9 @@ class Logger:
     ) -> None:
         position = _checked_position(resume_at)
         if wandb_mode not in WANDB_MODES:
-            raise ValueError(f"wandb_mode must be one of {', '.join(WANDB_MODES)}, not {wandb_mode!r}")
+            raise ValueError(
+                f"wandb_mode must be one of {', '.join(WANDB_MODES)}, not {wandb_mode!r}"
+            )
         _check_length(folder / "metrics.jsonl", position["metrics"])
         _check_length(folder / "timing.jsonl", position["timing"])
         self._metrics = _JsonLines(folder / "metrics.jsonl", position["metrics"])
@@ -81,7 +83,11 @@ class Logger:
         self._wandb_id: str | None = position["wandb_id"]
         self._displays: list[Display] = []
         if tensorboard:
-            self._open(lambda: _TensorBoard(folder / "tensorboard", self._frames + 1 if resume_at else None))
+            self._open(
+                lambda: _TensorBoard(
+                    folder / "tensorboard", self._frames + 1 if resume_at else None
+                )
+            )
         if wandb_mode != "disabled":
             self._wandb_id = self._wandb_id or _run_id(folder / "wandb")
             self._open(lambda: _Wandb(folder, wandb_mode, config, str(self._wandb_id)))
@@ -100,7 +106,11 @@ class Logger:
     def log_timing(self, frames: int, seconds: float, frames_per_second: float) -> None:
         """Append one line to timing.jsonl; `seconds` is training time, summed over continuations."""
         self._timing.append(
-            {"frames": frames, "seconds": round(seconds, 3), "frames_per_second": round(frames_per_second, 3)}
+            {
+                "frames": frames,
+                "seconds": round(seconds, 3),
+                "frames_per_second": round(frames_per_second, 3),
+            }
         )
 
     def log_video(self, name: str, path: Path, frames: int) -> None:
@@ -138,8 +148,12 @@ class Logger:
     def _open(self, factory: Callable[[], Display]) -> None:
         try:
             self._displays.append(factory())
-        except Exception as error:  # these are other people's services: whatever they raise must not end a run
-            warnings.warn(f"metrics go on without a display that did not start: {error!r}", stacklevel=3)
+        except (
+            Exception
+        ) as error:  # these are other people's services: whatever they raise must not end a run
+            warnings.warn(
+                f"metrics go on without a display that did not start: {error!r}", stacklevel=3
+            )
 
     def _show(self, action: Callable[[Display], None]) -> None:
         for display in tuple(self._displays):
@@ -147,7 +161,10 @@ class Logger:
                 action(display)
             except Exception as error:  # as above
                 self._displays.remove(display)
-                warnings.warn(f"{type(display).__name__[1:]} failed and is left out from here: {error!r}", stacklevel=3)
+                warnings.warn(
+                    f"{type(display).__name__[1:]} failed and is left out from here: {error!r}",
+                    stacklevel=3,
+                )
 
 
 class _JsonLines:
@@ -177,7 +194,9 @@ class _JsonLines:
 
 class _TensorBoard:
     def __init__(self, folder: Path, purge_from: int | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # 0.2 s that a run without it does not pay
+        from torch.utils.tensorboard import (
+            SummaryWriter,
+        )  # 0.2 s that a run without it does not pay
 
         if purge_from is None:
             for events in folder.glob("events.out.tfevents.*"):
@@ -267,13 +286,17 @@ class ProgressDisplay:
         self._enabled = enabled
         self._clock = clock
         self._live = (
-            Live(console=self._console, refresh_per_second=4) if enabled and self._console.is_terminal else None
+            Live(console=self._console, refresh_per_second=4)
+            if enabled and self._console.is_terminal
+            else None
         )
         self._interval = 0.1 if self._live else interval
         self._shown_at = float("-inf")
         self._pending: Callable[[], None] | None = None
 
-    def update(self, frames: int, frames_per_second: float, returns: Mapping[str, float], note: str = "") -> None:
+    def update(
+        self, frames: int, frames_per_second: float, returns: Mapping[str, float], note: str = ""
+    ) -> None:
         """Show the state of the run, now or with a later update.
 
         Args:
@@ -294,7 +317,10 @@ class ProgressDisplay:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._show_pending()
         if self._live:
@@ -307,7 +333,9 @@ class ProgressDisplay:
             self._shown_at = self._clock()
 
     def _line(self, frames: int, frames_per_second: float, note: str) -> str:
-        left = (self._budget - frames) / frames_per_second if frames_per_second > 0 else float("inf")
+        left = (
+            (self._budget - frames) / frames_per_second if frames_per_second > 0 else float("inf")
+        )
         parts = [
             f"{frames:,}/{self._budget:,} frames ({frames / max(1, self._budget):.1%})",
             f"{frames_per_second:,.0f} frames/s",
@@ -320,10 +348,18 @@ class ProgressDisplay:
             panel = Table.grid()  # a bar by itself does not end its line
             panel.add_row(ProgressBar(total=self._budget, completed=frames))
             panel.add_row(Text(line))
-            panel.add_row(Columns([Text(f"{task} {value:.1f}") for task, value in returns.items()], padding=(0, 3)))
+            panel.add_row(
+                Columns(
+                    [Text(f"{task} {value:.1f}") for task, value in returns.items()], padding=(0, 3)
+                )
+            )
             self._live.update(panel)
             return
-        tail = "  return: " + ", ".join(f"{task} {value:.1f}" for task, value in returns.items()) if returns else ""
+        tail = (
+            "  return: " + ", ".join(f"{task} {value:.1f}" for task, value in returns.items())
+            if returns
+            else ""
+        )
         self._console.print(line + tail, soft_wrap=True, markup=False, highlight=False)
 
 
@@ -338,7 +374,9 @@ def _duration(seconds: float) -> str:
 
 def _checked_record(metrics: Mapping[str, float]) -> dict[str, float]:
     if "frames" not in metrics:
-        raise ValueError(f"metrics need 'frames', the control steps done so far; there are {', '.join(metrics)}")
+        raise ValueError(
+            f"metrics need 'frames', the control steps done so far; there are {', '.join(metrics)}"
+        )
     keys = [key for key in COUNTERS if key in metrics] + sorted(metrics.keys() - set(COUNTERS))
     return {key: _finite_number(key, metrics[key]) for key in keys}
 
@@ -346,7 +384,9 @@ def _checked_record(metrics: Mapping[str, float]) -> dict[str, float]:
 def _finite_number(key: str, value: object) -> float:
     """A Python int or float of the same value (numpy's scalars are not JSON)."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ValueError(f"metric {key!r} must be a number, not {value!r} of type {type(value).__name__}")
+        raise ValueError(
+            f"metric {key!r} must be a number, not {value!r} of type {type(value).__name__}"
+        )
     if not math.isfinite(float(value)):
         raise ValueError(f"metric {key!r} is {float(value)}: only finite values are logged")
     return int(value) if isinstance(value, numbers.Integral) else float(value)
@@ -372,7 +412,9 @@ def _check_length(path: Path, offset: int) -> None:
         with open(path, "rb") as file:
             file.seek(offset - 1)
             if file.read(1) != b"\n":
-                raise LoggerError(f"{path} has no line that ends at byte {offset}: it is not the checkpoint's file")
+                raise LoggerError(
+                    f"{path} has no line that ends at byte {offset}: it is not the checkpoint's file"
+                )
 
 
 def _run_id(folder: Path) -> str:

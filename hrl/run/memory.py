@@ -56,7 +56,9 @@ class MemoryEstimate:
         available = self._available() if available is None else available
         if self.total <= limit_fraction * available:
             return
-        largest = ", ".join(f"{name} {human_size(size)}" for name, size in self._ordered()[:LARGEST_NAMED])
+        largest = ", ".join(
+            f"{name} {human_size(size)}" for name, size in self._ordered()[:LARGEST_NAMED]
+        )
         limit = human_size(limit_fraction * available)
         raise self.error(
             f"this run needs {human_size(self.total)} of {self.resource} and may take {limit} "
@@ -125,7 +127,9 @@ def human_size(size: float) -> str:
     return f"{size:.1f} {UNITS[unit]}" if unit else f"{size:.0f} B"
 
 
-def available_memory(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+def available_memory(
+    groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int:
     """Bytes that this process can still take: the machine's, or its control group's where that leaves less.
 
     In a container the machine's memory is not the limit: beyond the group's own the kernel kills the process. Both
@@ -156,7 +160,10 @@ def _memory_groups(groups: Path, membership: Path) -> list[Path]:
 
 
 def _left_in_group(group: Path) -> int | None:
-    for limit_file, used_file in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+    for limit_file, used_file in (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
         limit, used = _read_size(group / limit_file), _read_size(group / used_file)
         if limit is not None and used is not None:
             return max(0, limit - used + _reclaimable(group / "memory.stat"))

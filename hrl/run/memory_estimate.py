@@ -35,7 +35,9 @@ def memory_estimates(config: RunConfig, suite: Suite, device: torch.device) -> l
     if hasattr(config.agent, "n_minibatches"):
         rollout = config.agent.n_steps * config.num_envs * image
         # Kept as the encoder reads it: in float32, or in half of that. The library's is in the machine's memory always.
-        (machine if config.agent.name == "sb3_ppo" else learner).add("rollout (agent.n_steps, num_envs)", 4 * rollout)
+        (machine if config.agent.name == "sb3_ppo" else learner).add(
+            "rollout (agent.n_steps, num_envs)", 4 * rollout
+        )
         # A shuffled part of it, and the stem's maps, forward and backward.
         learner.add("minibatch (agent.n_minibatches)", 8 * rollout // config.agent.n_minibatches)
     if holds_replay(config):
@@ -55,7 +57,9 @@ def memory_estimates(config: RunConfig, suite: Suite, device: torch.device) -> l
     return [machine] if learner is machine else [machine, learner]
 
 
-def acting_memory_estimate(config: RunConfig, suite: Suite, worlds: int, film_steps: int = 0) -> MemoryEstimate:
+def acting_memory_estimate(
+    config: RunConfig, suite: Suite, worlds: int, film_steps: int = 0
+) -> MemoryEstimate:
     """Memory that a policy takes to act in so many worlds at once, by name, in bytes.
 
     Args:
@@ -82,7 +86,10 @@ def checkpoint_disk_estimate(config: RunConfig, suite: Suite, folder: Path) -> D
     # The environment's and the learner's last observation.
     budget.add(f"{files} checkpoints' observations", files * 2 * config.num_envs * _image(config))
     if holds_replay(config):
-        budget.add(f"{files} checkpoints' replay (agent.{_capacity_key(config)})", files * replay_size(config, suite))
+        budget.add(
+            f"{files} checkpoints' replay (agent.{_capacity_key(config)})",
+            files * replay_size(config, suite),
+        )
     return budget
 
 
@@ -113,7 +120,13 @@ def replay_size(config: RunConfig, suite: Suite) -> int:
     """
     if hasattr(config.agent, "replay_capacity"):
         sizes = config.network.world_model
-        row = _image(config) + 4 * (suite.task_size + suite.action_size + 1) + 2 + 2 * sizes.deter + sizes.groups
+        row = (
+            _image(config)
+            + 4 * (suite.task_size + suite.action_size + 1)
+            + 2
+            + 2 * sizes.deter
+            + sizes.groups
+        )
         return int(config.agent.replay_capacity // config.num_envs * config.num_envs * row)
     transitions = max(config.agent.buffer_size // config.num_envs, 1) * config.num_envs
     observation = _image(config) + 4 * suite.task_size
@@ -125,14 +138,23 @@ def replay_size(config: RunConfig, suite: Suite) -> int:
 
 def _capacity_key(config: RunConfig) -> str:
     """The key of the agent that says how large its replay is; empty where it has none."""
-    return next((key for key in ("replay_capacity", "buffer_size") if hasattr(config.agent, key)), "")
+    return next(
+        (key for key in ("replay_capacity", "buffer_size") if hasattr(config.agent, key)), ""
+    )
 
 
 def _update_size(config: RunConfig) -> int:
     """What an update of a world model keeps for its backward pass, about: images and maps, imagined features."""
-    sizes, starts = config.network.world_model, config.agent.batch_size * config.agent.sequence_length
+    sizes, starts = (
+        config.network.world_model,
+        config.agent.batch_size * config.agent.sequence_length,
+    )
     maps = 6 * 4 * _image(config) if sizes.strided else (10 + 2 * sizes.depth) * 4 * _image(config)
-    imagined = (config.agent.horizon + 1) * (6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255) * 4
+    imagined = (
+        (config.agent.horizon + 1)
+        * (6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255)
+        * 4
+    )
     return int(starts * (maps + imagined))
 
 

@@ -22,11 +22,17 @@ class NonFiniteError(ArithmeticError):
         path: the file for a rerun, None where it could not be written.
     """
 
-    def __init__(self, names: Sequence[str], counters: Mapping[str, int], path: Path | None) -> None:
+    def __init__(
+        self, names: Sequence[str], counters: Mapping[str, int], path: Path | None
+    ) -> None:
         first, *others = names or ["a quantity"]
         also = f" (also {', '.join(others)})" if others else ""
         where = ", ".join(f"{name} {value}" for name, value in counters.items())
-        saved = f"the batch and the state for a rerun are in {path}" if path else "nothing could be saved for a rerun"
+        saved = (
+            f"the batch and the state for a rerun are in {path}"
+            if path
+            else "nothing could be saved for a rerun"
+        )
         super().__init__(f"{first} is not finite{also} at {where}; {saved}")
         self.names = tuple(names)
         self.counters = dict(counters)
@@ -65,10 +71,16 @@ def dump_nonfinite(
     """
     stamp = counters.get("updates", counters.get("frames"))
     if stamp is None:
-        raise ValueError(f"the counters need 'updates' or 'frames' to name the file; there are {', '.join(counters)}")
+        raise ValueError(
+            f"the counters need 'updates' or 'frames' to name the file; there are {', '.join(counters)}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"nonfinite_{stamp}.safetensors"
-    content: dict[str, CheckpointTree] = {"batch": _named(batch), "metrics": _named(metrics), "state": state}
+    content: dict[str, CheckpointTree] = {
+        "batch": _named(batch),
+        "metrics": _named(metrics),
+        "state": state,
+    }
     write(path, counters.get("frames", 0), content, {"counters": dict(counters)})
     return path
 

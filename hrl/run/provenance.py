@@ -61,7 +61,9 @@ def describe(command: str, parameters: Mapping[str, int]) -> dict[str, Any]:
 def package_versions() -> dict[str, str]:
     """Version of Python and of each package that can change a result; "not installed" where one is absent."""
     versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-    return versions | {"torch": str(torch.__version__)}  # which also says, as 2.11.0+cu130, what it was built for
+    return versions | {
+        "torch": str(torch.__version__)
+    }  # which also says, as 2.11.0+cu130, what it was built for
 
 
 def hardware() -> dict[str, Any]:
@@ -69,7 +71,9 @@ def hardware() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "usable_cores": len(psutil.Process().cpu_affinity() or []) if psutil.LINUX else os.cpu_count(),
+        "usable_cores": len(psutil.Process().cpu_affinity() or [])
+        if psutil.LINUX
+        else os.cpu_count(),
         "memory": psutil.virtual_memory().total,
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "platform": platform.platform(),
@@ -119,7 +123,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            with suppress(OSError):  # some network file systems have no locks; nothing is cleaned up there
+            with suppress(
+                OSError
+            ):  # some network file systems have no locks; nothing is cleaned up there
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()

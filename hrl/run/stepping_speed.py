@@ -17,7 +17,9 @@ class Measurement(NamedTuple):
     cpu_milliseconds: float
 
 
-def measure(step: Callable[[np.ndarray], Any], shape: tuple[int, ...], seconds: float, pids: list[int]) -> Measurement:
+def measure(
+    step: Callable[[np.ndarray], Any], shape: tuple[int, ...], seconds: float, pids: list[int]
+) -> Measurement:
     """Speed, all worlds counted, and what the processes that do the work spend."""
     actions = np.random.default_rng(0).uniform(-1, 1, (64, *shape)).astype(np.float32)
     for action in actions[:3]:
@@ -26,7 +28,9 @@ def measure(step: Callable[[np.ndarray], Any], shape: tuple[int, ...], seconds: 
     while time.perf_counter() - started < seconds:
         step(actions[count % len(actions)])
         count += shape[0]
-    return Measurement(count / (time.perf_counter() - started), 1000 * (_cpu_seconds(pids) - spent) / count)
+    return Measurement(
+        count / (time.perf_counter() - started), 1000 * (_cpu_seconds(pids) - spent) / count
+    )
 
 
 def _cpu_seconds(pids: list[int]) -> float:

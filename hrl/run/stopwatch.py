@@ -24,7 +24,9 @@ class Stopwatch:
         ConfigError: the file is there and holds no such sum; it is named.
     """
 
-    def __init__(self, path: Path, interval: float = 2.0, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, path: Path, interval: float = 2.0, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._path, self._interval, self._clock = path, interval, clock
         self._before = _saved(path)
         self._started = clock()

@@ -29,7 +29,14 @@ from hrl.evaluation.imagination_video import REPLAYED, record_imagination
 from hrl.evaluation.policy_video import record_video
 from hrl.run import hardware
 from hrl.run.build import agent_spec, build_learner
-from hrl.run.checkpoints import JSON, Checkpoint, CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
+from hrl.run.checkpoints import (
+    JSON,
+    Checkpoint,
+    CheckpointError,
+    Checkpoints,
+    ConfigMismatchError,
+    differing_keys,
+)
 from hrl.run.logger import Logger, ProgressDisplay
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
 from hrl.run.nan_dump import NonFiniteError, dump_nonfinite
@@ -53,7 +60,9 @@ class Interrupted(Exception):  # noqa: N818  nothing went wrong
     """
 
     def __init__(self, folder: Path, frames: int, signal_number: int) -> None:
-        super().__init__(f"stopped and saved at {frames:,} frames; the same command continues {folder}")
+        super().__init__(
+            f"stopped and saved at {frames:,} frames; the same command continues {folder}"
+        )
         self.exit_code = 128 + signal_number
 
 
@@ -80,11 +89,17 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
         device = hardware.choose_device(config.device)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    for budget in (*memory_estimates(config, suite, device), checkpoint_disk_estimate(config, suite, folder)):
+    for budget in (
+        *memory_estimates(config, suite, device),
+        checkpoint_disk_estimate(config, suite, folder),
+    ):
         print(budget)
         budget.check()
     if isinstance(config.agent, ModelBasedConfig) and config.agent.compile != "none":
-        print("updates are compiled when they are first made: minutes in which nothing is printed", flush=True)
+        print(
+            "updates are compiled when they are first made: minutes in which nothing is printed",
+            flush=True,
+        )
     hardware.configure(config.threads)
     with _only_process(folder):
         _refuse_other_run(folder, plain)
@@ -115,7 +130,9 @@ class _Clock:
 class _Run:
     """A run folder being written: environment, learner, tracker, checkpoints."""
 
-    def __init__(self, config: RunConfig, suite: Suite, folder: Path, plain: dict[str, Any], command: str) -> None:
+    def __init__(
+        self, config: RunConfig, suite: Suite, folder: Path, plain: dict[str, Any], command: str
+    ) -> None:
         self.config, self.suite, self.folder, self.plain = config, suite, folder, plain
         try:
             self.spec = agent_spec(config, suite)
@@ -129,7 +146,9 @@ class _Run:
         self.clock = _Clock()
         resumed = self._resume(self.checkpoints.load_latest())
         if not (folder / "environment.json").exists():
-            write_json(folder / "environment.json", describe(command, self.learner.parameter_counts()))
+            write_json(
+                folder / "environment.json", describe(command, self.learner.parameter_counts())
+            )
         self.tracker = Logger(
             folder,
             config=plain,
@@ -171,13 +190,20 @@ class _Run:
         before, now = checkpoint.metadata["computed_with"], self._computed_with()
         if before != now:
             warnings.warn(
-                f"continuing with {now} what was computed with {before}: the last bits may differ", stacklevel=2
+                f"continuing with {now} what was computed with {before}: the last bits may differ",
+                stacklevel=2,
             )
         try:
             self.learner.load_state_dict(checkpoint.state["learner"])
-        except (KeyError, RuntimeError, ValueError) as error:  # saved by another version of the agent
+        except (
+            KeyError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # saved by another version of the agent
             reason = " ".join(str(error).split())
-            raise CheckpointError(checkpoint.path, f"it does not fit this agent: {reason}") from error
+            raise CheckpointError(
+                checkpoint.path, f"it does not fit this agent: {reason}"
+            ) from error
         self.env.load_state_dict(checkpoint.state["env"])
         self.clock.seconds = float(checkpoint.metadata["seconds"])
         print(f"continuing {self.folder} at {self.learner.frames:,} frames")
@@ -186,7 +212,11 @@ class _Run:
     def _computed_with(self) -> dict[str, JSON]:
         """What `auto` and 0 came to on this machine."""
         precision = str(self.spec.autocast).removeprefix("torch.")
-        return {"device": self.spec.device.type, "precision": precision, "threads": torch.get_num_threads()}
+        return {
+            "device": self.spec.device.type,
+            "precision": precision,
+            "threads": torch.get_num_threads(),
+        }
 
     def _iterate(self) -> dict[str, float | int]:
         with self.clock.measure(lambda: self.learner.frames):
@@ -203,7 +233,9 @@ class _Run:
         """Saves the batch, the learner and the worlds as they are."""
         counters = {"frames": self.learner.frames, "updates": updates, "seed": self.config.seed}
         state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
-        path = dump_nonfinite(self.folder, batch=batch, counters=counters, metrics=values, state=state)
+        path = dump_nonfinite(
+            self.folder, batch=batch, counters=counters, metrics=values, state=state
+        )
         return NonFiniteError([name], counters, path)
 
     def _evaluate(self) -> dict[str, float | int]:
@@ -212,11 +244,22 @@ class _Run:
         measured = metrics(evaluate(self.learner.policy, self.suite, ["train"], eval_config))
         for task in self.suite.tasks("train")[: self.config.tracking.videos]:
             path = self.folder / "videos" / f"{self.learner.frames:09d}_{task.name}.mp4"
-            record_video(self.learner.policy, self.suite, task, eval_config, self.config.tracking.video_steps, path)
-            sample_for_video = (
-                self.learner.sample_for_video(REPLAYED) if isinstance(self.learner, ModelBasedLearner) else {}
+            record_video(
+                self.learner.policy,
+                self.suite,
+                task,
+                eval_config,
+                self.config.tracking.video_steps,
+                path,
             )
-            record_imagination(self.learner.policy, self.suite, task, eval_config, path, sample_for_video)
+            sample_for_video = (
+                self.learner.sample_for_video(REPLAYED)
+                if isinstance(self.learner, ModelBasedLearner)
+                else {}
+            )
+            record_imagination(
+                self.learner.policy, self.suite, task, eval_config, path, sample_for_video
+            )
             self.tracker.log_video(f"video/{task.name}", path, self.learner.frames)
         return measured
 
@@ -243,7 +286,9 @@ def check_config_matches(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> No
 def eval_config_for(config: RunConfig, device: Any, episodes: int) -> Protocol:
     """The evaluation protocol of a run."""
     threads = config.threads or None
-    return Protocol(episodes, config.evaluation.seed, config.frame_stack, config.image_size, device, threads)
+    return Protocol(
+        episodes, config.evaluation.seed, config.frame_stack, config.image_size, device, threads
+    )
 
 
 # Private functions.
@@ -266,7 +311,9 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
     """Combinations that no single key can know of."""
     tasks = len(suite.tasks("train"))
     if config.num_envs < tasks:
-        raise ConfigError(f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks to deal out")
+        raise ConfigError(
+            f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks to deal out"
+        )
     longest = max(task.episode_length for task in suite.tasks("train")) // suite.action_repeat
     if isinstance(config.agent, ModelBasedConfig) and config.agent.sequence_length > longest:
         raise ConfigError(
@@ -327,4 +374,6 @@ def _crossed(every: int, before: int, after: int) -> bool:
 
 def _returns(measured: dict[str, float | int]) -> dict[str, float]:
     prefix = "train/return/"
-    return {key.removeprefix(prefix): value for key, value in measured.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value for key, value in measured.items() if key.startswith(prefix)
+    }

@@ -41,7 +41,9 @@ class GoalAutoencoderConfig:
     def __post_init__(self) -> None:
         for key, least in (("groups", 1), ("classes", 2), ("layers", 1)):
             if getattr(self, key) < least:
-                raise ValueError(f"agent.goal_autoencoder.{key} is {getattr(self, key)}; it must be at least {least}")
+                raise ValueError(
+                    f"agent.goal_autoencoder.{key} is {getattr(self, key)}; it must be at least {least}"
+                )
         if not 0 < self.divergence_target < 1:
             raise ValueError(
                 f"agent.goal_autoencoder.divergence_target is {self.divergence_target}; it must lie in (0, 1)"
@@ -64,7 +66,12 @@ class GoalAutoencoder(nn.Module):
     probe_goals: Tensor
 
     def __init__(
-        self, deter: int, task_size: int, task_features: int, units: int, config: GoalAutoencoderConfig
+        self,
+        deter: int,
+        task_size: int,
+        task_features: int,
+        units: int,
+        config: GoalAutoencoderConfig,
     ) -> None:
         super().__init__()
         self.config, self.deter = config, deter
@@ -86,9 +93,13 @@ class GoalAutoencoder(nn.Module):
         state_dict.setdefault(f"{prefix}probe_goals", torch.zeros_like(self.probe_goals))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def encode(self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]) -> OneHot:
+    def encode(
+        self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
+    ) -> OneHot:
         """The distribution of codes for a state."""
-        return OneHot(self.encoder(deter, task).unflatten(-1, (self.config.groups, self.config.classes)))
+        return OneHot(
+            self.encoder(deter, task).unflatten(-1, (self.config.groups, self.config.classes))
+        )
 
     def decode(
         self, code: Float[Tensor, "*batch group class"], task: Float[Tensor, "*#batch task"]
@@ -101,7 +112,9 @@ class GoalAutoencoder(nn.Module):
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> tuple[Float[Tensor, "*batch deter"], OneHot]:
         """A state through a code that is drawn for it."""
-        return self._reconstruct(deter, task, torch.rand(*deter.shape[:-1], self.config.groups, device=deter.device))
+        return self._reconstruct(
+            deter, task, torch.rand(*deter.shape[:-1], self.config.groups, device=deter.device)
+        )
 
     def loss(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
@@ -115,8 +128,16 @@ class GoalAutoencoder(nn.Module):
         self.weight.update(divergence.detach())
         weight = self.weight.value.clone()
         unexplained = error.mean() / deter.detach().float().var(0).mean().clamp(min=1e-8)
-        metrics = {"reconstruction": reconstruction, "divergence": divergence, "unexplained": unexplained}
-        metrics |= {"weight": weight, "perplexity": perplexity(codes.probs), "drift": self._drift(task)}
+        metrics = {
+            "reconstruction": reconstruction,
+            "divergence": divergence,
+            "unexplained": unexplained,
+        }
+        metrics |= {
+            "weight": weight,
+            "perplexity": perplexity(codes.probs),
+            "drift": self._drift(task),
+        }
         measured = {f"goal_autoencoder/{name}": value.detach() for name, value in metrics.items()}
         return reconstruction + weight * divergence, measured
 

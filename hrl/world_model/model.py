@@ -46,7 +46,9 @@ class WorldModelConfig(RSSMConfig):
         super().__post_init__()
         for key in ("units", "depth", "kernel"):
             if getattr(self, key) < 1:
-                raise ValueError(f"network.world_model.{key} is {getattr(self, key)}; it must be at least 1")
+                raise ValueError(
+                    f"network.world_model.{key} is {getattr(self, key)}; it must be at least 1"
+                )
         if self.kernel % 2 == 0:
             raise ValueError(f"network.world_model.kernel is {self.kernel}; it must be odd")
         if 4 * self.depth % self.blocks:
@@ -89,7 +91,9 @@ class Conditioning:
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
-            raise ValueError(f"agent.conditioning.preset is {self.preset!r}; choose from {', '.join(PRESETS)}")
+            raise ValueError(
+                f"agent.conditioning.preset is {self.preset!r}; choose from {', '.join(PRESETS)}"
+            )
 
     def is_task_conditioned(self, module: str) -> bool:
         """Whether this module is told the task."""
@@ -148,15 +152,28 @@ class WorldModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = ImageEncoder(image_size, channels, config.depth, config.kernel, strided=config.strided)
+        self.encoder = ImageEncoder(
+            image_size, channels, config.depth, config.kernel, strided=config.strided
+        )
         self.encoder_task = (
-            TaskEmbedding(task_size, task_features) if conditioning.is_task_conditioned("encoder") else None
+            TaskEmbedding(task_size, task_features)
+            if conditioning.is_task_conditioned("encoder")
+            else None
         )
         self.dynamics_task = (
-            TaskEmbedding(task_size, task_features) if conditioning.is_task_conditioned("dynamics") else None
+            TaskEmbedding(task_size, task_features)
+            if conditioning.is_task_conditioned("dynamics")
+            else None
         )
-        embedding = self.encoder.outputs + task_features * conditioning.is_task_conditioned("encoder")
-        self.rssm = RSSM(config, embedding, action_size, task_features * conditioning.is_task_conditioned("dynamics"))
+        embedding = self.encoder.outputs + task_features * conditioning.is_task_conditioned(
+            "encoder"
+        )
+        self.rssm = RSSM(
+            config,
+            embedding,
+            action_size,
+            task_features * conditioning.is_task_conditioned("dynamics"),
+        )
         self.decoder = ImageDecoder(
             image_size,
             channels,
@@ -172,18 +189,29 @@ class WorldModel(nn.Module):
         self.reward_net = TaskDense(
             config.features, task_input_size, task_features, [config.units], BINS, output_scale=0.0
         )
-        self.continue_net = TaskDense(config.features, task_input_size, task_features, [config.units], 1)
+        self.continue_net = TaskDense(
+            config.features, task_input_size, task_features, [config.units], 1
+        )
 
     @compiled_part
     def embed(
-        self, pixels: UInt8[Tensor, "*batch height width channel"], task: Float[Tensor, "*#batch task"]
+        self,
+        pixels: UInt8[Tensor, "*batch height width channel"],
+        task: Float[Tensor, "*#batch task"],
     ) -> Float[Tensor, "*batch embedding"]:
         """What the posterior is told of an observation."""
         decode_image: Tensor = self.encoder(pixels)
-        return decode_image if self.encoder_task is None else torch.cat([decode_image, self.encoder_task(task)], -1)
+        return (
+            decode_image
+            if self.encoder_task is None
+            else torch.cat([decode_image, self.encoder_task(task)], -1)
+        )
 
     def dynamics_input(
-        self, action: Float[Tensor, "*batch action"], task: Float[Tensor, "*#batch task"], constant: bool = False
+        self,
+        action: Float[Tensor, "*batch action"],
+        task: Float[Tensor, "*#batch task"],
+        constant: bool = False,
     ) -> Float[Tensor, "*batch move"]:
         """What moves the state: the action, and the task where dynamics are told it."""
         if self.dynamics_task is None:
@@ -191,7 +219,9 @@ class WorldModel(nn.Module):
         embed = frozen(self.dynamics_task) if constant else self.dynamics_task
         return torch.cat([action, embed(task)], -1)
 
-    def reward(self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*#batch task"]) -> TwoHot:
+    def reward(
+        self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*#batch task"]
+    ) -> TwoHot:
         """The reward received on arriving at a state of these features."""
         return TwoHot(self.reward_net(features, task))
 
@@ -211,7 +241,10 @@ class WorldModel(nn.Module):
         return RSSMState(deter, self.rssm.prior(deter).mode().flatten(-2))
 
     def observe(
-        self, batch: Mapping[str, Tensor], noise: Float[Tensor, "batch time groups"], weights: WorldModelLossConfig
+        self,
+        batch: Mapping[str, Tensor],
+        noise: Float[Tensor, "batch time groups"],
+        weights: WorldModelLossConfig,
     ) -> WorldModelOutput:
         """States and losses of replayed sequences.
 
@@ -255,7 +288,13 @@ class WorldModel(nn.Module):
             for time in range(len(noise)):
                 actions.append(act(time, states[-1]))
                 states.append(
-                    RSSMState(*step(states[-1], self.dynamics_input(actions[-1], task, differentiable), noise[time]))
+                    RSSMState(
+                        *step(
+                            states[-1],
+                            self.dynamics_input(actions[-1], task, differentiable),
+                            noise[time],
+                        )
+                    )
                 )
         deter, stoch = (torch.stack(parts) for parts in zip(*states, strict=True))
         return RSSMState(deter, stoch), torch.stack(actions)
@@ -292,17 +331,26 @@ class WorldModel(nn.Module):
         features = states.features()
         losses["reward"] = self.reward(features, task).loss(reward)
         logit = self._continue_logit(features, task)
-        losses["continue"] = F.binary_cross_entropy_with_logits(logit, (~terminal).float(), reduction="none")
+        losses["continue"] = F.binary_cross_entropy_with_logits(
+            logit, (~terminal).float(), reduction="none"
+        )
         return losses, metrics
 
     def _divergences(
         self, posterior: OneHot, prior: OneHot, weights: WorldModelLossConfig
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """KL balancing with free bits, per state after summing over groups (arXiv 2301.04104, equation 5)."""
-        trains_prior, trains_posterior = kl(posterior.detach(), prior), kl(posterior, prior.detach())
+        trains_prior, trains_posterior = (
+            kl(posterior.detach(), prior),
+            kl(posterior, prior.detach()),
+        )
         losses = {
             "dynamics": weights.dynamics * trains_prior.clamp(min=weights.free_nats),
-            "representation": weights.representation * trains_posterior.clamp(min=weights.free_nats),
+            "representation": weights.representation
+            * trains_posterior.clamp(min=weights.free_nats),
         }
-        entropies = {"posterior_entropy": posterior.entropy().sum(-1), "prior_entropy": prior.entropy().sum(-1)}
+        entropies = {
+            "posterior_entropy": posterior.entropy().sum(-1),
+            "prior_entropy": prior.entropy().sum(-1),
+        }
         return losses, {"divergence": trains_prior, **entropies}

@@ -47,9 +47,13 @@ class RSSMConfig:
     def __post_init__(self) -> None:
         for key in ("deter", "hidden", "groups", "blocks"):
             if getattr(self, key) < 1:
-                raise ValueError(f"network.world_model.{key} is {getattr(self, key)}; it must be at least 1")
+                raise ValueError(
+                    f"network.world_model.{key} is {getattr(self, key)}; it must be at least 1"
+                )
         if not 2 <= self.classes <= 256:
-            raise ValueError(f"network.world_model.classes is {self.classes}; it must be from 2 to 256")
+            raise ValueError(
+                f"network.world_model.classes is {self.classes}; it must be from 2 to 256"
+            )
         if self.deter % self.blocks:
             raise ValueError(
                 f"network.world_model.blocks is {self.blocks}; it must divide network.world_model.deter, "
@@ -58,7 +62,9 @@ class RSSMConfig:
         if not 0 <= self.unimix < 1:
             raise ValueError(f"network.world_model.unimix is {self.unimix}; it must lie in [0, 1)")
         if not self.posterior_scale > 0:
-            raise ValueError(f"network.world_model.posterior_scale is {self.posterior_scale}; it must be above 0")
+            raise ValueError(
+                f"network.world_model.posterior_scale is {self.posterior_scale}; it must be above 0"
+            )
 
     @property
     def stoch(self) -> int:
@@ -100,7 +106,9 @@ class RSSM(nn.Module):
         task_input_size: size of what moves the state beside it, and is not forgotten at an episode's start: the task's features.
     """
 
-    def __init__(self, config: RSSMConfig, embedding: int, action: int, task_input_size: int = 0) -> None:
+    def __init__(
+        self, config: RSSMConfig, embedding: int, action: int, task_input_size: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         hidden = (config.hidden,)
@@ -117,24 +125,33 @@ class RSSM(nn.Module):
         self.core_norm = RMSNorm(config.deter)
         self.gates = BlockLinear(config.deter, 3 * config.deter, config.blocks)
         self.prior_net = Dense(config.deter, hidden * 2, config.stoch)
-        self.posterior_net = Dense(config.deter + embedding, hidden, config.stoch, config.posterior_scale)
+        self.posterior_net = Dense(
+            config.deter + embedding, hidden, config.stoch, config.posterior_scale
+        )
 
     def initial(self, *batch: int) -> RSSMState:
         """The state before anything was seen: zeros."""
         like = self.core_norm.scale
-        return RSSMState(like.new_zeros(*batch, self.config.deter), like.new_zeros(*batch, self.config.stoch))
+        return RSSMState(
+            like.new_zeros(*batch, self.config.deter), like.new_zeros(*batch, self.config.stoch)
+        )
 
     def prior(self, deter: Float[Tensor, "*batch deter"]) -> OneHot:
         """The stochastic state that is expected at `deter`."""
         return self._categorical(self.prior_net(deter))
 
-    def posterior(self, deter: Float[Tensor, "*batch deter"], embedding: Float[Tensor, "*batch embedding"]) -> OneHot:
+    def posterior(
+        self, deter: Float[Tensor, "*batch deter"], embedding: Float[Tensor, "*batch embedding"]
+    ) -> OneHot:
         """The stochastic state at `deter` once the observation is known."""
         return self._categorical(self.posterior_net(torch.cat([deter, embedding], -1)))
 
     @compiled_part
     def forward(
-        self, state: RSSMState, action: Float[Tensor, "batch action"], noise: Float[Tensor, "batch groups"] | None
+        self,
+        state: RSSMState,
+        action: Float[Tensor, "batch action"],
+        noise: Float[Tensor, "batch groups"] | None,
     ) -> RSSMState:
         """One imagined step.
 
@@ -176,7 +193,9 @@ class RSSM(nn.Module):
         kept[..., actions.shape[-1] - self.task_input_size :] = 1
         moves = self.from_action(bounded(actions) * kept)
         state, deters, stochs, logits = initial, [], [], []
-        for now in zip(*(rows.unbind(1) for rows in (going_on, moves, embeddings, noise)), strict=True):
+        for now in zip(
+            *(rows.unbind(1) for rows in (going_on, moves, embeddings, noise)), strict=True
+        ):
             state, posterior = self._see(state, *now)
             deters.append(state.deter)
             stochs.append(state.stoch)
@@ -185,7 +204,9 @@ class RSSM(nn.Module):
             torch.stack(logits, 1), self.config.unimix
         )
 
-    def advance(self, state: RSSMState, move: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch deter"]:
+    def advance(
+        self, state: RSSMState, move: Float[Tensor, "batch hidden"]
+    ) -> Float[Tensor, "batch deter"]:
         """The block GRU: the next deterministic state. `move` is the embedding of the action."""
         inputs = torch.cat([self.from_deter(state.deter), self.from_stoch(state.stoch), move], -1)
         core = F.silu(self.core_norm(self.core(state.deter) + self.core_inputs(inputs)))
@@ -212,10 +233,14 @@ class RSSM(nn.Module):
         return RSSMState(deter, draw(posterior, noise).to(deter.dtype)), posterior.logits
 
     def _categorical(self, logits: Tensor) -> OneHot:
-        return OneHot(logits.unflatten(-1, (self.config.groups, self.config.classes)), self.config.unimix)
+        return OneHot(
+            logits.unflatten(-1, (self.config.groups, self.config.classes)), self.config.unimix
+        )
 
 
-def draw(distribution: OneHot, noise: Float[Tensor, "*batch groups"] | None) -> Float[Tensor, "*batch stoch"]:
+def draw(
+    distribution: OneHot, noise: Float[Tensor, "*batch groups"] | None
+) -> Float[Tensor, "*batch stoch"]:
     """A flat one-hot draw, or the mode where there is no noise; gradients are straight-through."""
     chosen = distribution.mode() if noise is None else distribution.sample(noise)
     return chosen.flatten(-2)

@@ -34,14 +34,22 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         self.limits = {"ends": ends_at, "cut": cut_at, "fails": fails_at, "dies": dies_at}
         self.dies_below, self.discrete, self.success_key = dies_below, discrete, success_key
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-        box = gymnasium.spaces.Box(np.array([-3.0, 0.0], np.float32), np.array([5.0, 10.0], np.float32))
+        box = gymnasium.spaces.Box(
+            np.array([-3.0, 0.0], np.float32), np.array([5.0, 10.0], np.float32)
+        )
         self.action_space = gymnasium.spaces.Discrete(3, start=5) if discrete else box
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         self.clock, self.blue = 0, 0
         # One start from each of the random numbers that libraries use.
-        own, global_, space = self.np_random.integers(80), np.random.randint(80), self.action_space.sample()  # noqa: NPY002
+        own, global_, space = (
+            self.np_random.integers(80),
+            np.random.randint(80),
+            self.action_space.sample(),
+        )  # noqa: NPY002
         self.start = int(own + global_ + (space if self.discrete else space[1] * 8))
         return self._observation(), {}
 

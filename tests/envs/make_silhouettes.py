@@ -49,7 +49,9 @@ SCENES = {
 def silhouettes(scene: Scene, size: int, rng: np.random.RandomState) -> dict[str, np.ndarray]:
     """Joint positions [state, nq], mocap positions and masks [state, height, width] of everything but planes."""
     physics = mujoco.Physics.from_model(mujoco.wrapper.MjModel(scene.model))
-    planes = np.flatnonzero(physics.model.geom_type == mujoco.wrapper.mjbindings.enums.mjtGeom.mjGEOM_PLANE)
+    planes = np.flatnonzero(
+        physics.model.geom_type == mujoco.wrapper.mjbindings.enums.mjtGeom.mjGEOM_PLANE
+    )
     rows: dict[str, list[np.ndarray]] = {"qpos": [], "mocap_pos": [], "mask": []}
     # Sites, which the ray tracer does not draw, would be numbered like geoms.
     geoms = mujoco.wrapper.MjvOption()
@@ -57,9 +59,15 @@ def silhouettes(scene: Scene, size: int, rng: np.random.RandomState) -> dict[str
     for _ in range(STATES):
         with physics.reset_context():
             randomize_limited_and_rotational_joints(physics, rng)
-            physics.data.mocap_pos[:] = rng.uniform(-0.25, 0.25, physics.data.mocap_pos.shape) * [1, 1, 0]
+            physics.data.mocap_pos[:] = rng.uniform(-0.25, 0.25, physics.data.mocap_pos.shape) * [
+                1,
+                1,
+                0,
+            ]
         physics.step(200)
-        labels = physics.render(size, size, camera_id=scene.camera, segmentation=True, scene_option=geoms)[..., 0]
+        labels = physics.render(
+            size, size, camera_id=scene.camera, segmentation=True, scene_option=geoms
+        )[..., 0]
         rows["qpos"].append(physics.data.qpos.copy())
         rows["mocap_pos"].append(physics.data.mocap_pos.copy())
         rows["mask"].append((labels >= 0) & ~np.isin(labels, planes))
@@ -70,7 +78,9 @@ def main() -> None:
     """Write the reference file."""
     rng = np.random.RandomState(0)
     arrays: dict[str, Any] = {
-        f"{name}/{key}": value for name, pair in SCENES.items() for key, value in silhouettes(*pair, rng).items()
+        f"{name}/{key}": value
+        for name, pair in SCENES.items()
+        for key, value in silhouettes(*pair, rng).items()
     }
     target = Path(__file__).parent / "data" / "silhouettes.npz"
     np.savez_compressed(target, **arrays)

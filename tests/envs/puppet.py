@@ -29,7 +29,9 @@ class _Puppet:
         return torch.tensor(self._sensors[name], dtype=torch.float64)
 
 
-def puppet(positions: Rows | None = None, sensors: Rows | None = None, upright: list[float] | None = None) -> Physics:
+def puppet(
+    positions: Rows | None = None, sensors: Rows | None = None, upright: list[float] | None = None
+) -> Physics:
     """What answers a family's questions by name; each quantity is given as a row a world.
 
     `positions` are of bodies or geoms; `upright` is the cosine of every body's tilt, one number a world.

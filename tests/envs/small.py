@@ -10,7 +10,10 @@ def short_suite(name: str = "point_mass", length: int = 12) -> Suite:
     """A suite whose training episodes have `length` control steps."""
     suite = load_suite(name)
     return replace(
-        suite, splits={"train": tuple(replace(task, episode_length=length) for task in suite.tasks("train"))}
+        suite,
+        splits={
+            "train": tuple(replace(task, episode_length=length) for task in suite.tasks("train"))
+        },
     )
 
 

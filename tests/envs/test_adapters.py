@@ -68,10 +68,17 @@ def test_behaves_like_gymnasiums_own_vector_environment(monkeypatch: pytest.Monk
         lambda seed, stream, env, episode: episode_rng(seed + env, stream, 0, episode),
     )
     suite = short_suite()
-    theirs = SyncVectorEnv([lambda: _single(frame_stack=2)] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    theirs = SyncVectorEnv(
+        [lambda: _single(frame_stack=2)] * 3, autoreset_mode=AutoresetMode.SAME_STEP
+    )
     ours = make_vec(suite, 3, one_task(suite), frame_stack=2, image_size=36)
     assert ours.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"]
-    for space in ("single_observation_space", "single_action_space", "observation_space", "action_space"):
+    for space in (
+        "single_observation_space",
+        "single_action_space",
+        "observation_space",
+        "action_space",
+    ):
         assert getattr(ours, space) == getattr(theirs, space)
     pairs = [(ours.reset(seed=7), theirs.reset(seed=7))]
     rng = np.random.default_rng(0)
@@ -120,7 +127,9 @@ def test_sb3_sees_episode_ends_as_it_expects() -> None:
     for index, info in enumerate(infos):
         assert info["TimeLimit.truncated"] is True
         assert info["terminal_observation"]["pixels"].shape == (36, 36, 3)
-        assert not np.array_equal(info["terminal_observation"]["pixels"], observation["pixels"][index])
+        assert not np.array_equal(
+            info["terminal_observation"]["pixels"], observation["pixels"][index]
+        )
         assert info["episode"]["r"] == pytest.approx(total[index])
         assert info["episode"]["l"] == 6
     env.seed(5)
@@ -132,7 +141,9 @@ def test_sb3_sees_episode_ends_as_it_expects() -> None:
 
 
 def test_sb3_is_not_told_the_return_of_a_part_of_an_episode() -> None:
-    env = Sb3VecEnv(make_vec(short_suite(length=100), 4, image_size=36, random_initial_episode_step=True))
+    env = Sb3VecEnv(
+        make_vec(short_suite(length=100), 4, image_size=36, random_initial_episode_step=True)
+    )
     env.reset()
     ends: list[list[dict]] = [[] for _ in range(4)]
     for _ in range(110):
@@ -145,7 +156,9 @@ def test_sb3_is_not_told_the_return_of_a_part_of_an_episode() -> None:
 
 def test_a_few_steps_of_sb3s_ppo() -> None:
     env = Sb3VecEnv(make_vec(short_suite(length=20), 4, image_size=36))
-    agent = PPO("MultiInputPolicy", env, n_steps=16, batch_size=32, n_epochs=1, seed=0, device="cpu")
+    agent = PPO(
+        "MultiInputPolicy", env, n_steps=16, batch_size=32, n_epochs=1, seed=0, device="cpu"
+    )
     agent.learn(128)
     assert agent.num_timesteps == 128
     mean, _ = evaluate_policy(agent, env, n_eval_episodes=4)

@@ -50,5 +50,11 @@ def test_the_peer_shows_dm_controls_images() -> None:
     )
     # In a process of its own: this one may have loaded dm_control without OpenGL.
     environment = os.environ | {"MUJOCO_GL": backend}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.strip() == "(64, 64, 3) uint8", done.stderr

@@ -29,5 +29,7 @@ def test_every_suite_can_be_played(name: str) -> None:
     shades = observation["pixels"].reshape(len(tasks), -1, 3).std(axis=1).max(axis=1)
     assert (shades > 5).all(), "an image shows next to nothing"
     changed = (observation["pixels"] != first).any(axis=(1, 2, 3))
-    assert changed.all(), f"{[task.name for task, moved in zip(tasks, changed, strict=True) if not moved]} do not move"
+    assert changed.all(), (
+        f"{[task.name for task, moved in zip(tasks, changed, strict=True) if not moved]} do not move"
+    )
     env.close()

@@ -23,11 +23,17 @@ NUMBERS = st.floats(-20, 20)
     value_at_margin=st.floats(0.01, 0.99),
 )
 def test_equals_dm_controls(
-    sigmoid: str, values: list[float], ends: tuple[float, float], margin: float, value_at_margin: float
+    sigmoid: str,
+    values: list[float],
+    ends: tuple[float, float],
+    margin: float,
+    value_at_margin: float,
 ) -> None:
     bounds = (min(ends), max(ends))
     expected = dm_rewards.tolerance(np.array(values), bounds, margin, sigmoid, value_at_margin)
-    actual = tolerance(torch.tensor(values, dtype=torch.float64), bounds, margin, sigmoid, value_at_margin)
+    actual = tolerance(
+        torch.tensor(values, dtype=torch.float64), bounds, margin, sigmoid, value_at_margin
+    )
     np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -43,15 +49,18 @@ def test_no_margin_is_an_indicator_and_bounds_may_be_infinite() -> None:
     values = torch.tensor([-1.0, 0.0, 0.5, 1.0, 1.1])
     assert tolerance(values, (0.0, 1.0)).tolist() == [0, 1, 1, 1, 0]
     assert tolerance(values, (0.5, math.inf)).tolist() == [0, 0, 1, 1, 1]
-    assert tolerance(values, (-math.inf, 0.5), margin=1.0, sigmoid="linear", value_at_margin=0.0).tolist() == (
-        pytest.approx([1, 1, 1, 0.5, 0.4])
-    )
+    assert tolerance(
+        values, (-math.inf, 0.5), margin=1.0, sigmoid="linear", value_at_margin=0.0
+    ).tolist() == (pytest.approx([1, 1, 1, 0.5, 0.4]))
 
 
 def test_bounds_and_margins_may_differ_between_worlds() -> None:
     speeds, targets = torch.tensor([0.5, 0.5, 6.0]), torch.tensor([0.0, 1.0, 8.0])
     actual = tolerance(speeds, (targets, math.inf), targets / 2, "linear", 0.5)
-    expected = [dm_rewards.tolerance(v, (t, np.inf), t / 2, "linear", 0.5) for v, t in zip([0.5, 0.5, 6], [0, 1, 8])]  # noqa: B905
+    expected = [
+        dm_rewards.tolerance(v, (t, np.inf), t / 2, "linear", 0.5)
+        for v, t in zip([0.5, 0.5, 6], [0, 1, 8])
+    ]  # noqa: B905
     assert actual.tolist() == pytest.approx(expected)
 
 

@@ -31,7 +31,9 @@ def test_every_suite_survives_a_round_trip(name: str) -> None:
     tasks = [task for split in suite.splits.values() for task in split]
     plain = {task.family + str(task.parameters): task for task in tasks if not task.variations()}
     assert len({task.evaluation_seed for task in plain.values()}) == len(plain)
-    for task in tasks:  # worlds that differ start as the plain task's do, so that the two can be compared in pairs
+    for task in (
+        tasks
+    ):  # worlds that differ start as the plain task's do, so that the two can be compared in pairs
         assert task.evaluation_seed == plain[task.family + str(task.parameters)].evaluation_seed
     for task in tasks:
         vector = suite.family.task_vector(task)
@@ -44,7 +46,9 @@ def test_every_suite_survives_a_round_trip(name: str) -> None:
 def test_walker_speeds_are_the_studys() -> None:
     suite = load_suite("walker_speed")
     plain = {name: tasks for name, tasks in suite.splits.items() if not tasks[0].variations()}
-    assert {name: [task.parameters["speed"] for task in tasks] for name, tasks in plain.items()} == SPEEDS
+    assert {
+        name: [task.parameters["speed"] for task in tasks] for name, tasks in plain.items()
+    } == SPEEDS
     assert [suite.coordinate(task) for task in suite.tasks("novel")] == [-1, -2]
     assert (suite.action_size, suite.task_size, suite.action_repeat) == (6, 1, 2)
 
@@ -52,7 +56,8 @@ def test_walker_speeds_are_the_studys() -> None:
 def test_point_mass_targets_lie_where_their_splits_say() -> None:
     suite = load_suite("point_mass")
     reach = {
-        split: [max(map(abs, task.parameters["target"])) for task in tasks] for split, tasks in suite.splits.items()
+        split: [max(map(abs, task.parameters["target"])) for task in tasks]
+        for split, tasks in suite.splits.items()
     }
     hull = max(reach["train"])
     assert len(reach["train"]) >= 4
@@ -75,10 +80,18 @@ def test_compat_suites_have_dm_controls_tasks() -> None:
     ]
     places = [
         TASKS.index(name)
-        for name in ("point_mass-easy", "point_mass-hard", "walker-stand", "walker-walk", "walker-run")
+        for name in (
+            "point_mass-easy",
+            "point_mass-hard",
+            "walker-stand",
+            "walker-walk",
+            "walker-run",
+        )
     ]
     np.testing.assert_array_equal(vectors, np.eye(len(TASKS))[places])
-    assert load_suite("compat_walker").coordinate(load_suite("compat_walker").tasks("train")[2]) == 2
+    assert (
+        load_suite("compat_walker").coordinate(load_suite("compat_walker").tasks("train")[2]) == 2
+    )
 
 
 def _without(key: str) -> Callable[[dict], Any]:
@@ -120,7 +133,10 @@ def _parameters(value: object) -> Callable[[dict], Any]:
         (_task("seed", 1), "unknown key 'seed'.*evaluation_seed"),
         (_parameters(3), "parameters must be a mapping"),
         (_parameters({}), "parameter 'target' is missing"),
-        (_parameters({"target": [0.0, 0.1], "radius": 1}), "unknown parameter 'radius'; valid are target"),
+        (
+            _parameters({"target": [0.0, 0.1], "radius": 1}),
+            "unknown parameter 'radius'; valid are target",
+        ),
         (_parameters({"target": [0.0]}), "list of 2 numbers"),
         (_parameters({"target": 0.1}), "list of 2 numbers"),
         (_parameters({"target": "left"}), "list of 2 numbers"),
@@ -155,7 +171,9 @@ def test_wrong_parameters_of_other_families(name: str, parameters: dict, named: 
 
 
 def test_unknown_names_are_told_the_valid_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown suite 'humanoid'.*compat_walker.*point_mass.*walker_speed"):
+    with pytest.raises(
+        ValueError, match=r"unknown suite 'humanoid'.*compat_walker.*point_mass.*walker_speed"
+    ):
         load_suite("humanoid")
     with pytest.raises(ValueError, match="no split 'test'; valid are train, interpolation"):
         load_suite("point_mass").tasks("test")
@@ -163,7 +181,13 @@ def test_unknown_names_are_told_the_valid_ones() -> None:
 
 def test_numbers_may_be_integers_in_a_file_and_tasks_are_values() -> None:
     task = Task.from_dict(
-        {"name": "a", "family": "walker_speed", "parameters": {"speed": 1}, "episode_length": 10, "evaluation_seed": 0}
+        {
+            "name": "a",
+            "family": "walker_speed",
+            "parameters": {"speed": 1},
+            "episode_length": 10,
+            "evaluation_seed": 0,
+        }
     )
     assert isinstance(task.parameters["speed"], float)
     assert task == Task.from_dict(task.to_dict())

@@ -21,13 +21,16 @@ def test_the_installed_versions_belong_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "versions", [("4.0.0", "1.0.49", "3.16.0"), ("3.16.0", "1.0.50", "3.16.0"), ("3.16.0", "1.0.49", "3.11.0")]
+    "versions",
+    [("4.0.0", "1.0.49", "3.16.0"), ("3.16.0", "1.0.50", "3.16.0"), ("3.16.0", "1.0.49", "3.11.0")],
 )
 def test_others_are_refused(versions: tuple[str, str, str]) -> None:
     with pytest.raises(ImportError) as caught:
         check_versions(*versions)
     message = str(caught.value)
-    assert f"mujoco {versions[0]}, dm-control {versions[1]} and mujoco-warp {versions[2]}" in message
+    assert (
+        f"mujoco {versions[0]}, dm-control {versions[1]} and mujoco-warp {versions[2]}" in message
+    )
     assert "mujoco 3.16.x with dm-control 1.0.49" in message
 
 
@@ -36,5 +39,7 @@ def test_an_unknown_backend_is_told_the_valid_ones(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("MUJOCO_GL", value)
         check_backend()
     monkeypatch.setenv("MUJOCO_GL", "vulkan")
-    with pytest.raises(ImportError, match=r"MUJOCO_GL is 'vulkan'; leave it unset or choose from .*, egl, osmesa"):
+    with pytest.raises(
+        ImportError, match=r"MUJOCO_GL is 'vulkan'; leave it unset or choose from .*, egl, osmesa"
+    ):
         check_backend()

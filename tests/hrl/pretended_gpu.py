@@ -44,7 +44,18 @@ def allow_to_name_a_gpu() -> None:
         source.write_text(GUARD)
         paths = [f"-I{package / 'include'}", f"-L{package / 'lib'}"]
         subprocess.run(
-            ["g++", "-std=c++20", "-shared", "-fPIC", *paths, str(source), "-o", str(library), "-lc10"], check=True
+            [
+                "g++",
+                "-std=c++20",
+                "-shared",
+                "-fPIC",
+                *paths,
+                str(source),
+                "-o",
+                str(library),
+                "-lc10",
+            ],
+            check=True,
         )
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
@@ -111,7 +122,9 @@ def main(method: str, gradient: str) -> None:
         agent.update_target()
         is_on_gpu({str(index): average for index, average in enumerate(optimizer.averages())})
 
-        observation = Observation(*(batch[name].flatten(0, 1)[:ENVS] for name in ("pixels", "task")))
+        observation = Observation(
+            *(batch[name].flatten(0, 1)[:ENVS] for name in ("pixels", "task"))
+        )
         state = agent.initial_state(ENVS)
         with torch.no_grad():
             for _ in range(2):
@@ -119,7 +132,9 @@ def main(method: str, gradient: str) -> None:
             assert action.dtype == torch.float32
             is_on_gpu(state)
             is_on_gpu(latents, deter=BF16, stoch=torch.uint8)
-            is_on_gpu({"images": agent.predict_images(state, action.expand(3, -1, -1), observation.task)})
+            is_on_gpu(
+                {"images": agent.predict_images(state, action.expand(3, -1, -1), observation.task)}
+            )
             if isinstance(agent, Director):
                 is_on_gpu({"goals": agent.decode_high_level_action(state)}, goals=torch.float32)
                 is_on_gpu({"way": agent.reach(state, [1, 2], observation.task)}, way=torch.float32)

@@ -36,7 +36,9 @@ def assert_same_update(plain: ModelBasedLearner, other: ModelBasedLearner) -> No
     assert list(found) == list(expected)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
-    for (name, one), two in zip(plain.module.named_parameters(), other.module.parameters(), strict=True):
+    for (name, one), two in zip(
+        plain.module.named_parameters(), other.module.parameters(), strict=True
+    ):
         assert (one.grad is None) == (two.grad is None), name
         if one.grad is None:
             continue

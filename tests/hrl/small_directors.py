@@ -15,7 +15,14 @@ BATCH, LENGTH, COUNT = 2, 3, 4
 def director(moved: bool = True, units: int = 16, **changes: object) -> Director:
     """A small one; where `moved`, no head starts at zero."""
     level = ActorCriticConfig(layers=1)
-    sizes = {"batch": BATCH, "length": LENGTH, "horizon": 6, "skill_duration": 2, "manager": level, "worker": level}
+    sizes = {
+        "batch": BATCH,
+        "length": LENGTH,
+        "horizon": 6,
+        "skill_duration": 2,
+        "manager": level,
+        "worker": level,
+    }
     torch.manual_seed(0)
     agent = Director(DirectorConfig(**(sizes | changes)), model_setting(units=units))
     return randomise(agent) if moved else agent

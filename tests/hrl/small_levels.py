@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from hrl.agents.actor_critic import ActorCritic, ActorCriticConfig, ContinuousActor, Critic, Trajectory
+from hrl.agents.actor_critic import (
+    ActorCritic,
+    ActorCriticConfig,
+    ContinuousActor,
+    Critic,
+    Trajectory,
+)
 from tests.fakes import randomise
 
 INPUTS, TASK, UNITS, TIME, BATCH, ACTION = 5, 2, 8, 4, 3, 2
@@ -29,7 +35,9 @@ def critic(config: ActorCriticConfig = PLAIN, seed: int = 0) -> Critic:
 
 
 def level(
-    config: ActorCriticConfig = PLAIN, gradient: str = "reinforce", reward_weights: dict[str, float] | None = None
+    config: ActorCriticConfig = PLAIN,
+    gradient: str = "reinforce",
+    reward_weights: dict[str, float] | None = None,
 ) -> ActorCritic:
     torch.manual_seed(0)
     reward_weights = reward_weights or {"task": 1.0}
@@ -38,7 +46,9 @@ def level(
     return ActorCritic(actor, critics, reward_weights, config, gradient)
 
 
-def trajectory(reward_types: tuple[str, ...] = ("task",), actions: torch.Tensor | None = None) -> Trajectory:
+def trajectory(
+    reward_types: tuple[str, ...] = ("task",), actions: torch.Tensor | None = None
+) -> Trajectory:
     return Trajectory(
         draws(TIME + 1, BATCH, INPUTS),
         draws(1, BATCH, TASK, seed=1),
@@ -61,6 +71,8 @@ def slow_lambda_return(rewards, values, continues, discount, gae_lambda, start):
         bootstrapped = bootstrapped + reach * values[start + steps]
         last = steps == horizon - start
         total = (
-            total + (gae_lambda ** (steps - 1) if last else (1 - gae_lambda) * gae_lambda ** (steps - 1)) * bootstrapped
+            total
+            + (gae_lambda ** (steps - 1) if last else (1 - gae_lambda) * gae_lambda ** (steps - 1))
+            * bootstrapped
         )
     return total

@@ -12,11 +12,15 @@ ALL_BITS = WorldModelLossConfig(free_nats=0.0)
 OWN = ("encoder", "dynamics", "heads")  # modules of the world model that can be told the task
 
 
-def world_model(moved: bool = True, conditioning: Conditioning | None = None, **sizes: object) -> WorldModel:
+def world_model(
+    moved: bool = True, conditioning: Conditioning | None = None, **sizes: object
+) -> WorldModel:
     """A small one; where `moved`, no head starts at zero."""
     torch.manual_seed(0)
     spec = model_setting(**sizes)
-    model = WorldModel(spec.world_model, 16, 3, 2, 2, 4, conditioning or Conditioning(preset="none"))
+    model = WorldModel(
+        spec.world_model, 16, 3, 2, 2, 4, conditioning or Conditioning(preset="none")
+    )
     return randomise(model) if moved else model
 
 

@@ -9,7 +9,18 @@ import numpy as np
 import pandas as pd
 import yaml
 
-COLUMNS = ["method", "seed", "split", "task", "frames", "episode", "return", "success", "length", "intervention"]
+COLUMNS = [
+    "method",
+    "seed",
+    "split",
+    "task",
+    "frames",
+    "episode",
+    "return",
+    "success",
+    "length",
+    "intervention",
+]
 RANDOM_RETURN = 40.0
 REFERENCE_RETURN = 800.0
 
@@ -22,7 +33,10 @@ def position_suite() -> dict[str, Any]:
         "extrapolation_near": (0.18, 4, 0.1),
         "extrapolation_far": (0.27, 4, 0.35),
     }
-    splits = {split: [_position_task(split, i, *ring) for i in range(ring[1])] for split, ring in around.items()}
+    splits = {
+        split: [_position_task(split, i, *ring) for i in range(ring[1])]
+        for split, ring in around.items()
+    }
     return _suite("point_mass", "target", splits)
 
 
@@ -61,8 +75,17 @@ def write_trained(
         (split, task["name"]): level + luck - decay * _distance(suite, task) + rng.normal(0, 0.03)
         for split, task in _tasks(suite)
     }
-    interventions = {"none": 1.0, "task_shuffle": 0.45} | ({"high_level_action_shuffle": 0.3} if skills else {})
-    _write_config(folder, suite, method, seed, {"name": method, "learning_rate": 3e-4, **(agent or {})}, frames)
+    interventions = {"none": 1.0, "task_shuffle": 0.45} | (
+        {"high_level_action_shuffle": 0.3} if skills else {}
+    )
+    _write_config(
+        folder,
+        suite,
+        method,
+        seed,
+        {"name": method, "learning_rate": 3e-4, **(agent or {})},
+        frames,
+    )
     _write_environment(folder, {"total": 1_200_000 + 90_000 * skills, "encoder": 800_000})
     write_scores(folder, method, seed, frames, scores, episodes, interventions, rng)
     _write_logs(folder, scores, suite, frames, rng)
@@ -75,7 +98,12 @@ def write_trained(
 
 
 def write_fixed(
-    folder: Path, suite: Mapping[str, Any], *, method: str = "random", score: float = 0.0, episodes: int = 4
+    folder: Path,
+    suite: Mapping[str, Any],
+    *,
+    method: str = "random",
+    score: float = 0.0,
+    episodes: int = 4,
 ) -> Path:
     """A policy that learns nothing: only config.yaml and scores.csv."""
     folder.mkdir(parents=True)
@@ -121,7 +149,9 @@ def _return(score: float) -> float:
     return RANDOM_RETURN + score * (REFERENCE_RETURN - RANDOM_RETURN)
 
 
-def _suite(name: str, parameter: str, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+def _suite(
+    name: str, parameter: str, splits: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
     return {
         "name": name,
         "action_repeat": 2,
@@ -131,7 +161,9 @@ def _suite(name: str, parameter: str, splits: Mapping[str, Sequence[Mapping[str,
     }
 
 
-def _position_task(split: str, index: int, radius: float, count: int, turn: float) -> dict[str, Any]:
+def _position_task(
+    split: str, index: int, radius: float, count: int, turn: float
+) -> dict[str, Any]:
     angle = 2 * np.pi * (index / count + turn / 2)
     target = [round(radius * float(np.cos(angle)), 3), round(radius * float(np.sin(angle)), 3)]
     return _task(f"{split}_{index}", "point_mass", {"target": target})
@@ -139,7 +171,9 @@ def _position_task(split: str, index: int, radius: float, count: int, turn: floa
 
 def _speed_task(speed: float, **others: float) -> dict[str, Any]:
     extra = "".join(f"_{key}_{value:g}" for key, value in others.items())
-    return _task(f"speed_{speed:g}{extra}", "walker_speed", {"speed": speed, "friction": 1.0, **others})
+    return _task(
+        f"speed_{speed:g}{extra}", "walker_speed", {"speed": speed, "friction": 1.0, **others}
+    )
 
 
 def _task(name: str, family: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,13 +192,20 @@ def _tasks(suite: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _distance(suite: Mapping[str, Any], task: Mapping[str, Any]) -> float:
     """Distance from the nearest training task, as a share of the extent of the training tasks."""
-    train = np.array([np.atleast_1d(one["parameters"][suite["parameter"]]) for one in suite["splits"]["train"]])
+    train = np.array(
+        [np.atleast_1d(one["parameters"][suite["parameter"]]) for one in suite["splits"]["train"]]
+    )
     here = np.atleast_1d(task["parameters"][suite["parameter"]])
     return float(np.linalg.norm(train - here, axis=1).min() / np.ptp(train))
 
 
 def _write_config(
-    folder: Path, suite: Mapping[str, Any], method: str, seed: int, agent: Mapping[str, Any], frames: int
+    folder: Path,
+    suite: Mapping[str, Any],
+    method: str,
+    seed: int,
+    agent: Mapping[str, Any],
+    frames: int,
 ) -> None:
     config = {
         "agent": dict(agent),
@@ -200,21 +241,35 @@ def _write_logs(
     metrics, timing = [], []
     for step in range(1, 13):
         progress = 1 - np.exp(-3 * step / 12)
-        line: dict[str, float] = {"frames": frames * step // 12, "steps": frames * step // 24, "updates": step}
+        line: dict[str, float] = {
+            "frames": frames * step // 12,
+            "steps": frames * step // 24,
+            "updates": step,
+        }
         for (split, task), score in scores.items():
             value = _return(score * progress + rng.normal(0, 0.03))
             line |= {f"train/return/{task}": value} if split == "train" else {}
-            line |= {f"eval/{split}/return/{task}": value} if split in ("train", "interpolation") else {}
+            line |= (
+                {f"eval/{split}/return/{task}": value}
+                if split in ("train", "interpolation")
+                else {}
+            )
         metrics.append(line)
-        timing.append({"frames": line["frames"], "seconds": line["frames"] / 900, "frames_per_second": 900.0})
+        timing.append(
+            {"frames": line["frames"], "seconds": line["frames"] / 900, "frames_per_second": 900.0}
+        )
     for name, lines in (("metrics", metrics), ("timing", timing)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _write_usage(folder: Path, suite: Mapping[str, Any], skills: int, rng: np.random.Generator) -> None:
+def _write_usage(
+    folder: Path, suite: Mapping[str, Any], skills: int, rng: np.random.Generator
+) -> None:
     rows = [
         (task["name"], split, skill, weight)
         for split, task in _tasks(suite)
         for skill, weight in enumerate(rng.dirichlet(np.full(skills, 0.5)))
     ]
-    pd.DataFrame(rows, columns=["task", "split", "skill", "weight"]).to_csv(folder / "skill_usage.csv", index=False)
+    pd.DataFrame(rows, columns=["task", "split", "skill", "weight"]).to_csv(
+        folder / "skill_usage.csv", index=False
+    )

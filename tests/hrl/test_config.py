@@ -34,7 +34,10 @@ def test_agents_have_a_file_each():
         ("agent.holdd=3", r"holdd.*valid keys of agent: .*hold"),
         ("agent.skill_duration=often", r"'often'.*agent\.hold"),
         ("framess=3", r"framess.*valid keys of a run: .*frames"),
-        ("network.encoder.kernel=3", r"kernel.*valid keys of network\.encoder: channels, features, patch"),
+        (
+            "network.encoder.kernel=3",
+            r"kernel.*valid keys of network\.encoder: channels, features, patch",
+        ),
         ("agent=sac", r"agent/sac.*Available options.*skills"),
         ("suite=moon_walk", r"suite/moon_walk.*Available options.*point_mass"),
         ("seed=1.5", r"'1\.5'.*seed"),
@@ -42,12 +45,18 @@ def test_agents_have_a_file_each():
         ("agent.num_skills=0", r"agent\.num_skills is 0"),
         ("agent.encoder_gradient=all", r"agent\.encoder_gradient.*both.*manager.*skills.*none"),
         ("precision=float16", r"precision is 'float16'; choose from auto, float32, bfloat16"),
-        ("tracking.wandb=maybe", r"tracking\.wandb is 'maybe'; choose from online, offline, disabled"),
+        (
+            "tracking.wandb=maybe",
+            r"tracking\.wandb is 'maybe'; choose from online, offline, disabled",
+        ),
         ("evaluation.episodes=0", r"evaluation\.episodes is 0"),
         ("network.hidden=[32,0]", r"network\.hidden is \[32, 0\]; every size must be at least 1"),
         ("network.encoder.patch=0", r"network\.encoder\.patch is 0; it must be at least 1"),
         ("network.encoder.features=0", r"network\.encoder\.features is 0; it must be at least 1"),
-        ("network.encoder.channels=[]", r"network\.encoder\.channels is \[\]; give at least one size"),
+        (
+            "network.encoder.channels=[]",
+            r"network\.encoder\.channels is \[\]; give at least one size",
+        ),
         ("network.encoder.channels=[8,-1]", r"network\.encoder\.channels is \[8, -1\]"),
         ("suite.action_repeat=0", r"action_repeat"),
         ("+suite.gravity=9", r"gravity"),
@@ -94,4 +103,6 @@ def test_configs_hold_no_copies():
     """Agent files name their schema and say what differs; defaults live in the dataclasses alone."""
     for path in (CONFIG_DIR / "agent").glob("*.yaml"):
         own = yaml.safe_load(path.read_text())
-        assert own["defaults"] in ([f"/schema/agent/{path.stem}@{place}", "_self_"] for place in ("_here_", "agent"))
+        assert own["defaults"] in (
+            [f"/schema/agent/{path.stem}@{place}", "_self_"] for place in ("_here_", "agent")
+        )

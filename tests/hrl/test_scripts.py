@@ -25,7 +25,14 @@ def call(script: str, *arguments: object, code: int = 0) -> str:
 def folder(tmp_path_factory):
     """A demonstration in miniature: both methods trained, evaluated, random play, the report."""
     out = tmp_path_factory.mktemp("demo")
-    settings = ["suite=debug", "size=debug", "frames=256", "tracking.wandb=disabled", "evaluation.every=0", "threads=1"]
+    settings = [
+        "suite=debug",
+        "size=debug",
+        "frames=256",
+        "tracking.wandb=disabled",
+        "evaluation.every=0",
+        "threads=1",
+    ]
     for method in ("skills", "ppo"):
         call("train.py", f"agent={method}", f"folder={out / method}", *settings)
     call("evaluate.py", out / "skills", out / "ppo", "--episodes=1")
@@ -38,7 +45,10 @@ def test_evaluation_covers_every_split_and_shuffle(folder):
     plain = scores[scores["intervention"] == "none"]
     assert set(plain["split"]) == {"train", "interpolation", "extrapolation_far"}
     assert set(scores["intervention"]) == {"none", "high_level_action_shuffle", "task_shuffle"}
-    assert set(pd.read_csv(folder / "ppo" / "scores.csv")["intervention"]) == {"none", "task_shuffle"}
+    assert set(pd.read_csv(folder / "ppo" / "scores.csv")["intervention"]) == {
+        "none",
+        "task_shuffle",
+    }
     usage = pd.read_csv(folder / "skills" / "skill_usage.csv")
     sums = usage.groupby(["split", "task"])["weight"].sum()
     assert sums.between(1 - 1e-6, 1 + 1e-6).all()
@@ -50,7 +60,9 @@ def test_a_split_evaluated_again_leaves_the_others(folder):
     before = path.read_bytes()
     call("evaluate.py", folder / "ppo", "--episodes=1", "--splits=interpolation", "--films=0")
     assert path.read_bytes() == before
-    errors = call("evaluate.py", folder / "ppo", "--episodes=2", "--splits=interpolation", "--films=0", code=2)
+    errors = call(
+        "evaluate.py", folder / "ppo", "--episodes=2", "--splits=interpolation", "--films=0", code=2
+    )
     assert "episodes 1 there and 2 now" in errors
     assert path.read_bytes() == before
 
@@ -65,7 +77,9 @@ def test_report_is_one_file_with_a_summary(folder):
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["methods"]) == {"skills", "ppo", "random"}
     cell = summary["methods"]["ppo"]["train"]
-    expected = pd.read_csv(folder / "ppo" / "scores.csv").query("split == 'train' and intervention == 'none'")
+    expected = pd.read_csv(folder / "ppo" / "scores.csv").query(
+        "split == 'train' and intervention == 'none'"
+    )
     assert cell["return_mean"] == pytest.approx(expected["return"].mean())
     assert cell["episodes"] == len(expected)
     assert list((out / "figures").glob("*.png"))
@@ -88,9 +102,17 @@ def test_play_writes_a_film_per_task(folder, tmp_path):
         ("train.py", ["agent.skill_duration=4", "agent.holdd=3"], "holdd"),
         ("evaluate.py", ["nowhere"], "nowhere is not a run folder"),
         ("evaluate.py", ["agent=ppo"], "give the folder of a run"),
-        ("evaluate.py", ["agent=zero", "suite=debug", "--episodes=100000000"], "of memory and may take"),
+        (
+            "evaluate.py",
+            ["agent=zero", "suite=debug", "--episodes=100000000"],
+            "of memory and may take",
+        ),
         ("play.py", ["agent=zero", "suite=debug", "--steps=100000000"], "of memory and may take"),
-        ("play.py", ["agent=random", "--stepps=3"], "the options are --split=..., --steps=..., --out=..."),
+        (
+            "play.py",
+            ["agent=random", "--stepps=3"],
+            "the options are --split=..., --steps=..., --out=...",
+        ),
         ("benchmark.py", ["speed"], "choose from env, learner"),
         ("benchmark.py", ["learner", "--iterations=0"], "it must be at least 1"),
     ],

@@ -44,7 +44,9 @@ class CompatCartpole(CompatTask):
 
     def __init__(self, poles: int) -> None:
         name = "compat cartpole" if poles == 1 else f"compat cartpole with {poles} poles"
-        self.scene = Scene(name, lambda: with_poles(poles), substeps=1, camera="fixed", background=SKY)
+        self.scene = Scene(
+            name, lambda: with_poles(poles), substeps=1, camera="fixed", background=SKY
+        )
         self._poles = [f"pole_{number}" for number in range(1, poles + 1)]
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
@@ -58,17 +60,23 @@ class CompatCartpole(CompatTask):
             positions = rng.uniform((-0.1, -0.034), (0.1, 0.034))
         else:
             spread = np.array([0.01, 0.01, *[0.1] * (count - 1)])
-            positions = np.array([0.0, np.pi, *[0.0] * (count - 1)]) + spread * rng.standard_normal(1 + count)
+            positions = np.array([0.0, np.pi, *[0.0] * (count - 1)]) + spread * rng.standard_normal(
+                1 + count
+            )
         return TaskStart(positions, _START_SPEED * rng.standard_normal(1 + count), np.zeros((0, 3)))
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Source: dm_control's `Balance.get_reward`."""
         cosines = torch.stack([physics.body_rotation(pole)[:, 2, 2] for pole in self._poles], -1)
         return torch.where(goal[:, 0] == 1, _sparse(physics, cosines), _smooth(physics, cosines))
 
 
 def _sparse(physics: Physics, cosines: Float[Tensor, "world pole"]) -> Tensor:
-    return tolerance(_cart(physics), _CART_RANGE) * tolerance(cosines, _ANGLE_COSINE_RANGE).prod(dim=-1)
+    return tolerance(_cart(physics), _CART_RANGE) * tolerance(cosines, _ANGLE_COSINE_RANGE).prod(
+        dim=-1
+    )
 
 
 def _smooth(physics: Physics, cosines: Float[Tensor, "world pole"]) -> Tensor:

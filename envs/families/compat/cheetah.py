@@ -18,7 +18,14 @@ _RUN_SPEED = 10.0
 class CompatCheetah(CompatTask):
     """dm_control's cheetah-run: the faster the better. Success: a reward of 0.8 for one second."""
 
-    scene = Scene("compat cheetah", cheetah.spec, cheetah.SUBSTEPS, cheetah.CAMERA, SKY, finish=cheetah.set_mass)
+    scene = Scene(
+        "compat cheetah",
+        cheetah.spec,
+        cheetah.SUBSTEPS,
+        cheetah.CAMERA,
+        SKY,
+        finish=cheetah.set_mass,
+    )
     hold_steps = cheetah.STEPS_PER_SECOND
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
@@ -29,8 +36,12 @@ class CompatCheetah(CompatTask):
         """See `Family.start`."""
         return cheetah.start(self.scene, rng)
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Speed. Source: dm_control's `Cheetah.get_reward`."""
         target = goal[:, 0]
         bounds = (target, float("inf"))
-        return tolerance(cheetah.speed(physics), bounds, target, sigmoid="linear", value_at_margin=0.0)
+        return tolerance(
+            cheetah.speed(physics), bounds, target, sigmoid="linear", value_at_margin=0.0
+        )

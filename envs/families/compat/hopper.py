@@ -39,13 +39,19 @@ class CompatHopper(CompatTask):
         model = self.scene.model
         return TaskStart(random_joint_positions(model, rng), np.zeros(model.nv), np.zeros((0, 3)))
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Height times speed or times small control. Source: dm_control's `Hopper.get_reward`."""
         target = goal[:, 0]
-        standing = tolerance(_centre_height(physics, "torso") - _centre_height(physics, "foot"), _STAND_HEIGHTS)
+        standing = tolerance(
+            _centre_height(physics, "torso") - _centre_height(physics, "foot"), _STAND_HEIGHTS
+        )
         speed, bounds = physics.sensor("torso_subtreelinvel")[:, 0], (target, float("inf"))
         hopping = tolerance(speed, bounds, target / 2, sigmoid="linear", value_at_margin=0.5)
-        small = tolerance(physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic").mean(dim=-1)
+        small = tolerance(
+            physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic"
+        ).mean(dim=-1)
         return standing * torch.where(target == 0, (small + 4) / 5, hopping)
 
 

@@ -45,18 +45,29 @@ class CompatHumanoid(CompatTask):
             data.qpos[:] = random_joint_positions(model, rng)
         return TaskStart(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Posture times small control times speed, or stillness. Source: dm_control's `Humanoid.get_reward`."""
-        small = tolerance(physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic").mean(dim=-1)
+        small = tolerance(
+            physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic"
+        ).mean(dim=-1)
         velocity, target = physics.sensor("torso_subtreelinvel")[:, :2], goal[:, 0]
         still = tolerance(velocity, margin=2.0).mean(dim=-1)
         speed, bounds = torch.linalg.vector_norm(velocity, dim=-1), (target, float("inf"))
         moving = tolerance(speed, bounds, target, sigmoid="linear", value_at_margin=0.0)
-        return (4 + small) / 5 * _posture(physics) * torch.where(target == 0, still, (5 * moving + 1) / 6)
+        return (
+            (4 + small)
+            / 5
+            * _posture(physics)
+            * torch.where(target == 0, still, (5 * moving + 1) / 6)
+        )
 
 
 def _posture(physics: Physics) -> Tensor:
     height, tilt = physics.body_position("head")[:, 2], physics.body_rotation("torso")[:, 2, 2]
     standing = tolerance(height, (_STAND_HEIGHT, float("inf")), margin=_STAND_HEIGHT / 4)
-    upright = tolerance(tilt, (_UPRIGHT, float("inf")), margin=1 + _UPRIGHT, sigmoid="linear", value_at_margin=0.0)
+    upright = tolerance(
+        tilt, (_UPRIGHT, float("inf")), margin=1 + _UPRIGHT, sigmoid="linear", value_at_margin=0.0
+    )
     return standing * upright

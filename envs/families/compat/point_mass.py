@@ -56,11 +56,15 @@ class CompatPointMass(CompatTask):
         seed = int(rng.integers(1, 2**32)) if task_name(task) == "point_mass-hard" else 0
         return TaskStart(positions, np.zeros(2), np.zeros((0, 3)), seed)
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Nearness to the target times a bonus for small control. Source: dm_control's `PointMass.get_reward`."""
         radius = goal[:, 0]
         near = tolerance(_distance(physics), (0.0, radius), margin=radius)
-        small = tolerance(physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic").mean(dim=-1)
+        small = tolerance(
+            physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic"
+        ).mean(dim=-1)
         return near * (small + 4) / 5
 
     def holding(

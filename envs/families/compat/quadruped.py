@@ -39,9 +39,13 @@ class CompatQuadruped(CompatTask):
         """See `Family.start`."""
         return quadruped.start(self.scene, rng)
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Uprightness times speed. Source: dm_control's `Move.get_reward`."""
         target = goal[:, 0]
         bounds = (target, float("inf"))
-        moving = tolerance(quadruped.speed(physics), bounds, target, sigmoid="linear", value_at_margin=0.5)
+        moving = tolerance(
+            quadruped.speed(physics), bounds, target, sigmoid="linear", value_at_margin=0.5
+        )
         return quadruped.posture(physics) * moving

@@ -35,7 +35,9 @@ def bumpy(model: mujoco.MjModel, seed: int) -> None:
     model.hfield_data[: cells**2] = bowl(cells, heights).ravel()
 
 
-def bowl(cells: int, bumps: Float64[np.ndarray, "bump bump"]) -> Float64[np.ndarray, "{cells} {cells}"]:
+def bowl(
+    cells: int, bumps: Float64[np.ndarray, "bump bump"]
+) -> Float64[np.ndarray, "{cells} {cells}"]:
     """A ring-shaped wall around a flat middle, times smoothed bumps. Source: `Escape`.
 
     Heights are as a share of the height field's own, from about 0 to 1.3: splines overshoot.
@@ -77,14 +79,20 @@ class CompatQuadrupedEscape(CompatTask):
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """See the class. Source: dm_control's `Escape`."""
         seed, orientation = int(rng.integers(1, 2**32)), rng.standard_normal(4)
-        start = lifted(self.scene.remodelled(self.scene.model, seed), orientation / np.linalg.norm(orientation))
+        start = lifted(
+            self.scene.remodelled(self.scene.model, seed), orientation / np.linalg.norm(orientation)
+        )
         return replace(start, model_seed=seed)
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Uprightness times the way from the middle. Source: dm_control's `Escape.get_reward`."""
         torso = physics.body_position("torso")
         place = torso + physics.body_rotation("torso") @ torso.new_tensor(self._workspace)
         away, far = torch.linalg.vector_norm(place, dim=-1), goal[:, 0]
         escaped = tolerance(away, (far, float("inf")), far, sigmoid="linear", value_at_margin=0.0)
         tilt, bounds = physics.body_rotation("torso")[:, 2, 2], (_UPRIGHT, float("inf"))
-        return tolerance(tilt, bounds, 1 + _UPRIGHT, sigmoid="linear", value_at_margin=0.0) * escaped
+        return (
+            tolerance(tilt, bounds, 1 + _UPRIGHT, sigmoid="linear", value_at_margin=0.0) * escaped
+        )

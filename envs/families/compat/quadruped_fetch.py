@@ -24,7 +24,13 @@ def _build() -> mujoco.MjSpec:
     site = spec.site(_TARGET)
     # The target is one of MuJoCo's sites, which the ray tracer leaves out: a shape of its size that touches nothing.
     spec.worldbody.add_geom(
-        name=_TARGET, type=site.type, size=site.size, pos=site.pos, material=site.material, contype=0, conaffinity=0
+        name=_TARGET,
+        type=site.type,
+        size=site.size,
+        pos=site.pos,
+        material=site.material,
+        contype=0,
+        conaffinity=0,
     )
     return spec
 
@@ -45,8 +51,14 @@ class CompatQuadrupedFetch(CompatTask):
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """Upright anywhere, facing anywhere; the ball anywhere, 2 m up and thrown. Source: dm_control's `Fetch`."""
         model = self.scene.model
-        half_turn, reach = rng.uniform(0, 2 * np.pi) / 2, _SPAWN_SHARE * float(model.geom("floor").size[0])
-        place, orientation = rng.uniform(-reach, reach, 2), np.array([np.cos(half_turn), 0.0, 0.0, np.sin(half_turn)])
+        half_turn, reach = (
+            rng.uniform(0, 2 * np.pi) / 2,
+            _SPAWN_SHARE * float(model.geom("floor").size[0]),
+        )
+        place, orientation = (
+            rng.uniform(-reach, reach, 2),
+            np.array([np.cos(half_turn), 0.0, 0.0, np.sin(half_turn)]),
+        )
         start = lifted(model, orientation, place)
         ball = model.joint(_BALL_JOINT)
         first, speed = int(ball.qposadr[0]), int(ball.dofadr[0])
@@ -54,7 +66,9 @@ class CompatQuadrupedFetch(CompatTask):
         start.joint_velocities[speed : speed + 2] = _BALL_SPEED * rng.standard_normal(2)
         return start
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Uprightness times nearness to the ball times the ball's to the target. Source: `Fetch.get_reward`."""
         model, ball = physics.model, physics.body_position(_BALL)
         far, workspace = float(model.geom("floor").size[0]) * np.sqrt(2), model.site("workspace")
@@ -64,7 +78,9 @@ class CompatQuadrupedFetch(CompatTask):
         reached = tolerance(reaching, (0.0, touch), far, sigmoid="linear", value_at_margin=0.0)
         target = model.site(_TARGET)
         fetching = _horizontal(ball - ball.new_tensor(target.pos))
-        fetched = tolerance(fetching, (0.0, float(target.size[0])), far, sigmoid="linear", value_at_margin=0.0)
+        fetched = tolerance(
+            fetching, (0.0, float(target.size[0])), far, sigmoid="linear", value_at_margin=0.0
+        )
         return quadruped.posture(physics) * reached * (0.5 + 0.5 * fetched)
 
 

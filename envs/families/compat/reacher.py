@@ -29,7 +29,13 @@ def _build() -> mujoco.MjSpec:
     spec.delete(target)
     for name, radius in _RADII.items():
         body = spec.worldbody.add_body(name=name, mocap=True, pos=_ASIDE)
-        body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], material=material, mass=0)
+        body.add_geom(
+            name=name,
+            type=mujoco.mjtGeom.mjGEOM_SPHERE,
+            size=[radius, 0, 0],
+            material=material,
+            mass=0,
+        )
     return spec
 
 
@@ -55,7 +61,9 @@ class CompatReacher(CompatTask):
         targets = [place if name == task_name(task) else _ASIDE for name in _RADII]
         return TaskStart(positions, np.zeros(2), np.array(targets))
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Whether they overlap, seen from above. Source: dm_control's `Reacher.get_reward`."""
         return (_distance(physics) <= goal[:, 0]).to(goal.dtype)
 
@@ -69,5 +77,8 @@ class CompatReacher(CompatTask):
 def _distance(physics: Physics) -> Tensor:
     """From the finger to the nearer target, which is the task's: the other one is metres away."""
     finger = physics.geom_position("finger")[:, :2]
-    distances = [torch.linalg.vector_norm(physics.geom_position(name)[:, :2] - finger, dim=-1) for name in _RADII]
+    distances = [
+        torch.linalg.vector_norm(physics.geom_position(name)[:, :2] - finger, dim=-1)
+        for name in _RADII
+    ]
     return torch.stack(distances).amin(dim=0)

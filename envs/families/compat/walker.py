@@ -37,9 +37,13 @@ class CompatWalker(CompatTask):
         """See `Family.start`."""
         return walker.start(self.scene, rng)
 
-    def reward(self, physics: Physics, goal: Float[Tensor, "world goal"]) -> Float[Tensor, " world"]:
+    def reward(
+        self, physics: Physics, goal: Float[Tensor, "world goal"]
+    ) -> Float[Tensor, " world"]:
         """Posture times speed. Source: dm_control's `PlanarWalker.get_reward`."""
         target, standing = goal[:, 0], walker.posture(physics)
         bounds = (target, float("inf"))
-        moving = tolerance(walker.speed(physics), bounds, target / 2, sigmoid="linear", value_at_margin=0.5)
+        moving = tolerance(
+            walker.speed(physics), bounds, target / 2, sigmoid="linear", value_at_margin=0.5
+        )
         return torch.where(target == 0, standing, standing * (5 * moving + 1) / 6)

@@ -11,7 +11,12 @@ from hrl.reporting.figures.style import FAINT, INK, WIDTH, ReportFigure, band, m
 from hrl.reporting.study import Study, evidence, note_on, words
 from hrl.reporting.summary import AGGREGATES, Aggregate, generator, score_matrix
 
-AGGREGATE_TITLES = {"iqm": "IQM", "median": "Median", "mean": "Mean", "optimality_gap": "Optimality gap"}
+AGGREGATE_TITLES = {
+    "iqm": "IQM",
+    "median": "Median",
+    "mean": "Mean",
+    "optimality_gap": "Optimality gap",
+}
 PAIR_ROW = 0.34  # inches
 
 
@@ -39,14 +44,18 @@ def aggregate_figure(study: Study) -> ReportFigure:
         "stratified bootstrap interval (runs drawn anew within each task); thin line: 95 % interval that draws "
         "whole runs, keeping each run's tasks together. " + evidence(study, methods)
     )
-    return ReportFigure("aggregates", "Scores per split, with intervals", caption, figure, note_on(study, methods))
+    return ReportFigure(
+        "aggregates", "Scores per split, with intervals", caption, figure, note_on(study, methods)
+    )
 
 
 def _aggregate_panel(axes: Axes, study: Study, split: str, name: str) -> None:
     methods = study.compared
     for i, method in enumerate(methods):
         if split in study.summary["methods"][method]:
-            _interval_mark(axes, i, study.summary["methods"][method][split]["aggregates"][name], study, method)
+            _interval_mark(
+                axes, i, study.summary["methods"][method][split]["aggregates"][name], study, method
+            )
     axes.set_yticks(range(len(methods)), methods)
     axes.set_ylim(len(methods) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -75,7 +84,11 @@ def profile_figure(study: Study) -> ReportFigure | None:
     splits = list(dict.fromkeys(split for split, _ in matrices))
     figure, axes = panels(len(splits), 3, 2.7, sharey=True)
     for axis, split in zip(axes, splits, strict=True):
-        _profile_panel(axis, study, {method: matrix for (place, method), matrix in matrices.items() if place == split})
+        _profile_panel(
+            axis,
+            study,
+            {method: matrix for (place, method), matrix in matrices.items() if place == split},
+        )
         axis.set_title(words(split))
     axes[0].set_ylabel("share of runs x tasks above")
     method_legend(figure, study, methods)
@@ -85,7 +98,9 @@ def profile_figure(study: Study) -> ReportFigure | None:
         "number would mislead. Bands: 95 % stratified bootstrap intervals at each threshold. "
         + evidence(study, methods)
     )
-    return ReportFigure("performance_profiles", "Performance profiles", caption, figure, note_on(study, methods))
+    return ReportFigure(
+        "performance_profiles", "Performance profiles", caption, figure, note_on(study, methods)
+    )
 
 
 def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Array]) -> None:
@@ -95,8 +110,16 @@ def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Arra
     for method, matrix in matrices.items():
         look = study.looks[method]
         above = statistics.exceedances(matrix, thresholds)
-        interval = statistics.interval(above, statistics.mean_score, generator(method, "profile"), resamples=2000)
-        axes.plot(thresholds, statistics.mean_score(above), color=look.colour, ls=look.line, drawstyle="steps-post")
+        interval = statistics.interval(
+            above, statistics.mean_score, generator(method, "profile"), resamples=2000
+        )
+        axes.plot(
+            thresholds,
+            statistics.mean_score(above),
+            color=look.colour,
+            ls=look.line,
+            drawstyle="steps-post",
+        )
         band(axes, thresholds, interval.low, interval.high, look.colour)
     axes.set_xlabel("normalised score")
     axes.set_ylim(-0.02, 1.02)
@@ -105,7 +128,10 @@ def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Arra
 def improvement_figure(study: Study) -> ReportFigure | None:
     """One panel per split, one row per pair of methods; None with fewer than two methods."""
     methods = study.compared if len(study.compared) > 1 else study.runs.methods
-    pairs = {split: list(combinations(study.methods_on(split, methods), 2)) for split in study.runs.splits}
+    pairs = {
+        split: list(combinations(study.methods_on(split, methods), 2))
+        for split in study.runs.splits
+    }
     pairs = {split: rows for split, rows in pairs.items() if rows}
     if not pairs:
         return None
@@ -123,7 +149,11 @@ def improvement_figure(study: Study) -> ReportFigure | None:
         "other's. " + evidence(study, methods)
     )
     return ReportFigure(
-        "probability_of_improvement", "Probability of improvement", caption, figure, note_on(study, methods)
+        "probability_of_improvement",
+        "Probability of improvement",
+        caption,
+        figure,
+        note_on(study, methods),
     )
 
 
@@ -131,11 +161,22 @@ def _improvement_panel(axes: Axes, study: Study, split: str, pairs: list[tuple[s
     for i, (first, second) in enumerate(pairs):
         x, y = (score_matrix(study.table, method, split) for method in (first, second))
         within = statistics.improvement_interval(x, y, generator(first, second, split))
-        together = statistics.improvement_interval(x, y, generator(first, second, split), resample="whole_runs")
+        together = statistics.improvement_interval(
+            x, y, generator(first, second, split), resample="whole_runs"
+        )
         colour = study.looks[first].colour
-        axes.barh(i, within.high - within.low, left=within.low, height=0.5, color=colour, alpha=0.35, lw=0)
+        axes.barh(
+            i, within.high - within.low, left=within.low, height=0.5, color=colour, alpha=0.35, lw=0
+        )
         axes.hlines(i, float(together.low), float(together.high), color=colour, lw=1.2)
-        axes.plot(float(statistics.probability_of_improvement(x, y)), i, ls="", marker="d", ms=6, color=INK)
+        axes.plot(
+            float(statistics.probability_of_improvement(x, y)),
+            i,
+            ls="",
+            marker="d",
+            ms=6,
+            color=INK,
+        )
     axes.axvline(0.5, color=FAINT, lw=1)
     axes.set_yticks(range(len(pairs)), [f"{first}\n> {second}" for first, second in pairs])
     axes.set_xlim(-0.03, 1.03)

@@ -45,7 +45,8 @@ def shuffle_returns(study: Study, split: str) -> dict[str, dict[str, Array]]:
         returns[method] = {
             intervention: _run_returns(of_method[of_method["intervention"] == intervention])
             for intervention in INTERVENTIONS
-            if intervention in set(of_method["intervention"]) and not (intervention == "task_shuffle" and lone_task)
+            if intervention in set(of_method["intervention"])
+            and not (intervention == "task_shuffle" and lone_task)
         }
     return returns
 
@@ -60,7 +61,9 @@ def _shuffles(study: Study) -> ReportFigure | None:
     returns = {split: by_method for split, by_method in returns.items() if by_method}
     if not returns:
         return None
-    figure, axes = panels(len(returns), 3, 2.9, width=WIDTH if len(returns) > 1 else 6.4, sharey=True)
+    figure, axes = panels(
+        len(returns), 3, 2.9, width=WIDTH if len(returns) > 1 else 6.4, sharey=True
+    )
     for axis, (split, by_method) in zip(axes, returns.items(), strict=True):
         for i, (method, by_intervention) in enumerate(by_method.items()):
             _shuffle_bars(axis, study, i, method, by_intervention)
@@ -77,10 +80,18 @@ def _shuffles(study: Study) -> ReportFigure | None:
         "the task. Bars: mean; lines: 95 % bootstrap interval over runs; dots: single runs. "
         + _counts(study, methods, returns)
     )
-    return ReportFigure("shuffle_diagnostics", "Shuffled commands and tasks", caption, figure, note_on(study, methods))
+    return ReportFigure(
+        "shuffle_diagnostics",
+        "Shuffled commands and tasks",
+        caption,
+        figure,
+        note_on(study, methods),
+    )
 
 
-def _shuffle_bars(axes: Axes, study: Study, x: int, method: str, by_intervention: dict[str, Array]) -> None:
+def _shuffle_bars(
+    axes: Axes, study: Study, x: int, method: str, by_intervention: dict[str, Array]
+) -> None:
     look = study.looks[method]
     for i, (intervention, returns) in enumerate(by_intervention.items()):
         place = x + (i - (len(by_intervention) - 1) / 2) * 0.26
@@ -89,11 +100,22 @@ def _shuffle_bars(axes: Axes, study: Study, x: int, method: str, by_intervention
         )
         axes.bar(place, returns.mean(), 0.24, color=look.colour, alpha=SHADES[intervention], lw=0)
         axes.vlines(place, float(interval.low), float(interval.high), color=INK, lw=1.2)
-        axes.plot(np.full(len(returns), place), returns, ls="", marker="o", ms=3, mfc="white", mec=INK, mew=0.7)
+        axes.plot(
+            np.full(len(returns), place),
+            returns,
+            ls="",
+            marker="o",
+            ms=3,
+            mfc="white",
+            mec=INK,
+            mew=0.7,
+        )
 
 
 def _intervention_legend(figure: Figure) -> None:
-    handles = [Patch(color=INK, alpha=alpha, lw=0, label=words(name)) for name, alpha in SHADES.items()]
+    handles = [
+        Patch(color=INK, alpha=alpha, lw=0, label=words(name)) for name, alpha in SHADES.items()
+    ]
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
 
 
@@ -101,7 +123,9 @@ def _counts(study: Study, methods: list[str], splits: Iterable[str]) -> str:
     scores = study.runs.scores
     rows = scores[scores["method"].isin(methods) & scores["split"].isin(list(splits))]
     episodes = rows.groupby("intervention").size()
-    counted = ", ".join(f"{words(name)} {episodes[name]:,}" for name in INTERVENTIONS if name in episodes)
+    counted = ", ".join(
+        f"{words(name)} {episodes[name]:,}" for name in INTERVENTIONS if name in episodes
+    )
     return f"Runs per method: {', '.join(f'{method} {len(study.runs.of(method))}' for method in methods)}; episodes: {counted}."
 
 
@@ -113,7 +137,9 @@ def _skill_figure(study: Study, method: str) -> ReportFigure | None:
     weights = [usage_matrix(run) for run in shown]
     skills = max(len(one) for one, _ in weights)
     figure = Figure(figsize=(WIDTH, len(shown) * (0.7 + 0.17 * skills) + 0.9))
-    grid = figure.subplots(2 * len(shown), 1, squeeze=False, height_ratios=[1, max(2, 0.5 * skills)] * len(shown))
+    grid = figure.subplots(
+        2 * len(shown), 1, squeeze=False, height_ratios=[1, max(2, 0.5 * skills)] * len(shown)
+    )
     top = max(float(one.max()) for one, _ in weights)
     for i, (run, (one, places)) in enumerate(zip(shown, weights, strict=True)):
         _entropy_bars(grid[2 * i, 0], study.looks[method].colour, one, places)
@@ -127,13 +153,18 @@ def _skill_figure(study: Study, method: str) -> ReportFigure | None:
         "greatest possible; 0 is one skill alone, 1 all skills alike."
     )
     return ReportFigure(
-        f"skill_usage_{re.sub(r'[^A-Za-z0-9._-]', '_', method)}", f"Skill usage: {method}", caption, figure
+        f"skill_usage_{re.sub(r'[^A-Za-z0-9._-]', '_', method)}",
+        f"Skill usage: {method}",
+        caption,
+        figure,
     )
 
 
 def usage_matrix(run: Run) -> tuple[Array, list[tuple[str, str]]]:
     """`[skill, task]` mean weights of a run and the (split, task) of each column, in the suite's order."""
-    table = run.skill_usage.pivot_table(index="skill", columns=["split", "task"], values="weight", fill_value=0.0)
+    table = run.skill_usage.pivot_table(
+        index="skill", columns=["split", "task"], values="weight", fill_value=0.0
+    )
     known = [(split, task.name) for split, tasks in run.suite.splits.items() for task in tasks]
     places = [place for place in known if place in table.columns]
     return table[places].to_numpy(dtype=np.float64), places
@@ -151,12 +182,16 @@ def _entropy_bars(axes: Axes, colour: str, weights: Array, places: list[tuple[st
         axes.text(float(np.mean(columns)), 1.12, words(split), ha="center", va="bottom", fontsize=8)
 
 
-def _heatmap_axes(axes: Axes, seed: int, weights: Array, places: list[tuple[str, str]], *, last: bool) -> None:
+def _heatmap_axes(
+    axes: Axes, seed: int, weights: Array, places: list[tuple[str, str]], *, last: bool
+) -> None:
     axes.grid(visible=False)
     axes.set_yticks(range(len(weights)))
     axes.set_ylabel(f"seed {seed}\nskill")
     for i in range(1, len(places)):
         if places[i][0] != places[i - 1][0]:
             axes.axvline(i - 0.5, color=INK, lw=0.8)
-    axes.set_xticks(range(len(places)), [task for _, task in places], rotation=40, ha="right", fontsize=7)
+    axes.set_xticks(
+        range(len(places)), [task for _, task in places], rotation=40, ha="right", fontsize=7
+    )
     axes.tick_params(labelbottom=last, bottom=last)

@@ -9,7 +9,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from hrl.reporting import statistics
-from hrl.reporting.figures.style import FAINT, INK, SHADE, WIDTH, ReportFigure, band, method_legend, panels, score_lines
+from hrl.reporting.figures.style import (
+    FAINT,
+    INK,
+    SHADE,
+    WIDTH,
+    ReportFigure,
+    band,
+    method_legend,
+    panels,
+    score_lines,
+)
 from hrl.reporting.statistics import Array
 from hrl.reporting.study import Study, evidence, note_on, words
 from hrl.reporting.summary import generator, score_matrix
@@ -28,7 +38,11 @@ SPLIT_MARKERS = ("o", "D", "s", "^", "v", "P", "X", "*")
 def generalization_figures(study: Study) -> list[ReportFigure]:
     """Score against the task parameter, per family; then the score of every task, whatever its parameters."""
     spaces = parameter_spaces(study.runs.suite)
-    figures = [figure for space in spaces for figure in DRAWERS[space.dimension](study, space, _suffix(space, spaces))]
+    figures = [
+        figure
+        for space in spaces
+        for figure in DRAWERS[space.dimension](study, space, _suffix(space, spaces))
+    ]
     return [*figures, _every_task(study)]
 
 
@@ -53,7 +67,15 @@ def _scalar_figures(study: Study, space: ParameterSpace, suffix: str) -> list[Re
     positions = {place: float(value[0]) for place, value in space.values.items()}
     low, high = float(space.train.min()), float(space.train.max())
     axes.axvspan(low, high, color=SHADE, lw=0, zorder=0)
-    axes.text(low, 1.01, "trained here", transform=axes.get_xaxis_transform(), color=FAINT, fontsize=8, va="bottom")
+    axes.text(
+        low,
+        1.01,
+        "trained here",
+        transform=axes.get_xaxis_transform(),
+        color=FAINT,
+        fontsize=8,
+        va="bottom",
+    )
     _score_curves(axes, study, positions, methods)
     axes.set_xlabel(f"{words(space.parameter)} ({space.family})")
     _legend_with_training(figure, study, methods)
@@ -64,7 +86,9 @@ def _scalar_figures(study: Study, space: ParameterSpace, suffix: str) -> list[Re
         + evidence(study, methods, _splits(space))
     )
     title = f"Score against {words(space.parameter)}"
-    return [ReportFigure(f"score_by_parameter{suffix}", title, caption, figure, note_on(study, methods))]
+    return [
+        ReportFigure(f"score_by_parameter{suffix}", title, caption, figure, note_on(study, methods))
+    ]
 
 
 def _plane_figures(study: Study, space: ParameterSpace, suffix: str) -> list[ReportFigure]:
@@ -79,7 +103,9 @@ def _map(study: Study, space: ParameterSpace, suffix: str) -> ReportFigure:
         _map_panel(axis, study, space, method)
     axes[0].set_ylabel(f"{words(space.parameter)}, second component")
     colours = axes[0].collections[0]
-    figure.colorbar(colours, ax=axes, label="normalised score", shrink=0.8, aspect=30, extend="both")
+    figure.colorbar(
+        colours, ax=axes, label="normalised score", shrink=0.8, aspect=30, extend="both"
+    )
     marks = [
         Line2D([], [], ls="", marker=marker, mfc="none", mec=INK, ms=7, label=words(split))
         for split, marker in _split_marks(space).items()
@@ -105,7 +131,16 @@ def _map_panel(axes: Axes, study: Study, space: ParameterSpace, method: str) -> 
         x, y = np.stack([space.values[place] for place in places]).T
         colours = [scores[place] for place in places]
         axes.scatter(
-            x, y, c=colours, marker=marker, s=90, cmap="viridis", vmin=0, vmax=1, edgecolors=INK, linewidths=0.6
+            x,
+            y,
+            c=colours,
+            marker=marker,
+            s=90,
+            cmap="viridis",
+            vmin=0,
+            vmax=1,
+            edgecolors=INK,
+            linewidths=0.6,
         )
         for place in places:
             axes.annotate(
@@ -128,11 +163,18 @@ def _by_distance(study: Study, space: ParameterSpace, suffix: str) -> ReportFigu
     distances = np.round(signed_distance(points, space.train), 6) + 0.0
     positions = dict(zip(space.values, distances.tolist(), strict=True))
     axes.axvspan(min(0.0, distances.min()), 0, color=SHADE, lw=0, zorder=0)
-    above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": FAINT, "fontsize": 8, "va": "bottom"}
+    above: dict[str, Any] = {
+        "transform": axes.get_xaxis_transform(),
+        "color": FAINT,
+        "fontsize": 8,
+        "va": "bottom",
+    }
     axes.text(0, 1.01, "inside the hull of the training tasks  ", ha="right", **above)
     axes.text(0, 1.01, "  outside", ha="left", **above)
     _score_curves(axes, study, positions, methods)
-    axes.set_xlabel(f"distance of {words(space.parameter)} from the hull of the training tasks (negative: inside)")
+    axes.set_xlabel(
+        f"distance of {words(space.parameter)} from the hull of the training tasks (negative: inside)"
+    )
     _legend_with_training(figure, study, methods)
     caption = (
         "x: distance of the task from the boundary of the convex hull of the training tasks, in the parameter's "
@@ -141,26 +183,45 @@ def _by_distance(study: Study, space: ParameterSpace, suffix: str) -> ReportFigu
         "95 % bootstrap interval over runs. " + evidence(study, methods, _splits(space))
     )
     return ReportFigure(
-        f"score_by_distance{suffix}", "Score against distance from training", caption, figure, note_on(study, methods)
+        f"score_by_distance{suffix}",
+        "Score against distance from training",
+        caption,
+        figure,
+        note_on(study, methods),
     )
 
 
-def _score_curves(axes: Axes, study: Study, positions: dict[Place, float], methods: list[str]) -> None:
+def _score_curves(
+    axes: Axes, study: Study, positions: dict[Place, float], methods: list[str]
+) -> None:
     for method in methods:
         look = study.looks[method]
         places = [
-            place for place in positions if place[0] in study.table.loc[study.table["method"] == method, "split"].values
+            place
+            for place in positions
+            if place[0] in study.table.loc[study.table["method"] == method, "split"].values
         ]
         x = np.unique([positions[place] for place in places])
         groups = [[place for place in places if positions[place] == value] for value in x]
         scores = np.stack([_run_scores(study, method, group) for group in groups])[..., None]
         mean = statistics.mean_score(scores)
-        interval = statistics.interval(scores, statistics.mean_score, generator(method, "parameter"), resamples=2000)
+        interval = statistics.interval(
+            scores, statistics.mean_score, generator(method, "parameter"), resamples=2000
+        )
         trained = np.array([any(split == "train" for split, _ in group) for group in groups])
         axes.plot(x, mean, color=look.colour, ls=look.line, zorder=3)
         band(axes, x, interval.low, interval.high, look.colour)
         for filled, face in ((trained, look.colour), (~trained, "white")):
-            axes.plot(x[filled], mean[filled], ls="", marker=look.marker, ms=5.5, mfc=face, mec=look.colour, zorder=4)
+            axes.plot(
+                x[filled],
+                mean[filled],
+                ls="",
+                marker=look.marker,
+                ms=5.5,
+                mfc=face,
+                mec=look.colour,
+                zorder=4,
+            )
     score_lines(axes)
     axes.set_ylabel("normalised score")
 
@@ -189,7 +250,12 @@ def _every_task(study: Study) -> ReportFigure:
     for split in runs.splits:
         rows = [i for i, place in enumerate(tasks) if place[0] == split]
         axes.text(
-            1.01, float(np.mean(rows)), words(split), transform=axes.get_yaxis_transform(), va="center", fontsize=8.5
+            1.01,
+            float(np.mean(rows)),
+            words(split),
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8.5,
         )
     score_lines(axes, "x")
     axes.set_xlabel("normalised score")
@@ -199,7 +265,9 @@ def _every_task(study: Study) -> ReportFigure:
         "dashed). Large marks: mean over runs; bars: 95 % bootstrap interval over runs; small dots: single runs. "
         + evidence(study, methods)
     )
-    return ReportFigure("score_by_task", "Score of every task", caption, figure, note_on(study, methods))
+    return ReportFigure(
+        "score_by_task", "Score of every task", caption, figure, note_on(study, methods)
+    )
 
 
 def _task_rows(axes: Axes, study: Study, method: str, tasks: list[Place], offset: float) -> None:
@@ -210,10 +278,14 @@ def _task_rows(axes: Axes, study: Study, method: str, tasks: list[Place], offset
             continue
         y = np.array([i for i, place in enumerate(tasks) if place[0] == split]) + offset
         by_task = scores.T[..., None]  # [task, run, 1]: every task has an interval of its own
-        interval = statistics.interval(by_task, statistics.mean_score, generator(method, split), resamples=2000)
+        interval = statistics.interval(
+            by_task, statistics.mean_score, generator(method, split), resamples=2000
+        )
         axes.plot(scores.T, y, ls="", marker=".", ms=3, color=look.colour, alpha=0.45, zorder=2)
         axes.hlines(y, interval.low, interval.high, color=look.colour, lw=2, alpha=0.55, zorder=2)
-        axes.plot(scores.mean(axis=0), y, ls="", marker=look.marker, ms=5, color=look.colour, zorder=3)
+        axes.plot(
+            scores.mean(axis=0), y, ls="", marker=look.marker, ms=5, color=look.colour, zorder=3
+        )
 
 
 def _legend_with_training(figure: Figure, study: Study, methods: list[str]) -> None:
@@ -225,7 +297,11 @@ def _legend_with_training(figure: Figure, study: Study, methods: list[str]) -> N
 
 
 def _mean_scores(study: Study, method: str) -> dict[Place, float]:
-    means = study.table[study.table["method"] == method].groupby(["split", "task"], as_index=False)["score"].mean()
+    means = (
+        study.table[study.table["method"] == method]
+        .groupby(["split", "task"], as_index=False)["score"]
+        .mean()
+    )
     return dict(zip(zip(means["split"], means["task"], strict=True), means["score"], strict=True))
 
 

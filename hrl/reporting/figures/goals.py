@@ -8,7 +8,13 @@ from hrl.reporting.runs import Run
 from hrl.reporting.study import Study, note_on
 
 FIRST, LAST, REACH, SWAP = (
-    f"goal/{name}" for name in ("max_cosine_first", "max_cosine_last", "distance_over_displacement", "swap_divergence")
+    f"goal/{name}"
+    for name in (
+        "max_cosine_first",
+        "max_cosine_last",
+        "distance_over_displacement",
+        "swap_divergence",
+    )
 )
 _SMOOTHED = 60  # points of a curve
 
@@ -16,25 +22,35 @@ _SMOOTHED = 60  # points of a curve
 def goal_figures(study: Study) -> list[ReportFigure]:
     """One figure for all methods that logged goals; nothing where none did."""
     methods = [
-        method for method in study.runs.trained_methods if any(LAST in run.metrics for run in study.runs.of(method))
+        method
+        for method in study.runs.trained_methods
+        if any(LAST in run.metrics for run in study.runs.of(method))
     ]
     if not methods:
         return []
     figure, axes = panels(3, 3, 2.7)
-    drawn = ((axes[0], FIRST, ":"), (axes[0], LAST, "-"), (axes[1], REACH, "-"), (axes[2], SWAP, "-"))
+    drawn = (
+        (axes[0], FIRST, ":"),
+        (axes[0], LAST, "-"),
+        (axes[1], REACH, "-"),
+        (axes[2], SWAP, "-"),
+    )
     for method in methods:
         for run in study.runs.of(method):
             for axis, key, line in drawn:
                 _curve(axis, run, key, study.looks[method].colour, line)
     for axis, title in zip(
-        axes, ("max_cosine to the goal", "distance over displacement", "nats when swapped"), strict=True
+        axes,
+        ("max_cosine to the goal", "distance over displacement", "nats when swapped"),
+        strict=True,
     ):
         axis.set_title(title)
         frames_axis(axis)
     axes[1].axhline(1, color=FAINT, lw=0.9, ls=(0, (2, 2)))
     axes[1].set_yscale("log")
     lines = [
-        Line2D([], [], color=INK, ls=line, label=f"segment's {name}") for line, name in ((":", "start"), ("-", "end"))
+        Line2D([], [], color=INK, ls=line, label=f"segment's {name}")
+        for line, name in ((":", "start"), ("-", "end"))
     ]
     method_legend(figure, study, methods, lines)
     caption = (
@@ -45,7 +61,11 @@ def goal_figures(study: Study) -> list[ReportFigure]:
         "just in reach. Right: divergence of the worker's policy from itself with another state's goal; 0 is a worker "
         "that ignores its goal."
     )
-    return [ReportFigure("goals", "Goals: set, reached, heeded", caption, figure, note_on(study, methods))]
+    return [
+        ReportFigure(
+            "goals", "Goals: set, reached, heeded", caption, figure, note_on(study, methods)
+        )
+    ]
 
 
 def _curve(axes: Axes, run: Run, key: str, colour: str, line: str) -> None:

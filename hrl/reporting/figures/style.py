@@ -70,7 +70,9 @@ def panels(
     return figure, axes[:count]
 
 
-def method_legend(figure: Figure, study: Study, methods: Sequence[str], extra: Sequence[Line2D] = ()) -> None:
+def method_legend(
+    figure: Figure, study: Study, methods: Sequence[str], extra: Sequence[Line2D] = ()
+) -> None:
     """One legend above the panels: the methods, then whatever else the figure marks."""
     handles = [
         Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, ms=5, label=method)

@@ -5,13 +5,31 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from hrl.reporting import statistics
-from hrl.reporting.curves import Curves, curve_source, evaluated_splits, method_curves, scores_of, task_curves
-from hrl.reporting.figures.style import FAINT, ReportFigure, band, frames_axis, method_legend, panels, score_lines
+from hrl.reporting.curves import (
+    Curves,
+    curve_source,
+    evaluated_splits,
+    method_curves,
+    scores_of,
+    task_curves,
+)
+from hrl.reporting.figures.style import (
+    FAINT,
+    ReportFigure,
+    band,
+    frames_axis,
+    method_legend,
+    panels,
+    score_lines,
+)
 from hrl.reporting.statistics import Array, Statistic
 from hrl.reporting.study import Study, note_on, words
 from hrl.reporting.summary import generator
 
-STATISTICS: dict[str, Statistic] = {"IQM": statistics.interquartile_mean, "Mean": statistics.mean_score}
+STATISTICS: dict[str, Statistic] = {
+    "IQM": statistics.interquartile_mean,
+    "Mean": statistics.mean_score,
+}
 SOURCES = {
     "eval": "greedy evaluation episodes during training",
     "train": "training episodes as they came, exploration included",
@@ -54,7 +72,9 @@ def _against_frames(study: Study) -> ReportFigure | None:
         f"return; dashed) of {SOURCES[curve_source(study.runs)]}; left the IQM, right the mean over runs x tasks. "
         f"Bands: 95 % stratified bootstrap intervals. {_runs_behind(study, list(curves))}"
     )
-    return ReportFigure("learning_frames", "Learning curves against frames", caption, figure, note_on(study, curves))
+    return ReportFigure(
+        "learning_frames", "Learning curves against frames", caption, figure, note_on(study, curves)
+    )
 
 
 def _against_time(study: Study) -> ReportFigure | None:
@@ -78,7 +98,11 @@ def _against_time(study: Study) -> ReportFigure | None:
         f"{_runs_behind(study, list(curves))}"
     )
     return ReportFigure(
-        "learning_wall_clock", "Learning curves against wall-clock time", caption, figure, note_on(study, curves)
+        "learning_wall_clock",
+        "Learning curves against wall-clock time",
+        caption,
+        figure,
+        note_on(study, curves),
     )
 
 
@@ -104,7 +128,13 @@ def _held_out(study: Study) -> ReportFigure | None:
         "IQM over runs x tasks of the normalised score of greedy evaluation episodes. Bands: 95 % stratified "
         "bootstrap intervals. " + _runs_behind(study, methods)
     )
-    return ReportFigure("learning_held_out", "Held-out splits while learning", caption, figure, note_on(study, methods))
+    return ReportFigure(
+        "learning_held_out",
+        "Held-out splits while learning",
+        caption,
+        figure,
+        note_on(study, methods),
+    )
 
 
 def _per_task(study: Study) -> ReportFigure | None:
@@ -120,8 +150,15 @@ def _per_task(study: Study) -> ReportFigure | None:
         return None
     figure, axes = panels(len(tasks), 4, 1.9, sharex=True, sharey=True)
     for axis, task in zip(axes, tasks, strict=True):
-        _task_panel(axis, study, {method: curve for (name, method), curve in found.items() if name == task})
-        axis.axhline(study.runs.random_returns.get(("train", task), np.nan), color=FAINT, lw=0.9, ls=(0, (2, 2)))
+        _task_panel(
+            axis, study, {method: curve for (name, method), curve in found.items() if name == task}
+        )
+        axis.axhline(
+            study.runs.random_returns.get(("train", task), np.nan),
+            color=FAINT,
+            lw=0.9,
+            ls=(0, (2, 2)),
+        )
         axis.set_title(task)
     axes[0].set_ylabel("return")
     methods = list(dict.fromkeys(method for _, method in found))
@@ -131,13 +168,17 @@ def _per_task(study: Study) -> ReportFigure | None:
         "mean over runs; bands: 95 % bootstrap interval over runs; thin: single runs; dashed: random play. "
         + _runs_behind(study, methods)
     )
-    return ReportFigure("learning_per_task", "Learning curves per task", caption, figure, note_on(study, methods))
+    return ReportFigure(
+        "learning_per_task", "Learning curves per task", caption, figure, note_on(study, methods)
+    )
 
 
 def _task_panel(axes: Axes, study: Study, curves: dict[str, Curves]) -> None:
     for method, curve in curves.items():
         look = study.looks[method]
-        interval = statistics.interval(curve.returns, statistics.mean_score, generator(method, "curve"), resamples=1000)
+        interval = statistics.interval(
+            curve.returns, statistics.mean_score, generator(method, "curve"), resamples=1000
+        )
         axes.plot(curve.x, curve.returns[..., 0], color=look.colour, lw=0.6, alpha=0.35)
         axes.plot(curve.x, curve.returns.mean(axis=(1, 2)), color=look.colour, ls=look.line)
         band(axes, curve.x, interval.low, interval.high, look.colour)
@@ -146,7 +187,9 @@ def _task_panel(axes: Axes, study: Study, curves: dict[str, Curves]) -> None:
     axes.set_xlabel("frames")
 
 
-def _aggregate_curve(axes: Axes, study: Study, method: str, curves: Curves, split: str, statistic: Statistic) -> None:
+def _aggregate_curve(
+    axes: Axes, study: Study, method: str, curves: Curves, split: str, statistic: Statistic
+) -> None:
     look, scores = study.looks[method], _scores(study, curves, split)
     interval = statistics.interval(scores, statistic, generator(method, "curve"), resamples=2000)
     marker = look.marker if len(curves.x) <= 30 else ""
@@ -161,7 +204,11 @@ def _all_curves(study: Study, split: str, *, seconds: bool) -> dict[str, Curves]
         method: method_curves(study.runs, method, split, source, seconds=seconds)
         for method in study.runs.trained_methods
     }
-    return {method: one for method, one in curves.items() if one and scores_of(one, study.runs, split) is not None}
+    return {
+        method: one
+        for method, one in curves.items()
+        if one and scores_of(one, study.runs, split) is not None
+    }
 
 
 def _scores(study: Study, curves: Curves, split: str) -> Array:
@@ -171,4 +218,8 @@ def _scores(study: Study, curves: Curves, split: str) -> Array:
 
 
 def _runs_behind(study: Study, methods: list[str]) -> str:
-    return "Runs per method: " + ", ".join(f"{method} {len(study.runs.of(method))}" for method in methods) + "."
+    return (
+        "Runs per method: "
+        + ", ".join(f"{method} {len(study.runs.of(method))}" for method in methods)
+        + "."
+    )

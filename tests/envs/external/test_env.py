@@ -17,7 +17,9 @@ COUNTER = "tests.envs.external_fakes:Counter-v0"
 
 
 def _task(name: str = COUNTER, kwargs: str = "{}", render: str = "auto", camera: str = "") -> Task:
-    return Task("counter", "gym", {"id": name, "kwargs": kwargs, "render": render, "camera": camera}, 20, 0)
+    return Task(
+        "counter", "gym", {"id": name, "kwargs": kwargs, "render": render, "camera": camera}, 20, 0
+    )
 
 
 def _world(**parameters: Any) -> ExternalEnv:
@@ -86,7 +88,11 @@ def test_an_episode_starts_from_its_seed_alone_whatever_was_played_before() -> N
 def test_success_is_what_the_environment_reports(key: str) -> None:
     world = _world(kwargs=f"{{success_key: {key}}}")
     world.begin(0)
-    assert [world.act(np.array([number, 0], np.float32)).success for number in (0, 0.9, -1)] == [False, True, False]
+    assert [world.act(np.array([number, 0], np.float32)).success for number in (0, 0.9, -1)] == [
+        False,
+        True,
+        False,
+    ]
     silent = _world(kwargs="{success_key: solved}")
     silent.begin(0)
     assert not silent.act(np.ones(2, np.float32)).success
@@ -145,19 +151,31 @@ def test_wrong_parameters_are_told(parameters: dict[str, Any], named: str) -> No
 def test_any_registered_environment_is_a_suite() -> None:
     suite = load_suite("gym/tests.envs.external_fakes:Limited-v0")
     (task,) = suite.tasks("train")
-    assert (task.episode_length, suite.action_size, suite.task_size, suite.action_repeat) == (30, 2, 1, 1)
+    assert (task.episode_length, suite.action_size, suite.task_size, suite.action_repeat) == (
+        30,
+        2,
+        1,
+        1,
+    )
     assert suite.name == f"gym_{task.name}"
     assert suite.from_dict(suite.to_dict()) == suite
     cheetah = load_suite("gym/HalfCheetah-v5")
-    assert (cheetah.action_size, cheetah.reference_return) == (6, gymnasium.spec("HalfCheetah-v5").reward_threshold)
+    assert (cheetah.action_size, cheetah.reference_return) == (
+        6,
+        gymnasium.spec("HalfCheetah-v5").reward_threshold,
+    )
 
 
 def test_an_unknown_id_is_told_close_ones() -> None:
-    with pytest.raises(ValueError, match=r"no environment 'HalfCheeta-v5'.*close are HalfCheetah-v5"):
+    with pytest.raises(
+        ValueError, match=r"no environment 'HalfCheeta-v5'.*close are HalfCheetah-v5"
+    ):
         load_suite("gym/HalfCheeta-v5")
 
 
 def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envs.external.gymnasium_id.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"not installed: gymnasium_robotics.*pip install 'pixel-hrl\[bridge\]'"):
+    with pytest.raises(
+        ValueError, match=r"not installed: gymnasium_robotics.*pip install 'pixel-hrl\[bridge\]'"
+    ):
         load_suite("gym/NoSuchMaze-v3")

@@ -45,7 +45,9 @@ def _scene(slide: float = 0.0) -> tuple[mujoco.MjModel, mujoco.MjData]:
     return model, data
 
 
-def _draw(model: mujoco.MjModel, data: mujoco.MjData, view: NamedView | OrbitView, size: int = SIZE) -> np.ndarray:
+def _draw(
+    model: mujoco.MjModel, data: mujoco.MjData, view: NamedView | OrbitView, size: int = SIZE
+) -> np.ndarray:
     out = np.zeros((size, size, 3), np.uint8)
     DrawnModel(model, data, size, view.fovy(model)).draw(data, view.pose(model, data), out)
     return out
@@ -59,7 +61,9 @@ def _centre(image: np.ndarray, colour: int) -> np.ndarray:
     return np.array([rows.mean() + 0.5, columns.mean() + 0.5]) / len(image)
 
 
-@pytest.mark.parametrize(("name", "camera"), [("walker", "side"), ("point_mass", "fixed"), ("dog", "y-axis")])
+@pytest.mark.parametrize(
+    ("name", "camera"), [("walker", "side"), ("point_mass", "fixed"), ("dog", "y-axis")]
+)
 def test_a_copy_is_drawn_as_the_model_itself(name: str, camera: str) -> None:
     """Textures, planes, lights, capsules, and of the dog its meshes and skin of geoms."""
     spec = suite_model(name)
@@ -84,9 +88,13 @@ def test_what_is_seen_stands_where_it_is() -> None:
     model, data = _scene(slide=0.3)
     image = _draw(model, data, NamedView("down"), 96)
     for colour, name, height in [(1, "geom", 0.1), (2, "site", 0.0)]:
-        x, y, _ = getattr(data, f"{name}_xpos")[model.geom("box").id if name == "geom" else model.site("goal").id]
+        x, y, _ = getattr(data, f"{name}_xpos")[
+            model.geom("box").id if name == "geom" else model.site("goal").id
+        ]
         scale = 2 * np.tan(np.radians(model.cam_fovy[0] / 2)) * (2 - height)
-        np.testing.assert_allclose(_centre(image, colour), [0.5 - y / scale, 0.5 + x / scale], atol=0.02)
+        np.testing.assert_allclose(
+            _centre(image, colour), [0.5 - y / scale, 0.5 + x / scale], atol=0.02
+        )
     assert image[..., 0].max() > 100, "the mesh is there"
     assert not (image.min(axis=-1) > 200).any(), "what is transparent or in a hidden group is not"
 
@@ -96,7 +104,10 @@ def test_a_mesh_lies_where_its_vertices_do() -> None:
     model, data = _scene()
     index, mesh = model.geom("wedge").id, 0
     first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
-    corners = data.geom_xpos[index] + model.mesh_vert[first : first + count] @ data.geom_xmat[index].reshape(3, 3).T
+    corners = (
+        data.geom_xpos[index]
+        + model.mesh_vert[first : first + count] @ data.geom_xmat[index].reshape(3, 3).T
+    )
     image = _draw(model, data, NamedView("down"), 96)
     scale = 2 * np.tan(np.radians(model.cam_fovy[0] / 2)) * (2 - corners[:, 2])
     rows, columns = np.nonzero((image[..., 0] > 60) & (image[..., 1] < 60))
@@ -109,7 +120,9 @@ def test_a_mesh_lies_where_its_vertices_do() -> None:
 def test_an_inverted_camera_is_turned_upright_and_may_be_moved() -> None:
     model, data = _scene(slide=0.3)
     upright = _draw(model, data, NamedView("down"))
-    np.testing.assert_array_equal(_draw(model, data, NamedView("turned", upside_down=True)), upright)
+    np.testing.assert_array_equal(
+        _draw(model, data, NamedView("turned", upside_down=True)), upright
+    )
     assert np.abs(_draw(model, data, NamedView("turned")).astype(int) - upright).max() > 100
     moved = _draw(model, data, NamedView("down", position=(0.3, 0.0, 2.0)), 96)
     np.testing.assert_allclose(_centre(moved, 1), [0.5, 0.5], atol=0.02)
@@ -121,8 +134,15 @@ def test_mujocos_free_camera() -> None:
     for azimuth, elevation, distance in [(90, -45, 2), (132, -14, 2.5), (30, -90, 3), (-60, 10, 1)]:
         view = OrbitView((0.1, 0.2, 0.3), distance, azimuth, elevation)
         camera, scene = mujoco.MjvCamera(), mujoco.MjvScene(model, 10)
-        camera.lookat[:], camera.distance, camera.azimuth, camera.elevation = view.target, distance, azimuth, elevation
-        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL, scene)
+        camera.lookat[:], camera.distance, camera.azimuth, camera.elevation = (
+            view.target,
+            distance,
+            azimuth,
+            elevation,
+        )
+        mujoco.mjv_updateScene(
+            model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL, scene
+        )
         pose = view.pose(model, data)
         one, other = scene.camera
         np.testing.assert_allclose(pose.position, (one.pos + other.pos) / 2, atol=1e-5)
@@ -143,7 +163,9 @@ def test_a_tracking_view_follows_its_body_and_the_default_is_gymnasiums() -> Non
     class Env:
         mujoco_renderer = Renderer()
 
-    assert own_view(Env(), model, data) == OrbitView(body, 3.0, 90.0, -45.0, float(model.vis.global_.fovy))
+    assert own_view(Env(), model, data) == OrbitView(
+        body, 3.0, 90.0, -45.0, float(model.vis.global_.fovy)
+    )
     free = own_view(object(), model, data)
     assert isinstance(free, OrbitView)
     np.testing.assert_allclose(free.target, np.median(data.geom_xpos, axis=0))

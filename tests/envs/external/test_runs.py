@@ -12,7 +12,13 @@ from hrl.run.load import load_run, load_scripted
 from hrl.run.train import train
 
 COUNTER = "gym/tests.envs.external_fakes:Limited-v0"
-QUIET = ["tracking.wandb=disabled", "tracking.videos=0", "tracking.progress=false", "threads=1", "size=debug"]
+QUIET = [
+    "tracking.wandb=disabled",
+    "tracking.videos=0",
+    "tracking.progress=false",
+    "threads=1",
+    "size=debug",
+]
 
 
 def _overrides(folder: Path, *more: str) -> list[str]:
@@ -29,7 +35,12 @@ def test_a_suite_of_one_environment_is_named_on_the_command_line() -> None:
 @pytest.mark.parametrize(("agent", "frames"), [("ppo", 1024), ("dreamer", 384)])
 def test_a_run_is_trained_continued_and_evaluated(agent: str, frames: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    few = ["agent.batch_size=2", "agent.sequence_length=8", "agent.replay_capacity=600", "agent.train_ratio=0.25"]
+    few = [
+        "agent.batch_size=2",
+        "agent.sequence_length=8",
+        "agent.replay_capacity=600",
+        "agent.train_ratio=0.25",
+    ]
     chosen = [f"agent={agent}", *(few if agent == "dreamer" else [])]
     train(*load(_overrides(folder, f"frames={frames // 2}", *chosen)), "a test")
     train(*load(_overrides(folder, f"frames={frames}", *chosen)), "a test")
@@ -37,7 +48,9 @@ def test_a_run_is_trained_continued_and_evaluated(agent: str, frames: int, tmp_p
     played = [line["frames"] for line in lines]
     assert played[-1] >= frames
     assert played == sorted(set(played))
-    returns = [value for line in lines for key, value in line.items() if key.startswith("train/return/")]
+    returns = [
+        value for line in lines for key, value in line.items() if key.startswith("train/return/")
+    ]
     # An episode's thirty rewards lie between -3 and 5: broken ones, of the continuation, are not counted.
     assert returns
     assert all(-90 <= value <= 150 for value in returns)
@@ -71,5 +84,7 @@ def test_an_unknown_environment_is_refused(override: str, message: str) -> None:
 
 def test_a_missing_package_is_refused_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envs.external.family.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"'metaworld' is not installed: pip install 'pixel-hrl\[bridge\]'"):
+    with pytest.raises(
+        ConfigError, match=r"'metaworld' is not installed: pip install 'pixel-hrl\[bridge\]'"
+    ):
         load(["agent=random", "suite=metaworld_mt10"])

@@ -59,8 +59,14 @@ def test_a_random_episode_of_every_task_from_pixels(name: str) -> None:
     env = _vector(suite, len(tasks), tasks=tasks)
     observation, _ = env.reset(seed=0)
     first = observation["pixels"]
-    assert all(len(np.unique(image.reshape(-1, 3), axis=0)) >= 5 for image in first), "something is drawn"
-    rng, running, moved = np.random.default_rng(0), np.ones(len(tasks), bool), np.zeros(len(tasks), bool)
+    assert all(len(np.unique(image.reshape(-1, 3), axis=0)) >= 5 for image in first), (
+        "something is drawn"
+    )
+    rng, running, moved = (
+        np.random.default_rng(0),
+        np.ones(len(tasks), bool),
+        np.zeros(len(tasks), bool),
+    )
     lengths = np.array([task.episode_length for task in tasks])
     while running.any():
         observation, reward, terminated, truncated, infos = env.step(_random(rng, env))
@@ -68,7 +74,9 @@ def test_a_random_episode_of_every_task_from_pixels(name: str) -> None:
         moved |= running & (observation["pixels"] != first).any(axis=(1, 2, 3))
         ended = running & (terminated | truncated)
         assert (infos["episode"]["length"][ended] <= lengths[ended]).all() if ended.any() else True
-        assert not (ended & truncated & (infos.get("episode", {}).get("length", lengths) != lengths)).any()
+        assert not (
+            ended & truncated & (infos.get("episode", {}).get("length", lengths) != lengths)
+        ).any()
         running &= ~ended
     env.close()
     assert moved.all(), "every image shows motion"
@@ -116,8 +124,12 @@ def test_the_numbers_of_an_action_are_the_librarys(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [param for param in EVERY_SUITE if param.values[0] != "robotics_fetch"])
-def test_ray_traced_images_show_what_opengl_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", [param for param in EVERY_SUITE if param.values[0] != "robotics_fetch"]
+)
+def test_ray_traced_images_show_what_opengl_shows(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nearer to the environment's own image than to that image mirrored or upside down (Fetch has another view)."""
     backend = opengl_backend()
     if backend is None:
@@ -126,7 +138,12 @@ def test_ray_traced_images_show_what_opengl_shows(name: str, monkeypatch: pytest
     suite, images = load_suite(name), []
     for render in ("ray", "opengl"):
         task = suite.tasks("train")[0]
-        env = _vector(suite, 1, tasks=[replace(task, parameters={**task.parameters, "render": render})], threads=1)
+        env = _vector(
+            suite,
+            1,
+            tasks=[replace(task, parameters={**task.parameters, "render": render})],
+            threads=1,
+        )
         images.append(env.reset(seed=0)[0]["pixels"][0].astype(float))
         env.close()
     traced, drawn = images
@@ -146,7 +163,12 @@ def test_suites_have_their_tasks() -> None:
         "ogbench_visual_maze": ["interpolation", "geometry"],
     }
     mt10 = load_suite("metaworld_mt10")
-    assert (len(mt10.tasks("train")), len(mt10.tasks("novel")), mt10.task_size, mt10.action_size) == (10, 5, 15, 4)
+    assert (
+        len(mt10.tasks("train")),
+        len(mt10.tasks("novel")),
+        mt10.task_size,
+        mt10.action_size,
+    ) == (10, 5, 15, 4)
     vectors = [mt10.family.task_vector(task) for split in mt10.splits.values() for task in split]
     np.testing.assert_array_equal(vectors, np.eye(15))
     mazes = load_suite("robotics_maze")
@@ -155,7 +177,11 @@ def test_suites_have_their_tasks() -> None:
     assert padding is not None
     for task, vector, mask in zip(tasks, *padding, strict=True):
         np.testing.assert_array_equal(vector, mazes.family.task_vector(task))
-        assert mask.tolist() == [1.0] * 8 if task.parameters["robot"] == "ant" else [1.0] * 2 + [0.0] * 6
+        assert (
+            mask.tolist() == [1.0] * 8
+            if task.parameters["robot"] == "ant"
+            else [1.0] * 2 + [0.0] * 6
+        )
 
 
 @pytest.mark.parametrize("package", sorted({*PACKAGES.values()} - {"dm_control"}))
@@ -164,7 +190,9 @@ def test_a_missing_package_is_told_with_its_extra_before_a_process_is_started(
 ) -> None:
     monkeypatch.setattr(external, "find_spec", lambda name: None)
     for name in (name for name, needed in PACKAGES.items() if needed == package):
-        with pytest.raises(ValueError, match=rf"'{package}' is not installed: pip install 'pixel-hrl\[bridge\]'"):
+        with pytest.raises(
+            ValueError, match=rf"'{package}' is not installed: pip install 'pixel-hrl\[bridge\]'"
+        ):
             make_vec(load_suite(name), 1)
         with pytest.raises(ValueError, match=r"pixel-hrl\[bridge\]"):
             load_suite(name).check_installed()
@@ -211,11 +239,15 @@ def test_metaworlds_experts_solve_its_tasks_through_the_adapter() -> None:
     tasks = suite.tasks("train")
     env = _vector(suite, 3 * len(tasks), evaluation=True, seed=0, image_size=8)
     names = [str(task.parameters["task"]) for task in tasks]
-    experts = [policies.ENV_POLICY_MAP[names[index % len(names)]]() for index in range(env.num_envs)]
+    experts = [
+        policies.ENV_POLICY_MAP[names[index % len(names)]]() for index in range(env.num_envs)
+    ]
     env.reset()
     solved = np.zeros(env.num_envs, bool)
     for _ in range(500):
-        wanted = [expert.get_action(env.own_observation(index)) for index, expert in enumerate(experts)]
+        wanted = [
+            expert.get_action(env.own_observation(index)) for index, expert in enumerate(experts)
+        ]
         *_, infos = env.step(np.clip(np.stack(wanted), -1, 1).astype(np.float32))
         solved |= infos["success"]
     env.close()
@@ -237,7 +269,9 @@ def test_jacos_success_is_a_full_reward_and_its_time_limit_truncates() -> None:
 
     def play(steps: int, away: float) -> list[Outcome]:
         """Keep still, with the site that has to be reached so many metres away from the hand."""
-        physics.bind(own._target).pos = physics.bind(own._hand.tool_center_point).xpos + np.array([away, 0, 0])
+        physics.bind(own._target).pos = physics.bind(own._hand.tool_center_point).xpos + np.array(
+            [away, 0, 0]
+        )
         return [world.act(np.zeros(9, np.float32)) for _ in range(steps)]
 
     outcomes = play(100, 0.5) + play(task.episode_length - 100, 0.0)
@@ -304,7 +338,11 @@ def test_the_whole_maze_is_in_the_image_and_the_goal_is_red() -> None:
         rows, columns = np.nonzero((image[..., 0] > 120) & (image[..., 1:].max(axis=-1) < 60))
         own: Any = world.env.unwrapped
         view = top_view(read_maze(str(task.parameters["maze"])).size, own.maze.maze_size_scaling)
-        span = 2 * np.tan(np.radians(view.field / 2)) * (view.distance - own.data.site("target").xpos[2])
+        span = (
+            2
+            * np.tan(np.radians(view.field / 2))
+            * (view.distance - own.data.site("target").xpos[2])
+        )
         expected = [0.5 - own.goal[1] / span, 0.5 + own.goal[0] / span]
         np.testing.assert_allclose([rows.mean() / 64, columns.mean() / 64], expected, atol=0.03)
         world.close()
@@ -320,7 +358,9 @@ def test_fetchs_shim_makes_the_helpers_agree_with_mujoco() -> None:
     for joint in range(env.model.njnt):
         name, first = env.model.joint(joint).name, env.model.jnt_qposadr[joint]
         value = mujoco_utils.get_joint_qpos(env.model, env.data, name)
-        count = {mujoco.mjtJoint.mjJNT_FREE: 7}.get(mujoco.mjtJoint(int(env.model.jnt_type[joint])), 1)
+        count = {mujoco.mjtJoint.mjJNT_FREE: 7}.get(
+            mujoco.mjtJoint(int(env.model.jnt_type[joint])), 1
+        )
         np.testing.assert_array_equal(value, env.data.qpos[first : first + count])
     env.data.mocap_pos[:] = 9.0
     mujoco_utils.reset_mocap2body_xpos(env.model, env.data)
@@ -359,7 +399,8 @@ def test_ogbenchs_goals_are_the_packages() -> None:
     for maze, goals in GOALS.items():
         values = load_suite("ogbench_visual_maze").to_dict()
         task = replace(
-            load_suite("ogbench_visual_maze").tasks("train")[0], parameters={"maze": maze, "goal": 1, "render": "ray"}
+            load_suite("ogbench_visual_maze").tasks("train")[0],
+            parameters={"maze": maze, "goal": 1, "render": "ray"},
         )
         world = external_family(task).world(task)
         env: Any = world.env.unwrapped

@@ -23,11 +23,20 @@ SIZE, LENGTH, REPEAT = 24, 12, 2
 
 
 def _task(name: str, kwargs: str = "{}", length: int = LENGTH, evaluation_seed: int = 0) -> Task:
-    known = {"id": "tests.envs.external_fakes:Counter-v0", "kwargs": kwargs, "render": "auto", "camera": ""}
+    known = {
+        "id": "tests.envs.external_fakes:Counter-v0",
+        "kwargs": kwargs,
+        "render": "auto",
+        "camera": "",
+    }
     return Task(name, "gym", known, length, evaluation_seed)
 
 
-TASKS = (_task("long", length=12, evaluation_seed=1), _task("ends", "{ends_at: 7}", 16, 2), _task("cut", "{cut_at: 4}"))
+TASKS = (
+    _task("long", length=12, evaluation_seed=1),
+    _task("ends", "{ends_at: 7}", 16, 2),
+    _task("cut", "{cut_at: 4}"),
+)
 
 
 def _suite(*tasks: Task) -> Suite:
@@ -35,7 +44,9 @@ def _suite(*tasks: Task) -> Suite:
 
 
 def _make(suite: Suite, num_envs: int = 3, **arguments: Any) -> ExternalVectorEnv:
-    env = make_vec(suite, num_envs, **{"image_size": SIZE, "threads": 1, "frame_stack": 2, **arguments})
+    env = make_vec(
+        suite, num_envs, **{"image_size": SIZE, "threads": 1, "frame_stack": 2, **arguments}
+    )
     assert isinstance(env, ExternalVectorEnv)
     return env
 
@@ -52,7 +63,9 @@ def _actions(steps: int, num_envs: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, (steps, num_envs, 2)).astype(np.float32)
 
 
-def _episode(task: Task, seed: int, actions: np.ndarray) -> list[tuple[np.ndarray, float, bool, bool, bool]]:
+def _episode(
+    task: Task, seed: int, actions: np.ndarray
+) -> list[tuple[np.ndarray, float, bool, bool, bool]]:
     """One environment's episode step by step: image, reward, terminated, truncated, success. The first has none."""
     world: ExternalEnv = external_family(task).world(task)
     world.begin(seed)
@@ -90,7 +103,11 @@ def test_the_interface(counters: ExternalVectorEnv) -> None:
     assert (infos["task_index"].tolist(), infos["task_index"].dtype) == ([0, 1, 2, 0], np.int64)
     observation, reward, terminated, truncated, infos = counters.step(np.zeros((4, 2), np.float32))
     assert counters.observation_space.contains(observation)
-    assert [values.dtype.name for values in (reward, terminated, truncated)] == ["float32", "bool", "bool"]
+    assert [values.dtype.name for values in (reward, terminated, truncated)] == [
+        "float32",
+        "bool",
+        "bool",
+    ]
     assert infos["success"].dtype == bool
     assert counters.render_frames(3, 50).shape == (50, 50, 3)
     assert len(counters.render()) == 4
@@ -108,7 +125,9 @@ def test_episodes_are_those_of_a_slow_loop(counters: ExternalVectorEnv) -> None:
         for env in range(4):
             first = episodes[env][max(since[env] - 1, 0)][0]
             newest = episodes[env][since[env]][0]
-            np.testing.assert_array_equal(observation["pixels"][env], np.concatenate([first, newest], axis=-1))
+            np.testing.assert_array_equal(
+                observation["pixels"][env], np.concatenate([first, newest], axis=-1)
+            )
         observation, reward, terminated, truncated, infos = counters.step(action)
         for env in range(4):
             since[env] += 1
@@ -132,7 +151,9 @@ def _reference(env: ExternalVectorEnv, index: int, number: int, actions: np.ndar
 
 def _check_end(infos: dict[str, Any], env: int, rows: list[Any], steps: int) -> None:
     final = infos["final_obs"]["pixels"][env]
-    np.testing.assert_array_equal(final, np.concatenate([rows[steps - 1][0], rows[steps][0]], axis=-1))
+    np.testing.assert_array_equal(
+        final, np.concatenate([rows[steps - 1][0], rows[steps][0]], axis=-1)
+    )
     episode = {key: values[env] for key, values in infos["episode"].items()}
     assert infos["_episode"][env]
     assert infos["_final_obs"][env]
@@ -142,14 +163,18 @@ def _check_end(infos: dict[str, Any], env: int, rows: list[Any], steps: int) -> 
     assert not episode["partial"]
 
 
-def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended(counters: ExternalVectorEnv) -> None:
+def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended(
+    counters: ExternalVectorEnv,
+) -> None:
     counters.reset(seed=1)
     for action in _actions(4, 4):
         observation, _, terminated, truncated, infos = counters.step(action)
         running = ~(terminated | truncated)
         if not running.all():
             for key in observation:
-                np.testing.assert_array_equal(observation[key][running], infos["final_obs"][key][running])
+                np.testing.assert_array_equal(
+                    observation[key][running], infos["final_obs"][key][running]
+                )
     assert not running.all()
 
 
@@ -158,7 +183,9 @@ def test_evaluation_episodes_start_alike_whatever_is_played_beside_them() -> Non
     alone = _make(_suite(), 2, tasks=[task], evaluation=True, seed=9, frame_stack=1)
     starts = alone.reset()[0]["pixels"]
     for index in range(2):
-        expected = _episode(task, _seed(evaluation_rng(9, task.evaluation_seed, index)), np.zeros((0, 2)))
+        expected = _episode(
+            task, _seed(evaluation_rng(9, task.evaluation_seed, index)), np.zeros((0, 2))
+        )
         np.testing.assert_array_equal(starts[index], expected[0][0])
     alone.close()
     beside = _make(_suite(), 6, evaluation=True, seed=9, frame_stack=1, stream="other")
@@ -177,16 +204,22 @@ def test_first_episodes_are_staggered_and_say_that_they_are_partial() -> None:
             partial += infos["episode"]["partial"][infos["_episode"]].tolist()
     env.close()
     assert len(set(lengths[:8])) > 3
-    assert [length for length, part in zip(lengths, partial, strict=True) if not part] == [40] * partial.count(False)
+    assert [length for length, part in zip(lengths, partial, strict=True) if not part] == [
+        40
+    ] * partial.count(False)
 
 
-def test_a_killed_worker_is_replaced_and_its_episodes_are_truncated(counters: ExternalVectorEnv) -> None:
+def test_a_killed_worker_is_replaced_and_its_episodes_are_truncated(
+    counters: ExternalVectorEnv,
+) -> None:
     counters.reset(seed=5)
     actions = _actions(9, 4)
     before = [counters.step(action) for action in actions[:1]][-1][0]
     twin = [_reference_steps(counters, env, actions) for env in range(2)]
     _kill(counters.worker_processes[1])
-    with pytest.warns(UserWarning, match=r"environments 2 to 3 \(tasks long, ends, cut\) died \(code -9\)"):
+    with pytest.warns(
+        UserWarning, match=r"environments 2 to 3 \(tasks long, ends, cut\) died \(code -9\)"
+    ):
         observation, reward, terminated, truncated, infos = counters.step(actions[1])
     assert truncated.tolist() == [False, False, True, True]
     assert not terminated.any()
@@ -247,7 +280,9 @@ def test_a_continued_run_ends_its_episodes_and_begins_the_next(counters: Externa
     actions = _actions(3, 4)
     observation = [counters.step(action) for action in actions[:2]][-1][0]
     state = counters.state_dict()
-    assert all(isinstance(value, np.ndarray) and value.dtype.kind in "iufb" for value in state.values())
+    assert all(
+        isinstance(value, np.ndarray) and value.dtype.kind in "iufb" for value in state.values()
+    )
     counters.reset(seed=8)
     counters.step(actions[0])
     counters.load_state_dict(state)
@@ -280,16 +315,25 @@ def _reference_of(env: ExternalVectorEnv, seed: int, index: int, number: int) ->
         ({"pixels": np.zeros((1, 2), np.uint8)}, "'pixels' must have shape"),
     ],
 )
-def test_a_state_that_does_not_fit_is_refused(counters: ExternalVectorEnv, change: dict, named: str) -> None:
+def test_a_state_that_does_not_fit_is_refused(
+    counters: ExternalVectorEnv, change: dict, named: str
+) -> None:
     counters.reset(seed=0)
-    state = {key: value for key, value in {**counters.state_dict(), **change}.items() if value is not None}
+    state = {
+        key: value
+        for key, value in {**counters.state_dict(), **change}.items()
+        if value is not None
+    }
     with pytest.raises(ValueError, match=named):
         counters.load_state_dict(state)
 
 
 def test_wrong_calls_are_refused(counters: ExternalVectorEnv) -> None:
     counters.reset(seed=0)
-    for actions, named in [(np.zeros((4, 3)), "shape"), (np.full((4, 2), np.nan), r"finite.*\[0, 1, 2, 3\]")]:
+    for actions, named in [
+        (np.zeros((4, 3)), "shape"),
+        (np.full((4, 2), np.nan), r"finite.*\[0, 1, 2, 3\]"),
+    ]:
         with pytest.raises(ValueError, match=named):
             counters.step(actions)
     with pytest.raises(ValueError, match="option 'episode' alone, got 'goal'"):
@@ -312,7 +356,9 @@ def test_wrong_calls_are_refused(counters: ExternalVectorEnv) -> None:
         ({"tasks": [replace(TASKS[0], episode_length=3)]}, "multiple of action_repeat"),
     ],
 )
-def test_wrong_arguments_are_refused_before_a_process_is_started(arguments: dict, named: str) -> None:
+def test_wrong_arguments_are_refused_before_a_process_is_started(
+    arguments: dict, named: str
+) -> None:
     with pytest.raises(ValueError, match=named):
         make_vec(_suite(), **{"num_envs": 2, "image_size": SIZE, **arguments})
 

@@ -68,13 +68,18 @@ def test_no_wall_can_be_passed() -> None:
     start, maze = FAMILY.start(task, np.random.default_rng(0)), MAZES["spiral"]
     rows = (start.joint_positions, start.joint_velocities, start.mocap_positions)
     worlds = InitialState(*(torch.from_numpy(np.tile(row, (4, *[1] * row.ndim))) for row in rows))
-    worlds.joint_velocities[:, :2] = 6 * torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]], dtype=torch.float64)
+    worlds.joint_velocities[:, :2] = 6 * torch.tensor(
+        [[0, 1], [0, -1], [1, 0], [-1, 0]], dtype=torch.float64
+    )
     physics, rng = MujocoPhysics(FAMILY.scene, 4, image_size=8, threads=1), np.random.default_rng(1)
     physics.reset(torch.ones(4, dtype=torch.bool), worlds)
     for _ in range(150):
         physics.step(torch.from_numpy(rng.uniform(-1, 1, (4, MODEL.nu))))
         for east, north, _ in physics.body_position("torso").numpy() / CELL:
-            assert (int(np.floor(maze.height / 2 - north)), int(np.floor(east + maze.width / 2))) in maze.free
+            assert (
+                int(np.floor(maze.height / 2 - north)),
+                int(np.floor(east + maze.width / 2)),
+            ) in maze.free
     physics.close()
 
 
@@ -98,7 +103,10 @@ def test_the_suite_is_the_quadrupeds_for_another_body() -> None:
     for split, tasks in SUITE.to_dict()["splits"].items():
         changed = [{**task, "family": "ant_maze"} for task in theirs[split]]
         seeds = [task.pop("evaluation_seed") for task in tasks]
-        assert tasks == [{key: value for key, value in task.items() if key != "evaluation_seed"} for task in changed]
+        assert tasks == [
+            {key: value for key, value in task.items() if key != "evaluation_seed"}
+            for task in changed
+        ]
         assert all(12000 < seed < 13000 for seed in seeds)
 
 

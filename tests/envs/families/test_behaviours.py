@@ -41,9 +41,19 @@ def _rewards(body: str, behaviour: str, physics: Physics, speeds: list[float]) -
 
 
 def _walker(
-    torso: list[float], hips: list[float], left: list[float], right: list[float], upright: list[float]
+    torso: list[float],
+    hips: list[float],
+    left: list[float],
+    right: list[float],
+    upright: list[float],
 ) -> Physics:
-    heights = {"torso": torso, "left_thigh": hips, "right_thigh": hips, "left_foot": left, "right_foot": right}
+    heights = {
+        "torso": torso,
+        "left_thigh": hips,
+        "right_thigh": hips,
+        "left_foot": left,
+        "right_foot": right,
+    }
     still = {"torso_subtreelinvel": [[0.0, 0.0, 0.0]] * len(torso)}
     return puppet(at_heights(**heights), still, upright)
 
@@ -85,7 +95,9 @@ def test_the_walkers_yoga(behaviour: str, expected: list[float | None]) -> None:
 )
 def test_the_cheetahs_tricks(behaviour: str, speed: float, expected: list[float | None]) -> None:
     """In the air and still; half as high; back foot up at 0.75 m/s; in the air and running."""
-    heights = at_heights(torso=[1.2, 0.6, 0.6, 1.2], ffoot=[1.2, 0.6, 0.6, 1.2], bfoot=[1.2, 0.6, 1.8, 1.2])
+    heights = at_heights(
+        torso=[1.2, 0.6, 0.6, 1.2], ffoot=[1.2, 0.6, 0.6, 1.2], bfoot=[1.2, 0.6, 1.8, 1.2]
+    )
     velocities = {"torso_subtreelinvel": [[speed, 0.0, 0.0] for speed in (0.0, 0.0, 0.75, 8.0)]}
     rewards = _rewards("cheetah", behaviour, puppet(heights, velocities), [speed] * 4)
     for reward, value in zip(rewards, expected, strict=True):
@@ -102,11 +114,16 @@ def test_a_lying_cheetah() -> None:
 
 def test_the_quadrupeds_tasks() -> None:
     velocities = [[0.0, 0.0, 0.25], [3.0, 4.0, 0.0], [0.0, -0.5, 0.0]]
-    sensors = {"velocimeter": velocities, "center_of_mass": [[9.0, 9.0, height] for height in (0.5, 1.0, 1.2)]}
+    sensors = {
+        "velocimeter": velocities,
+        "center_of_mass": [[9.0, 9.0, height] for height in (0.5, 1.0, 1.2)],
+    }
     physics = puppet(sensors=sensors, upright=[1.0, 0.0, 1.0])
     assert _rewards("quadruped", "stand", physics, [0.0] * 3) == [1, 0.5, 1]
     assert _rewards("quadruped", "jump", physics, [0.0] * 3) == [0.75, 0.5, 1]
-    assert _rewards("quadruped", "roll", physics, [0.5, 5.0, 1.0]) == pytest.approx([0.75, 0.5, 0.75])
+    assert _rewards("quadruped", "roll", physics, [0.5, 5.0, 1.0]) == pytest.approx(
+        [0.75, 0.5, 0.75]
+    )
 
 
 def test_heights_are_those_of_the_models_bodies() -> None:
@@ -138,7 +155,9 @@ def test_the_quadrupeds_jump_reads_the_centre_of_mass() -> None:
     data = mujoco.MjData(physics.model)
     mujoco.mj_forward(physics.model, data)
     height = data.subtree_com[physics.model.body("torso").id, 2]
-    assert quadruped_behaviours.jump(physics, torch.zeros(2)).tolist() == pytest.approx([0.5 + height / 2, 1])
+    assert quadruped_behaviours.jump(physics, torch.zeros(2)).tolist() == pytest.approx(
+        [0.5 + height / 2, 1]
+    )
     physics.close()
 
 
@@ -201,16 +220,36 @@ def test_a_jump_is_never_a_success_and_a_stand_can_be() -> None:
 @pytest.mark.parametrize(
     ("body", "parameters", "named"),
     [
-        ("walker", {"behaviour": "legs_up", "speed": 1.0}, "'speed' of behaviour 'legs_up' must be 0.*got 1"),
-        ("walker", {"behaviour": "fly", "speed": 0.0}, "one of speed, legs_up, arabesque, headstand"),
-        ("walker", {"behaviour": "speed"}, "parameter 'speed' is missing; needed are behaviour, speed"),
+        (
+            "walker",
+            {"behaviour": "legs_up", "speed": 1.0},
+            "'speed' of behaviour 'legs_up' must be 0.*got 1",
+        ),
+        (
+            "walker",
+            {"behaviour": "fly", "speed": 0.0},
+            "one of speed, legs_up, arabesque, headstand",
+        ),
+        (
+            "walker",
+            {"behaviour": "speed"},
+            "parameter 'speed' is missing; needed are behaviour, speed",
+        ),
         ("walker", {"speed": 1.0}, "parameter 'behaviour' is missing"),
         ("walker", {"behaviour": 3.0, "speed": 1.0}, "one of speed, legs_up"),
         ("walker", {"behaviour": "speed", "speed": 9.0}, "from -8 to 8"),
-        ("cheetah", {"behaviour": "run_front", "speed": 0.0}, "behaviour 'run_front' must be from 1 to 10, got 0"),
+        (
+            "cheetah",
+            {"behaviour": "run_front", "speed": 0.0},
+            "behaviour 'run_front' must be from 1 to 10, got 0",
+        ),
         ("cheetah", {"behaviour": "run_back", "speed": -6.0}, "from 1 to 10, got -6"),
         ("quadruped", {"behaviour": "roll", "speed": 0.2}, "from 0.5 to 5, got 0.2"),
-        ("quadruped", {"behaviour": "jump", "speed": 0.0, "height": 1.0}, "unknown parameter 'height'"),
+        (
+            "quadruped",
+            {"behaviour": "jump", "speed": 0.0, "height": 1.0},
+            "unknown parameter 'height'",
+        ),
     ],
 )
 def test_a_wrong_task_is_told_what_is_valid(body: str, parameters: dict, named: str) -> None:

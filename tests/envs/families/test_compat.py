@@ -82,7 +82,9 @@ def _copy(start: InitialState, world: int, name: str, environment: Environment) 
     start.joint_velocities[world] = torch.from_numpy(environment.physics.data.qvel.copy())
     if name.startswith("reacher"):
         place = environment.physics.named.model.geom_pos["target"].copy()
-        start.mocap_positions[world, ["reacher-easy", "reacher-hard"].index(name)] = torch.from_numpy(place)
+        start.mocap_positions[world, ["reacher-easy", "reacher-hard"].index(name)] = (
+            torch.from_numpy(place)
+        )
 
 
 def _share_model(name: str, environment: Environment, start: InitialState) -> None:
@@ -113,8 +115,12 @@ def _set_state(name: str, environment: Environment, share: float, rng: np.random
         # A single pole must turn far to earn little; of many joints a few that bend do.
         most = 3.0 if name.startswith("cartpole") else 0.8
         physics.data.qpos[:] += most * share * bent * rng.standard_normal(physics.model.nq)
-        for first in physics.model.jnt_qposadr[physics.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE]:
-            physics.data.qpos[first + 3 : first + 7] /= np.linalg.norm(physics.data.qpos[first + 3 : first + 7])
+        for first in physics.model.jnt_qposadr[
+            physics.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE
+        ]:
+            physics.data.qpos[first + 3 : first + 7] /= np.linalg.norm(
+                physics.data.qpos[first + 3 : first + 7]
+            )
         if name == "quadruped-fetch":
             physics.named.data.qpos["ball_root"][:2] = 15 * share * rng.choice([-1, 1], 2)
         if name == "quadruped-escape":  # in the air, out to where it has escaped
@@ -137,7 +143,9 @@ def test_rewards_of_states_equal_dm_controls(name: str) -> None:
     start, still, moved = InitialState.of(physics.model, WORLDS), [], []
     _share_model(name, environment, start)
     low, high = physics.model.actuator_ctrlrange.T
-    controls = np.linspace(0, 1, WORLDS)[:, None] * rng.uniform(low, high, (WORLDS, physics.model.nu))
+    controls = np.linspace(0, 1, WORLDS)[:, None] * rng.uniform(
+        low, high, (WORLDS, physics.model.nu)
+    )
     for world in range(WORLDS):
         _set_state(name, environment, world / WORLDS, rng)
         _copy(start, world, name, environment)
@@ -180,7 +188,10 @@ def test_cameras_and_pace_are_dm_controls(name: str) -> None:
     assert model.id2name(published, "camera") == scene.camera
     np.testing.assert_array_equal(camera.pos, model.cam_pos[published])
     np.testing.assert_array_equal(camera.quat, model.cam_quat[published])
-    assert (camera.fovy[0], camera.mode[0]) == (model.cam_fovy[published], model.cam_mode[published])
+    assert (camera.fovy[0], camera.mode[0]) == (
+        model.cam_fovy[published],
+        model.cam_mode[published],
+    )
     assert scene.substeps * scene.model.opt.timestep == pytest.approx(theirs.control_timestep())
     lengths = [task.episode_length for task in load_suite(_suite(name)).tasks("train")]
     assert {*lengths} == {round(theirs._step_limit)} == {1000}
@@ -191,8 +202,14 @@ def _their_starts(name: str) -> np.ndarray:
     for _ in range(EPISODES):
         environment.reset()
         data = environment.physics.data
-        target = environment.physics.named.model.geom_pos["target"] if name.startswith("reacher") else []
-        rows.append(np.concatenate([data.qpos, data.qvel, target, _drawn_numbers(name, environment.physics.model)]))
+        target = (
+            environment.physics.named.model.geom_pos["target"] if name.startswith("reacher") else []
+        )
+        rows.append(
+            np.concatenate(
+                [data.qpos, data.qvel, target, _drawn_numbers(name, environment.physics.model)]
+            )
+        )
     return np.array(rows)
 
 
@@ -210,7 +227,9 @@ def _our_starts(name: str) -> np.ndarray:
     for episode in range(EPISODES):
         start = family.start(task, episode_rng(0, "train", 0, episode))
         shown = (
-            start.mocap_positions[["reacher-easy", "reacher-hard"].index(name)] if len(start.mocap_positions) else []
+            start.mocap_positions[["reacher-easy", "reacher-hard"].index(name)]
+            if len(start.mocap_positions)
+            else []
         )
         drawn = _drawn_numbers(name, family.scene.remodelled(family.scene.model, start.model_seed))
         rows.append(np.concatenate([start.joint_positions, start.joint_velocities, shown, drawn]))
@@ -248,7 +267,9 @@ def test_a_bowl_with_bumps_is_dm_controls() -> None:
     """From the same bumps, in every cell."""
     environment, model = _theirs("quadruped-escape"), _family("quadruped-escape")[0].scene.model
     bumps = np.random.default_rng(3).uniform(0.15, 1, (30, 30))
-    drawn = SimpleNamespace(uniform=lambda low, high, size: bumps, randn=np.random.default_rng(0).standard_normal)
+    drawn = SimpleNamespace(
+        uniform=lambda low, high, size: bumps, randn=np.random.default_rng(0).standard_normal
+    )
     task = copy.copy(environment.task)
     task._random = drawn
     with environment.physics.reset_context():
@@ -264,7 +285,10 @@ def test_every_world_has_its_own_terrain_until_its_episode_ends_and_is_shown_it(
     name = "quadruped-escape"
     family, task = _family(name)
     suite = load_suite(_suite(name))
-    env, other = (make_vec(suite, 3, [replace(task, episode_length=8)], image_size=SIZE, threads=2) for _ in range(2))
+    env, other = (
+        make_vec(suite, 3, [replace(task, episode_length=8)], image_size=SIZE, threads=2)
+        for _ in range(2)
+    )
     first = env.reset()[0]["pixels"]
     models = [_model_of(env, world) for world in range(3)]
     heights = [model.hfield_data.copy() for model in models]
@@ -283,7 +307,9 @@ def test_every_world_has_its_own_terrain_until_its_episode_ends_and_is_shown_it(
         ours, theirs = env.step(actions), other.step(actions)
         np.testing.assert_array_equal(ours[0]["pixels"], theirs[0]["pixels"])
         np.testing.assert_array_equal(ours[1], theirs[1])
-    assert all(not np.array_equal(_model_of(env, world).hfield_data, heights[world]) for world in range(3))
+    assert all(
+        not np.array_equal(_model_of(env, world).hfield_data, heights[world]) for world in range(3)
+    )
     assert not np.array_equal(first[0], first[1])
     assert not family.scene.model.hfield_data.any(), "the scene's own model stays flat"
     for each in (env, other):
@@ -314,7 +340,9 @@ def _geoms_by_rays(env: PixelVectorEnv, world: int, model: mujoco.MjModel) -> np
     for row, column in np.ndindex(SIZE, SIZE):
         right, up = ((column + 0.5) / SIZE * 2 - 1) * half, (1 - (row + 0.5) / SIZE * 2) * half
         ray, geom = turn @ np.array([right, up, -1.0]), np.zeros(1, np.int32)
-        mujoco.mj_ray(model, data, data.cam_xpos[camera.id], ray / np.linalg.norm(ray), None, 1, -1, geom)
+        mujoco.mj_ray(
+            model, data, data.cam_xpos[camera.id], ray / np.linalg.norm(ray), None, 1, -1, geom
+        )
         found[row, column] = geom[0]
     return found
 
@@ -331,7 +359,9 @@ def test_hard_actuators_push_where_their_number_says() -> None:
     physics.step(torch.tensor([[1.0, 0.0]]).expand(WORLDS, -1))
     moved = physics.fields["qvel"].numpy()
     moved = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-    np.testing.assert_allclose(moved[1::2], np.tile(mixed.wrap_prm[:2], (WORLDS // 2, 1)), atol=1e-9)
+    np.testing.assert_allclose(
+        moved[1::2], np.tile(mixed.wrap_prm[:2], (WORLDS // 2, 1)), atol=1e-9
+    )
     np.testing.assert_allclose(moved[::2], np.tile([1.0, 0.0], (WORLDS // 2, 1)), atol=1e-9)
 
 
@@ -356,12 +386,16 @@ def _contacts(model: mujoco.MjModel, positions: np.ndarray) -> int:
     return int(data.ncon)
 
 
-@pytest.mark.parametrize(("name", "other"), [("reacher-easy", "reacher-hard"), ("reacher-hard", "reacher-easy")])
+@pytest.mark.parametrize(
+    ("name", "other"), [("reacher-easy", "reacher-hard"), ("reacher-hard", "reacher-easy")]
+)
 def test_the_reacher_is_shown_the_target_of_its_task_only(name: str, other: str) -> None:
     family, task = _family(name)
     starts = [family.start(task, episode_rng(0, "train", 0, episode)) for episode in range(4)]
     positions = np.stack([start.joint_positions for start in starts])
-    shown = shown_geoms(CompatReacher.scene, positions, np.stack([start.mocap_positions for start in starts]))
+    shown = shown_geoms(
+        CompatReacher.scene, positions, np.stack([start.mocap_positions for start in starts])
+    )
     model = CompatReacher.scene.model
     assert ((shown == model.geom(name).id).sum(axis=(1, 2)) > 0).all()
     assert not (shown == model.geom(other).id).any()

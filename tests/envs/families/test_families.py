@@ -42,7 +42,9 @@ def test_point_mass_reward_falls_linearly_with_the_planar_distance() -> None:
 def test_point_mass_starts_away_from_the_target_and_uniformly_elsewhere() -> None:
     task = load_suite("point_mass").tasks("train")[0]
     family, target = PointMass(), np.array(task.parameters["target"])
-    starts = np.stack([family.start(task, episode_rng(1, "train", 0, e)).joint_positions for e in range(2000)])
+    starts = np.stack(
+        [family.start(task, episode_rng(1, "train", 0, e)).joint_positions for e in range(2000)]
+    )
     assert np.linalg.norm(starts - target, axis=1).min() >= NEAREST_START
     assert np.abs(starts).max() <= 0.29
     # Two equal areas far from the target are visited equally often: 2000 / (allowed area / box area).
@@ -72,9 +74,13 @@ def test_walker_speed_rewards_neither_too_slow_nor_too_fast(
 def test_walker_speed_is_worth_less_on_the_ground() -> None:
     """Posture: (3 * standing + upright) / 4, where standing falls to 0.1 at half the height."""
     family, goals = WalkerSpeed(), goal_rows((1.0,))
-    assert family.reward(_walking([1.0], height=0.6), goals).item() == pytest.approx((3 * 0.1 + 1) / 4)
+    assert family.reward(_walking([1.0], height=0.6), goals).item() == pytest.approx(
+        (3 * 0.1 + 1) / 4
+    )
     assert family.reward(_walking([1.0], upright=0.0), goals).item() == pytest.approx((3 + 0.5) / 4)
-    assert family.reward(_walking([1.0], height=0.6, upright=-1.0), goals).item() == pytest.approx(0.075)
+    assert family.reward(_walking([1.0], height=0.6, upright=-1.0), goals).item() == pytest.approx(
+        0.075
+    )
     for reward, success in ((0.79, False), (0.81, True)):
         assert family.holding(_walking([1.0]), goals, torch.tensor([reward])).tolist() == [success]
 
@@ -92,7 +98,12 @@ def test_success_takes_as_long_as_the_family_says() -> None:
     episodes.begin(np.ones(2, bool))
     holding = [[True, True], [True, True], [False, True], [True, False], [True, True], [True, True]]
     results = [episodes.advance(np.ones(2), np.array(row)).tolist() for row in holding]
-    assert results == [[False, False]] * 2 + [[False, True], [False, False], [False, False], [True, False]]
+    assert results == [[False, False]] * 2 + [
+        [False, True],
+        [False, False],
+        [False, False],
+        [True, False],
+    ]
     assert episodes.statistics()["success"].tolist() == [True, True]
     assert episodes.statistics()["return"].tolist() == [6, 6]
     assert episodes.statistics()["steps_to_success"].tolist() == [6, 3], "of the first one"
@@ -137,7 +148,11 @@ def test_doing_nothing_or_anything_earns_little(moving: bool) -> None:
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     for _ in range(500):
-        action = rng.uniform(-1, 1, (32, 2)).astype(np.float32) if moving else np.zeros((32, 2), np.float32)
+        action = (
+            rng.uniform(-1, 1, (32, 2)).astype(np.float32)
+            if moving
+            else np.zeros((32, 2), np.float32)
+        )
         infos = env.step(action)[-1]
     assert infos["episode"]["return"].mean() < 60
     assert not infos["episode"]["success"].any()
@@ -147,7 +162,9 @@ def test_doing_nothing_or_anything_earns_little(moving: bool) -> None:
 def test_task_vectors_are_scaled() -> None:
     point, walker = load_suite("point_mass"), load_suite("walker_speed")
     np.testing.assert_allclose(point.family.task_vector(point.tasks("train")[0]), [0.5, 0.5])
-    np.testing.assert_allclose(walker.family.task_vector(walker.tasks("extrapolation_far")[0]), [1.0])
+    np.testing.assert_allclose(
+        walker.family.task_vector(walker.tasks("extrapolation_far")[0]), [1.0]
+    )
     np.testing.assert_allclose(walker.family.task_vector(walker.tasks("novel")[1]), [-0.25])
 
 

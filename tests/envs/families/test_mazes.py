@@ -17,7 +17,9 @@ SMALL = read_maze("##### #S.G# #.#.# #A..# #####")
 
 
 def _task(maze: str) -> Task:
-    return Task(maze, "point_maze", {"maze": maze, "start": "S", "goal": "G", "reward": "latched"}, 1000, 0)
+    return Task(
+        maze, "point_maze", {"maze": maze, "start": "S", "goal": "G", "reward": "latched"}, 1000, 0
+    )
 
 
 def _relaxed(maze: Maze, goal: Cell) -> dict[Cell, float]:
@@ -66,7 +68,10 @@ def test_a_held_out_task_changes_what_its_split_says() -> None:
         assert task.parameters["start"] != "S"
     layouts = {MAZES[str(maze)].rows for maze in mazes}
     for split in ("mirrored", "longer", "wider", "larger"):
-        assert all(MAZES[str(task.parameters["maze"])].rows not in layouts for task in SUITE.tasks(f"geometry_{split}"))
+        assert all(
+            MAZES[str(task.parameters["maze"])].rows not in layouts
+            for task in SUITE.tasks(f"geometry_{split}")
+        )
 
 
 def test_places_are_measured_from_the_middle_and_mirrored_in_it() -> None:
@@ -78,7 +83,10 @@ def test_places_are_measured_from_the_middle_and_mirrored_in_it() -> None:
         if not name.endswith("_mirrored"):
             image = MAZES[f"{name}_mirrored"]
             for place, cell in maze.places.items():
-                assert image.centre(image.places[place]).tolist() == (maze.centre(cell) * [-1, 1]).tolist()
+                assert (
+                    image.centre(image.places[place]).tolist()
+                    == (maze.centre(cell) * [-1, 1]).tolist()
+                )
 
 
 @pytest.mark.parametrize(
@@ -148,8 +156,12 @@ def test_the_quadruped_has_the_points_tasks() -> None:
     plain = {split: tasks for split, tasks in SUITE.splits.items() if not tasks[0].variations()}
     assert len(plain) == 7
     for split, tasks in plain.items():
-        assert [task.parameters for task in other.tasks(split)] == [task.parameters for task in tasks]
-    assert {task.episode_length for task in other.tasks("train")} == {other.reference_return} == {3000}
+        assert [task.parameters for task in other.tasks(split)] == [
+            task.parameters for task in tasks
+        ]
+    assert (
+        {task.episode_length for task in other.tasks("train")} == {other.reference_return} == {3000}
+    )
 
 
 def test_task_vectors_are_goals_over_the_largest_mazes_half_width() -> None:

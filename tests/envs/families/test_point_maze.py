@@ -21,7 +21,9 @@ TASKS = [task for tasks in SUITE.splits.values() for task in tasks if not task.v
 FAMILY = PointMaze()
 
 
-def _task(maze: str, start: str = "S", goal: str = "G", reward: str = "latched", length: int = 1000) -> Task:
+def _task(
+    maze: str, start: str = "S", goal: str = "G", reward: str = "latched", length: int = 1000
+) -> Task:
     parameters = {"maze": maze, "start": start, "goal": goal, "reward": reward}
     return Task(f"{maze}_{start}{goal}_{reward}", "point_maze", parameters, length, 0)
 
@@ -34,9 +36,12 @@ def _physics(*tasks: Task) -> tuple[MujocoPhysics, torch.Tensor]:
     """Worlds at the starts of these tasks, and their goals."""
     physics = MujocoPhysics(FAMILY.scene, len(tasks), image_size=8, threads=1)
     starts = [FAMILY.start(task, np.random.default_rng(index)) for index, task in enumerate(tasks)]
-    rows = zip(*((s.joint_positions, s.joint_velocities, s.mocap_positions) for s in starts), strict=True)
+    rows = zip(
+        *((s.joint_positions, s.joint_velocities, s.mocap_positions) for s in starts), strict=True
+    )
     physics.reset(
-        torch.ones(len(tasks), dtype=torch.bool), InitialState(*(torch.from_numpy(np.stack(row)) for row in rows))
+        torch.ones(len(tasks), dtype=torch.bool),
+        InitialState(*(torch.from_numpy(np.stack(row)) for row in rows)),
     )
     return physics, torch.from_numpy(np.stack([FAMILY.goal(task) for task in tasks]))
 
@@ -60,7 +65,14 @@ def _rewards(kind: str, moves: list[tuple[float, float]]) -> list[float]:
     return total
 
 
-MOVES = [(0.0, -1.0), (0.0, -TOUCH - 0.01), (0.0, -TOUCH + 0.01), (0.0, -1.0), (0.0, -2.0), (0.0, 0.0)]
+MOVES = [
+    (0.0, -1.0),
+    (0.0, -TOUCH - 0.01),
+    (0.0, -TOUCH + 0.01),
+    (0.0, -1.0),
+    (0.0, -2.0),
+    (0.0, 0.0),
+]
 
 
 def test_latched_pays_from_the_first_touch_on_and_once_at_the_first_touch_only() -> None:
@@ -112,7 +124,9 @@ def test_a_return_tells_the_steps_to_the_goal_and_memory_is_saved() -> None:
         if step == 60:
             # Away from the goal, after the touch: what follows depends on what is sample_for_video.
             envs[1].load_state_dict(envs[0].state_dict())
-        results = [env.step(north if step < 50 else south) for env in (envs if step >= 60 else envs[:1])]
+        results = [
+            env.step(north if step < 50 else south) for env in (envs if step >= 60 else envs[:1])
+        ]
         for other in results[1:]:
             np.testing.assert_array_equal(results[0][0]["pixels"], other[0]["pixels"])
             np.testing.assert_array_equal(results[0][1], other[1])
@@ -176,18 +190,26 @@ def test_every_goal_can_be_reached_in_half_an_episode() -> None:
     """A point that is driven from cell to cell along a shortest way; the longest is 18 cells."""
     physics, goal = _physics(*TASKS)
     mazes = [MAZES[str(task.parameters["maze"])] for task in TASKS]
-    ways = [maze.distances(maze.places[str(task.parameters["goal"])]) for maze, task in zip(mazes, TASKS, strict=True)]
+    ways = [
+        maze.distances(maze.places[str(task.parameters["goal"])])
+        for maze, task in zip(mazes, TASKS, strict=True)
+    ]
     first = np.zeros(len(TASKS), int)
     for step in range(1, 501):
         cells = list(_cells(physics, mazes))
-        aims = [maze.centre(_next(way, cell)) for maze, way, cell in zip(mazes, ways, cells, strict=True)]
+        aims = [
+            maze.centre(_next(way, cell))
+            for maze, way, cell in zip(mazes, ways, cells, strict=True)
+        ]
         away = torch.from_numpy(np.array(aims) * CELL) - physics.fields["qpos"]
         physics.step((60 * away - 20 * physics.fields["qvel"]).clamp(-1, 1))
         touched = FAMILY.holding(physics, goal, goal[:, 0]).numpy()
         first = np.where((first == 0) & touched, step, first)
     assert (first > 0).all()
     # Nobody is faster than 3.2 cells a second, 0.064 a control step; cutting corners saves less than a quarter.
-    starts = [maze.places[str(task.parameters["start"])] for maze, task in zip(mazes, TASKS, strict=True)]
+    starts = [
+        maze.places[str(task.parameters["start"])] for maze, task in zip(mazes, TASKS, strict=True)
+    ]
     lengths = np.array([way[start] for way, start in zip(ways, starts, strict=True)])
     assert (first > 0.75 * lengths / 0.064).all()
     physics.close()
@@ -205,7 +227,9 @@ def _depth(data: mujoco.MjData) -> float:
 
 
 def _cells(physics: MujocoPhysics, mazes: list[Maze]) -> Iterator[Cell]:
-    for maze, (east, north) in zip(mazes, physics.geom_position("pointmass")[:, :2].numpy() / CELL, strict=True):
+    for maze, (east, north) in zip(
+        mazes, physics.geom_position("pointmass")[:, :2].numpy() / CELL, strict=True
+    ):
         yield int(np.floor(maze.height / 2 - north)), int(np.floor(east + maze.width / 2))
 
 
@@ -239,7 +263,9 @@ def test_a_pixel_observation_shows_point_and_goal() -> None:
     env = make_vec(SUITE, len(TASKS), TASKS, threads=1)
     env.reset(seed=0)
     frames = np.stack(env.render()).astype(int)
-    yellow = ((frames[..., 0] > 150) & (frames[..., 1] > 130) & (frames[..., 2] < 130)).sum(axis=(1, 2))
+    yellow = ((frames[..., 0] > 150) & (frames[..., 1] > 130) & (frames[..., 2] < 130)).sum(
+        axis=(1, 2)
+    )
     assert (yellow >= 8).all()
     assert (_red(env) >= 16).all()
     env.close()
@@ -247,16 +273,24 @@ def test_a_pixel_observation_shows_point_and_goal() -> None:
 
 def test_worlds_with_other_mazes_beside_them_are_as_if_alone() -> None:
     tasks = [_task("hook"), _task("estate", reward="progress"), _task("channel", reward="once")]
-    actions = np.random.default_rng(5).uniform(-1, 1, (15, 3, 2)).astype(np.float32).repeat(4, axis=0)
+    actions = (
+        np.random.default_rng(5).uniform(-1, 1, (15, 3, 2)).astype(np.float32).repeat(4, axis=0)
+    )
     together = make_vec(_suite_of(*tasks), 3, image_size=16, threads=2, evaluation=True)
-    alone = [make_vec(_suite_of(task), 1, image_size=16, threads=1, evaluation=True) for task in tasks]
+    alone = [
+        make_vec(_suite_of(task), 1, image_size=16, threads=1, evaluation=True) for task in tasks
+    ]
     seen = together.reset(seed=0)[0]["pixels"]
-    np.testing.assert_array_equal(seen, np.concatenate([env.reset(seed=0)[0]["pixels"] for env in alone]))
+    np.testing.assert_array_equal(
+        seen, np.concatenate([env.reset(seed=0)[0]["pixels"] for env in alone])
+    )
     earned = np.zeros(3)
     for row in actions:
         observed, rewards, *_ = together.step(row)
         results = [env.step(row[index : index + 1]) for index, env in enumerate(alone)]
-        np.testing.assert_array_equal(observed["pixels"], np.concatenate([result[0]["pixels"] for result in results]))
+        np.testing.assert_array_equal(
+            observed["pixels"], np.concatenate([result[0]["pixels"] for result in results])
+        )
         np.testing.assert_array_equal(rewards, np.concatenate([result[1] for result in results]))
         earned += np.abs(rewards)
     assert earned[1] > 0
@@ -266,7 +300,10 @@ def test_worlds_with_other_mazes_beside_them_are_as_if_alone() -> None:
 
 def test_what_is_placed_is_there_at_once_in_the_chosen_worlds_only() -> None:
     physics, _ = _physics(_task("hook"), _task("hook"))
-    before, drawn = physics.body_position("goal").clone(), [physics.image(world, 64) for world in range(2)]
+    before, drawn = (
+        physics.body_position("goal").clone(),
+        [physics.image(world, 64) for world in range(2)],
+    )
     physics.place("goal", before + 0.1, torch.tensor([False, True]))
     torch.testing.assert_close(physics.body_position("goal"), before + torch.tensor([[0.0], [0.1]]))
     assert [(physics.image(world, 64) == drawn[world]).all() for world in range(2)] == [True, False]

@@ -26,7 +26,9 @@ DIRECTIONS = {"north": (0, 1), "south": (0, -1), "east": (1, 0), "west": (-1, 0)
 def _start(task: Task, worlds: int = 1, family: EgocentricMaze = FAMILY) -> InitialState:
     start = family.start(task, np.random.default_rng(0))
     rows = (start.joint_positions, start.joint_velocities, start.mocap_positions)
-    return InitialState(*(torch.from_numpy(np.tile(row, (worlds, *[1] * row.ndim))) for row in rows))
+    return InitialState(
+        *(torch.from_numpy(np.tile(row, (worlds, *[1] * row.ndim))) for row in rows)
+    )
 
 
 def _physics(start: InitialState, family: EgocentricMaze = FAMILY) -> MujocoPhysics:
@@ -38,9 +40,18 @@ def _physics(start: InitialState, family: EgocentricMaze = FAMILY) -> MujocoPhys
 
 def test_the_body_is_the_quadruped_and_every_maze_fits_into_the_scene() -> None:
     other = QuadrupedSpeed.scene.model
-    assert (MODEL.nq, MODEL.nv, MODEL.nu, MODEL.opt.timestep) == (other.nq, other.nv, other.nu, other.opt.timestep)
+    assert (MODEL.nq, MODEL.nv, MODEL.nu, MODEL.opt.timestep) == (
+        other.nq,
+        other.nv,
+        other.nu,
+        other.opt.timestep,
+    )
     np.testing.assert_allclose(MODEL.body("torso").mass, other.body("torso").mass)
-    walls = [name for name in (MODEL.geom(index).name for index in range(MODEL.ngeom)) if name.startswith("wall")]
+    walls = [
+        name
+        for name in (MODEL.geom(index).name for index in range(MODEL.ngeom))
+        if name.startswith("wall")
+    ]
     assert len(walls) == MOST_WALLS
     assert len({tuple(MODEL.geom(name).rgba) for name in walls}) == 7
 
@@ -91,9 +102,15 @@ def _touches_a_wall(data: mujoco.MjData) -> bool:
 @pytest.mark.parametrize("family", [FAMILY, AntMaze()], ids=["quadruped", "ant"])
 @pytest.mark.parametrize(
     ("reward", "expected"),
-    [("latched", [0, 1, 1, 1]), ("once", [0, 1, 0, 0]), ("progress", [None, 0.02 / 8, -0.61 / 8, 0.5 / 8])],
+    [
+        ("latched", [0, 1, 1, 1]),
+        ("once", [0, 1, 0, 0]),
+        ("progress", [None, 0.02 / 8, -0.61 / 8, 0.5 / 8]),
+    ],
 )
-def test_the_torso_must_touch_the_goal(reward: str, expected: list[float | None], family: EgocentricMaze) -> None:
+def test_the_torso_must_touch_the_goal(
+    reward: str, expected: list[float | None], family: EgocentricMaze
+) -> None:
     """In "hook" the goal is at the north end of a corridor; the torso is carried along it, in cells off its middle."""
     task = TASKS[0]
     task = Task(task.name, task.family, {**task.parameters, "reward": reward}, 1000, 0)
@@ -101,7 +118,9 @@ def test_the_torso_must_touch_the_goal(reward: str, expected: list[float | None]
     physics, goal = _physics(start, family), torch.from_numpy(family.goal(task))[None]
     earned = []
     for off in (-TOUCH - 0.01, -TOUCH + 0.01, -1.0, -0.5):
-        start.joint_positions[0, :2] = torch.from_numpy((maze.centre(maze.places["G"]) + np.array([0, off])) * CELL)
+        start.joint_positions[0, :2] = torch.from_numpy(
+            (maze.centre(maze.places["G"]) + np.array([0, off])) * CELL
+        )
         start.mocap_positions = physics.fields["mocap_pos"].clone()
         physics.reset(torch.ones(1, dtype=torch.bool), start)
         earned.append(family.reward(physics, goal).item())

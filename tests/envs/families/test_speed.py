@@ -40,13 +40,20 @@ def _cheetah_at(*speeds: float) -> Physics:
 
 
 def _quadruped_at(*speeds: float, upright: float = 1.0) -> Physics:
-    return puppet(sensors={"velocimeter": [[speed, 9.0, 9.0] for speed in speeds]}, upright=[upright] * len(speeds))
+    return puppet(
+        sensors={"velocimeter": [[speed, 9.0, 9.0] for speed in speeds]},
+        upright=[upright] * len(speeds),
+    )
 
 
 @pytest.mark.parametrize("name", SPLITS)
 def test_speeds_are_the_studys(name: str) -> None:
     suite_ = load_suite(name)
-    plain = {split: tasks for split, tasks in suite_.splits.items() if not any(task.variations() for task in tasks)}
+    plain = {
+        split: tasks
+        for split, tasks in suite_.splits.items()
+        if not any(task.variations() for task in tasks)
+    }
     speeds = {split: [number(task, "speed") for task in tasks] for split, tasks in plain.items()}
     assert speeds == SPLITS[name]
     fastest = 10 if name == "cheetah_speed" else 5
@@ -84,15 +91,24 @@ def test_the_quadrupeds_reward_is_its_speed_times_its_uprightness() -> None:
 
 @pytest.mark.parametrize("family", [CheetahSpeed(), QuadrupedSpeed()])
 def test_success_is_a_second_of_good_reward(family: SpeedFamily) -> None:
-    assert family.hold_steps * family.scene.substeps * family.scene.model.opt.timestep == pytest.approx(1)
+    assert (
+        family.hold_steps * family.scene.substeps * family.scene.model.opt.timestep
+        == pytest.approx(1)
+    )
     rewards = torch.tensor([0.79, 0.81])
-    assert family.holding(_cheetah_at(0.0, 0.0), goal_rows((0.0,), (0.0,)), rewards).tolist() == [False, True]
+    assert family.holding(_cheetah_at(0.0, 0.0), goal_rows((0.0,), (0.0,)), rewards).tolist() == [
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("family", "floor", "seconds"), [(CheetahSpeed(), "ground", 10.0), (QuadrupedSpeed(), "floor", 20.0)]
+    ("family", "floor", "seconds"),
+    [(CheetahSpeed(), "ground", 10.0), (QuadrupedSpeed(), "floor", 20.0)],
 )
-def test_floors_reach_as_far_as_the_fastest_body_can_go(family: SpeedFamily, floor: str, seconds: float) -> None:
+def test_floors_reach_as_far_as_the_fastest_body_can_go(
+    family: SpeedFamily, floor: str, seconds: float
+) -> None:
     geom = family.scene.model.geom(floor)
     farthest = family.fastest * seconds
     assert geom.pos[0] - geom.size[0] <= -farthest
@@ -111,7 +127,9 @@ def test_the_cheetah_settles_as_in_dm_control() -> None:
         positions = np.concatenate([np.zeros(3), angles])
         start = cheetah.settled(model, positions)
         np.testing.assert_allclose(start.joint_positions, environment.physics.data.qpos, atol=1e-12)
-        np.testing.assert_allclose(start.joint_velocities, environment.physics.data.qvel, atol=1e-11)
+        np.testing.assert_allclose(
+            start.joint_velocities, environment.physics.data.qvel, atol=1e-11
+        )
         assert np.abs(start.joint_positions - positions).max() > 0.1
 
 
@@ -136,7 +154,10 @@ def test_the_quadruped_is_lifted_as_in_dm_control() -> None:
 def test_the_quadruped_starts_in_every_orientation() -> None:
     """Uniform on the sphere of unit quaternions: each number squared is 1/4 on average and signs are even."""
     family, task = QuadrupedSpeed(), load_suite("quadruped_speed").tasks("train")[0]
-    starts = [family.start(task, episode_rng(1, "train", 0, episode)).joint_positions[3:7] for episode in range(300)]
+    starts = [
+        family.start(task, episode_rng(1, "train", 0, episode)).joint_positions[3:7]
+        for episode in range(300)
+    ]
     np.testing.assert_allclose(np.linalg.norm(starts, axis=1), 1)
     np.testing.assert_allclose(np.square(starts).mean(axis=0), 0.25, atol=0.05)
     np.testing.assert_allclose(np.sign(starts).mean(axis=0), 0, atol=0.15)
@@ -153,7 +174,8 @@ def test_front_legs_can_be_told_from_hind_legs() -> None:
     model = QuadrupedSpeed.scene.model
     shown = shown_geoms(QuadrupedSpeed.scene, model.qpos0[None], np.zeros((1, 0, 3)))[0]
     legs = {
-        end: [model.geom(f"{part}_{end}_left").id for part in ("thigh", "shin", "foot")] for end in ("front", "back")
+        end: [model.geom(f"{part}_{end}_left").id for part in ("thigh", "shin", "foot")]
+        for end in ("front", "back")
     }
     assert all(np.isin(shown, ids).sum() >= 12 for ids in legs.values())
     colours = {end: model.geom_rgba[ids[0]] for end, ids in legs.items()}

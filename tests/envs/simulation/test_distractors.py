@@ -28,7 +28,12 @@ HEIGHT, CAMERA_TAN = 0.75, np.tan(np.deg2rad(22.5))
 
 def suite_with(count: float, length: int = 8) -> Suite:
     """Two tasks of a point mass, of which the second one's images have distractors."""
-    task = {"name": "plain", "family": "point_mass", "parameters": {"target": [0.1, 0.1]}, "episode_length": length}
+    task = {
+        "name": "plain",
+        "family": "point_mass",
+        "parameters": {"target": [0.1, 0.1]},
+        "episode_length": length,
+    }
     other = {**task, "name": "distracted", "vision": {"distractors": count}}
     tasks = [{**one, "evaluation_seed": 0} for one in (task, other)]
     return Suite.from_dict({**load_suite("point_mass").to_dict(), "splits": {"train": tasks}})
@@ -70,7 +75,9 @@ def test_spheres_are_seen_where_rays_meet_them_first() -> None:
         spheres += [(middle, radius) for middle in scattered[world, : counts[world]]]
         for row in range(SIZE):
             for column in range(SIZE):
-                ray = np.array([(column + 0.5) / SIZE * 2 - 1, 1 - (row + 0.5) / SIZE * 2, -1 / CAMERA_TAN])
+                ray = np.array(
+                    [(column + 0.5) / SIZE * 2 - 1, 1 - (row + 0.5) / SIZE * 2, -1 / CAMERA_TAN]
+                )
                 hit = numbers[first_hit(ray / np.linalg.norm(ray), spheres)]
                 wrong += hit != shown[world, row, column]
                 seen.add(hit)
@@ -90,7 +97,9 @@ def test_spheres_stay_whole_and_do_not_keep_together() -> None:
     assert away.max(0) == pytest.approx(FARTHEST, abs=0.01)
     speeds = np.linalg.norm(np.diff(middles, axis=0), axis=-1) * 40
     assert speeds.max() < 1.0, "an image's height a second"
-    apart = np.linalg.norm(middles[:, :, None] - middles[:, None], axis=-1)[:, *np.triu_indices(MOST, 1)]
+    apart = np.linalg.norm(middles[:, :, None] - middles[:, None], axis=-1)[
+        :, *np.triu_indices(MOST, 1)
+    ]
     assert (apart > 2 * RADIUS).mean(0).min() > 0.5, "any two are mostly clear of each other"
 
 
@@ -99,7 +108,9 @@ def test_a_body_hides_what_passes_behind_it() -> None:
     scene = WalkerSpeed.scene
     physics = MujocoPhysics(scene, 2, 64, threads=1, distractors=1)
     away = filming_distance(scene.model, scene.camera)
-    physics.set_distractors(np.array([[[0.0, 0.1, -NEAREST * away]], [[0.0, 0.1, -FARTHEST * away]]]))
+    physics.set_distractors(
+        np.array([[[0.0, 0.1, -NEAREST * away]], [[0.0, 0.1, -FARTHEST * away]]])
+    )
     tracer = RayTracer(scene, 64, 2, segmentation=True, distractors=1)
     physics._chunks[0].fill(tracer, [0, 1])
     before, behind = (tracer.segment(2) == scene.model.ngeom).sum(axis=(1, 2))
@@ -108,25 +119,43 @@ def test_a_body_hides_what_passes_behind_it() -> None:
     assert behind < 0.5 * np.pi * (64 * RADIUS / FARTHEST) ** 2
 
 
-@pytest.mark.parametrize("name", ["point_mass", "point_maze", "walker_speed", "cheetah_speed", "quadruped_speed"])
+@pytest.mark.parametrize(
+    "name", ["point_mass", "point_maze", "walker_speed", "cheetah_speed", "quadruped_speed"]
+)
 def test_spheres_are_the_last_geoms_of_what_is_drawn(name: str) -> None:
     scene = load_suite(name).family.scene
     model, plain = with_distractors(scene, 3), scene.model
     assert model.ngeom == plain.ngeom + 3
-    assert [model.geom(index).name for index in range(plain.ngeom)] == [plain.geom(i).name for i in range(plain.ngeom)]
+    assert [model.geom(index).name for index in range(plain.ngeom)] == [
+        plain.geom(i).name for i in range(plain.ngeom)
+    ]
     assert not model.geom_contype[-3:].any()
     assert not model.geom_conaffinity[-3:].any()
 
 
-@pytest.mark.parametrize(("worlds", "counts"), [(1, (0, 3)), (1, (1, 6)), (2, (2, 6)), (3, (6, 1, 0))])
+@pytest.mark.parametrize(
+    ("worlds", "counts"), [(1, (0, 3)), (1, (1, 6)), (2, (2, 6)), (3, (6, 1, 0))]
+)
 def test_images_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int, ...]) -> None:
     """Whichever of the tasks the worlds follow now, also where none of them has the most spheres."""
-    task = {"family": "point_mass", "parameters": {"target": [0.1, 0.1]}, "episode_length": 4, "evaluation_seed": 0}
+    task = {
+        "family": "point_mass",
+        "parameters": {"target": [0.1, 0.1]},
+        "episode_length": 4,
+        "evaluation_seed": 0,
+    }
     tasks = [{**task, "name": f"of_{count}", "vision": {"distractors": count}} for count in counts]
     suite = Suite.from_dict({**load_suite("point_mass").to_dict(), "splits": {"train": tasks}})
-    env, actions = make_vec(suite, worlds, image_size=SIZE, seed=1), np.zeros((worlds, 2), np.float32)
+    env, actions = (
+        make_vec(suite, worlds, image_size=SIZE, seed=1),
+        np.zeros((worlds, 2), np.float32),
+    )
     images = [env.reset()[0]["pixels"]]
-    indices, drifts, states = [env._episodes.task_index.copy()], [env._drift.copy()], [env.state_dict()["physics"]]
+    indices, drifts, states = (
+        [env._episodes.task_index.copy()],
+        [env._drift.copy()],
+        [env.state_dict()["physics"]],
+    )
     for _ in range(6):
         images.append(env.step(actions)[0]["pixels"])
         indices.append(env._episodes.task_index.copy())
@@ -139,7 +168,12 @@ def test_images_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int
             alone = MujocoPhysics(PointMass.scene, 1, SIZE, threads=1, distractors=count)
             alone.load_state(state[world : world + 1, :-1])
             alone.set_distractors(
-                places(PointMass.scene, np.ones((1, count), bool), seconds[world : world + 1], np.ones(1))
+                places(
+                    PointMass.scene,
+                    np.ones((1, count), bool),
+                    seconds[world : world + 1],
+                    np.ones(1),
+                )
             )
             image = torch.zeros((1, SIZE, SIZE, 3), dtype=torch.uint8)
             alone.render(image)
@@ -156,9 +190,14 @@ def test_spheres_pass_before_and_behind_what_a_camera_farther_away_films() -> No
 
 def test_places_must_be_of_all_worlds_and_distractors() -> None:
     physics = MujocoPhysics(PointMass.scene, 2, 8, threads=1, distractors=3)
-    with pytest.raises(ValueError, match=r"places must have the shape \(2, 3, 3\) .* got \(2, 1, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"places must have the shape \(2, 3, 3\) .* got \(2, 1, 3\)"
+    ):
         physics.set_distractors(np.zeros((2, 1, 3)))
-    image, plain = torch.zeros((2, 8, 8, 3), dtype=torch.uint8), MujocoPhysics(PointMass.scene, 2, 8, threads=1)
+    image, plain = (
+        torch.zeros((2, 8, 8, 3), dtype=torch.uint8),
+        MujocoPhysics(PointMass.scene, 2, 8, threads=1),
+    )
     physics.render(image)
     expected = torch.zeros_like(image)
     plain.render(expected)
@@ -178,7 +217,9 @@ def test_only_worlds_of_such_tasks_show_them_and_all_images_agree() -> None:
     first_drift, rate = env._drift.copy(), float(env.metadata["render_fps"])
 
     def expected(counts: list[int], seconds: np.ndarray) -> np.ndarray:
-        reference.set_distractors(places(scene, np.arange(3) < np.array(counts)[:, None], seconds, np.ones(3)))
+        reference.set_distractors(
+            places(scene, np.arange(3) < np.array(counts)[:, None], seconds, np.ones(3))
+        )
         out = torch.zeros((3, SIZE, SIZE, 3), dtype=torch.uint8)
         reference.render(out)
         return out.numpy()
@@ -195,7 +236,9 @@ def test_only_worlds_of_such_tasks_show_them_and_all_images_agree() -> None:
             np.testing.assert_array_equal(final[[0, 2]], before[[0, 2]])
             assert not np.array_equal(final[1], before[1])
         reference.load_state(bare.state_dict()["physics"])
-        np.testing.assert_array_equal(env.state_dict()["physics"][:, :-1], bare.state_dict()["physics"])
+        np.testing.assert_array_equal(
+            env.state_dict()["physics"][:, :-1], bare.state_dict()["physics"]
+        )
         counts = [[0, 3, 0], [3, 0, 3]][number >= 4]
         np.testing.assert_array_equal(images[0], expected(counts, env._drift + (number % 4) / rate))
         for world in range(3):

@@ -157,9 +157,15 @@ def test_reads_quantities_by_name() -> None:
     family, _ = _family("walker-walk")
     physics = MujocoPhysics(family.scene, 2, 8, threads=1)
     reference = dm_mujoco.Physics.from_model(dm_mujoco.wrapper.MjModel(family.scene.model))
-    np.testing.assert_allclose(physics.body_position("torso")[1], reference.named.data.xpos["torso"])
-    np.testing.assert_allclose(physics.body_rotation("torso")[1], reference.named.data.xmat["torso"].reshape(3, 3))
-    np.testing.assert_allclose(physics.geom_position("left_foot")[1], reference.named.data.geom_xpos["left_foot"])
+    np.testing.assert_allclose(
+        physics.body_position("torso")[1], reference.named.data.xpos["torso"]
+    )
+    np.testing.assert_allclose(
+        physics.body_rotation("torso")[1], reference.named.data.xmat["torso"].reshape(3, 3)
+    )
+    np.testing.assert_allclose(
+        physics.geom_position("left_foot")[1], reference.named.data.geom_xpos["left_foot"]
+    )
     assert physics.sensor("torso_subtreelinvel").shape == (2, 3)
     with pytest.raises(KeyError, match="torso"):
         physics.body_position("head")

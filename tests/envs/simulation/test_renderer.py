@@ -34,23 +34,30 @@ def _overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 def test_silhouettes_equal_dm_controls(name: str, reference: dict[str, np.ndarray]) -> None:
     scene = SCENES[name][0]
     expected = reference[f"{name}/mask"]
-    labels = shown_geoms(scene, reference[f"{name}/qpos"], reference[f"{name}/mocap_pos"], size=expected.shape[1])
+    labels = shown_geoms(
+        scene, reference[f"{name}/qpos"], reference[f"{name}/mocap_pos"], size=expected.shape[1]
+    )
     planes = np.flatnonzero(scene.model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
     overlap = _overlap((labels >= 0) & ~np.isin(labels, planes), expected)
     assert overlap.min() >= 0.98, overlap
 
 
 def test_the_image_shows_what_the_segmentation_shows(reference: dict[str, np.ndarray]) -> None:
-    positions, mocap = (torch.from_numpy(reference[f"point_mass/{key}"]) for key in ("qpos", "mocap_pos"))
+    positions, mocap = (
+        torch.from_numpy(reference[f"point_mass/{key}"]) for key in ("qpos", "mocap_pos")
+    )
     physics = MujocoPhysics(PointMass.scene, len(positions), SIZE, threads=2)
     physics.reset(
-        torch.ones(len(positions), dtype=torch.bool), InitialState(positions, torch.zeros_like(positions), mocap)
+        torch.ones(len(positions), dtype=torch.bool),
+        InitialState(positions, torch.zeros_like(positions), mocap),
     )
     pixels = torch.zeros((len(positions), SIZE, SIZE, 3), dtype=torch.uint8)
     physics.render(pixels)
     background = pixels[0, 0, 0]
     drawn = (pixels != background).any(dim=-1).numpy()
-    assert np.array_equal(drawn, shown_geoms(PointMass.scene, positions.numpy(), mocap.numpy()) >= 0)
+    assert np.array_equal(
+        drawn, shown_geoms(PointMass.scene, positions.numpy(), mocap.numpy()) >= 0
+    )
     physics.close()
 
 
@@ -81,13 +88,17 @@ def test_colours_come_in_the_order_red_green_blue() -> None:
 
 
 def test_mass_and_target_cover_dozens_of_pixels(reference: dict[str, np.ndarray]) -> None:
-    labels = shown_geoms(PointMass.scene, np.array([[-0.15, 0.1]]), np.array([[[0.15, -0.15, 0.0]]]))[0]
+    labels = shown_geoms(
+        PointMass.scene, np.array([[-0.15, 0.1]]), np.array([[[0.15, -0.15, 0.0]]])
+    )[0]
     mass, target = (PointMass.scene.model.geom(name).id for name in ("pointmass", "target"))
     assert (labels == mass).sum() >= 24
     assert (labels == target).sum() >= 48
 
 
-def test_a_long_wait_is_explained_and_a_short_one_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_wait_is_explained_and_a_short_one_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with announce_compilation(seconds=60):
         pass
     assert capsys.readouterr().err == ""

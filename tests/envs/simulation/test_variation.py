@@ -18,7 +18,12 @@ MASS, DAMPING, GEAR, STEP = 0.3, 1.0, 0.1, 0.02
 
 def varied_suite(kind: str = "dynamics", **values: object) -> Suite:
     """Two tasks of a point mass, of which the second one's worlds differ; short episodes."""
-    task = {"name": "plain", "family": "point_mass", "parameters": {"target": [0.1, 0.1]}, "episode_length": 8}
+    task = {
+        "name": "plain",
+        "family": "point_mass",
+        "parameters": {"target": [0.1, 0.1]},
+        "episode_length": 8,
+    }
     other = {**task, "name": "varied", kind: values}
     tasks = [{**one, "evaluation_seed": 0} for one in (task, other)]
     return Suite.from_dict({**load_suite("point_mass").to_dict(), "splits": {"train": tasks}})
@@ -51,12 +56,18 @@ def drawn(image: np.ndarray) -> np.ndarray:
     return shown
 
 
-@pytest.mark.parametrize("factors", [{}, {"mass": 2.0}, {"damping": 0.5}, {"gain": 1.5}, {"mass": 0.5, "gain": 2.0}])
+@pytest.mark.parametrize(
+    "factors", [{}, {"mass": 2.0}, {"damping": 0.5}, {"gain": 1.5}, {"mass": 0.5, "gain": 2.0}]
+)
 def test_a_pushed_mass_moves_by_its_own_mass_damping_and_gain(factors):
     """From rest, one step with implicit damping: v = h F / (m + h d)."""
     dynamics = Dynamics(**factors)
     physics = MujocoPhysics(
-        PointMass.scene, 2, 8, threads=1, variants=[heavier(PointMass.scene), heavier(PointMass.scene, **factors)]
+        PointMass.scene,
+        2,
+        8,
+        threads=1,
+        variants=[heavier(PointMass.scene), heavier(PointMass.scene, **factors)],
     )
     start = InitialState.of(physics.model, 2)
     start.variants = torch.tensor([0, 1])
@@ -64,7 +75,8 @@ def test_a_pushed_mass_moves_by_its_own_mass_damping_and_gain(factors):
     physics.step(torch.tensor([[1.0, 0.0]] * 2))
     physics.close()
     expected = [
-        STEP * GEAR * each.gain / (MASS * each.mass + STEP * DAMPING * each.damping) for each in (Dynamics(), dynamics)
+        STEP * GEAR * each.gain / (MASS * each.mass + STEP * DAMPING * each.damping)
+        for each in (Dynamics(), dynamics)
     ]
     assert physics.fields["qvel"][:, 0].tolist() == pytest.approx(expected, rel=1e-9)
 
@@ -83,7 +95,9 @@ def test_a_falling_body_falls_by_its_own_gravity():
     seconds = 4 * WalkerSpeed.scene.substeps * physics.model.opt.timestep
     falling = physics.sensor("torso_subtreelinvel")[:, 2]
     physics.close()
-    assert falling.tolist() == pytest.approx([-9.81 * factor * seconds for factor in factors], rel=1e-3)
+    assert falling.tolist() == pytest.approx(
+        [-9.81 * factor * seconds for factor in factors], rel=1e-3
+    )
 
 
 def test_contacts_have_the_friction_of_their_world():
@@ -110,7 +124,9 @@ def test_a_heavier_model_is_the_one_that_compiles_from_a_heavier_description():
         ours, theirs = (getattr(model, name)[-1] for model in (applied, compiled))
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, err_msg=name)
     for name in ("dof_invweight0", "dof_M0", "actuator_acc0"):
-        np.testing.assert_allclose(getattr(applied, name), getattr(compiled, name), rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(applied, name), getattr(compiled, name), rtol=1e-12, err_msg=name
+        )
     assert PointMass.scene.model.body_mass[-1] == MASS, "the scene's own model stays as it is"
 
 
@@ -119,7 +135,10 @@ def test_worlds_beside_varied_ones_are_as_without_them():
     suite = varied_suite(mass=3.0, gain=0.5)
     mixed = make_vec(suite, 3, image_size=8, seed=1)
     plain, varied = suite.tasks("train")
-    envs = {task.name: make_vec(suite, 3, tasks=[task], image_size=8, seed=1) for task in (plain, varied)}
+    envs = {
+        task.name: make_vec(suite, 3, tasks=[task], image_size=8, seed=1)
+        for task in (plain, varied)
+    }
     mixed.reset()
     start = mixed.state_dict()["physics"][:, 1:5]
     for env in envs.values():
@@ -186,7 +205,9 @@ def test_a_camera_that_is_turned_around_shows_the_image_turned():
 
 
 def test_what_a_camera_sees_sinks_when_it_looks_up_and_turns_clockwise_when_it_turns_anticlockwise():
-    plain, up, quarter = (np.argwhere(drawn(image)) for image in seen(Vision(), Vision(tilt=5.0), Vision(roll=90.0)))
+    plain, up, quarter = (
+        np.argwhere(drawn(image)) for image in seen(Vision(), Vision(tilt=5.0), Vision(roll=90.0))
+    )
     assert up[:, 0].mean() > plain[:, 0].mean() + 3
     assert up[:, 1].mean() == pytest.approx(plain[:, 1].mean(), abs=0.5)
     row, column = plain.mean(0) - 31.5
@@ -201,7 +222,9 @@ def test_a_camera_from_farther_away_shows_everything_smaller_about_the_middle():
     assert len(further) == pytest.approx(len(rows) / 4, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["walker_speed", "cheetah_speed", "quadruped_speed", "quadruped_maze", "ant_maze"])
+@pytest.mark.parametrize(
+    "name", ["walker_speed", "cheetah_speed", "quadruped_speed", "quadruped_maze", "ant_maze"]
+)
 def test_a_camera_moves_along_its_line_of_sight_wherever_its_body_is(name):
     """By half of how far its body's centre of mass is when it moves to 1.5 times the distance; it looks as before."""
     scene = load_suite(name).family.scene
@@ -219,7 +242,9 @@ def test_a_camera_moves_along_its_line_of_sight_wherever_its_body_is(name):
             mujoco.mj_forward(which, data)
         plain, other = datas
         backwards = plain.cam_xmat[index].reshape(3, 3)[:, 2]
-        np.testing.assert_allclose(other.cam_xpos[index] - plain.cam_xpos[index], 0.5 * away * backwards, atol=1e-9)
+        np.testing.assert_allclose(
+            other.cam_xpos[index] - plain.cam_xpos[index], 0.5 * away * backwards, atol=1e-9
+        )
         np.testing.assert_allclose(other.cam_xmat[index], plain.cam_xmat[index], atol=1e-9)
 
 
@@ -228,7 +253,10 @@ def test_worlds_keep_their_look_from_episode_to_episode_of_its_task():
     suite = varied_suite("vision", hue=90.0)
     plain, varied = suite.tasks("train")
     mixed = make_vec(suite, 2, image_size=16, seed=1, threads=1)
-    alone = [make_vec(suite, 2, tasks=[task], image_size=16, seed=1, threads=1) for task in (plain, varied)]
+    alone = [
+        make_vec(suite, 2, tasks=[task], image_size=16, seed=1, threads=1)
+        for task in (plain, varied)
+    ]
     frames = [[env.reset()[0]["pixels"]] for env in (mixed, *alone)]
     for _ in range(5):  # past the end of the first episode, after which worlds change places
         for env, shown in zip((mixed, *alone), frames, strict=True):
@@ -244,7 +272,10 @@ def test_worlds_keep_their_look_from_episode_to_episode_of_its_task():
 def test_materials_keep_their_colours_and_become_darker():
     """The walker's geoms have colours by their materials alone: half as bright, pixel by pixel, floor included."""
     scene = WalkerSpeed.scene
-    models = [variant(scene.model, scene.camera, Dynamics(), vision) for vision in (Vision(), Vision(brightness=0.5))]
+    models = [
+        variant(scene.model, scene.camera, Dynamics(), vision)
+        for vision in (Vision(), Vision(brightness=0.5))
+    ]
     physics = MujocoPhysics(scene, 2, 64, threads=1, variants=models)
     start = InitialState.of(physics.model, 2)
     start.variants = torch.arange(2)
@@ -260,16 +291,22 @@ def test_materials_keep_their_colours_and_become_darker():
 
 
 def test_the_gain_of_muscles_stays():
-    description = _MJCF.replace("<motor gear", "<muscle gear").replace("<motor name", "<muscle name")
+    description = _MJCF.replace("<motor gear", "<muscle gear").replace(
+        "<motor name", "<muscle name"
+    )
     model = mujoco.MjModel.from_xml_string(description)
     with pytest.raises(ValueError, match="gain cannot be changed in a scene with muscles"):
         Dynamics(gain=2.0).applied(model)
 
 
 def test_a_camera_that_looks_at_a_body_is_not_turned():
-    description = _MJCF.replace('<camera name="fixed"', '<camera name="fixed" mode="targetbody" target="pointmass"')
+    description = _MJCF.replace(
+        '<camera name="fixed"', '<camera name="fixed" mode="targetbody" target="pointmass"'
+    )
     model = mujoco.MjModel.from_xml_string(description)
-    with pytest.raises(ValueError, match="camera 'fixed' always looks at a body and cannot be moved or turned"):
+    with pytest.raises(
+        ValueError, match="camera 'fixed' always looks at a body and cannot be moved or turned"
+    ):
         Vision(tilt=5.0).applied(model, "fixed")
     with pytest.raises(ValueError, match="camera 'fixed' always looks at a body"):
         Vision(distance=2.0).applied(model, "fixed")
@@ -278,18 +315,46 @@ def test_a_camera_that_looks_at_a_body_is_not_turned():
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        ("dynamics", {"weight": 2.0}, r"task 'varied': dynamics: unknown key 'weight'; valid are mass, friction, grav"),
-        ("dynamics", {"mass": 0}, r"task 'varied': dynamics: mass must be a number from 0\.1 to 10, got 0"),
-        ("dynamics", {"gain": "much"}, r"task 'varied': dynamics: gain must be a number from 0\.1 to 10, got 'much'"),
-        ("dynamics", {"friction": 2.0}, r"task 'varied': dynamics: friction has no effect in a scene without contacts"),
-        ("dynamics", {"gravity": 2.0}, r"task 'varied': dynamics: gravity has no effect in a scene where no joint"),
-        ("vision", {"tilt": 100}, r"task 'varied': vision: tilt must be a number from -90 to 90, got 100"),
+        (
+            "dynamics",
+            {"weight": 2.0},
+            r"task 'varied': dynamics: unknown key 'weight'; valid are mass, friction, grav",
+        ),
+        (
+            "dynamics",
+            {"mass": 0},
+            r"task 'varied': dynamics: mass must be a number from 0\.1 to 10, got 0",
+        ),
+        (
+            "dynamics",
+            {"gain": "much"},
+            r"task 'varied': dynamics: gain must be a number from 0\.1 to 10, got 'much'",
+        ),
+        (
+            "dynamics",
+            {"friction": 2.0},
+            r"task 'varied': dynamics: friction has no effect in a scene without contacts",
+        ),
+        (
+            "dynamics",
+            {"gravity": 2.0},
+            r"task 'varied': dynamics: gravity has no effect in a scene where no joint",
+        ),
+        (
+            "vision",
+            {"tilt": 100},
+            r"task 'varied': vision: tilt must be a number from -90 to 90, got 100",
+        ),
         (
             "vision",
             {"fog": 1},
             r"vision: unknown key 'fog'; valid are hue, brightness, distance, tilt, roll",
         ),
-        ("vision", {"distractors": 1.5}, r"vision: distractors must be a whole number from 0 to 8, got 1\.5"),
+        (
+            "vision",
+            {"distractors": 1.5},
+            r"vision: distractors must be a whole number from 0 to 8, got 1\.5",
+        ),
     ],
 )
 def test_impossible_variations_are_refused(kind, values, message):
@@ -326,10 +391,24 @@ SUITES = [
 def test_the_splits_turn_one_number_at_a_time(name, moved):
     """Each factor down and up, each view one way and the other, mildly and strongly, on one training task."""
     suite, changes = load_suite(name), {"mild": (0.75, 1.5), "strong": (0.5, 2.0)}
-    views = {"mild": {"hue": 30.0, "brightness": 0.75, "distance": 1.2, "tilt": 5.0, "roll": 5.0, "distractors": 2.0}}
+    views = {
+        "mild": {
+            "hue": 30.0,
+            "brightness": 0.75,
+            "distance": 1.2,
+            "tilt": 5.0,
+            "roll": 5.0,
+            "distractors": 2.0,
+        }
+    }
     views["strong"] = {"hue": 120.0, "brightness": 0.5, "distance": 1.5}
     views["strong"] |= {"tilt": 15.0, "roll": 15.0, "distractors": 6.0}
-    tasks = [task for level in changes for kind in ("dynamics", "vision") for task in suite.tasks(f"{kind}_{level}")]
+    tasks = [
+        task
+        for level in changes
+        for kind in ("dynamics", "vision")
+        for task in suite.tasks(f"{kind}_{level}")
+    ]
     assert len({str(task.parameters) for task in tasks}) == 1
     assert tasks[0].parameters in [task.parameters for task in suite.tasks("train")]
     for level, factors in changes.items():
@@ -340,8 +419,12 @@ def test_the_splits_turn_one_number_at_a_time(name, moved):
             # A third of a turn would give a wall the goal's colour; eyes stay in their head.
             views["strong"]["hue"], left_out = 180.0, "distance"
         else:
-            left_out = "tilt" if moved == _POINT else ""  # of a camera that shows the arena from edge to edge
-        assert shown == [{"vision": {key: value}} for key, value in views[level].items() if key != left_out]
+            left_out = (
+                "tilt" if moved == _POINT else ""
+            )  # of a camera that shows the arena from edge to edge
+        assert shown == [
+            {"vision": {key: value}} for key, value in views[level].items() if key != left_out
+        ]
 
 
 def test_every_body_of_a_mixed_suite_is_varied_as_in_its_own():
@@ -356,9 +439,17 @@ def test_every_body_of_a_mixed_suite_is_varied_as_in_its_own():
         tasks = mixed.tasks(split)
         assert [(task.family, task.variations()) for task in tasks] == own
         for task in tasks:
-            (plain,) = [one for one in mixed.tasks("train") if one.evaluation_seed == task.evaluation_seed]
-            assert (plain.family, plain.parameters, plain.variations()) == (task.family, task.parameters, {})
-    env = make_vec(mixed, 2 * len(tasks), [*tasks, *mixed.tasks("train")], image_size=16, evaluation=True)
+            (plain,) = [
+                one for one in mixed.tasks("train") if one.evaluation_seed == task.evaluation_seed
+            ]
+            assert (plain.family, plain.parameters, plain.variations()) == (
+                task.family,
+                task.parameters,
+                {},
+            )
+    env = make_vec(
+        mixed, 2 * len(tasks), [*tasks, *mixed.tasks("train")], image_size=16, evaluation=True
+    )
     assert env.reset()[0]["pixels"].shape[0] == 2 * len(tasks)
     env.close()
 
@@ -373,7 +464,11 @@ def test_every_variation_has_an_effect(name):
     first = env.reset()[0]["pixels"]
     rng = np.random.default_rng(0)
     for _ in range(20):
-        env.step(np.tile(rng.uniform(-1, 1, env.single_action_space.shape), (env.num_envs, 1)).astype(np.float32))
+        env.step(
+            np.tile(rng.uniform(-1, 1, env.single_action_space.shape), (env.num_envs, 1)).astype(
+                np.float32
+            )
+        )
     state = env._physics.fields["qpos"].numpy()
     for world, task in enumerate(tasks, 1):
         looks_otherwise = not np.array_equal(first[world], first[0])

@@ -16,8 +16,12 @@ SIZE = 16
 Step = tuple[dict, np.ndarray, np.ndarray, np.ndarray, dict]
 
 
-def _make(num_envs: int = 3, length: int = 12, name: str = "point_mass", **arguments: object) -> PixelVectorEnv:
-    return make_vec(short_suite(name, length), num_envs, **{"image_size": SIZE, "threads": 2, **arguments})
+def _make(
+    num_envs: int = 3, length: int = 12, name: str = "point_mass", **arguments: object
+) -> PixelVectorEnv:
+    return make_vec(
+        short_suite(name, length), num_envs, **{"image_size": SIZE, "threads": 2, **arguments}
+    )
 
 
 def _actions(env: PixelVectorEnv, count: int, seed: int = 0) -> np.ndarray:
@@ -47,7 +51,9 @@ def test_the_package_exports_its_interface() -> None:
     assert set(envs.__all__) == {"PixelVectorEnv", "Suite", "Task", "load_suite", "make_vec"}
 
 
-@pytest.mark.parametrize("name", ["point_mass", "walker_speed", "compat_point_mass", "compat_walker"])
+@pytest.mark.parametrize(
+    "name", ["point_mass", "walker_speed", "compat_point_mass", "compat_walker"]
+)
 def test_shapes_types_and_ranges(name: str) -> None:
     env = _make(3, name=name, frame_stack=2)
     observation, infos = env.reset(seed=0)
@@ -82,7 +88,10 @@ def test_an_episode_ends_at_its_time_limit_and_the_next_begins_in_the_same_step(
     # The last image shows the mass close to where it was a step ago, the new one elsewhere.
     before, last, fresh = steps[2][0]["pixels"], infos["final_obs"]["pixels"], observation["pixels"]
     assert (last != fresh).any(axis=(1, 2, 3)).all()
-    assert ((last != before).any(axis=-1).sum(axis=(1, 2)) < (fresh != before).any(axis=-1).sum(axis=(1, 2))).all()
+    assert (
+        (last != before).any(axis=-1).sum(axis=(1, 2))
+        < (fresh != before).any(axis=-1).sum(axis=(1, 2))
+    ).all()
     env.close()
 
 
@@ -106,13 +115,17 @@ def test_tasks_take_turns() -> None:
 def test_frames_are_stacked_oldest_first_and_repeated_at_the_start() -> None:
     stacked, plain = _make(2, frame_stack=3), _make(2)
     frames = [plain.reset(seed=0)[0]["pixels"]] * 3
-    np.testing.assert_array_equal(stacked.reset(seed=0)[0]["pixels"], np.concatenate(frames, axis=-1))
+    np.testing.assert_array_equal(
+        stacked.reset(seed=0)[0]["pixels"], np.concatenate(frames, axis=-1)
+    )
     for action in _actions(plain, 9):
         observation, _, _, truncated, infos = plain.step(action)
         theirs, *_, stacked_infos = stacked.step(action)
         if truncated.any():
             last = [*frames[-2:], infos["final_obs"]["pixels"]]
-            np.testing.assert_array_equal(stacked_infos["final_obs"]["pixels"], np.concatenate(last, axis=-1))
+            np.testing.assert_array_equal(
+                stacked_infos["final_obs"]["pixels"], np.concatenate(last, axis=-1)
+            )
             frames = [observation["pixels"]] * 3
         else:
             frames.append(observation["pixels"])
@@ -173,22 +186,33 @@ def test_stagger_spreads_the_first_ends_and_only_those() -> None:
         infos = env.step(np.zeros((16, 2), np.float32))[-1]
         for world in np.flatnonzero(infos.get("_episode", [])):
             episode = infos["episode"]
-            ends[world].append((index, int(episode["length"][world]), bool(episode["partial"][world])))
+            ends[world].append(
+                (index, int(episode["length"][world]), bool(episode["partial"][world]))
+            )
     firsts = [world[0] for world in ends]
     assert len({step for step, _, _ in firsts}) >= 8
     assert all(length == 2 * step for step, length, _ in firsts)
     assert all(partial == (length < 100) for _, length, partial in firsts)
     assert all(
-        step == first + 50 for world, (first, _, _) in zip(ends, firsts, strict=True) for step, _, _ in world[1:2]
+        step == first + 50
+        for world, (first, _, _) in zip(ends, firsts, strict=True)
+        for step, _, _ in world[1:2]
     )
-    assert all((length, partial) == (100, False) for world in ends for _, length, partial in world[1:])
+    assert all(
+        (length, partial) == (100, False) for world in ends for _, length, partial in world[1:]
+    )
     env.close()
     plain.close()
 
 
 def test_the_same_seed_gives_the_same_run_on_any_number_of_threads() -> None:
-    environments = [_make(5, threads=threads, frame_stack=2, name="walker_speed") for threads in (1, 2, 5)]
-    runs = [[environment.reset(seed=4), *_play(environment, _actions(environment, 8))] for environment in environments]
+    environments = [
+        _make(5, threads=threads, frame_stack=2, name="walker_speed") for threads in (1, 2, 5)
+    ]
+    runs = [
+        [environment.reset(seed=4), *_play(environment, _actions(environment, 8))]
+        for environment in environments
+    ]
     _assert_equal(runs[0], runs[1])
     _assert_equal(runs[0], runs[2])
     for environment in environments:
@@ -230,10 +254,16 @@ def test_an_evaluation_episode_starts_the_same_whatever_is_played_beside_it(name
     assert set(whole) == {(task.name, episode) for task in tasks for episode in range(3)}
     assert len({start.tobytes() for start in whole.values()}) == len(whole)
     others = [
-        _starts(make_vec(suite, 2 * len(tasks), tasks[::-1], **settings)),  # another order, fewer episodes
+        _starts(
+            make_vec(suite, 2 * len(tasks), tasks[::-1], **settings)
+        ),  # another order, fewer episodes
         _starts(make_vec(suite, 3, tasks[1:2], **settings)),  # alone
-        _starts(make_vec(suite, 2, tasks[:2], **settings | {"stream": "film"}), rounds=3),  # one after the other
-        _starts(make_vec(suite, 5, tasks[:3], **settings)),  # worlds that are no multiple of the tasks
+        _starts(
+            make_vec(suite, 2, tasks[:2], **settings | {"stream": "film"}), rounds=3
+        ),  # one after the other
+        _starts(
+            make_vec(suite, 5, tasks[:3], **settings)
+        ),  # worlds that are no multiple of the tasks
     ]
     for other in others:
         for episode, start in other.items():
@@ -242,12 +272,22 @@ def test_an_evaluation_episode_starts_the_same_whatever_is_played_beside_it(name
 
 def test_an_evaluation_episodes_start_depends_on_both_seeds() -> None:
     task = one_task(short_suite())[0]
-    tasks = [task, replace(task, name="twin"), replace(task, name="other", evaluation_seed=task.evaluation_seed + 1)]
+    tasks = [
+        task,
+        replace(task, name="twin"),
+        replace(task, name="other", evaluation_seed=task.evaluation_seed + 1),
+    ]
     starts = [
-        _starts(make_vec(short_suite(), 3, tasks, image_size=SIZE, seed=seed, evaluation=True)) for seed in (0, 1)
+        _starts(make_vec(short_suite(), 3, tasks, image_size=SIZE, seed=seed, evaluation=True))
+        for seed in (0, 1)
     ]
     np.testing.assert_array_equal(starts[0][task.name, 0], starts[0]["twin", 0])
-    different = [starts[0][task.name, 0], starts[0]["other", 0], starts[1][task.name, 0], starts[1]["other", 0]]
+    different = [
+        starts[0][task.name, 0],
+        starts[0]["other", 0],
+        starts[1][task.name, 0],
+        starts[1]["other", 0],
+    ]
     assert len({start.tobytes() for start in different}) == 4
 
 
@@ -258,7 +298,9 @@ def test_training_starts_are_a_function_of_seed_stream_world_and_episode() -> No
     for episode in range(2):
         index = env.reset()[1]["task_index"]
         for world in range(3):
-            rng = np.random.default_rng(np.random.SeedSequence([7, crc32(b"train"), world, episode]))
+            rng = np.random.default_rng(
+                np.random.SeedSequence([7, crc32(b"train"), world, episode])
+            )
             expected = suite.family.start(env.tasks[index[world]], rng).joint_positions
             assert expected.tobytes() in env.state_dict()["physics"][world].tobytes()
     env.close()
@@ -274,7 +316,9 @@ def test_continuing_from_a_saved_state_is_bit_identical(name: str, before: int) 
     _play(env, actions[:before])
     state = env.state_dict()
     expected = _play(env, actions[before:])
-    again = _make(3, name=name, frame_stack=2, threads=1, seed=9, random_initial_episode_step=before == 3)
+    again = _make(
+        3, name=name, frame_stack=2, threads=1, seed=9, random_initial_episode_step=before == 3
+    )
     again.load_state_dict({key: value.copy() for key, value in state.items()})
     _assert_equal(_play(again, actions[before:]), expected)
     _assert_equal(again.state_dict(), env.state_dict())
@@ -302,10 +346,15 @@ def test_a_long_walk_continues_bit_identically() -> None:
         (lambda state: state.pop("physics"), "no key 'physics'"),
         (lambda state: state.update(pixels=state["pixels"][:1]), "'pixels' must have shape"),
         (lambda state: state.update(clock=np.zeros(7)), "'clock' must have shape"),
-        (lambda state: state.update(tasks=np.frombuffer(b"left, right", np.uint8)), "'tasks' are left, right, but"),
+        (
+            lambda state: state.update(tasks=np.frombuffer(b"left, right", np.uint8)),
+            "'tasks' are left, right, but",
+        ),
     ],
 )
-def test_a_state_that_does_not_fit_is_refused_before_anything_changes(change: Callable, named: str) -> None:
+def test_a_state_that_does_not_fit_is_refused_before_anything_changes(
+    change: Callable, named: str
+) -> None:
     env = _make(2)
     env.reset(seed=0)
     before = env.state_dict()
@@ -321,7 +370,9 @@ def test_actions_are_clipped_and_scaled() -> None:
     env, other = _make(2), _make(2)
     env.reset(seed=0)
     other.reset(seed=0)
-    _assert_equal(env.step(np.full((2, 2), 5.0, np.float32)), other.step(np.ones((2, 2), np.float32)))
+    _assert_equal(
+        env.step(np.full((2, 2), 5.0, np.float32)), other.step(np.ones((2, 2), np.float32))
+    )
     env.close()
     other.close()
 
@@ -383,7 +434,9 @@ def test_bad_calls_are_named() -> None:
     env.close()
 
 
-def test_a_state_that_is_not_finite_stops_the_run(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_that_is_not_finite_stops_the_run(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings into a file in the working folder
     env = _make(3, name="walker_speed")
     env.reset(seed=0)

@@ -15,7 +15,8 @@ SIZE = 16
 def short(length: int = 8) -> Suite:
     suite = load_suite("mixed_speed")
     splits = {
-        name: tuple(replace(task, episode_length=length) for task in tasks) for name, tasks in suite.splits.items()
+        name: tuple(replace(task, episode_length=length) for task in tasks)
+        for name, tasks in suite.splits.items()
     }
     return replace(suite, splits=splits)
 
@@ -50,7 +51,9 @@ def test_worlds_are_what_they_would_be_among_their_own_kind():
     for number, body in enumerate(bodies):
         own = tuple(task for task in tasks if task.name.startswith(body))
         kind = replace(suite, splits={"train": own}, mixed=False)
-        alone[body] = make_vec(kind, len(worlds[body]), seed=3, stream=f"train/{number}", image_size=SIZE, threads=1)
+        alone[body] = make_vec(
+            kind, len(worlds[body]), seed=3, stream=f"train/{number}", image_size=SIZE, threads=1
+        )
     observation, _ = mixed.reset()
     starts = {body: env.reset()[0] for body, env in alone.items()}
     for body in bodies:
@@ -62,7 +65,9 @@ def test_worlds_are_what_they_would_be_among_their_own_kind():
         assert not terminated.any()
         for body, env in alone.items():
             rows = worlds[body]
-            other, own_reward, _, own_truncated, own = env.step(chosen[rows, : env.single_action_space.shape[0]])
+            other, own_reward, _, own_truncated, own = env.step(
+                chosen[rows, : env.single_action_space.shape[0]]
+            )
             np.testing.assert_array_equal(observation["pixels"][rows], other["pixels"])
             np.testing.assert_array_equal(reward[rows], own_reward)
             np.testing.assert_array_equal(truncated[rows], own_truncated)
@@ -70,7 +75,9 @@ def test_worlds_are_what_they_would_be_among_their_own_kind():
             assert [tasks[index].name for index in infos["task_index"][rows]] == names
             if own_truncated.any():
                 ended += 1
-                np.testing.assert_array_equal(infos["final_obs"]["pixels"][rows], own["final_obs"]["pixels"])
+                np.testing.assert_array_equal(
+                    infos["final_obs"]["pixels"][rows], own["final_obs"]["pixels"]
+                )
                 for key, values in own["episode"].items():
                     np.testing.assert_array_equal(infos["episode"][key][rows], values)
         told = np.stack([suite.family.task_vector(tasks[index]) for index in infos["task_index"]])
@@ -87,10 +94,14 @@ def test_worlds_are_what_they_would_be_among_their_own_kind():
 def test_first_episodes_are_dealt_in_turn_whatever_the_bodies():
     """As evaluations count on: world i plays episode i // tasks of task i % tasks."""
     suite = short()
-    env = make_vec(suite, 9, tasks=suite.tasks("interpolation"), image_size=SIZE, evaluation=True, seed=1)
+    env = make_vec(
+        suite, 9, tasks=suite.tasks("interpolation"), image_size=SIZE, evaluation=True, seed=1
+    )
     here, infos = env.reset()
     assert infos["task_index"].tolist() == [0, 1, 2] * 3
-    pair = make_vec(suite, 2, tasks=suite.tasks("interpolation")[1:], image_size=SIZE, evaluation=True, seed=1)
+    pair = make_vec(
+        suite, 2, tasks=suite.tasks("interpolation")[1:], image_size=SIZE, evaluation=True, seed=1
+    )
     there = pair.reset()[0]
     np.testing.assert_array_equal(here["pixels"][1:3], there["pixels"])
     np.testing.assert_array_equal(here["task"][1:3], there["task"])
@@ -99,7 +110,10 @@ def test_first_episodes_are_dealt_in_turn_whatever_the_bodies():
 
 
 def test_a_saved_environment_goes_on_to_the_bit():
-    first, second = (make_vec(short(), 6, image_size=SIZE, seed=2, random_initial_episode_step=True) for _ in range(2))
+    first, second = (
+        make_vec(short(), 6, image_size=SIZE, seed=2, random_initial_episode_step=True)
+        for _ in range(2)
+    )
     first.reset()
     first.step(actions(first, 0))
     second.load_state_dict(first.state_dict())
@@ -118,7 +132,10 @@ def test_a_saved_environment_goes_on_to_the_bit():
 
 def test_what_cannot_be_is_refused():
     suite = short()
-    with pytest.raises(ValueError, match="num_envs is 4; suite 'mixed_speed' needs at least 5, or a body has no world"):
+    with pytest.raises(
+        ValueError,
+        match="num_envs is 4; suite 'mixed_speed' needs at least 5, or a body has no world",
+    ):
         make_vec(suite, 4, image_size=SIZE)
     env = make_vec(suite, 6, image_size=SIZE)
     with pytest.raises(ValueError, match="call reset"):
@@ -130,7 +147,9 @@ def test_what_cannot_be_is_refused():
         env.render_frames(6)
     env.close()
     values = suite.to_dict()
-    with pytest.raises(ValueError, match="has another scene than 'walker_1'; one scene a suite, or mixed: true"):
+    with pytest.raises(
+        ValueError, match="has another scene than 'walker_1'; one scene a suite, or mixed: true"
+    ):
         Suite.from_dict({**values, "mixed": False})
     with pytest.raises(ValueError, match="mixed must be true or false, got 'yes'"):
         Suite.from_dict({**values, "mixed": "yes"})

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hrl.agents.actor_critic import ActorCritic, ActorCriticConfig, CodeActor, ContinuousActor, Critic, Trajectory
+from hrl.agents.actor_critic import (
+    ActorCritic,
+    ActorCriticConfig,
+    CodeActor,
+    ContinuousActor,
+    Critic,
+    Trajectory,
+)
 from hrl.nets import TwoHot
 from hrl.optim.laprop import LaProp
 from hrl.optim.returns import lambda_returns
@@ -30,7 +37,9 @@ from tests.hrl.small_levels import (
 # Returns.
 
 
-@pytest.mark.parametrize(("discount", "gae_lambda"), [(0.9, 0.8), (1.0, 1.0), (0.97, 0.0), (0.0, 0.5)])
+@pytest.mark.parametrize(
+    ("discount", "gae_lambda"), [(0.9, 0.8), (1.0, 1.0), (0.97, 0.0), (0.0, 0.5)]
+)
 def test_lambda_returns_are_a_mixture_of_n_step_returns(discount, gae_lambda):
     rewards, values, continues = draws(6, 4), draws(7, 4, seed=1), uniform(6, 4, seed=2)
     continues[3, 1] = 0.0
@@ -44,12 +53,17 @@ def test_lambda_returns_are_a_mixture_of_n_step_returns(discount, gae_lambda):
 def test_lambda_returns_by_hand():
     """Two steps: 2 + .5 * (.5 * 8 + .5 * (3 + .5 * 4)); the value of the first state is not read."""
     values = torch.tensor([math.nan, 8.0, 4.0])
-    assert lambda_returns(torch.tensor([2.0, 3.0]), values, torch.ones(2), 0.5, 0.5).tolist() == [5.25, 5.0]
+    assert lambda_returns(torch.tensor([2.0, 3.0]), values, torch.ones(2), 0.5, 0.5).tolist() == [
+        5.25,
+        5.0,
+    ]
 
 
 def test_an_end_cuts_the_future_off():
     continues = torch.tensor([1.0, 0.0, 1.0])
-    returns = lambda_returns(torch.tensor([1.0, 2.0, 100.0]), torch.full((4,), 50.0), continues, 1.0, 1.0)
+    returns = lambda_returns(
+        torch.tensor([1.0, 2.0, 100.0]), torch.full((4,), 50.0), continues, 1.0, 1.0
+    )
     assert returns.tolist() == [3.0, 2.0, 150.0]
 
 
@@ -77,9 +91,13 @@ def test_weights_by_the_loss_of_a_fresh_critic():
         {"task": 1.0},
         config,
     )
-    seen = trajectory()._replace(continues=torch.tensor([1.0, 0.5, 0.0, 1.0, 1.0])[:, None].expand(-1, BATCH))
+    seen = trajectory()._replace(
+        continues=torch.tensor([1.0, 0.5, 0.0, 1.0, 1.0])[:, None].expand(-1, BATCH)
+    )
     _, metrics = fresh.loss(seen)
-    assert float(metrics["critic_loss"].detach()) == pytest.approx(1.5 * math.log(255) * (1 + 0.45) / TIME, rel=1e-4)
+    assert float(metrics["critic_loss"].detach()) == pytest.approx(
+        1.5 * math.log(255) * (1 + 0.45) / TIME, rel=1e-4
+    )
 
 
 def test_nothing_is_learned_of_what_follows_an_end():
@@ -89,9 +107,19 @@ def test_nothing_is_learned_of_what_follows_an_end():
         trained, seen = level(), trajectory()
         continues = seen.continues.clone()
         continues[2] = 0.0
-        inputs, reward, actions = seen.inputs.clone(), seen.rewards["task"].clone(), seen.actions.clone()
-        inputs[2:], reward[2:], actions[2:] = draws(3, BATCH, INPUTS, seed=seed), seed, draws(2, BATCH, 2, seed=seed)
-        changed = seen._replace(inputs=inputs, rewards={"task": reward}, actions=actions, continues=continues)
+        inputs, reward, actions = (
+            seen.inputs.clone(),
+            seen.rewards["task"].clone(),
+            seen.actions.clone(),
+        )
+        inputs[2:], reward[2:], actions[2:] = (
+            draws(3, BATCH, INPUTS, seed=seed),
+            seed,
+            draws(2, BATCH, 2, seed=seed),
+        )
+        changed = seen._replace(
+            inputs=inputs, rewards={"task": reward}, actions=actions, continues=continues
+        )
         trained.critics["task"].scale.update = lambda values: None  # whose batches see all returns
         trained.coefficients.update = lambda measured: None
         trained.loss(changed)[0].backward()
@@ -147,7 +175,9 @@ def test_the_slow_copy_follows_at_its_rate(rate):
     before = [p.detach().clone() for p in judge.slow.parameters()]
     fast = [p.detach().clone() for p in judge.net.parameters()]
     judge.update_target()
-    for old, new, target, now in zip(before, judge.slow.parameters(), fast, judge.net.parameters(), strict=True):
+    for old, new, target, now in zip(
+        before, judge.slow.parameters(), fast, judge.net.parameters(), strict=True
+    ):
         torch.testing.assert_close(new.detach(), (1 - rate) * old + rate * target)
         assert torch.equal(now.detach(), target)
         assert not new.requires_grad
@@ -161,7 +191,9 @@ def test_a_critic_learns_the_return_that_it_is_shown():
     optimizer = torch.optim.Adam(judge.net.parameters(), 0.003)
     for _ in range(1000):
         optimizer.zero_grad()
-        judge.loss(inputs, task, returns, torch.ones(TIME, BATCH), judge.values(inputs, task)).backward()
+        judge.loss(
+            inputs, task, returns, torch.ones(TIME, BATCH), judge.values(inputs, task)
+        ).backward()
         optimizer.step()
         judge.slow.load_state_dict(judge.net.state_dict())
     assert float((judge.values(inputs, task) - returns).abs().max()) < 0.5
@@ -178,13 +210,17 @@ def test_the_entropy_controller_moves_each_dimension_on_its_own():
     torch.nn.init.zeros_(last.weight)
     half = math.sqrt(0.1)  # the standard deviation at half of the range of ln std between 0.1 and 1
     with torch.no_grad():
-        last.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -9.0, 9.0, math.log((half - 0.1) / (1 - half)) - 2]))
+        last.bias.copy_(
+            torch.tensor([0.0, 0.0, 0.0, -9.0, 9.0, math.log((half - 0.1) / (1 - half)) - 2])
+        )
     trained = ActorCritic(actor, {"task": critic()}, {"task": 1.0}, PLAIN)
     for updates in (1, 2):
         _, metrics = trained.loss(trajectory(actions=draws(TIME, BATCH, 3)))
         expected = torch.tensor([1.1**updates, 1.1**-updates, 1.0])
         torch.testing.assert_close(trained.coefficients.value, expected)
-        assert float(metrics["entropy"]) == pytest.approx(0.5, abs=0.01), "a shared one would rest at this mean"
+        assert float(metrics["entropy"]) == pytest.approx(0.5, abs=0.01), (
+            "a shared one would rest at this mean"
+        )
         assert float(metrics["entropy_least"]) == pytest.approx(0.0, abs=0.01)
 
 
@@ -229,10 +265,18 @@ def test_reinforce_loss_by_a_loop(entropy):
             for d in range(ACTION):
                 mean, std = float(policy.mean[time, batch, d]), float(policy.std[time, batch, d])
                 action = float(seen.actions[time, batch, d])
-                gain += -0.5 * ((action - mean) / std) ** 2 - math.log(std) - 0.5 * math.log(2 * math.pi)
+                gain += (
+                    -0.5 * ((action - mean) / std) ** 2
+                    - math.log(std)
+                    - 0.5 * math.log(2 * math.pi)
+                )
                 nats = math.log(std) + 0.5 * math.log(2 * math.pi * math.e)
                 share = 1 - math.log(std) / math.log(0.1)
-                bonus += 0.2 * nats if entropy == "fixed" else float(trained.coefficients.value[d]) * share
+                bonus += (
+                    0.2 * nats
+                    if entropy == "fixed"
+                    else float(trained.coefficients.value[d]) * share
+                )
             gain *= slow_advantage(trained, seen, time, batch)
             total -= float(weights[time, batch]) * (gain + bonus)
     assert float(metrics["actor_loss"]) == pytest.approx(total / (TIME * BATCH), rel=1e-3)
@@ -251,7 +295,9 @@ def test_reinforce_gradient_by_the_score():
     """The likelihood's gradient times a constant: nothing flows through the advantage."""
     trained, seen = level(), trajectory()
     trained.loss(seen)
-    advantage = torch.tensor([[slow_advantage(trained, seen, t, b) for b in range(BATCH)] for t in range(TIME)])
+    advantage = torch.tensor(
+        [[slow_advantage(trained, seen, t, b) for b in range(BATCH)] for t in range(TIME)]
+    )
     policy = trained.actor(seen.inputs[:-1], seen.task)
     score = policy.log_prob(seen.actions).sum(-1) * advantage
     bonus = (trained.coefficients.value * 1.0 * policy.normalised_entropy()).sum(-1)
@@ -305,7 +351,9 @@ def test_one_levels_loss_touches_no_other_state():
     trained = level()
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     trained.update_target()
-    moved = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert moved
     assert all(".slow." in name for name in moved)
 
@@ -318,16 +366,24 @@ def test_values_stay_where_rewards_allow(slow_bootstrap):
     """
     config = ActorCriticConfig(layers=1, slow_bootstrap=slow_bootstrap, slow_rate=0.1)
     torch.manual_seed(0)
-    critics = {"task": Critic(INPUTS, TASK, 4, UNITS, config)}  # as it starts: everything is worth nothing
-    trained = ActorCritic(ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config), critics, {"task": 1.0}, config)
+    critics = {
+        "task": Critic(INPUTS, TASK, 4, UNITS, config)
+    }  # as it starts: everything is worth nothing
+    trained = ActorCritic(
+        ContinuousActor(INPUTS, TASK, 4, UNITS, ACTION, config), critics, {"task": 1.0}, config
+    )
     generator = torch.Generator().manual_seed(0)
     optimizer = LaProp([p for p in trained.parameters() if p.requires_grad], 1e-2, warmup=100)
     most, discount = 5.0, 0.8
     for count in range(400):
         good = (torch.rand(1, 16, generator=generator) < 0.5).float().expand(TIME + 1, -1)
-        inputs = torch.cat([good[..., None], torch.rand(TIME + 1, 16, INPUTS - 1, generator=generator)], -1)
+        inputs = torch.cat(
+            [good[..., None], torch.rand(TIME + 1, 16, INPUTS - 1, generator=generator)], -1
+        )
         task, actions = torch.zeros(1, 16, TASK), torch.zeros(TIME, 16, ACTION)
-        seen = Trajectory(inputs, task, actions, {"task": good[1:]}, torch.ones(TIME + 1, 16), discount)
+        seen = Trajectory(
+            inputs, task, actions, {"task": good[1:]}, torch.ones(TIME + 1, 16), discount
+        )
         loss, measured = trained.loss(seen)
         optimizer.zero_grad()
         loss.backward()
@@ -356,7 +412,10 @@ def test_a_stream_that_dies_out_shows_below_the_floor():
     ("change", "message"),
     [
         ({"entropy": "none"}, r"agent\.worker\.entropy is \'none\'; choose from adaptive, fixed"),
-        ({"return_scale": "max"}, r"agent\.worker\.return_scale is \'max\'; choose from std, percentile"),
+        (
+            {"return_scale": "max"},
+            r"agent\.worker\.return_scale is \'max\'; choose from std, percentile",
+        ),
         ({"layers": 0}, r"agent\.worker\.layers is 0"),
         ({"std_low": 2.0}, r"agent\.worker\.std_low is 2"),
         ({"gae_lambda": 1.5}, r"agent\.worker\.trace is 1\.5; it must lie in \[0, 1\]"),

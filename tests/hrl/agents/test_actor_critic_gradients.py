@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hrl.agents.actor_critic import ActorCritic, ActorCriticConfig, ContinuousActor, Critic, Trajectory
+from hrl.agents.actor_critic import (
+    ActorCritic,
+    ActorCriticConfig,
+    ContinuousActor,
+    Critic,
+    Trajectory,
+)
 from tests.fakes import reached
 from tests.hrl.small_levels import (
     ACTION,
@@ -22,7 +28,9 @@ from tests.hrl.small_levels import (
 )
 
 
-def steered(trained: ActorCritic, gradient: bool = True) -> tuple[Trajectory, dict[str, torch.Tensor]]:
+def steered(
+    trained: ActorCritic, gradient: bool = True
+) -> tuple[Trajectory, dict[str, torch.Tensor]]:
     """States that the actions move and rewards that the states give, with every leaf watched."""
     start = draws(BATCH, INPUTS).requires_grad_()
     task = draws(1, BATCH, TASK, seed=1).requires_grad_()
@@ -35,7 +43,9 @@ def steered(trained: ActorCritic, gradient: bool = True) -> tuple[Trajectory, di
             states.append(torch.tanh(states[-1] + actions[-1] @ push))
         inputs = torch.stack(states)
         rewards = {name: inputs[1:, :, index] for index, name in enumerate(trained.reward_weights)}
-    seen = Trajectory(inputs, task.detach(), torch.stack(actions), rewards, uniform(TIME + 1, BATCH, seed=9), 0.9)
+    seen = Trajectory(
+        inputs, task.detach(), torch.stack(actions), rewards, uniform(TIME + 1, BATCH, seed=9), 0.9
+    )
     return seen, {"start": start, "push": push}
 
 
@@ -50,11 +60,17 @@ def pieces(trained: ActorCritic, seen: Trajectory) -> tuple[torch.Tensor, torch.
 @pytest.mark.parametrize("slow_bootstrap", [True, False])
 def test_each_loss_reaches_its_own_modules(gradient, slow_bootstrap):
     for part, trains in ((0, "actor"), (1, "critics")):
-        trained = level(replace(PLAIN, slow_bootstrap=slow_bootstrap), gradient, {"task": 1.0, "exploration": 0.5})
+        trained = level(
+            replace(PLAIN, slow_bootstrap=slow_bootstrap),
+            gradient,
+            {"task": 1.0, "exploration": 0.5},
+        )
         seen, _ = steered(trained)
         pieces(trained, seen)[part].backward()
         slow = torch.nn.ModuleList(judge.slow for judge in trained.critics.values())
-        assert reached({"actor": trained.actor, "critics": trained.critics, "slow": slow}) == {trains}
+        assert reached({"actor": trained.actor, "critics": trained.critics, "slow": slow}) == {
+            trains
+        }
         if trains == "critics":
             assert reached(dict(trained.critics.items())) == {"task", "exploration"}
 
@@ -78,7 +94,9 @@ def test_dynamics_reaches_the_actor_through_its_actions_only():
             assert reached({"actor": trained.actor}) == {"actor"}
             assert bool(leaves["push"].grad.any())
         else:
-            gradients = torch.autograd.grad(actor_loss, list(trained.actor.parameters()), allow_unused=True)
+            gradients = torch.autograd.grad(
+                actor_loss, list(trained.actor.parameters()), allow_unused=True
+            )
             assert not any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
@@ -115,7 +133,9 @@ def test_an_actor_learns_what_is_rewarded(gradient):
     torch.manual_seed(0)
     config = replace(ActorCriticConfig(layers=1), entropy_target=0.05)
     actor, goal = ContinuousActor(INPUTS, 0, 4, UNITS, ACTION, config), torch.tensor([0.6, -0.3])
-    trained = ActorCritic(actor, {"task": Critic(INPUTS, 0, 4, UNITS, config)}, {"task": 1.0}, config, gradient)
+    trained = ActorCritic(
+        actor, {"task": Critic(INPUTS, 0, 4, UNITS, config)}, {"task": 1.0}, config, gradient
+    )
     optimizer = torch.optim.Adam([p for p in trained.parameters() if p.requires_grad], 0.01)
     task, batch = torch.zeros(1, 64, TASK), 64
     inputs = draws(TIME + 1, batch, INPUTS)

@@ -16,7 +16,9 @@ ENVS = 6
 
 def skills(**changes) -> Skills:
     torch.manual_seed(0)
-    return Skills(SkillsConfig(**({"num_skills": 3, "skill_duration": 4} | changes)), small_setting())
+    return Skills(
+        SkillsConfig(**({"num_skills": 3, "skill_duration": 4} | changes)), small_setting()
+    )
 
 
 def observation(seed: int = 0) -> Observation:
@@ -80,7 +82,10 @@ def test_skills_see_no_task_unless_told_to():
         agent = skills(skills_see_task=is_task_conditioned)
         state = agent.initial_state(ENVS)
         with torch.no_grad():
-            same = torch.equal(agent.act_low_level(view, state, None)[0], agent.act_low_level(other, state, None)[0])
+            same = torch.equal(
+                agent.act_low_level(view, state, None)[0],
+                agent.act_low_level(other, state, None)[0],
+            )
         assert same is not is_task_conditioned
 
 
@@ -106,21 +111,29 @@ def test_weights_sum_to_one_and_temperature_flattens_them():
     assert spread == sorted(spread, reverse=True)
 
 
-@pytest.mark.parametrize(("source", "reached"), [("both", True), ("manager", True), ("skills", True), ("none", False)])
+@pytest.mark.parametrize(
+    ("source", "reached"), [("both", True), ("manager", True), ("skills", True), ("none", False)]
+)
 def test_which_level_trains_the_encoder(source, reached):
     """`loss` reaches the encoder as the switch says, and every other part always."""
-    trained = learner(Skills, SkillsConfig(num_skills=3, skill_duration=4, n_steps=8, encoder_gradient=source))
+    trained = learner(
+        Skills, SkillsConfig(num_skills=3, skill_duration=4, n_steps=8, encoder_gradient=source)
+    )
     batch = one_batch(trained)
     trained.policy.loss(batch)[0].backward()
     for name, part in trained.policy.parts().items():
         expected = reached if name == "encoder" else True
-        assert any(p.grad is not None and bool(p.grad.any()) for p in part.parameters()) is expected, name
+        assert (
+            any(p.grad is not None and bool(p.grad.any()) for p in part.parameters()) is expected
+        ), name
 
 
 @pytest.mark.parametrize("level", ["manager", "skills"])
 def test_one_levels_encoder_gradient_is_its_own_losss(level):
     """With `encoder_gradient=LEVEL` the encoder's gradient equals that of this level's loss alone."""
-    trained = learner(Skills, SkillsConfig(num_skills=3, skill_duration=4, n_steps=8, encoder_gradient=level))
+    trained = learner(
+        Skills, SkillsConfig(num_skills=3, skill_duration=4, n_steps=8, encoder_gradient=level)
+    )
     agent, batch = trained.policy, one_batch(trained)
     weight = agent.encoder.stem.weight
     total = torch.autograd.grad(agent.loss(batch)[0], weight)[0]
@@ -151,7 +164,9 @@ def test_values_ahead_are_the_managers_where_a_decision_is_due():
     is_decision_step = state["steps_since_decision"] == 0
     assert torch.equal(ahead["manager_value"], ahead["skill_value"])
     torch.testing.assert_close(ahead["manager_value"][is_decision_step], manager[is_decision_step])
-    assert not torch.isclose(ahead["manager_value"][~is_decision_step], manager[~is_decision_step]).any()
+    assert not torch.isclose(
+        ahead["manager_value"][~is_decision_step], manager[~is_decision_step]
+    ).any()
 
 
 # The learner.
@@ -171,17 +186,27 @@ def test_the_first_updates_ratio_is_one(agent):
 def test_policy_objective_by_hand():
     """Ratios 1.5, 1.5, 0.5, 0.5 with advantages 1, -1, 1, -1 clip to 1.2, -1.5, 0.5, -0.8; weight 0 hides a sample."""
     log = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5, 9.0]))
-    advantage, weight = torch.tensor([1.0, -1.0, 1.0, -1.0, 1e9]), torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0])
-    objective, kl = policy_objective(log, torch.zeros(5), advantage, weight, OnPolicyAgentConfig(kl_coefficient=0.0))
+    advantage, weight = (
+        torch.tensor([1.0, -1.0, 1.0, -1.0, 1e9]),
+        torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0]),
+    )
+    objective, kl = policy_objective(
+        log, torch.zeros(5), advantage, weight, OnPolicyAgentConfig(kl_coefficient=0.0)
+    )
     torch.testing.assert_close(objective, torch.tensor((1.2 - 1.5 + 0.5 - 0.8) / 4))
     torch.testing.assert_close(kl, (0.5 - log[0] + -0.5 - log[2]) / 2)
-    penalised, _ = policy_objective(log, torch.zeros(5), advantage, weight, OnPolicyAgentConfig(kl_coefficient=2.0))
+    penalised, _ = policy_objective(
+        log, torch.zeros(5), advantage, weight, OnPolicyAgentConfig(kl_coefficient=2.0)
+    )
     torch.testing.assert_close(penalised, objective - 2 * kl)
 
 
 def test_divergence_estimates_that_of_gaussians():
     """Against the closed form, by sampling from the policy that acted."""
-    old, new = Gaussian(torch.zeros(1), torch.zeros(1)), Gaussian(torch.full((1,), 0.3), torch.full((1,), -0.2))
+    old, new = (
+        Gaussian(torch.zeros(1), torch.zeros(1)),
+        Gaussian(torch.full((1,), 0.3), torch.full((1,), -0.2)),
+    )
     draws = Gaussian(torch.zeros(400_000, 1), torch.zeros(400_000, 1)).sample(noise(0))
     even = torch.full((400_000,), 1 / 400_000)
     _, kl = policy_objective(
@@ -196,7 +221,10 @@ def test_training_twice_gives_the_same_bits(agent):
     first, second = make(agent, n_steps=8), make(agent, n_steps=8)
     metrics = [[trained.iterate() for _ in range(3)] for trained in (first, second)]
     assert metrics[0] == metrics[1]
-    assert all(torch.equal(a, b) for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True)
+    )
 
 
 def test_a_nonfinite_loss_stops_before_the_weights_change():
@@ -212,13 +240,21 @@ def test_a_nonfinite_loss_stops_before_the_weights_change():
 
 
 def test_minibatches_must_divide_the_rollout():
-    with pytest.raises(ValueError, match=r"agent\.minibatches is 7; it must divide .* which is 128"):
+    with pytest.raises(
+        ValueError, match=r"agent\.minibatches is 7; it must divide .* which is 128"
+    ):
         make("ppo", n_steps=8, n_minibatches=7)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("skill_duration", 0), ("num_skills", 0), ("temperature", 0.0), ("encoder_gradient", "all"), ("discount", 1.0)],
+    [
+        ("skill_duration", 0),
+        ("num_skills", 0),
+        ("temperature", 0.0),
+        ("encoder_gradient", "all"),
+        ("discount", 1.0),
+    ],
 )
 def test_impossible_hyperparameters_name_their_key(key, value):
     with pytest.raises(ValueError, match=rf"agent\.{key}"):

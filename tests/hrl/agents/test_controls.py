@@ -34,7 +34,9 @@ def batch(learner: OnPolicyLearner) -> dict[str, torch.Tensor]:
 
 
 def observation() -> Observation:
-    pixels = torch.randint(0, 256, (ENVS, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (ENVS, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     return Observation(pixels, torch.linspace(-1, 1, ENVS)[:, None])
 
 
@@ -63,7 +65,9 @@ def test_with_one_skill_nothing_learned_depends_on_the_manager():
     before = [parameter.detach().clone() for parameter in parts["manager_critic"].parameters()]
     metrics = [[learner.iterate() for _ in range(4)] for learner in learners]
     assert metrics[0] == metrics[1]
-    assert all(torch.equal(a, b) for a, b in zip(before, parts["manager_critic"].parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, parts["manager_critic"].parameters(), strict=True)
+    )
 
 
 def test_one_skill_acts_as_a_flat_policy_on_the_pixels_features():
@@ -73,7 +77,9 @@ def test_one_skill_acts_as_a_flat_policy_on_the_pixels_features():
         mean, raw = agent.skills(agent.encoder(view.pixels)).chunk(2, -1)
         noise = torch.empty_like(mean).normal_(generator=torch.Generator().manual_seed(3))
         log_std = -2.3 + 2.3 * torch.sigmoid(raw + 3.0)
-        action, state, records = agent.explore(view, agent.initial_state(ENVS), torch.Generator().manual_seed(3))
+        action, state, records = agent.explore(
+            view, agent.initial_state(ENVS), torch.Generator().manual_seed(3)
+        )
     torch.testing.assert_close(action, torch.tanh(mean + log_std.exp() * noise))
     assert "logits" not in records
     assert bool((agent.high_level_action(state) == 1).all())
@@ -87,7 +93,9 @@ def test_more_than_one_skill_trains_the_manager():
 
 
 def test_one_skill_leaves_no_level_named_manager_to_train_the_encoder():
-    with pytest.raises(ValueError, match=r"agent\.encoder_gradient is 'manager'.*choose from both, skills, none"):
+    with pytest.raises(
+        ValueError, match=r"agent\.encoder_gradient is 'manager'.*choose from both, skills, none"
+    ):
         SkillsConfig(num_skills=1, encoder_gradient="manager")
 
 
@@ -108,7 +116,10 @@ def test_decisions_are_counted_over_environments_and_episodes():
 
 
 def test_decisions_go_on_from_a_checkpoint():
-    through, stopped = make(Skills, num_skills=2, skill_duration=4), make(Skills, num_skills=2, skill_duration=4)
+    through, stopped = (
+        make(Skills, num_skills=2, skill_duration=4),
+        make(Skills, num_skills=2, skill_duration=4),
+    )
     first = [through.iterate()["decisions"] for _ in range(2)]
     stopped.module.load_state_dict(through.state_dict()["module"])
     stopped.collector.load_state_dict(through.collector.state_dict())
@@ -140,7 +151,9 @@ def test_environments_whose_episodes_end_apart_keep_their_own_clocks():
     state = {**agent.initial_state(ENVS), "steps_since_decision": torch.arange(ENVS) % 3}
     with torch.no_grad():
         _, carried, _ = agent.explore(observation(), state, torch.Generator().manual_seed(0))
-    assert torch.equal((carried["noise"] == 0)[:, 0], state["steps_since_decision"] != 0), "only the due ones draw"
+    assert torch.equal((carried["noise"] == 0)[:, 0], state["steps_since_decision"] != 0), (
+        "only the due ones draw"
+    )
     assert torch.equal(carried["steps_since_decision"], (state["steps_since_decision"] + 1) % 3)
 
 
@@ -152,7 +165,9 @@ def test_noise_held_for_one_step_is_a_draw_at_every_step():
     with torch.no_grad():
         for time in range(12):
             distribution, _ = learner.policy._heads(steps["pixels"][time], steps["task"][time])
-            assert torch.equal(steps["raw_action"][time], distribution.sample(torch_generator(seed, "act", time)))
+            assert torch.equal(
+                steps["raw_action"][time], distribution.sample(torch_generator(seed, "act", time))
+            )
 
 
 @pytest.mark.parametrize("skill_duration", [1, 4])
@@ -200,7 +215,9 @@ def test_held_noise_goes_on_from_a_checkpoint():
     assert bool((state["steps_since_decision"] > 0).any())
     with torch.no_grad():
         actions = [
-            learner.policy.explore(observation(), learner.collector._state, torch.Generator().manual_seed(draw))
+            learner.policy.explore(
+                observation(), learner.collector._state, torch.Generator().manual_seed(draw)
+            )
             for draw, learner in enumerate((through, resumed))
         ]
     assert torch.equal(actions[0][0], actions[1][0])

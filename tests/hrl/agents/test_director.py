@@ -36,7 +36,10 @@ def test_worker_segments_by_time_index(skill_duration, decisions, alignment):
     dream = labelled(skill_duration, decisions)
     rewards = {"worker_reward": "max_cosine", "task_reward_to_worker": 0.5}
     agent = director(
-        skill_duration=skill_duration, horizon=skill_duration * decisions, goal_alignment=alignment, **rewards
+        skill_duration=skill_duration,
+        horizon=skill_duration * decisions,
+        goal_alignment=alignment,
+        **rewards,
     )
     view, _ = agent._worker_trajectory(dream)
     assert view.inputs.shape == (skill_duration + 1, decisions * COUNT, 32 + 16 + 32)
@@ -47,7 +50,9 @@ def test_worker_segments_by_time_index(skill_duration, decisions, alignment):
             assert torch.equal(view.task[0, row], dream.task[0, b])
             for i in range(skill_duration + 1):
                 time = j * skill_duration + i
-                seen = torch.cat([dream.states.deter[time, b], dream.states.stoch[time, b], dream.goals[j, b]])
+                seen = torch.cat(
+                    [dream.states.deter[time, b], dream.states.stoch[time, b], dream.goals[j, b]]
+                )
                 assert torch.equal(view.inputs[i, row], seen)
                 assert view.continues[i, row] == dream.continues[time, b]
             for i in range(skill_duration):
@@ -93,13 +98,17 @@ def test_manager_decisions_by_time_index(skill_duration, decisions):
     view = agent._manager_trajectory(dream)
     assert view.inputs.shape == (decisions + 1, COUNT, 32 + 16)
     assert view.inputs[:, 0, 0].tolist() == [j * skill_duration for j in range(decisions + 1)]
-    assert torch.equal(view.inputs, dream.states.features()[torch.arange(decisions + 1) * skill_duration])
+    assert torch.equal(
+        view.inputs, dream.states.features()[torch.arange(decisions + 1) * skill_duration]
+    )
     assert torch.equal(view.actions, dream.codes[:decisions])
     assert torch.equal(view.task, dream.task)
     for b in range(COUNT):
         assert view.continues[0, b] == dream.continues[0, b]
         for j in range(decisions):
-            chance = math.prod(dream.continues[j * skill_duration + 1 : (j + 1) * skill_duration + 1, b].tolist())
+            chance = math.prod(
+                dream.continues[j * skill_duration + 1 : (j + 1) * skill_duration + 1, b].tolist()
+            )
             assert float(view.continues[j + 1, b]) == pytest.approx(chance, rel=1e-5)
 
 
@@ -112,7 +121,10 @@ def test_manager_rewards_by_a_loop(skill_duration, decisions, kind):
     """
     dream = labelled(skill_duration, decisions)
     agent = director(
-        skill_duration=skill_duration, horizon=skill_duration * decisions, manager_reward=kind, discount=0.9
+        skill_duration=skill_duration,
+        horizon=skill_duration * decisions,
+        manager_reward=kind,
+        discount=0.9,
     )
     agent.goals.exploration_reward = lambda deter, task: (
         deter[..., 0] + 0.1 * deter[..., 1]
@@ -120,7 +132,9 @@ def test_manager_rewards_by_a_loop(skill_duration, decisions, kind):
     view = agent._manager_trajectory(dream)
     for j in range(decisions):
         for b in range(COUNT):
-            alive = 1.0 if kind == "discounted_sum" else float(dream.continues[j * skill_duration, b])
+            alive = (
+                1.0 if kind == "discounted_sum" else float(dream.continues[j * skill_duration, b])
+            )
             task, exploration_reward = 0.0, 0.0
             for i in range(skill_duration):
                 time = j * skill_duration + i
@@ -129,7 +143,9 @@ def test_manager_rewards_by_a_loop(skill_duration, decisions, kind):
                 exploration_reward += weight * (time + 1 + 0.1 * b)
                 alive *= float(dream.continues[time + 1, b])
             assert float(view.rewards["task"][j, b]) == pytest.approx(task, rel=1e-5)
-            assert float(view.rewards["exploration"][j, b]) == pytest.approx(exploration_reward, rel=1e-5)
+            assert float(view.rewards["exploration"][j, b]) == pytest.approx(
+                exploration_reward, rel=1e-5
+            )
 
 
 def test_discounted_sums_and_their_discount_make_the_flat_methods_return():
@@ -144,7 +160,8 @@ def test_discounted_sums_and_their_discount_make_the_flat_methods_return():
     assert view.discount == pytest.approx(0.81)
     for b in range(COUNT):
         flat = sum(
-            0.9**t * math.prod(dream.continues[1 : t + 1, b].tolist()) * float(dream.rewards[t, b]) for t in range(6)
+            0.9**t * math.prod(dream.continues[1 : t + 1, b].tolist()) * float(dream.rewards[t, b])
+            for t in range(6)
         )
         assert float(total[b]) == pytest.approx(flat, rel=1e-5)
 
@@ -152,7 +169,9 @@ def test_discounted_sums_and_their_discount_make_the_flat_methods_return():
 def test_the_managers_discount_is_per_decision():
     """By default as far-sighted as the flat method per step; the published code's is set on its own."""
     assert DirectorConfig().discount_per_decision == pytest.approx(0.99**8)
-    assert DirectorConfig(discount=0.5, skill_duration=4, horizon=8).discount_per_decision == pytest.approx(0.0625)
+    assert DirectorConfig(
+        discount=0.5, skill_duration=4, horizon=8
+    ).discount_per_decision == pytest.approx(0.0625)
     agent = director(manager_discount=0.99, skill_duration=3)
     assert agent._manager_trajectory(labelled(3, 2)).discount == 0.99
     assert agent._worker_trajectory(labelled(3, 2))[0].discount == agent.config.discount
@@ -168,7 +187,12 @@ def test_goals_and_actions_of_an_imagined_trajectory(alignment, is_decision):
         dream = agent._imagine(agent.starts(batch, states(agent, batch)))
         task = dream.task[0]
         count = BATCH * LENGTH
-        assert (len(dream.states.deter), len(dream.actions), len(dream.codes), len(dream.goals)) == (
+        assert (
+            len(dream.states.deter),
+            len(dream.actions),
+            len(dream.codes),
+            len(dream.goals),
+        ) == (
             7,
             6,
             is_decision,
@@ -192,14 +216,20 @@ def test_goals_and_actions_of_an_imagined_trajectory(alignment, is_decision):
 def test_each_imagined_action_pursues_the_goal_of_its_segment():
     """With a worker that does not explore, actions are its mean at the state and the goal in force."""
     agent, batch, noise = director(), rows(), Director.noise
-    agent.noise = lambda *shape, normal=False: torch.zeros(shape) if normal else noise(agent, *shape)
+    agent.noise = lambda *shape, normal=False: (
+        torch.zeros(shape) if normal else noise(agent, *shape)
+    )
     with torch.no_grad():
         dream = agent._imagine(agent.starts(batch, states(agent, batch)))
         for time in range(6):
             seen = torch.cat([dream.states.features()[time], dream.goals[time // 2]], -1)
-            torch.testing.assert_close(dream.actions[time], agent.worker.actor(seen, dream.task[0]).mean)
+            torch.testing.assert_close(
+                dream.actions[time], agent.worker.actor(seen, dream.task[0]).mean
+            )
             wrong = torch.cat([dream.states.features()[time], dream.goals[time // 2 - 1]], -1)
-            assert not torch.isclose(dream.actions[time], agent.worker.actor(wrong, dream.task[0]).mean).all()
+            assert not torch.isclose(
+                dream.actions[time], agent.worker.actor(wrong, dream.task[0]).mean
+            ).all()
 
 
 # Closeness.
@@ -253,7 +283,9 @@ def test_closeness_gradient(longer):
 def steerable(gradient: str) -> tuple[Director, dict[str, torch.Tensor], RSSMState]:
     """A fixed world model whose states its actions move far, and starts in it."""
     level = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.01)
-    agent = director(False, 32, horizon=3, skill_duration=3, length=8, worker=level, action_gradient=gradient)
+    agent = director(
+        False, 32, horizon=3, skill_duration=3, length=8, worker=level, action_gradient=gradient
+    )
     randomise(agent.world_model.rssm, 0.5)
     batch = replayed(agent.spec, BATCH, 8)
     batch["is_terminal"][:] = False
@@ -276,10 +308,16 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
     def lead() -> torch.Tensor:
         uniform = torch.rand(3, count, 4, generator=generator)
         task = batch["task"][:, 1:].flatten(0, 1)
-        return agent.world_model.imagine(start.flatten(), task, lambda time, state: held, uniform, False)[0].deter[-1]
+        return agent.world_model.imagine(
+            start.flatten(), task, lambda time, state: held, uniform, False
+        )[0].deter[-1]
 
     goal = lead()
-    before = {name: value.clone() for name, value in agent.state_dict().items() if not name.startswith("worker.")}
+    before = {
+        name: value.clone()
+        for name, value in agent.state_dict().items()
+        if not name.startswith("worker.")
+    }
     attainable = float(torch.stack([max_cosine(lead(), goal).mean() for _ in range(8)]).mean())
 
     @torch.no_grad()
@@ -295,7 +333,9 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
     optimizer = LaProp([p for p in agent.worker.parameters() if p.requires_grad], 4e-2)
     torch.manual_seed(4)
     for _ in range(80):
-        loss, _ = agent.worker.loss(agent._worker_trajectory(agent._imagine(agent.starts(batch, start)))[0])
+        loss, _ = agent.worker.loss(
+            agent._worker_trajectory(agent._imagine(agent.starts(batch, start)))[0]
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -304,7 +344,9 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
     assert last - first > 0.4 * (attainable - first)
     assert last - swapped > 0.05
     after = agent.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items()), "nothing else was trained"
+    assert all(torch.equal(after[name], value) for name, value in before.items()), (
+        "nothing else was trained"
+    )
 
 
 def test_segments_are_measured_at_their_start_and_end():
@@ -314,7 +356,11 @@ def test_segments_are_measured_at_their_start_and_end():
     first, last, far, gone = [], [], [], []
     for j in range(3):
         for b in range(COUNT):
-            begin, end, goal = dream.states.deter[2 * j, b], dream.states.deter[2 * j + 2, b], dream.goals[j, b]
+            begin, end, goal = (
+                dream.states.deter[2 * j, b],
+                dream.states.deter[2 * j + 2, b],
+                dream.goals[j, b],
+            )
             first.append(slow_closeness(begin, goal))
             last.append(slow_closeness(end, goal))
             far.append(math.dist(begin.tolist(), goal.tolist()))
@@ -322,7 +368,9 @@ def test_segments_are_measured_at_their_start_and_end():
     assert float(measured["goal/max_cosine_first"]) == pytest.approx(sum(first) / 12, rel=1e-4)
     assert float(measured["goal/max_cosine_last"]) == pytest.approx(sum(last) / 12, rel=1e-4)
     assert float(measured["goal/distance"]) == pytest.approx(sum(far) / 12, rel=1e-4)
-    assert float(measured["goal/distance_over_displacement"]) == pytest.approx(sum(far) / sum(gone), rel=1e-4)
+    assert float(measured["goal/distance_over_displacement"]) == pytest.approx(
+        sum(far) / sum(gone), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -330,11 +378,20 @@ def test_segments_are_measured_at_their_start_and_end():
     [
         ({"skill_duration": 5}, r"agent\.hold is 5; it must divide agent\.horizon, which is 16"),
         ({"skill_duration": 32}, r"agent\.hold is 32; it must divide agent\.horizon"),
-        ({"action_gradient": "both"}, r"agent\.action_gradient is 'both'; choose from reinforce, dynamics"),
+        (
+            {"action_gradient": "both"},
+            r"agent\.action_gradient is 'both'; choose from reinforce, dynamics",
+        ),
         ({"goal_alignment": "next"}, r"agent\.goal_alignment is 'next'; choose from own, current"),
-        ({"manager_reward": "sum"}, r"agent\.manager_reward is 'sum'; choose from discounted_sum, mean"),
+        (
+            {"manager_reward": "sum"},
+            r"agent\.manager_reward is 'sum'; choose from discounted_sum, mean",
+        ),
         ({"manager_discount": 1.0}, r"agent\.manager_discount is 1\.0; it must lie in \[0, 1\)"),
-        ({"manager": ActorCriticConfig(gae_lambda=2.0)}, r"agent\.manager\.trace is 2\.0; it must lie in"),
+        (
+            {"manager": ActorCriticConfig(gae_lambda=2.0)},
+            r"agent\.manager\.trace is 2\.0; it must lie in",
+        ),
         ({"exploration_bonus": -1.0}, r"agent\.exploration_bonus is -1\.0; it must be at least 0"),
     ],
 )

@@ -51,7 +51,9 @@ def test_an_episodes_end_and_the_goal(carried):
     _, state = agent.act(view(), agent.initial_state(COUNT), noise(0))
     done = torch.tensor([True, False, True, False])
     after = reset_state(agent, state, agent.initial_state(COUNT), done)
-    assert (after["deter"] == 0).all(-1).tolist() == done.tolist(), "the model's state never outlives an episode"
+    assert (after["deter"] == 0).all(-1).tolist() == done.tolist(), (
+        "the model's state never outlives an episode"
+    )
     assert (after["action"] == 0).all(-1).tolist() == done.tolist()
     assert agent.is_decision_step(after).tolist() == ([False] * 4 if carried else done.tolist())
     _, then = agent.act(view(1), after, noise(1))
@@ -80,7 +82,11 @@ def test_greedy_acting_and_codes(greedy):
     agent, batch = director(greedy_codes=greedy, skill_duration=3), view()
     start = agent.initial_state(COUNT)
     tries = [
-        agent.act(batch, {**start, "steps_since_decision": start["steps_since_decision"] + 3 * decision}, None)
+        agent.act(
+            batch,
+            {**start, "steps_since_decision": start["steps_since_decision"] + 3 * decision},
+            None,
+        )
         for decision in range(8)
     ]
     assert all(torch.equal(tries[0][1]["deter"], state["deter"]) for _, state in tries)
@@ -107,13 +113,18 @@ def test_the_worker_heeds_the_goal_in_force():
         view(1), agent.with_high_level_action(state, agent.high_level_action(state).clone()), None
     )
     other, _ = agent.act_low_level(
-        view(1), agent.with_high_level_action(state, agent.high_level_action(state).roll(1, 0)), None
+        view(1),
+        agent.with_high_level_action(state, agent.high_level_action(state).roll(1, 0)),
+        None,
     )
     assert torch.equal(own, again)
     assert not torch.isclose(own, other).any()
     seen = RSSMState(state["deter"], state["stoch"])
     assert float(agent._swap_divergence(seen, state["goal"], view().task[None])) > 1e-4
-    assert float(agent._swap_divergence(seen, state["goal"][:1].expand(COUNT, -1), view().task[None])) == 0
+    assert (
+        float(agent._swap_divergence(seen, state["goal"][:1].expand(COUNT, -1), view().task[None]))
+        == 0
+    )
 
 
 @torch.no_grad()
@@ -138,7 +149,10 @@ def test_only_the_module_that_is_told_the_task_sees_it(task_input_size):
     features = torch.cat([deter, stoch], -1)
     is_task_conditioned, outputs = torch.cat([features, deter], -1), []
     for task in (torch.ones(COUNT, 2), -torch.ones(COUNT, 2)):
-        manager = [agent.manager.actor(features, task).probs, agent.manager.critics["task"].values(features, task)]
+        manager = [
+            agent.manager.actor(features, task).probs,
+            agent.manager.critics["task"].values(features, task),
+        ]
         worker = [
             agent.worker.actor(is_task_conditioned, task).mean,
             agent.worker.critics["goal"].values(is_task_conditioned, task),
@@ -148,7 +162,9 @@ def test_only_the_module_that_is_told_the_task_sees_it(task_input_size):
         outputs.append(
             {
                 "encoder": [model.embed(torch.zeros(COUNT, 16, 16, 3, dtype=torch.uint8), task)],
-                "dynamics": [model.rssm.from_action(model.dynamics_input(torch.zeros(COUNT, 2), task))],
+                "dynamics": [
+                    model.rssm.from_action(model.dynamics_input(torch.zeros(COUNT, 2), task))
+                ],
                 "heads": [model.reward(features, task).mean(), model.continues(features, task)],
                 "manager": manager,
                 "worker": worker,
@@ -156,5 +172,8 @@ def test_only_the_module_that_is_told_the_task_sees_it(task_input_size):
             }
         )
     for name in CONDITIONABLE_MODULES:
-        moved = [not torch.equal(one, other) for one, other in zip(outputs[0][name], outputs[1][name], strict=True)]
+        moved = [
+            not torch.equal(one, other)
+            for one, other in zip(outputs[0][name], outputs[1][name], strict=True)
+        ]
         assert moved == [name == task_input_size] * len(moved), name

@@ -18,14 +18,22 @@ SILENT = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.0)
 def losses(agent: Director, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The terms of `Director.loss`, each on its own; of the levels' those of actors and critics too."""
     torch.manual_seed(1)
-    observed = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss)
+    observed = agent.world_model.observe(
+        batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
+    )
     terms = {"world_model": model_loss(observed)[0]}
     terms["goal_autoencoder"] = agent.goals.loss(observed.states.deter, batch["task"][:, 1:])[0]
     dream = agent._imagine(agent.starts(batch, observed.states))
-    views = {"worker": agent._worker_trajectory(dream)[0], "manager": agent._manager_trajectory(dream)}
+    views = {
+        "worker": agent._worker_trajectory(dream)[0],
+        "manager": agent._manager_trajectory(dream),
+    }
     for name, view in views.items():
         total, metrics = getattr(agent, name).loss(view)
-        terms |= {f"{name}_critics": metrics["critic_loss"], f"{name}_actor": total - metrics["critic_loss"]}
+        terms |= {
+            f"{name}_critics": metrics["critic_loss"],
+            f"{name}_actor": total - metrics["critic_loss"],
+        }
     return terms
 
 
@@ -36,21 +44,35 @@ def modules(agent: Director) -> dict[str, torch.nn.Module]:
     return {"world_model": agent.world_model, "goal_autoencoder": agent.goals, **actors, **critics}
 
 
-TERMS = ["world_model", "goal_autoencoder", "worker_actor", "worker_critics", "manager_actor", "manager_critics"]
+TERMS = [
+    "world_model",
+    "goal_autoencoder",
+    "worker_actor",
+    "worker_critics",
+    "manager_actor",
+    "manager_critics",
+]
 
 
 @pytest.mark.parametrize("preset", ["none", "everywhere"])
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
 @pytest.mark.parametrize("term", TERMS)
 def test_each_loss_reaches_exactly_its_own_module(term, gradient, preset):
-    agent = director(action_gradient=gradient, conditioning=Conditioning(preset=preset), task_reward_to_worker=0.5)
+    agent = director(
+        action_gradient=gradient,
+        conditioning=Conditioning(preset=preset),
+        task_reward_to_worker=0.5,
+    )
     losses(agent, rows())[term].backward()
     assert reached(modules(agent)) == {term}
 
 
 def test_the_goal_autoencoder_never_moves_the_states_that_it_reads():
     """Nor does the bonus that is made of it."""
-    agent, deter = director(), torch.linspace(-1, 1, COUNT * 3 * 32).reshape(COUNT, 3, 32).requires_grad_()
+    agent, deter = (
+        director(),
+        torch.linspace(-1, 1, COUNT * 3 * 32).reshape(COUNT, 3, 32).requires_grad_(),
+    )
     task = torch.zeros(COUNT, 3, 2)
     agent.goals.loss(deter, task)[0].backward()
     assert deter.grad is None
@@ -66,10 +88,22 @@ def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient, p
     torch.manual_seed(2)
     loss, metrics, latents = agent.loss(rows())
     loss.backward()
-    dead = [name for name, p in agent.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    dead = [
+        name
+        for name, p in agent.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
     assert dead == []
-    parts = [value for name, value in metrics.items() if name in ("worker/actor_loss", "worker/critic_loss")]
-    parts += [value for name, value in metrics.items() if name in ("manager/actor_loss", "manager/critic_loss")]
+    parts = [
+        value
+        for name, value in metrics.items()
+        if name in ("worker/actor_loss", "worker/critic_loss")
+    ]
+    parts += [
+        value
+        for name, value in metrics.items()
+        if name in ("manager/actor_loss", "manager/critic_loss")
+    ]
     names = ("dynamics", "representation", "image", "reward", "continue")
     parts += [metrics[f"world_model/{name}"] for name in names]
     coded = metrics["goal_autoencoder/weight"] * metrics["goal_autoencoder/divergence"]
@@ -127,13 +161,22 @@ def test_through_the_dynamics_every_reward_of_the_worker_carries_gradient(stream
     assert reward.requires_grad
     (gradient,) = torch.autograd.grad(reward[0].sum(), taken[0])
     assert bool(gradient.any())
-    assert not any(reward.requires_grad for reward in agent._manager_trajectory(dream).rewards.values())
+    assert not any(
+        reward.requires_grad for reward in agent._manager_trajectory(dream).rewards.values()
+    )
 
 
 def test_by_likelihood_nothing_imagined_carries_gradient():
     agent, batch = director(action_gradient="reinforce"), rows()
     dream = agent._imagine(agent.starts(batch, states(agent, batch)))
-    tensors = [*dream.states, dream.actions, dream.codes, dream.goals, dream.rewards, dream.continues]
+    tensors = [
+        *dream.states,
+        dream.actions,
+        dream.codes,
+        dream.goals,
+        dream.rewards,
+        dream.continues,
+    ]
     assert not any(tensor.requires_grad for tensor in tensors)
 
 

@@ -15,7 +15,9 @@ SILENT = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.0)
 
 def dreamer(**changes: object) -> Dreamer:
     torch.manual_seed(0)
-    config = DreamerConfig(**({"batch": BATCH, "length": LENGTH, "horizon": 4, "policy": SILENT} | changes))
+    config = DreamerConfig(
+        **({"batch": BATCH, "length": LENGTH, "horizon": 4, "policy": SILENT} | changes)
+    )
     return randomise(Dreamer(config, model_setting()))
 
 
@@ -25,7 +27,7 @@ def losses(agent: Dreamer) -> dict[str, torch.Tensor]:
     batch = replayed(model_setting(), BATCH, LENGTH)
     noise = torch.rand(BATCH, LENGTH, agent.spec.world_model.groups)
     observed = agent.world_model.observe(batch, noise, agent.config.world_model_loss)
-    total, metrics = agent.level.loss(agent._imagine(agent.starts(batch, observed.states)))
+    total, metrics = agent.actor_critic.loss(agent._imagine(agent.starts(batch, observed.states)))
     terms = {"world_model": model_loss(observed)[0], "critic": metrics["critic_loss"]}
     return terms | {"actor": total - metrics["critic_loss"]}
 
@@ -45,9 +47,11 @@ def test_through_the_dynamics_every_reward_moves_the_actor():
     """A reward depends on the action before it, through the model's step; the first state on none."""
     agent = dreamer(action_gradient="dynamics")
     batch = replayed(model_setting(), BATCH, LENGTH)
-    states = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss).states
+    states = agent.world_model.observe(
+        batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
+    ).states
     seen = agent._imagine(agent.starts(batch, states))
-    actor = list(agent.level.actor.parameters())
+    actor = list(agent.actor_critic.actor.parameters())
     for reward in seen.rewards["task"]:
         gradients = torch.autograd.grad(reward.sum(), actor, retain_graph=True, allow_unused=True)
         assert any(gradient is not None and bool(gradient.any()) for gradient in gradients)
@@ -57,11 +61,18 @@ def test_through_the_dynamics_every_reward_moves_the_actor():
 def test_by_likelihood_nothing_is_kept_of_the_way_back():
     agent = dreamer()
     batch = replayed(model_setting(), BATCH, LENGTH)
-    states = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss).states
+    states = agent.world_model.observe(
+        batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
+    ).states
     seen = agent._imagine(agent.starts(batch, states))
-    assert not any(part.requires_grad for part in (seen.inputs, seen.actions, seen.rewards["task"], seen.continues))
+    assert not any(
+        part.requires_grad
+        for part in (seen.inputs, seen.actions, seen.rewards["task"], seen.continues)
+    )
 
 
 def test_an_unknown_gradient_is_refused():
-    with pytest.raises(ValueError, match=r"agent\.action_gradient is 'both'; choose from reinforce, dynamics"):
+    with pytest.raises(
+        ValueError, match=r"agent\.action_gradient is 'both'; choose from reinforce, dynamics"
+    ):
         DreamerConfig(action_gradient="both")

@@ -39,7 +39,9 @@ class AnsweringEnv(CounterEnv):
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         taken_at = self.steps_since_decision - 1
-        assert np.allclose(actions[:, 0], taken_at / 100), "the action answers the observation just before it"
+        assert np.allclose(actions[:, 0], taken_at / 100), (
+            "the action answers the observation just before it"
+        )
         reward, done = super()._advance(actions)
         return reward + actions[:, 0], done
 
@@ -55,7 +57,9 @@ class Answerer:
     ) -> tuple[torch.Tensor, PolicyState, dict[str, torch.Tensor]]:
         assert generator is not None
         shown = observation.pixels[:, 0, 0, 0].long()
-        assert torch.equal(shown, state["age"]), "the state restarts where an episode does, and nowhere else"
+        assert torch.equal(shown, state["age"]), (
+            "the state restarts where an episode does, and nowhere else"
+        )
         return shown[:, None] / 100, {"age": state["age"] + 1}, {"latent": state["age"] + 1}
 
 
@@ -82,7 +86,11 @@ def test_rows_by_time():
         limit, expected = 4 + env, []
         for step in range(23):
             episode, steps_since_decision = divmod(step, limit)
-            arrival = steps_since_decision + (steps_since_decision - 1) / 100 if steps_since_decision else 0.0
+            arrival = (
+                steps_since_decision + (steps_since_decision - 1) / 100
+                if steps_since_decision
+                else 0.0
+            )
             expected.append(
                 (
                     steps_since_decision,
@@ -95,7 +103,9 @@ def test_rows_by_time():
                 )
             )
             if steps_since_decision == limit - 1:
-                expected.append((limit, episode, 0.0, limit + (limit - 1) / 100, False, env % 2 == 1, 0))
+                expected.append(
+                    (limit, episode, 0.0, limit + (limit - 1) / 100, False, env % 2 == 1, 0)
+                )
         names = ("pixels", "task", "action", "reward", "is_first", "is_terminal", "latent")
         for name, values in zip(names, zip(*expected, strict=True), strict=True):
             held = rows[name][env].reshape(len(expected), -1)
@@ -104,7 +114,10 @@ def test_rows_by_time():
 
 
 def test_gathering_in_pieces_is_gathering_at_once():
-    whole, pieces = gathered(24)[0].replay.state_dict(), gathered(24, calls=8)[0].replay.state_dict()
+    whole, pieces = (
+        gathered(24)[0].replay.state_dict(),
+        gathered(24, calls=8)[0].replay.state_dict(),
+    )
     assert torch.equal(whole["added"], pieces["added"])
     assert_same(whole["rows"], pieces["rows"])
 
@@ -139,18 +152,33 @@ def test_a_reward_that_is_not_finite_is_refused_and_not_written():
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def learner(method: str = "dreamer", device: torch.device = CPU, **changes: object) -> ModelBasedLearner:
+def learner(
+    method: str = "dreamer", device: torch.device = CPU, **changes: object
+) -> ModelBasedLearner:
     torch.manual_seed(0)
     level = ActorCriticConfig(layers=1)
-    levels = {"policy": level} if method == "dreamer" else {"manager": level, "worker": level, "skill_duration": 2}
-    sizes = {"batch": BATCH, "length": LENGTH, "horizon": 2, "replay_capacity": 400, "warmup": 0, "learning_rate": 1e-3}
+    levels = (
+        {"policy": level}
+        if method == "dreamer"
+        else {"manager": level, "worker": level, "skill_duration": 2}
+    )
+    sizes = {
+        "batch": BATCH,
+        "length": LENGTH,
+        "horizon": 2,
+        "replay_capacity": 400,
+        "warmup": 0,
+        "learning_rate": 1e-3,
+    }
     agent, config = METHODS[method]
     built = config(**(sizes | {"train_ratio": 3.0, "log_interval": 4} | levels | changes))
     spec = replace(model_setting(task_size=1, action_size=1, deter=16), device=device)
     return ModelBasedLearner(agent(built, spec), built, spec, ToyReach(ENVS, 6), ["toy"], 2)
 
 
-def filled(method: str = "dreamer", device: torch.device = CPU, **changes: object) -> ModelBasedLearner:
+def filled(
+    method: str = "dreamer", device: torch.device = CPU, **changes: object
+) -> ModelBasedLearner:
     """One whose replay is ready for updates."""
     trained = learner(method, device, **changes)
     with torch.no_grad():
@@ -223,7 +251,11 @@ def test_updates_train_every_part(method):
         metrics = trained.iterate()
     after = trained.module.state_dict()
     for name, part in trained.policy.parts().items():
-        assert any(not torch.equal(p, before[key]) for key, p in after.items() if _belongs(key, part, trained)), name
+        assert any(
+            not torch.equal(p, before[key])
+            for key, p in after.items()
+            if _belongs(key, part, trained)
+        ), name
     assert all(math.isfinite(value) for value in metrics.values())
     counts = trained.parameter_counts()
     assert counts["total"] == sum(count for name, count in counts.items() if name != "total")
@@ -257,7 +289,9 @@ def test_an_update_refreshes_the_latents_of_its_rows(method):
 
     replay.sample, trained._update_in_use = sampled, lambda: refreshed
     for _ in range(3):
-        expected = {name: copy.deepcopy(replay.state_dict()["rows"][name]) for name in replay.columns}
+        expected = {
+            name: copy.deepcopy(replay.state_dict()["rows"][name]) for name in replay.columns
+        }
         taken.clear()
         trained.update()
         (_, index), latents = taken
@@ -294,22 +328,36 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(method, waits, monke
     trained.iterate()
     trained.iterate()
     moved = trained.updates
-    before = copy.deepcopy({"module": trained.module.state_dict(), "moments": moments(trained.optimizer)})
+    before = copy.deepcopy(
+        {"module": trained.module.state_dict(), "moments": moments(trained.optimizer)}
+    )
     trained.replay._storage["reward"].fill_(math.nan)
     if not waits:
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    with pytest.raises(NonFiniteUpdate, match=f"the update is not finite after {moved} updates") as failed:
+    with pytest.raises(
+        NonFiniteUpdate, match=f"the update is not finite after {moved} updates"
+    ) as failed:
         trained.update()
     assert failed.value.updates == trained.updates == moved
     assert bool(failed.value.batch["reward"].isnan().any())
     # Running scales and coefficients are in the module's state.
-    assert_same({"module": trained.module.state_dict(), "moments": moments(trained.optimizer)}, before, "state")
+    assert_same(
+        {"module": trained.module.state_dict(), "moments": moments(trained.optimizer)},
+        before,
+        "state",
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "method"),
-    [("parts", "dreamer"), ("parts", "director"), ("traced", "dreamer"), ("traced", "director"), ("whole", "dreamer")],
+    [
+        ("parts", "dreamer"),
+        ("parts", "director"),
+        ("traced", "dreamer"),
+        ("traced", "director"),
+        ("whole", "dreamer"),
+    ],
 )
 def test_a_compiled_update_is_the_same(way, method):
     """See `tests.hrl.compiled_update`."""
@@ -339,7 +387,9 @@ def in_its_own_process(module: str, *arguments: str) -> subprocess.CompletedProc
 
 
 def test_an_unknown_way_to_compile_is_refused():
-    with pytest.raises(ValueError, match=r"agent\.compile is 'all'; choose from none, parts, whole"):
+    with pytest.raises(
+        ValueError, match=r"agent\.compile is 'all'; choose from none, parts, whole"
+    ):
         learner(compile="all")
 
 
@@ -356,7 +406,8 @@ def test_a_replay_may_be_kept_in_host_memory(device):
 
 
 @pytest.mark.parametrize(
-    "change", [{"train_ratio": 0.0}, {"batch": 0}, {"horizon": 0}, {"discount": 1.0}, {"warmup": -1}]
+    "change",
+    [{"train_ratio": 0.0}, {"batch": 0}, {"horizon": 0}, {"discount": 1.0}, {"warmup": -1}],
 )
 def test_impossible_hyperparameters_are_refused_by_key(change):
     (key,) = change
@@ -368,7 +419,9 @@ def test_a_writer_continues_on_its_own_device():
     """A checkpoint's tensors are in host memory; a device without memory stands for a GPU."""
     writer, _ = gathered(5)
     saved = writer.state_dict()
-    elsewhere = ReplayWriter(AnsweringEnv(3, length=4), writer.replay, ["counting"], 0, torch.device("meta"))
+    elsewhere = ReplayWriter(
+        AnsweringEnv(3, length=4), writer.replay, ["counting"], 0, torch.device("meta")
+    )
     elsewhere.load_state_dict(saved)
     for part in ("arrived", "policy"):
         assert saved[part].keys() == elsewhere.state_dict()[part].keys()
@@ -422,7 +475,9 @@ def test_a_run_on_a_gpu_continues_from_a_file(method, graphed, tmp_path):
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_graphed_update_is_an_update(method):
     """Kernel by kernel and replayed as one graph, from the same weights each time, on both sides of the recording."""
-    plain, graphed = (filled(method, torch.device("cuda"), cuda_graph=graphed) for graphed in (False, True))
+    plain, graphed = (
+        filled(method, torch.device("cuda"), cuda_graph=graphed) for graphed in (False, True)
+    )
     for _ in range(WARM_UP + 4):
         assert_same_update(plain, graphed)
         align(graphed, plain)
@@ -447,7 +502,13 @@ def test_a_graph_without_a_gpu_is_refused():
 def test_imagination_begins_at_the_last_states(method):
     """Of each sequence; 0 and more than there are stand for all. Task and continuation are those of the same rows."""
     batch = replayed(model_setting(), BATCH, LENGTH)
-    batch["task"] = torch.arange(BATCH * (LENGTH + 1)).float().reshape(BATCH, -1, 1).expand(-1, -1, 2).contiguous()
+    batch["task"] = (
+        torch.arange(BATCH * (LENGTH + 1))
+        .float()
+        .reshape(BATCH, -1, 1)
+        .expand(-1, -1, 2)
+        .contiguous()
+    )
     states = RSSMState(torch.rand(BATCH, LENGTH, 16), torch.rand(BATCH, LENGTH, 16))
     for last, first in ((0, 0), (1, LENGTH - 1), (3, LENGTH - 3), (LENGTH, 0), (LENGTH + 1, 0)):
         starts = learner(method, imag_last=last).policy.starts(batch, states)
@@ -464,13 +525,23 @@ def test_imagination_begins_at_the_last_states(method):
 def test_behaviour_has_its_own_rate(method):
     """A first update moves each weight by about its rate at most: actors and critics by their share of it."""
     trained = filled(method, actor_critic_lr_scale=0.01)
-    before = {name: parameter.detach().clone() for name, parameter in trained.module.named_parameters()}
+    before = {
+        name: parameter.detach().clone() for name, parameter in trained.module.named_parameters()
+    }
     trained.update()
-    moved = {name: float((p - before[name]).abs().max()) for name, p in trained.module.named_parameters()}
-    acting = {name for name in moved if name.startswith(("level.", "manager.", "worker.")) and ".slow." not in name}
+    moved = {
+        name: float((p - before[name]).abs().max()) for name, p in trained.module.named_parameters()
+    }
+    acting = {
+        name
+        for name in moved
+        if name.startswith(("level.", "manager.", "worker.")) and ".slow." not in name
+    }
     assert acting
     assert max(moved[name] for name in acting) == pytest.approx(1e-5, rel=0.02)
-    assert max(moved[name] for name in moved if name.startswith("world_model.")) == pytest.approx(1e-3, rel=0.02)
+    assert max(moved[name] for name in moved if name.startswith("world_model.")) == pytest.approx(
+        1e-3, rel=0.02
+    )
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -505,7 +576,11 @@ def test_gathering_holds_the_noise_of_actions(method):
     """Each environment's for `noise_repeat` steps from its last draw; an evaluation without noise leaves it alone."""
     policy = learner(method, noise_repeat=3).policy
     rows = replayed(model_setting(task_size=1, action_size=1, deter=16), ENVS, 1)
-    view, state, generator = Observation(rows["pixels"][:, 0], rows["task"][:, 0]), policy.initial_state(ENVS), None
+    view, state, generator = (
+        Observation(rows["pixels"][:, 0], rows["task"][:, 0]),
+        policy.initial_state(ENVS),
+        None,
+    )
     state["steps_since_noise"] = torch.tensor([0, 0, 1, 2])
     generator, held = torch.Generator().manual_seed(0), []
     for _ in range(6):
@@ -520,7 +595,9 @@ def test_gathering_holds_the_noise_of_actions(method):
     fresh = torch.cat([drawn[:1] != 0, drawn[1:] != drawn[:-1]])
     expected = [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
     assert fresh.int().tolist() == expected
-    assert len(set(drawn.flatten().tolist())) == 2 * 2 + 2 * 2 + 1  # zeros until the first draw of the last two
+    assert (
+        len(set(drawn.flatten().tolist())) == 2 * 2 + 2 * 2 + 1
+    )  # zeros until the first draw of the last two
 
 
 @pytest.mark.parametrize("key", ["noise_repeat", "actor_critic_start"])

@@ -89,7 +89,11 @@ def generator(seed: int = 0) -> torch.Generator:
 def places(batch: Batch) -> list[tuple[int, int]]:
     """Read from the rows themselves, not from the place."""
     return list(
-        zip(batch.columns["env"][:, 0].tolist(), batch.columns["steps_since_decision"][:, 0].tolist(), strict=True)
+        zip(
+            batch.columns["env"][:, 0].tolist(),
+            batch.columns["steps_since_decision"][:, 0].tolist(),
+            strict=True,
+        )
     )
 
 
@@ -119,7 +123,9 @@ def test_a_sequence_is_consecutive_rows_with_all_their_columns(count):
     assert {name: (values.shape, values.dtype) for name, values in columns.items()} == {
         name: ((32, 4, *column.shape), column.dtype) for name, column in COLUMNS.items()
     }
-    assert torch.equal(columns["steps_since_decision"], columns["steps_since_decision"][:, :1] + torch.arange(4))
+    assert torch.equal(
+        columns["steps_since_decision"], columns["steps_since_decision"][:, :1] + torch.arange(4)
+    )
     expected = rows_at(columns["env"].flatten(), columns["steps_since_decision"].flatten())
     for name, values in expected.items():
         assert torch.equal(columns[name].flatten(0, 1), values.to(COLUMNS[name].dtype)), name
@@ -212,7 +218,10 @@ def refreshed(batch: Batch, time: int) -> dict[str, torch.Tensor]:
     """A different value for every row of the batch, sequence by sequence."""
     count = len(batch.sequence_index.rows)
     values = torch.arange(count * time).reshape(count, time)
-    return {"deter": values[..., None].float().expand(-1, -1, 4), "stoch": values[..., None].expand(-1, -1, 2) % 256}
+    return {
+        "deter": values[..., None].float().expand(-1, -1, 4),
+        "stoch": values[..., None].expand(-1, -1, 2) % 256,
+    }
 
 
 @pytest.mark.parametrize("count", [9, 60])
@@ -226,7 +235,10 @@ def test_written_rows_equal_a_loop_over_the_batch(count, time):
     expected = {}
     for sequence in range(32):
         for late in range(time):
-            row = (int(batch.sequence_index.envs[sequence]), int(batch.sequence_index.rows[sequence]) + 4 - time + late)
+            row = (
+                int(batch.sequence_index.envs[sequence]),
+                int(batch.sequence_index.rows[sequence]) + 4 - time + late,
+            )
             expected[row] = sequence * time + late
     replay.update_latents(batch.sequence_index, values)
     after = replay.sample(500, generator(1)).columns
@@ -248,14 +260,18 @@ def test_rows_overwritten_since_the_sampling_are_left_alone():
     replay.update_latents(oldest, {"deter": torch.full((1, 4, 4), -9.0)})
     after = replay.sample(300, generator()).columns
     written = (after["deter"] == -9).all(-1)
-    assert set(after["steps_since_decision"][written].tolist()) == {2, 3}, "0 and 1 lie where 11 and 12 are now"
+    assert set(after["steps_since_decision"][written].tolist()) == {2, 3}, (
+        "0 and 1 lie where 11 and 12 are now"
+    )
     assert {11, 12} <= set(after["steps_since_decision"].flatten().tolist())
 
 
 def test_a_learners_graph_is_not_kept():
     replay = small()
     play(replay, uneven(9))
-    replay.update_latents(replay.sample(4, generator()).index, {"deter": torch.ones(4, 4, 4, requires_grad=True) * 2})
+    replay.update_latents(
+        replay.sample(4, generator()).index, {"deter": torch.ones(4, 4, 4, requires_grad=True) * 2}
+    )
     assert not replay.sample(4, generator()).columns["deter"].requires_grad
 
 
@@ -281,7 +297,10 @@ def test_a_continued_replay_goes_on_to_the_bit(count, tmp_path: Path):
     continued.load_state_dict(read(tmp_path / "replay.safetensors").state["replay"])
     assert continued.steps == replay.steps
     for first, second in zip(going_on(replay), going_on(continued), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(first.sequence_index, second.sequence_index, strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(first.sequence_index, second.sequence_index, strict=True)
+        )
         assert all(torch.equal(first.columns[name], second.columns[name]) for name in COLUMNS)
 
 
@@ -303,13 +322,19 @@ def test_a_loaded_replay_shares_nothing_with_the_saved_one():
     play(first, uneven(20))
     assert first.steps == 33 > second.steps
     play(second, uneven(20))
-    for values in zip(first.sample(8, generator()).index, second.sample(8, generator()).index, strict=True):
+    for values in zip(
+        first.sample(8, generator()).index, second.sample(8, generator()).index, strict=True
+    ):
         assert torch.equal(*values)
 
 
 def test_a_state_of_another_layout_is_refused_by_name():
     state = small().state_dict()
-    columns = {**COLUMNS, "deter": Column((5,), torch.bfloat16), "task": Column((3,), torch.float32)}
+    columns = {
+        **COLUMNS,
+        "deter": Column((5,), torch.bfloat16),
+        "task": Column((3,), torch.float32),
+    }
     other = Replay(columns, 3, 36, 4, CPU)
     with pytest.raises(ValueError, match="layout") as error:
         other.load_state_dict(state)
@@ -354,7 +379,9 @@ def test_capacity_for_less_than_a_sequence_is_refused():
     assert Replay(COLUMNS, 3, 12, 4, CPU).steps == 0
 
 
-@pytest.mark.parametrize(("columns", "num_envs", "length"), [({}, 1, 4), (COLUMNS, 0, 4), (COLUMNS, 1, 1)])
+@pytest.mark.parametrize(
+    ("columns", "num_envs", "length"), [({}, 1, 4), (COLUMNS, 0, 4), (COLUMNS, 1, 1)]
+)
 def test_impossible_sizes_are_refused(columns, num_envs, length):
     with pytest.raises(ValueError, match="at least 1 column"):
         Replay(columns, num_envs, 100, length, CPU)
@@ -369,7 +396,8 @@ def test_bad_rows_are_refused_and_nothing_is_added():
             k: v for k, v in rows.items() if k not in ("steps_since_decision", "deter")
         },
         "unknown column 'depth'; the columns are env, clock": rows | {"depth": torch.zeros(2)},
-        r"column 'deter' is float32 \[2, 5\]; it must be bfloat16 \[2, 4\]": rows | {"deter": torch.zeros(2, 5)},
+        r"column 'deter' is float32 \[2, 5\]; it must be bfloat16 \[2, 4\]": rows
+        | {"deter": torch.zeros(2, 5)},
         r"column 'pixels' is float32 .* must be uint8": rows | {"pixels": torch.zeros(2, 2, 2, 3)},
     }
     for message, columns in bad.items():
@@ -425,5 +453,7 @@ def test_rows_are_on_the_device_and_what_tells_them_apart_on_the_host():
             batch = replay.sample(16, generator(step))
             replay.update_latents(batch.sequence_index, refreshed(batch, 4))
             batches.append(batch)
-        assert all(torch.equal(*pair) for pair in zip(batches[0].index, batches[1].index, strict=True))
+        assert all(
+            torch.equal(*pair) for pair in zip(batches[0].index, batches[1].index, strict=True)
+        )
         assert all(column.is_meta for column in batches[1].columns.values())

@@ -13,7 +13,9 @@ ENVS, LENGTH = 4, 5
 
 
 def collected(steps: int = 40, pieces: int = 4) -> Rollout:
-    collector = Collector(CounterEnv(ENVS, LENGTH), ["counting"], seed=0, device=torch.device("cpu"))
+    collector = Collector(
+        CounterEnv(ENVS, LENGTH), ["counting"], seed=0, device=torch.device("cpu")
+    )
     agent = CounterAgent()
     rollouts = [collector.collect(agent, steps // pieces) for _ in range(pieces)]
     joined = {
@@ -81,7 +83,9 @@ def test_a_collector_continues_on_its_own_device():
     elsewhere = Collector(ToyReach(3), ["t"], seed=5, device=torch.device("meta"))
     elsewhere.load_state_dict(collector.state_dict())
     state = elsewhere.state_dict()
-    assert all(value.is_meta for part in ("observation", "policy") for value in state[part].values())
+    assert all(
+        value.is_meta for part in ("observation", "policy") for value in state[part].values()
+    )
 
 
 def test_minibatches_cover_every_step_once():
@@ -132,7 +136,11 @@ class _Noise:
 
     def explore(self, observation, state, generator):
         action = torch.rand(len(observation.task), 1, generator=generator) * 2 - 1
-        return action, {"total": state["total"] + action[:, 0]}, {"action": action, "total": state["total"]}
+        return (
+            action,
+            {"total": state["total"] + action[:, 0]},
+            {"action": action, "total": state["total"]},
+        )
 
     def bootstrap_values(self, observation, state):
         return {"value": state["total"]}

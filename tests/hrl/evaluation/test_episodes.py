@@ -33,7 +33,10 @@ class Recorder(ZeroPolicy):
         self.hold, self.seen = hold, []
 
     def initial_state(self, num_envs):
-        return {"steps_since_decision": torch.zeros(num_envs, dtype=torch.int64), "command": torch.zeros(num_envs, 2)}
+        return {
+            "steps_since_decision": torch.zeros(num_envs, dtype=torch.int64),
+            "command": torch.zeros(num_envs, 2),
+        }
 
     def is_decision_step(self, state):
         return state["steps_since_decision"] % self.hold == 0
@@ -42,7 +45,9 @@ class Recorder(ZeroPolicy):
         assert generator is None, "evaluation is greedy"
         return {
             **state,
-            "command": torch.where(self.is_decision_step(state)[:, None], observation.task, state["command"]),
+            "command": torch.where(
+                self.is_decision_step(state)[:, None], observation.task, state["command"]
+            ),
         }
 
     def act_low_level(self, observation, state, generator):
@@ -53,7 +58,9 @@ class Recorder(ZeroPolicy):
         }
 
     def act(self, observation, state, generator):
-        return self.act_low_level(observation, self.decide(observation, state, generator), generator)
+        return self.act_low_level(
+            observation, self.decide(observation, state, generator), generator
+        )
 
     def high_level_action(self, state):
         return state["command"]
@@ -66,7 +73,9 @@ def test_every_task_is_played_as_often_as_asked(suite):
     scores = evaluate(RandomPolicy(2, seed=0), suite, ["train", "interpolation"], PROTOCOL).scores
     counts = scores.groupby(["split", "task"]).size()
     assert set(counts) == {2}
-    assert set(counts.index) == {(s, t.name) for s in ("train", "interpolation") for t in suite.tasks(s)}
+    assert set(counts.index) == {
+        (s, t.name) for s in ("train", "interpolation") for t in suite.tasks(s)
+    }
     assert set(scores["length"]) == {40}
     assert scores["return"].between(0, 40).all()
     assert (scores["steps_to_success"].notna() == (scores["success"] == 1)).all()
@@ -78,24 +87,30 @@ def test_episodes_are_the_same_for_all_and_every_time(suite):
     first = evaluate(ZeroPolicy(2), suite, ["train"], eval_config).scores
     second = evaluate(ZeroPolicy(2), suite, ["train"], eval_config).scores
     pd.testing.assert_frame_equal(first, second)
-    assert first.groupby("task")["return"].nunique().gt(1).any(), "episodes of a task start in different places"
+    assert first.groupby("task")["return"].nunique().gt(1).any(), (
+        "episodes of a task start in different places"
+    )
 
 
 def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
     """Other splits, another order of tasks, more episodes: standing still earns the same in the same episode."""
     keys = ["split", "task", "episode"]
     eval_config = replace(PROTOCOL, episodes=4)
-    few = evaluate(ZeroPolicy(2), suite, ["train", "interpolation"], eval_config).scores.set_index(keys)["return"]
+    few = evaluate(ZeroPolicy(2), suite, ["train", "interpolation"], eval_config).scores.set_index(
+        keys
+    )["return"]
     assert few.nunique() > 2
     reversed_tasks = {name: tasks[::-1] for name, tasks in suite.splits.items()}
     turned = replace(suite, splits=reversed_tasks)
-    more = evaluate(ZeroPolicy(2), turned, ["interpolation", "train"], replace(PROTOCOL, episodes=6))
+    more = evaluate(
+        ZeroPolicy(2), turned, ["interpolation", "train"], replace(PROTOCOL, episodes=6)
+    )
     others = more.scores.set_index(keys)["return"]
     assert len(others) > len(few)
     pd.testing.assert_series_equal(others.loc[few.index], few)
-    other_seed = evaluate(ZeroPolicy(2), suite, ["train"], replace(eval_config, seed=6)).scores.set_index(keys)[
-        "return"
-    ]
+    other_seed = evaluate(
+        ZeroPolicy(2), suite, ["train"], replace(eval_config, seed=6)
+    ).scores.set_index(keys)["return"]
     assert (other_seed != few.loc[other_seed.index]).any()
 
 
@@ -104,14 +119,18 @@ def test_rounds_play_the_episodes_that_are_played_side_by_side(suite, at_once, m
     """Five episodes a task in one, two or three worlds each; in the last round there may be worlds to spare."""
     eval_config = replace(PROTOCOL, episodes=5)
     together = evaluate(Recorder(), suite, ["train"], eval_config)
-    monkeypatch.setattr(evaluation, "worlds_at_once", lambda suite, tasks, episodes: tasks * at_once)
+    monkeypatch.setattr(
+        evaluation, "worlds_at_once", lambda suite, tasks, episodes: tasks * at_once
+    )
     policy = Recorder()
     apart = evaluate(policy, suite, ["train"], eval_config)
     assert len(policy.seen) == 20 * -(-5 // at_once), "agent steps of so many rounds"
     order = ["task", "episode"]
     for ours, theirs in ((apart.scores, together.scores), (apart.usage, together.usage)):
         keys = [key for key in (*order, "skill") if key in ours]
-        pd.testing.assert_frame_equal(*(t.sort_values(keys, ignore_index=True) for t in (ours, theirs)))
+        pd.testing.assert_frame_equal(
+            *(t.sort_values(keys, ignore_index=True) for t in (ours, theirs))
+        )
     assert together.scores["return"].nunique() > 3
 
 
@@ -127,7 +146,10 @@ def test_task_shuffle_gives_another_tasks_vector(suite):
 def test_shuffles_are_among_worlds_with_as_many_actuators():
     """Of a mixed suite: by a loop backwards through the worlds."""
     mixed = load_suite("mixed_speed")
-    tasks, sizes = mixed.tasks("train"), {"walker_speed": 6, "cheetah_speed": 6, "quadruped_speed": 12}
+    tasks, sizes = (
+        mixed.tasks("train"),
+        {"walker_speed": 6, "cheetah_speed": 6, "quadruped_speed": 12},
+    )
     worlds = 3 * len(tasks)
     previous = evaluation.previous_worlds(mixed, tasks, worlds)
     bodies = [sizes[tasks[world % len(tasks)].family] for world in range(worlds)]
@@ -142,16 +164,24 @@ def test_shuffles_are_among_worlds_with_as_many_actuators():
 def test_a_bodys_only_task_is_not_shuffled():
     """Two walkers' tasks and one quadruped's: scores of shuffles are the walkers' alone."""
     plain = load_suite("mixed_speed").to_dict()
-    chosen = [task for task in plain["splits"]["train"] if task["name"] in ("walker_1", "walker_2", "quadruped_1")]
+    chosen = [
+        task
+        for task in plain["splits"]["train"]
+        if task["name"] in ("walker_1", "walker_2", "quadruped_1")
+    ]
     few = type(load_suite("mixed_speed")).from_dict(
         {**plain, "splits": {"train": [{**task, "episode_length": 8} for task in chosen]}}
     )
-    scores = evaluate(ZeroPolicy(few.action_size), few, ["train"], PROTOCOL, ["none", "task_shuffle"]).scores
+    scores = evaluate(
+        ZeroPolicy(few.action_size), few, ["train"], PROTOCOL, ["none", "task_shuffle"]
+    ).scores
     played = scores.groupby("intervention")["task"].agg(set).to_dict()
     walkers = {"walker_1", "walker_2"}
     assert played == {"none": walkers | {"quadruped_1"}, "task_shuffle": walkers}
     alone = replace(few, splits={"train": few.tasks("train")[1:]})
-    scores = evaluate(ZeroPolicy(few.action_size), alone, ["train"], PROTOCOL, ["none", "task_shuffle"]).scores
+    scores = evaluate(
+        ZeroPolicy(few.action_size), alone, ["train"], PROTOCOL, ["none", "task_shuffle"]
+    ).scores
     assert set(scores["intervention"]) == {"none"}
 
 
@@ -166,7 +196,9 @@ def test_command_shuffle_swaps_commands_where_they_are_given_and_holds_them(suit
 
 
 def test_flat_policies_have_no_commands_to_shuffle(suite):
-    scores = evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL, ["none", "high_level_action_shuffle"]).scores
+    scores = evaluate(
+        ZeroPolicy(2), suite, ["train"], PROTOCOL, ["none", "high_level_action_shuffle"]
+    ).scores
     assert set(scores["intervention"]) == {"none"}
 
 
@@ -174,14 +206,18 @@ def test_usage_is_the_mean_command(suite):
     result = evaluate(Recorder(), suite, ["train"], PROTOCOL)
     for task in suite.tasks("train"):
         rows = result.usage[result.usage["task"] == task.name]
-        np.testing.assert_allclose(rows["weight"].astype(float), np.array(task.parameters["target"]) / 0.3, rtol=1e-6)
+        np.testing.assert_allclose(
+            rows["weight"].astype(float), np.array(task.parameters["target"]) / 0.3, rtol=1e-6
+        )
     logged = metrics(result)
     assert logged["eval/train/return"] == pytest.approx(result.scores["return"].mean())
     assert f"skills/usage/{suite.tasks('train')[0].name}/0" in logged
 
 
 def test_unknown_interventions_and_splits_are_refused(suite):
-    with pytest.raises(ValueError, match="choose from none, high_level_action_shuffle, task_shuffle"):
+    with pytest.raises(
+        ValueError, match="choose from none, high_level_action_shuffle, task_shuffle"
+    ):
         evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL, ["shuffle"])
     with pytest.raises(ValueError, match="interpolation"):
         evaluate(ZeroPolicy(2), suite, ["validation"], PROTOCOL)

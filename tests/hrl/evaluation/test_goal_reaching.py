@@ -33,7 +33,9 @@ class Walker:
     def high_level_action(self, state: dict[str, torch.Tensor]) -> torch.Tensor:
         return state["goal"]
 
-    def reach(self, state: dict[str, torch.Tensor], steps: tuple[int, ...], task: torch.Tensor) -> torch.Tensor:
+    def reach(
+        self, state: dict[str, torch.Tensor], steps: tuple[int, ...], task: torch.Tensor
+    ) -> torch.Tensor:
         assert len(task) == len(state["deter"])
         goal = state["goal"] if self.heeds else torch.zeros_like(state["goal"])
         left = torch.tensor([0.9**step for step in steps])[:, None, None]
@@ -52,7 +54,11 @@ def explored(time: int = TIME, worlds: int = WORLDS) -> Any:
     is_decision = torch.rand(time, worlds, generator=generator) < 0.3
     previous = (torch.arange(worlds) - 1) % worlds
     return SimpleNamespace(
-        states=states, task=torch.zeros(worlds, 2), tasks=min(TASKS, worlds), is_decision=is_decision, previous=previous
+        states=states,
+        task=torch.zeros(worlds, 2),
+        tasks=min(TASKS, worlds),
+        is_decision=is_decision,
+        previous=previous,
     )
 
 
@@ -64,7 +70,9 @@ def test_distances_left_are_those_of_a_known_way() -> None:
     assert table["steps"].tolist() == list(STEPS) * 5
     assert table["distance"].tolist() == pytest.approx([0.9**step for step in STEPS] * 5, rel=1e-3)
     assert set(table["ways"]) == {WORLDS}
-    assert (table[table["steps"] >= 16]["swapped"] > table[table["steps"] >= 16]["distance"] + 0.3).all()
+    assert (
+        table[table["steps"] >= 16]["swapped"] > table[table["steps"] >= 16]["distance"] + 0.3
+    ).all()
     assert "elsewhere" in reach_table(table)
 
 
@@ -73,16 +81,25 @@ def test_closeness_and_swapped_goals_by_a_loop() -> None:
     seen = explored()
     table = reach(Walker(heeds=False), seen).set_index(["apart", "steps"])
     starts = seen.states[8]["deter"].numpy()
-    for apart, told in (("4", seen.states[12]["deter"].numpy()), (ELSEWHERE, np.roll(starts, TASKS, 0))):
+    for apart, told in (
+        ("4", seen.states[12]["deter"].numpy()),
+        (ELSEWHERE, np.roll(starts, TASKS, 0)),
+    ):
         for steps in (0, 8, 64):
             ends = 0.9**steps * starts
             near = [
-                end @ goal / max(end @ end, goal @ goal) for end, goal in zip(ends, told, strict=True)
+                end @ goal / max(end @ end, goal @ goal)
+                for end, goal in zip(ends, told, strict=True)
             ]  # Director's equation 6
             assert table.loc[(apart, steps), "max_cosine"] == pytest.approx(np.mean(near), abs=1e-5)
-            for name, goal in (("distance", told), ("swapped", np.roll(seen.states[-1]["deter"].numpy(), 1, 0))):
+            for name, goal in (
+                ("distance", told),
+                ("swapped", np.roll(seen.states[-1]["deter"].numpy(), 1, 0)),
+            ):
                 left = sum(np.linalg.norm(end - g) for end, g in zip(ends, goal, strict=True))
-                first = sum(np.linalg.norm(start - g) for start, g in zip(starts, goal, strict=True))
+                first = sum(
+                    np.linalg.norm(start - g) for start, g in zip(starts, goal, strict=True)
+                )
                 assert table.loc[(apart, steps), name] == pytest.approx(left / first, rel=1e-4)
 
 
@@ -112,7 +129,9 @@ def test_goals_are_compared_with_states_of_other_worlds_by_a_loop() -> None:
 @pytest.mark.parametrize("worlds", [1, TASKS, WORLDS])
 def test_few_worlds_and_short_episodes_make_short_tables(worlds: int) -> None:
     assert reach(Walker(), explored(6, worlds)).empty, "the episode ends before any way begins"
-    assert set(reach(Walker(), explored(9, worlds))["apart"]) == ({ELSEWHERE} if worlds > TASKS else set())
+    assert set(reach(Walker(), explored(9, worlds))["apart"]) == (
+        {ELSEWHERE} if worlds > TASKS else set()
+    )
     assert len(goals(Walker(), explored(6, worlds))) == (0 if worlds == 1 else 2)
     assert reach_table(reach(Walker(), explored(6, worlds)))
     assert max(APART) + 8 < EXPLORED, "what is explored is long enough for all"
@@ -123,7 +142,9 @@ def test_exploration_remembers_where_the_manager_decided_and_what_was_seen() -> 
 
     suite = Suite.from_dict(load(["suite=debug", "agent=zero"])[1]["suite"])
     agent = director(hold=3)
-    seen = DiagnosticRollouts(agent, suite, "train", Protocol(2, 3, 1, 16, torch.device("cpu"), 1), 12)
+    seen = DiagnosticRollouts(
+        agent, suite, "train", Protocol(2, 3, 1, 16, torch.device("cpu"), 1), 12
+    )
     worlds = 2 * len(suite.tasks("train"))
     assert seen.pixels.shape == (12, worlds, 16, 16, 3)
     assert seen.tasks == len(suite.tasks("train"))
@@ -150,5 +171,7 @@ def test_a_directors_way_is_what_its_images_show() -> None:
     assert way.shape == (4, 3, 32)
     assert images.shape == (4, 3, 16, 16, 3)
     torch.testing.assert_close(agent.reach(state, (2, 4), task), way[[1, 3]])
-    other = agent.reach(agent.with_high_level_action(state, -agent.high_level_action(state)), (1, 2, 3, 4), task)
+    other = agent.reach(
+        agent.with_high_level_action(state, -agent.high_level_action(state)), (1, 2, 3, 4), task
+    )
     assert not torch.allclose(other, way)

@@ -16,7 +16,10 @@ from hrl.evaluation.probe_episodes import DiagnosticRollouts
 
 SIZE, TASKS = 16, 2
 PROTOCOL = Protocol(4, 3, 1, SIZE, torch.device("cpu"), 1)
-BEGIN, LAST = 8, 19  # episodes of suite debug have 20 steps: images 0 to 19 before the one that they end in
+BEGIN, LAST = (
+    8,
+    19,
+)  # episodes of suite debug have 20 steps: images 0 to 19 before the one that they end in
 
 
 class Guesser:
@@ -34,7 +37,9 @@ class Guesser:
         self.actions.append(torch.rand(len(observation.task), 2, generator=generator))
         return self.actions[-1], {"seen": observation.pixels.float() / 255}
 
-    def predict_images(self, state: PolicyState, actions: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+    def predict_images(
+        self, state: PolicyState, actions: torch.Tensor, task: torch.Tensor
+    ) -> torch.Tensor:
         assert len(task) == len(state["seen"])
         if self.still:
             return state["seen"].expand(len(actions), -1, -1, -1, -1)

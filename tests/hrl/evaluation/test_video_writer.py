@@ -7,7 +7,13 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from hrl.evaluation.video_writer import BACKGROUND, caption, draw_skill_weights, skill_color, write_mp4
+from hrl.evaluation.video_writer import (
+    BACKGROUND,
+    caption,
+    draw_skill_weights,
+    skill_color,
+    write_mp4,
+)
 
 COLORS = [(200, 60, 30), (20, 180, 60), (40, 70, 210), (128, 128, 128), (250, 250, 250)]
 
@@ -20,7 +26,9 @@ def decode(path: Path) -> tuple[dict, np.ndarray]:
     reader = imageio_ffmpeg.read_frames(str(path))
     meta = next(reader)
     width, height = meta["size"]
-    return meta, np.stack([np.frombuffer(frame, dtype=np.uint8).reshape(height, width, 3) for frame in reader])
+    return meta, np.stack(
+        [np.frombuffer(frame, dtype=np.uint8).reshape(height, width, 3) for frame in reader]
+    )
 
 
 def test_a_video_decodes_to_its_frames_in_number_order_and_color(tmp_path: Path) -> None:
@@ -73,7 +81,9 @@ def test_frames_are_taken_one_by_one(tmp_path: Path) -> None:
         ([image((0, 0, 0)), image((0, 0, 0), 32)], "the first one has"),
     ],
 )
-def test_what_is_no_video_is_refused_and_leaves_nothing(tmp_path: Path, frames: list, message: str) -> None:
+def test_what_is_no_video_is_refused_and_leaves_nothing(
+    tmp_path: Path, frames: list, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         write_mp4(tmp_path / "bad.mp4", frames, fps=10)
     assert list(tmp_path.iterdir()) == []
@@ -120,7 +130,9 @@ def test_every_skill_gets_a_bar_even_where_there_are_many() -> None:
 def test_labels_are_drawn_into_the_panel_only() -> None:
     frame = image((90, 90, 90), 128, 128)
     plain = draw_skill_weights(frame, [0.2, 0.8])
-    labelled = draw_skill_weights(frame, [0.2, 0.8], labels=["reach", "a label far too long for its half of the panel"])
+    labelled = draw_skill_weights(
+        frame, [0.2, 0.8], labels=["reach", "a label far too long for its half of the panel"]
+    )
     assert labelled.shape == plain.shape
     assert np.array_equal(labelled[:128], plain[:128])
     assert not np.array_equal(labelled[128:, :64], plain[128:, :64])

@@ -19,7 +19,10 @@ from hrl.nets import ActionMask, BoundedNormal, Gaussian
 from tests.fakes import model_setting, randomise, replayed, small_setting
 
 # A large body with three actuators and a small one with one, told apart by the sign of the task's first number.
-TASKS, MASKS = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+TASKS, MASKS = (
+    torch.tensor([[-1.0, 0.0], [1.0, 0.0]]),
+    torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]),
+)
 SMALL, LARGE = torch.tensor([[1.0, 0.3]] * 4), torch.tensor([[-1.0, 0.3]] * 4)
 BATCH, LENGTH = 2, 3
 
@@ -44,7 +47,9 @@ def model_based(kind: str, gradient: str = "reinforce") -> Dreamer | Director:
     torch.manual_seed(0)
     if kind == "dreamer":
         return randomise(Dreamer(DreamerConfig(**sizes, policy=level), spec))
-    return randomise(Director(DirectorConfig(**sizes, skill_duration=2, manager=level, worker=level), spec))
+    return randomise(
+        Director(DirectorConfig(**sizes, skill_duration=2, manager=level, worker=level), spec)
+    )
 
 
 def seen(task: torch.Tensor) -> Observation:
@@ -67,7 +72,9 @@ def test_every_task_of_a_mixed_suite_gets_the_mask_of_its_body() -> None:
     sizes = {"walker": 6, "cheetah": 6, "quadruped": 12}
     for task in (task for split in suite.splits for task in suite.tasks(split)):
         told = torch.from_numpy(suite.family.task_vector(task))
-        expected = [float(number < sizes[task.family.split("_")[0]]) for number in range(suite.action_size)]
+        expected = [
+            float(number < sizes[task.family.split("_")[0]]) for number in range(suite.action_size)
+        ]
         assert masks(told).tolist() == expected
         assert masks(told.expand(5, 2, -1)).tolist() == [[expected] * 2] * 5
 
@@ -148,7 +155,10 @@ def test_on_policy_losses_are_blind_to_padding(kind: str) -> None:
         _, _, records = agent.explore(seen(task), agent.initial_state(4), generator)
         batch = {key: value.detach() for key, value in records.items()} | {"task": task}
         for name in ("value", "skill_value", "manager_value"):
-            batch |= {f"{name}_advantage": torch.randn(4, generator=generator), f"{name}_target": torch.zeros(4)}
+            batch |= {
+                f"{name}_advantage": torch.randn(4, generator=generator),
+                f"{name}_target": torch.zeros(4),
+            }
         loss = agent.loss(batch)[0]
         batch["raw_action"] = batch["raw_action"] + torch.tensor([0.0, 1.0, 1.0])
         assert torch.equal(agent.loss(batch)[0], loss) == small
@@ -166,9 +176,14 @@ def test_imagined_actions_are_padded_too_and_teach_nothing(kind: str, gradient: 
         batch = replayed(agent.spec, BATCH, LENGTH)
         batch["task"] = task[0].expand_as(batch["task"]).clone()
         agent.loss(batch)[0].backward()
-        level = agent.level if isinstance(agent, Dreamer) else agent.worker
-        assert output_rows(level.actor.net.dense).reshape(2, 3).tolist() == [[True, not small, not small]] * 2
-        states = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss).states
+        level = agent.actor_critic if isinstance(agent, Dreamer) else agent.worker
+        assert (
+            output_rows(level.actor.net.dense).reshape(2, 3).tolist()
+            == [[True, not small, not small]] * 2
+        )
+        states = agent.world_model.observe(
+            batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
+        ).states
         actions = agent._imagine(agent.starts(batch, states)).actions
         assert actions[..., 0].all()
         assert actions[..., 1:].any() != small
@@ -180,12 +195,16 @@ def test_in_one_batch_every_row_has_the_mask_of_its_own_body(kind: str) -> None:
     agent = model_based(kind)
     batch = replayed(agent.spec, BATCH, LENGTH)
     batch["task"] = torch.stack([SMALL[0], LARGE[0]])[:, None].expand_as(batch["task"]).clone()
-    states = agent.world_model.observe(batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss).states
+    states = agent.world_model.observe(
+        batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
+    ).states
     seen = agent._imagine(agent.starts(batch, states))
     small = torch.tensor([True] * LENGTH + [False] * LENGTH)  # starts, sequence by sequence
     assert (seen.actions[..., 1:] == 0).all(-1).all(0).tolist() == small.tolist()
     view, level = (
-        (seen, agent.level) if isinstance(agent, Dreamer) else (agent._worker_trajectory(seen)[0], agent.worker)
+        (seen, agent.actor_critic)
+        if isinstance(agent, Dreamer)
+        else (agent._worker_trajectory(seen)[0], agent.worker)
     )
     policy = level.actor(view.inputs[:-1], view.task)
     padded_rows = (view.actions[..., 1:] == 0).all(-1)

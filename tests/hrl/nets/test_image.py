@@ -38,7 +38,9 @@ def decoder_of(**sizes):
 
 
 def images(*shape, seed=0):
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def test_image_networks_have_the_published_sizes():
@@ -52,12 +54,16 @@ def test_encoder_equals_convolution_pooling_norm_silu():
     pixels = images(3, 32, 32, 3)
     maps = pixels.permute(0, 3, 1, 2).float() / 255 - 0.5
     parameters = list(encoder.parameters())
-    for weight, bias, scale in zip(parameters[::3], parameters[1::3], parameters[2::3], strict=True):
+    for weight, bias, scale in zip(
+        parameters[::3], parameters[1::3], parameters[2::3], strict=True
+    ):
         maps = F.conv2d(maps, weight, bias, padding=2)
         batch, channel, height, width = maps.shape
         maps = maps.reshape(batch, channel, height // 2, 2, width // 2, 2).amax((3, 5))
         maps = F.silu(slow_channel_norm(maps, scale))
-    torch.testing.assert_close(encoder(pixels), maps.permute(0, 2, 3, 1).flatten(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        encoder(pixels), maps.permute(0, 2, 3, 1).flatten(1), rtol=1e-4, atol=1e-5
+    )
 
 
 def slow_decoder_stem(decoder, deter, stoch, side, width, blocks):
@@ -76,7 +82,9 @@ def slow_decoder_stem(decoder, deter, stoch, side, width, blocks):
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_decoder_equals_upsampling_then_convolution(kernel):
-    decoder = randomise(ImageDecoder(32, 3, deter=16, stoch=6, units=5, depth=2, blocks=4, kernel=kernel))
+    decoder = randomise(
+        ImageDecoder(32, 3, deter=16, stoch=6, units=5, depth=2, blocks=4, kernel=kernel)
+    )
     deter, stoch = draws(3, 16), draws(3, 6, seed=1)
     maps = slow_decoder_stem(decoder, deter, stoch, 2, 8, 4)
     maps = F.silu(slow_channel_norm(maps, decoder.norm.scale))
@@ -94,7 +102,9 @@ def test_decoder_equals_upsampling_then_convolution(kernel):
     decoder(deter, stoch).square().sum().backward()
     for parameter, gradient in zip(decoder.parameters(), slow, strict=True):
         # Sums of many terms, in another order: rounding is relative to the largest of them.
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=2e-5 * float(gradient.abs().max()))
+        torch.testing.assert_close(
+            parameter.grad, gradient, rtol=1e-3, atol=2e-5 * float(gradient.abs().max())
+        )
 
 
 def test_patch_stem_equals_a_convolution_whose_stride_is_its_kernel():
@@ -102,7 +112,9 @@ def test_patch_stem_equals_a_convolution_whose_stride_is_its_kernel():
     pixels = images(2, 16, 16, 3)
     stem = encoder.stages[0][0]
     kernel = stem.project.weight.reshape(6, 4, 4, 3).permute(0, 3, 1, 2)
-    expected = F.conv2d(pixels.permute(0, 3, 1, 2).float() / 255 - 0.5, kernel, stem.project.bias, stride=4)
+    expected = F.conv2d(
+        pixels.permute(0, 3, 1, 2).float() / 255 - 0.5, kernel, stem.project.bias, stride=4
+    )
     torch.testing.assert_close(stem(pixels), expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
 
 
@@ -111,7 +123,9 @@ def test_patch_head_equals_a_transposed_convolution_whose_stride_is_its_kernel()
     head, maps = decoder.stages[-1], draws(2, 4, 4, 6)
     kernel = head.project.weight.reshape(4, 4, 3, 6).permute(3, 2, 0, 1)
     expected = F.conv_transpose2d(maps.permute(0, 3, 1, 2), kernel, stride=4).permute(0, 2, 3, 1)
-    expected = expected + head.project.bias.reshape(1, 4, 1, 4, 3).expand(4, 4, 4, 4, 3).reshape(16, 16, 3)
+    expected = expected + head.project.bias.reshape(1, 4, 1, 4, 3).expand(4, 4, 4, 4, 3).reshape(
+        16, 16, 3
+    )
     torch.testing.assert_close(head(maps), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -133,20 +147,29 @@ def test_images_take_any_batch_and_reach_every_weight(batch, strided):
     assert logits.shape == pixels.shape
     (features.square().sum() + image_loss(logits, pixels).sum()).backward()
     for module in (encoder, decoder):
-        assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in module.parameters())
+        assert all(
+            parameter.grad is not None and bool(parameter.grad.any())
+            for parameter in module.parameters()
+        )
 
 
 @pytest.mark.parametrize("strided", [False, True])
 def test_images_in_bfloat16_are_close_and_train_float32_weights(strided):
     torch.manual_seed(0)
     encoder = ImageEncoder(32, 3, depth=4, strided=strided).to(memory_format=torch.channels_last)
-    decoder = ImageDecoder(32, 3, 64, 16, 16, depth=4, strided=strided).to(memory_format=torch.channels_last)
+    decoder = ImageDecoder(32, 3, 64, 16, 16, depth=4, strided=strided).to(
+        memory_format=torch.channels_last
+    )
     pixels, deter, stoch = images(4, 32, 32, 3), draws(4, 64), draws(4, 16)
     exact = encoder(pixels), decoder(deter, stoch)
     with torch.autocast("cpu", torch.bfloat16):
         features, image = encoder(pixels), decoder(deter, stoch)
         loss = image_loss(decoder.logits(deter, stoch), pixels)
-    assert (features.dtype, image.dtype, loss.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+    assert (features.dtype, image.dtype, loss.dtype) == (
+        torch.bfloat16,
+        torch.float32,
+        torch.float32,
+    )
     assert float((features.float() - exact[0]).detach().abs().max()) < 0.08
     assert float((image - exact[1]).detach().abs().max()) < 0.02
     (loss.sum() + features.float().sum()).backward()
@@ -162,7 +185,9 @@ def test_the_decoders_loss_is_that_of_its_image(strided):
     torch.testing.assert_close(*losses)
     weights = draws(2, 3)
     inputs = [deter, *decoder.parameters()]
-    torch.testing.assert_close(*(torch.autograd.grad((loss * weights).sum(), inputs) for loss in losses))
+    torch.testing.assert_close(
+        *(torch.autograd.grad((loss * weights).sum(), inputs) for loss in losses)
+    )
 
 
 def test_picture_loss_sums_squared_errors_over_each_image():
@@ -171,7 +196,9 @@ def test_picture_loss_sums_squared_errors_over_each_image():
     pairs = zip(logits[1, 2].flatten().tolist(), pixels[1, 2].flatten().tolist(), strict=True)
     expected = sum((1 / (1 + math.exp(-value)) - byte / 255) ** 2 for value, byte in pairs)
     assert float(loss[1, 2]) == pytest.approx(expected, rel=1e-5)
-    assert image_loss(torch.full((1, 1, 1, 1), -99.0), images(1, 1, 1, 1) * 0 + 255).tolist() == [1.0]
+    assert image_loss(torch.full((1, 1, 1, 1), -99.0), images(1, 1, 1, 1) * 0 + 255).tolist() == [
+        1.0
+    ]
 
 
 def test_image_loss_has_the_gradient_that_autograd_finds():
@@ -203,9 +230,14 @@ def test_images_can_be_learned(strided):
 
 
 def test_image_networks_refuse_sizes_that_do_not_fit():
-    for build in (lambda **k: ImageEncoder(channels=3, depth=4, **k), lambda **k: decoder_of(depth=4, **k)):
+    for build in (
+        lambda **k: ImageEncoder(channels=3, depth=4, **k),
+        lambda **k: decoder_of(depth=4, **k),
+    ):
         for size in (0, 40):
-            with pytest.raises(ValueError, match=f"image_size is {size}; it must be a multiple of 16"):
+            with pytest.raises(
+                ValueError, match=f"image_size is {size}; it must be a multiple of 16"
+            ):
                 build(image_size=size)
         with pytest.raises(ValueError, match="kernel is 4; it must be odd"):
             build(image_size=32, kernel=4)
@@ -216,7 +248,9 @@ def test_image_networks_refuse_sizes_that_do_not_fit():
 def test_networks_and_distributions_trace_as_one_graph():
     """In a process of its own: Dynamo cannot trace the checks of shapes that tests run with."""
     program = "from tests.hrl.nets.test_image import trace_as_one_graph as trace; trace()"
-    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=120, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, timeout=120, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -230,7 +264,9 @@ def trace_as_one_graph():
         logits, value, policy = head(encoder(pixels)).split([6, 255, 4], -1)
         latent = OneHot(logits.unflatten(-1, (2, 3)), 0.01)
         stoch, action = latent.sample(noise), BoundedNormal(policy, 0.1, 1.0)
-        total = image_loss(decoder.logits(deter, stoch.flatten(-2)), pixels) + TwoHot(value).loss(TwoHot(value).mean())
+        total = image_loss(decoder.logits(deter, stoch.flatten(-2)), pixels) + TwoHot(value).loss(
+            TwoHot(value).mean()
+        )
         total = total + kl(latent.detach(), latent) + action.log_prob(action.sample(normal)).sum(-1)
         return (total + latent.entropy().sum(-1) + latent.log_prob(latent.mode()).sum(-1)).sum()
 

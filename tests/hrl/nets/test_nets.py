@@ -11,13 +11,17 @@ def test_composite_equals_the_renormalised_product_of_densities():
     mean, std = torch.tensor([-0.5, 0.8, 0.1]), torch.tensor([0.3, 0.9, 0.5])
     weights = torch.tensor([0.2, 0.5, 0.3])
     grid = torch.linspace(-6, 6, 200_001, dtype=torch.float64)
-    log_density = sum(w * -0.5 * ((grid - m) / s) ** 2 for m, s, w in zip(mean, std, weights, strict=True))
+    log_density = sum(
+        w * -0.5 * ((grid - m) / s) ** 2 for m, s, w in zip(mean, std, weights, strict=True)
+    )
     density = torch.exp(log_density) / torch.exp(log_density).sum()
     expected_mean = (grid * density).sum()
     expected_std = ((grid - expected_mean) ** 2 * density).sum().sqrt()
     composite = compose(Gaussian(mean[:, None], std.log()[:, None]), weights)
     torch.testing.assert_close(composite.mean[0].double(), expected_mean, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(composite.log_std.exp()[0].double(), expected_std, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        composite.log_std.exp()[0].double(), expected_std, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_composite_of_one_skill_is_that_skill():
@@ -44,7 +48,10 @@ def test_composite_by_sampling():
     wide = Gaussian(torch.zeros(1), torch.zeros(1))
     generator = torch.Generator().manual_seed(0)
     draws = Gaussian(torch.zeros(400_000, 1), torch.zeros(400_000, 1)).sample(generator)
-    each = [weight * Gaussian(m, s).log_prob(draws) for m, s, weight in zip(mean, log_std, weights, strict=True)]
+    each = [
+        weight * Gaussian(m, s).log_prob(draws)
+        for m, s, weight in zip(mean, log_std, weights, strict=True)
+    ]
     importance = torch.softmax(sum(each) - wide.log_prob(draws), 0)
     sampled = (importance * draws[:, 0]).sum()
     assert abs(float(sampled - composite.mean[0])) < 5e-3
@@ -53,8 +60,12 @@ def test_composite_by_sampling():
 
 
 def test_gaussian_agrees_with_torch():
-    gaussian = Gaussian.from_parameters(torch.randn(7, 6, generator=torch.Generator().manual_seed(1)))
-    reference = torch.distributions.Independent(torch.distributions.Normal(gaussian.mean, gaussian.log_std.exp()), 1)
+    gaussian = Gaussian.from_parameters(
+        torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
+    )
+    reference = torch.distributions.Independent(
+        torch.distributions.Normal(gaussian.mean, gaussian.log_std.exp()), 1
+    )
     value = gaussian.sample(torch.Generator().manual_seed(2))
     torch.testing.assert_close(gaussian.log_prob(value), reference.log_prob(value))
     torch.testing.assert_close(gaussian.entropy(), reference.entropy())
@@ -68,11 +79,15 @@ def test_gaussian_spread_stays_in_its_range_and_greedy_is_the_mean():
 
 def test_stem_equals_a_convolution_whose_kernel_is_its_stride():
     encoder = Encoder(16, 3, EncoderConfig(patch=4, channels=[5], features=7))
-    pixels = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (2, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     kernel = encoder.stem.weight.reshape(5, 4, 4, 3).permute(0, 3, 1, 2)
     image = pixels.permute(0, 3, 1, 2).float() / 255
     expected = torch.relu(torch.nn.functional.conv2d(image, kernel, encoder.stem.bias, stride=4))
-    torch.testing.assert_close(encoder._maps(encoder.cut(pixels)), expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        encoder._maps(encoder.cut(pixels)), expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_bfloat16_encoder_is_close_to_float32_and_trains_float32_weights():
@@ -89,11 +104,15 @@ def test_bfloat16_encoder_is_close_to_float32_and_trains_float32_weights():
 
 
 def test_encoder_refuses_a_patch_that_does_not_divide_the_image():
-    with pytest.raises(ValueError, match=r"encoder\.patch is 5; it must divide image_size, which is 64"):
+    with pytest.raises(
+        ValueError, match=r"encoder\.patch is 5; it must divide image_size, which is 64"
+    ):
         Encoder(64, 3, EncoderConfig(patch=5))
 
 
-@pytest.mark.parametrize(("key", "value"), [("patch", 0), ("features", 0), ("channels", []), ("channels", [8, 0])])
+@pytest.mark.parametrize(
+    ("key", "value"), [("patch", 0), ("features", 0), ("channels", []), ("channels", [8, 0])]
+)
 def test_encoder_config_names_the_key(key, value):
     with pytest.raises(ValueError, match=f"encoder.{key}"):
         EncoderConfig(**{key: value})

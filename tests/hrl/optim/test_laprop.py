@@ -30,7 +30,10 @@ class SlowLaProp:
     """One tensor at a time, in Python floats for what are scalars."""
 
     def __init__(self, parameters, lr, betas, eps, clip, least_norm, warmup, lr_decay_start):
-        self.parameters, self.settings = parameters, (lr, betas, eps, clip, least_norm, warmup, lr_decay_start)
+        self.parameters, self.settings = (
+            parameters,
+            (lr, betas, eps, clip, least_norm, warmup, lr_decay_start),
+        )
         self.momenta = [torch.zeros_like(p) for p in parameters]
         self.squares = [torch.zeros_like(p) for p in parameters]
         self.updates = 0
@@ -58,7 +61,14 @@ class SlowLaProp:
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5)])
 @pytest.mark.parametrize("lr_decay_start", [0, 7])
 def test_updates_equal_a_loop_over_tensors(lr_decay_start, betas, eps):
-    settings = {"lr": 0.03, "betas": betas, "eps": eps, "clip": 0.3, "least_norm": 1e-3, "warmup": 5}
+    settings = {
+        "lr": 0.03,
+        "betas": betas,
+        "eps": eps,
+        "clip": 0.3,
+        "least_norm": 1e-3,
+        "warmup": 5,
+    }
     settings |= {"lr_decay_start": lr_decay_start}
     fast, slow = make_parameters(), make_parameters(dtype=torch.float64)
     optimizer, reference = LaProp(fast, **settings), SlowLaProp(slow, **settings)
@@ -119,7 +129,10 @@ def test_a_parameter_that_thaws_after_the_first_update_is_refused():
     set_gradients(parameters, 0)
     optimizer.step()
     parameters[0].requires_grad_(True)
-    with pytest.raises(ValueError, match=r"1 of 4 parameters, the first of shape \(3, 4\), began to require gradients"):
+    with pytest.raises(
+        ValueError,
+        match=r"1 of 4 parameters, the first of shape \(3, 4\), began to require gradients",
+    ):
         optimizer.step()
 
 
@@ -135,7 +148,10 @@ def test_a_restored_optimizer_continues_exactly():
     first = make_parameters()
     optimizer = LaProp(first, lr=0.1, warmup=6)
     train(first, optimizer, range(4))
-    saved = {index: {key: value.clone() for key, value in state.items()} for index, state in moments(optimizer).items()}
+    saved = {
+        index: {key: value.clone() for key, value in state.items()}
+        for index, state in moments(optimizer).items()
+    }
     second = [torch.nn.Parameter(parameter.detach().clone()) for parameter in first]
     resumed = LaProp(second, lr=0.1, warmup=6)
     restore_moments(resumed, saved)
@@ -193,7 +209,14 @@ def test_it_minimises_a_badly_scaled_quadratic():
 
 @pytest.mark.parametrize(
     ("spec", "value"),
-    [("lr", -1.0), ("eps", 0.0), ("clip", 0.0), ("least_norm", -1e-3), ("warmup", -1), ("betas", (0.9, 1.0))],
+    [
+        ("lr", -1.0),
+        ("eps", 0.0),
+        ("clip", 0.0),
+        ("least_norm", -1e-3),
+        ("warmup", -1),
+        ("betas", (0.9, 1.0)),
+    ],
 )
 def test_settings_out_of_range_are_named(spec, value):
     with pytest.raises(ValueError, match=spec):

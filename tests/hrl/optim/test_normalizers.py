@@ -8,7 +8,9 @@ from hrl.optim.normalizers import AdaptiveCoefficient, EmaMoments, EmaStd, Perce
 
 def batches(count, offset=0.0):
     generator = torch.Generator().manual_seed(0)
-    return [offset + (1 + i) * torch.randn(6, 5, generator=generator) + 0.3 * i for i in range(count)]
+    return [
+        offset + (1 + i) * torch.randn(6, 5, generator=generator) + 0.3 * i for i in range(count)
+    ]
 
 
 def slow_moments(values, decay):
@@ -69,7 +71,9 @@ def test_normalised_advantages_are_centred_and_scaled():
 def test_percentile_range_by_hand():
     """Percentiles of 0..20 are 1 and 19; averaged twice from zero with decay 0.5 they are 0.75 and 14.25."""
     scale = PercentileRange(decay=0.5)
-    values = torch.arange(21.0)[torch.randperm(21, generator=torch.Generator().manual_seed(0))].reshape(3, 7)
+    values = torch.arange(21.0)[
+        torch.randperm(21, generator=torch.Generator().manual_seed(0))
+    ].reshape(3, 7)
     scale.update(values)
     scale.update(values)
     assert float(scale.scale()) == pytest.approx(13.5)

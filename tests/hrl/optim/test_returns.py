@@ -6,7 +6,9 @@ import torch
 from hrl.optim.returns import generalized_advantages
 
 
-def slow_advantages(rewards, values, is_decision, done, bootstrap, last_value, discount, gae_lambda):
+def slow_advantages(
+    rewards, values, is_decision, done, bootstrap, last_value, discount, gae_lambda
+):
     """One environment: cuts episodes into decisions, forms each TD error as defined, then sums errors forward."""
     length = len(rewards)
     starts = [t for t in range(length) if is_decision[t]]
@@ -67,7 +69,9 @@ def test_advantages_equal_the_definition(skill_duration, discount, gae_lambda):
 
 def test_every_step_a_decision_is_plain_gae():
     rewards, values, _, done, bootstrap, last = random_case(seed=7, skill_duration=3)
-    fast = generalized_advantages(rewards, values, torch.ones_like(done), done, bootstrap, last, 0.9, 0.8)
+    fast = generalized_advantages(
+        rewards, values, torch.ones_like(done), done, bootstrap, last, 0.9, 0.8
+    )
     running = torch.zeros(4)
     for t in reversed(range(len(rewards))):
         following = values[t + 1] if t + 1 < len(rewards) else last
@@ -95,6 +99,13 @@ def test_one_decision_is_the_discounted_sum_of_rewards_and_bootstrap():
 def test_a_time_limit_bootstraps_and_a_termination_does_not():
     done = torch.tensor([[True], [True]])
     advantages = generalized_advantages(
-        torch.ones(2, 1), torch.zeros(2, 1), done, done, torch.tensor([[0.0], [5.0]]), torch.tensor([99.0]), 0.9, 1.0
+        torch.ones(2, 1),
+        torch.zeros(2, 1),
+        done,
+        done,
+        torch.tensor([[0.0], [5.0]]),
+        torch.tensor([99.0]),
+        0.9,
+        1.0,
     )
     assert advantages[:, 0].tolist() == [1.0, 1.0 + 0.9 * 5.0]

@@ -45,11 +45,23 @@ def positions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record_video = {"000120000_train_0": b"not really a film"}
     for seed in range(3):
         write_trained(
-            folder / f"flat_{seed}", suite, method="flat", seed=seed, level=0.6, episodes=2, videos=record_video
+            folder / f"flat_{seed}",
+            suite,
+            method="flat",
+            seed=seed,
+            level=0.6,
+            episodes=2,
+            videos=record_video,
         )
     for seed in range(2):
         write_trained(
-            folder / f"skills_{seed}", suite, method="skills", seed=seed, skills=4, episodes=2, agent={"hold": 8}
+            folder / f"skills_{seed}",
+            suite,
+            method="skills",
+            seed=seed,
+            skills=4,
+            episodes=2,
+            agent={"hold": 8},
         )
     write_fixed(folder / "random", suite, episodes=2)
     write_fixed(folder / "zero", suite, method="zero", score=0.1, episodes=2)
@@ -71,7 +83,10 @@ def speeds(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def written(positions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole report."""
     out = tmp_path_factory.mktemp("out")
-    assert reporting.write_report(reporting.load_runs([positions]), out, COMMAND) == out / "report.html"
+    assert (
+        reporting.write_report(reporting.load_runs([positions]), out, COMMAND)
+        == out / "report.html"
+    )
     return out
 
 
@@ -145,7 +160,9 @@ def test_the_page_says_what_a_reader_needs(written: Path) -> None:
 
 
 def test_summary_json_is_the_summary(written: Path, positions: Path) -> None:
-    assert json.loads((written / "summary.json").read_text()) == reporting.summarise(reporting.load_runs([positions]))
+    assert json.loads((written / "summary.json").read_text()) == reporting.summarise(
+        reporting.load_runs([positions])
+    )
 
 
 def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
@@ -153,7 +170,10 @@ def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
     suite["splits"] = {"train": suite["splits"]["train"][:2]}
     write_fixed(tmp_path / "runs" / "random", suite, episodes=1)
     runs = reporting.load_runs([tmp_path / "runs"])
-    pages = [reporting.write_report(runs, tmp_path / name, COMMAND).read_bytes() for name in ("one", "two")]
+    pages = [
+        reporting.write_report(runs, tmp_path / name, COMMAND).read_bytes()
+        for name in ("one", "two")
+    ]
     assert pages[0] == pages[1]
     for path in (tmp_path / "one" / "figures").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / "figures" / path.name).read_bytes()
@@ -187,7 +207,10 @@ def test_score_over_the_plane_and_against_distance(positions: Path) -> None:
     assert x == pytest.approx([0.08 - 0.15 / 2**0.5, 0, *x[2:]], abs=1e-3)
     skills = study.table[study.table["method"] == "skills"]
     assert y[1] == pytest.approx(skills.loc[skills["split"] == "train", "score"].mean())
-    assert [axes.get_title(loc="left") for axes in by_name["score_map"].drawing.axes[:2]] == ["flat", "skills"]
+    assert [axes.get_title(loc="left") for axes in by_name["score_map"].drawing.axes[:2]] == [
+        "flat",
+        "skills",
+    ]
 
 
 def test_tasks_without_a_number_are_drawn_by_name(tmp_path: Path) -> None:
@@ -219,11 +242,18 @@ def test_methods_without_logged_returns_are_named_instead_of_drawn(tmp_path: Pat
 def test_every_family_has_its_own_figure(tmp_path: Path) -> None:
     suite = speed_suite()
     suite["splits"]["train"] += [
-        {**task, "name": f"cheetah_{i}", "family": "cheetah_speed"} for i, task in enumerate(suite["splits"]["train"])
+        {**task, "name": f"cheetah_{i}", "family": "cheetah_speed"}
+        for i, task in enumerate(suite["splits"]["train"])
     ]
     write_fixed(tmp_path / "random", suite, episodes=1)
-    names = [figure.name for figure in generalization_figures(study_of(reporting.load_runs([tmp_path])))]
-    assert names == ["score_by_parameter_walker_speed", "score_by_parameter_cheetah_speed", "score_by_task"]
+    names = [
+        figure.name for figure in generalization_figures(study_of(reporting.load_runs([tmp_path])))
+    ]
+    assert names == [
+        "score_by_parameter_walker_speed",
+        "score_by_parameter_cheetah_speed",
+        "score_by_task",
+    ]
 
 
 def test_methods_keep_their_colour_and_baselines_are_grey(speeds: Study, positions: Path) -> None:
@@ -235,13 +265,19 @@ def test_methods_keep_their_colour_and_baselines_are_grey(speeds: Study, positio
 
 
 def test_comparisons_leave_fixed_policies_out(speeds: Study) -> None:
-    aggregates, profiles, improvement = aggregate_figure(speeds), profile_figure(speeds), improvement_figure(speeds)
+    aggregates, profiles, improvement = (
+        aggregate_figure(speeds),
+        profile_figure(speeds),
+        improvement_figure(speeds),
+    )
     assert profiles is not None
     assert improvement is not None
     for figure in (aggregates, profiles, improvement):
         assert "flat 2, skills 2;" in figure.caption
         assert "random" not in figure.caption.replace("random play", "")
-    assert [label.get_text() for label in improvement.drawing.axes[0].get_yticklabels()] == ["flat\n> skills"]
+    assert [label.get_text() for label in improvement.drawing.axes[0].get_yticklabels()] == [
+        "flat\n> skills"
+    ]
 
 
 def test_shuffle_diagnostics_show_the_returns_of_each_intervention(speeds: Study) -> None:
@@ -253,8 +289,12 @@ def test_shuffle_diagnostics_show_the_returns_of_each_intervention(speeds: Study
     rows = speeds.runs.scores.query(
         "method == 'skills' and split == 'train' and intervention == 'high_level_action_shuffle'"
     )
-    assert returns["skills"]["high_level_action_shuffle"].mean() == pytest.approx(rows["return"].mean())
-    assert list(shuffle_returns(speeds, "novel")["flat"]) == ["none"]  # one task: its vector has nothing to swap with
+    assert returns["skills"]["high_level_action_shuffle"].mean() == pytest.approx(
+        rows["return"].mean()
+    )
+    assert list(shuffle_returns(speeds, "novel")["flat"]) == [
+        "none"
+    ]  # one task: its vector has nothing to swap with
 
 
 def test_skill_usage_is_drawn_per_run_for_methods_with_skills(speeds: Study) -> None:
@@ -267,7 +307,12 @@ def test_goals_are_drawn_for_methods_that_set_them(speeds: Study) -> None:
     assert goal_figures(speeds) == []
     keys = (FIRST, LAST, REACH, SWAP)
     runs = tuple(
-        replace(run, metrics=run.metrics.assign(**{key: 0.1 + i + run.metrics["frames"] for i, key in enumerate(keys)}))
+        replace(
+            run,
+            metrics=run.metrics.assign(
+                **{key: 0.1 + i + run.metrics["frames"] for i, key in enumerate(keys)}
+            ),
+        )
         if run.method == "skills"
         else run
         for run in speeds.runs.runs
@@ -294,7 +339,9 @@ def test_cautions_name_what_stands_against_the_comparison(tmp_path: Path) -> Non
     write_fixed(tmp_path / "random", suite)
     change_configs(tmp_path, "skills_1", lambda config: config["agent"].update(learning_rate=1.0))
     environment = json.loads((tmp_path / "flat" / "environment.json").read_text())
-    (tmp_path / "flat" / "environment.json").write_text(json.dumps({**environment, "revision": "f", "dirty": True}))
+    (tmp_path / "flat" / "environment.json").write_text(
+        json.dumps({**environment, "revision": "f", "dirty": True})
+    )
     found = cautions(study_of(reporting.load_runs([tmp_path])))
     for expected in (
         "flat: 1 run (no interval); skills: 2 runs",

@@ -29,7 +29,14 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(3):
         write_trained(folder / f"flat_{seed}", suite, method="flat", seed=seed, level=0.6)
     for seed in range(2):
-        write_trained(folder / f"skills_{seed}", suite, method="skills", seed=seed, skills=4, agent={"hold": 8})
+        write_trained(
+            folder / f"skills_{seed}",
+            suite,
+            method="skills",
+            seed=seed,
+            skills=4,
+            agent={"hold": 8},
+        )
     write_fixed(folder / "random", suite)
     return folder
 
@@ -65,18 +72,36 @@ def test_folders_globs_and_parents_find_the_same_runs_once(study: Path) -> None:
     (study / "flat_0" / ".hydra").mkdir()
     (study / "flat_0" / ".hydra" / "config.yaml").write_text("hydra: {}")
     everything = find_run_folders([study])
-    assert [path.name for path in everything] == ["flat_0", "flat_1", "flat_2", "random", "skills_0", "skills_1"]
+    assert [path.name for path in everything] == [
+        "flat_0",
+        "flat_1",
+        "flat_2",
+        "random",
+        "skills_0",
+        "skills_1",
+    ]
     assert find_run_folders([study / "*", study / "flat_0", study]) == everything
 
 
 def test_summary_against_a_slow_loop(study: Path) -> None:
     summary = reporting.summarise(reporting.load_runs([study]))
-    rows = {name: pd.read_csv(study / name / "scores.csv") for name in ("flat_0", "flat_1", "flat_2", "random")}
-    rows = {name: table[(table.split == "train") & (table.intervention == "none")] for name, table in rows.items()}
+    rows = {
+        name: pd.read_csv(study / name / "scores.csv")
+        for name in ("flat_0", "flat_1", "flat_2", "random")
+    }
+    rows = {
+        name: table[(table.split == "train") & (table.intervention == "none")]
+        for name, table in rows.items()
+    }
     returns = np.array(
-        [[rows[f"flat_{seed}"].query(f"task == 'train_{i}'")["return"].mean() for i in range(4)] for seed in range(3)]
+        [
+            [rows[f"flat_{seed}"].query(f"task == 'train_{i}'")["return"].mean() for i in range(4)]
+            for seed in range(3)
+        ]
     )
-    random = np.array([rows["random"].query(f"task == 'train_{i}'")["return"].mean() for i in range(4)])
+    random = np.array(
+        [rows["random"].query(f"task == 'train_{i}'")["return"].mean() for i in range(4)]
+    )
     scores = np.sort(((returns - random) / (800 - random)).ravel())
     numbers = summary["methods"]["flat"]["train"]
     assert numbers["return_mean"] == pytest.approx(returns.mean())
@@ -107,7 +132,18 @@ def test_another_method_moves_no_interval(study: Path) -> None:
 
 def test_summary_table_has_a_line_per_split_and_method(study: Path) -> None:
     lines = reporting.summary_table(reporting.summarise(reporting.load_runs([study]))).splitlines()
-    assert lines[0].split() == ["split", "method", "return", "score", "IQM", "95", "%", "CI", "episodes", "runs"]
+    assert lines[0].split() == [
+        "split",
+        "method",
+        "return",
+        "score",
+        "IQM",
+        "95",
+        "%",
+        "CI",
+        "episodes",
+        "runs",
+    ]
     assert len(lines) == 2 + 4 * 3
     assert len({len(line) for line in lines}) == 1
     assert lines[2].split()[:2] == ["train", "flat"]
@@ -121,7 +157,9 @@ def test_only_the_last_checkpoint_counts(study: Path) -> None:
     assert reporting.summarise(reporting.load_runs([study]))["methods"]["flat"] == before
 
 
-def test_random_returns_come_from_the_baselines_when_no_run_has_them(study: Path, tmp_path: Path) -> None:
+def test_random_returns_come_from_the_baselines_when_no_run_has_them(
+    study: Path, tmp_path: Path
+) -> None:
     stored = tmp_path / "baselines"
     stored.mkdir()
     with_run = reporting.load_runs([study])
@@ -132,7 +170,9 @@ def test_random_returns_come_from_the_baselines_when_no_run_has_them(study: Path
 
 
 def test_without_random_returns_both_ways_are_named(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(reporting.RunFolderError, match=r"method 'random'.*baselines/point_mass\.csv"):
+    with pytest.raises(
+        reporting.RunFolderError, match=r"method 'random'.*baselines/point_mass\.csv"
+    ):
         reporting.load_runs([study / "flat_*"], baselines=tmp_path / "baselines")
 
 
@@ -140,7 +180,11 @@ def test_tasks_are_matched_by_name_and_not_by_position(study: Path) -> None:
     runs = reporting.load_runs([study])
     matrix = score_matrix(task_scores(runs), "flat", "train")
     assert matrix.shape == (3, 4)
-    one = task_scores(runs).query("method == 'flat' and seed == 1 and task == 'train_2'")["score"].item()
+    one = (
+        task_scores(runs)
+        .query("method == 'flat' and seed == 1 and task == 'train_2'")["score"]
+        .item()
+    )
     assert matrix[1, 2] == one
 
 
@@ -152,20 +196,32 @@ BAD_SCORES: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = [
     ),
     (lambda table: table.assign(**{"return": "inf"}), r"'inf' is not a finite number"),
     (lambda table: table.assign(success="maybe"), r"column 'success', line 2: 'maybe' is none of"),
-    (lambda table: table.assign(episode="1.5"), r"column 'episode', line 2: '1.5' is not a whole number"),
+    (
+        lambda table: table.assign(episode="1.5"),
+        r"column 'episode', line 2: '1.5' is not a whole number",
+    ),
     (
         lambda table: table.assign(intervention="noise"),
         r"'noise' is none of \['none', 'high_level_action_shuffle', 'task_shuffle'\]",
     ),
-    (lambda table: table.assign(split="later"), r"column 'split' has 'later'; suite point_mass has \['train'"),
+    (
+        lambda table: table.assign(split="later"),
+        r"column 'split' has 'later'; suite point_mass has \['train'",
+    ),
     (
         lambda table: table.assign(task=table.task.replace("train_1", "nothing")),
         r"column 'task', split .*'nothing' is none of",
     ),
     (lambda table: table.assign(task=""), r"column 'task', line 2: '' is empty"),
-    (lambda table: table[table.task != "train_1"], r"'train_1' was not evaluated at the last checkpoint"),
+    (
+        lambda table: table[table.task != "train_1"],
+        r"'train_1' was not evaluated at the last checkpoint",
+    ),
     (lambda table: table.assign(seed="5"), r"column 'seed' has 5, but config\.yaml says 0"),
-    (lambda table: table.assign(method="other"), r"column 'method' has 'other', but config\.yaml says 'flat'"),
+    (
+        lambda table: table.assign(method="other"),
+        r"column 'method' has 'other', but config\.yaml says 'flat'",
+    ),
     (
         lambda table: pd.concat([table, table[:1]]),
         r"the same episode stands there twice \(method flat, seed 0, split train",
@@ -192,9 +248,18 @@ BAD_CONFIGS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda config: config.update(agent={}), r"neither `method` nor `agent\.name`"),
     (lambda config: config.pop("suite"), r"suite is missing"),
     (lambda config: config["suite"].pop("parameter"), r"suite\.parameter is missing"),
-    (lambda config: config["suite"]["splits"].pop("train"), r"suite\.splits has no tasks under 'train'"),
-    (lambda config: config["suite"].update(reference_return="high"), r"suite\.reference_return is 'high'"),
-    (lambda config: config["suite"].update(name="maze"), r"of suite 'point_mass', .*flat_1 of suite 'maze'"),
+    (
+        lambda config: config["suite"]["splits"].pop("train"),
+        r"suite\.splits has no tasks under 'train'",
+    ),
+    (
+        lambda config: config["suite"].update(reference_return="high"),
+        r"suite\.reference_return is 'high'",
+    ),
+    (
+        lambda config: config["suite"].update(name="maze"),
+        r"of suite 'point_mass', .*flat_1 of suite 'maze'",
+    ),
     (
         lambda config: config["suite"]["splits"]["train"][1].update(evaluation_seed=9),
         r"'point_mass' is not the same in .*flat_0 and .*flat_1: suite\.splits\.train\[1\]\.evaluation_seed",
@@ -220,7 +285,11 @@ BAD_FILES = [
     ("environment.json", "{", r"environment\.json: cannot be read"),
     ("scores.csv", "", r"scores\.csv: no CSV table"),
     ("skill_usage.csv", "task,split,skill\n", r"skill_usage\.csv: column 'weight' is missing"),
-    ("skill_usage.csv", "task,split,skill,weight\ntrain_0,train,0,-1\n", r"column 'weight', line 2: .* is negative"),
+    (
+        "skill_usage.csv",
+        "task,split,skill,weight\ntrain_0,train,0,-1\n",
+        r"column 'weight', line 2: .* is negative",
+    ),
     (
         "skill_usage.csv",
         "task,split,skill,weight\nx,train,0,1\n",
@@ -238,7 +307,9 @@ def test_malformed_files_are_refused(study: Path, name: str, content: str, compl
 
 def test_a_run_without_scores_or_without_anything_is_named(study: Path) -> None:
     (study / "flat_2" / "scores.csv").unlink()
-    with pytest.raises(reporting.RunFolderError, match=r"flat_2/scores\.csv: no such file; evaluate the run first"):
+    with pytest.raises(
+        reporting.RunFolderError, match=r"flat_2/scores\.csv: no such file; evaluate the run first"
+    ):
         reporting.load_runs([study])
     with pytest.raises(reporting.RunFolderError, match="nowhere: no run folder there"):
         reporting.load_runs([study / "nowhere"])
@@ -248,7 +319,9 @@ def test_a_run_without_scores_or_without_anything_is_named(study: Path) -> None:
 
 def test_the_same_seed_twice_is_refused(study: Path) -> None:
     write_trained(study / "copy", position_suite(), method="flat", seed=1)
-    with pytest.raises(reporting.RunFolderError, match=r"copy and .*flat_1 are both method 'flat' with seed 1"):
+    with pytest.raises(
+        reporting.RunFolderError, match=r"copy and .*flat_1 are both method 'flat' with seed 1"
+    ):
         reporting.load_runs([study])
 
 
@@ -301,7 +374,9 @@ def test_flattened_keys_and_parameter_counts(study: Path) -> None:
 def test_distance_from_the_hull_of_a_square() -> None:
     square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 0.5]])
     points = np.array([[0.5, 0.5], [0.5, 0.9], [1.0, 0.5], [2.0, 0.5], [4.0, 5.0]])
-    np.testing.assert_allclose(signed_distance(points, square), [-0.5, -0.1, 0.0, 1.0, 5.0], atol=1e-12)
+    np.testing.assert_allclose(
+        signed_distance(points, square), [-0.5, -0.1, 0.0, 1.0, 5.0], atol=1e-12
+    )
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
     np.testing.assert_allclose(
         signed_distance(points @ turn, square @ turn), signed_distance(points, square), atol=1e-12
@@ -322,13 +397,19 @@ def test_parameter_spaces_hold_tasks_that_change_nothing_else(tmp_path: Path) ->
     (space,) = parameter_spaces(suite)
     assert (space.family, space.dimension) == ("walker_speed", 1)
     assert sorted(space.train.ravel()) == [0, 1, 2, 4, 6]
-    assert {split for split, _ in space.values} == {"train", "interpolation", "extrapolation_far", "novel"}
+    assert {split for split, _ in space.values} == {
+        "train",
+        "interpolation",
+        "extrapolation_far",
+        "novel",
+    }
 
 
 def test_curves_are_interpolated_to_what_all_runs_cover(study: Path) -> None:
     for seed, frames in ((0, (0, 100)), (1, (50, 100)), (2, (0, 200))):
         lines = [
-            {"frames": frame, **{f"train/return/train_{i}": float(frame + i) for i in range(4)}} for frame in frames
+            {"frames": frame, **{f"train/return/train_{i}": float(frame + i) for i in range(4)}}
+            for frame in frames
         ]
         (study / f"flat_{seed}" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
         timing = [{"frames": 200, "seconds": 20.0, "frames_per_second": 10.0}]
@@ -354,7 +435,9 @@ def test_greedy_evaluations_are_preferred_for_curves(study: Path) -> None:
     assert method_curves(runs, "random", "train", "eval") is None
 
 
-def test_the_latest_film_of_each_method_and_task_is_taken_whole_tasks_at_a_time(study: Path) -> None:
+def test_the_latest_film_of_each_method_and_task_is_taken_whole_tasks_at_a_time(
+    study: Path,
+) -> None:
     for method, size in (("flat_1", 10), ("skills_0", 30)):
         (study / method / "videos").mkdir()
         for name in ("000000100_train_1", "000000200_train_1", "000000100_train_0", "odd"):

@@ -24,7 +24,9 @@ def test_normalised_score_is_0_for_random_play_and_1_for_the_reference() -> None
 
 
 def test_normalised_score_per_task() -> None:
-    assert statistics.normalised_score([[30.0, 30.0]], [10.0, 20.0], 50.0).tolist() == [[0.5, 1 / 3]]
+    assert statistics.normalised_score([[30.0, 30.0]], [10.0, 20.0], 50.0).tolist() == [
+        [0.5, 1 / 3]
+    ]
 
 
 def test_normalised_score_refuses_a_reference_equal_to_random() -> None:
@@ -35,8 +37,16 @@ def test_normalised_score_refuses_a_reference_equal_to_random() -> None:
 @pytest.mark.parametrize(
     ("statistic", "scores", "expected"),
     [
-        (statistics.interquartile_mean, [[8, 1, 7, 2], [6, 3, 5, 4]], 4.5),  # the middle half of 1..8 is 3, 4, 5, 6
-        (statistics.interquartile_mean, [[0], [1], [2], [3], [10]], 2.0),  # a quarter of five, rounded down: one a side
+        (
+            statistics.interquartile_mean,
+            [[8, 1, 7, 2], [6, 3, 5, 4]],
+            4.5,
+        ),  # the middle half of 1..8 is 3, 4, 5, 6
+        (
+            statistics.interquartile_mean,
+            [[0], [1], [2], [3], [10]],
+            2.0,
+        ),  # a quarter of five, rounded down: one a side
         (statistics.interquartile_mean, [[0, 3, 9]], 4.0),  # too few to cut any
         (statistics.mean_score, [[0, 1], [2, 5]], 2.0),
         (statistics.median_of_task_means, [[0, 1, 5], [2, 1, 7]], 1.0),  # task means 1, 1, 6
@@ -45,7 +55,9 @@ def test_normalised_score_refuses_a_reference_equal_to_random() -> None:
         (statistics.optimality_gap, [[3.0]], 0.0),
     ],
 )
-def test_aggregates_by_hand(statistic: Statistic, scores: list[list[float]], expected: float) -> None:
+def test_aggregates_by_hand(
+    statistic: Statistic, scores: list[list[float]], expected: float
+) -> None:
     assert float(statistic(np.array(scores, dtype=float))) == pytest.approx(expected)
 
 
@@ -70,9 +82,13 @@ def loop_improvement(x: Array, y: Array) -> float:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.integers(0, 10**6))
-def test_probability_of_improvement_against_a_loop(runs_x: int, runs_y: int, tasks: int, seed: int) -> None:
+def test_probability_of_improvement_against_a_loop(
+    runs_x: int, runs_y: int, tasks: int, seed: int
+) -> None:
     rng = generator(seed)
-    x, y = (rng.integers(0, 4, (runs, tasks)).astype(float) for runs in (runs_x, runs_y))  # few values: many ties
+    x, y = (
+        rng.integers(0, 4, (runs, tasks)).astype(float) for runs in (runs_x, runs_y)
+    )  # few values: many ties
     probability = float(statistics.probability_of_improvement(x, y))
     assert probability == pytest.approx(loop_improvement(x, y))
     assert float(statistics.probability_of_improvement(y, x)) == pytest.approx(1 - probability)
@@ -87,8 +103,12 @@ def test_probability_of_improvement_needs_the_same_tasks() -> None:
 def test_interval_of_a_distribution_that_can_be_written_down(resample: Resample) -> None:
     # The mean of two draws from {0, 1} is 0, 1/2, 1 with probability 1/4, 1/2, 1/4.
     scores = np.array([[0.0], [1.0]])
-    wide = statistics.interval(scores, statistics.mean_score, generator(), resample=resample, level=0.8)
-    narrow = statistics.interval(scores, statistics.mean_score, generator(), resample=resample, level=0.4)
+    wide = statistics.interval(
+        scores, statistics.mean_score, generator(), resample=resample, level=0.8
+    )
+    narrow = statistics.interval(
+        scores, statistics.mean_score, generator(), resample=resample, level=0.4
+    )
     assert (float(wide.low), float(wide.high)) == (0.0, 1.0)
     assert (float(narrow.low), float(narrow.high)) == (0.5, 0.5)
 
@@ -97,7 +117,9 @@ def test_whole_runs_keep_tasks_together() -> None:
     # Two tasks that always agree. Whole runs: as above. Within tasks: Binomial(4, 1/2) / 4, whose 10 % quantile is 1/4.
     scores = np.array([[0.0, 0.0], [1.0, 1.0]])
     ends = {
-        resample: statistics.interval(scores, statistics.mean_score, generator(), resample=resample, level=0.8)
+        resample: statistics.interval(
+            scores, statistics.mean_score, generator(), resample=resample, level=0.8
+        )
         for resample in RESAMPLINGS
     }
     assert (float(ends["whole_runs"].low), float(ends["whole_runs"].high)) == (0.0, 1.0)
@@ -113,19 +135,29 @@ def loop_whole(scores: Array, rng: np.random.Generator) -> Array:
     return scores[rng.integers(0, len(scores), len(scores))]
 
 
-@pytest.mark.parametrize(("resample", "draw"), [("within_tasks", loop_within), ("whole_runs", loop_whole)])
-def test_interval_against_a_loop(resample: Resample, draw: Callable[[Array, np.random.Generator], Array]) -> None:
+@pytest.mark.parametrize(
+    ("resample", "draw"), [("within_tasks", loop_within), ("whole_runs", loop_whole)]
+)
+def test_interval_against_a_loop(
+    resample: Resample, draw: Callable[[Array, np.random.Generator], Array]
+) -> None:
     scores, rng = generator(3).normal(size=(6, 4)), generator(4)
     drawn = [float(statistics.interquartile_mean(draw(scores, rng))) for _ in range(1500)]
-    interval = statistics.interval(scores, statistics.interquartile_mean, generator(5), resample=resample)
-    assert [float(interval.low), float(interval.high)] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.06)
+    interval = statistics.interval(
+        scores, statistics.interquartile_mean, generator(5), resample=resample
+    )
+    assert [float(interval.low), float(interval.high)] == pytest.approx(
+        np.quantile(drawn, [0.025, 0.975]), abs=0.06
+    )
 
 
 @both
 def test_intervals_are_reproducible_and_differ_between_seeds(resample: Resample) -> None:
     scores = generator(1).normal(size=(5, 3))
     first, again, other = (
-        statistics.interval(scores, statistics.mean_score, generator(seed), resample=resample, resamples=300)
+        statistics.interval(
+            scores, statistics.mean_score, generator(seed), resample=resample, resamples=300
+        )
         for seed in (7, 7, 8)
     )
     assert (first.low, first.high) == (again.low, again.high)
@@ -137,7 +169,9 @@ def test_intervals_do_not_depend_on_the_order_of_runs(resample: Resample) -> Non
     scores = generator(1).normal(size=(2, 5, 3))
     shuffled = scores[:, [3, 0, 4, 1, 2]]
     one, two = (
-        statistics.interval(s, statistics.interquartile_mean, generator(), resample=resample, resamples=300)
+        statistics.interval(
+            s, statistics.interquartile_mean, generator(), resample=resample, resamples=300
+        )
         for s in (scores, shuffled)
     )
     np.testing.assert_array_equal(one.low, two.low)
@@ -147,7 +181,9 @@ def test_intervals_do_not_depend_on_the_order_of_runs(resample: Resample) -> Non
 @both
 def test_leading_axes_are_treated_alike(resample: Resample) -> None:
     scores = generator(2).normal(size=(3, 5, 2))
-    stacked = statistics.interval(scores, statistics.mean_score, generator(), resample=resample, resamples=200)
+    stacked = statistics.interval(
+        scores, statistics.mean_score, generator(), resample=resample, resamples=200
+    )
     assert stacked.low.shape == stacked.high.shape == (3,)
     assert np.all(stacked.low < scores.mean((1, 2)))
     assert np.all(stacked.high > scores.mean((1, 2)))
@@ -155,18 +191,23 @@ def test_leading_axes_are_treated_alike(resample: Resample) -> None:
 
 @both
 def test_one_run_gives_no_interval(resample: Resample) -> None:
-    interval = statistics.interval(np.ones((4, 1, 3)), statistics.mean_score, generator(), resample=resample)
+    interval = statistics.interval(
+        np.ones((4, 1, 3)), statistics.mean_score, generator(), resample=resample
+    )
     assert interval.low.shape == (4,)
     assert np.isnan(interval.low).all()
     assert np.isnan(interval.high).all()
-    improvement = statistics.improvement_interval(np.ones((1, 2)), np.ones((3, 2)), generator(), resample=resample)
+    improvement = statistics.improvement_interval(
+        np.ones((1, 2)), np.ones((3, 2)), generator(), resample=resample
+    )
     assert np.isnan(improvement.low)
 
 
 def test_with_one_task_both_ways_of_resampling_agree() -> None:
     scores = generator(6).normal(size=(8, 1))
     within, whole = (
-        statistics.interval(scores, statistics.mean_score, generator(), resample=resample) for resample in RESAMPLINGS
+        statistics.interval(scores, statistics.mean_score, generator(), resample=resample)
+        for resample in RESAMPLINGS
     )
     assert float(within.low) == pytest.approx(float(whole.low), abs=0.03)
     assert float(within.high) == pytest.approx(float(whole.high), abs=0.03)
@@ -181,7 +222,13 @@ def test_equal_scores_give_an_interval_of_no_width() -> None:
 def test_improvement_interval_holds_the_estimate(resample: Resample) -> None:
     x, y = generator(1).normal(0.6, 1, (6, 3)), generator(2).normal(0, 1, (5, 3))
     interval = statistics.improvement_interval(x, y, generator(), resample=resample)
-    assert 0 <= float(interval.low) < float(statistics.probability_of_improvement(x, y)) < float(interval.high) <= 1
+    assert (
+        0
+        <= float(interval.low)
+        < float(statistics.probability_of_improvement(x, y))
+        < float(interval.high)
+        <= 1
+    )
     swapped = statistics.improvement_interval(y, x, generator(), resample=resample)
     assert float(swapped.low) == pytest.approx(1 - float(interval.high), abs=0.05)
 
@@ -201,7 +248,9 @@ def test_bad_scores_are_refused(scores: Array, complaint: str) -> None:
 
 def test_unknown_resampling_is_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match=r"'episodes' is none of .*whole_runs.*within_tasks"):
-        statistics.interval(np.ones((3, 2)), statistics.mean_score, generator(), resample="episodes")  # type: ignore[arg-type]
+        statistics.interval(
+            np.ones((3, 2)), statistics.mean_score, generator(), resample="episodes"
+        )  # type: ignore[arg-type]
 
 
 def coverage(resample: Resample, run_luck: float) -> float:
@@ -210,7 +259,11 @@ def coverage(resample: Resample, run_luck: float) -> float:
     for trial in range(150):
         scores = rng.normal(size=(10, 4)) + run_luck * rng.normal(size=(10, 1))
         interval = statistics.interval(
-            scores, statistics.interquartile_mean, generator(trial), resample=resample, resamples=400
+            scores,
+            statistics.interquartile_mean,
+            generator(trial),
+            resample=resample,
+            resamples=400,
         )
         held.append(float(interval.low) <= 0 <= float(interval.high))
     return float(np.mean(held))

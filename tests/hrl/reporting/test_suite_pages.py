@@ -17,7 +17,9 @@ from tests.hrl.test_scripts import call
 def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
     monkeypatch.setattr(suite_pages, "TIMED_SECONDS", 0.1)
     suite = load_suite("debug")
-    path = suite_pages.write_page(suite, tmp_path / "suites", tmp_path / "baselines", episodes=1, command="a test")
+    path = suite_pages.write_page(
+        suite, tmp_path / "suites", tmp_path / "baselines", episodes=1, command="a test"
+    )
     page = path.read_text()
     rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")][1:]
     cells = [[cell.strip() for cell in row] for row in rows]
@@ -25,7 +27,9 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
     assert [tuple(row[:2]) for row in cells] == [(split, task.name) for split, task in tasks]
     stored = read_scores(tmp_path / "baselines" / "debug.csv")
     assert set(stored["method"]) == {"random", "zero"}
-    still = suite_pages._scores(suite, "zero", ZeroPolicy(suite.action_size), 1).set_index(["split", "task"])["return"]
+    still = suite_pages._scores(suite, "zero", ZeroPolicy(suite.action_size), 1).set_index(
+        ["split", "task"]
+    )["return"]
     for (split, task), row in zip(tasks, cells, strict=True):
         vector = [float(value) for value in row[3].split(",")]
         assert vector == pytest.approx(suite.family.task_vector(task).tolist(), abs=0.005)
@@ -39,10 +43,24 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("walker_speed", ["clip(1 - (|v - w| - d) / max(|w|, 1), 0, 1)", "`half_width` is 0.25", "def reward"]),
-        ("ant_maze", ["The ant of dm_control", "`latched`: 1 from the first touch", "`cell` is 3", "0.4 cells"]),
+        (
+            "walker_speed",
+            ["clip(1 - (|v - w| - d) / max(|w|, 1), 0, 1)", "`half_width` is 0.25", "def reward"],
+        ),
+        (
+            "ant_maze",
+            [
+                "The ant of dm_control",
+                "`latched`: 1 from the first touch",
+                "`cell` is 3",
+                "0.4 cells",
+            ],
+        ),
         ("cheetah_behaviours", ["def jump", "def _raised", "_RAISED = "]),
-        ("mixed_speed", ["1 at the body's place", "dm_control's walker's", "dm_control's quadruped's"]),
+        (
+            "mixed_speed",
+            ["1 at the body's place", "dm_control's walker's", "dm_control's quadruped's"],
+        ),
         ("compat_hopper", ["Height times speed or times small control", "def _centre_height"]),
         ("jaco", ["rewards in [0, 1], 250 control steps"]),
     ],
@@ -70,7 +88,9 @@ def test_an_unknown_suite_is_refused_with_the_known_ones(tmp_path):
     assert "point_mass" in message
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml") if path.stem != "debug"))
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml") if path.stem != "debug")
+)
 def test_every_suite_has_its_page_and_the_scores_of_what_learns_nothing(name):
     """Written anew whenever a task is added: reports normalise by these scores."""
     suite, root = load_suite(name), Path(__file__).resolve().parents[3]
@@ -82,5 +102,9 @@ def test_every_suite_has_its_page_and_the_scores_of_what_learns_nothing(name):
         for task in suite.tasks(split):
             assert f"| {split} | {task.name} |" in page
             for method in ("random", "zero"):
-                rows = stored[(stored["split"] == split) & (stored["task"] == task.name) & (stored["method"] == method)]
+                rows = stored[
+                    (stored["split"] == split)
+                    & (stored["task"] == task.name)
+                    & (stored["method"] == method)
+                ]
                 assert len(rows) >= 1, (split, task.name, method)

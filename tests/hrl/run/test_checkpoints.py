@@ -51,7 +51,11 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, torch.Tensor):
         return left.dtype == right.dtype and left.shape == right.shape and bits(left) == bits(right)
     if isinstance(left, np.ndarray | np.generic):
-        return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+        return (
+            left.dtype == right.dtype
+            and left.shape == right.shape
+            and left.tobytes() == right.tobytes()
+        )
     if isinstance(left, float):
         return np.float64(left).tobytes() == np.float64(right).tobytes()
     return bool(left == right)
@@ -74,12 +78,23 @@ def tensors(draw: st.DrawFn) -> torch.Tensor:
     dtype = getattr(torch, draw(st.sampled_from([name for name in DTYPES if name != "bool"])))
     raw = draw(st.binary(min_size=6 * dtype.itemsize, max_size=6 * dtype.itemsize))
     values = torch.frombuffer(bytearray(raw), dtype=dtype)
-    return draw(st.sampled_from([values, values.reshape(2, 3).T, values[:0], values[4].clone(), values.expand(2, 6)]))
+    return draw(
+        st.sampled_from(
+            [values, values.reshape(2, 3).T, values[:0], values[4].clone(), values.expand(2, 6)]
+        )
+    )
 
 
 scalars = arrays.filter(lambda array: array.size > 0).map(lambda array: array.reshape(-1)[0])
 leaves = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), arrays, tensors(), scalars
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    arrays,
+    tensors(),
+    scalars,
 )
 trees = st.recursive(
     leaves,
@@ -93,9 +108,15 @@ trees = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    deadline=None,
+    max_examples=80,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(state=st.dictionaries(keys, trees, max_size=5), frames=st.integers(0, 10**13))
-def test_any_tree_comes_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, state: Any, frames: int) -> None:
+def test_any_tree_comes_back_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory, state: Any, frames: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
     write(path, frames, state, {"config": {"a": [1, None, 0.1]}})
     checkpoint = read(path)
@@ -123,7 +144,9 @@ def test_every_layout_of_a_tensor_keeps_its_values(tmp_path: Path) -> None:
     for name, value in state.items():
         assert np.array_equal(
             np.asarray(loaded[name]),
-            np.asarray(torch.as_tensor(value).detach().resolve_conj()) if isinstance(value, torch.Tensor) else value,
+            np.asarray(torch.as_tensor(value).detach().resolve_conj())
+            if isinstance(value, torch.Tensor)
+            else value,
         ), name
     assert type(loaded["gradient"]) is torch.Tensor
     assert not loaded["gradient"].requires_grad
@@ -156,7 +179,11 @@ def test_training_continues_from_an_optimizer_that_was_saved(tmp_path: Path) -> 
 
     through, optimizer = learner()
     train(through, optimizer, range(3))
-    state = {"model": through.state_dict(), "optimizer": optimizer.state_dict(), "torch": torch.get_rng_state()}
+    state = {
+        "model": through.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "torch": torch.get_rng_state(),
+    }
     Checkpoints(tmp_path).save(3, state, {})
     train(through, optimizer, range(3, 6))
 
@@ -167,7 +194,9 @@ def test_training_continues_from_an_optimizer_that_was_saved(tmp_path: Path) -> 
     optimizer.load_state_dict(checkpoint.state["optimizer"])
     torch.set_rng_state(checkpoint.state["torch"])
     train(continued, optimizer, range(3, 6))
-    assert all(torch.equal(a, b) for a, b in zip(through.parameters(), continued.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(through.parameters(), continued.parameters(), strict=True)
+    )
 
 
 def test_the_file_is_plain_safetensors_and_the_same_bytes_every_time(tmp_path: Path) -> None:
@@ -204,7 +233,9 @@ class Color(IntEnum):
         ([1, 2], "mapping"),
     ],
 )
-def test_what_cannot_be_saved_is_named_and_nothing_is_written(tmp_path: Path, state: Any, named: str) -> None:
+def test_what_cannot_be_saved_is_named_and_nothing_is_written(
+    tmp_path: Path, state: Any, named: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(named)):
         Checkpoints(tmp_path).save(0, state, {})
     assert list(tmp_path.iterdir()) == []
@@ -268,7 +299,9 @@ def test_a_damaged_tensor_is_named(whole: Path) -> None:
 
 def test_other_files_are_refused_with_their_reason(tmp_path: Path, whole: Path) -> None:
     content = whole.read_bytes()
-    foreign, text, newer, missing = (tmp_path / name for name in ("foreign", "text", "newer", "missing"))
+    foreign, text, newer, missing = (
+        tmp_path / name for name in ("foreign", "text", "newer", "missing")
+    )
     save_file({"weight": torch.zeros(3)}, foreign, metadata={"format": "pt"})
     text.write_text("this is only a note about a run")
     newer.write_bytes(content.replace(b'"format_version":"1"', b'"format_version":"2"'))
@@ -327,18 +360,27 @@ def test_the_last_ones_are_kept(tmp_path: Path) -> None:
     assert latest.state == {"frames": latest.frames} == {"frames": 10**13}
 
 
-def test_a_damaged_newest_one_is_skipped_with_a_warning_and_never_counts_as_kept(tmp_path: Path) -> None:
+def test_a_damaged_newest_one_is_skipped_with_a_warning_and_never_counts_as_kept(
+    tmp_path: Path,
+) -> None:
     for frames in (100, 200):
         Checkpoints(tmp_path, keep=2).save(frames, {"frames": frames}, {})
     (tmp_path / "step_000000000200.safetensors").write_bytes(b"")
     checkpoints = Checkpoints(tmp_path, keep=2)
-    with pytest.warns(UserWarning, match=r"step_000000000200\.safetensors: truncated.*step_000000000100\.safetensors"):
+    with pytest.warns(
+        UserWarning,
+        match=r"step_000000000200\.safetensors: truncated.*step_000000000100\.safetensors",
+    ):
         latest = checkpoints.load_latest()
     assert latest is not None
     assert latest.state == {"frames": 100}
     checkpoints.save(150, {"frames": 150}, {})
     checkpoints.save(250, {"frames": 250}, {})
-    assert sorted(path.name[5:17] for path in tmp_path.iterdir()) == ["000000000150", "000000000200", "000000000250"]
+    assert sorted(path.name[5:17] for path in tmp_path.iterdir()) == [
+        "000000000150",
+        "000000000200",
+        "000000000250",
+    ]
 
 
 def test_where_none_is_whole_each_is_listed(tmp_path: Path) -> None:
@@ -377,7 +419,9 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_ones(whole: Path) -> N
     assert list(whole.parent.iterdir()) == [checkpoints.path(200)]
 
 
-def test_a_disk_that_is_full_only_at_the_end_counts_as_full(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_only_at_the_end_counts_as_full(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -455,8 +499,17 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
 
 
 def test_differing_keys_names_what_differs_and_only_that() -> None:
-    saved = {"agent": {"name": "ppo", "rate": 3e-4, "layers": [1, 2], "gone": None}, "frames": 100, "nan": float("nan")}
-    given = {"agent": {"name": "ppo", "rate": 1e-3, "layers": (1, 2)}, "frames": 200, "nan": float("nan"), "new": {}}
+    saved = {
+        "agent": {"name": "ppo", "rate": 3e-4, "layers": [1, 2], "gone": None},
+        "frames": 100,
+        "nan": float("nan"),
+    }
+    given = {
+        "agent": {"name": "ppo", "rate": 1e-3, "layers": (1, 2)},
+        "frames": 200,
+        "nan": float("nan"),
+        "new": {},
+    }
     assert differing_keys(saved, given) == {
         "agent.gone": (None, "(absent)"),
         "agent.rate": (3e-4, 1e-3),

@@ -22,7 +22,11 @@ def hierarchy(frames: int = 512, **eval_config: object) -> LoadedRun:
 
 
 def written(folder) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".csv", ".json")}
+    return {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.suffix in (".csv", ".json")
+    }
 
 
 def started(folder, run: LoadedRun) -> None:
@@ -52,7 +56,9 @@ def test_rows_of_a_split_are_replaced_and_the_others_stay(tmp_path):
     table = pd.read_csv(folder / "scores.csv", dtype=str)
     table.loc[table["split"] == "interpolation", "return"] = "-1.0"
     table.to_csv(folder / "scores.csv", index=False)
-    fresh = evaluate_run(hierarchy(), folder, "a test", episodes=2, splits=["interpolation"], films=0)
+    fresh = evaluate_run(
+        hierarchy(), folder, "a test", episodes=2, splits=["interpolation"], films=0
+    )
     assert set(fresh["split"]) == {"interpolation"}, "what is returned is what was played"
     assert written(folder) == before
 
@@ -70,10 +76,14 @@ def test_another_checkpoint_or_protocol_is_never_mixed_in(tmp_path, run, episode
     started(folder, hierarchy())
     evaluate_run(hierarchy(), folder, "a test", episodes=2, films=0)
     before = written(folder)
-    with pytest.raises(MixedScoresError, match=named + ".*evaluate every split, or remove scores.csv"):
+    with pytest.raises(
+        MixedScoresError, match=named + ".*evaluate every split, or remove scores.csv"
+    ):
         evaluate_run(run, folder, "a test", episodes=episodes, splits=["train"], films=0)
     assert written(folder) == before
-    evaluate_run(run, folder, "a test", episodes=episodes, films=0)  # of everything: nothing would stay
+    evaluate_run(
+        run, folder, "a test", episodes=episodes, films=0
+    )  # of everything: nothing would stay
     assert json.loads((folder / "evaluation.json").read_text())["episodes"] == episodes
     assert len(pd.read_csv(folder / "scores.csv")["frames"].unique()) == 1
 
@@ -92,11 +102,19 @@ def test_a_policy_without_a_folder_of_its_own_is_not_mixed_with_another(tmp_path
     overrides = ["agent=random", "suite=debug", "size=debug", "threads=1"]
     evaluate_run(load_scripted(overrides), tmp_path, "a test", films=0)
     with pytest.raises(MixedScoresError, match=r"agent\.name 'random' there and 'zero' now"):
-        evaluate_run(load_scripted(["agent=zero", *overrides[1:]]), tmp_path, "a test", splits=["train"], films=0)
+        evaluate_run(
+            load_scripted(["agent=zero", *overrides[1:]]),
+            tmp_path,
+            "a test",
+            splits=["train"],
+            films=0,
+        )
 
 
 def test_what_does_not_fit_is_refused_before_a_world_is_made(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("hrl.evaluation.episodes.make_vec", lambda *a, **b: pytest.fail("a world was made"))
+    monkeypatch.setattr(
+        "hrl.evaluation.episodes.make_vec", lambda *a, **b: pytest.fail("a world was made")
+    )
     with pytest.raises(MemoryEstimateError, match=r"TiB of memory.*simulation and rendering"):
         evaluate_run(hierarchy(), tmp_path / "run", "a test", episodes=10**8, films=0)
     assert "simulation and rendering" in capsys.readouterr().out

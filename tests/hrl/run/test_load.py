@@ -19,9 +19,19 @@ from hrl.run.checkpoints import CheckpointError, Checkpoints
 from hrl.run.load import load_run
 from hrl.run.train import train
 
-QUIET = ["tracking.wandb=disabled", "tracking.tensorboard=false", "tracking.progress=false", "threads=1"]
+QUIET = [
+    "tracking.wandb=disabled",
+    "tracking.tensorboard=false",
+    "tracking.progress=false",
+    "threads=1",
+]
 SHORT = ["size=debug", "suite=debug", "frames=256", "evaluation.every=0"]
-SAC = ["agent.learning_starts=64", "agent.buffer_size=2000", "agent.gradient_steps=1", "agent.batch_size=16"]
+SAC = [
+    "agent.learning_starts=64",
+    "agent.buffer_size=2000",
+    "agent.gradient_steps=1",
+    "agent.batch_size=16",
+]
 MODEL = ["agent.batch_size=4", "agent.sequence_length=4", "agent.train_ratio=2"]
 OWN = {"sb3_sac": SAC, "dreamer": MODEL, "director": MODEL}
 
@@ -38,7 +48,9 @@ def run(request, tmp_path_factory) -> tuple[str, list[str], Path]:
 
 def actions(policy: Policy) -> torch.Tensor:
     """Of some images: greedy ones, then drawn ones."""
-    pixels = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     observation = Observation(pixels, torch.linspace(-1, 1, 10).reshape(5, 2))
     with torch.no_grad():
         greedy, state = policy.act(observation, policy.initial_state(5), None)
@@ -76,7 +88,9 @@ def test_only_what_acts_is_read(run):
     config, plain = load(overrides)
     saved = build_policy(config, agent_spec(config, Suite.from_dict(plain["suite"])))
     assert isinstance(saved, SavedPolicy)
-    checkpoint = Checkpoints(folder / "checkpoints").load_latest([f"learner/{key}" for key in saved.needs])
+    checkpoint = Checkpoints(folder / "checkpoints").load_latest(
+        [f"learner/{key}" for key in saved.needs]
+    )
     assert set(checkpoint.state) == {"learner"}
     assert set(checkpoint.state["learner"]) == set(saved.needs), agent
 
@@ -93,7 +107,9 @@ def test_weights_of_another_kind_are_refused_in_one_message(run):
     checkpoint.state["learner"][key].popitem()
     write(path, checkpoint.frames, checkpoint.state, checkpoint.metadata)
     try:
-        with pytest.raises(CheckpointError, match=r"does not hold this agent's weights.*[Mm]issing key"):
+        with pytest.raises(
+            CheckpointError, match=r"does not hold this agent's weights.*[Mm]issing key"
+        ):
             load_run(folder)
     finally:
         path.write_bytes(original)
@@ -102,7 +118,10 @@ def test_weights_of_another_kind_are_refused_in_one_message(run):
 # Parts of a checkpoint.
 
 STATE = {
-    "learner": {"module": {"weight": torch.ones(3), "nested": [torch.zeros(2), 5]}, "replay": torch.zeros(40)},
+    "learner": {
+        "module": {"weight": torch.ones(3), "nested": [torch.zeros(2), 5]},
+        "replay": torch.zeros(40),
+    },
     "env": {"qpos": torch.ones(2)},
     "numbers": {7: "seven"},
 }

@@ -20,14 +20,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hrl.run.logger import Logger, LoggerError, ProgressDisplay
 
 
-def open_tracker(folder: Path, resume_at: Mapping[str, Any] | None = None, **displays: Any) -> Logger:
+def open_tracker(
+    folder: Path, resume_at: Mapping[str, Any] | None = None, **displays: Any
+) -> Logger:
     settings: dict[str, Any] = {"wandb_mode": "disabled", "tensorboard": False} | displays
     return Logger(folder, config={"agent": {"name": "ppo"}}, resume_at=resume_at, **settings)
 
 
 def measured(frames: int) -> dict[str, float]:
     rng = np.random.default_rng(frames)
-    return {"train/return": float(rng.normal()), "updates": frames // 10, "frames": frames, "loss/policy": rng.random()}
+    return {
+        "train/return": float(rng.normal()),
+        "updates": frames // 10,
+        "frames": frames,
+        "loss/policy": rng.random(),
+    }
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -36,7 +43,16 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_a_line_holds_every_digit_in_a_fixed_order(tmp_path: Path) -> None:
     with open_tracker(tmp_path) as tracker:
-        tracker.log({"z": 0.1 + 0.2, "updates": 1, "a": np.float32(0.1), "frames": np.int64(10), "steps": 5, "b": 3})
+        tracker.log(
+            {
+                "z": 0.1 + 0.2,
+                "updates": 1,
+                "a": np.float32(0.1),
+                "frames": np.int64(10),
+                "steps": 5,
+                "b": 3,
+            }
+        )
     expected = '{"frames": 10, "steps": 5, "updates": 1, "a": 0.10000000149011612, "b": 3, "z": 0.30000000000000004}\n'
     assert (tmp_path / "metrics.jsonl").read_text() == expected
 
@@ -58,7 +74,9 @@ def test_lines_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
         ({"frames": 1, "done": True}, "'done' must be a number"),
     ],
 )
-def test_what_is_no_finite_number_is_refused_by_name(tmp_path: Path, metrics: Any, message: str) -> None:
+def test_what_is_no_finite_number_is_refused_by_name(
+    tmp_path: Path, metrics: Any, message: str
+) -> None:
     with open_tracker(tmp_path) as tracker, pytest.raises(ValueError, match=message):
         tracker.log(metrics)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
@@ -67,7 +85,9 @@ def test_what_is_no_finite_number_is_refused_by_name(tmp_path: Path, metrics: An
 def test_wall_clock_goes_to_its_own_file(tmp_path: Path) -> None:
     with open_tracker(tmp_path) as tracker:
         tracker.log_timing(1000, 12.3456789, 81.0)
-    assert lines(tmp_path / "timing.jsonl") == [{"frames": 1000, "seconds": 12.346, "frames_per_second": 81.0}]
+    assert lines(tmp_path / "timing.jsonl") == [
+        {"frames": 1000, "seconds": 12.346, "frames_per_second": 81.0}
+    ]
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
@@ -94,7 +114,9 @@ def test_a_run_killed_and_continued_ends_with_the_same_bytes(tmp_path: Path, sav
             tracker.log(measured(frames))
 
     assert (killed / "metrics.jsonl").read_bytes() == (through / "metrics.jsonl").read_bytes()
-    assert [line["frames"] for line in lines(killed / "timing.jsonl")] == list(range(10, saved_at + 1, 10))
+    assert [line["frames"] for line in lines(killed / "timing.jsonl")] == list(
+        range(10, saved_at + 1, 10)
+    )
 
 
 def test_a_file_that_is_not_the_checkpoints_is_refused_and_not_touched(tmp_path: Path) -> None:
@@ -106,7 +128,9 @@ def test_a_file_that_is_not_the_checkpoints_is_refused_and_not_touched(tmp_path:
         path = tmp_path / f"{name}.jsonl"
         whole = path.read_bytes()
         path.write_bytes(whole[:-1])
-        with pytest.raises(LoggerError, match=rf"{name}\.jsonl has {len(whole) - 1} bytes, but had {len(whole)}"):
+        with pytest.raises(
+            LoggerError, match=rf"{name}\.jsonl has {len(whole) - 1} bytes, but had {len(whole)}"
+        ):
             open_tracker(tmp_path, position)
         path.write_bytes(whole[:-1] + b" and another line\n")
         with pytest.raises(LoggerError, match=f"no line that ends at byte {len(whole)}"):
@@ -127,9 +151,13 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_flush_brings_the_lines_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flush_brings_the_lines_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}")))
+    monkeypatch.setattr(
+        os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}"))
+    )
     with open_tracker(tmp_path) as tracker:
         tracker.flush()
         assert synced == [str(tmp_path / "metrics.jsonl"), str(tmp_path / "timing.jsonl")]
@@ -262,7 +290,9 @@ def test_without_a_terminal_a_plain_line_comes_every_ten_seconds() -> None:
     with ProgressDisplay(1_000_000, console=Console(file=out), clock=clock) as display:
         for second in range(25):
             clock.now = float(second)
-            display.update(2_000 * second, 2_000.0, {"walk [fast]": 310.26, "run": 12.0}, note="evaluating")
+            display.update(
+                2_000 * second, 2_000.0, {"walk [fast]": 310.26, "run": 12.0}, note="evaluating"
+            )
     shown = out.getvalue().splitlines()
     assert [line.split("/")[0] for line in shown] == ["0", "20,000", "40,000", "48,000"]
     assert shown[1] == (
@@ -271,13 +301,17 @@ def test_without_a_terminal_a_plain_line_comes_every_ten_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames_per_second", "left"), [(0.0, "unknown time"), (10.0, "27h 46m"), (1e5, "10s"), (1e3, "16m")]
+    ("frames_per_second", "left"),
+    [(0.0, "unknown time"), (10.0, "27h 46m"), (1e5, "10s"), (1e3, "16m")],
 )
 def test_the_time_left_is_said_in_the_unit_that_fits(frames_per_second: float, left: str) -> None:
     out = StringIO()
     with ProgressDisplay(1_000_000, console=Console(file=out)) as display:
         display.update(0, frames_per_second, {})
-    assert out.getvalue() == f"0/1,000,000 frames (0.0%)  {frames_per_second:,.0f} frames/s  {left} left\n"
+    assert (
+        out.getvalue()
+        == f"0/1,000,000 frames (0.0%)  {frames_per_second:,.0f} frames/s  {left} left\n"
+    )
 
 
 def test_a_terminal_gets_a_panel_that_ends_with_the_last_state() -> None:
@@ -294,6 +328,8 @@ def test_a_terminal_gets_a_panel_that_ends_with_the_last_state() -> None:
 
 def test_a_display_that_is_switched_off_shows_nothing() -> None:
     out = StringIO()
-    with ProgressDisplay(1000, enabled=False, console=Console(file=out, force_terminal=True)) as display:
+    with ProgressDisplay(
+        1000, enabled=False, console=Console(file=out, force_terminal=True)
+    ) as display:
         display.update(500, 50.0, {"walk": 1.0})
     assert out.getvalue() == ""

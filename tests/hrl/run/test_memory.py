@@ -13,7 +13,13 @@ GIB = 2**30
 @pytest.fixture
 def budget() -> MemoryEstimate:
     budget = MemoryEstimate()
-    for name, size in [("model", GIB // 4), ("replay", 9 * GIB), ("worlds", GIB), ("replay", 3 * GIB), ("rest", 10)]:
+    for name, size in [
+        ("model", GIB // 4),
+        ("replay", 9 * GIB),
+        ("worlds", GIB),
+        ("replay", 3 * GIB),
+        ("rest", 10),
+    ]:
         budget.add(name, size)
     return budget
 
@@ -64,7 +70,8 @@ def test_an_impossible_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * GIB, "5.0 GiB"), (2**54, "16384.0 TiB")]
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * GIB, "5.0 GiB"), (2**54, "16384.0 TiB")],
 )
 def test_sizes_are_said_in_the_unit_that_fits(size: int, text: str) -> None:
     assert human_size(size) == text
@@ -86,7 +93,12 @@ def test_a_control_group_limits_what_is_available(tmp_path: Path) -> None:
     groups, own = tmp_path / "cgroup", tmp_path / "cgroup" / "jobs" / "job 7"
     member = membership(tmp_path, "0::/jobs/job 7\n")
     group(groups / "jobs", memory_max="max", memory_current=3_000_000)
-    group(own, memory_max=8_000_000, memory_current=3_000_000, memory_stat="anon 5\ninactive_file 500000")
+    group(
+        own,
+        memory_max=8_000_000,
+        memory_current=3_000_000,
+        memory_stat="anon 5\ninactive_file 500000",
+    )
     assert available_memory(groups, member) == 5_500_000
     group(groups / "jobs", memory_max=4_000_000)
     assert available_memory(groups, member) == 1_000_000, "a group above ours is the narrower one"
@@ -102,7 +114,12 @@ def test_a_container_that_sees_its_own_group_as_the_root(tmp_path: Path) -> None
 
 def test_control_groups_of_the_first_version_count_too(tmp_path: Path) -> None:
     own = tmp_path / "cgroup" / "memory" / "job"
-    group(own, memory_limit_in_bytes=6_000_000, memory_usage_in_bytes=2_000_000, memory_stat="total_inactive_file 1000")
+    group(
+        own,
+        memory_limit_in_bytes=6_000_000,
+        memory_usage_in_bytes=2_000_000,
+        memory_stat="total_inactive_file 1000",
+    )
     member = membership(tmp_path, "8:pids:/other\n4:cpu,memory:/job\n1:name=systemd:/job\n0::/\n")
     assert available_memory(tmp_path / "cgroup", member) == 4_001_000
 

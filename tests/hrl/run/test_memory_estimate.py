@@ -21,7 +21,14 @@ from hrl.run.memory_estimate import (
 )
 from hrl.run.train import train
 
-SAC = ["agent=sb3_sac", "size=debug", "suite=debug", "threads=1", "evaluation.every=0", "agent.buffer_size=100"]
+SAC = [
+    "agent=sb3_sac",
+    "size=debug",
+    "suite=debug",
+    "threads=1",
+    "evaluation.every=0",
+    "agent.buffer_size=100",
+]
 QUIET = ["tracking.wandb=disabled", "tracking.tensorboard=false", "tracking.progress=false"]
 GIB = 2**30
 
@@ -39,7 +46,9 @@ def with_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> list[Path]:
 
 
 def test_a_full_replay_takes_what_was_said(tmp_path):
-    config, plain = load([*SAC, *QUIET, f"folder={tmp_path / 'run'}", "frames=512", "agent.learning_starts=10000"])
+    config, plain = load(
+        [*SAC, *QUIET, f"folder={tmp_path / 'run'}", "frames=512", "agent.learning_starts=10000"]
+    )
     train(config, plain, "a test")
     checkpoint = Checkpoints(tmp_path / "run" / "checkpoints").load_latest()
     saved = checkpoint.state["learner"]["replay"]
@@ -67,7 +76,10 @@ def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_starts(tmp_path, m
     folder = tmp_path / "deep" / "run"
     asked = with_free_space(monkeypatch, 2 * GIB)
     config, plain = load(["agent=sb3_sac", f"folder={folder}", *QUIET])
-    with pytest.raises(DiskEstimateError, match=r"needs 6\.\d GiB of disk space in .*deep/run .* 2\.0 GiB available"):
+    with pytest.raises(
+        DiskEstimateError,
+        match=r"needs 6\.\d GiB of disk space in .*deep/run .* 2\.0 GiB available",
+    ):
         train(config, plain, "a test")
     assert asked == [tmp_path], "the nearest folder that there is"
     assert not folder.parent.exists()
@@ -91,7 +103,10 @@ def test_acting_takes_no_replay_and_grows_with_worlds_and_films():
     suite = Suite.from_dict(plain["suite"])
     (training,) = memory_estimates(config, suite, torch.device("cpu"))
     assert acting_memory_estimate(config, suite, 64).total < training.total / 10
-    assert acting_memory_estimate(config, suite, 128).total > acting_memory_estimate(config, suite, 64).total
+    assert (
+        acting_memory_estimate(config, suite, 128).total
+        > acting_memory_estimate(config, suite, 64).total
+    )
     assert (
         acting_memory_estimate(config, suite, 64, film_steps=100).total
         > acting_memory_estimate(config, suite, 64).total
@@ -107,11 +122,17 @@ def test_external_worlds_and_their_workers_count():
     assert worlds_at_once(external, 10, 50) == 60
     assert [worlds_at_once(external, 10, episodes) for episodes in (1, 6, 7)] == [10, 60, 40]
     assert worlds_at_once(external, 100, 50) == 100, "one a task at least"
-    config, _ = load(["agent=ppo", "num_envs=1000", "threads=2"])  # Meta-World itself need not be installed
+    config, _ = load(
+        ["agent=ppo", "num_envs=1000", "threads=2"]
+    )  # Meta-World itself need not be installed
     assert 60 * 88 * 2**20 < simulation_size(config, external, 60) < 8 * GIB
     assert simulation_size(config, native, 60) < GIB / 8
-    assert simulation_size(config, external, 64, 10) == simulation_size(config, external, 80), "worlds set aside count"
-    assert simulation_size(config, external, 60, 10) == simulation_size(config, external, 60), "none are set aside"
+    assert simulation_size(config, external, 64, 10) == simulation_size(config, external, 80), (
+        "worlds set aside count"
+    )
+    assert simulation_size(config, external, 60, 10) == simulation_size(config, external, 60), (
+        "none are set aside"
+    )
     with pytest.raises(MemoryEstimateError, match="simulation and rendering 9"):
         memory_estimates(config, external, torch.device("cpu"))[0].check(available=24 * GIB)
 
@@ -149,4 +170,6 @@ def test_worlds_with_terrain_of_their_own_take_more():
     config = load(["agent=ppo"])[0]
     flat, own = (load_suite(name) for name in ("compat_quadruped", "compat_quadruped_escape"))
     assert simulation_size(config, own, 10) - simulation_size(config, flat, 10) == 10 * 8 * 2**20
-    assert simulation_size(config, load_suite("compat_point_mass"), 10) == simulation_size(config, flat, 10)
+    assert simulation_size(config, load_suite("compat_point_mass"), 10) == simulation_size(
+        config, flat, 10
+    )

@@ -28,7 +28,9 @@ def test_the_offending_quantities_are_named_in_order() -> None:
 
 def test_the_error_says_what_when_and_where(tmp_path: Path) -> None:
     error = NonFiniteError(["loss/policy", "grad"], COUNTERS, tmp_path / "nonfinite_34.safetensors")
-    assert str(error).startswith("loss/policy is not finite (also grad) at frames 12000, updates 34;")
+    assert str(error).startswith(
+        "loss/policy is not finite (also grad) at frames 12000, updates 34;"
+    )
     assert str(error).endswith(f"in {tmp_path / 'nonfinite_34.safetensors'}")
     assert error.names == ("loss/policy", "grad")
     assert error.counters == COUNTERS
@@ -47,7 +49,11 @@ def test_a_failed_update_can_be_done_again_from_its_file(tmp_path: Path) -> None
     metrics = update(model, batch)
     assert check_finite(metrics) == ["loss"]
     path = dump_nonfinite(
-        tmp_path / "run", batch=batch, counters=COUNTERS, metrics=metrics, state={"model": model.state_dict()}
+        tmp_path / "run",
+        batch=batch,
+        counters=COUNTERS,
+        metrics=metrics,
+        state={"model": model.state_dict()},
     )
     assert path == tmp_path / "run" / "nonfinite_34.safetensors"
 

@@ -16,7 +16,14 @@ from hrl.run.provenance import atomic_file, code_revision, describe, write_json,
 
 
 def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org", "-c", "commit.gpgsign=false"]
+    identity = [
+        "-c",
+        "user.name=nobody",
+        "-c",
+        "user.email=nobody@example.org",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     command = ["git", "-C", str(folder), *identity, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -26,13 +33,23 @@ def test_a_description_holds_what_a_reader_needs_to_repeat_the_run(tmp_path: Pat
     assert description["command"] == "python scripts/train.py seed=1"
     assert description["parameters"] == {"encoder": 10, "total": 30}
     assert description["versions"]["torch"] == torch.__version__
-    for package in ("mujoco", "mujoco-warp", "warp-lang", "dm-control", "gymnasium", "stable-baselines3"):
+    for package in (
+        "mujoco",
+        "mujoco-warp",
+        "warp-lang",
+        "dm-control",
+        "gymnasium",
+        "stable-baselines3",
+    ):
         assert description["versions"][package] == metadata.version(package)
     assert description["versions"]["python"].startswith("3.")
     assert description["hardware"]["cores"] == os.cpu_count()
     assert description["hardware"]["memory"] == psutil.virtual_memory().total
     assert description["hardware"]["cpu"]
-    assert abs((datetime.now(UTC) - datetime.fromisoformat(description["created"])).total_seconds()) < 60
+    assert (
+        abs((datetime.now(UTC) - datetime.fromisoformat(description["created"])).total_seconds())
+        < 60
+    )
     write_json(tmp_path / "environment.json", description)
     assert json.loads((tmp_path / "environment.json").read_text()) == description
 
@@ -66,13 +83,17 @@ def test_a_copy_inside_another_repository_has_no_revision(tmp_path: Path) -> Non
     assert code_revision(tmp_path / "site-packages") == ("unknown", None)
 
 
-def test_without_git_the_revision_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_the_revision_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert describe("train", {})["revision"] == "unknown"
     assert describe("train", {})["dirty"] is None
 
 
-def test_a_write_that_fails_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_earlier_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "config.yaml"
     write_text_atomic(path, "seed: 0 # größer\n")
     assert path.read_bytes().decode() == "seed: 0 # größer\n"
@@ -88,11 +109,15 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path: Path, monkeypatch:
     assert path.read_text() == "seed: 1\n"
 
 
-def test_the_new_name_comes_after_the_content_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_name_comes_after_the_content_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(
-        os, "fsync", lambda number: (calls.append(os.readlink(f"/proc/self/fd/{number}")), fsync(number))
+        os,
+        "fsync",
+        lambda number: (calls.append(os.readlink(f"/proc/self/fd/{number}")), fsync(number)),
     )
     monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
     write_text_atomic(tmp_path / "config.yaml", "seed: 0\n")

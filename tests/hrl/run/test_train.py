@@ -14,7 +14,13 @@ import pytest
 import torch
 
 from hrl.config import CONFIG_DIR, ConfigError, load
-from hrl.run.checkpoints import CheckpointError, Checkpoints, CheckpointWriteError, ConfigMismatchError, write
+from hrl.run.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    CheckpointWriteError,
+    ConfigMismatchError,
+    write,
+)
 from hrl.run.load import load_run
 from hrl.run.memory import MemoryEstimateError
 from hrl.run.nan_dump import NonFiniteError
@@ -59,7 +65,9 @@ def test_a_finished_run_leaves_its_record(finished):
     assert not any("second" in key for line in lines for key in line)
     assert len(list((finished / "checkpoints").glob("*.safetensors"))) == 2
     environment = json.loads((finished / "environment.json").read_text())
-    assert environment["parameters"]["total"] == sum(v for k, v in environment["parameters"].items() if k != "total")
+    assert environment["parameters"]["total"] == sum(
+        v for k, v in environment["parameters"].items() if k != "total"
+    )
     assert list((finished / "tensorboard").iterdir())
 
 
@@ -69,7 +77,9 @@ def test_a_run_killed_at_any_moment_and_continued_ends_the_same(finished, tmp_pa
     command = [sys.executable, str(TRAIN), *overrides(folder)]
     draw = random.Random(0)
     for _ in range(3):
-        beyond = (folder / "metrics.jsonl").stat().st_size if (folder / "metrics.jsonl").exists() else 0
+        beyond = (
+            (folder / "metrics.jsonl").stat().st_size if (folder / "metrics.jsonl").exists() else 0
+        )
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_metrics(folder, process, beyond)
         time.sleep(draw.uniform(0, 0.5))
@@ -80,7 +90,9 @@ def test_a_run_killed_at_any_moment_and_continued_ends_the_same(finished, tmp_pa
     assert_same(last_state(folder), last_state(finished))
 
 
-def wait_for_metrics(folder: Path, process: subprocess.Popen, beyond: int, seconds: float = 60) -> None:
+def wait_for_metrics(
+    folder: Path, process: subprocess.Popen, beyond: int, seconds: float = 60
+) -> None:
     """Until the run has logged again: what follows the checkpoint is cut off first."""
     log = folder / "metrics.jsonl"
     deadline = time.monotonic() + seconds
@@ -127,11 +139,18 @@ def test_every_learner_continues_to_the_bit(agent, tmp_path):
 def test_every_learner_continues_on_a_gpu(agent, tmp_path):
     """Goes on at all: a checkpoint's tensors come from host memory. Not to the bit: kernels add in their own order."""
     settings = [f"agent={agent}", "evaluation.every=0", "device=cuda"]
-    settings += ["agent.sequence_length=4", "agent.batch_size=4", "agent.train_ratio=2"] if agent in MODEL_BASED else []
+    settings += (
+        ["agent.sequence_length=4", "agent.batch_size=4", "agent.train_ratio=2"]
+        if agent in MODEL_BASED
+        else []
+    )
     settings += ["agent.learning_starts=64", "agent.buffer_size=2000"] if agent == "sb3_sac" else []
     start(tmp_path / "run", *settings, "frames=512")
     start(tmp_path / "run", *settings)
-    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["frames"] >= 1024
+    assert (
+        json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["frames"]
+        >= 1024
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -146,7 +165,9 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
     with pytest.raises(Interrupted, match="the same command continues") as stopped:
         start(tmp_path / "run", "evaluation.every=0", "checkpoint_every=1000000")
     assert stopped.value.exit_code == 128 + number
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_000000000256.safetensors"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [
+        "step_000000000256.safetensors"
+    ]
 
 
 def test_another_configuration_is_refused_with_the_differing_keys(finished):
@@ -187,7 +208,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, tmp_path):
     assert (folder / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 
 
-def test_a_full_disk_stops_the_run_and_keeps_the_last_good_checkpoint(finished, tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_run_and_keeps_the_last_good_checkpoint(
+    finished, tmp_path, monkeypatch
+):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     before = last_state(folder)
@@ -251,7 +274,9 @@ def test_impossible_runs_stop_with_the_reason(override, error, message, tmp_path
 
 
 def test_a_nonfinite_loss_leaves_a_dump_for_a_rerun(tmp_path, monkeypatch):
-    monkeypatch.setattr("hrl.agents.skills.policy_objective", lambda new, *rest: (new.sum() * torch.nan, new.sum()))
+    monkeypatch.setattr(
+        "hrl.agents.skills.policy_objective", lambda new, *rest: (new.sum() * torch.nan, new.sum())
+    )
     with pytest.raises(NonFiniteError, match=r"loss/total is not finite.*nonfinite_0\.safetensors"):
         start(tmp_path / "run")
     assert (tmp_path / "run" / "nonfinite_0.safetensors").exists()

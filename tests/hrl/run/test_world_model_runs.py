@@ -40,7 +40,9 @@ def trainable(agent: Dreamer | Director) -> int:
     return sum(parameter.numel() for parameter in agent.parameters() if parameter.requires_grad)
 
 
-@pytest.mark.parametrize(("size", "units"), [("xs", 344), ("12m", 768), ("25m", 1152), ("50m", 1536)])
+@pytest.mark.parametrize(
+    ("size", "units"), [("xs", 344), ("12m", 768), ("25m", 1152), ("50m", 1536)]
+)
 def test_the_matched_flat_method_is_as_large_as_the_hierarchy(size, units):
     """With the widths that the preset and its comment give."""
     with torch.device("meta"):  # counted, not made
@@ -52,7 +54,9 @@ def test_the_matched_flat_method_is_as_large_as_the_hierarchy(size, units):
 
 
 def test_the_published_preset_turns_every_switch():
-    published, modern = (load(overrides)[0] for overrides in (["experiment=director_2022"], ["agent=director"]))
+    published, modern = (
+        load(overrides)[0] for overrides in (["experiment=director_2022"], ["agent=director"])
+    )
     assert published.method_name == "director_2022"
     for key in (
         "action_gradient",
@@ -70,14 +74,38 @@ def test_the_published_preset_turns_every_switch():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["agent=director", "agent.skill_duration=5"], r"agent\.hold is 5; it must divide agent\.horizon, which is 16"),
-        (["agent=director", "agent.horizon=4"], r"agent\.hold is 8; it must divide agent\.horizon, which is 4"),
-        (["agent=dreamer", "agent.conditioning.preset=all"], r"preset is 'all'; choose from heads, world_model"),
-        (["agent=dreamer", "network.world_model.blocks=7"], r"blocks is 7; it must divide network\.world_model\.deter"),
-        (["agent=dreamer", "network.world_model.kernel=4"], r"network\.world_model\.kernel is 4; it must be odd"),
-        (["agent=dreamer", "network.world_model.depth=3"], r"network\.world_model\.depth is 3; .*blocks, which is 8"),
-        (["agent=dreamer", "network.world_model.classes=1"], r"classes is 1; it must be from 2 to 256"),
-        (["agent=dreamer", "agent.policy.entropy=none"], r"agent\.policy\.entropy is \'none\'; choose from adaptive"),
+        (
+            ["agent=director", "agent.skill_duration=5"],
+            r"agent\.hold is 5; it must divide agent\.horizon, which is 16",
+        ),
+        (
+            ["agent=director", "agent.horizon=4"],
+            r"agent\.hold is 8; it must divide agent\.horizon, which is 4",
+        ),
+        (
+            ["agent=dreamer", "agent.conditioning.preset=all"],
+            r"preset is 'all'; choose from heads, world_model",
+        ),
+        (
+            ["agent=dreamer", "network.world_model.blocks=7"],
+            r"blocks is 7; it must divide network\.world_model\.deter",
+        ),
+        (
+            ["agent=dreamer", "network.world_model.kernel=4"],
+            r"network\.world_model\.kernel is 4; it must be odd",
+        ),
+        (
+            ["agent=dreamer", "network.world_model.depth=3"],
+            r"network\.world_model\.depth is 3; .*blocks, which is 8",
+        ),
+        (
+            ["agent=dreamer", "network.world_model.classes=1"],
+            r"classes is 1; it must be from 2 to 256",
+        ),
+        (
+            ["agent=dreamer", "agent.policy.entropy=none"],
+            r"agent\.policy\.entropy is \'none\'; choose from adaptive",
+        ),
         (
             ["agent=director", "agent.action_gradient=both"],
             r"action_gradient is 'both'; choose from reinforce, dynamics",
@@ -118,7 +146,10 @@ def test_a_replay_that_cannot_fit_is_refused_by_its_key_before_anything_is_writt
         f"folder={folder}",
         "agent.replay_capacity=10_000_000_000",
     ]
-    with pytest.raises(MemoryEstimateError, match=r"the largest parts: replay \(agent\.replay_capacity\) \d+\.\d TiB"):
+    with pytest.raises(
+        MemoryEstimateError,
+        match=r"the largest parts: replay \(agent\.replay_capacity\) \d+\.\d TiB",
+    ):
         train(*load(settings), "a test")
     assert not folder.exists()
 
@@ -126,8 +157,19 @@ def test_a_replay_that_cannot_fit_is_refused_by_its_key_before_anything_is_writt
 @pytest.mark.parametrize("key", ["network.world_model.deter=128", "agent.replay_capacity=2000"])
 def test_a_checkpoint_of_another_architecture_is_refused(key, tmp_path):
     """By the differing key; and where the configuration was edited to agree, by what does not fit."""
-    settings = ["agent=dreamer", *SMALL, "agent.sequence_length=8", "agent.replay_capacity=1000", "evaluation.every=0"]
-    settings += ["tracking.wandb=disabled", "tracking.progress=false", f"folder={tmp_path / 'run'}", "frames=256"]
+    settings = [
+        "agent=dreamer",
+        *SMALL,
+        "agent.sequence_length=8",
+        "agent.replay_capacity=1000",
+        "evaluation.every=0",
+    ]
+    settings += [
+        "tracking.wandb=disabled",
+        "tracking.progress=false",
+        f"folder={tmp_path / 'run'}",
+        "frames=256",
+    ]
     train(*load(settings), "a test")
     other = load([*settings, key, "frames=512"])
     with pytest.raises(ConfigMismatchError, match=key.partition("=")[0].replace(".", r"\.")):
@@ -145,7 +187,9 @@ def test_the_replays_budget_is_what_it_takes(agent):
     config, plain = load([f"agent={agent}", *SMALL, "agent.replay_capacity=1000"])
     suite = Suite.from_dict(plain["suite"])
     policy = build([f"agent={agent}", *SMALL])
-    env = benchmark_update.make_vec(suite, config.num_envs, frame_stack=1, image_size=config.image_size)
+    env = benchmark_update.make_vec(
+        suite, config.num_envs, frame_stack=1, image_size=config.image_size
+    )
     kept = columns(env.single_observation_space, suite.action_size, policy.latent_columns())
     env.close()
     assert replay_size(config, suite) == Replay.bytes_needed(kept, config.num_envs, 1000)
@@ -157,7 +201,9 @@ def test_imagination_draws_no_images(agent, monkeypatch):
     trained = build([f"agent={agent}", *SMALL, "agent.sequence_length=4", "agent.batch_size=2"])
     decoder, drawn = trained.world_model.decoder, []
     maps = decoder._maps
-    monkeypatch.setattr(decoder, "_maps", lambda deter, stoch: drawn.append(deter.shape[:2]) or maps(deter, stoch))
+    monkeypatch.setattr(
+        decoder, "_maps", lambda deter, stoch: drawn.append(deter.shape[:2]) or maps(deter, stoch)
+    )
     trained.loss(replayed(trained.spec, 2, 4))
     assert drawn == [(2, 4)]
 
@@ -168,10 +214,15 @@ def test_imagination_is_filmed(tmp_path):
     suite = Suite.from_dict(plain["suite"])
     eval_config = Protocol(1, 0, 1, config.image_size, torch.device("cpu"), 1)
     task = suite.tasks("train")[0]
-    for agent, names in (("dreamer", ["a_open_loop.mp4"]), ("director", ["a_open_loop.mp4", "a_reach.mp4"])):
+    for agent, names in (
+        ("dreamer", ["a_open_loop.mp4"]),
+        ("director", ["a_open_loop.mp4", "a_reach.mp4"]),
+    ):
         folder = tmp_path / agent
         folder.mkdir()
-        paths = record_imagination(build([f"agent={agent}", *SMALL]), suite, task, eval_config, folder / "a.mp4")
+        paths = record_imagination(
+            build([f"agent={agent}", *SMALL]), suite, task, eval_config, folder / "a.mp4"
+        )
         assert [path.name for path in paths] == names
         assert all(path.stat().st_size > 1000 for path in paths)
 
@@ -181,9 +232,13 @@ def test_goals_from_the_replay_are_filmed(tmp_path, monkeypatch):
     told, shown = [], []
     with_high_level_action, named = Director.with_high_level_action, filming_imagination.caption
     monkeypatch.setattr(
-        Director, "with_high_level_action", lambda *given: told.append(given[2]) or with_high_level_action(*given)
+        Director,
+        "with_high_level_action",
+        lambda *given: told.append(given[2]) or with_high_level_action(*given),
     )
-    monkeypatch.setattr(filming_imagination, "caption", lambda image, name: shown.append(name) or named(image, name))
+    monkeypatch.setattr(
+        filming_imagination, "caption", lambda image, name: shown.append(name) or named(image, name)
+    )
     settings = [
         "agent=director",
         *SMALL,
@@ -191,10 +246,19 @@ def test_goals_from_the_replay_are_filmed(tmp_path, monkeypatch):
         "agent.replay_capacity=1000",
         "tracking.wandb=disabled",
     ]
-    settings += ["tracking.progress=false", "frames=512", f"folder={tmp_path / 'run'}", "agent.train_ratio=2"]
+    settings += [
+        "tracking.progress=false",
+        "frames=512",
+        f"folder={tmp_path / 'run'}",
+        "agent.train_ratio=2",
+    ]
     train(*load(settings), "a test")
     assert shown.count("goal: from the replay") == filming_imagination.REPLAYED
-    rows = Checkpoints(tmp_path / "run" / "checkpoints").load_latest().state["learner"]["replay"]["rows"]["deter"]
+    rows = (
+        Checkpoints(tmp_path / "run" / "checkpoints")
+        .load_latest()
+        .state["learner"]["replay"]["rows"]["deter"]
+    )
     kept = torch.cat(rows).float()
     for goal in told[-filming_imagination.REPLAYED :]:
         assert bool((kept == goal).all(1).any())
@@ -216,7 +280,9 @@ def test_predictions_use_the_actions_alone():
     generator = torch.Generator().manual_seed(0)
     state["deter"] = torch.randn(state["deter"].shape, generator=generator)
     actions = torch.randn(4, 2, 2, generator=generator)
-    first, again, other = (agent.predict_images(state, moves, task) for moves in (actions, actions, -actions))
+    first, again, other = (
+        agent.predict_images(state, moves, task) for moves in (actions, actions, -actions)
+    )
     assert first.shape == (4, 2, 32, 32, 3)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -257,21 +323,36 @@ def test_older_runs_go_on_unless_they_imagine_from_other_states():
 
 def test_a_run_that_compiles_says_so_first(tmp_path, capsys):
     for way, said in (("none", False), ("parts", True)):
-        overrides = ["agent=dreamer", *SMALL, f"agent.compile={way}", "frames=1", "agent.log_interval=1"]
+        overrides = [
+            "agent=dreamer",
+            *SMALL,
+            f"agent.compile={way}",
+            "frames=1",
+            "agent.log_interval=1",
+        ]
         config, plain = load(
-            [*overrides, "agent.replay_capacity=400", "agent.sequence_length=16", f"folder={tmp_path / way}"]
+            [
+                *overrides,
+                "agent.replay_capacity=400",
+                "agent.sequence_length=16",
+                f"folder={tmp_path / way}",
+            ]
         )
         train(config, plain, "test")
         assert ("updates are compiled when they are first made" in capsys.readouterr().out) == said
 
 
 def test_the_benchmark_accounts_for_all_of_an_update():
-    result = benchmark_update.run([*SMALL, "precision=float32", "agent.actor_critic_start=100"], updates=2)
+    result = benchmark_update.run(
+        [*SMALL, "precision=float32", "agent.actor_critic_start=100"], updates=2
+    )
     for method in ("dreamer", "director"):
         assert result[method]["milliseconds"] > 0
         shares = result[method]["shares"]
         assert shares["imagination, forward"] > 0, "whole updates, whatever comes first in training"
-        assert "imagination, backward" not in shares, "by likelihood nothing goes back through the imagined steps"
+        assert "imagination, backward" not in shares, (
+            "by likelihood nothing goes back through the imagined steps"
+        )
         assert min(shares["world model, backward"], shares["actors and critics, backward"]) > 0
         assert np.isclose(sum(shares.values()), 1, atol=0.01)
     assert result["director"]["parameters"] > result["dreamer"]["parameters"]
@@ -280,16 +361,24 @@ def test_the_benchmark_accounts_for_all_of_an_update():
         benchmark_update.run(["agent=ppo", *SMALL], updates=2)
 
 
-@pytest.mark.parametrize(("agent", "names"), [("dreamer", {FORESIGHT}), ("director", {FORESIGHT, REACH, GOALS})])
-def test_scores_of_the_training_split_come_with_what_the_model_and_the_worker_can_do(agent, names, tmp_path):
+@pytest.mark.parametrize(
+    ("agent", "names"), [("dreamer", {FORESIGHT}), ("director", {FORESIGHT, REACH, GOALS})]
+)
+def test_scores_of_the_training_split_come_with_what_the_model_and_the_worker_can_do(
+    agent, names, tmp_path
+):
     """Of as few worlds as there can be; gone when these scores are."""
     config, plain = load([f"agent={agent}", *SMALL])
-    run = LoadedRun(build([f"agent={agent}", *SMALL]), config, plain, Suite.from_dict(plain["suite"]), 0)
+    run = LoadedRun(
+        build([f"agent={agent}", *SMALL]), config, plain, Suite.from_dict(plain["suite"]), 0
+    )
     evaluate_run(run, tmp_path, "a test", episodes=1, films=0)
     assert {path.name for path in tmp_path.glob("*.csv")} & {FORESIGHT, REACH, GOALS} == names
     if agent == "director":
         assert set(pd.read_csv(tmp_path / GOALS)["of"]) == {"manager's goals", "states"}
-        assert {"apart", "steps", "distance", "swapped"} < set(pd.read_csv(tmp_path / REACH).columns)
+        assert {"apart", "steps", "distance", "swapped"} < set(
+            pd.read_csv(tmp_path / REACH).columns
+        )
     (tmp_path / "scores.csv").unlink()
     evaluate_run(run, tmp_path, "a test", episodes=1, splits=["interpolation"], films=0)
     assert not {path.name for path in tmp_path.glob("*.csv")} & {FORESIGHT, REACH, GOALS}

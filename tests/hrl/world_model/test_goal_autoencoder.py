@@ -6,14 +6,21 @@ import pytest
 import torch
 
 from hrl.optim.laprop import LaProp
-from hrl.world_model.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig, distinct, perplexity
+from hrl.world_model.goal_autoencoder import (
+    GoalAutoencoder,
+    GoalAutoencoderConfig,
+    distinct,
+    perplexity,
+)
 from tests.fakes import randomise
 
 DETER, TASK, GROUPS, CLASSES, COUNT = 6, 2, 3, 4, 5
 
 
 def autoencoder(moved: bool = True, **changes: object) -> GoalAutoencoder:
-    config = GoalAutoencoderConfig(**({"groups": GROUPS, "classes": CLASSES, "layers": 1} | changes))
+    config = GoalAutoencoderConfig(
+        **({"groups": GROUPS, "classes": CLASSES, "layers": 1} | changes)
+    )
     torch.manual_seed(0)
     built = GoalAutoencoder(DETER, TASK, 4, 16, config)
     return randomise(built) if moved else built
@@ -22,7 +29,9 @@ def autoencoder(moved: bool = True, **changes: object) -> GoalAutoencoder:
 def states(count: int = COUNT, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Sequences of one state each, [count, 1, ...], and their tasks."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 1, DETER, generator=generator), torch.randn(count, 1, TASK, generator=generator)
+    return torch.randn(count, 1, DETER, generator=generator), torch.randn(
+        count, 1, TASK, generator=generator
+    )
 
 
 def drawn(goals: GoalAutoencoder, deter: torch.Tensor, task: torch.Tensor) -> list[torch.Tensor]:
@@ -49,18 +58,25 @@ def test_the_loss_is_the_squared_error_and_the_weighted_divergence(per_dimension
     torch.manual_seed(1)
     loss, metrics = goals.loss(deter, task)
     torch.manual_seed(1)
-    errors = [(one - other[0]).square() for one, other in zip(drawn(goals, deter, task), deter, strict=True)]
+    errors = [
+        (one - other[0]).square()
+        for one, other in zip(drawn(goals, deter, task), deter, strict=True)
+    ]
     squares = sum(float(error.sum()) for error in errors) / COUNT
     divergence = 0.0
     for probability in goals.encode(deter, task).probs.flatten().tolist():
         divergence += probability * (math.log(probability) - math.log(1 / CLASSES)) / COUNT
     reconstruction = squares * (1024 / DETER if per_dimension else 1)
-    assert float(metrics["goal_autoencoder/reconstruction"]) == pytest.approx(reconstruction, rel=1e-4)
+    assert float(metrics["goal_autoencoder/reconstruction"]) == pytest.approx(
+        reconstruction, rel=1e-4
+    )
     assert float(metrics["goal_autoencoder/divergence"]) == pytest.approx(divergence, rel=1e-4)
     weight = float(metrics["goal_autoencoder/weight"])
     assert float(loss) == pytest.approx(reconstruction + weight * divergence, rel=1e-4)
     variance = float(deter.var(0).mean())
-    assert float(metrics["goal_autoencoder/unexplained"]) == pytest.approx(squares / DETER / variance, rel=1e-4)
+    assert float(metrics["goal_autoencoder/unexplained"]) == pytest.approx(
+        squares / DETER / variance, rel=1e-4
+    )
 
 
 def test_the_weight_steers_the_divergence_to_its_share_of_the_capacity():
@@ -79,7 +95,9 @@ def test_surprise_is_the_mean_squared_error_and_carries_no_gradient():
     exploration_reward = goals.exploration_reward(deter.requires_grad_(), task)
     torch.manual_seed(2)
     decoded = drawn(goals, deter.detach(), task)
-    expected = [float((one - other[0]).square().mean()) for one, other in zip(decoded, deter, strict=True)]
+    expected = [
+        float((one - other[0]).square().mean()) for one, other in zip(decoded, deter, strict=True)
+    ]
     assert exploration_reward[:, 0].tolist() == pytest.approx(expected, rel=1e-4)
     assert not exploration_reward.requires_grad
 
@@ -96,7 +114,11 @@ def test_perplexity_counts_the_classes_in_use():
     goals, (deter, task) = autoencoder(False), states(2)
     logits = torch.full((2, 1, GROUPS, CLASSES), -50.0)
     logits[0, ..., 1] = logits[1, ..., 3] = 50.0
-    for given, expected in ((logits, 2.0), (logits[:1].expand_as(logits), 1.0), (torch.zeros_like(logits), CLASSES)):
+    for given, expected in (
+        (logits, 2.0),
+        (logits[:1].expand_as(logits), 1.0),
+        (torch.zeros_like(logits), CLASSES),
+    ):
         goals.encoder.forward = lambda deter, task, given=given: given.flatten(-2)
         measured = goals.loss(deter, task)[1]["goal_autoencoder/perplexity"]
         assert float(measured) == pytest.approx(expected, rel=1e-3)
@@ -104,7 +126,10 @@ def test_perplexity_counts_the_classes_in_use():
 
 def test_a_few_states_are_learned_by_heart():
     """Of the variance of sixteen states less than a tenth stays unexplained."""
-    goals, (deter, task) = autoencoder(False, groups=4, classes=4, divergence_target=0.9), states(16, seed=3)
+    goals, (deter, task) = (
+        autoencoder(False, groups=4, classes=4, divergence_target=0.9),
+        states(16, seed=3),
+    )
     optimizer = LaProp(list(goals.parameters()), 1e-2)
     torch.manual_seed(0)
     for _ in range(800):
@@ -143,7 +168,9 @@ def test_distinct_codes_are_counted_as_a_set_counts_them():
     assert float(distinct(codes[:1].expand(50, -1, -1, -1))) <= 2 / 100
     chosen = torch.zeros(64, 40, dtype=torch.int64)
     chosen[:, 0] = torch.arange(64) % 16
-    assert float(distinct(torch.nn.functional.one_hot(chosen, 32).float())) == pytest.approx(16 / 64), "first of many"
+    assert float(distinct(torch.nn.functional.one_hot(chosen, 32).float())) == pytest.approx(
+        16 / 64
+    ), "first of many"
 
 
 def test_states_saved_before_drift_was_measured_are_taken():

@@ -41,11 +41,15 @@ def test_gradient_through_imagination_reaches_actions_and_never_the_model(task_i
     start, task = observe(model, rows()).states.flatten(), rows()["task"][:, 1:].flatten(0, 1)
     uniform = noise(len(task), 3).transpose(0, 1)
     chosen = torch.zeros(3, len(task), 2, requires_grad=True)
-    states, actions = model.imagine(start, task, lambda time, state: chosen[time], uniform, differentiable=True)
+    states, actions = model.imagine(
+        start, task, lambda time, state: chosen[time], uniform, differentiable=True
+    )
     states.features()[-1].square().sum().backward()
     assert bool(chosen.grad.abs().sum((1, 2)).gt(0).all())
     assert reached({"model": model}) == set()
-    states, actions = model.imagine(start, task, lambda time, state: 2 * chosen[time], uniform, differentiable=False)
+    states, actions = model.imagine(
+        start, task, lambda time, state: 2 * chosen[time], uniform, differentiable=False
+    )
     assert not states.deter.requires_grad
     assert not actions.requires_grad
 
@@ -57,7 +61,9 @@ def test_gradient_through_imagination_is_that_of_finite_differences():
     uniform, action = noise(BATCH * TIME, 1).transpose(0, 1), 0.5 * noise(BATCH * TIME, 1)[:, 0, :2]
 
     def end(value: torch.Tensor) -> torch.Tensor:
-        states, _ = model.imagine(start, task, lambda time, state: value, uniform, differentiable=True)
+        states, _ = model.imagine(
+            start, task, lambda time, state: value, uniform, differentiable=True
+        )
         return states.deter[-1].double().square().sum(-1)
 
     leaf = action.clone().requires_grad_()
@@ -67,7 +73,9 @@ def test_gradient_through_imagination_is_that_of_finite_differences():
         step[:, dimension] = 5e-3
         with torch.no_grad():
             difference = (end(action + step) - end(action - step)) / 1e-2
-        torch.testing.assert_close(gradient[:, dimension].double(), difference, rtol=0.02, atol=2e-3)
+        torch.testing.assert_close(
+            gradient[:, dimension].double(), difference, rtol=0.02, atol=2e-3
+        )
 
 
 # The task.
@@ -82,7 +90,9 @@ def test_only_modules_that_are_told_the_task_change_with_it(task_input_size):
         embedding = model.embed(batch["pixels"][:, 1:], task)
         move = model.rssm.from_action(model.dynamics_input(batch["action"][:, 1:], task))
         reward, goes_on = model.reward(features, task).mean(), model.continues(features, task)
-        outputs.append({"encoder": embedding, "dynamics": move, "reward": reward, "continue": goes_on})
+        outputs.append(
+            {"encoder": embedding, "dynamics": move, "reward": reward, "continue": goes_on}
+        )
     changed = {name for name in outputs[0] if not torch.equal(outputs[0][name], outputs[1][name])}
     assert changed == {name for name in ("encoder", "dynamics") if name in task_input_size} | (
         {"reward", "continue"} if "heads" in task_input_size else set()
@@ -101,17 +111,21 @@ def test_only_modules_that_are_told_the_task_change_with_it(task_input_size):
 def test_presets(preset, task_input_size):
     """Each is what it says, and a switch that is set overrides it."""
     assert {
-        module for module in CONDITIONABLE_MODULES if Conditioning(preset=preset).is_task_conditioned(module)
+        module
+        for module in CONDITIONABLE_MODULES
+        if Conditioning(preset=preset).is_task_conditioned(module)
     } == task_input_size
     for module in CONDITIONABLE_MODULES:
         flipped = Conditioning(preset=preset, **{module: module not in task_input_size})
-        assert {other for other in CONDITIONABLE_MODULES if flipped.is_task_conditioned(other)} == task_input_size ^ {
-            module
-        }
+        assert {
+            other for other in CONDITIONABLE_MODULES if flipped.is_task_conditioned(other)
+        } == task_input_size ^ {module}
 
 
 def test_an_unknown_preset_and_negative_weights_are_refused():
-    with pytest.raises(ValueError, match=r"agent\.conditioning\.preset is 'all'; choose from heads"):
+    with pytest.raises(
+        ValueError, match=r"agent\.conditioning\.preset is 'all'; choose from heads"
+    ):
         Conditioning(preset="all")
     with pytest.raises(ValueError, match=r"agent\.world_model_loss\.free_nats is -1"):
         WorldModelLossConfig(free_nats=-1.0)

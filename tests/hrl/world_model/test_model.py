@@ -14,7 +14,17 @@ from hrl.optim.laprop import LaProp
 from hrl.world_model.model import PRESETS, Conditioning, WorldModel, WorldModelLossConfig
 from hrl.world_model.rssm import RSSMState
 from tests.fakes import model_setting, randomise, reached, replayed
-from tests.hrl.small_world_models import ALL_BITS, BATCH, OWN, TIME, noise, observe, only, rows, world_model
+from tests.hrl.small_world_models import (
+    ALL_BITS,
+    BATCH,
+    OWN,
+    TIME,
+    noise,
+    observe,
+    only,
+    rows,
+    world_model,
+)
 
 # Sizes.
 
@@ -22,7 +32,9 @@ from tests.hrl.small_world_models import ALL_BITS, BATCH, OWN, TIME, noise, obse
 def test_parameter_counts_are_dreamerv3s():
     """Those of the published size12m for one image and six actions; slow copies do not count."""
     config, _ = load(["agent=dreamer", "size=12m", "agent.conditioning.preset=none", "suite=debug"])
-    spec = replace(model_setting(action_size=6), image_size=64, world_model=config.network.world_model)
+    spec = replace(
+        model_setting(action_size=6), image_size=64, world_model=config.network.world_model
+    )
     torch.manual_seed(0)
     agent = Dreamer(config.agent, spec)
     model = agent.world_model
@@ -32,11 +44,14 @@ def test_parameter_counts_are_dreamerv3s():
         "decoder": model.decoder,
         "reward": model.reward_net,
         "continue": model.continue_net,
-        "actor": agent.level.actor,
-        "critic": agent.level.critics,
+        "actor": agent.actor_critic.actor,
+        "critic": agent.actor_critic.critics,
         "total": agent,
     }
-    counts = {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
+    counts = {
+        name: sum(p.numel() for p in part.parameters() if p.requires_grad)
+        for name, part in parts.items()
+    }
     assert counts == {
         "encoder": 220_416,
         "rssm": 5_979_648,
@@ -69,24 +84,39 @@ def test_divergences_are_balanced_and_free_below_the_threshold():
         initial = RSSMState(batch["deter"][:, 0], model._one_hot(batch["stoch"][:, 0]))
         embedding = model.embed(batch["pixels"][:, 1:], batch["task"][:, 1:])
         states, posterior = model.rssm.observe(
-            initial, batch["action"][:, :-1], embedding, batch["is_first"][:, 1:], noise(BATCH, TIME + 1)[:, 1:]
+            initial,
+            batch["action"][:, :-1],
+            embedding,
+            batch["is_first"][:, 1:],
+            noise(BATCH, TIME + 1)[:, 1:],
         )
         prior = model.rssm.prior(states.deter)
     slow = torch.tensor(
-        [[slow_divergence(posterior.probs[b, t], prior.probs[b, t]) for t in range(TIME)] for b in range(BATCH)]
+        [
+            [slow_divergence(posterior.probs[b, t], prior.probs[b, t]) for t in range(TIME)]
+            for b in range(BATCH)
+        ]
     )
     torch.testing.assert_close(bare.losses["dynamics"], slow, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(bare.metrics["divergence"], slow, rtol=1e-4, atol=1e-5)
     threshold = float(slow.median())
-    observed = observe(model, batch, WorldModelLossConfig(free_nats=threshold, dynamics=0.5, representation=0.1))
+    observed = observe(
+        model, batch, WorldModelLossConfig(free_nats=threshold, dynamics=0.5, representation=0.1)
+    )
     expected = [[max(value, threshold) for value in row] for row in slow.tolist()]
-    torch.testing.assert_close(observed.losses["dynamics"], 0.5 * torch.tensor(expected), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(observed.losses["representation"], 0.1 * torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        observed.losses["dynamics"], 0.5 * torch.tensor(expected), rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(
+        observed.losses["representation"], 0.1 * torch.tensor(expected), rtol=1e-4, atol=1e-5
+    )
 
 
 def parts_of(model: WorldModel) -> dict[str, torch.nn.Module]:
     rssm = {name: getattr(model.rssm, name) for name in ("core", "prior_net", "posterior_net")}
-    others = {name: getattr(model, name) for name in ("encoder", "decoder", "reward_net", "continue_net")}
+    others = {
+        name: getattr(model, name) for name in ("encoder", "decoder", "reward_net", "continue_net")
+    }
     return rssm | others
 
 
@@ -158,7 +188,9 @@ def test_losses_of_the_heads_by_hand():
     slow = -torch.where(terminal, 1 - goes_on, goes_on).log()
     torch.testing.assert_close(observed.losses["continue"], slow, rtol=1e-4, atol=1e-5)
     logits = model.reward_net(features, task)
-    torch.testing.assert_close(observed.losses["reward"], TwoHot(logits).loss(batch["reward"][:, 1:]))
+    torch.testing.assert_close(
+        observed.losses["reward"], TwoHot(logits).loss(batch["reward"][:, 1:])
+    )
     truth = batch["pixels"][:, 1:].double() / 255
     error = ((model.image(observed.states).double() - truth) ** 2).sum((2, 3, 4)).float()
     torch.testing.assert_close(observed.losses["image"], error)
@@ -186,7 +218,9 @@ def test_an_action_leads_to_the_row_after_it():
         loss = observe(model, {**batch, "action": action}).losses["continue"][0, row - 1]
         (gradient,) = torch.autograd.grad(loss, action)
         since = 4 if row >= 4 else 0
-        assert gradient[0].any(-1).tolist() == [since <= other < row for other in range(TIME + 1)], row
+        assert gradient[0].any(-1).tolist() == [
+            since <= other < row for other in range(TIME + 1)
+        ], row
 
 
 def test_images_of_rows_are_seen_at_their_own_state():
@@ -217,7 +251,9 @@ def test_latents_as_the_replay_keeps_them_fit_a_float32_model():
     model = world_model()
     batch = replayed(model_setting(), BATCH, TIME)
     kept = observe(model, batch)
-    torch.testing.assert_close(kept.losses["dynamics"], observe(model, rows()).losses["dynamics"], rtol=0.02, atol=0.02)
+    torch.testing.assert_close(
+        kept.losses["dynamics"], observe(model, rows()).losses["dynamics"], rtol=0.02, atol=0.02
+    )
     assert kept.states.deter.dtype == torch.float32
 
 
@@ -235,7 +271,9 @@ def test_latents_go_through_the_replays_form_and_back():
 def test_acting_and_training_go_through_the_same_states(preset):
     """A stream seen step by step, and the same rows as a replayed sequence whose first row begins an episode."""
     torch.manual_seed(0)
-    agent = randomise(Dreamer(DreamerConfig(conditioning=Conditioning(preset=preset)), model_setting()))
+    agent = randomise(
+        Dreamer(DreamerConfig(conditioning=Conditioning(preset=preset)), model_setting())
+    )
     batch = rows()
     batch["is_first"][:, 1:] = False
     batch["is_first"][:, 1] = True
@@ -246,7 +284,10 @@ def test_acting_and_training_go_through_the_same_states(preset):
             now = agent.see(view, state, torch.Generator().manual_seed(row))
             seen.append(now)
             state = {**now._asdict(), "action": batch["action"][:, row]}
-        draws = [torch.rand(BATCH, 4, generator=torch.Generator().manual_seed(row)) for row in range(1, TIME + 1)]
+        draws = [
+            torch.rand(BATCH, 4, generator=torch.Generator().manual_seed(row))
+            for row in range(1, TIME + 1)
+        ]
         observed = agent.world_model.observe(batch, torch.stack(draws, 1), ALL_BITS)
     torch.testing.assert_close(torch.stack([now.deter for now in seen], 1), observed.states.deter)
     torch.testing.assert_close(torch.stack([now.stoch for now in seen], 1), observed.states.stoch)

@@ -52,10 +52,16 @@ def test_rms_norm_divides_by_the_root_mean_square():
     inputs.requires_grad_()
     weights = draws(2, 3, 6, seed=5)
     own = torch.autograd.grad((norm(inputs) * weights).sum(), [inputs, norm.scale])
-    slow = torch.autograd.grad((slow_rms_norm(inputs, norm.scale) * weights).sum(), [inputs, norm.scale])
+    slow = torch.autograd.grad(
+        (slow_rms_norm(inputs, norm.scale) * weights).sum(), [inputs, norm.scale]
+    )
     torch.testing.assert_close(own, slow)
-    assert RMSNorm(4)(torch.tensor([3.0, 4.0, 0.0, 0.0])).tolist() == pytest.approx([1.2, 1.6, 0.0, 0.0], rel=1e-4)
-    assert float(RMSNorm(1)(torch.tensor([0.01])).detach()) == pytest.approx(0.5**0.5)  # its square is the epsilon
+    assert RMSNorm(4)(torch.tensor([3.0, 4.0, 0.0, 0.0])).tolist() == pytest.approx(
+        [1.2, 1.6, 0.0, 0.0], rel=1e-4
+    )
+    assert float(RMSNorm(1)(torch.tensor([0.01])).detach()) == pytest.approx(
+        0.5**0.5
+    )  # its square is the epsilon
 
 
 def test_rms_norm_is_computed_in_float32_and_keeps_the_dtype():
@@ -116,7 +122,9 @@ def test_block_linear_starts_with_the_fan_in_of_the_whole_layer():
     assert count(layer) == 4 * 100 * 100 + 400
 
 
-@pytest.mark.parametrize(("sizes", "name"), [((10, 8, 4), "inputs"), ((8, 10, 4), "outputs"), ((8, 8, 0), "inputs")])
+@pytest.mark.parametrize(
+    ("sizes", "name"), [((10, 8, 4), "inputs"), ((8, 10, 4), "outputs"), ((8, 8, 0), "inputs")]
+)
 def test_block_linear_refuses_sizes_that_blocks_do_not_divide(sizes, name):
     with pytest.raises(ValueError, match=f"must be positive and divide {name}"):
         BlockLinear(*sizes)
@@ -133,7 +141,10 @@ def slow_two_hot(value):
     for index in range(len(places) - 1):
         low, high = places[index], places[index + 1]
         if low <= value <= high:
-            weights[index], weights[index + 1] = (high - value) / (high - low), (value - low) / (high - low)
+            weights[index], weights[index + 1] = (
+                (high - value) / (high - low),
+                (value - low) / (high - low),
+            )
             return torch.tensor(weights)
     raise AssertionError(value)
 
@@ -160,7 +171,10 @@ def test_two_hot_loss_equals_a_cross_entropy_formed_bin_by_bin():
     logits = 2 * draws(len(VALUES), 255)
     loss = TwoHot(logits).loss(torch.tensor(VALUES))
     slow = torch.stack(
-        [-(slow_two_hot(v) * torch.log_softmax(row, 0)).sum() for v, row in zip(VALUES, logits, strict=True)]
+        [
+            -(slow_two_hot(v) * torch.log_softmax(row, 0)).sum()
+            for v, row in zip(VALUES, logits, strict=True)
+        ]
     )
     torch.testing.assert_close(loss, slow, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(TwoHot(logits).log_prob(torch.tensor(VALUES)), -loss)
@@ -210,19 +224,26 @@ def test_one_hot_agrees_with_torch(unimix):
     logits, other = draws(4, 3, 5), draws(4, 3, 5, seed=1)
 
     def reference(values):
-        return distributions.Categorical(probs=(1 - unimix) * torch.softmax(values, -1) + unimix / 5)
+        return distributions.Categorical(
+            probs=(1 - unimix) * torch.softmax(values, -1) + unimix / 5
+        )
 
     p, q = OneHot(logits, unimix), OneHot(other, unimix)
     index = torch.randint(5, (4, 3), generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(p.probs, reference(logits).probs)
     torch.testing.assert_close(p.entropy(), reference(logits).entropy())
-    torch.testing.assert_close(p.log_prob(F.one_hot(index, 5).float()), reference(logits).log_prob(index))
+    torch.testing.assert_close(
+        p.log_prob(F.one_hot(index, 5).float()), reference(logits).log_prob(index)
+    )
     divergence = distributions.kl_divergence(reference(logits), reference(other)).sum(-1)
     torch.testing.assert_close(kl(p, q), divergence, rtol=1e-4, atol=1e-6)
 
 
 def test_one_hot_draws_invert_the_cumulative_distribution():
-    one_hot, noise = OneHot(draws(50, 4, 6), 0.01), torch.rand(50, 4, generator=torch.Generator().manual_seed(3))
+    one_hot, noise = (
+        OneHot(draws(50, 4, 6), 0.01),
+        torch.rand(50, 4, generator=torch.Generator().manual_seed(3)),
+    )
     sample = one_hot.sample(noise)
     for place in torch.cartesian_prod(torch.arange(50), torch.arange(4)).tolist():
         total, index = 0.0, 0
@@ -235,7 +256,9 @@ def test_one_hot_draws_invert_the_cumulative_distribution():
 
 def test_one_hot_draws_have_the_asked_frequencies():
     noise = (torch.arange(1000) + 0.5) / 1000  # a fine grid in place of luck
-    sample = OneHot(torch.tensor([0.5, 0.2, 0.3]).log().expand(1000, 1, 3)).sample(noise.unsqueeze(-1))
+    sample = OneHot(torch.tensor([0.5, 0.2, 0.3]).log().expand(1000, 1, 3)).sample(
+        noise.unsqueeze(-1)
+    )
     assert sample[:, 0].sum(0).tolist() == [500, 200, 300]
 
 
@@ -249,7 +272,10 @@ def test_one_hot_never_draws_the_impossible():
 
 @pytest.mark.parametrize("method", ["sample", "mode"])
 def test_one_hot_gradient_is_that_of_the_probabilities(method):
-    weights, noise = draws(2, 3, 5, seed=1), torch.rand(2, 3, generator=torch.Generator().manual_seed(4))
+    weights, noise = (
+        draws(2, 3, 5, seed=1),
+        torch.rand(2, 3, generator=torch.Generator().manual_seed(4)),
+    )
     logits, same = draws(2, 3, 5).requires_grad_(), draws(2, 3, 5).requires_grad_()
     one_hot = OneHot(logits, 0.1)
     sample = one_hot.sample(noise) if method == "sample" else one_hot.mode()
@@ -303,9 +329,13 @@ def test_bounded_normal_divergence_agrees_with_torch():
 def test_bounded_normal_entropy_is_normalised_between_its_bounds():
     policy = BoundedNormal(torch.tensor([0.0, 0.0, 0.0, -1000.0, 1000.0, 0.0]), 0.03, 1.0)
     torch.testing.assert_close(policy.std[:2], torch.tensor([0.03, 1.0]))
-    torch.testing.assert_close(policy.normalised_entropy()[:2], torch.tensor([0.0, 1.0]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        policy.normalised_entropy()[:2], torch.tensor([0.0, 1.0]), rtol=1e-5, atol=1e-5
+    )
     low, high = (distributions.Normal(0.0, std).entropy() for std in (0.03, 1.0))
-    torch.testing.assert_close(policy.normalised_entropy()[2], (policy.entropy()[2] - low) / (high - low))
+    torch.testing.assert_close(
+        policy.normalised_entropy()[2], (policy.entropy()[2] - low) / (high - low)
+    )
 
 
 def test_bounded_normal_draws_carry_gradients_and_bounds_are_checked():

@@ -30,7 +30,9 @@ def rssm() -> RSSM:
 
 def some_state(seed: int = 0) -> RSSMState:
     index = torch.randint(4, (BATCH, 3), generator=torch.Generator().manual_seed(seed))
-    return RSSMState(torch.tanh(draws(BATCH, 12, seed=seed)), F.one_hot(index, 4).float().flatten(1))
+    return RSSMState(
+        torch.tanh(draws(BATCH, 12, seed=seed)), F.one_hot(index, 4).float().flatten(1)
+    )
 
 
 def sequences(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -86,9 +88,16 @@ def slow_advance(rssm: RSSM, state: RSSMState, action: torch.Tensor) -> torch.Te
 def test_the_block_gru_equals_a_loop_over_blocks(rssm):
     """One dense layer for what enters every block is the published layer over copies of it, and its gradients."""
     state, action = some_state(), draws(BATCH, ACTION, seed=5)
-    fast, slow = rssm.advance(state, rssm.from_action(bounded(action))), slow_advance(rssm, state, action)
+    fast, slow = (
+        rssm.advance(state, rssm.from_action(bounded(action))),
+        slow_advance(rssm, state, action),
+    )
     torch.testing.assert_close(fast, slow)
-    used = [p for part in ("from_deter", "core", "core_inputs", "gates") for p in getattr(rssm, part).parameters()]
+    used = [
+        p
+        for part in ("from_deter", "core", "core_inputs", "gates")
+        for p in getattr(rssm, part).parameters()
+    ]
     weights = draws(BATCH, 12, seed=6)
     for one, other in zip(
         torch.autograd.grad((fast * weights).sum(), used),
@@ -138,7 +147,10 @@ def test_an_imagined_step_is_the_prior_and_a_seen_one_the_posterior(rssm):
 def test_without_noise_the_mode_is_taken(rssm):
     state, action, embedding = some_state(), draws(BATCH, ACTION), draws(BATCH, EMBEDDING, seed=1)
     imagined, seen = rssm(state, action, None), rssm.correct(state, action, embedding, None)
-    for drawn, likely in ((imagined, rssm.prior(imagined.deter)), (seen, rssm.posterior(seen.deter, embedding))):
+    for drawn, likely in (
+        (imagined, rssm.prior(imagined.deter)),
+        (seen, rssm.posterior(seen.deter, embedding)),
+    ):
         assert torch.equal(drawn.stoch.unflatten(-1, (3, 4)).argmax(-1), likely.probs.argmax(-1))
 
 
@@ -148,17 +160,24 @@ def test_actions_are_scaled_down_to_one_each_on_its_own():
     scaled = bounded(action)
     assert scaled.tolist() == [[0.5, -1.0, 1.0], pytest.approx([-0.2, 1.0, -1.0])]
     scaled.sum().backward()
-    torch.testing.assert_close(action.grad, torch.tensor([[1.0, 1 / 3, 1.0], [1.0, 1 / 8, 1 / 1.5]]))
+    torch.testing.assert_close(
+        action.grad, torch.tensor([[1.0, 1 / 3, 1.0], [1.0, 1 / 8, 1 / 1.5]])
+    )
 
 
 def test_actions_beyond_one_count_as_one(rssm):
     state = some_state()
-    far, edge = torch.tensor([[7.0, -0.3]]).expand(BATCH, -1), torch.tensor([[1.0, -0.3]]).expand(BATCH, -1)
+    far, edge = (
+        torch.tensor([[7.0, -0.3]]).expand(BATCH, -1),
+        torch.tensor([[1.0, -0.3]]).expand(BATCH, -1),
+    )
     torch.testing.assert_close(rssm(state, far, None).deter, rssm(state, edge, None).deter)
     actions, embeddings, uniform = sequences()
     never = torch.zeros(BATCH, TIME, dtype=torch.bool)
     wide, _ = rssm.observe(state, actions, embeddings, never, uniform)
-    narrow, _ = rssm.observe(state, actions / actions.abs().clamp(min=1), embeddings, never, uniform)
+    narrow, _ = rssm.observe(
+        state, actions / actions.abs().clamp(min=1), embeddings, never, uniform
+    )
     torch.testing.assert_close(wide.deter, narrow.deter)
 
 
@@ -181,7 +200,9 @@ def test_observing_is_correcting_step_by_step(rssm):
     for time in range(TIME):
         begins = first[:, time, None]
         nothing = rssm.initial(BATCH)
-        state = RSSMState(*(torch.where(begins, zero, old) for zero, old in zip(nothing, state, strict=True)))
+        state = RSSMState(
+            *(torch.where(begins, zero, old) for zero, old in zip(nothing, state, strict=True))
+        )
         action = torch.where(begins, 0.0, actions[:, time])
         state = rssm.correct(state, action, embeddings[:, time], uniform[:, time])
         torch.testing.assert_close(states.deter[:, time], state.deter)
@@ -203,7 +224,8 @@ def test_an_episodes_start_forgets_state_and_action(rssm):
         pasts.append((some_state(seed), actions, embeddings, uniform))
     for flags, same in ((first, True), (torch.zeros_like(first), False)):
         (one, _), (other, _) = (
-            rssm.observe(state, actions, embeddings, flags, uniform) for state, actions, embeddings, uniform in pasts
+            rssm.observe(state, actions, embeddings, flags, uniform)
+            for state, actions, embeddings, uniform in pasts
         )
         assert torch.equal(one.deter[:, 3:], other.deter[:, 3:]) is same
         assert torch.equal(one.stoch[:, 3:], other.stoch[:, 3:]) is same
@@ -227,9 +249,13 @@ def test_a_sequence_cut_in_two_goes_on_from_the_stored_state(rssm, cut):
     state, (actions, embeddings, uniform) = some_state(), sequences()
     first = noise(BATCH, TIME, seed=9) < 0.2
     whole, _ = rssm.observe(state, actions, embeddings, first, uniform)
-    head, _ = rssm.observe(state, actions[:, :cut], embeddings[:, :cut], first[:, :cut], uniform[:, :cut])
+    head, _ = rssm.observe(
+        state, actions[:, :cut], embeddings[:, :cut], first[:, :cut], uniform[:, :cut]
+    )
     stored = RSSMState(head.deter[:, -1].detach().clone(), head.stoch[:, -1].detach().clone())
-    tail, _ = rssm.observe(stored, actions[:, cut:], embeddings[:, cut:], first[:, cut:], uniform[:, cut:])
+    tail, _ = rssm.observe(
+        stored, actions[:, cut:], embeddings[:, cut:], first[:, cut:], uniform[:, cut:]
+    )
     torch.testing.assert_close(torch.cat([head.deter, tail.deter], 1), whole.deter)
     torch.testing.assert_close(torch.cat([head.stoch, tail.stoch], 1), whole.stoch)
 
@@ -240,7 +266,9 @@ def test_gradient_passes_draws_straight_through(rssm):
     state = some_state()
     sample = OneHot(logits).sample(noise(BATCH, 3)).flatten(1)
     after = slow_advance(rssm, RSSMState(state.deter, sample), torch.zeros(BATCH, ACTION))
-    fast = rssm.advance(RSSMState(state.deter, sample), rssm.from_action(torch.zeros(BATCH, ACTION)))
+    fast = rssm.advance(
+        RSSMState(state.deter, sample), rssm.from_action(torch.zeros(BATCH, ACTION))
+    )
     expected = torch.autograd.grad(after.sum(), logits, retain_graph=True)[0]
     actual = torch.autograd.grad(fast.sum(), logits)[0]
     assert bool(expected.any())
@@ -266,7 +294,15 @@ def test_the_posterior_may_start_with_larger_logits():
     pair = []
     for scale in (1.0, 3.0):
         torch.manual_seed(0)
-        pair.append(RSSM(RSSMConfig(deter=12, hidden=5, groups=3, classes=4, blocks=3, posterior_scale=scale), 6, 2))
+        pair.append(
+            RSSM(
+                RSSMConfig(
+                    deter=12, hidden=5, groups=3, classes=4, blocks=3, posterior_scale=scale
+                ),
+                6,
+                2,
+            )
+        )
     for (name, plain), scaled in zip(pair[0].named_parameters(), pair[1].parameters(), strict=True):
         factor = 3.0 if name == "posterior_net.layers.3.weight" else 1.0
         torch.testing.assert_close(scaled, factor * plain, msg=name)
