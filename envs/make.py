@@ -33,9 +33,11 @@ def make_vec(
         frame_stack: frames in an observation.
         image_size: height and width in pixels.
         threads: worker threads; one for every core by default.
-        random_initial_episode_step: begin the first episodes part of the way to their time limits, so that resets are spread out.
-        evaluation: play the tasks' evaluation episodes: where a task's e-th episode starts depends on `seed`, the
-            task's own `evaluation_seed` and e alone, not on the stream, the world, or the tasks and worlds beside it.
+        random_initial_episode_step: begin the first episodes part of the way to their time limits,
+            so that resets are spread out.
+        evaluation: play the tasks' evaluation episodes: where a task's e-th episode starts depends
+            on `seed`, the task's own `evaluation_seed` and e alone, not on the stream, the world,
+            or the tasks and worlds beside it.
 
     Raises:
         ValueError: an argument is out of range; the message names it and what is valid.

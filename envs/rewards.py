@@ -1,6 +1,7 @@
 """Batched reward shaping: dm_control's `tolerance`, for tensors on any device.
 
-Source: Tassa et al. 2018, "DeepMind Control Suite", section 3 (rewards), and `dm_control.utils.rewards`, against which
+Source: Tassa et al. 2018, "DeepMind Control Suite", section 3 (rewards), and
+    `dm_control.utils.rewards`, against which
 the tests compare every sigmoid.
 """
 
@@ -72,8 +73,10 @@ def tolerance(
 
     Args:
         x: any shape.
-        bounds: lower and upper bound, inclusive; numbers or tensors that broadcast against `x`; may be infinite.
-        margin: distance from the nearer bound at which the value is `value_at_margin`; 0 makes it drop to 0 at once.
+        bounds: lower and upper bound, inclusive; numbers or tensors that broadcast against `x`; may
+            be infinite.
+        margin: distance from the nearer bound at which the value is `value_at_margin`; 0 makes it
+            drop to 0 at once.
         sigmoid: shape of the fall, a key of `SIGMOIDS`.
         value_at_margin: in (0, 1), or 0 for cosine, linear and quadratic.
 
@@ -81,8 +84,9 @@ def tolerance(
         Values in [0, 1], shape of `x` (broadcast).
 
     Raises:
-        ValueError: unknown sigmoid, lower bound above the upper one, negative margin, value out of range. Bounds and
-            margins that are tensors are trusted: looking into them would make a GPU wait.
+        ValueError: unknown sigmoid, lower bound above the upper one, negative margin, value out of
+            range. Bounds and margins that are tensors are trusted: looking into them would make a
+            GPU wait.
     """
     _check(bounds, margin, sigmoid, value_at_margin)
     lower, upper, width = (

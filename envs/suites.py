@@ -1,4 +1,6 @@
-"""A suite: the tasks to train on and the held-out ones, by kind of generalization. Suites are data, never drawn."""
+"""A suite: the tasks to train on and the held-out ones, by kind of generalization. Suites are data,
+never drawn.
+"""
 
 import math
 from collections.abc import Mapping
@@ -99,7 +101,8 @@ class Suite:
     def padding(
         self,
     ) -> tuple[Float32[np.ndarray, "row task"], Float32[np.ndarray, "row action"]] | None:
-        """Task vectors, and for each the numbers of an action that its body uses (1) and those that are padding (0).
+        """Task vectors, and for each the numbers of an action that its body uses (1) and those that
+        are padding (0).
 
         None where every body uses all.
         """
@@ -118,7 +121,9 @@ class Suite:
         return {task: int(resolve(task).scene.model.nu) for task in tasks}
 
     def check_installed(self) -> "Suite":
-        """The suite itself. Raises ValueError where an optional package is missing, or does not know a task."""
+        """The suite itself. Raises ValueError where an optional package is missing, or does not
+        know a task.
+        """
         for task in (task for split in self.splits.values() for task in split):
             if isinstance(self.family, ExternalFamily):
                 self.family.check(task)
@@ -133,7 +138,8 @@ class Suite:
         return self.splits[split]
 
     def coordinate(self, task: Task) -> float:
-        """Where a task stands on a figure's axis: its parameter, a vector's length, or a word's place among the words.
+        """Where a task stands on a figure's axis: its parameter, a vector's length, or a word's
+        place among the words.
 
         In the parameter's own unit (m/s for a speed, metres from the arena's centre for a target).
         """
@@ -149,7 +155,9 @@ class Suite:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Suite":
-        """A suite from plain data. Raises ValueError naming the key that is unknown, missing or of the wrong type."""
+        """A suite from plain data. Raises ValueError naming the key that is unknown, missing or of
+        the wrong type.
+        """
         names = [field.name for field in fields(cls)]
         where = f"suite {values.get('name', '(without a name)')!r}"
         require_keys(values, names, where, optional=("mixed",))
@@ -171,11 +179,12 @@ class Suite:
 
 
 def load_suite(name: str) -> Suite:
-    """The suite in configs/suite/NAME.yaml, or of one environment that is registered with Gymnasium: gym/ID.
+    """The suite in configs/suite/NAME.yaml, or of one environment that is registered with
+    Gymnasium: gym/ID.
 
     Raises:
-        ValueError: there is no such file (the message lists the suites), its content is not a suite, or Gymnasium does
-            not know the id.
+        ValueError: there is no such file (the message lists the suites), its content is not a
+            suite, or Gymnasium does not know the id.
     """
     if name.startswith(PREFIX):
         return Suite.from_dict(suite_of(name.removeprefix(PREFIX)))

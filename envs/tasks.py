@@ -1,4 +1,6 @@
-"""A task: one setting of a family's parameters, with its episode length and the seed of its evaluation episodes."""
+"""A task: one setting of a family's parameters, with its episode length and the seed of its
+evaluation episodes.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,12 +22,15 @@ class Task:
 
     Attributes:
         name: unique within its suite and usable as a part of a file name.
-        family: name of the family that knows scene, reward and start states (`envs.families.FAMILIES`).
+        family: name of the family that knows scene, reward and start states
+            (`envs.families.FAMILIES`).
         parameters: the family's parameters; numbers are floats, vectors are lists of floats.
         episode_length: control steps until the time limit truncates an episode.
-        evaluation_seed: with the evaluator's own seed and an episode's number, all that the start of an evaluation
-            episode depends on: it is the same for every arm, whatever else is evaluated beside it.
-        dynamics, vision: how its worlds move and look otherwise than the family's scene; the agent is not told.
+        evaluation_seed: with the evaluator's own seed and an episode's number, all that the start
+            of an evaluation episode depends on: it is the same for every arm, whatever else is
+            evaluated beside it.
+        dynamics, vision: how its worlds move and look otherwise than the family's scene; the agent
+            is not told.
     """
 
     name: str
@@ -54,7 +59,9 @@ class Task:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Task":
-        """A task from plain data. Raises ValueError naming the key that is unknown, missing or of the wrong type."""
+        """A task from plain data. Raises ValueError naming the key that is unknown, missing or of
+        the wrong type.
+        """
         where = f"task {values.get('name', '(without a name)')!r}"
         kinds: dict[str, type[Dynamics | Vision]] = {"dynamics": Dynamics, "vision": Vision}
         require_keys(values, [part.name for part in fields(cls)], where, optional=tuple(kinds))
@@ -80,7 +87,9 @@ class Task:
         return plain | self.variations()
 
     def variations(self) -> dict[str, dict[str, float]]:
-        """What its worlds differ in: keys `dynamics` and `vision`, each only where something does."""
+        """What its worlds differ in: keys `dynamics` and `vision`, each only where something
+        does.
+        """
         both = {"dynamics": self.dynamics.to_dict(), "vision": self.vision.to_dict()}
         return {key: values for key, values in both.items() if values}
 
@@ -106,7 +115,9 @@ def require_keys(
 
 
 def require_count(value: object, what: str, smallest: int, largest: int | None = None) -> int:
-    """The value, when it is an integer from `smallest` to `largest` (None: no limit); ValueError otherwise."""
+    """The value, when it is an integer from `smallest` to `largest` (None: no limit); ValueError
+    otherwise.
+    """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         count = int(value)
         if smallest <= count and (largest is None or count <= largest):

@@ -1,9 +1,12 @@
-"""Refuse a simulator whose parts do not belong together when `envs` is imported, not at the first reset."""
+"""Refuse a simulator whose parts do not belong together when `envs` is imported, not at the first
+reset.
+"""
 
 import os
 from importlib import metadata
 
-# Every dm-control is built against one minor series of mujoco; mujoco-warp follows mujoco's numbers.
+# Every dm-control is built against one minor series of mujoco; mujoco-warp follows mujoco's
+# numbers.
 DM_CONTROL = "1.0.49"
 MUJOCO_SERIES = "3.16"
 # What mujoco takes as MUJOCO_GL, on one system or another (mujoco.rendering.classic.gl_context).
@@ -45,7 +48,8 @@ def check_installed_versions() -> None:
 
 
 def check_backend() -> None:
-    """Refuse an OpenGL backend that mujoco would refuse without saying what there is. Our own images need none.
+    """Refuse an OpenGL backend that mujoco would refuse without saying what there is. Our own
+    images need none.
 
     Raises:
         ImportError: names the environment variable, its value and the valid ones.

@@ -1,4 +1,6 @@
-"""What the scripts share: arguments, and one line instead of a traceback where the user can mend the cause."""
+"""What the scripts share: arguments, and one line instead of a traceback where the user can mend
+the cause.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ EXPLAINED = (
 
 
 def run_or_explain(main: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
-    """Runs a script's main; an error that its message explains exits with 2, a signal with 128 and its number."""
+    """Runs a script's main; an error that its message explains exits with 2, a signal with 128 and
+    its number.
+    """
     try:
         main(list(arguments))
     except Interrupted as stopped:

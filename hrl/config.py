@@ -1,7 +1,8 @@
 """The typed configuration of a run, composed by Hydra from `configs/` and the command line.
 
-Dataclasses are the manual: each field's meaning and default stands here or beside the agent that reads it. Files under
-`configs/` only say what differs. Whatever is wrong stops here, before anything is built, with the key and the choices.
+Dataclasses are the manual: each field's meaning and default stands here or beside the agent that
+reads it. Files under `configs/` only say what differs. Whatever is wrong stops here, before
+anything is built, with the key and the choices.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ class NetworkConfig:
 
     task_features: features that the task vector is embedded in.
     hidden: hidden layers of every perceptron (policies, critics, managers, skills).
-    world_model: sizes of agents with a world model, which have an encoder of their own and read none of the above but
-        task_features.
-    imag_last: of such agents, states of every replayed sequence, the last ones, that imagination begins at; 0 for
-        all. With the sizes it decides what an update costs. They have it as `agent.imag_last`.
+    world_model: sizes of agents with a world model, which have an encoder of their own and read
+        none of the above but task_features.
+    imag_last: of such agents, states of every replayed sequence, the last ones, that imagination
+        begins at; 0 for all. With the sizes it decides what an update costs. They have it as
+        `agent.imag_last`.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -77,8 +79,8 @@ class EvaluationScheduleConfig:
     """every: control steps between evaluations in training, 0 for none.
 
     episodes: per training task, in training.  final_episodes: per task, by scripts/evaluate.py.
-    seed: of the evaluation episodes, together with each task's own evaluation_seed; shared by all methods, so that they
-        meet the same starts.
+    seed: of the evaluation episodes, together with each task's own evaluation_seed; shared by all
+        methods, so that they meet the same starts.
     """
 
     every: int = 500_000
@@ -117,9 +119,11 @@ class RunConfig:
 
     folder: where everything of the run is written; the same command continues what it finds there.
     method: the name under which reports group runs; empty for the agent's name.
-    frames: control steps to train for, over all environments; may be raised to continue a finished run.
+    frames: control steps to train for, over all environments; may be raised to continue a finished
+        run.
     num_envs: environments stepped side by side; training tasks are dealt out to them in turn.
-    random_initial_episode_step: spread the first episodes' ends, so that a rollout holds early and late steps of episodes.
+    random_initial_episode_step: spread the first episodes' ends, so that a rollout holds early and
+        late steps of episodes.
     precision: auto|float32|bfloat16 of the encoder's products; auto takes bfloat16 where the hardware is fast at it.
     checkpoint_every: control steps between checkpoints.
     device: auto, or a torch device.  threads: for torch and the simulator, 0 for one per core.
@@ -169,13 +173,15 @@ class RunConfig:
 def load(
     overrides: Sequence[str], config_dir: Path = CONFIG_DIR
 ) -> tuple[RunConfig, dict[str, Any]]:
-    """The run that the command line asks for, typed and as plain nested dictionaries with all values resolved.
+    """The run that the command line asks for, typed and as plain nested dictionaries with all
+    values resolved.
 
     Args:
         overrides: Hydra overrides, such as `agent=skills suite=point_mass agent.skill_duration=4`.
 
     Raises:
-        ConfigError: unknown key or choice, wrong type, impossible combination; names the key and the valid choices.
+        ConfigError: unknown key or choice, wrong type, impossible combination; names the key and
+            the valid choices.
     """
     _register()
     _register_external(overrides)
@@ -246,7 +252,9 @@ def _register() -> None:
 
 
 def _register_external(overrides: Sequence[str]) -> None:
-    """A suite of one environment that is registered with Gymnasium has no file: it is made from the command line."""
+    """A suite of one environment that is registered with Gymnasium has no file: it is made from the
+    command line.
+    """
     for override in overrides:
         key, _, name = override.partition("=")
         if key == "suite" and name.startswith(PREFIX):
@@ -282,7 +290,9 @@ def _at_least(config: Any, prefix: str, **bounds: int) -> None:
 
 
 def _refuse_encoder(sizes: dict[str, Any]) -> None:
-    """The encoder calls its keys by the names that it has for them; here they stand below `network`."""
+    """The encoder calls its keys by the names that it has for them; here they stand below
+    `network`.
+    """
     try:
         EncoderConfig(**sizes)
     except ValueError as error:

@@ -1,6 +1,7 @@
 """Counter-based random streams.
 
-A seed is a function of (run seed, stream, counter), so a continued run has no generator's state to restore.
+A seed is a function of (run seed, stream, counter), so a continued run has no generator's state to
+restore.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Trains the hierarchical and the flat method on `point_mass`, evaluates both and random play, and reports (`make demo`).
+"""Trains the hierarchical and the flat method on `point_mass`, evaluates both and random play, and
+reports (`make demo`).
 
     scripts/demo.py [--frames=N] [--seeds=N] [--episodes=N] [--folder=runs/demo]
 
-Interrupt it and run it again: it goes on where it stood. Writes FOLDER/report.html and FOLDER/summary.json, whose
-wall_seconds are those of all its starts.
+Interrupt it and run it again: it goes on where it stood. Writes FOLDER/report.html and
+FOLDER/summary.json, whose wall_seconds are those of all its starts.
 """
 
 from __future__ import annotations

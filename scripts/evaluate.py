@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Evaluates runs on every split of their suite: greedy, fixed episodes, with the command- and task-shuffle tests.
+"""Evaluates runs on every split of their suite: greedy, fixed episodes, with the command- and
+task-shuffle tests.
 
     scripts/evaluate.py runs/point_mass/skills/seed_0 runs/point_mass/ppo/seed_0
     scripts/evaluate.py RUN --episodes=10 --splits=train,interpolation --films=0 --device=cpu
     scripts/evaluate.py agent=random suite=point_mass        the floor: also agent=zero
 
-Writes scores.csv (one row an episode), evaluation.json (how they were played) and, for hierarchies, skill_usage.csv and
-a film per training task into each run folder, and prints mean returns. Shuffle tests are played on the training tasks.
-With --splits the rows of those splits are replaced and the others stay; where the others are of another checkpoint or
-protocol (--episodes=N is one), nothing is played: evaluate every split instead.
+Writes scores.csv (one row an episode), evaluation.json (how they were played) and, for hierarchies,
+skill_usage.csv and a film per training task into each run folder, and prints mean returns. Shuffle
+tests are played on the training tasks. With --splits the rows of those splits are replaced and the
+others stay; where the others are of another checkpoint or protocol (--episodes=N is one), nothing
+is played: evaluate every split instead.
 """
 
 from __future__ import annotations

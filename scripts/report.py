@@ -11,7 +11,9 @@ from hrl.reporting import RunFolderError, load_runs, summary_table, write_report
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the report and print the summary; 2 with one line on stderr when the runs cannot be read."""
+    """Write the report and print the summary; 2 with one line on stderr when the runs cannot be
+    read.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "runs",

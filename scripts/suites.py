@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Writes a page and a contact sheet for each suite: images, reward, splits, what random play and doing nothing earn.
+"""Writes a page and a contact sheet for each suite: images, reward, splits, what random play and
+doing nothing earn.
 
 scripts/suites.py                                  all suites of configs/suite/ whose packages are installed
 scripts/suites.py walker_speed point_mass --episodes=5 --out=docs/suites
 
-What the two earned is stored as scores in --baselines (results/baselines): reports normalise by random play.
+What the two earned is stored as scores in --baselines (results/baselines): reports normalise by
+random play.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
     scripts/train.py agent=ppo suite=walker_speed frames=5_000_000 seed=1 tracking.wandb=online
     scripts/train.py agent=skills size=debug                the whole program in seconds
 
-Every field of hrl/config.py and of the agent's configuration can be given as KEY=VALUE. The same command on the same
+Every field of hrl/config.py and of the agent's configuration can be given as KEY=VALUE. The same
+command on the same
 folder continues the run exactly.  scripts/train.py --config KEY=VALUE ... prints the resolved configuration.
 """
 

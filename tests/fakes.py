@@ -1,4 +1,5 @@
-"""Small vector environments and an agent that assert the contract between environments, collector and learner."""
+"""Small vector environments and an agent that assert the contract between environments, collector
+and learner."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def model_setting(task_size: int = 2, action_size: int = 2, **sizes: Any) -> Age
 
 
 def replayed(spec: AgentSpec, batch: int, time: int, seed: int = 0) -> dict[str, Tensor]:
-    """Sequences of random rows as a replay hands them out: [batch, 1 + time, ...], the first row of each context.
+    """Sequences of random rows as a replay hands them out: [batch, 1 + time, ...], the first row of
+    each context.
 
     Some rows begin an episode, and some rows before those ended theirs by termination.
     """
@@ -79,7 +81,8 @@ def replayed(spec: AgentSpec, batch: int, time: int, seed: int = 0) -> dict[str,
 
 
 def randomise(module: nn.Module, scale: float = 0.3, seed: int = 0) -> Any:
-    """The module with every parameter moved, so that heads which start at zero say something and take gradient."""
+    """The module with every parameter moved, so that heads which start at zero say something and
+    take gradient."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -156,7 +159,8 @@ class _SameStepEnv(gym.vector.VectorEnv):
 
 
 class CounterEnv(_SameStepEnv):
-    """Pixels show the step of the episode, the task the episode's number; the reward is the step just taken.
+    """Pixels show the step of the episode, the task the episode's number; the reward is the step
+    just taken.
 
     Environment i ends its episodes after `length + i` steps, by termination where i is odd.
     """
@@ -186,8 +190,8 @@ class CounterEnv(_SameStepEnv):
 class ToyReach(_SameStepEnv):
     """A bright column that moves left or right with the action; the task says where it should be.
 
-    The reward is 1 at the target and falls by 1 per half image; an episode starts at the far side from the target,
-    so that a policy blind to pixels or task earns little.
+    The reward is 1 at the target and falls by 1 per half image; an episode starts at the far side
+    from the target, so that a policy blind to pixels or task earns little.
     """
 
     def __init__(
@@ -219,7 +223,8 @@ class ToyReach(_SameStepEnv):
 
 
 class CounterAgent:
-    """Asserts that it meets every step of a `CounterEnv` once, in order, with its own state carried and restarted."""
+    """Asserts that it meets every step of a `CounterEnv` once, in order, with its own state carried
+    and restarted."""
 
     def __init__(self) -> None:
         self.last: Tensor | None = None

@@ -1,4 +1,6 @@
-"""One world as a plain Gymnasium environment, for wrappers, checkers and libraries that want single environments."""
+"""One world as a plain Gymnasium environment, for wrappers, checkers and libraries that want single
+environments.
+"""
 
 from typing import Any
 
@@ -10,11 +12,12 @@ from envs.vector.mujoco import Observation, PixelVectorEnv
 
 
 class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
-    """A vector environment of one world without its automatic resets: an episode's end needs `reset`.
+    """A vector environment of one world without its automatic resets: an episode's end needs
+    `reset`.
 
-    Observations and actions as in `PixelVectorEnv`, without the first axis. `info` has "task_index" and "success", and
-    at the end of an episode "episode" with "return", "length" in control steps, "success", "steps_to_success" (0
-    without one) and "partial".
+    Observations and actions as in `PixelVectorEnv`, without the first axis. `info` has "task_index"
+    and "success", and at the end of an episode "episode" with "return", "length" in control steps,
+    "success", "steps_to_success" (0 without one) and "partial".
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -28,14 +31,17 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
         self.metadata = {**self.metadata, "render_fps": env.metadata["render_fps"]}
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
-        # The vector environment begins the next episode by itself; it is kept until `reset` asks for it.
+        # The vector environment begins the next episode by itself; it is kept until `reset` asks
+        # for it.
         self._next: tuple[Observation, dict[str, Any]] | None = None
         self._running = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin the next episode, or with `seed` the first one of that run seed. Options: as `PixelVectorEnv.reset`."""
+        """Begin the next episode, or with `seed` the first one of that run seed. Options: as
+        `PixelVectorEnv.reset`.
+        """
         super().reset(seed=seed)
         if seed is not None or self._next is None:
             observation, infos = self._env.reset(seed=seed, options=options)

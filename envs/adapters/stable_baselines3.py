@@ -14,11 +14,13 @@ from envs.vector.mujoco import Observation, PixelVectorEnv
 
 
 class Sb3VecEnv(VecEnv):
-    """Dict observations "pixels" uint8 [env, height, width, channel] and "task" float32 [env, task_size].
+    """Dict observations "pixels" uint8 [env, height, width, channel] and "task" float32 [env,
+    task_size].
 
-    At an episode's end `infos[i]` has what SB3 looks for: "terminal_observation", "TimeLimit.truncated" and, unless
-    only the end of a staggered first episode was played, "episode" with return "r", length "l" in agent steps and
-    seconds since the start "t", beside "is_success".
+    At an episode's end `infos[i]` has what SB3 looks for: "terminal_observation",
+    "TimeLimit.truncated" and, unless only the end of a staggered first episode was played,
+    "episode" with return "r", length "l" in agent steps and seconds since the start "t", beside
+    "is_success".
     """
 
     def __init__(self, env: PixelVectorEnv) -> None:
@@ -74,7 +76,9 @@ class Sb3VecEnv(VecEnv):
     def env_method(
         self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
-        """Call a method of the vector environment, once, and give its result to every world asked for."""
+        """Call a method of the vector environment, once, and give its result to every world asked
+        for.
+        """
         result = getattr(self._env, method_name)(*args, **kwargs)
         return [result for _ in self._get_indices(indices)]
 

@@ -11,14 +11,17 @@ Translation = Callable[[Float32[np.ndarray, " action"]], Any]
 
 
 def action_size(space: spaces.Space[Any]) -> int:
-    """Numbers in [-1, 1] that an action of this space is made from. Raises ValueError for a space that has none."""
+    """Numbers in [-1, 1] that an action of this space is made from. Raises ValueError for a space
+    that has none.
+    """
     return _parts(space)[0]
 
 
 def translation(space: spaces.Space[Any]) -> Translation:
     """The function from `action_size` numbers in [-1, 1] to an action of `space`.
 
-    A bounded box is scaled to its bounds; of a discrete space the action with the largest number is taken.
+    A bounded box is scaled to its bounds; of a discrete space the action with the largest number is
+    taken.
 
     Raises:
         ValueError: any other space.

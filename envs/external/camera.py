@@ -12,7 +12,9 @@ FOVY = 45.0
 
 @dataclass(frozen=True)
 class Pose:
-    """A camera's place: position [3] in metres; the rotation's columns point right, up and backwards."""
+    """A camera's place: position [3] in metres; the rotation's columns point right, up and
+    backwards.
+    """
 
     position: Float[np.ndarray, "3"]
     rotation: Float[np.ndarray, "3 3"]
@@ -64,13 +66,14 @@ class NamedView:
 
 @dataclass(frozen=True)
 class OrbitView:
-    """MuJoCo's free camera: it looks at a point, or at a body wherever that goes, from an angle and a distance.
+    """MuJoCo's free camera: it looks at a point, or at a body wherever that goes, from an angle and
+    a distance.
 
     Attributes:
         target: metres in the world, or the number of a body.
         distance: metres.
-        azimuth, elevation: degrees, of the direction in which it looks; an elevation of -90 looks straight down with
-            the azimuth's direction upwards in the image.
+        azimuth, elevation: degrees, of the direction in which it looks; an elevation of -90 looks
+            straight down with the azimuth's direction upwards in the image.
     """
 
     target: tuple[float, float, float] | int
@@ -97,7 +100,8 @@ class OrbitView:
 def own_view(env: Any, model: mujoco.MjModel, data: mujoco.MjData) -> CameraView:
     """The view that a Gymnasium environment's own renderer has.
 
-    Source: Gymnasium's `MujocoRenderer`, whose camera looks at the median of the geoms from one model extent away
+    Source: Gymnasium's `MujocoRenderer`, whose camera looks at the median of the geoms from one
+        model extent away
     unless the environment names a camera or says how to stand.
     """
     renderer = getattr(env, "mujoco_renderer", None)

@@ -1,4 +1,6 @@
-"""One external environment as the adapter's workers use it: seeded starts, actions in [-1, 1], success, images."""
+"""One external environment as the adapter's workers use it: seeded starts, actions in [-1, 1],
+success, images.
+"""
 
 import random
 from collections.abc import Callable, Mapping
@@ -24,7 +26,9 @@ class Outcome(NamedTuple):
 
 
 def success_in(info: Mapping[str, Any], reward: float) -> bool:
-    """Success as most libraries report it: under one of `SUCCESS_KEYS`; False where there is none of them."""
+    """Success as most libraries report it: under one of `SUCCESS_KEYS`; False where there is none
+    of them.
+    """
     return any(bool(np.asarray(info[key]).any()) for key in SUCCESS_KEYS if key in info)
 
 
@@ -50,8 +54,8 @@ class ExternalEnv:
     def begin(self, seed: int) -> None:
         """Start the episode of this seed.
 
-        Libraries differ in which random numbers they start from, so that all of them are seeded: the environment's, its
-        action space's, NumPy's and Python's.
+        Libraries differ in which random numbers they start from, so that all of them are seeded:
+        the environment's, its action space's, NumPy's and Python's.
         """
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002  the generator that those libraries use
@@ -60,7 +64,9 @@ class ExternalEnv:
         self._painter.begin()
 
     def act(self, action: Float32[np.ndarray, " action"]) -> Outcome:
-        """One control step; numbers beyond what the environment takes (those of larger bodies) are left aside."""
+        """One control step; numbers beyond what the environment takes (those of larger bodies) are
+        left aside.
+        """
         taken = self._translate(action[: self._size])
         self.observation, reward, terminated, truncated, info = self.env.step(taken)
         return Outcome(

@@ -40,7 +40,8 @@ def described(task: Task) -> TaskFamily:
     """The family of a task, simulated here or outside, whose parameters have been checked.
 
     Raises:
-        ValueError: unknown family, or a parameter that is unknown, missing or does not fit; names the valid choices.
+        ValueError: unknown family, or a parameter that is unknown, missing or does not fit; names
+            the valid choices.
     """
     if task.family in EXTERNAL:
         return external_family(task)

@@ -45,7 +45,8 @@ class ExternalFamily(ABC):
     Attributes:
         parameters: the parameters a task must give.
         task_size: length of the task vector.
-        world_bytes: what one world takes in memory, about (Jaco and Fetch 4 MiB, robotics' mazes 13).
+        world_bytes: what one world takes in memory, about (Jaco and Fetch 4 MiB, robotics' mazes
+            13).
     """
 
     parameters: Mapping[str, Parameter | Text]
@@ -62,7 +63,9 @@ class ExternalFamily(ABC):
 
     @abstractmethod
     def check(self, task: Task) -> None:
-        """Raise ValueError where the task cannot be played here: a package is missing, or does not know the task."""
+        """Raise ValueError where the task cannot be played here: a package is missing, or does not
+        know the task.
+        """
 
     @abstractmethod
     def world(self, task: Task) -> ExternalEnv:
@@ -70,7 +73,9 @@ class ExternalFamily(ABC):
 
 
 class NamedTasks(ExternalFamily):
-    """Tasks that differ in their name only. Task vector: one-hot over all names, held-out ones included."""
+    """Tasks that differ in their name only. Task vector: one-hot over all names, held-out ones
+    included.
+    """
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names, self.task_size = names, len(names)

@@ -1,9 +1,10 @@
 """What gymnasium-robotics' Fetch and Hand need to run with a mujoco later than 3.11.
 
-Their helpers ask whether a number from a model's arrays, a NumPy integer, equals a member of one of mujoco's
-enumerations. Since mujoco 3.12 that comparison is False with the number on the left, so that no joint has a type and no
-weld is found. Here the module of helpers gets a view of mujoco whose enumerations are of plain integers. Nothing else
-of either package is touched. Tests compare the helpers' results with mujoco's own accessors.
+Their helpers ask whether a number from a model's arrays, a NumPy integer, equals a member of one of
+mujoco's enumerations. Since mujoco 3.12 that comparison is False with the number on the left, so
+that no joint has a type and no weld is found. Here the module of helpers gets a view of mujoco
+whose enumerations are of plain integers. Nothing else of either package is touched. Tests compare
+the helpers' results with mujoco's own accessors.
 """
 
 from enum import IntEnum

@@ -1,7 +1,8 @@
-"""Worker processes in milliseconds: one process imports what they need, once, and is forked for each of them.
+"""Worker processes in milliseconds: one process imports what they need, once, and is forked for
+each of them.
 
-The process that asks is never forked itself: it may have threads, a GPU and a half-written checkpoint. The nursery has
-imported libraries and done nothing with them.
+The process that asks is never forked itself: it may have threads, a GPU and a half-written
+checkpoint. The nursery has imported libraries and done nothing with them.
 
 Run as `python -m envs.external.forkserver SOCKET`: the number of an inherited file descriptor.
 """
@@ -60,9 +61,11 @@ class ForkServer:
         return self._ask({"environment": environment, "path": sys.path}, [connection, frames])
 
     def wait(self, process: int, seconds: float) -> int:
-        """A worker's exit code, minus the signal's number where one ended it; killed if it lives on so long.
+        """A worker's exit code, minus the signal's number where one ended it; killed if it lives on
+        so long.
 
-        -1 for a worker of an earlier nursery: its end is nobody's to know, and it ends when its pipe does.
+        -1 for a worker of an earlier nursery: its end is nobody's to know, and it ends when its
+        pipe does.
         """
         return self._ask({"wait": process, "seconds": seconds}, [])
 

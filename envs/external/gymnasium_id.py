@@ -32,7 +32,9 @@ DEFAULT_LENGTH, DEFAULT_REFERENCE = 1000, 1000.0
 
 
 def read_arguments(text: str) -> dict[str, Any]:
-    """Arguments of an environment's constructor, written as a YAML mapping. Raises ValueError for anything else."""
+    """Arguments of an environment's constructor, written as a YAML mapping. Raises ValueError for
+    anything else.
+    """
     try:
         arguments = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -45,12 +47,15 @@ def read_arguments(text: str) -> dict[str, Any]:
 
 
 class Registered(ExternalFamily):
-    """One environment a task. Task vector: a single 1; what tells the tasks apart must be in the images.
+    """One environment a task. Task vector: a single 1; what tells the tasks apart must be in the
+    images.
 
-    Parameters: `id` as for `gymnasium.make`, "module:Name-v0" included; `kwargs`, a YAML mapping of further arguments;
-    `render`: `ray` draws MuJoCo's models with our ray tracer, `opengl` takes what the environment draws, by whatever
-    means, `auto` is `ray` where the environment has a MuJoCo model; `camera`: a camera of the model, or empty for the
-    environment's own view. Success: what the environment reports of it.
+    Parameters: `id` as for `gymnasium.make`, "module:Name-v0" included; `kwargs`, a YAML mapping of
+        further arguments;
+    `render`: `ray` draws MuJoCo's models with our ray tracer, `opengl` takes what the environment
+        draws, by whatever
+    means, `auto` is `ray` where the environment has a MuJoCo model; `camera`: a camera of the
+    model, or empty for the environment's own view. Success: what the environment reports of it.
     """
 
     parameters: Mapping[str, Parameter | Text] = MappingProxyType(
@@ -76,7 +81,9 @@ class Registered(ExternalFamily):
         find(word(task, "id"))
 
     def world(self, task: Task) -> ExternalEnv:
-        """See `ExternalFamily.world`. Raises ValueError for a camera there is not, or `ray` without a MuJoCo model."""
+        """See `ExternalFamily.world`. Raises ValueError for a camera there is not, or `ray` without
+        a MuJoCo model.
+        """
         render, camera = word(task, "render"), word(task, "camera")
         if render != "opengl":
             env = _make(word(task, "id"), word(task, "kwargs"))
@@ -95,8 +102,8 @@ def find(name: str) -> EnvSpec:
     """Gymnasium's record of an environment's id.
 
     Raises:
-        ValueError: there is none; the message has the closest ids and, where it may come with a package that is not
-            installed, the extra.
+        ValueError: there is none; the message has the closest ids and, where it may come with a
+            package that is not installed, the extra.
     """
     module, _, own = name.rpartition(":")
     if module:
@@ -115,7 +122,8 @@ def find(name: str) -> EnvSpec:
 def suite_of(name: str) -> dict[str, Any]:
     """A suite of one registered environment, as plain data: `suite=gym/ID`.
 
-    Its time limit is the registered one, its reference return the registered threshold, 1000 where there is none.
+    Its time limit is the registered one, its reference return the registered threshold, 1000 where
+    there is none.
 
     Raises:
         ValueError: Gymnasium does not know the id.

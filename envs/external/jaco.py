@@ -1,6 +1,7 @@
 """Family `jaco`: dm_control's manipulation tasks of a Jaco arm.
 
-Source: `dm_control.manipulation` (Tassa et al. 2020, "dm_control", section 6): rewards in [0, 1], 250 control steps of
+Source: `dm_control.manipulation` (Tassa et al. 2020, "dm_control", section 6): rewards in [0, 1],
+    250 control steps of
 40 ms.
 """
 
@@ -22,13 +23,16 @@ TRAINED = ("reach_site", "reach_duplo", "lift_brick", "place_brick")
 HELD_OUT = ("lift_large_box", "place_cradle", "stack_2_bricks")
 TASKS = TRAINED + HELD_OUT
 CAMERA = "front_close"
-# dm_control has no success of its own; every one of its rewards here is 1 in the state that the task asks for.
+# dm_control has no success of its own; every one of its rewards here is 1 in the state that the
+# task asks for.
 SUCCESS_REWARD = 0.9
 _RENDER_SIZE = 256
 
 
 class Jaco(NamedTasks):
-    """One manipulation task an environment. Success: a reward of at least 0.9 (`SUCCESS_REWARD`)."""
+    """One manipulation task an environment. Success: a reward of at least 0.9
+    (`SUCCESS_REWARD`).
+    """
 
     def __init__(self) -> None:
         super().__init__(TASKS)
@@ -53,7 +57,9 @@ def _success(info: Mapping[str, Any], reward: float) -> bool:
 
 
 class Manipulation(gymnasium.Env[Any, Any]):
-    """A manipulation task of dm_control as a Gymnasium environment; observations are those without a camera."""
+    """A manipulation task of dm_control as a Gymnasium environment; observations are those without
+    a camera.
+    """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
     render_mode = "rgb_array"

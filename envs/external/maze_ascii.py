@@ -1,4 +1,6 @@
-"""Mazes as text: rows from north to south, '/' between them; '#' a wall, '.' free, 'r' the start, 'g' the goal."""
+"""Mazes as text: rows from north to south, '/' between them; '#' a wall, '.' free, 'r' the start,
+'g' the goal.
+"""
 
 from dataclasses import dataclass
 
@@ -38,8 +40,8 @@ def read_maze(text: str) -> Maze:
     """Read a maze.
 
     Raises:
-        ValueError: uneven rows, an unknown character, an opening in the outer wall, no way from the start to the goal,
-            or not exactly one start and one goal.
+        ValueError: uneven rows, an unknown character, an opening in the outer wall, no way from the
+            start to the goal, or not exactly one start and one goal.
     """
     rows = tuple(text.split("/"))
     if len({len(row) for row in rows}) != 1 or not rows[0]:

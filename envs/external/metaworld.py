@@ -1,6 +1,7 @@
 """Family `metaworld`: Meta-World's tasks of a Sawyer arm at a table.
 
-Source: Yu et al. 2019, "Meta-World", and the package metaworld 3.0.0: rewards in [0, 10] (version 2), 500 control steps
+Source: Yu et al. 2019, "Meta-World", and the package metaworld 3.0.0: rewards in [0, 10] (version
+    2), 500 control steps
 of 12.5 ms, and success as the package reports it at any step.
 """
 
@@ -22,13 +23,16 @@ MT10 = (
 HELD_OUT = ("door-close-v3", "shelf-place-v3", "sweep-into-v3", "lever-pull-v3", "button-press-v3")
 TASKS = MT10 + HELD_OUT
 
-# "corner2" brought nearer, as TD-MPC2 films it (Hansen et al. 2024); the package's corner cameras are upside down.
+# "corner2" brought nearer, as TD-MPC2 films it (Hansen et al. 2024); the package's corner cameras
+# are upside down.
 _CAMERA = NamedView("corner2", position=(0.75, 0.075, 0.7), upside_down=True)
 _RENDER_SIZE = 256
 
 
 class MetaWorld(NamedTasks):
-    """One task of Meta-World an environment, its goal and objects drawn anew for every episode; the goal is visible."""
+    """One task of Meta-World an environment, its goal and objects drawn anew for every episode; the
+    goal is visible.
+    """
 
     # Measured over 8 more worlds of MT10: 88 MiB each, most of it meshes.
     world_bytes = 96 * 2**20
@@ -37,7 +41,9 @@ class MetaWorld(NamedTasks):
         super().__init__(TASKS)
 
     def action_size(self, task: Task) -> int:
-        """See `ExternalFamily.action_size`: the hand's motion in three directions, and the gripper."""
+        """See `ExternalFamily.action_size`: the hand's motion in three directions, and the
+        gripper.
+        """
         return 4
 
     def check(self, task: Task) -> None:
@@ -64,8 +70,9 @@ class MetaWorld(NamedTasks):
 class Seeded(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Meta-World's environment with a start that follows from the seed given to `reset`.
 
-    The package draws starts from a list of fifty that a benchmark object hands over, and ignores `reset`'s seed. Its
-    own switches for drawing one from the environment's generator are used instead; nothing of the package is changed.
+    The package draws starts from a list of fifty that a benchmark object hands over, and ignores
+    `reset`'s seed. Its own switches for drawing one from the environment's generator are used
+    instead; nothing of the package is changed.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:

@@ -1,8 +1,9 @@
 """Any compiled MuJoCo model, made drawable by our own ray tracer.
 
-The model that is drawn holds what can be seen of the other one and nothing else: one fixed body with its geoms, its
-sites as geoms (which is how most libraries show a goal), its lights and one camera. Where everything stands comes with
-every image, so there is nothing to simulate, and what the ray tracer refuses of a model's dynamics is not there.
+The model that is drawn holds what can be seen of the other one and nothing else: one fixed body
+with its geoms, its sites as geoms (which is how most libraries show a goal), its lights and one
+camera. Where everything stands comes with every image, so there is nothing to simulate, and what
+the ray tracer refuses of a model's dynamics is not there.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ from envs.simulation.renderer import RayTracer
 
 # MuJoCo's viewers show these groups, of geoms and of sites, unless they are told otherwise.
 VISIBLE_GROUPS = 3
-# The ray tracer knows no transparency: what is fainter than this is left out, everything else is drawn as if opaque.
+# The ray tracer knows no transparency: what is fainter than this is left out, everything else is
+# drawn as if opaque.
 FAINTEST = 0.2
 CAMERA = "view"
 
@@ -41,7 +43,8 @@ _LIGHT = (
     "specular",
     "type",
 )
-# What `DrawnModel` reads of a model once. An environment may change the first as it runs; the second take long to read.
+# What `DrawnModel` reads of a model once. An environment may change the first as it runs; the
+# second take long to read.
 _COLOURS = (
     *("geom_rgba", "geom_size", "geom_matid", "geom_group", "geom_dataid", "mat_rgba", "mat_texid"),
     *("site_rgba", "site_size", "site_group", "site_matid", "light_active", "light_diffuse"),
@@ -84,7 +87,8 @@ class DrawnModel:
             "external scene", lambda: spec, 1, CAMERA, _sky(model), textures=bool(spec.textures)
         )
         self.model = scene.model
-        # A mesh is turned and moved into its own principal axes when it is compiled, so once more here.
+        # A mesh is turned and moved into its own principal axes when it is compiled, so once more
+        # here.
         meshes = self.model.geom_dataid[: len(self._geoms)]
         self._meshes = np.flatnonzero(
             (self.model.geom_type[: len(self._geoms)] == _mesh_type()) & (meshes >= 0)
@@ -98,7 +102,9 @@ class DrawnModel:
     def draw(
         self, data: mujoco.MjData, pose: Pose, out: UInt8[np.ndarray, "height width 3"]
     ) -> None:
-        """Draw the state `data` of the model, or of another one that looks the same, seen from `pose`."""
+        """Draw the state `data` of the model, or of another one that looks the same, seen from
+        `pose`.
+        """
         positions, rotations = self._placed(data)
         poses = self._tracer.poses
         poses["geom_xpos"][0], poses["geom_xmat"][0] = positions.reshape(-1), rotations.reshape(-1)
@@ -128,7 +134,9 @@ def colours(model: mujoco.MjModel) -> bytes:
 
 
 def shapes(model: mujoco.MjModel) -> bytes:
-    """A digest of the rest: models with equal digests, of both kinds, are drawn alike, wherever their parts stand."""
+    """A digest of the rest: models with equal digests, of both kinds, are drawn alike, wherever
+    their parts stand.
+    """
     return _digest(model, _SHAPES)
 
 
@@ -143,7 +151,9 @@ def _digest(model: mujoco.MjModel, names: tuple[str, ...]) -> bytes:
 def _visible(
     groups: np.ndarray, colours: np.ndarray, materials: np.ndarray, model: mujoco.MjModel
 ) -> np.ndarray:
-    """Which are in a group that is shown and not too faint; a material's opacity counts where its colour does."""
+    """Which are in a group that is shown and not too faint; a material's opacity counts where its
+    colour does.
+    """
     opacity = colours[:, 3].copy()
     plain = (colours == np.array([0.5, 0.5, 0.5, 1.0], np.float32)).all(axis=1)
     coloured = (materials >= 0) & plain

@@ -1,8 +1,10 @@
-"""Family `ogbench_maze`: OGBench's ant in visual mazes, a camera behind its back, the floor coloured by place.
+"""Family `ogbench_maze`: OGBench's ant in visual mazes, a camera behind its back, the floor
+coloured by place.
 
-Source: Park et al. 2024, "OGBench", and the package ogbench 1.2.2: control steps of 50 ms; reward -1 in every step that
-does not begin within 0.5 m of the goal; reaching it ends the episode. The goal is not in the image: the task vector
-has it.
+Source: Park et al. 2024, "OGBench", and the package ogbench 1.2.2: control steps of 50 ms; reward
+    -1 in every step that
+does not begin within 0.5 m of the goal; reaching it ends the episode. The goal is not in the image:
+the task vector has it.
 """
 
 from collections.abc import Mapping
@@ -32,7 +34,8 @@ _REACH = 6.0
 
 
 class OgbenchMaze(ExternalFamily):
-    """One of a maze's five evaluation tasks an environment: the start near one cell, the goal in the middle of another.
+    """One of a maze's five evaluation tasks an environment: the start near one cell, the goal in
+    the middle of another.
 
     Task vector: the goal's cell right of and above the maze's centre on its map, over six cells.
     """
@@ -66,7 +69,8 @@ class OgbenchMaze(ExternalFamily):
         if word(task, "render") == "opengl":
             drawn = gymnasium.make(name)
             return ExternalEnv(drawn, SelfDrawn(drawn))
-        # The visual scene comes only together with an OpenGL renderer that draws at every step, which nobody asked for.
+        # The visual scene comes only together with an OpenGL renderer that draws at every step,
+        # which nobody asked for.
         with patch("mujoco.Renderer", Undrawn):
             env: Any = gymnasium.make(name, disable_env_checker=True)
         own = env.unwrapped

@@ -1,4 +1,6 @@
-"""Images of an external environment: by our ray tracer from its MuJoCo model, or as the environment draws itself."""
+"""Images of an external environment: by our ray tracer from its MuJoCo model, or as the environment
+draws itself.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -45,8 +47,10 @@ class RayTraced:
         """Draw what `state()` returns, seen from `view`.
 
         Args:
-            state: the present model and data; asked for at every image, because some environments replace them.
-            prepare: called before an image is drawn; what the environment's own renderer does before one.
+            state: the present model and data; asked for at every image, because some environments
+                replace them.
+            prepare: called before an image is drawn; what the environment's own renderer does
+                before one.
         """
         self._state, self._view, self._prepare = state, view, prepare
         self._model: mujoco.MjModel | None = None
@@ -78,10 +82,14 @@ class RayTraced:
 
 
 class SelfDrawn:
-    """What the environment's `render` returns, brought to the size that is asked for by averaging over areas."""
+    """What the environment's `render` returns, brought to the size that is asked for by averaging
+    over areas.
+    """
 
     def __init__(self, env: gymnasium.Env[Any, Any], upside_down: bool = False) -> None:
-        """Ask `env`, made with `render_mode="rgb_array"`; `upside_down` turns its images by half a turn."""
+        """Ask `env`, made with `render_mode="rgb_array"`; `upside_down` turns its images by half a
+        turn.
+        """
         self._env, self._upside_down = env, upside_down
 
     def begin(self) -> None:

@@ -1,6 +1,7 @@
 """Family `robotics_fetch`: Gymnasium-Robotics' Fetch arm.
 
-Source: Plappert et al. 2018, "Multi-Goal Reinforcement Learning", and the package gymnasium-robotics 1.4.2: 50 control
+Source: Plappert et al. 2018, "Multi-Goal Reinforcement Learning", and the package
+    gymnasium-robotics 1.4.2: 50 control
 steps of 40 ms; success within 5 cm of the goal, which is drawn.
 """
 
@@ -33,11 +34,15 @@ class RoboticsFetch(NamedTasks):
         super().__init__(TASKS)
 
     def action_size(self, task: Task) -> int:
-        """See `ExternalFamily.action_size`: the gripper's motion in three directions, and its fingers."""
+        """See `ExternalFamily.action_size`: the gripper's motion in three directions, and its
+        fingers.
+        """
         return 4
 
     def check(self, task: Task) -> None:
-        """See `ExternalFamily.check`; also where the installed mujoco is one that the shim was not tried on."""
+        """See `ExternalFamily.check`; also where the installed mujoco is one that the shim was not
+        tried on.
+        """
         require_package("gymnasium_robotics")
         apply_shim()
 

@@ -1,6 +1,8 @@
-"""Family `robotics_maze`: Gymnasium-Robotics' point and ant in mazes of our own, seen whole from above.
+"""Family `robotics_maze`: Gymnasium-Robotics' point and ant in mazes of our own, seen whole from
+above.
 
-Source: the package gymnasium-robotics 1.4.2, after Fu et al. 2020, "D4RL": control steps of 10 ms (point) and 50 ms
+Source: the package gymnasium-robotics 1.4.2, after Fu et al. 2020, "D4RL": control steps of 10 ms
+    (point) and 50 ms
 (ant); success within 0.45 m of the goal, which is drawn as a red ball.
 """
 
@@ -35,10 +37,12 @@ _FLOOR, _ANT = (0.13, 0.2, 0.3, 1.0), (1.0, 1.0, 1.0, 1.0)
 
 
 class RoboticsMaze(ExternalFamily):
-    """One robot in one maze an environment; goal and start are drawn from within a quarter of a cell of their cells.
+    """One robot in one maze an environment; goal and start are drawn from within a quarter of a
+    cell of their cells.
 
-    Reward per control step: exp(-distance to the goal in metres), so that resting there earns most. Task vector: the
-    goal's cell east and north of the centre, over six cells, and which robot it is (-1 the point, 1 the ant).
+    Reward per control step: exp(-distance to the goal in metres), so that resting there earns most.
+    Task vector: the goal's cell east and north of the centre, over six cells, and which robot it is
+    (-1 the point, 1 the ant).
     """
 
     parameters: Mapping[str, Parameter | Text] = MappingProxyType(
@@ -85,7 +89,9 @@ class RoboticsMaze(ExternalFamily):
 
 
 def top_view(size: tuple[int, int], cell: float) -> OrbitView:
-    """Straight down on a maze of so many rows and columns, north upwards, half of the outer walls in the image."""
+    """Straight down on a maze of so many rows and columns, north upwards, half of the outer walls
+    in the image.
+    """
     distance = (max(size) - 1) * cell / 2 / np.tan(np.radians(_FIELD / 2))
     return OrbitView((0.0, 0.0, 0.0), float(distance), azimuth=90.0, elevation=-90.0, field=_FIELD)
 

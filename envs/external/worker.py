@@ -1,4 +1,6 @@
-"""A worker process: several external environments, asked through a pipe, drawing into shared memory."""
+"""A worker process: several external environments, asked through a pipe, drawing into shared
+memory.
+"""
 
 import mmap
 import traceback
@@ -24,7 +26,8 @@ class Setup:
 
     Attributes:
         tasks: of the whole vector environment.
-        shape: of the frames in shared memory, [env, size, size, 3], of which a worker draws its own environments'.
+        shape: of the frames in shared memory, [env, size, size, 3], of which a worker draws its own
+            environments'.
         repeat: control steps in an agent step.
     """
 
@@ -45,8 +48,8 @@ class EpisodeRequest:
 class Worker:
     """The environments of one process, by their numbers in the vector environment.
 
-    An environment belongs to one task for good. Where an environment's next episode has another task, it is put aside
-    for whoever needs that task next.
+    An environment belongs to one task for good. Where an environment's next episode has another
+    task, it is put aside for whoever needs that task next.
     """
 
     def __init__(self, setup: Setup, frames: np.ndarray) -> None:
@@ -112,7 +115,8 @@ class Worker:
 
 
 def serve(connection: Connection, frames: int) -> None:
-    """Answer messages (method, arguments) with (None, result) or (message, traceback) until the other end closes.
+    """Answer messages (method, arguments) with (None, result) or (message, traceback) until the
+    other end closes.
 
     Args:
         connection: on which the first message is a `Setup`.

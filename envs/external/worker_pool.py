@@ -1,4 +1,6 @@
-"""The worker processes of an external vector environment: who has which environment, and what is done when one dies."""
+"""The worker processes of an external vector environment: who has which environment, and what is
+done when one dies.
+"""
 
 import math
 import mmap
@@ -32,9 +34,9 @@ def shares(num_envs: int, workers: int) -> list[range]:
 def worlds_held(num_envs: int, tasks: int, workers: int) -> int:
     """Worlds that the workers come to hold.
 
-    Tasks are dealt out in turn, and a worker keeps the worlds that its environments change from, one for each
-    environment that ever has that task at the same time as others: as many as there are environments where these are a
-    multiple of the tasks, more elsewhere.
+    Tasks are dealt out in turn, and a worker keeps the worlds that its environments change from,
+    one for each environment that ever has that task at the same time as others: as many as there
+    are environments where these are a multiple of the tasks, more elsewhere.
     """
     rounds = range(tasks // math.gcd(num_envs, tasks))
     return sum(
@@ -45,19 +47,21 @@ def worlds_held(num_envs: int, tasks: int, workers: int) -> int:
 
 
 class ExternalEnvError(RuntimeError):
-    """An external environment raised an error; the message names the environment and has its traceback."""
+    """An external environment raised an error; the message names the environment and has its
+    traceback.
+    """
 
 
 class WorkerPool:
     """Worker processes, each with a contiguous part of the environments.
 
-    A worker that dies is started again, with a warning. Its environments are then lost: they are not `alive` until
-    `begin` starts another episode in them.
+    A worker that dies is started again, with a warning. Its environments are then lost: they are
+    not `alive` until `begin` starts another episode in them.
 
     Attributes:
         alive: [env], which have an episode to act in.
-        frames: uint8 [env, size, size, 3], the present images; of an environment that is lost, the last one or what
-            was drawn of it.
+        frames: uint8 [env, size, size, 3], the present images; of an environment that is lost, the
+            last one or what was drawn of it.
     """
 
     def __init__(
@@ -109,7 +113,8 @@ class WorkerPool:
                 self.alive[[start.env for start in waiting.pop(worker)]] = True
 
     def act(self, actions: Float32[np.ndarray, "env action"]) -> Float[np.ndarray, "env column"]:
-        """One agent step of all that are alive: `worker.COLUMNS` numbers each, zeros for those that are not.
+        """One agent step of all that are alive: `worker.COLUMNS` numbers each, zeros for those that
+        are not.
 
         Raises:
             ExternalEnvError, RuntimeError: as `begin`.
@@ -166,7 +171,8 @@ class WorkerPool:
                 self._processes[worker][1].send(question)
             except OSError:
                 dead.append(worker)
-        # Every answer is taken before an error is raised, or the next question would get this one's.
+        # Every answer is taken before an error is raised, or the next question would get this
+        # one's.
         for worker in (worker for worker in questions if worker not in dead):
             try:
                 error, answers[worker] = self._processes[worker][1].recv()

@@ -46,7 +46,8 @@ def _compat(task: Task) -> Family:
     return _COMPAT[str(value)]
 
 
-# Functions of the task, because a family's name may stand for several scenes, told apart by a parameter.
+# Functions of the task, because a family's name may stand for several scenes, told apart by a
+# parameter.
 FAMILIES: dict[str, Callable[[Task], Family]] = {
     "point_mass": _always(PointMass()),
     "walker_speed": _always(_WALKER),
@@ -66,7 +67,8 @@ def resolve(task: Task) -> Family:
     """The family of a task, whose parameters have been checked.
 
     Raises:
-        ValueError: unknown family, or a parameter that is unknown, missing or does not fit; names the valid choices.
+        ValueError: unknown family, or a parameter that is unknown, missing or does not fit; names
+            the valid choices.
     """
     if task.family not in FAMILIES:
         raise ValueError(

@@ -4,7 +4,8 @@ import mujoco
 
 from envs.families.suite_models import library_model
 
-# Control timestep of 0.02 s over a physics timestep of 0.005 s: those of the quadruped, and of Director's ant mazes.
+# Control timestep of 0.02 s over a physics timestep of 0.005 s: those of the quadruped, and of
+# Director's ant mazes.
 SUBSTEPS = 4
 _TIMESTEP = 0.005
 
@@ -12,7 +13,8 @@ _TIMESTEP = 0.005
 def spec(floor_half_length: float) -> mujoco.MjSpec:
     """dm_control's ant, free on a checkered floor, without its range finders.
 
-    Source: `walkers.Ant` as `arenas.Floor().add_free_entity` attaches it (dm_control.locomotion), with the options of
+    Source: `walkers.Ant` as `arenas.Floor().add_free_entity` attaches it (dm_control.locomotion),
+        with the options of
     `composer/arena.xml`. The floor reaches `floor_half_length` metres in every direction.
     """
     scene = mujoco.MjSpec()
@@ -27,7 +29,8 @@ def spec(floor_half_length: float) -> mujoco.MjSpec:
         each for each in ant.sensors if each.type == mujoco.mjtSensor.mjSENS_RANGEFINDER
     ]:
         ant.delete(sensor)
-    # Attached, not extended: what the ant's file says of geoms must not hold for those of the scene.
+    # Attached, not extended: what the ant's file says of geoms must not hold for those of the
+    # scene.
     torso = scene.worldbody.add_frame().attach_body(ant.body("torso"), "", "")
     torso.add_freejoint()
     return scene

@@ -5,7 +5,9 @@ from envs.families.egocentric_maze import EgocentricMaze
 
 
 class AntMaze(EgocentricMaze):
-    """The ant of dm_control's locomotion library, 8 actuators, 50 control steps a second: see `EgocentricMaze`."""
+    """The ant of dm_control's locomotion library, 8 actuators, 50 control steps a second: see
+    `EgocentricMaze`.
+    """
 
     def __init__(self) -> None:
         super().__init__("ant_maze", ant.SUBSTEPS, ant.spec)

@@ -1,9 +1,12 @@
 """Other things that a body can do than move at a speed, as tasks beside its speed tasks.
 
-A body has two families in the same scene. `walker_speed` (and so on) knows speeds only, with a task vector of one
-number: its runs stay comparable whatever is added here. `walker_behaviours` has the same speed tasks and the
-behaviours, with a task vector that says which; an agent that is to be adapted to a behaviour it never saw in training
-is trained on this one's speed tasks, so that its networks already have a place for the behaviour's name.
+A body has two families in the same scene. `walker_speed` (and so on) knows speeds only, with a task
+vector of one
+number: its runs stay comparable whatever is added here. `walker_behaviours` has the same speed
+    tasks and the
+behaviours, with a task vector that says which; an agent that is to be adapted to a behaviour it
+never saw in training is trained on this one's speed tasks, so that its networks already have a
+place for the behaviour's name.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,9 +45,9 @@ class Behaviour:
 class BehaviourFamily:
     """One body's speed tasks and its other behaviours.
 
-    Task vector: speed / the fastest of the speed tasks, then one-hot over the behaviours, "speed" first. Reward: the
-    behaviour's own. Success: a reward of at least 0.8 in every control step of one second, never for a behaviour that
-    does not last. Start: as in the speed tasks.
+    Task vector: speed / the fastest of the speed tasks, then one-hot over the behaviours, "speed"
+    first. Reward: the behaviour's own. Success: a reward of at least 0.8 in every control step of
+    one second, never for a behaviour that does not last. Start: as in the speed tasks.
 
     Attributes, besides those of `Family`:
         at_speed: the body's speed tasks.
@@ -73,7 +76,9 @@ class BehaviourFamily:
         self.task_size = 1 + len(self.behaviours)
 
     def check(self, task: Task) -> None:
-        """Raise ValueError when the behaviour cannot be done at the task's speed, both of which exist."""
+        """Raise ValueError when the behaviour cannot be done at the task's speed, both of which
+        exist.
+        """
         name, speed = str(task.parameters["behaviour"]), number(task, "speed")
         behaviour = self.behaviours[name]
         if not behaviour.slowest <= speed <= behaviour.fastest:
@@ -106,7 +111,8 @@ class BehaviourFamily:
     ) -> Float[Tensor, " world"]:
         """See `Family.reward`."""
         asked, total = goal[:, 0].long(), torch.zeros_like(goal[:, 0])
-        # A GPU waits for this list, once; working out what nobody asks for would cost dozens of launches.
+        # A GPU waits for this list, once; working out what nobody asks for would cost dozens of
+        # launches.
         for place in asked.unique().tolist():
             total = torch.where(asked == place, self._rewards[place](physics, goal[:, 1]), total)
         return total

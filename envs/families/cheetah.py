@@ -21,7 +21,8 @@ _SETTLING_STEPS = 200
 def spec() -> mujoco.MjSpec:
     """dm_control's cheetah, whose scene is to be finished by `set_mass`."""
     loaded = suite_model("cheetah")
-    # This option of the compiler is deprecated, with a warning at every use; `set_mass` does its work.
+    # This option of the compiler is deprecated, with a warning at every use; `set_mass` does its
+    # work.
     loaded.compiler.settotalmass = -1
     return loaded
 
@@ -50,11 +51,14 @@ def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
 
 
 def settled(model: mujoco.MjModel, joint_positions: Float[np.ndarray, " nq"]) -> TaskStart:
-    """The state two seconds after it was let go at these joint positions [nq], metres and radians."""
+    """The state two seconds after it was let go at these joint positions [nq], metres and
+    radians.
+    """
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     data.qpos[:] = joint_positions
-    # dm_control finishes the step that the model's initial state began before it looks at the new positions.
+    # dm_control finishes the step that the model's initial state began before it looks at the new
+    # positions.
     mujoco.mj_step2(model, data)
     mujoco.mj_step(model, data, _SETTLING_STEPS - 1)
     return TaskStart(data.qpos.copy(), data.qvel.copy(), np.zeros((0, 3)))

@@ -1,7 +1,10 @@
-"""Tricks for the cheetah: rewards of TD-MPC2's additional tasks (Hansen et al. 2024, arXiv 2310.16828).
+"""Tricks for the cheetah: rewards of TD-MPC2's additional tasks (Hansen et al. 2024, arXiv
+2310.16828).
 
-Source: `CustomCheetah` of github.com/nicklashansen/tdmpc2, tdmpc2/envs/tasks/cheetah.py. Heights are those of the
-frames of MuJoCo's bodies, in metres: a foot's is the ankle. A trick "on the front leg" has the back foot in the air.
+Source: `CustomCheetah` of github.com/nicklashansen/tdmpc2, tdmpc2/envs/tasks/cheetah.py. Heights
+    are those of the
+frames of MuJoCo's bodies, in metres: a foot's is the ankle. A trick "on the front leg" has the back
+foot in the air.
 """
 
 from collections.abc import Mapping

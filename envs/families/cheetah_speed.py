@@ -24,7 +24,9 @@ def _build() -> mujoco.MjSpec:
 
 
 class CheetahSpeed(SpeedFamily):
-    """Run at the task's speed, in any posture: see `SpeedFamily`. The start is dm_control's cheetah's."""
+    """Run at the task's speed, in any posture: see `SpeedFamily`. The start is dm_control's
+    cheetah's.
+    """
 
     scene = Scene(
         "cheetah_speed", _build, cheetah.SUBSTEPS, cheetah.CAMERA, SKY, finish=cheetah.set_mass

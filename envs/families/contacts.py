@@ -13,7 +13,9 @@ _HIGHEST = 100.0
 
 
 def contacts(model: mujoco.MjModel, data: mujoco.MjData) -> int:
-    """Number of contacts at the joint positions of `data`, whose position-dependent fields are brought up to date."""
+    """Number of contacts at the joint positions of `data`, whose position-dependent fields are
+    brought up to date.
+    """
     mujoco.mj_fwdPosition(model, data)
     return int(data.ncon)
 
@@ -23,7 +25,8 @@ def lifted(
     orientation: Float[np.ndarray, " 4"],
     place: Sequence[float] | np.ndarray = (0.0, 0.0),
 ) -> TaskStart:
-    """The initial pose of a free body in this orientation, at the lowest multiple of 1 cm without a contact, at rest.
+    """The initial pose of a free body in this orientation, at the lowest multiple of 1 cm without a
+    contact, at rest.
 
     Source: `_find_non_contacting_height` of dm_control's quadruped.
 

@@ -1,4 +1,6 @@
-"""Mazes seen through a walking body's own eyes: corridors of 3 m, walls whose colours tell where it is."""
+"""Mazes seen through a walking body's own eyes: corridors of 3 m, walls whose colours tell where it
+is.
+"""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -14,7 +16,8 @@ from envs.families.scenery import SKY, light_from_the_camera
 from envs.simulation.physics import Scene
 
 CELL = 3.0
-# In cells: as wide a corridor as this leaves a quadruped, legs spread, about half a metre on each side.
+# In cells: as wide a corridor as this leaves a quadruped, legs spread, about half a metre on each
+# side.
 START_SPREAD = 0.1
 WALL_HEIGHT = 2.0
 
@@ -33,7 +36,8 @@ _GOAL_COLOUR = (0.2, 0.85, 0.2, 1.0)
 
 
 def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
-    """A body on its floor and what a maze is made of: the goal's marker, a half sphere on the floor, and walls.
+    """A body on its floor and what a maze is made of: the goal's marker, a half sphere on the
+    floor, and walls.
 
     Args:
         body_on_floor: given how far the floor reaches, metres.
@@ -62,10 +66,12 @@ def lit(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
 
 
 class EgocentricMaze(MazeFamily):
-    """Walk through a maze: see `MazeFamily`. The torso must touch the goal, a half sphere on the floor.
+    """Walk through a maze: see `MazeFamily`. The torso must touch the goal, a half sphere on the
+    floor.
 
-    The camera is dm_control's on the torso, which looks forwards. Start: upright, just above the floor, at rest, facing
-    anywhere, uniform within 0.1 cells (`START_SPREAD`) of the middle of the start's cell, north and east.
+    The camera is dm_control's on the torso, which looks forwards. Start: upright, just above the
+    floor, at rest, facing anywhere, uniform within 0.1 cells (`START_SPREAD`) of the middle of the
+    start's cell, north and east.
     """
 
     cell = CELL

@@ -1,4 +1,6 @@
-"""What every task family answers: its scene, its parameters, its start states, its reward and its success."""
+"""What every task family answers: its scene, its parameters, its start states, its reward and its
+success.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,9 +54,11 @@ Parameter = Number | Choice
 
 @dataclass(frozen=True)
 class TaskStart:
-    """One world's start: joint positions [nq], joint velocities [nv], mocap bodies' positions [mocap body, 3].
+    """One world's start: joint positions [nq], joint velocities [nv], mocap bodies' positions
+    [mocap body, 3].
 
-    model_seed: what `Scene.remodel` changes the model by for this episode, below 2**53; 0 leaves it alone.
+    model_seed: what `Scene.remodel` changes the model by for this episode, below 2**53; 0 leaves it
+        alone.
     """
 
     joint_positions: Float64[np.ndarray, " nq"]
@@ -66,8 +70,8 @@ class TaskStart:
 class Family(Protocol):
     """Tasks that differ in numbers only, in one scene.
 
-    A task's numbers reach the reward as its *goal*, one float64 row a world, so that the worlds of one batch can
-    follow different tasks.
+    A task's numbers reach the reward as its *goal*, one float64 row a world, so that the worlds of
+    one batch can follow different tasks.
 
     Attributes:
         scene: model, camera and control rate.
@@ -98,7 +102,9 @@ class Family(Protocol):
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        """Whether the present state, with this `reward`, makes a success when held for `hold_steps`."""
+        """Whether the present state, with this `reward`, makes a success when held for
+        `hold_steps`.
+        """
 
 
 class Checkable(Protocol):
@@ -109,7 +115,9 @@ class Checkable(Protocol):
 
 
 class TaskFamily(Protocol):
-    """What a suite knows of a family, wherever its tasks are simulated. See `Family` and `ExternalFamily`."""
+    """What a suite knows of a family, wherever its tasks are simulated. See `Family` and
+    `ExternalFamily`.
+    """
 
     @property
     def parameters(self) -> Mapping[str, Checkable]:
@@ -124,7 +132,9 @@ class TaskFamily(Protocol):
 
 
 def check_parameters(family: TaskFamily, task: Task) -> None:
-    """Raise ValueError naming the parameter that is unknown, missing or does not fit, and what would be valid."""
+    """Raise ValueError naming the parameter that is unknown, missing or does not fit, and what
+    would be valid.
+    """
     where, valid = f"task {task.name!r} of family {task.family!r}", ", ".join(family.parameters)
     for key in task.parameters:
         if key not in family.parameters:

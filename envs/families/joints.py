@@ -1,4 +1,6 @@
-"""Random joint positions, drawn from the distribution dm_control's suite starts its episodes from."""
+"""Random joint positions, drawn from the distribution dm_control's suite starts its episodes
+from.
+"""
 
 import mujoco
 import numpy as np
@@ -17,10 +19,12 @@ _HINGE, _SLIDE, _FREE = (
 def random_joint_positions(
     model: mujoco.MjModel, rng: np.random.Generator
 ) -> Float64[np.ndarray, " nq"]:
-    """Limited joints uniform within their range, unlimited hinges uniform on the circle, other slides as modelled.
+    """Limited joints uniform within their range, unlimited hinges uniform on the circle, other
+    slides as modelled.
 
-    A free joint keeps its place and is turned by a quaternion of four uniform numbers in [0, 1), normalised. This does
-    not cover all orientations evenly; it is what the suite's published results start from.
+    A free joint keeps its place and is turned by a quaternion of four uniform numbers in [0, 1),
+    normalised. This does not cover all orientations evenly; it is what the suite's published
+    results start from.
 
     Source: `randomize_limited_and_rotational_joints` of dm_control's suite.
 

@@ -1,7 +1,8 @@
 """Mazes as text: layouts, cells, walls and shortest ways.
 
-A row of text is a row of cells, the first one in the north: `#` is a wall, every other character a free cell. Capital
-letters name places: `S` where episodes start and `G` where they lead unless a task names others.
+A row of text is a row of cells, the first one in the north: `#` is a wall, every other character a
+free cell. Capital letters name places: `S` where episodes start and `G` where they lead unless a
+task names others.
 """
 
 from collections import deque
@@ -27,8 +28,8 @@ class Maze:
         rows: the layout's text, row by row.
 
     Raises:
-        ValueError: rows of different lengths, an unknown character, a place that is there twice, no `S` or no `G`, an
-            outer wall with a gap, or a free cell that cannot be reached.
+        ValueError: rows of different lengths, an unknown character, a place that is there twice, no
+            `S` or no `G`, an outer wall with a gap, or a free cell that cannot be reached.
     """
 
     rows: tuple[str, ...]
@@ -99,7 +100,9 @@ class Maze:
         return np.array([column + 0.5 - self.width / 2, self.height / 2 - row - 0.5])
 
     def distances(self, goal: Cell) -> dict[Cell, int]:
-        """Cells to walk from every cell that `goal` can be reached from, moving north, south, east and west."""
+        """Cells to walk from every cell that `goal` can be reached from, moving north, south, east
+        and west.
+        """
         found, frontier = {goal: 0}, deque([goal])
         while frontier:
             cell = frontier.popleft()
@@ -126,7 +129,9 @@ class Maze:
 
 
 def read_maze(text: str) -> Maze:
-    """A maze from its drawing, one line a row. Raises ValueError where it is not a maze: see `Maze`."""
+    """A maze from its drawing, one line a row. Raises ValueError where it is not a maze: see
+    `Maze`.
+    """
     return Maze(tuple(line.strip() for line in text.split()))
 
 

@@ -1,9 +1,10 @@
 """Finding a goal in a maze, whatever body does it: tasks, task vector, reward and success.
 
-All mazes are one scene. A wall is a box of one cell that is a mocap body, so that every world has its own; the boxes
-that a maze does not need are out of sight. What an episode must remember is part of the scene as well, and so is saved
-and reset with the physics: the goal's marker goes out of sight when it is first touched, which also shows in the
-image, and a body without a shape stays where the walker was one control step ago.
+All mazes are one scene. A wall is a box of one cell that is a mocap body, so that every world has
+its own; the boxes that a maze does not need are out of sight. What an episode must remember is part
+of the scene as well, and so is saved and reset with the physics: the goal's marker goes out of
+sight when it is first touched, which also shows in the image, and a body without a shape stays
+where the walker was one control step ago.
 """
 
 from abc import ABC, abstractmethod
@@ -37,17 +38,21 @@ _AROUND = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 class MazeFamily(ABC):
     """Go from `start` to `goal` in `maze`.
 
-    A task names a layout of `envs.families.maze.MAZES`, two of the places in it, and a reward per control step:
+    A task names a layout of `envs.families.maze.MAZES`, two of the places in it, and a reward per
+    control step:
 
-    * `latched`: 1 from the first touch of the goal to the episode's end, also away from the goal (an episode's sum is
-      the number of control steps that were left; Director's maze tasks, Hafner et al. 2022, arXiv 2206.04114).
+    * `latched`: 1 from the first touch of the goal to the episode's end, also away from the goal
+      (an episode's sum is the number of control steps that were left; Director's maze tasks, Hafner
+      et al. 2022, arXiv 2206.04114).
     * `once`: 1 in the control step of the first touch only.
-    * `progress`: by how much the way to the goal has become shorter, as a share of the way from the start's cell, so
-      that going all the way sums to 1 (more or less by what the start and the touch are off their cells' middles).
-      It is negative on the way back, the only reward here that can be.
+    * `progress`: by how much the way to the goal has become shorter, as a share of the way from the
+      start's cell, so that going all the way sums to 1 (more or less by what the start and the
+      touch are off their cells' middles). It is negative on the way back, the only reward here that
+      can be.
 
-    A touch is being within 0.4 cells (`TOUCH`) of the middle of the goal's cell. Task vector: the goal's place east and
-    north of the maze's middle, over half the width of the largest maze. Success: a touch.
+    A touch is being within 0.4 cells (`TOUCH`) of the middle of the goal's cell. Task vector: the
+    goal's place east and north of the maze's middle, over half the width of the largest maze.
+    Success: a touch.
 
     Attributes, besides those of `Family`:
         cell: width of a cell, metres.
@@ -76,10 +81,14 @@ class MazeFamily(ABC):
     def pose(
         self, place: Float64[np.ndarray, " 2"], rng: np.random.Generator
     ) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
-        """Draw joint positions and velocities for a start in the cell with its middle at `place`, metres."""
+        """Draw joint positions and velocities for a start in the cell with its middle at `place`,
+        metres.
+        """
 
     def check(self, task: Task) -> None:
-        """Raise ValueError unless start and goal, already known to be letters, are two places of the task's maze."""
+        """Raise ValueError unless start and goal, already known to be letters, are two places of
+        the task's maze.
+        """
         maze, where = _maze(task), f"task {task.name!r} of family {task.family!r}"
         for key in ("start", "goal"):
             if task.parameters[key] not in maze.places:
@@ -98,7 +107,9 @@ class MazeFamily(ABC):
         return (_maze(task).centre(_cell(task, "goal")) / (LARGEST / 2)).astype(np.float32)
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """Goal east and north, reward, way from the start, rows, columns, the way from every cell; all in cells."""
+        """Goal east and north, reward, way from the start, rows, columns, the way from every cell;
+        all in cells.
+        """
         maze, goal = _maze(task), _cell(task, "goal")
         kind, ways = REWARDS.index(str(task.parameters["reward"])), maze.distances(goal)
         table = np.full((LARGEST, LARGEST), _FAR)
@@ -180,9 +191,10 @@ def way_length(
 ) -> Float[Tensor, " world"]:
     """Length of a shortest way to the goal, in cells.
 
-    The way goes straight to the middle of the present cell or of a free one beside it, whichever is better, and on
-    from middle to middle. Along a straight corridor it changes evenly; where it turns, it becomes shorter by up to 0.6
-    cells at once when the corner's cell is entered, because from there the corner can be cut.
+    The way goes straight to the middle of the present cell or of a free one beside it, whichever is
+    better, and on from middle to middle. Along a straight corridor it changes evenly; where it
+    turns, it becomes shorter by up to 0.6 cells at once when the corner's cell is entered, because
+    from there the corner can be cut.
 
     Args:
         place: east and north of the maze's middle, in cells.
@@ -203,7 +215,8 @@ def way_length(
 def add_markers_and_walls(
     spec: mujoco.MjSpec, cell: float, wall_height: float, colours: tuple[tuple[float, ...], ...]
 ) -> None:
-    """Add the bodies that `MazeFamily` places, in the order of its start states, all as mocap bodies.
+    """Add the bodies that `MazeFamily` places, in the order of its start states, all as mocap
+    bodies.
 
     Walls touch geoms of contact affinity 1 but not each other.
 
@@ -214,8 +227,8 @@ def add_markers_and_walls(
         colours: red, green, blue, opacity; wall boxes take them in turn.
     """
     spec.worldbody.add_body(name=FOOTPRINT, mocap=True)
-    # The ray tracer sorts geoms by these positions, once: images take twice as long when boxes that come to be
-    # neighbours do not begin as such.
+    # The ray tracer sorts geoms by these positions, once: images take twice as long when boxes that
+    # come to be neighbours do not begin as such.
     fullest = max(MAZES.values(), key=lambda maze: len(maze.walls))
     for index, wall in enumerate(fullest.walls):
         name = f"wall_{index}"

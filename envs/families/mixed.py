@@ -1,4 +1,6 @@
-"""What an agent is told in a suite of several bodies: which one it is, then what that body's own family says."""
+"""What an agent is told in a suite of several bodies: which one it is, then what that body's own
+family says.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,8 +14,9 @@ from envs.tasks import Task
 class MixedFamily:
     """Families of several bodies as one.
 
-    Task vector: 1 at the body's place and 0 at the others', then the vector of the body's own family, with zeros behind
-    it where another one's is longer. Rewards and successes are the bodies' own.
+    Task vector: 1 at the body's place and 0 at the others', then the vector of the body's own
+    family, with zeros behind it where another one's is longer. Rewards and successes are the
+    bodies' own.
 
     Args:
         families: of the bodies, in the order of their places.

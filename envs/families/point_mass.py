@@ -1,4 +1,6 @@
-"""A point mass seen from above that must go to a drawn target: minutes on a CPU, for demonstrations and tests."""
+"""A point mass seen from above that must go to a drawn target: minutes on a CPU, for demonstrations
+and tests.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -20,8 +22,9 @@ TARGET_RADIUS = 0.03
 REWARD_MARGIN = 0.3
 NEAREST_START = 0.25
 
-# The dynamics of dm_control's point mass: timestep, damping, gear, mass, joint ranges. What is drawn is larger, so that
-# mass and target each cover dozens of pixels at 64x64, and the ground is the background: a plane would double the cost.
+# The dynamics of dm_control's point mass: timestep, damping, gear, mass, joint ranges. What is
+# drawn is larger, so that mass and target each cover dozens of pixels at 64x64, and the ground is
+# the background: a plane would double the cost.
 _MJCF = """
 <mujoco model="point mass with a drawn target">
   <option timestep="0.02"><flag contact="disable"/></option>
@@ -60,10 +63,12 @@ def _build() -> mujoco.MjSpec:
 class PointMass:
     """Reach the target and stay there.
 
-    Task vector: target x, y over the arena's half-width. Reward per control step: 1 within 3 cm (`TARGET_RADIUS`) of
-    the target in the plane, falling linearly to 0 at 30 cm (`REWARD_MARGIN`) beyond. Success: ever within these 3 cm;
-    at the mass's top speed of 0.1 m/s crossing the target takes 30 control steps, so this does not happen in passing.
-    Start: uniform over the joint range, but no nearer to the target than 25 cm (`NEAREST_START`), at rest.
+    Task vector: target x, y over the arena's half-width. Reward per control step: 1 within 3 cm
+    (`TARGET_RADIUS`) of the target in the plane, falling linearly to 0 at 30 cm (`REWARD_MARGIN`)
+    beyond. Success: ever within these 3 cm; at the mass's top speed of 0.1 m/s crossing the target
+    takes 30 control steps, so this does not happen in passing.
+    Start: uniform over the joint range, but no nearer to the target than 25 cm (`NEAREST_START`),
+        at rest.
     """
 
     scene = Scene(
@@ -87,7 +92,9 @@ class PointMass:
         return np.asarray(numbers(task, "target"), np.float64)
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`: rejection sampling, at least two thirds of the draws are kept in the worst case."""
+        """See `Family.start`: rejection sampling, at least two thirds of the draws are kept in the
+        worst case.
+        """
         target = self.goal(task)
         positions = random_joint_positions(self.scene.model, rng)
         while np.linalg.norm(positions - target) < NEAREST_START:

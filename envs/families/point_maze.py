@@ -1,4 +1,6 @@
-"""A point mass in a maze, seen from above: the questions of the large mazes at a fraction of their cost."""
+"""A point mass in a maze, seen from above: the questions of the large mazes at a fraction of their
+cost.
+"""
 
 import mujoco
 import numpy as np
@@ -17,9 +19,9 @@ WALL_HEIGHT = 0.04
 _VIEW_FROM = 4.0
 _VIEW_ANGLE = 2 * np.degrees(np.arctan(LARGEST * CELL / 2 / _VIEW_FROM))
 
-# The point mass of envs.families.point_mass with twice its force: 3.2 cells a second at most. The camera is so far away
-# that walls hide nothing, and shows the largest maze from edge to edge, a cell in 7 of 64 pixels. Without friction,
-# walls stop what goes into them and nothing else.
+# The point mass of envs.families.point_mass with twice its force: 3.2 cells a second at most. The
+# camera is so far away that walls hide nothing, and shows the largest maze from edge to edge, a
+# cell in 7 of 64 pixels. Without friction, walls stop what goes into them and nothing else.
 _MJCF = f"""
 <mujoco model="point mass in a maze">
   <option timestep="0.02" gravity="0 0 0"/>
@@ -61,7 +63,8 @@ def _build() -> mujoco.MjSpec:
 class PointMaze(MazeFamily):
     """Move a point mass through a maze: see `MazeFamily`.
 
-    Start: at rest, uniform within 0.15 cells (`START_SPREAD`) of the middle of the start's cell, north and east.
+    Start: at rest, uniform within 0.15 cells (`START_SPREAD`) of the middle of the start's cell,
+        north and east.
     """
 
     scene = Scene(
@@ -74,7 +77,8 @@ class PointMaze(MazeFamily):
     )
     cell = CELL
     body = "pointmass"
-    # In the mazes' plane: elsewhere the ray tracer's boxes around several walls would reach through the whole image.
+    # In the mazes' plane: elsewhere the ray tracer's boxes around several walls would reach through
+    # the whole image.
     aside = (1.0, 0.0, 0.0)
     # The marker lies under the point's middle, so that the point is drawn on top of it.
     heights = (-RADIUS * CELL, 0.0)

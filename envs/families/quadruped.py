@@ -30,7 +30,8 @@ def spec(
     Source: `make_model` of dm_control's quadruped.
 
     Args:
-        floor_half_length: how far the floor reaches in every direction, metres; None as in the file.
+        floor_half_length: how far the floor reaches in every direction, metres; None as in the
+            file.
         ball: with a ball, the place it is to be brought to, and walls.
         terrain: with a height field, which is flat.
     """
@@ -56,7 +57,9 @@ def spec(
 
 
 def _draw_pupils(changed: mujoco.MjSpec) -> None:
-    """Small spheres without mass or contacts where the pupils are: MuJoCo's sites, which the ray tracer leaves out."""
+    """Small spheres without mass or contacts where the pupils are: MuJoCo's sites, which the ray
+    tracer leaves out.
+    """
     for name in _PUPILS:
         site = changed.site(name)
         changed.body("torso").add_geom(
@@ -85,6 +88,8 @@ def posture(physics: Physics) -> Float[Tensor, " world"]:
 
 
 def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
-    """Any orientation, just above the floor, at rest. Source: `Move.initialize_episode` of dm_control's quadruped."""
+    """Any orientation, just above the floor, at rest. Source: `Move.initialize_episode` of
+    dm_control's quadruped.
+    """
     orientation = rng.standard_normal(4)
     return lifted(scene.model, orientation / np.linalg.norm(orientation))

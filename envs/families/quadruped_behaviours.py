@@ -1,6 +1,7 @@
 """The quadruped's tasks of the unsupervised RL benchmark (Laskin et al. 2021, arXiv 2110.15191).
 
-Source: `Stand`, `Jump` and `Roll` of github.com/rll-research/url_benchmark, custom_dmc_tasks/quadruped.py.
+Source: `Stand`, `Jump` and `Roll` of github.com/rll-research/url_benchmark,
+    custom_dmc_tasks/quadruped.py.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,9 @@ def jump(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " wo
 
 
 def roll(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Upright while the torso moves in any direction at `speed` or faster. The name is the published one."""
+    """Upright while the torso moves in any direction at `speed` or faster. The name is the
+    published one.
+    """
     moved = torch.linalg.vector_norm(physics.sensor("velocimeter"), dim=-1)
     fast = tolerance(
         moved, (speed, float("inf")), margin=speed, sigmoid="linear", value_at_margin=0.5

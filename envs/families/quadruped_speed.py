@@ -14,8 +14,8 @@ from envs.tasks import Task
 
 FASTEST = 5.0
 
-# Which way is forward is hard to see: at 64x64 the pupils that dm_control draws are a pixel each. The front legs have a
-# colour of their own here.
+# Which way is forward is hard to see: at 64x64 the pupils that dm_control draws are a pixel each.
+# The front legs have a colour of their own here.
 _FRONT = tuple(
     f"{part}_front_{side}"
     for part in ("thigh", "shin", "foot", "toe")
@@ -38,7 +38,8 @@ class QuadrupedSpeed(SpeedFamily):
 
     Posture, also dm_control's: (1 + cosine of the torso's tilt) / 2.
 
-    Tasks are as little as 0.25 m/s apart: the band of full reward is narrow enough that no two of them share a part.
+    Tasks are as little as 0.25 m/s apart: the band of full reward is narrow enough that no two of
+    them share a part.
     """
 
     scene = Scene("quadruped_speed", _build, quadruped.SUBSTEPS, quadruped.CAMERA, SKY)

@@ -21,8 +21,9 @@ def light_from_the_camera(spec: mujoco.MjSpec) -> None:
 def lengthen_floor(spec: mujoco.MjSpec, name: str, half_length: float) -> None:
     """Draw the floor `half_length` metres to both sides of the start.
 
-    The planar bodies' floors begin 2 m behind the start, which is too short for moving backwards. A body that leaves
-    the drawn floor does not fall, because planes are endless to MuJoCo's contacts, but nothing shows that it moves.
+    The planar bodies' floors begin 2 m behind the start, which is too short for moving backwards. A
+    body that leaves the drawn floor does not fall, because planes are endless to MuJoCo's contacts,
+    but nothing shows that it moves.
     """
     floor = spec.geom(name)
     floor.size = [half_length, *floor.size[1:]]

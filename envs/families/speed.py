@@ -1,7 +1,8 @@
-"""Moving at a commanded speed: too fast is as wrong as too slow, and backwards is a task like any other.
+"""Moving at a commanded speed: too fast is as wrong as too slow, and backwards is a task like any
+other.
 
-dm_control's own speed rewards are one-sided: running flat out is best for every lower target, so they do not test
-whether an agent heeds its task. They are in `envs.families.compat`.
+dm_control's own speed rewards are one-sided: running flat out is best for every lower target, so
+they do not test whether an agent heeds its task. They are in `envs.families.compat`.
 """
 
 from abc import ABC, abstractmethod
@@ -37,12 +38,13 @@ def speed_parameters(fastest: float) -> Mapping[str, Parameter]:
 class SpeedFamily(ABC):
     """Move at the task's speed.
 
-    Task vector: speed / `fastest`. Reward per control step, with the speed v, the task's speed w and d = `half_width`:
+    Task vector: speed / `fastest`. Reward per control step, with the speed v, the task's speed w
+    and d = `half_width`:
 
         posture * clip(1 - (|v - w| - d) / max(|w|, 1), 0, 1),
 
-    the body's posture being in [0, 1]. Success: a reward of at least 0.8 in every control step of one second
-    (`hold_steps`).
+    the body's posture being in [0, 1]. Success: a reward of at least 0.8 in every control step of
+    one second (`hold_steps`).
 
     Attributes, besides those of `Family`:
         fastest: the largest speed of a task, m/s, forwards or backwards.

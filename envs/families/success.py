@@ -1,4 +1,6 @@
-"""When a task whose reward says it all counts as solved: a reward close to its best, kept up for a while."""
+"""When a task whose reward says it all counts as solved: a reward close to its best, kept up for a
+while.
+"""
 
 import torch
 from jaxtyping import Bool, Float

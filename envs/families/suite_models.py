@@ -1,6 +1,7 @@
 """dm_control's own models, read from the installed package without importing it.
 
-Importing `dm_control.suite` would load every domain and choose an OpenGL backend, neither of which is needed here.
+Importing `dm_control.suite` would load every domain and choose an OpenGL backend, neither of which
+is needed here.
 """
 
 from importlib.util import find_spec
@@ -12,7 +13,8 @@ import mujoco
 def suite_model(name: str) -> mujoco.MjSpec:
     """A suite domain such as "walker", to be changed and compiled, without its sky.
 
-    The sky is never drawn (a scene's background is one colour), but its texture would take 60 MB in every thread.
+    The sky is never drawn (a scene's background is one colour), but its texture would take 60 MB in
+    every thread.
 
     Raises:
         FileNotFoundError: the installed dm-control has no such domain.
@@ -25,7 +27,9 @@ def suite_model(name: str) -> mujoco.MjSpec:
 
 
 def library_model(file: str) -> mujoco.MjSpec:
-    """A model file of dm_control, named from its package's folder. Raises FileNotFoundError where there is none."""
+    """A model file of dm_control, named from its package's folder. Raises FileNotFoundError where
+    there is none.
+    """
     package = find_spec("dm_control")
     roots = list(package.submodule_search_locations or []) if package else []
     paths = [Path(root) / file for root in roots]

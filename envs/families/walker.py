@@ -38,7 +38,9 @@ def posture(physics: Physics) -> Float[Tensor, " world"]:
 
 
 def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
-    """Random joint angles and orientation at rest, from which it falls to the floor, as in dm_control's suite."""
+    """Random joint angles and orientation at rest, from which it falls to the floor, as in
+    dm_control's suite.
+    """
     return TaskStart(
         random_joint_positions(scene.model, rng), np.zeros(scene.model.nv), np.zeros((0, 3))
     )

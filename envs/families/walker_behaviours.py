@@ -1,8 +1,10 @@
-"""Yoga for the walker: rewards of TD-MPC2's additional tasks (Hansen et al. 2024, arXiv 2310.16828).
+"""Yoga for the walker: rewards of TD-MPC2's additional tasks (Hansen et al. 2024, arXiv
+2310.16828).
 
-Source: `YogaPlanarWalker` of github.com/nicklashansen/tdmpc2, tdmpc2/envs/tasks/walker.py. Heights are those of the
-frames of MuJoCo's bodies, in metres: a thigh's is the hip, a foot's the middle of the foot. Their lie_down is left out:
-a walker that does nothing earns 800 of 1000 for it.
+Source: `YogaPlanarWalker` of github.com/nicklashansen/tdmpc2, tdmpc2/envs/tasks/walker.py. Heights
+    are those of the
+frames of MuJoCo's bodies, in metres: a thigh's is the hip, a foot's the middle of the foot. Their
+lie_down is left out: a walker that does nothing earns 800 of 1000 for it.
 """
 
 from collections.abc import Mapping

@@ -27,8 +27,8 @@ def _build() -> mujoco.MjSpec:
 class WalkerSpeed(SpeedFamily):
     """Walk at the task's speed: see `SpeedFamily`. Start: dm_control's walker's.
 
-    Posture, also dm_control's: three parts `tolerance(height of the torso, (1.2 m, inf), margin=0.6 m)`, one part
-    (1 + cosine of its tilt) / 2, over four.
+    Posture, also dm_control's: three parts `tolerance(height of the torso, (1.2 m, inf), margin=0.6
+    m)`, one part (1 + cosine of its tilt) / 2, over four.
     """
 
     scene = Scene("walker_speed", _build, walker.SUBSTEPS, walker.CAMERA, SKY)

@@ -1,8 +1,10 @@
-"""What moves through an image and has nothing to do with the task: coloured spheres on paths of their own.
+"""What moves through an image and has nothing to do with the task: coloured spheres on paths of
+their own.
 
-They are geoms of the ray tracer's model alone: lit as everything is, hidden by what is before them and hiding what is
-behind, and unknown to the dynamics. Their paths are fixed to the camera, so that one that follows a body or belongs to
-it does not leave them behind, and lead as far before and behind what is filmed as in every scene.
+They are geoms of the ray tracer's model alone: lit as everything is, hidden by what is before them
+and hiding what is behind, and unknown to the dynamics. Their paths are fixed to the camera, so that
+one that follows a body or belongs to it does not leave them behind, and lead as far before and
+behind what is filmed as in every scene.
 """
 
 from functools import cache
@@ -35,15 +37,17 @@ _COLOURS = np.array(
     np.uint8,
 )
 MOST = len(_COLOURS)
-# Cycles a second across, upwards and away, and where in a cycle time begins: multiples of the golden ratio and of its
-# likes in more dimensions, so that no two spheres keep together and no path comes round to itself within an episode.
+# Cycles a second across, upwards and away, and where in a cycle time begins: multiples of the
+# golden ratio and of its likes in more dimensions, so that no two spheres keep together and no path
+# comes round to itself within an episode.
 _TURNS = np.arange(1, MOST + 1)[:, None] * np.array([0.6180339887, 0.7548776662, 0.8191725134]) % 1
 _CYCLES, _FIRST = 0.1 + 0.15 * _TURNS, _TURNS[::-1]
 
 
 def paths(seconds: Float[np.ndarray, " world"]) -> Float[np.ndarray, "world distractor 3"]:
-    """Where spheres are at a time: right of and above the image's middle, in its heights, and how far away, as a
-    share of the distance of what is filmed."""
+    """Where spheres are at a time: right of and above the image's middle, in its heights, and how
+    far away, as a share of the distance of what is filmed.
+    """
     phase = seconds[:, None, None] * _CYCLES + _FIRST
     swing = np.sin(2 * np.pi * phase)
     middle, half = (NEAREST + FARTHEST) / 2, (FARTHEST - NEAREST) / 2
@@ -98,14 +102,17 @@ def with_distractors(scene: Scene, count: int) -> mujoco.MjModel:
 
 @cache
 def _view(scene: Scene) -> tuple[float, float]:
-    """Metres from the lower to the upper edge of an image at a metre's distance, and to what is filmed."""
+    """Metres from the lower to the upper edge of an image at a metre's distance, and to what is
+    filmed.
+    """
     height = 2 * float(np.tan(np.deg2rad(scene.model.camera(scene.camera).fovy[0]) / 2))
     return height, filming_distance(scene.model, scene.camera)
 
 
 def filming_distance(model: mujoco.MjModel, camera: str) -> float:
-    """Metres from a camera to what it films, in the model's initial state: to the centre of mass of the body that it
-    follows or belongs to, and of all bodies where it stands still."""
+    """Metres from a camera to what it films, in the model's initial state: to the centre of mass of
+    the body that it follows or belongs to, and of all bodies where it stands still.
+    """
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     index = model.camera(camera).id

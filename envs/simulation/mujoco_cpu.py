@@ -1,4 +1,6 @@
-"""Physics on the CPU: MuJoCo C, one MjData a world, contiguous chunks of worlds over a pool of threads."""
+"""Physics on the CPU: MuJoCo C, one MjData a world, contiguous chunks of worlds over a pool of
+threads.
+"""
 
 import copy
 import os
@@ -25,8 +27,9 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 class MujocoPhysics(Physics):
     """MuJoCo C over a thread pool: the binding gives up Python's lock inside every call.
 
-    One control step is what dm_control's `Physics.step(n)` does: `mj_step2`, `mj_step` n-1 times, `mj_step1`, so that
-    positions, velocities and sensors belong to the new state; with Runge-Kutta `mj_step` n times, `mj_step1`.
+    One control step is what dm_control's `Physics.step(n)` does: `mj_step2`, `mj_step` n-1 times,
+    `mj_step1`, so that positions, velocities and sensors belong to the new state; with Runge-Kutta
+    `mj_step` n times, `mj_step1`.
     """
 
     def __init__(
@@ -42,8 +45,8 @@ class MujocoPhysics(Physics):
 
         Args:
             threads: number of worker threads, by default one for every core there is.
-            variants: of the scene's model (see `envs.simulation.variation`), among which starts choose; by default
-                the model alone.
+            variants: of the scene's model (see `envs.simulation.variation`), among which starts
+                choose; by default the model alone.
             distractors: how many of them images show, wherever `set_distractors` puts them (see
                 `envs.simulation.distractors`).
         """
@@ -131,7 +134,9 @@ class MujocoPhysics(Physics):
         return image
 
     def state(self) -> Float[np.ndarray, "world state"]:
-        """See `Physics.state`: MuJoCo's integration state, the solver's warm start included, and what its model is."""
+        """See `Physics.state`: MuJoCo's integration state, the solver's warm start included, and
+        what its model is.
+        """
         size, followed = mujoco.mj_stateSize(self.model, _STATE), self._followed()
         out: np.ndarray = np.zeros((self.num_worlds, size + len(followed)))
         for data, row in zip(self._datas, out, strict=True):
@@ -161,7 +166,9 @@ class MujocoPhysics(Physics):
             self._pool.shutdown()
 
     def _followed(self) -> list[str]:
-        """What the state says of the model that a world follows, by the names of a chunk's attributes."""
+        """What the state says of the model that a world follows, by the names of a chunk's
+        attributes.
+        """
         return ["variants"] * (len(self._models) > 1) + ["model_seeds"] * (
             self._scene.remodel is not None
         )
@@ -211,7 +218,8 @@ class _Chunk:
         low: number of the first world.
         end: number after the last world's.
         variants, model_seeds: which model each of these worlds follows, and what it is changed by.
-        places: of the distractors of each of these worlds, float64 [world, distractor, 3], in the camera's frame.
+        places: of the distractors of each of these worlds, float64 [world, distractor, 3], in the
+            camera's frame.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
-"""What a task may know of a simulator: many worlds of one MuJoCo model, their state as batched torch tensors.
+"""What a task may know of a simulator: many worlds of one MuJoCo model, their state as batched
+torch tensors.
 
-A task reads quantities by name and writes start states; whether the worlds are stepped by MuJoCo C on threads or by a
-GPU backend is not visible to it. What differs between worlds (a target, a wall) is a mocap body, because geoms fixed to
-the world are placed only once.
+A task reads quantities by name and writes start states; whether the worlds are stepped by MuJoCo C
+on threads or by a GPU backend is not visible to it. What differs between worlds (a target, a wall)
+is a mocap body, because geoms fixed to the world are placed only once.
 """
 
 import copy
@@ -30,8 +31,8 @@ class Scene:
         background: red, green and blue in [0, 1] where nothing is drawn.
         textures: False draws plain colours, which is faster.
         finish: changes of the compiled model that a description cannot express.
-        remodel: changes numbers of a world's own copy of the model for the length of an episode, such as the heights
-            of its terrain; its second argument is all that they depend on.
+        remodel: changes numbers of a world's own copy of the model for the length of an episode,
+            such as the heights of its terrain; its second argument is all that they depend on.
     """
 
     name: str
@@ -52,7 +53,9 @@ class Scene:
         return model
 
     def remodelled(self, model: mujoco.MjModel, seed: int) -> mujoco.MjModel:
-        """A copy of one of the scene's models as it is in an episode with this seed; itself where that is 0."""
+        """A copy of one of the scene's models as it is in an episode with this seed; itself where
+        that is 0.
+        """
         if self.remodel is None or not seed:
             return model
         own = copy.copy(model)
@@ -62,14 +65,17 @@ class Scene:
 
 @dataclass
 class InitialState:
-    """Start states of all worlds, float64: where a partial reset does not touch a world its row is ignored.
+    """Start states of all worlds, float64: where a partial reset does not touch a world its row is
+    ignored.
 
     Attributes:
         joint_positions: [world, nq], metres and radians.
         joint_velocities: [world, nv].
         mocap_positions: [world, mocap body, 3], metres.
-        variants: int64 [world], which of the simulator's variants of the dynamics each world follows; None: the first.
-        model_seeds: int64 [world], what `Scene.remodel` is given; 0, or None for all worlds: the model stays as it is.
+        variants: int64 [world], which of the simulator's variants of the dynamics each world
+            follows; None: the first.
+        model_seeds: int64 [world], what `Scene.remodel` is given; 0, or None for all worlds: the
+            model stays as it is.
     """
 
     joint_positions: Tensor
@@ -95,8 +101,9 @@ class Physics(ABC):
     Attributes:
         model: the MuJoCo model, for names and constants.
         num_worlds: number of worlds, the first axis of every tensor.
-        fields: batched float64 state by MuJoCo's field name (`qpos`, `qvel`, `ctrl`, `xpos`, `xmat`, `geom_xpos`,
-            `mocap_pos`, `sensordata`), each [world, ...], refreshed by `step`, `reset` and `load_state`.
+        fields: batched float64 state by MuJoCo's field name (`qpos`, `qvel`, `ctrl`, `xpos`,
+            `xmat`, `geom_xpos`, `mocap_pos`, `sensordata`), each [world, ...], refreshed by `step`,
+            `reset` and `load_state`.
     """
 
     model: mujoco.MjModel
@@ -108,7 +115,8 @@ class Physics(ABC):
         """Advance every world by one control step under `control`, in actuator units.
 
         Raises:
-            SimulationError: a world has left the range in which it can be simulated; the message names it.
+            SimulationError: a world has left the range in which it can be simulated; the message
+                names it.
         """
 
     @abstractmethod
@@ -119,9 +127,11 @@ class Physics(ABC):
     def place(
         self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]
     ) -> None:
-        """Put a mocap body somewhere else, metres, in the worlds in `mask`: what a task changes within an episode.
+        """Put a mocap body somewhere else, metres, in the worlds in `mask`: what a task changes
+        within an episode.
 
-        Where mocap bodies are belongs to `state` and is set by `reset`, so this is also how a task remembers.
+        Where mocap bodies are belongs to `state` and is set by `reset`, so this is also how a task
+        remembers.
 
         Raises:
             ValueError: `body` is not a mocap body.
@@ -131,11 +141,14 @@ class Physics(ABC):
     def render(
         self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None
     ) -> None:
-        """Draw the observation camera's image of all worlds, or of the listed ones (int64), into `out`."""
+        """Draw the observation camera's image of all worlds, or of the listed ones (int64), into
+        `out`.
+        """
 
     @abstractmethod
     def set_distractors(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
-        """Where distractors are in the next images: right of the camera, above and behind it, metres.
+        """Where distractors are in the next images: right of the camera, above and behind it,
+        metres.
 
         Raises:
             ValueError: there are not as many worlds or distractors.
@@ -151,7 +164,9 @@ class Physics(ABC):
 
     @abstractmethod
     def load_state(self, state: Float[np.ndarray, "world state"]) -> None:
-        """Continue from what `state` returned, bit for bit. Raises ValueError when the shape does not fit."""
+        """Continue from what `state` returned, bit for bit. Raises ValueError when the shape does
+        not fit.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -192,4 +207,6 @@ class Physics(ABC):
 
 
 class SimulationError(FloatingPointError):
-    """A world's state is not finite or MuJoCo warned about it: the run must stop, its numbers mean nothing."""
+    """A world's state is not finite or MuJoCo warned about it: the run must stop, its numbers mean
+    nothing.
+    """

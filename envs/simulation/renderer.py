@@ -1,4 +1,6 @@
-"""Images by MuJoCo Warp's ray tracer: no OpenGL, no display, the same image on a CPU and on a GPU."""
+"""Images by MuJoCo Warp's ray tracer: no OpenGL, no display, the same image on a CPU and on a
+GPU.
+"""
 
 import copy
 import os
@@ -30,13 +32,16 @@ NO_GPU_NOTE = "Could not find or load the NVIDIA CUDA driver"
 
 
 class RayTracer:
-    """Draws one camera's image of up to `capacity` worlds at a time. Not to be shared between threads.
+    """Draws one camera's image of up to `capacity` worlds at a time. Not to be shared between
+    threads.
 
     Attributes:
-        poses: the buffers to fill before `draw`, by the names in `POSES`: float32, [capacity, numbers of one world].
+        poses: the buffers to fill before `draw`, by the names in `POSES`: float32, [capacity,
+            numbers of one world].
         looks: the same by the names in `APPEARANCE_FIELDS`, filled already as the scene's model is.
         distractors: number of spheres that follow the scene's own geoms in both.
-        terrains: where a scene's height fields differ from world to world, the `Terrain.id` of each; empty elsewhere.
+        terrains: where a scene's height fields differ from world to world, the `Terrain.id` of
+            each; empty elsewhere.
     """
 
     def __init__(
@@ -75,14 +80,16 @@ class RayTracer:
     def draw(self, count: int, out: UInt8[np.ndarray, "count height width 3"]) -> None:
         """Draw the first `count` worlds of `poses` into `out`, which may be a strided view."""
         self._trace(count)
-        # The ray tracer packs a pixel into four bytes: blue, green, red, opacity. Copying one colour at a time is five
-        # times as fast as copying pixels backwards.
+        # The ray tracer packs a pixel into four bytes: blue, green, red, opacity. Copying one
+        # colour at a time is five times as fast as copying pixels backwards.
         pixels = self._colours[:count].reshape(count, self._size, self._size, 4)
         for colour in range(3):
             out[..., colour] = pixels[..., 2 - colour]
 
     def segment(self, count: int) -> Int32[np.ndarray, "count height width"]:
-        """Which geom each pixel shows, -1 for none. Needs `segmentation=True`, and then `draw` has no colours."""
+        """Which geom each pixel shows, -1 for none. Needs `segmentation=True`, and then `draw` has
+        no colours.
+        """
         self._trace(count)
         labels: np.ndarray = self._context.seg_data.numpy()[:count, :, 0]
         return labels.reshape(count, self._size, self._size).copy()
@@ -90,7 +97,9 @@ class RayTracer:
     def _per_world(
         self, name: str, colours: Float32[np.ndarray, "thing 4"], capacity: int
     ) -> Float32[np.ndarray, "capacity numbers"]:
-        """Gives every world colours of its own, in place of those that all worlds share; returns their memory."""
+        """Gives every world colours of its own, in place of those that all worlds share; returns
+        their memory.
+        """
         own = warp.array(np.tile(colours, (capacity, 1, 1)), dtype=warp.vec4)
         setattr(self._model, name, own)
         view: np.ndarray = own.numpy().view(np.float32).reshape(capacity, colours.size)
@@ -99,7 +108,9 @@ class RayTracer:
     def _own_terrains(
         self, model: mujoco.MjModel, capacity: int
     ) -> UInt64[np.ndarray, " capacity"]:
-        """Gives every world a height field of its own, in place of the model's; returns the memory of their meshes."""
+        """Gives every world a height field of its own, in place of the model's; returns the memory
+        of their meshes.
+        """
         chosen = np.tile(model.geom_dataid, (capacity, 1))
         chosen[:, model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD] = np.arange(capacity)[:, None]
         self._model.geom_dataid = warp.array(chosen, dtype=int)
@@ -140,7 +151,8 @@ def _context(
         enable_backface_culling=False,
     )
     if scene.textures:
-        # The library interpolates between texels, which costs a tenth of an image; at this size nobody sees it.
+        # The library interpolates between texels, which costs a tenth of an image; at this size
+        # nobody sees it.
         context.textures_registry = [_texture(model, index) for index in range(model.ntex)]
         context.textures = warp.array(context.textures_registry, dtype=warp.Texture2D)
     return context
@@ -173,10 +185,11 @@ def _texture(model: mujoco.MjModel, index: int) -> warp.Texture2D:
 
 
 def _planes_aside(model: mujoco.MjModel) -> mujoco.MjModel:
-    """A copy that the tree of bounding boxes is built from; the boxes themselves are refitted for every image.
+    """A copy that the tree of bounding boxes is built from; the boxes themselves are refitted for
+    every image.
 
-    A plane's box is as long as the plane in every direction: with it in place the tree would tell nothing else apart,
-    and an image of the walker would cost an eighth more.
+    A plane's box is as long as the plane in every direction: with it in place the tree would tell
+    nothing else apart, and an image of the walker would cost an eighth more.
     """
     copied = copy.copy(model)
     planes = copied.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
@@ -187,7 +200,9 @@ def _planes_aside(model: mujoco.MjModel) -> mujoco.MjModel:
 
 @cache
 def start_warp() -> None:
-    """Start Warp on the CPU device, once, without its banner and its remark that there is no GPU driver."""
+    """Start Warp on the CPU device, once, without its banner and its remark that there is no GPU
+    driver.
+    """
     warp.config.log_level = warp.LOG_WARNING
     with without_line(NO_GPU_NOTE):
         warp.init()
@@ -211,7 +226,9 @@ def announce_compilation(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def without_line(unwanted: str) -> Iterator[None]:
-    """Hold back the block's stderr until its end and leave out the lines that contain `unwanted`."""
+    """Hold back the block's stderr until its end and leave out the lines that contain
+    `unwanted`.
+    """
     # Warp's native part writes to the file descriptor, past sys.stderr and every log level.
     sys.stderr.flush()
     saved = os.dup(2)

@@ -1,4 +1,6 @@
-"""Ground that differs from world to world: the meshes that the ray tracer draws in place of a model's height field."""
+"""Ground that differs from world to world: the meshes that the ray tracer draws in place of a
+model's height field.
+"""
 
 import mujoco
 import numpy as np

@@ -1,7 +1,8 @@
-"""How a world differs from its scene: the state-space generalization of the splits `dynamics_*` and `vision_*`.
+"""How a world differs from its scene: the state-space generalization of the splits `dynamics_*` and
+`vision_*`.
 
-A variant is a copy of the scene's model with other numbers and the same sizes, so that worlds of one batch may follow
-different ones.
+A variant is a copy of the scene's model with other numbers and the same sizes, so that worlds of
+one batch may follow different ones.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Variation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Those left out stay at their defaults. Raises ValueError naming an unknown one and what there is."""
+        """Those left out stay at their defaults. Raises ValueError naming an unknown one and what
+        there is.
+        """
         valid = [part.name for part in fields(cls)]
         unknown = [key for key in values if key not in valid]
         if unknown:
@@ -73,7 +76,8 @@ class Variation:
 class Dynamics(Variation):
     """Factors on what moves bodies.
 
-    ImaginationStart are drawn for the plain model: what settles before an episode begins does so under plain dynamics.
+    ImaginationStart are drawn for the plain model: what settles before an episode begins does so
+    under plain dynamics.
 
     mass: of every body, with its inertia, as a change of density.
     friction: sliding friction of every geom.
@@ -92,7 +96,8 @@ class Dynamics(Variation):
         """A model that differs in these.
 
         Raises:
-            ValueError: friction or gravity is to differ where it has no effect, or the gain of a muscle.
+            ValueError: friction or gravity is to differ where it has no effect, or the gain of a
+                muscle.
         """
         varied = copy.copy(model)
         if self.friction != 1 and not _rubs(model):
@@ -106,7 +111,8 @@ class Dynamics(Variation):
         varied.geom_friction[:, 0] *= self.friction
         varied.opt.gravity[:] *= self.gravity
         varied.dof_damping[:] *= self.damping
-        # A force is the gain times the control plus the bias, both affine in the actuator's length and velocity.
+        # A force is the gain times the control plus the bias, both affine in the actuator's length
+        # and velocity.
         varied.actuator_gainprm[:, :3] *= self.gain
         varied.actuator_biasprm[:, :3] *= self.gain
         return varied
@@ -127,14 +133,16 @@ def _weighs(model: mujoco.MjModel) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Vision(Variation):
-    """What images show otherwise. The background and the colours within textures (floors among them) stay.
+    """What images show otherwise. The background and the colours within textures (floors among
+    them) stay.
 
     hue: degrees by which the colours of geoms and materials are turned.
     brightness: factor on them, cut off at white.
     distance: factor on how far the camera is from what it films, along its line of sight.
     tilt: degrees by which the camera looks up; down where it is negative.
     roll: degrees by which the camera is turned about the line of sight, anticlockwise.
-    distractors: number of coloured spheres that move through the image (see `envs.simulation.distractors`).
+    distractors: number of coloured spheres that move through the image (see
+        `envs.simulation.distractors`).
     """
 
     hue: float = _within(0.0, -180.0, 180.0)
@@ -151,7 +159,8 @@ class Vision(Variation):
             ValueError: the camera is to be moved or turned and always looks at some body.
         """
         varied = copy.copy(model)
-        # A geom that has MuJoCo's default colour is drawn in that of its material, and in its own with any other.
+        # A geom that has MuJoCo's default colour is drawn in that of its material, and in its own
+        # with any other.
         unset = (varied.geom_matid >= 0) & (varied.geom_rgba == UNSET).all(axis=1)
         for colour in (
             *(varied.geom_rgba[geom] for geom in np.flatnonzero(~unset)),
@@ -199,6 +208,7 @@ def variant(
     """
     varied = vision.applied(dynamics.applied(model), camera)
     if dynamics.to_dict() or vision.to_dict():
-        # Masses of subtrees, inverse weights for contacts, cameras' frames and the like follow from these.
+        # Masses of subtrees, inverse weights for contacts, cameras' frames and the like follow from
+        # these.
         mujoco.mj_setConst(varied, mujoco.MjData(varied))
     return varied

@@ -1,1 +1,3 @@
-"""Vector environments: one MuJoCo body, several bodies, or external environments in worker processes."""
+"""Vector environments: one MuJoCo body, several bodies, or external environments in worker
+processes.
+"""

@@ -1,4 +1,6 @@
-"""The running episodes of a batch of worlds: which task each follows, its clock, its return, its success."""
+"""The running episodes of a batch of worlds: which task each follows, its clock, its return, its
+success.
+"""
 
 from collections.abc import Sequence
 from zlib import crc32
@@ -13,14 +15,17 @@ _SAVED = ("number", "clock", "first_clock", "returns", "held", "first_success")
 
 
 def episode_rng(seed: int, stream: str, env: int, episode: int) -> np.random.Generator:
-    """The random numbers of one episode: a function of these four, so that a resumed run needs no stored state."""
+    """The random numbers of one episode: a function of these four, so that a resumed run needs no
+    stored state.
+    """
     return np.random.default_rng(
         np.random.SeedSequence([seed, crc32(stream.encode()), env, episode])
     )
 
 
 def evaluation_rng(seed: int, evaluation_seed: int, episode: int) -> np.random.Generator:
-    """The random numbers of a task's `episode`-th evaluation episode, wherever and beside whatever it is played.
+    """The random numbers of a task's `episode`-th evaluation episode, wherever and beside whatever
+    it is played.
 
     Args:
         seed: the evaluator's own.
@@ -34,16 +39,19 @@ def evaluation_rng(seed: int, evaluation_seed: int, episode: int) -> np.random.G
 class Episodes:
     """Clocks in control steps, one row a world.
 
-    The task of world i in its e-th episode is `tasks[(i + e * num_envs) % len(tasks)]`: every task gets its share
-    whatever the number of worlds. It is that task's episode number `(i + e * num_envs) // len(tasks)`, so that the
-    episodes of a task are numbered from 0 without a gap however many worlds and tasks there are.
+    The task of world i in its e-th episode is `tasks[(i + e * num_envs) % len(tasks)]`: every task
+    gets its share whatever the number of worlds. It is that task's episode number `(i + e *
+    num_envs) // len(tasks)`, so that the episodes of a task are numbered from 0 without a gap
+    however many worlds and tasks there are.
 
     Attributes:
         number: index of each world's episode, counted from 0 since the run seed was set.
-        clock: control steps since the episode's start; `first_clock` is where a staggered first episode began.
+        clock: control steps since the episode's start; `first_clock` is where a staggered first
+            episode began.
         returns: sum of rewards, float64.
         held: control steps for which the success condition has held without a break.
-        first_success: control steps until the episode first was a success; 0 where it has not been one yet.
+        first_success: control steps until the episode first was a success; 0 where it has not been
+            one yet.
         task_index: which task each world follows.
     """
 
@@ -81,14 +89,18 @@ class Episodes:
             values[mask] = 0
 
     def random_initial_episode_step(self, env: int, share: float, multiple: int) -> None:
-        """Let a world's episode begin at a share in [0, 1) of its time limit, at a multiple of the action repeat."""
+        """Let a world's episode begin at a share in [0, 1) of its time limit, at a multiple of the
+        action repeat.
+        """
         length = self._lengths[self.task_index[env]]
         self.clock[env] = self.first_clock[env] = int(share * length / multiple) * multiple
 
     def advance(
         self, reward: Float[np.ndarray, " env"], holding: Bool[np.ndarray, " env"]
     ) -> Bool[np.ndarray, " env"]:
-        """Count one control step; returns where the success condition has now held for long enough."""
+        """Count one control step; returns where the success condition has now held for long
+        enough.
+        """
         self.clock += 1
         self.returns += reward
         self.held = np.where(holding, self.held + 1, 0)
@@ -97,15 +109,18 @@ class Episodes:
         return success
 
     def note_success(self, success: Bool[np.ndarray, " env"]) -> None:
-        """Remember when worlds first were successful; the clock counts the step that they are so after."""
+        """Remember when worlds first were successful; the clock counts the step that they are so
+        after.
+        """
         first = success & (self.first_success == 0)
         self.first_success[first] = (self.clock - self.first_clock)[first]
 
     def statistics(self) -> dict[str, np.ndarray]:
         """Of each world's episode, new arrays.
 
-        return; length, in control steps; success, at any step; steps_to_success, control steps until the first one, 0
-        where there was none; partial: whether it is only the end of an episode.
+        return; length, in control steps; success, at any step; steps_to_success, control steps
+        until the first one, 0 where there was none; partial: whether it is only the end of an
+        episode.
         """
         return {
             "return": self.returns.copy(),

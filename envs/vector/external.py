@@ -26,19 +26,24 @@ _LARGEST_SEED = 2**31 - 1
 
 
 class ExternalVectorEnv(PixelVectorEnv):
-    """Gymnasium environments in worker processes: observations, actions, infos, seeds as in `PixelVectorEnv`.
+    """Gymnasium environments in worker processes: observations, actions, infos, seeds as in
+    `PixelVectorEnv`.
 
     What differs:
 
-    * Episodes may terminate. They are truncated by the task's time limit or by the environment's own.
+    * Episodes may terminate. They are truncated by the task's time limit or by the environment's
+        own.
     * Success is what the environment reports of it.
-    * The action has as many numbers as the largest body of the suite needs; others leave the last ones aside.
+    * The action has as many numbers as the largest body of the suite needs; others leave the last
+        ones aside.
     * An environment that ends within `action_repeat` control steps ends the agent step there.
-    * A worker process that dies is started again, with a warning. The episodes of its environments end where they were:
-      truncated, with no reward for that step, the last image seen as their last, and `partial` in their statistics.
-    * Nobody can save an arbitrary environment in the middle of an episode. A continued run goes on as after the death
-      of every worker: its first step ends all episodes, truncated and partial, and begins the next ones, which start as
-      they would have started. So a continued run is not bit for bit the run that was never stopped.
+    * A worker process that dies is started again, with a warning. The episodes of its environments
+      end where they were: truncated, with no reward for that step, the last image seen as their
+      last, and `partial` in their statistics.
+    * Nobody can save an arbitrary environment in the middle of an episode. A continued run goes on
+      as after the death of every worker: its first step ends all episodes, truncated and partial,
+      and begins the next ones, which start as they would have started. So a continued run is not
+      bit for bit the run that was never stopped.
     """
 
     def __init__(
@@ -47,7 +52,8 @@ class ExternalVectorEnv(PixelVectorEnv):
         """As `envs.make_vec`; `options.threads` is the number of worker processes.
 
         Raises:
-            ValueError: an argument out of range, a package that is missing, or a task that it does not know.
+            ValueError: an argument out of range, a package that is missing, or a task that it does
+                not know.
         """
         self._take(suite, num_envs, _checked_tasks(suite, tasks), options)
         workers = options.threads or len(os.sched_getaffinity(0))
@@ -114,7 +120,9 @@ class ExternalVectorEnv(PixelVectorEnv):
         )
 
     def render_frames(self, index: int, size: int = 128) -> UInt8[np.ndarray, "height width 3"]:
-        """See `PixelVectorEnv.render_frames`. Of an environment that is lost, the last observation enlarged."""
+        """See `PixelVectorEnv.render_frames`. Of an environment that is lost, the last observation
+        enlarged.
+        """
         if not 0 <= index < self.num_envs:
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
         if not self._crew.alive[index]:
@@ -125,17 +133,22 @@ class ExternalVectorEnv(PixelVectorEnv):
         return image
 
     def own_observation(self, index: int) -> Any:
-        """What the environment itself last observed, for scripted experts. Raises ValueError before the first reset."""
+        """What the environment itself last observed, for scripted experts. Raises ValueError before
+        the first reset.
+        """
         if not self._crew.alive[index]:
             raise ValueError(f"environment {index} has no episode: call reset()")
         return self._crew.ask(index, "observation")
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """What can be kept: which episodes were under way and the last observation (see the class)."""
+        """What can be kept: which episodes were under way and the last observation (see the
+        class).
+        """
         return self._own_state()
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Go on after `state_dict` of an environment made with the same arguments; what is lost stands at the class.
+        """Go on after `state_dict` of an environment made with the same arguments; what is lost
+        stands at the class.
 
         Raises:
             ValueError: a key is missing or does not fit this environment; the message names it.

@@ -1,4 +1,6 @@
-"""The vector environment that agents meet: pixels and a task vector in, actions out, many worlds at once."""
+"""The vector environment that agents meet: pixels and a task vector in, actions out, many worlds at
+once.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +28,8 @@ Observation = dict[str, np.ndarray]
 # A task vector is "about [-1, 1]": held-out tasks may lie outside what was trained on.
 TASK_LIMIT = 2.0
 SMALLEST_IMAGE, LARGEST_IMAGE = 8, 1024
-# Seconds on the paths of distractors within which an episode begins: another stretch of them in every episode.
+# Seconds on the paths of distractors within which an episode begins: another stretch of them in
+# every episode.
 DRIFT = 1000.0
 
 
@@ -57,23 +60,26 @@ class EnvOptions:
 class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     """`num_envs` worlds of one scene, each following one of `tasks`, seen through a camera.
 
-    Observations: "pixels" uint8 [env, size, size, 3 * frame_stack], oldest frame first, the first frame of an episode
+    Observations: "pixels" uint8 [env, size, size, 3 * frame_stack], oldest frame first, the first
+        frame of an episode
     repeated; "task" float32 [env, task_size]. Actions: float32 [env, actuator] in [-1, 1], clipped.
 
-    An episode that reaches its time limit is truncated and the world starts its next one within the same step
-    (`AutoresetMode.SAME_STEP`): the observation is the new episode's first, the old one's last is
-    `infos["final_obs"]`. `infos` has "task_index" int64 and "success" bool of the transition, and with a mask
-    (`_final_obs`, `_episode`) where an episode ended, "episode": "return" float64, "length" int64 in control steps,
-    "success" bool (at any step), "steps_to_success" int64 in control steps (0 without one), "partial" bool (a staggered
-    first episode, which began part of the way).
+    An episode that reaches its time limit is truncated and the world starts its next one within the
+    same step (`AutoresetMode.SAME_STEP`): the observation is the new episode's first, the old one's
+    last is `infos["final_obs"]`. `infos` has "task_index" int64 and "success" bool of the
+    transition, and with a mask (`_final_obs`, `_episode`) where an episode ended, "episode":
+    "return" float64, "length" int64 in control steps, "success" bool (at any step),
+    "steps_to_success" int64 in control steps (0 without one), "partial" bool (a staggered first
+    episode, which began part of the way).
 
-    Nothing here terminates; `terminated` is False throughout, so every episode end is to be bootstrapped.
+    Nothing here terminates; `terminated` is False throughout, so every episode end is to be
+    bootstrapped.
     """
 
     metadata: dict[str, Any] = {
         "render_modes": ["rgb_array"],
         "autoreset_mode": AutoresetMode.SAME_STEP,
-    }  # noqa: RUF012
+    }
     render_mode = "rgb_array"
 
     def __init__(
@@ -113,7 +119,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict]:
-        """Start an episode in every world: the next one, or with `seed` the first one of that run seed.
+        """Start an episode in every world: the next one, or with `seed` the first one of that run
+        seed.
 
         Args:
             options: "episode": the number of the episode to start, counted from 0.
@@ -156,18 +163,23 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return tuple(self.render_frames(index) for index in range(self.num_envs))
 
     def render_frames(self, index: int, size: int = 128) -> UInt8[np.ndarray, "height width 3"]:
-        """An image of one world, for videos. Raises ValueError for a world or a size there cannot be."""
+        """An image of one world, for videos. Raises ValueError for a world or a size there cannot
+        be.
+        """
         if not 0 <= index < self.num_envs:
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
         self._set_distractors()
         return self._physics.image(index, checked_image_size(size))
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """All that the future depends on: continuing from it is bit-identical to never having stopped."""
+        """All that the future depends on: continuing from it is bit-identical to never having
+        stopped.
+        """
         return {**self._own_state(), "drift": self._drift.copy(), "physics": self._physics.state()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from `state_dict` of an environment made with the same arguments (seed and threads may differ).
+        """Continue from `state_dict` of an environment made with the same arguments (seed and
+        threads may differ).
 
         Raises:
             ValueError: a key is missing or does not fit this environment; the message names it.
@@ -301,8 +313,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def _render_stack(self, fresh: Bool[np.ndarray, " env"]) -> np.ndarray:
         """The stacks after a new image: worlds in `fresh` show nothing older than it."""
         pixels = np.empty_like(self._pixels)
-        # Dropping the oldest frame is a shift by three bytes of the whole memory; what this moves from one pixel into
-        # the place of its neighbour's newest frame is overwritten by that frame.
+        # Dropping the oldest frame is a shift by three bytes of the whole memory; what this moves
+        # from one pixel into the place of its neighbour's newest frame is overwritten by that
+        # frame.
         pixels.reshape(-1)[:-3] = self._pixels.reshape(-1)[3:]
         self._set_distractors()
         self._physics.render(torch.from_numpy(pixels[..., -3:]))
@@ -337,7 +350,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return final
 
     def _observation(self) -> Observation:
-        # A copy: the next stack is made from this one, and whoever gets an observation may write into it.
+        # A copy: the next stack is made from this one, and whoever gets an observation may write
+        # into it.
         return {"pixels": self._pixels.copy(), "task": self._vectors[self._episodes.task_index]}
 
     def _task_names(self) -> np.ndarray:
@@ -346,7 +360,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
 
 def checked_tasks(suite: Suite, tasks: Sequence[Task] | None) -> tuple[Task, ...]:
-    """The tasks to follow. Raises ValueError where there are none, or where they cannot run side by side."""
+    """The tasks to follow. Raises ValueError where there are none, or where they cannot run side by
+    side.
+    """
     chosen = suite.tasks("train") if tasks is None else tuple(tasks)
     if not chosen:
         raise ValueError("tasks must name at least one task")
@@ -369,7 +385,9 @@ def checked_seed(seed: int) -> int:
 def task_vectors(
     families: Sequence[TaskFamily], tasks: Sequence[Task]
 ) -> Float32[np.ndarray, "task size"]:
-    """What each task's family says of it. Raises ValueError for one out of the observation's bounds."""
+    """What each task's family says of it. Raises ValueError for one out of the observation's
+    bounds.
+    """
     pairs = zip(families, tasks, strict=True)
     vectors = np.stack([family.task_vector(task) for family, task in pairs]).astype(np.float32)
     far = [

@@ -1,4 +1,6 @@
-"""Several bodies in one vector environment, so that one agent trains on walker, cheetah and quadruped at once."""
+"""Several bodies in one vector environment, so that one agent trains on walker, cheetah and
+quadruped at once.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ from envs.vector.mujoco import EnvOptions, Observation, PixelVectorEnv, checked_
 class MultiBodyVectorEnv(PixelVectorEnv):
     """A `PixelVectorEnv` for each body, side by side: observations, infos and seeds as there.
 
-    World i follows `tasks[i % len(tasks)]` in its first episode and keeps its body for ever; in later episodes it goes
-    on with the tasks of that body. The action has as many numbers as the body with most actuators needs; to the others
-    the last ones are padding, which `Suite.padding` tells agents of. The task vector begins with which body it is (see
-    `envs.families.mixed`).
+    World i follows `tasks[i % len(tasks)]` in its first episode and keeps its body for ever; in
+    later episodes it goes on with the tasks of that body. The action has as many numbers as the
+    body with most actuators needs; to the others the last ones are padding, which `Suite.padding`
+    tells agents of. The task vector begins with which body it is (see `envs.families.mixed`).
     """
 
     def __init__(
@@ -50,7 +52,8 @@ class MultiBodyVectorEnv(PixelVectorEnv):
                 )
             chosen = tuple(self.tasks[task] for task in own)
             alone = replace(suite, splits={"train": chosen}, mixed=False)
-            # Worlds are numbered anew in every part: streams of their own keep their random numbers apart.
+            # Worlds are numbered anew in every part: streams of their own keep their random numbers
+            # apart.
             own_options = replace(options, stream=f"{options.stream}/{number}")
             self._parts.append(
                 _Part(worlds, own, PixelVectorEnv(alone, len(worlds), None, own_options))
@@ -153,7 +156,9 @@ class MultiBodyVectorEnv(PixelVectorEnv):
 
 
 class _Part:
-    """The worlds of one body, the numbers of its tasks, and the environment that they are simulated in."""
+    """The worlds of one body, the numbers of its tasks, and the environment that they are simulated
+    in.
+    """
 
     def __init__(self, worlds: np.ndarray, tasks: np.ndarray, env: PixelVectorEnv) -> None:
         self.worlds, self.tasks, self.env = worlds, tasks, env
@@ -168,5 +173,7 @@ class _Part:
     def step(
         self, actions: np.ndarray
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Under these worlds' rows of the actions, without the numbers that this body has no use for."""
+        """Under these worlds' rows of the actions, without the numbers that this body has no use
+        for.
+        """
         return self.env.step(actions[self.worlds, : self._actuators])

@@ -1,7 +1,9 @@
-"""One level of behaviour learned in imagination: an actor and its critics, the same code for every level of every method.
+"""One level of behaviour learned in imagination: an actor and its critics, the same code for every
+level of every method.
 
-The flat method has one level; the hierarchical method has two, a manager and a worker. A level is told what it sees, what it
-did, what it earned and how likely the episode went on, as a `Trajectory` of its own decisions, whatever their length.
+The flat method has one level; the hierarchical method has two, a manager and a worker. A level is
+told what it sees, what it did, what it earned and how likely the episode went on, as a `Trajectory`
+of its own decisions, whatever their length.
 """
 
 from __future__ import annotations
@@ -34,20 +36,24 @@ SATURATED = 0.99
 
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticConfig:
-    """How one level learns. Every level has its own, so that no switch moves another level unnoticed.
+    """How one level learns. Every level has its own, so that no switch moves another level
+    unnoticed.
 
     layers: hidden layers of the actor and of each critic.
     gae_lambda: lambda of the returns, per decision of this level.
     std_low, std_high: bounds of a continuous actor's standard deviation.
     unimix: share of the uniform distribution in a discrete actor.
-    entropy: adaptive: a coefficient per action dimension (or code) keeps its normalised entropy near the target;
+    entropy: adaptive: a coefficient per action dimension (or code) keeps its normalised entropy
+        near the target;
         fixed: one coefficient, `entropy_scale`, on the entropy in nats (DreamerV3).
     entropy_target: share of the possible range, of the adaptive control.
-    entropy_least, entropy_most: bounds of its coefficients. Advantages have unit spread, so that a coefficient far
-        below or above 1 changes nothing but the time that it takes to come back.
-    return_scale: std: returns are divided by a running standard deviation, at least 0.01 (Director); percentile: by a
-        running range from the 5th to the 95th percentile, at least 1 (DreamerV3).
-    normalise_advantage: subtract a running mean and divide by a running standard deviation (Director).
+    entropy_least, entropy_most: bounds of its coefficients. Advantages have unit spread, so that a
+        coefficient far below or above 1 changes nothing but the time that it takes to come back.
+    return_scale: std: returns are divided by a running standard deviation, at least 0.01
+        (Director); percentile: by a running range from the 5th to the 95th percentile, at least 1
+        (DreamerV3).
+    normalise_advantage: subtract a running mean and divide by a running standard deviation
+        (Director).
     slow_bootstrap: returns bootstrap from the slow critic and not from the one that learns.
     slow_rate: share of the critic that its slow copy takes over at each update.
     slow_regulariser: weight of the critic's cross-entropy with its slow copy's value.
@@ -201,7 +207,9 @@ class CodeActor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Predicts returns as a distribution over bins, with a slow copy of itself and the scale of its returns."""
+    """Predicts returns as a distribution over bins, with a slow copy of itself and the scale of its
+    returns.
+    """
 
     def __init__(
         self, inputs: int, task_size: int, task_features: int, units: int, config: ActorCriticConfig
@@ -217,7 +225,9 @@ class Critic(nn.Module):
     def values(
         self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch"]:
-        """Values that returns bootstrap from and advantages are relative to; gradient reaches `inputs` only."""
+        """Values that returns bootstrap from and advantages are relative to; gradient reaches
+        `inputs` only.
+        """
         net = self.slow if self.config.slow_bootstrap else frozen(self.net)
         return TwoHot(net(inputs, task)).mean()
 
@@ -229,7 +239,8 @@ class Critic(nn.Module):
         weights: Float[Tensor, "*batch"],
         values: Float[Tensor, "*batch"],
     ) -> Tensor:
-        """Weighted cross-entropy with the returns, and with the slow copy's values (arXiv 2301.04104, "Critic").
+        """Weighted cross-entropy with the returns, and with the slow copy's values (arXiv
+        2301.04104, "Critic").
 
         Args:
             values: what `values` gave, which are the slow copy's where returns bootstrap from it.
@@ -257,8 +268,8 @@ class ActorCritic(nn.Module):
         actor: a `ContinuousActor` or a `CodeActor`.
         critics: by stream.
         reward_weights: weight of each stream's normalised advantage.
-        gradient: reinforce: by the likelihood of what was done; dynamics: through the imagined trajectory, whose
-            rewards and inputs must then carry gradient.
+        gradient: reinforce: by the likelihood of what was done; dynamics: through the imagined
+            trajectory, whose rewards and inputs must then carry gradient.
     """
 
     def __init__(
@@ -283,7 +294,9 @@ class ActorCritic(nn.Module):
 
     @compiled_part
     def loss(self, seen: Trajectory) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of actor and critics over a trajectory, and metrics, of which the critics' loss alone carries gradient."""
+        """Of actor and critics over a trajectory, and metrics, of which the critics' loss alone
+        carries gradient.
+        """
         weights = self._weights(seen)
         metrics: dict[str, Tensor] = {}
         advantage, critic_loss = torch.zeros_like(weights), weights.new_zeros(())

@@ -19,10 +19,11 @@ from hrl.world_model.model import WorldModelConfig
 class AgentSpec:
     """What an agent is built for: shapes of its world, sizes of its networks, where it runs.
 
-    encoder, task_features, hidden: sizes of the encoder, of the task's embedding and of every perceptron's hidden
-        layers; equal for all methods of a comparison.
+    encoder, task_features, hidden: sizes of the encoder, of the task's embedding and of every
+        perceptron's hidden layers; equal for all methods of a comparison.
     world_model: sizes of agents with a world model; equal for all of them.
-    padding: task vectors and masks of actions, where bodies use different numbers of them (`Suite.padding`).
+    padding: task vectors and masks of actions, where bodies use different numbers of them
+        (`Suite.padding`).
     """
 
     image_size: int
@@ -43,7 +44,9 @@ class AgentSpec:
         return Encoder(self.image_size, self.channels, self.encoder, self.autocast)
 
     def build_action_mask(self) -> ActionMask | None:
-        """Which numbers of an action are padding to a task's body; None where every body uses all."""
+        """Which numbers of an action are padding to a task's body; None where every body uses
+        all.
+        """
         return None if self.padding is None else ActionMask(*self.padding)
 
     def build_task_embedding(self) -> TaskEmbedding:
@@ -61,17 +64,23 @@ class Policy(Protocol):
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "env action"], PolicyState]:
-        """Actions in [-1, 1] and the state to carry on; greedy at every level where `generator` is None."""
+        """Actions in [-1, 1] and the state to carry on; greedy at every level where `generator` is
+        None.
+        """
 
 
 @runtime_checkable
 class HierarchicalPolicy(Policy, Protocol):
-    """A policy whose manager gives commands that lower levels carry out: `act` is `decide`, then `act_low_level`."""
+    """A policy whose manager gives commands that lower levels carry out: `act` is `decide`, then
+    `act_low_level`.
+    """
 
     def decide(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> PolicyState:
-        """The state with new commands where one is due (where `is_decision_step(state)`), else unchanged."""
+        """The state with new commands where one is due (where `is_decision_step(state)`), else
+        unchanged.
+        """
 
     def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
         """Where the manager decides at this step."""
@@ -92,12 +101,16 @@ class HierarchicalPolicy(Policy, Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """A policy that counts something of its own while it is trained, such as a manager's decisions."""
+    """A policy that counts something of its own while it is trained, such as a manager's
+    decisions.
+    """
 
     def count(self, steps: Mapping[str, Tensor]) -> dict[str, int]:
-        """Adds what the steps of a rollout [time, env, ...] hold; the counters so far, by metric name.
+        """Adds what the steps of a rollout [time, env, ...] hold; the counters so far, by metric
+        name.
 
-        The learner calls it once for every rollout. The counters belong to the policy's saved state.
+        The learner calls it once for every rollout. The counters belong to the policy's saved
+        state.
         """
 
 
@@ -121,17 +134,23 @@ class Predictor(Policy, Protocol):
         actions: Float[Tensor, "time env action"],
         task: Float[Tensor, "env task"],
     ) -> Float[Tensor, "time env height width channel"]:
-        """Images in [0, 1] that are expected after each of the actions, from a state and without seeing any."""
+        """Images in [0, 1] that are expected after each of the actions, from a state and without
+        seeing any.
+        """
 
 
 @runtime_checkable
 class GoalReacher(HierarchicalPolicy, Protocol):
-    """A hierarchical policy whose lower level can be sent to any goal, in imagination; goals are states' `deter`."""
+    """A hierarchical policy whose lower level can be sent to any goal, in imagination; goals are
+    states' `deter`.
+    """
 
     def reach(
         self, state: PolicyState, steps: Sequence[int], task: Float[Tensor, "env task"]
     ) -> Float[Tensor, "time env command"]:
-        """What so many greedy steps (at least one, ascending) towards the commands in force, which stay, lead to."""
+        """What so many greedy steps (at least one, ascending) towards the commands in force, which
+        stay, lead to.
+        """
 
     def reach_images(
         self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
@@ -152,10 +171,12 @@ class Learner(Protocol):
         """Control steps seen so far, over all environments."""
 
     def iterate(self) -> dict[str, float | int]:
-        """Metrics of one iteration: always `frames`, `steps` and `updates`; returns of the episodes that ended in it.
+        """Metrics of one iteration: always `frames`, `steps` and `updates`; returns of the episodes
+        that ended in it.
 
         Raises:
-            NonFiniteUpdate: where a loss or a gradient is not finite; parameters are as they were before that update.
+            NonFiniteUpdate: where a loss or a gradient is not finite; parameters are as they were
+                before that update.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -170,7 +191,9 @@ class Learner(Protocol):
 
 @runtime_checkable
 class SavedPolicy(Protocol):
-    """What acting needs of a saved run: its policy without the learner, so without environment, rollout or replay."""
+    """What acting needs of a saved run: its policy without the learner, so without environment,
+    rollout or replay.
+    """
 
     @property
     def policy(self) -> Policy:
@@ -178,7 +201,9 @@ class SavedPolicy(Protocol):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Keys of `Learner.state_dict` that acting depends on; only these are read from a checkpoint."""
+        """Keys of `Learner.state_dict` that acting depends on; only these are read from a
+        checkpoint.
+        """
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes a state that has at least the keys of `needs`.

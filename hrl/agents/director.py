@@ -1,4 +1,5 @@
-"""The hierarchical method with a world model: a manager that sets goals, a worker that reaches them, one world model.
+"""The hierarchical method with a world model: a manager that sets goals, a worker that reaches
+them, one world model.
 
     replayed sequences -> world model -> states -+-> goal autoencoder: deter <-> code
                                                  |
@@ -9,9 +10,10 @@
                          worker:  horizon / k segments of k steps, each with its own goal
                          manager: horizon / k decisions, each worth the rewards of its k steps
 
-Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model. Both levels are the flat method's `ActorCritic`, so
-that nothing but the hierarchy differs from `hrl.agents.dreamer`. What the published code does otherwise is behind named
-switches; `configs/experiment/director_2022.yaml` turns them all.
+Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model. Both levels are the flat
+method's `ActorCritic`, so that nothing but the hierarchy differs from `hrl.agents.dreamer`. What
+the published code does otherwise is behind named switches; `configs/experiment/director_2022.yaml`
+turns them all.
 """
 
 from __future__ import annotations
@@ -53,21 +55,26 @@ _GREEDY_DRAWS = 4099  # a prime, so that environments do not come round to each 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectorConfig(ModelBasedConfig):
-    """Hyperparameters of the hierarchical method with a world model: those of every agent with one, and
+    """Hyperparameters of the hierarchical method with a world model: those of every agent with one,
+    and
 
-    skill_duration: k, agent steps between decisions; divides horizon, which holds at least one decision.
+    skill_duration: k, agent steps between decisions; divides horizon, which holds at least one
+        decision.
     manager, worker: how each level learns.
-    exploration_bonus: share of the exploration bonus in the manager's advantage; 0 for none (a control).
+    exploration_bonus: share of the exploration bonus in the manager's advantage; 0 for none (a
+        control).
     task_reward_to_worker: share of the task's reward in the worker's advantage; 0 as published.
-    worker_reward: max_cosine to the goal (as published), or progress, the max_cosine that a step adds. Summed with a
-        discount g, progress comes to (1 - g) times the sum of closenesses less the first one: the same order among
-        policies, without the part of the return that actions cannot change, which is most of it and which a critic
-        would have to learn first.
-    goal_alignment: own: every reward of a segment is measured against its own goal; current: against the goal in force
-        at that moment, so that a segment's last reward is measured against the next goal (the published code).
-    manager_reward: discounted_sum: of the k rewards, so that a decision is worth what its steps are worth; mean: of
-        them (as published).
-    manager_discount: per decision; 0 for `discount` to the power of k, the same as the flat method's per step.
+    worker_reward: max_cosine to the goal (as published), or progress, the max_cosine that a step
+        adds. Summed with a discount g, progress comes to (1 - g) times the sum of closenesses less
+        the first one: the same order among policies, without the part of the return that actions
+        cannot change, which is most of it and which a critic would have to learn first.
+    goal_alignment: own: every reward of a segment is measured against its own goal; current:
+        against the goal in force at that moment, so that a segment's last reward is measured
+        against the next goal (the published code).
+    manager_reward: discounted_sum: of the k rewards, so that a decision is worth what its steps are
+        worth; mean: of them (as published).
+    manager_discount: per decision; 0 for `discount` to the power of k, the same as the flat
+        method's per step.
     carry_over_episodes: a goal outlives the end of its episode (the published code).
     greedy_codes: greedy acting takes the likeliest code; False draws one (the published code).
     """
@@ -125,8 +132,8 @@ class DirectorConfig(ModelBasedConfig):
 class ImaginedTrajectory(NamedTuple):
     """An imagined trajectory of both levels: states 0 to T, k steps to a decision.
 
-    codes, goals: of every decision, and where goals are aligned as published, of the one that would follow the last
-        step.
+    codes, goals: of every decision, and where goals are aligned as published, of the one that would
+        follow the last step.
     rewards: of the task, by the world model, on arriving at states 1 to T.
     """
 
@@ -142,8 +149,8 @@ class ImaginedTrajectory(NamedTuple):
 class Director(WorldModelAgent):
     """World model, goal autoencoder, manager, worker.
 
-    The policy's state: the flat method's, and `goal`, and `steps_since_decision`, agent steps since the first decision; one is due at
-    every multiple of k.
+    The policy's state: the flat method's, and `goal`, and `steps_since_decision`, agent steps since
+    the first decision; one is due at every multiple of k.
     """
 
     config: DirectorConfig
@@ -294,7 +301,9 @@ class Director(WorldModelAgent):
     def loss(
         self, batch: Mapping[str, Tensor], train_actor_critic: bool = True
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """World model, goal autoencoder on its states, then both levels imagined from states of the batch."""
+        """World model, goal autoencoder on its states, then both levels imagined from states of the
+        batch.
+        """
         with self.autocast():
             noise = self.noise(
                 self.config.batch_size, self.config.sequence_length, self.spec.world_model.groups
@@ -320,7 +329,9 @@ class Director(WorldModelAgent):
     def _decide(
         self, seen: RSSMState, task: Tensor, state: PolicyState, generator: torch.Generator | None
     ) -> PolicyState:
-        """The manager is asked at every step, whether or not a decision is due: a batch of environments is small."""
+        """The manager is asked at every step, whether or not a decision is due: a batch of
+        environments is small.
+        """
         with self.autocast():
             codes = self.manager.actor(seen.features(), task)
             noise = uniform(codes.probs.shape[:-1], task.device, generator)
@@ -334,7 +345,9 @@ class Director(WorldModelAgent):
         }
 
     def _greedy_noise(self, steps_since_decision: Tensor) -> Float[Tensor, "env group"]:
-        """Uniform numbers that depend on the decision and the environment alone, so that evaluations repeat."""
+        """Uniform numbers that depend on the decision and the environment alone, so that
+        evaluations repeat.
+        """
         decision, env = (
             steps_since_decision // self.config.skill_duration,
             torch.arange(len(steps_since_decision), device=steps_since_decision.device),
@@ -416,10 +429,11 @@ class Director(WorldModelAgent):
         )
 
     def _worker_trajectory(self, dream: ImaginedTrajectory) -> tuple[Trajectory, dict[str, Tensor]]:
-        """Segments of k steps, side by side, each with its own goal from its first to its last state.
+        """Segments of k steps, side by side, each with its own goal from its first to its last
+        state.
 
-        The bootstrap at a segment's end values its own goal as if it were held for ever: a worker does not know when
-        the next decision falls.
+        The bootstrap at a segment's end values its own goal as if it were held for ever: a worker
+        does not know when the next decision falls.
         """
         skill_duration = self.config.skill_duration
         deter, stoch, continues = (
@@ -446,7 +460,9 @@ class Director(WorldModelAgent):
         return view, self._diagnose(deter.detach(), goal) | heeded
 
     def _current_goals(self, dream: ImaginedTrajectory) -> Float[Tensor, "states rows deter"]:
-        """The published code's: a segment's last state is measured against the next decision's goal."""
+        """The published code's: a segment's last state is measured against the next decision's
+        goal.
+        """
         skill_duration, own, following = (
             self.config.skill_duration,
             dream.goals[:-1].flatten(0, 1),
@@ -472,10 +488,11 @@ class Director(WorldModelAgent):
     def _worth(
         self, rewards: Float[Tensor, "time batch"], continues: Float[Tensor, "states batch"]
     ) -> Float[Tensor, "decisions batch"]:
-        """What the k rewards of a decision come to, each counted as far as the episode went on until then.
+        """What the k rewards of a decision come to, each counted as far as the episode went on
+        until then.
 
-        The published mean counts the continuation at the decision's own state too, which the levels' weights already
-        have.
+        The published mean counts the continuation at the decision's own state too, which the
+        levels' weights already have.
         """
         skill_duration = self.config.skill_duration
         each, left = (
@@ -490,7 +507,9 @@ class Director(WorldModelAgent):
 
     @torch.no_grad()
     def _diagnose(self, deter: Tensor, goal: Tensor) -> dict[str, Tensor]:
-        """Whether goals are far and reached: max_cosine at a segment's start and end, and how far a segment moves."""
+        """Whether goals are far and reached: max_cosine at a segment's start and end, and how far a
+        segment moves.
+        """
         reward = max_cosine(deter, goal)
         moved = (deter[-1] - deter[0]).norm(dim=-1).mean()
         distance = (goal[0] - deter[0]).norm(dim=-1).mean()
@@ -503,7 +522,9 @@ class Director(WorldModelAgent):
 
     @torch.no_grad()
     def _swap_divergence(self, start: RSSMState, goal: Tensor, task: Tensor) -> Tensor:
-        """How much the worker heeds its goal: nats by which its policy changes when it is given another row's goal."""
+        """How much the worker heeds its goal: nats by which its policy changes when it is given
+        another row's goal.
+        """
         features = start.features()
         own, other = (
             self.worker.actor(torch.cat([features, goals], -1), task[0])

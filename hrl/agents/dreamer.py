@@ -1,10 +1,11 @@
-"""The flat method with a world model: one actor-critic that learns in imagination and sees the task.
+"""The flat method with a world model: one actor-critic that learns in imagination and sees the
+task.
 
     replayed sequences -> world model -> states -> imagined trajectories -> returns -> actor, critic
 
-Dreamer (Hafner et al. 2023, arXiv 2301.04104) on the same world model, the same code for a level of behaviour, the same
-horizon, discount and budget as the hierarchical method (`hrl.agents.director`): what is different is that there is one
-level, whose rewards are the task's.
+Dreamer (Hafner et al. 2023, arXiv 2301.04104) on the same world model, the same code for a level of
+behaviour, the same horizon, discount and budget as the hierarchical method (`hrl.agents.director`):
+what is different is that there is one level, whose rewards are the task's.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class DreamerConfig(ModelBasedConfig):
     """Hyperparameters of the flat method with a world model: those of every agent with one, and
 
     policy: how its one level learns.
-    policy_units: units of the policy's and the critics' hidden layers; 0 for the world model's. A control: wider ones
-        match the parameters of the hierarchical method.
-    exploration_bonus: share of the hierarchical manager's exploration bonus in the advantage; a control. Above 0 a
-        goal autoencoder is trained for it.
+    policy_units: units of the policy's and the critics' hidden layers; 0 for the world model's. A
+        control: wider ones match the parameters of the hierarchical method.
+    exploration_bonus: share of the hierarchical manager's exploration bonus in the advantage; a
+        control. Above 0 a goal autoencoder is trained for it.
     """
 
     name: str = "dreamer"

@@ -1,4 +1,6 @@
-"""One imagined trajectory as a worker's segments and as a manager's decisions, and how near a state is to a goal."""
+"""One imagined trajectory as a worker's segments and as a manager's decisions, and how near a state
+is to a goal.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,12 @@ from torch import Tensor
 def max_cosine(
     deter: Float[Tensor, "*batch deter"], goal: Float[Tensor, "*batch deter"]
 ) -> Float[Tensor, "*batch"]:
-    """The worker's reward: the product of goal and state over the square of the longer one's norm (Director, eq. 6).
+    """The worker's reward: the product of goal and state over the square of the longer one's norm
+    (Director, eq. 6).
 
-    The cosine times the ratio of the shorter to the longer norm: in [-1, 1], and 1 only at the goal. Gradient reaches
-    the state, through its direction and, where it is the longer one, its norm.
+    The cosine times the ratio of the shorter to the longer norm: in [-1, 1], and 1 only at the
+    goal. Gradient reaches the state, through its direction and, where it is the longer one, its
+    norm.
     """
     deter, goal = deter.float(), goal.detach().float()
     longer: Tensor = torch.maximum(deter.square().sum(-1), goal.square().sum(-1)).clamp(min=1e-24)
@@ -23,7 +27,9 @@ def max_cosine(
 def segments(
     values: Float[Tensor, "states batch *rest"], skill_duration: int
 ) -> Float[Tensor, "own_states rows *rest"]:
-    """States 0 to T as segments of `skill_duration` steps side by side; a segment's last state is the next one's first."""
+    """States 0 to T as segments of `skill_duration` steps side by side; a segment's last state is
+    the next one's first.
+    """
     starts = range(0, len(values) - 1, skill_duration)
     return torch.cat([values[start : start + skill_duration + 1] for start in starts], 1)
 

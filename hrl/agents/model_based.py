@@ -1,7 +1,7 @@
 """The learner that agents with a world model share: gather into a replay, update from it.
 
-One update is one function of a batch: world model, imagination, every level's actor and critics, optimiser. Nothing in
-it waits for the device, so that it can be compiled and replayed as one piece.
+One update is one function of a batch: world model, imagination, every level's actor and critics,
+optimiser. Nothing in it waits for the device, so that it can be compiled and replayed as one piece.
 """
 
 from __future__ import annotations
@@ -35,30 +35,36 @@ class ModelBasedConfig:
     """Hyperparameters of every agent with a world model, with the same defaults.
 
     batch_size, sequence_length: sequences of an update, and steps of each.
-    train_ratio: replayed steps per agent step; an update is made for every batch_size * sequence_length / train_ratio agent steps,
-        from when there are as many different sequences as a batch has.
+    train_ratio: replayed steps per agent step; an update is made for every batch_size *
+        sequence_length / train_ratio agent steps, from when there are as many different sequences
+        as a batch has.
     replay_capacity: agent steps kept.
-    replay_on: device: where the learner computes; host: in the machine's own memory, from which batches are copied.
+    replay_on: device: where the learner computes; host: in the machine's own memory, from which
+        batches are copied.
     log_interval: agent steps of each environment between two lines of metrics.
-    noise_repeat: agent steps for which an environment's action noise is held while gathering. Noise that is drawn anew at
-        every step averages out in what has inertia, and shows the world model little of what actions do.
-    imag_last: imagination begins at the last so many states of every sequence; at all of them where it is 0 or there
-        are no more. The sizes for CPUs choose it, as `network.imag_last`.
+    noise_repeat: agent steps for which an environment's action noise is held while gathering. Noise
+        that is drawn anew at every step averages out in what has inertia, and shows the world model
+        little of what actions do.
+    imag_last: imagination begins at the last so many states of every sequence; at all of them where
+        it is 0 or there are no more. The sizes for CPUs choose it, as `network.imag_last`.
     horizon: steps imagined from each of them.
     discount: per agent step, at every level.
-    action_gradient: of the actor that acts, which is the flat policy or the worker: reinforce, by the likelihood of
-        what was done (DreamerV3), or dynamics, through the imagined steps (DreamerV2 and Director, for continuous
-        actions).
-    learning_rate, warmup, lr_decay_start: of LaProp; updates until the full rate, and after which it falls with the square
-        root of their number (0: never).
-    actor_critic_start: updates that the world model makes alone, before actors and critics begin to learn from it.
-    actor_critic_lr_scale: share of the learning rate that actors and critics learn at: steps that a world model bears drive
-        the means of actions to their bounds, where no gradient brings them back.
-    beta2: of LaProp's mean squares. The first gradients, of images still black, are a hundred times as large
-        as those that update_target: until they are forgotten, after some 1 / (1 - beta2) updates, steps are short.
-    compile: none; parts: the pieces of an update, such as a step of the recurrent model, which takes minutes at the
-        start and less where torch's cache has them; whole: the update as one graph, which takes the compiler the
-        longer the sequences are.
+    action_gradient: of the actor that acts, which is the flat policy or the worker: reinforce, by
+        the likelihood of what was done (DreamerV3), or dynamics, through the imagined steps
+        (DreamerV2 and Director, for continuous actions).
+    learning_rate, warmup, lr_decay_start: of LaProp; updates until the full rate, and after which
+        it falls with the square root of their number (0: never).
+    actor_critic_start: updates that the world model makes alone, before actors and critics begin to
+        learn from it.
+    actor_critic_lr_scale: share of the learning rate that actors and critics learn at: steps that a
+        world model bears drive the means of actions to their bounds, where no gradient brings them
+        back.
+    beta2: of LaProp's mean squares. The first gradients, of images still black, are a hundred times
+        as large as those that update_target: until they are forgotten, after some 1 / (1 - beta2)
+        updates, steps are short.
+    compile: none; parts: the pieces of an update, such as a step of the recurrent model, which
+        takes minutes at the start and less where torch's cache has them; whole: the update as one
+        graph, which takes the compiler the longer the sequences are.
     cuda_graph: replays the update as one CUDA graph; needs a GPU.
     """
 
@@ -125,7 +131,8 @@ class ModelBasedAgent(Policy, LatentExplorer, Protocol):
     def loss(
         self, batch: Mapping[str, Tensor], train_actor_critic: bool = True
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Of a batch of sequences: the loss, metrics, and latents [batch, time, ...] to be kept in the replay.
+        """Of a batch of sequences: the loss, metrics, and latents [batch, time, ...] to be kept in
+        the replay.
 
         Args:
             train_actor_critic: whether actors and critics learn as well.
@@ -191,7 +198,9 @@ class ModelBasedLearner:
         return self.steps * self.frames_per_step
 
     def iterate(self) -> dict[str, float | int]:
-        """`log_interval` steps of every environment, and the updates that the train ratio asks for."""
+        """`log_interval` steps of every environment, and the updates that the train ratio asks
+        for.
+        """
         found: dict[str, list[float]] = {}
         measured: list[dict[str, Tensor]] = []
         for _ in range(self.config.log_interval):
@@ -213,7 +222,8 @@ class ModelBasedLearner:
         """One update from the replay; metrics stay on the device.
 
         Raises:
-            NonFiniteUpdate: the loss or a gradient is not finite; parameters and moments are as they were.
+            NonFiniteUpdate: the loss or a gradient is not finite; parameters and moments are as
+                they were.
         """
         seed = self.spec.seed
         batch = self.replay.sample(
@@ -231,7 +241,8 @@ class ModelBasedLearner:
         return metrics
 
     def sample_for_video(self, count: int) -> dict[str, Tensor]:
-        """Rows [row, ...] of the replay by column, to be looked at: training goes on as if none had been drawn.
+        """Rows [row, ...] of the replay by column, to be looked at: training goes on as if none had
+        been drawn.
 
         Empty where it does not hold as many sequences yet.
         """
@@ -280,9 +291,11 @@ class ModelBasedLearner:
         return count
 
     def _update_in_use(self) -> Update:
-        """The update, of the world model alone or of everything, compiled and recorded where that is asked for.
+        """The update, of the world model alone or of everything, compiled and recorded where that
+        is asked for.
 
-        Once actors and critics learn, the other one is let go: a recorded graph keeps the memory of its update.
+        Once actors and critics learn, the other one is let go: a recorded graph keeps the memory of
+        its update.
         """
         train_actor_critic = self.updates >= self.config.actor_critic_start
         if self._prepared is None or self._prepared[0] != train_actor_critic:
@@ -308,7 +321,8 @@ class ModelBasedLearner:
         learning = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         for parameter in learning:
             parameter.grad = None
-        # `backward` would cut a compiled update in two. It would also lay gradients out like their parameters.
+        # `backward` would cut a compiled update in two. It would also lay gradients out like their
+        # parameters.
         for parameter, gradient in zip(
             learning, torch.autograd.grad(loss, learning, allow_unused=True), strict=True
         ):
@@ -328,7 +342,9 @@ class ModelBasedLearner:
         }, latents
 
     def _step(self, finite: Tensor) -> None:
-        """Takes the optimiser's step where all is finite; otherwise parameters and moments stay as they were."""
+        """Takes the optimiser's step where all is finite; otherwise parameters and moments stay as
+        they were.
+        """
         if not (self.config.cuda_graph or torch.compiler.is_compiling()):
             if bool(finite):
                 self.optimizer.step()

@@ -1,4 +1,6 @@
-"""The on-policy learner that the flat and the hierarchical method share: gather, estimate advantages, clipped updates."""
+"""The on-policy learner that the flat and the hierarchical method share: gather, estimate
+advantages, clipped updates.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +65,8 @@ class OnPolicyConfig:
 class OnPolicyAgentConfig(OnPolicyConfig):
     """Hyperparameters of our own methods, flat and hierarchical: those above, and
 
-    kl_coefficient: weight of each level's divergence from the policy that acted. A manager's minibatch holds few
-        decisions; clipping alone lets its policy wander on their noise.
+    kl_coefficient: weight of each level's divergence from the policy that acted. A manager's
+        minibatch holds few decisions; clipping alone lets its policy wander on their noise.
     """
 
     kl_coefficient: float = 0.2
@@ -213,7 +215,9 @@ class OnPolicyLearner:
 
 
 def with_mean(episodes: dict[str, float], tasks: int) -> dict[str, float]:
-    """Adds the mean over tasks of returns and successes where every task has some: else it would shift with the mix."""
+    """Adds the mean over tasks of returns and successes where every task has some: else it would
+    shift with the mix.
+    """
     means: dict[str, float] = {}
     for group in ("train/return", "train/success"):
         values = [value for key, value in episodes.items() if key.startswith(group + "/")]
@@ -225,9 +229,11 @@ def with_mean(episodes: dict[str, float], tasks: int) -> dict[str, float]:
 def advantage_columns(
     name: str, rollout: Rollout, is_decision: Bool[Tensor, "time env"], config: OnPolicyAgentConfig
 ) -> dict[str, Tensor]:
-    """Advantages, normalised over the decisions, and value targets of the decisions whose value is stored as `name`.
+    """Advantages, normalised over the decisions, and value targets of the decisions whose value is
+    stored as `name`.
 
-    Values are those of rewards times (1 - discount), which keeps them within the range of one step's reward.
+    Values are those of rewards times (1 - discount), which keeps them within the range of one
+    step's reward.
     """
     steps = rollout.steps
     values = steps[name]
@@ -259,10 +265,11 @@ def policy_objective(
 ) -> tuple[Tensor, Tensor]:
     """What one level maximises, and its policy's divergence from the one that acted.
 
-    The clipped surrogate (Schulman et al. 2017, equation 7) less the divergence times `kl_coefficient` (the same,
-    equation 8), estimated by `ratio - 1 - log ratio`, whose mean is the Kullback-Leibler divergence and which is never
-    negative (Schulman 2020, "Approximating KL divergence"). Clipping gives no force back towards the policy that acted
-    once other losses of the shared encoder have moved it away; the divergence does.
+    The clipped surrogate (Schulman et al. 2017, equation 7) less the divergence times
+    `kl_coefficient` (the same, equation 8), estimated by `ratio - 1 - log ratio`, whose mean is the
+    Kullback-Leibler divergence and which is never negative (Schulman 2020, "Approximating KL
+    divergence"). Clipping gives no force back towards the policy that acted once other losses of
+    the shared encoder have moved it away; the divergence does.
 
     Args:
         weight: of each sample in both means, summing to one; zero where this level decided nothing.

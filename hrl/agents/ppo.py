@@ -1,4 +1,6 @@
-"""The flat method: one policy that sees features of the pixels and the task, trained by proximal policy optimisation."""
+"""The flat method: one policy that sees features of the pixels and the task, trained by proximal
+policy optimisation.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,10 @@ from hrl.nets import MLP, Gaussian
 class PPOConfig(OnPolicyAgentConfig):
     """Hyperparameters of the flat method: those that both methods have, and
 
-    noise_repeat: agent steps for which an environment's action noise (the standard-normal draw, before it is scaled by
-        the policy's spread) is held; redrawn when an episode starts. With k of a hierarchy, a control for exploration
-        that is correlated over k steps as its commands are; 1 draws anew at every step.
+    noise_repeat: agent steps for which an environment's action noise (the standard-normal draw,
+        before it is scaled by the policy's spread) is held; redrawn when an episode starts. With k
+        of a hierarchy, a control for exploration that is correlated over k steps as its commands
+        are; 1 draws anew at every step.
     """
 
     name: str = "ppo"
@@ -38,13 +41,14 @@ class PPOConfig(OnPolicyAgentConfig):
 class PPO(nn.Module):
     """Encoder, Gaussian policy and critic.
 
-    The policy and the critic are perceptrons over features of the pixels and of the task; the action is the tanh of a
-    draw from a Gaussian.
+    The policy and the critic are perceptrons over features of the pixels and of the task; the
+    action is the tanh of a draw from a Gaussian.
 
-    The policy's state: `noise` [env, action] in force, and `steps_since_decision` [env], agent steps since it was drawn; a draw is due
-    where the clock is 0. The likelihoods that are learned from are those of each action given its own observation: with
-    noise that is held they are the marginal ones, blind to what earlier actions say of the noise, so the likelihood
-    ratios of a held stretch are corrected step by step and not as the one draw that it is.
+    The policy's state: `noise` [env, action] in force, and `steps_since_decision` [env], agent
+    steps since it was drawn; a draw is due where the clock is 0. The likelihoods that are learned
+    from are those of each action given its own observation: with noise that is held they are the
+    marginal ones, blind to what earlier actions say of the noise, so the likelihood ratios of a
+    held stretch are corrected step by step and not as the one draw that it is.
     """
 
     def __init__(self, config: PPOConfig, spec: AgentSpec) -> None:
@@ -74,7 +78,9 @@ class PPO(nn.Module):
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Actions in [-1, 1]; the mode where no generator is given, which leaves the state as it is."""
+        """Actions in [-1, 1]; the mode where no generator is given, which leaves the state as it
+        is.
+        """
         distribution, _ = self._heads(self.encoder.cut(observation.pixels), observation.task)
         raw, state = self._draw(distribution, state, generator)
         return torch.tanh(raw), state
@@ -128,7 +134,9 @@ class PPO(nn.Module):
     def _draw(
         self, distribution: Gaussian, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Actions before the tanh under the noise in force, drawn anew where that is due; greedy without generator."""
+        """Actions before the tanh under the noise in force, drawn anew where that is due; greedy
+        without generator.
+        """
         if generator is None:
             return distribution.mean, state
         noise, steps_since_decision = repeat_noise(

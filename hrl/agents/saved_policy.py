@@ -11,7 +11,8 @@ from hrl.agents.base import Policy
 
 
 class SavedModule:
-    """A `SavedPolicy` whose weights are those of one module, saved whole under one key of the learner's state.
+    """A `SavedPolicy` whose weights are those of one module, saved whole under one key of the
+    learner's state.
 
     Args:
         policy: acts with the module's weights; often the module itself.

@@ -1,4 +1,5 @@
-"""The hierarchical method: a manager that weighs composable skills, over one encoder that both share.
+"""The hierarchical method: a manager that weighs composable skills, over one encoder that both
+share.
 
     pixels -> encoder -> features -+-> skills: K Gaussians over actions          (see no task)
                                    |                    | product of densities, each to the power of its weight
@@ -6,11 +7,14 @@
                                                         |
                                                  composite Gaussian -> draw -> tanh -> action
 
-Skills are composed multiplicatively (Peng et al. 2019, MCP, arXiv 1905.09808), with softmax in place of MCP's sigmoid
-weights: then the composite's spread stays within the skills' (docstring of `hrl.nets.gaussian.compose`). Both levels
-are trained by the same on-policy learner as the flat method: the skills on every step, of the process whose state is
-(observation, weights, steps since the decision), the manager on its decisions only, of the semi-Markov process in
-which a decision lasts until the next one or the episode's end. The discount is per agent step at both levels.
+Skills are composed multiplicatively (Peng et al. 2019, MCP, arXiv 1905.09808), with softmax in
+place of MCP's sigmoid
+weights: then the composite's spread stays within the skills' (docstring of
+    `hrl.nets.gaussian.compose`). Both levels
+are trained by the same on-policy learner as the flat method: the skills on every step, of the
+process whose state is (observation, weights, steps since the decision), the manager on its
+decisions only, of the semi-Markov process in which a decision lasts until the next one or the
+episode's end. The discount is per agent step at both levels.
 """
 
 from __future__ import annotations
@@ -38,17 +42,22 @@ LOGIT_RANGE = 3.0
 class SkillsConfig(OnPolicyAgentConfig):
     """Hyperparameters of the hierarchical method: those of the flat method, and
 
-    num_skills: K; with 1 there is nothing to decide: the manager neither acts nor learns, and the method is a flat policy
-        whose actions see no task (its critic does).
-    skill_duration: k, agent steps between decisions; with 1 the manager decides at every step: no temporal abstraction.
-    temperature: of the softmax over the manager's logits; low enough that a decision matters beside the action noise.
+    num_skills: K; with 1 there is nothing to decide: the manager neither acts nor learns, and the
+        method is a flat policy whose actions see no task (its critic does).
+    skill_duration: k, agent steps between decisions; with 1 the manager decides at every step: no
+        temporal abstraction.
+    temperature: of the softmax over the manager's logits; low enough that a decision matters beside
+        the action noise.
     encoder_gradient: which level's losses (its policy's and its critic's) train the encoder: both|manager|skills|none.
     skills_see_task: a control; False keeps skills reusable across tasks.
-    spread: length of each skill's mean action (before the tanh) at the start, in a direction of its own. Skills that
-        start alike give the manager nothing to choose from, and both levels settle for what is best without the task.
+    spread: length of each skill's mean action (before the tanh) at the start, in a direction of its
+        own. Skills that start alike give the manager nothing to choose from, and both levels settle
+        for what is best without the task.
     manager_entropy_coefficient: weight of the entropy of the manager's Gaussian over logits.
-    load_balance_coefficient: weight of the variance over skills of their mean weight in a minibatch.
-    decisiveness_coefficient: weight of the mean entropy of the weights; positive values make decisions sharper.
+    load_balance_coefficient: weight of the variance over skills of their mean weight in a
+        minibatch.
+    decisiveness_coefficient: weight of the mean entropy of the weights; positive values make
+        decisions sharper.
     """
 
     name: str = "skills"
@@ -81,7 +90,9 @@ class SkillsConfig(OnPolicyAgentConfig):
 
 
 class EncodedObservation(NamedTuple):
-    """What one level sees of an observation: features of the pixels, with or without gradient, and of the task."""
+    """What one level sees of an observation: features of the pixels, with or without gradient, and
+    of the task.
+    """
 
     features: Float[Tensor, "batch features"]
     task: Float[Tensor, "batch task_features"]
@@ -90,8 +101,9 @@ class EncodedObservation(NamedTuple):
 class Skills(nn.Module):
     """Manager, skills, a critic for each, one encoder.
 
-    The policy's state: `weights` [env, K] in force, and `steps_since_decision` [env], agent steps since the last decision; a decision
-    is due where the clock is 0. `decisions` counts those of the manager, over all environments and continuations.
+    The policy's state: `weights` [env, K] in force, and `steps_since_decision` [env], agent steps
+    since the last decision; a decision is due where the clock is 0. `decisions` counts those of the
+    manager, over all environments and continuations.
     """
 
     decisions: Tensor
@@ -193,8 +205,9 @@ class Skills(nn.Module):
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         """Values of both levels where `state` is carried to `observation`.
 
-        In the middle of a decision both are the skill critic's value of its rest; where a decision is due, both are
-        the manager critic's, whose weights are not drawn yet. With one skill all is the skill critic's.
+        In the middle of a decision both are the skill critic's value of its rest; where a decision
+        is due, both are the manager critic's, whose weights are not drawn yet. With one skill all
+        is the skill critic's.
         """
         view = self._see(observation)
         rest = self._skill_value(view, state["weights"], state["steps_since_decision"])
@@ -216,13 +229,17 @@ class Skills(nn.Module):
         return columns
 
     def count(self, steps: Mapping[str, Tensor]) -> dict[str, int]:
-        """`decisions` of the manager so far, over all environments; with one skill it makes none."""
+        """`decisions` of the manager so far, over all environments; with one skill it makes
+        none.
+        """
         if self.manages:
             self.decisions += (steps["steps_since_decision"] == 0).sum()
         return {"decisions": int(self.decisions)}
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the levels' losses; each is a mean over what that level decided. With one skill, its own alone."""
+        """The sum of the levels' losses; each is a mean over what that level decided. With one
+        skill, its own alone.
+        """
         view = self._read(batch["pixels"], batch["task"])
         skills_loss, skill_metrics = self._skills_loss(batch, self._for_level(view, "skills"))
         if not self.manages:
@@ -352,7 +369,9 @@ class Skills(nn.Module):
 
 
 def _spread(skills: MLP, num_skills: int, action_size: int, length: float) -> None:
-    """Gives each skill's mean a bias of that length: random directions, the second half opposite to the first."""
+    """Gives each skill's mean a bias of that length: random directions, the second half opposite to
+    the first.
+    """
     output = skills.layers[-1]
     assert isinstance(output, nn.Linear)
     directions = F.normalize(torch.randn((num_skills + 1) // 2, action_size), dim=-1)

@@ -1,7 +1,9 @@
-"""Independent flat baselines: stable-baselines3's PPO and SAC on the same environments, through the same scripts.
+"""Independent flat baselines: stable-baselines3's PPO and SAC on the same environments, through the
+same scripts.
 
-The algorithms are the library's own, driven one `collect_rollouts` and one `train` at a time, so that runs are
-tracked, evaluated and continued like every other method's. They see through the same encoder and task embedding.
+The algorithms are the library's own, driven one `collect_rollouts` and one `train` at a time, so
+that runs are tracked, evaluated and continued like every other method's. They see through the same
+encoder and task embedding.
 """
 
 from __future__ import annotations
@@ -35,10 +37,12 @@ from hrl.seeding import stream_seed
 
 @dataclass(frozen=True, kw_only=True)
 class SB3PPOConfig(OnPolicyConfig):
-    """Hyperparameters of our flat method under the same names; the library has a Gaussian whose draws are clipped.
+    """Hyperparameters of our flat method under the same names; the library has a Gaussian whose
+    draws are clipped.
 
-    reward_scale: rewards times this are learned from. Our methods scale by 1 - discount; without it the library's loss
-        of values near 100 would drown its policy's in the layers that they share.
+    reward_scale: rewards times this are learned from. Our methods scale by 1 - discount; without it
+        the library's loss of values near 100 would drown its policy's in the layers that they
+        share.
     """
 
     name: str = "sb3_ppo"
@@ -230,7 +234,9 @@ class _SB3Learner:
     # Private methods.
 
     def _losses(self) -> dict[str, float]:
-        """What the library logged of its training; its explained variance may be undefined, its losses may not."""
+        """What the library logged of its training; its explained variance may be undefined, its
+        losses may not.
+        """
         values = {
             key.removeprefix("train/"): float(v)
             for key, v in self.model.logger.name_to_value.items()
@@ -245,7 +251,9 @@ class _SB3Learner:
         return logged
 
     def _seed(self) -> None:
-        """The library draws from global generators; each iteration starts them from the run's counter."""
+        """The library draws from global generators; each iteration starts them from the run's
+        counter.
+        """
         torch.manual_seed(stream_seed(self.spec.seed, "sb3 torch", self.iterations))
         small = stream_seed(self.spec.seed, "sb3 numpy", self.iterations) % 2**32
         np.random.seed(small)  # noqa: NPY002  what the library's buffers draw from
@@ -341,7 +349,9 @@ class SB3PPOLearner(_SB3Learner):
 
 
 class SB3SACLearner(_SB3Learner):
-    """stable-baselines3's soft actor-critic; each network has an encoder of its own, as the library has it."""
+    """stable-baselines3's soft actor-critic; each network has an encoder of its own, as the library
+    has it.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""What the methods with a world model share: seeing and remembering, where imagination begins, what it looks out on."""
+"""What the methods with a world model share: seeing and remembering, where imagination begins, what
+it looks out on.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,9 @@ class ImaginationStart(NamedTuple):
 class WorldModelAgent(nn.Module, ABC):
     """What agents with a world model have in common: seeing and remembering.
 
-    The policy's state: `deter` and `stoch`, and the `action` that leads from there; `noise` of actions in force, and
-    `steps_since_noise`, steps since it was drawn. Greedy acting takes the mode of the posterior.
+    The policy's state: `deter` and `stoch`, and the `action` that leads from there; `noise` of
+    actions in force, and `steps_since_noise`, steps since it was drawn. Greedy acting takes the
+    mode of the posterior.
     """
 
     def __init__(self, config: ModelBasedConfig, spec: AgentSpec) -> None:
@@ -90,7 +93,9 @@ class WorldModelAgent(nn.Module, ABC):
     def draw_action(
         self, policy: BoundedNormal, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "env action"], PolicyState]:
-        """An action in [-1, 1] under the noise in force, the mean where there is no generator; it joins the state."""
+        """An action in [-1, 1] under the noise in force, the mean where there is no generator; it
+        joins the state.
+        """
         if generator is None:
             return policy.mean, {**state, "action": policy.mean}
         noise, steps_since_decision = repeat_noise(
@@ -132,7 +137,8 @@ class WorldModelAgent(nn.Module, ABC):
         """Rewards on arriving at states 1 to T of a trajectory, and continuations at states 0 to T.
 
         Args:
-            differentiable: whether gradient passes from the rewards to the states; never to the model.
+            differentiable: whether gradient passes from the rewards to the states; never to the
+                model.
         """
         features, task = imagined.features()[1:], starts.task.unsqueeze(0)
         with torch.no_grad():
@@ -150,7 +156,9 @@ class WorldModelAgent(nn.Module, ABC):
         actions: Float[Tensor, "time env action"],
         task: Float[Tensor, "env task"],
     ) -> Float[Tensor, "time env height width channel"]:
-        """What the model expects to see after each of the actions, its likeliest latents throughout."""
+        """What the model expects to see after each of the actions, its likeliest latents
+        throughout.
+        """
         model, now, images = self.world_model, RSSMState(state["deter"], state["stoch"]), []
         with self.autocast():
             for action in actions:

@@ -1,4 +1,6 @@
-"""Speed of our environments beside the usual way to the same observations: dm_control pixels in SB3's SubprocVecEnv."""
+"""Speed of our environments beside the usual way to the same observations: dm_control pixels in
+SB3's SubprocVecEnv.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,15 @@ def run(num_envs: int = 64, seconds: float = 5.0) -> dict[str, Any]:
 
     Args:
         num_envs: worlds in our vector environment.
-        seconds: length of each of the three measurements of either; the peer also tries two numbers of processes.
+        seconds: length of each of the three measurements of either; the peer also tries two numbers
+            of processes.
 
     Returns:
-        By suite `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; median of the ratios of neighbours in
-        time), all `measurements`, `cpu_milliseconds` of a step on either side and their `cpu_ratio` (which other
-        programs on the machine disturb less) and `peer_processes`; without OpenGL there is nothing of the peer's.
-        `load_average` is the machine's, over the last minute, at the start and at the end.
+        By suite `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; median of the ratios
+        of neighbours in time), all `measurements`, `cpu_milliseconds` of a step on either side and
+        their `cpu_ratio` (which other programs on the machine disturb less) and `peer_processes`;
+        without OpenGL there is nothing of the peer's. `load_average` is the machine's, over the
+        last minute, at the start and at the end.
     """
     before = os.getloadavg()[0]
     backend = opengl_backend()
@@ -50,7 +54,9 @@ def run(num_envs: int = 64, seconds: float = 5.0) -> dict[str, Any]:
 
 
 def opengl_backend() -> str | None:
-    """The value of MUJOCO_GL with which dm_control can draw here without a display, None when there is none."""
+    """The value of MUJOCO_GL with which dm_control can draw here without a display, None when there
+    is none.
+    """
     probe = "from dm_control import suite; suite.load('point_mass', 'easy').physics.render(8, 8, camera_id=0)"
     for backend in ("egl", "osmesa"):
         done = subprocess.run(

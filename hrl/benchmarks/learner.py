@@ -1,4 +1,6 @@
-"""Speed of our flat learner beside stable-baselines3's PPO: the same encoder, sizes, batch, epochs and environments."""
+"""Speed of our flat learner beside stable-baselines3's PPO: the same encoder, sizes, batch, epochs
+and environments.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,13 @@ from hrl.run.build import agent_spec, build_learner
 def run(iterations: int = 5, agent: str = "ppo", peer: str = "sb3_ppo") -> dict[str, object]:
     """Agent steps per second of whole iterations (gathering and learning), one of each in turn.
 
-    The peer computes in float32, since the library has no mixed precision; ours in what `precision=auto` chooses, and
-    once more in float32, so that the part of the precision in the ratio can be told.
+    The peer computes in float32, since the library has no mixed precision; ours in what
+    `precision=auto` chooses, and once more in float32, so that the part of the precision in the
+    ratio can be told.
 
     Returns:
-        `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; median of the ratios of neighbours in time),
-        `float32_steps_per_second`, and the sizes.
+        `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; median of the ratios of
+        neighbours in time), `float32_steps_per_second`, and the sizes.
     """
     hardware.configure(0)
     methods = {

@@ -1,4 +1,6 @@
-"""Time to draw a batch from replays of different sizes, and to write back: it must not grow with the capacity."""
+"""Time to draw a batch from replays of different sizes, and to write back: it must not grow with
+the capacity.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,9 @@ def run(
 ) -> dict[str, Any]:
     """Milliseconds of sampling and of writing back, from full replays of all sizes in turn.
 
-    All replays are in memory at once and are measured one after the other in every round, so that what else the
-    machine does meets all of them. Images are the largest of 64, 32 and 16 pixels a side with which the replays fit
-    into half of the memory available.
+    All replays are in memory at once and are measured one after the other in every round, so that
+    what else the machine does meets all of them. Images are the largest of 64, 32 and 16 pixels a
+    side with which the replays fit into half of the memory available.
 
     Args:
         batch: sequences.
@@ -44,9 +46,10 @@ def run(
         sizes: rows, smallest first.
 
     Returns:
-        By size under `rows`: medians `sample_milliseconds` and `write_back_milliseconds`, `sample_quartiles`, `bytes`
-        taken. `ratio` is the median, over rounds, of the largest's sampling time by the smallest's. `image`, the
-        other sizes and the machine's `load_average` before and after say under what conditions.
+        By size under `rows`: medians `sample_milliseconds` and `write_back_milliseconds`,
+        `sample_quartiles`, `bytes` taken. `ratio` is the median, over rounds, of the largest's
+        sampling time by the smallest's. `image`, the other sizes and the machine's `load_average`
+        before and after say under what conditions.
 
     Raises:
         MemoryEstimateError: not even the smallest images fit.

@@ -30,13 +30,16 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
     """Milliseconds of an update of each method, one of each in turn, on a replay of real steps.
 
     Args:
-        overrides: of the configuration, for all methods alike, such as `size=12m`; `agent=NAME` for that method alone.
-        updates: of each method that are timed, after two that are not, and those in which a graph is recorded.
+        overrides: of the configuration, for all methods alike, such as `size=12m`; `agent=NAME` for
+            that method alone.
+        updates: of each method that are timed, after two that are not, and those in which a graph
+            is recorded.
 
     Returns:
-        By method: `first_seconds` of the first update, `milliseconds` (median), `quartiles`, `replayed_steps_per_second`,
-        `parameters`, `reward_weights` of the time by part; `ratio` of the methods' medians where there are both; where updates are
-        compiled or recorded, each method without that as `ARM, plain`, and `of_plain`, the medians' ratio; elsewhere peak
+        By method: `first_seconds` of the first update, `milliseconds` (median), `quartiles`,
+        `replayed_steps_per_second`, `parameters`, `reward_weights` of the time by part; `ratio` of
+        the methods' medians where there are both; where updates are compiled or recorded, each
+        method without that as `ARM, plain`, and `of_plain`, the medians' ratio; elsewhere peak
         memory in MiB of the process and of the GPU.
     """
     hardware.configure(0)
@@ -82,8 +85,9 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
 class _Parts:
     """What an update is spent on: its parts, each with its own way back, by torch's profiler.
 
-    An operation's way back is the part's that the operation was in, whichever loss it serves: where actions learn
-    through the imagined steps, their way back is imagination's. Adding up the gradients of parameters is in the rest.
+    An operation's way back is the part's that the operation was in, whichever loss it serves: where
+    actions learn through the imagined steps, their way back is imagination's. Adding up the
+    gradients of parameters is in the rest.
     """
 
     def __init__(self, learner: ModelBasedLearner) -> None:

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 PolicyState = dict[str, Tensor]
-"""What a policy carries from step to step, each entry [env, ...]; empty for a policy without memory."""
+"""What a policy carries from step to step, each entry [env, ...]; empty for a policy without
+memory."""
 
 
 class Observation(NamedTuple):
@@ -36,7 +37,9 @@ class Observation(NamedTuple):
 def reset_state(
     policy: object, state: PolicyState, initial: PolicyState, done: Bool[Tensor, " env"]
 ) -> PolicyState:
-    """`state`, with the initial state where an episode ended, except for what `policy.persistent_keys` names."""
+    """`state`, with the initial state where an episode ended, except for what
+    `policy.persistent_keys` names.
+    """
     kept: tuple[str, ...] = getattr(policy, "persistent_keys", ())
     return {
         key: value if key in kept else torch.where(_like(done, value), initial[key], value)

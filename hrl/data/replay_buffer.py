@@ -1,17 +1,20 @@
 """Replay of experience: a ring of rows per environment, from which sequences are drawn.
 
-A row is one step of one environment, in columns that whoever builds the replay names. The newest experience is sure to
-be drawn at least once: each environment's stream is cut into sequences that overlap in one row, the context of the
-later one, and each is queued when its last row arrives. With sequences of four rows::
+A row is one step of one environment, in columns that whoever builds the replay names. The newest
+experience is sure to be drawn at least once: each environment's stream is cut into sequences that
+overlap in one row, the context of the later one, and each is queued when its last row arrives. With
+sequences of four rows::
 
     row      0   1   2   3   4   5   6   7   8   9 ...
     first   ctx new new new
     second              ctx new new new
     third                           ctx new new new
 
-Up to half of every batch is taken from this queue, first come first served, and the rest is drawn uniformly. That is
-the sampling of DreamerV3 (Hafner et al. 2023, arXiv 2301.04104, section "Experience replay"), with the half as our
-addition: environments that run in lock-step complete their sequences together, and no batch should hold those alone.
+Up to half of every batch is taken from this queue, first come first served, and the rest is drawn
+uniformly. That is the sampling of DreamerV3 (Hafner et al. 2023, arXiv 2301.04104, section
+"Experience replay"), with the half as our
+addition: environments that run in lock-step complete their sequences together, and no batch should
+    hold those alone.
 """
 
 from __future__ import annotations
@@ -42,10 +45,11 @@ class Column(NamedTuple):
 
 
 class SequenceIndex(NamedTuple):
-    """Where sequences lie, on the host: their environment, and the number of their first row in its stream.
+    """Where sequences lie, on the host: their environment, and the number of their first row in its
+    stream.
 
-    Rows are numbered from the stream's beginning, not by their place in the ring, so that a row which has been
-    overwritten can be told from the one that took its place.
+    Rows are numbered from the stream's beginning, not by their place in the ring, so that a row
+    which has been overwritten can be told from the one that took its place.
     """
 
     envs: Int64[Tensor, " batch"]
@@ -53,7 +57,9 @@ class SequenceIndex(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Sequences, each [batch, length, ...] by column name on the replay's device, and where they come from."""
+    """Sequences, each [batch, length, ...] by column name on the replay's device, and where they
+    come from.
+    """
 
     columns: dict[str, Tensor]
     sequence_index: SequenceIndex
@@ -62,9 +68,10 @@ class Batch(NamedTuple):
 class Replay:
     """The newest rows of every environment, kept on one device.
 
-    A sequence is `length` consecutive rows of one environment. It may run across the ends of episodes, and it never
-    mixes rows from both sides of the ring's write position. The bookkeeping is on the host, so neither sampling nor
-    writing back waits for a GPU; their cost depends on the batch and the number of environments, not on the capacity.
+    A sequence is `length` consecutive rows of one environment. It may run across the ends of
+    episodes, and it never mixes rows from both sides of the ring's write position. The bookkeeping
+    is on the host, so neither sampling nor writing back waits for a GPU; their cost depends on the
+    batch and the number of environments, not on the capacity.
 
     Args:
         columns: what a row holds.
@@ -74,7 +81,8 @@ class Replay:
         device: where the rows are kept and batches are made.
 
     Raises:
-        ValueError: no columns, no environment, a length below 2, or a capacity below one sequence per environment.
+        ValueError: no columns, no environment, a length below 2, or a capacity below one sequence
+            per environment.
     """
 
     def __init__(
@@ -89,7 +97,8 @@ class Replay:
         self.columns = dict(columns)
         self.num_envs, self.capacity, self.length, self.device = num_envs, capacity, length, device
         self._ring = capacity // num_envs
-        # Left uninitialised, so that the system hands out host memory as it fills; rows are read only once written.
+        # Left uninitialised, so that the system hands out host memory as it fills; rows are read
+        # only once written.
         self._storage = {
             name: torch.empty(
                 num_envs * self._ring, *column.shape, dtype=column.dtype, device=device
@@ -110,7 +119,9 @@ class Replay:
         return int(self._held().sum())
 
     def ready(self, batch: int) -> bool:
-        """Whether a batch need not hold a sequence twice, or no more sequences than now can ever be held."""
+        """Whether a batch need not hold a sequence twice, or no more sequences than now can ever be
+        held.
+        """
         most = self.num_envs * (self._ring - self.length + 1)
         return int(self._starts().sum()) >= min(batch, most)
 
@@ -118,15 +129,18 @@ class Replay:
     def add(
         self, rows: Mapping[str, Shaped[Tensor, "rows ..."]], envs: Int64[Tensor, " rows"]
     ) -> None:
-        """Appends one row to the streams of some environments, over their oldest where their ring is full.
+        """Appends one row to the streams of some environments, over their oldest where their ring
+        is full.
 
         Args:
-            rows: [rows, ...] for every column, on any device, of a dtype that casts to the column's.
-            envs: whose rows they are, each at most once; on the host, else this waits for the device.
+            rows: [rows, ...] for every column, on any device, of a dtype that casts to the
+                column's.
+            envs: whose rows they are, each at most once; on the host, else this waits for the
+                device.
 
         Raises:
-            ValueError: missing or unknown columns, wrong shapes or kinds of dtype, an environment that is named twice
-                or does not exist. Nothing was added.
+            ValueError: missing or unknown columns, wrong shapes or kinds of dtype, an environment
+                that is named twice or does not exist. Nothing was added.
         """
         envs = envs.cpu()
         self._refuse_rows(rows, envs)
@@ -138,11 +152,13 @@ class Replay:
         self._queue(envs)
 
     def sample(self, batch: int, generator: torch.Generator) -> Batch:
-        """Sequences from the queue of recent ones, at most half a batch (rounded up), then uniform draws.
+        """Sequences from the queue of recent ones, at most half a batch (rounded up), then uniform
+        draws.
 
-        Every sequence held has the same chance in a uniform draw, whatever its environment; draws may repeat. Queued
-        sequences that were overwritten while they waited are passed over: each is drawn if updates keep up, that is
-        if fewer sequences are completed between two batches than half a batch holds.
+        Every sequence held has the same chance in a uniform draw, whatever its environment; draws
+        may repeat. Queued sequences that were overwritten while they waited are passed over: each
+        is drawn if updates keep up, that is if fewer sequences are completed between two batches
+        than half a batch holds.
 
         Args:
             generator: decides the uniform draws; on the host, else this waits for its device.
@@ -159,7 +175,8 @@ class Replay:
         return self._read(sequence_index)
 
     def sample_uniform(self, batch: int, generator: torch.Generator) -> Batch:
-        """Sequences from uniform draws alone: the queue stays as it is, so that later samples do too.
+        """Sequences from uniform draws alone: the queue stays as it is, so that later samples do
+        too.
 
         Raises:
             ValueError: as `sample`.
@@ -173,13 +190,14 @@ class Replay:
     ) -> None:
         """Replaces columns of sampled sequences, such as latents that an update has computed anew.
 
-        Rows that newer ones have overwritten since the sampling are left alone; without `add` in between there are
-        none. Where sequences overlap, the values of the later one in the batch are kept, on every device.
+        Rows that newer ones have overwritten since the sampling are left alone; without `add` in
+        between there are none. Where sequences overlap, the values of the later one in the batch
+        are kept, on every device.
 
         Args:
             sequence_index: of the batch.
-            columns: some of the columns, [batch, time, ...], for the last `time` rows of each sequence: all of them,
-                or one fewer to leave the context as it is.
+            columns: some of the columns, [batch, time, ...], for the last `time` rows of each
+                sequence: all of them, or one fewer to leave the context as it is.
 
         Raises:
             ValueError: unknown columns, wrong shapes or kinds of dtype. Nothing was written.
@@ -196,7 +214,9 @@ class Replay:
             storage.index_copy_(0, target, values.index_select(0, source))
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows held, and the queue. Rows are views of the replay's memory: write them out before the next `add`."""
+        """The rows held, and the queue. Rows are views of the replay's memory: write them out
+        before the next `add`.
+        """
         held = self._held().tolist()
         return {
             "layout": self._layout(),
@@ -215,7 +235,8 @@ class Replay:
         """Continues from `state_dict`: the same calls give the same batches.
 
         Raises:
-            ValueError: the state is of a replay with other columns, capacity, environments or length, which are named.
+            ValueError: the state is of a replay with other columns, capacity, environments or
+                length, which are named.
         """
         _refuse_layout(state["layout"], self._layout())
         self._added = state["added"].cpu()
@@ -292,7 +313,9 @@ class Replay:
         return SequenceIndex(envs, rows)
 
     def _draw(self, count: int, generator: torch.Generator) -> SequenceIndex:
-        """Uniform over all sequences held: one number each, which falls into the span of its environment."""
+        """Uniform over all sequences held: one number each, which falls into the span of its
+        environment.
+        """
         starts = self._starts()
         ends = starts.cumsum(0)
         draws = torch.randint(
@@ -353,7 +376,9 @@ class Replay:
 def _last_of_each(
     index: Int64[Tensor, " row"], live: Bool[Tensor, " row"]
 ) -> Int64[Tensor, " unique"]:
-    """Positions of the live entries, of those that are equal only the last: a GPU's order of writes is its own."""
+    """Positions of the live entries, of those that are equal only the last: a GPU's order of writes
+    is its own.
+    """
     positions = live.nonzero().squeeze(1)
     positions = positions[index[positions].argsort(stable=True)]
     ordered = index[positions]

@@ -2,8 +2,8 @@
 
     row:   observation(t)  action taken at t  reward received on arriving at t  latents of the policy at t
 
-With same-step autoreset the last observation of an episode and the first of the next arrive together; they become two
-rows, the last one with a zero action that leads nowhere.
+With same-step autoreset the last observation of an episode and the first of the next arrive
+together; they become two rows, the last one with a zero action that leads nowhere.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class ReplayWriter:
     """Gathers experience, and remembers where it stands.
 
     Args:
-        env: a vector env with same-step autoreset, the last observation of an episode in `infos["final_obs"]`.
+        env: a vector env with same-step autoreset, the last observation of an episode in
+            `infos["final_obs"]`.
         replay: with the columns of `columns`.
         task_names: of the tasks that `infos["task_index"]` can name.
         seed: of the run; the noise of step n is drawn from the stream (seed, "act", n).
@@ -88,7 +89,8 @@ class ReplayWriter:
         self._state: PolicyState = {}
 
     def gather(self, policy: LatentExplorer, steps: int) -> dict[str, list[float]]:
-        """The next `steps` steps of every environment; returns and successes of episodes that ended, by metric name.
+        """The next `steps` steps of every environment; returns and successes of episodes that
+        ended, by metric name.
 
         Raises:
             FloatingPointError: where the env gives a reward or a task vector that is not finite.
@@ -102,11 +104,15 @@ class ReplayWriter:
         return episodes
 
     def state_dict(self) -> dict[str, Any]:
-        """The counter, the observation that was arrived at, the policy's state; the env's is saved by its owner."""
+        """The counter, the observation that was arrived at, the policy's state; the env's is saved
+        by its owner.
+        """
         return {"steps": self.steps, "arrived": dict(self._arrived), "policy": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`, on this writer's device: a checkpoint's tensors are in host memory."""
+        """Continue from `state_dict`, on this writer's device: a checkpoint's tensors are in host
+        memory.
+        """
         self.steps = state["steps"]
         self._arrived = {key: value.to(self.device) for key, value in state["arrived"].items()}
         self._state = {key: value.to(self.device) for key, value in state["policy"].items()}
@@ -150,7 +156,9 @@ class ReplayWriter:
         action: Tensor,
         latents: Mapping[str, Tensor],
     ) -> None:
-        """Rows of the observations that episodes ended in. Nothing follows them, so their latents are never used."""
+        """Rows of the observations that episodes ended in. Nothing follows them, so their latents
+        are never used.
+        """
         rows = done.nonzero()[:, 0]
         final = Observation.from_arrays(infos["final_obs"], self.device).rows(rows.to(self.device))
         values = {

@@ -36,9 +36,10 @@ class Explorer(Protocol):
 class Rollout:
     """Steps of several environments.
 
-    steps: [time, env, ...] by name: `pixels` and `task` (or what the explorer records in their place, such as patches
-        cut once), `reward`, `done`, the explorer's other records, and for each value NAME of `bootstrap_values`,
-        `NAME_bootstrap`, which is zero but where a time limit ended the episode.
+    steps: [time, env, ...] by name: `pixels` and `task` (or what the explorer records in their
+        place, such as patches cut once), `reward`, `done`, the explorer's other records, and for
+        each value NAME of `bootstrap_values`, `NAME_bootstrap`, which is zero but where a time
+        limit ended the episode.
     ahead: [env] by name, the values after the last step.
     episodes: returns and successes of the whole episodes that ended, by metric name.
     """
@@ -71,7 +72,8 @@ class Collector:
     """Steps a vector env with an explorer, and remembers where it stands.
 
     Args:
-        env: a vector env with same-step autoreset, the last observation of an episode in `infos["final_obs"]`.
+        env: a vector env with same-step autoreset, the last observation of an episode in
+            `infos["final_obs"]`.
         task_names: name of each task that `infos["task_index"]` can name.
         seed: of the run; the action noise of step n is drawn from the stream (seed, "act", n).
         device: where observations go.
@@ -110,12 +112,16 @@ class Collector:
         return rollout
 
     def state_dict(self) -> dict[str, Any]:
-        """The counter, the last observation and the policy's state; the env's own state is saved by its owner."""
+        """The counter, the last observation and the policy's state; the env's own state is saved by
+        its owner.
+        """
         observation = {} if self._observation is None else self._observation._asdict()
         return {"steps": self.steps, "observation": observation, "policy": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`, on this collector's device: a checkpoint's tensors are in host memory."""
+        """Continue from `state_dict`, on this collector's device: a checkpoint's tensors are in
+        host memory.
+        """
         self.steps = state["steps"]
         observation = {key: value.to(self.device) for key, value in state["observation"].items()}
         self._observation = Observation(**observation) if observation else None
@@ -176,7 +182,9 @@ def _scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:
 
 
 def refuse_nonfinite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
-    """Raises FloatingPointError, naming the environments, where a reward or a task vector is not finite."""
+    """Raises FloatingPointError, naming the environments, where a reward or a task vector is not
+    finite.
+    """
     for name, values in (("reward", reward), ("task vector", task)):
         bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
         if len(bad):

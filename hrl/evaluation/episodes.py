@@ -1,4 +1,6 @@
-"""Evaluation of a policy on the splits of a suite: fixed episodes, greedy at every level, and the shuffle tests."""
+"""Evaluation of a policy on the splits of a suite: fixed episodes, greedy at every level, and the
+shuffle tests.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,9 @@ class Protocol:
     """How episodes are played; equal for all methods.
 
     episodes: per task.  frame_stack, image_size: as in training.
-    seed: of the episodes' starts. Where episode e of a task starts depends on this, the task's own `evaluation_seed`
-        and e alone: not on the method, nor on which tasks, splits and how many episodes are played beside it.
+    seed: of the episodes' starts. Where episode e of a task starts depends on this, the task's own
+        `evaluation_seed` and e alone: not on the method, nor on which tasks, splits and how many
+        episodes are played beside it.
     """
 
     episodes: int
@@ -47,7 +50,8 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: one row an episode, columns split to intervention of SCORE_COLUMNS but for frames. `steps_to_success`
+    """scores: one row an episode, columns split to intervention of SCORE_COLUMNS but for frames.
+    `steps_to_success`
     counts control steps until the first success, and is missing where there was none.
 
     usage: of a hierarchical policy, mean command per task, columns USAGE_COLUMNS; else empty.
@@ -66,10 +70,11 @@ def evaluate(
 ) -> Evaluation:
     """Plays every task of every split under every intervention that the policy allows.
 
-    Interventions answer what a policy attends to. `task_shuffle` gives each environment the task vector of an
-    environment with another task; `high_level_action_shuffle` gives it the manager's command of one. Returns that do not fall
-    show a policy that ignores its task, or lower levels that ignore their commands. A split of one task is left alone,
-    and so is a body's only task where bodies use different numbers of an action (see `previous_worlds`).
+    Interventions answer what a policy attends to. `task_shuffle` gives each environment the task
+    vector of an environment with another task; `high_level_action_shuffle` gives it the manager's
+    command of one. Returns that do not fall show a policy that ignores its task, or lower levels
+    that ignore their commands. A split of one task is left alone, and so is a body's only task
+    where bodies use different numbers of an action (see `previous_worlds`).
 
     Raises:
         ValueError: an unknown split or intervention.
@@ -107,10 +112,12 @@ def metrics(evaluation: Evaluation) -> dict[str, float | int]:
 
 
 def worlds_at_once(suite: Suite, tasks: int, episodes: int) -> int:
-    """Worlds that so many episodes of so many tasks are played in, the same number of them for every task.
+    """Worlds that so many episodes of so many tasks are played in, the same number of them for
+    every task.
 
-    A world for each episode; of an external suite, whose worlds are large, at most `EXTERNAL_WORLDS` or one a task, and
-    the others in further rounds. The number does not depend on the machine: shuffles are among worlds of one round.
+    A world for each episode; of an external suite, whose worlds are large, at most
+    `EXTERNAL_WORLDS` or one a task, and the others in further rounds. The number does not depend on
+    the machine: shuffles are among worlds of one round.
     """
     if not isinstance(suite.family, ExternalFamily):
         return tasks * episodes
@@ -121,7 +128,9 @@ def worlds_at_once(suite: Suite, tasks: int, episodes: int) -> int:
 def evaluation_env(
     suite: Suite, tasks: Sequence[Task], worlds: int, eval_config: Protocol
 ) -> PixelVectorEnv:
-    """An environment whose worlds play the evaluation episodes of these tasks, each task in as many of them."""
+    """An environment whose worlds play the evaluation episodes of these tasks, each task in as many
+    of them.
+    """
     return make_vec(
         suite,
         worlds,
@@ -139,9 +148,9 @@ def previous_worlds(
 ) -> Int64[np.ndarray, " world"]:
     """The world before each one, of those whose bodies use as many numbers of an action.
 
-    Worlds are dealt their tasks in turn, so it has another task, unless there is no other one of such bodies. The task
-    of a larger or smaller body would also say which numbers of an action are padding, and a shuffle would no longer
-    tell what a policy makes of its task.
+    Worlds are dealt their tasks in turn, so it has another task, unless there is no other one of
+    such bodies. The task of a larger or smaller body would also say which numbers of an action are
+    padding, and a shuffle would no longer tell what a policy makes of its task.
     """
     actuators = suite.actuators()
     sizes = np.array([actuators[task] for task in tasks])[np.arange(worlds) % len(tasks)]
@@ -294,7 +303,9 @@ def _act(
 
 
 class HighLevelActionMeans:
-    """Means over time of the commands in force, per environment, where they are weights of skills and not goals."""
+    """Means over time of the commands in force, per environment, where they are weights of skills
+    and not goals.
+    """
 
     def __init__(self, num_envs: int) -> None:
         self.sums: np.ndarray | None = None

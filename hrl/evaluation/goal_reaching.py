@@ -1,7 +1,8 @@
-"""Whether a worker reaches goals, near and far, and whether a manager's goals are states that there are, in numbers.
+"""Whether a worker reaches goals, near and far, and whether a manager's goals are states that there
+are, in numbers.
 
-A hierarchy that does not learn has one of two ills: goals that the worker does not reach, or goals that mean nothing.
-Returns and losses do not tell them apart.
+A hierarchy that does not learn has one of two ills: goals that the worker does not reach, or goals
+that mean nothing. Returns and losses do not tell them apart.
 """
 
 from __future__ import annotations
@@ -31,13 +32,17 @@ _BEGIN = 8  # agent step of the episode at which ways begin: the model has seen 
 
 @torch.inference_mode()
 def reach(policy: GoalReacher, seen: DiagnosticRollouts) -> pd.DataFrame:
-    """Sends the worker, in imagination and greedily, from states that were seen to others that were seen.
+    """Sends the worker, in imagination and greedily, from states that were seen to others that were
+    seen.
 
     Returns:
-        A row for every pair of APART (or ELSEWHERE) and STEPS that episodes are long enough for, columns
-        REACH_COLUMNS: the mean max_cosine to the goal (Director's reward, 1 at the goal), the distance that is left as a
-        share of that at the start, and the same share to a state of another world, which was not told (`swapped`). A
-        worker that reaches its goals has `distance` fall towards 0 with steps, and far below `swapped`.
+        A row for every pair of APART (or ELSEWHERE) and STEPS that episodes are long enough for,
+        columns
+        REACH_COLUMNS: the mean max_cosine to the goal (Director's reward, 1 at the goal), the
+            distance that is left as a
+        share of that at the start, and the same share to a state of another world, which was not
+        told (`swapped`). A worker that reaches its goals has `distance` fall towards 0 with steps,
+        and far below `swapped`.
     """
     if len(seen.states) <= _BEGIN:
         return pd.DataFrame(columns=REACH_COLUMNS)
@@ -77,9 +82,10 @@ def goals(policy: GoalReacher, seen: DiagnosticRollouts) -> pd.DataFrame:
     """How far a manager's goals are from the nearest state that was seen.
 
     Returns:
-        Two rows (none where there is one world alone), columns GOAL_COLUMNS: of the goals that were set, and for
-        comparison of the states themselves, the mean distance to the nearest state of another world, and to any of
-        them. Goals that nothing looks like have `nearest` well above that of states.
+        Two rows (none where there is one world alone), columns GOAL_COLUMNS: of the goals that were
+        set, and for comparison of the states themselves, the mean distance to the nearest state of
+        another world, and to any of them. Goals that nothing looks like have `nearest` well above
+        that of states.
     """
     if len(seen.task) < 2:
         return pd.DataFrame(columns=GOAL_COLUMNS)

@@ -36,15 +36,18 @@ def record_imagination(
     path: Path,
     sample_for_video: Mapping[str, torch.Tensor] | None = None,
 ) -> list[Path]:
-    """Writes films of open-loop predictions and of the worker on its way to fixed goals, where the policy has such.
+    """Writes films of open-loop predictions and of the worker on its way to fixed goals, where the
+    policy has such.
 
-    PATH_open_loop.mp4: what happened, what the model predicted from the first steps and the actions alone, and their
-    difference. PATH_reach.mp4: for a few goals that were states of the same episode, of another one, and of the replay,
-    the goal and the imagined way.
+    PATH_open_loop.mp4: what happened, what the model predicted from the first steps and the actions
+        alone, and their
+    difference. PATH_reach.mp4: for a few goals that were states of the same episode, of another
+    one, and of the replay, the goal and the imagined way.
 
     Args:
         path: of the film that these belong to.
-        sample_for_video: rows of the replay, `pixels` and `deter` [row, ...], as goals; none where a run is filmed without.
+        sample_for_video: rows of the replay, `pixels` and `deter` [row, ...], as goals; none where
+            a run is filmed without.
 
     Returns:
         The files that were written.

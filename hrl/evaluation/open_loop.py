@@ -1,7 +1,8 @@
-"""How well a world model foretells images from actions alone, in numbers: whether there is something to learn in it.
+"""How well a world model foretells images from actions alone, in numbers: whether there is
+something to learn in it.
 
-Losses do not say this. Most of an image stands still, so that a model whose imagined body goes anywhere, or goes the
-same way whatever is done, may have small ones.
+Losses do not say this. Most of an image stands still, so that a model whose imagined body goes
+anywhere, or goes the same way whatever is done, may have small ones.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ EXPLORED = _BEGINS[-1] + AHEAD[-1] + 1
 
 @torch.inference_mode()
 def foresee(policy: Predictor, seen: DiagnosticRollouts) -> pd.DataFrame:
-    """Predicts stretches of explored episodes from what was seen before them and the actions taken in them.
+    """Predicts stretches of explored episodes from what was seen before them and the actions taken
+    in them.
 
     Returns:
-        One row for each of AHEAD that episodes are long enough for, columns COLUMNS: the squared error of a predicted
-        image, in units of a pixel's range and summed over the image, averaged over tasks, worlds and stretches; the
-        same for the last image that was seen (`still`), and for predictions from the actions of another world
-        (`swapped`); and the number of images. A model that knows what actions do has `model` well below both others.
+        One row for each of AHEAD that episodes are long enough for, columns COLUMNS: the squared
+        error of a predicted image, in units of a pixel's range and summed over the image, averaged
+        over tasks, worlds and stretches; the same for the last image that was seen (`still`), and
+        for predictions from the actions of another world (`swapped`); and the number of images. A
+        model that knows what actions do has `model` well below both others.
     """
     errors: list[dict[str, float]] = []
     for begin in (begin for begin in _BEGINS if begin + AHEAD[0] < len(seen.pixels)):

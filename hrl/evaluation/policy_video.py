@@ -23,7 +23,8 @@ FRAMES_PER_SECOND = 25
 def record_video(
     policy: Policy, suite: Suite, task: Task, eval_config: Protocol, steps: int, path: Path
 ) -> Path:
-    """Writes an MP4 of the first `steps` agent steps of one greedy episode of `task`: the first that is evaluated.
+    """Writes an MP4 of the first `steps` agent steps of one greedy episode of `task`: the first
+    that is evaluated.
 
     Args:
         eval_config: seed and observation sizes; its number of episodes is not used.

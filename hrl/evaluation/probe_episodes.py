@@ -1,4 +1,6 @@
-"""The first steps of explored episodes: what was seen, sample_for_video and done, for diagnostics of what was learned."""
+"""The first steps of explored episodes: what was seen, sample_for_video and done, for diagnostics
+of what was learned.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ _WORLDS = 4  # of each task at most: no more than are evaluated, which the memor
 
 
 class DiagnosticRollouts:
-    """Episodes of a split's tasks, side by side, under actions that are drawn; nothing of the second episode.
+    """Episodes of a split's tasks, side by side, under actions that are drawn; nothing of the
+    second episode.
 
-    Exploring rather than greedy, so that something moves; noise is held for as long as the policy was trained with.
+    Exploring rather than greedy, so that something moves; noise is held for as long as the policy
+    was trained with.
 
     Attributes:
         pixels: before every step.
@@ -27,7 +31,8 @@ class DiagnosticRollouts:
         is_decision: where a manager decided; nowhere for a policy without one.
         task: vectors.
         tasks: number of tasks; world i follows task i % tasks.
-        previous: of each world, the one before it whose body has as many actuators; itself where there is none.
+        previous: of each world, the one before it whose body has as many actuators; itself where
+            there is none.
     """
 
     @torch.inference_mode()

@@ -10,7 +10,8 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# Okabe and Ito's colours, told apart with any colour vision; further skills get hues by the golden angle.
+# Okabe and Ito's colours, told apart with any colour vision; further skills get hues by the golden
+# angle.
 PALETTE = (
     (230, 159, 0),
     (86, 180, 233),
@@ -30,8 +31,8 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
 
     Args:
         path: the file; its folder is made.
-        frames: uint8 [height, width, 3] each, taken one by one. Odd sizes get one row or column more, a copy of the
-            last one, because the colour planes of yuv420p are half as large.
+        frames: uint8 [height, width, 3] each, taken one by one. Odd sizes get one row or column
+            more, a copy of the last one, because the colour planes of yuv420p are half as large.
         fps: frames per second.
 
     Raises:
@@ -54,7 +55,8 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
 def draw_skill_weights(
     frame: np.ndarray, weights: Sequence[float] | np.ndarray, labels: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Put a panel under the image with one bar a skill, as high as its weight, each skill in its own colour.
+    """Put a panel under the image with one bar a skill, as high as its weight, each skill in its
+    own colour.
 
     Args:
         frame: uint8 [height, width, 3].
@@ -88,7 +90,8 @@ def skill_color(skill: int) -> tuple[int, int, int]:
 
 
 def caption(frame: np.ndarray, text: str) -> np.ndarray:
-    """The image with a line of text on a dark strip over its upper edge; text that does not fit is cut with "…".
+    """The image with a line of text on a dark strip over its upper edge; text that does not fit is
+    cut with "…".
 
     Args:
         frame: uint8 [height, width, 3].
@@ -155,7 +158,9 @@ def _check_image(frame: np.ndarray) -> None:
 
 
 def _bars(width: int, height: int, weights: np.ndarray) -> np.ndarray:
-    """uint8 [height, width, 3]; a full bar leaves a margin of two rows, a zero one shows nothing."""
+    """uint8 [height, width, 3]; a full bar leaves a margin of two rows, a zero one shows
+    nothing.
+    """
     panel = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
     edges = np.linspace(0, width, len(weights) + 1).round().astype(int)
     tops = height - (np.clip(weights, 0, 1) * (height - 2)).round().astype(int)

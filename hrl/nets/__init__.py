@@ -1,4 +1,6 @@
-"""Networks that know nothing of agents: encoders and decoders of pixels, perceptrons, heads' distributions."""
+"""Networks that know nothing of agents: encoders and decoders of pixels, perceptrons, heads'
+distributions.
+"""
 
 from hrl.nets.action_mask import ActionMask
 from hrl.nets.block_linear import BlockLinear

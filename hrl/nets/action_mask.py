@@ -1,4 +1,6 @@
-"""Which numbers of an action a body has actuators for, where an agent controls bodies of different sizes."""
+"""Which numbers of an action a body has actuators for, where an agent controls bodies of different
+sizes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 
 
 class ActionMask(nn.Module):
-    """1 for the first numbers of an action, which the body of a task uses, 0 for those that are padding to it.
+    """1 for the first numbers of an action, which the body of a task uses, 0 for those that are
+    padding to it.
 
     Args:
         tasks: task vectors, [row, task].

@@ -10,10 +10,12 @@ from hrl.nets.dense import truncated_normal_
 
 
 class BlockLinear(nn.Module):
-    """Linear layer of `blocks` equal groups: each group of outputs sees its own group of inputs only.
+    """Linear layer of `blocks` equal groups: each group of outputs sees its own group of inputs
+    only.
 
-    Weights and multiplications shrink by the number of blocks, which is what makes a recurrent state of thousands of
-    units affordable (DreamerV3, Hafner et al. 2023, arXiv 2301.04104, the block GRU).
+    Weights and multiplications shrink by the number of blocks, which is what makes a recurrent
+    state of thousands of units affordable (DreamerV3, Hafner et al. 2023, arXiv 2301.04104, the
+    block GRU).
 
     Args:
         inputs: size of the input vector.
@@ -34,7 +36,8 @@ class BlockLinear(nn.Module):
                 )
         self.weight = nn.Parameter(torch.empty(blocks, inputs // blocks, outputs // blocks))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        # The fan-in is that of the whole layer, not of a block: blocks start small, as in the published code.
+        # The fan-in is that of the whole layer, not of a block: blocks start small, as in the
+        # published code.
         truncated_normal_(self.weight, inputs, output_scale)
 
     def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:

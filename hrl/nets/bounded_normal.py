@@ -12,17 +12,20 @@ _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class BoundedNormal:
-    """Normal with mean `tanh(m)` and standard deviation `low + (high - low) sigmoid(x + 2)`, without squashing.
+    """Normal with mean `tanh(m)` and standard deviation `low + (high - low) sigmoid(x + 2)`,
+    without squashing.
 
-    Draws may leave [-1, 1]; environments clip them. The shift starts policies at 0.88 of the way from the narrowest to
-    the broadest (DreamerV3, Hafner et al. 2023, arXiv 2301.04104, as in its published code, with 0.1 and 1; Director,
-    arXiv 2206.04114, has 0.03 and 1 and no shift). Everything is computed in float32.
+    Draws may leave [-1, 1]; environments clip them. The shift starts policies at 0.88 of the way
+    from the narrowest to the broadest (DreamerV3, Hafner et al. 2023, arXiv 2301.04104, as in its
+    published code, with 0.1 and 1; Director, arXiv 2206.04114, has 0.03 and 1 and no shift).
+    Everything is computed in float32.
 
     Args:
         parameters: m, then x, [*batch, 2 * dim].
         low: least standard deviation, positive.
         high: largest standard deviation, above `low`.
-        mask: 0 where a dimension is padding, which is always 0 and counts for nothing; None: there is none.
+        mask: 0 where a dimension is padding, which is always 0 and counts for nothing; None: there
+            is none.
 
     Raises:
         ValueError: where the bounds are not 0 < low < high.
@@ -46,11 +49,15 @@ class BoundedNormal:
         self._log_low, self._log_high = math.log(low), math.log(high)
 
     def sample(self, noise: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """The draw that standard normal `noise` leads to; gradients flow into mean and standard deviation."""
+        """The draw that standard normal `noise` leads to; gradients flow into mean and standard
+        deviation.
+        """
         return self.mean + self._kept(self.std * noise)
 
     def log_prob(self, value: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """Log density of each dimension of `value`. Detach a draw of this policy before it is scored by it."""
+        """Log density of each dimension of `value`. Detach a draw of this policy before it is
+        scored by it.
+        """
         return self._kept(
             -0.5 * ((value - self.mean) / self.std).square() - self.std.log() - _LOG_SQRT_2PI
         )
@@ -65,13 +72,17 @@ class BoundedNormal:
         return self._kept(self.std.log() + (0.5 + _LOG_SQRT_2PI))
 
     def normalised_entropy(self) -> Float[Tensor, "*batch dim"]:
-        """Entropy of each dimension, 0 at the narrowest and 1 at the broadest (Director, arXiv 2206.04114)."""
+        """Entropy of each dimension, 0 at the narrowest and 1 at the broadest (Director, arXiv
+        2206.04114).
+        """
         return self._kept((self.std.log() - self._log_low) / (self._log_high - self._log_low))
 
     def average(
         self, values: Float[Tensor, "*batch dim"], otherwise: float
     ) -> Float[Tensor, " dim"]:
-        """Mean over the batch of each dimension, of rows that it is no padding to; `otherwise` if there are none."""
+        """Mean over the batch of each dimension, of rows that it is no padding to; `otherwise` if
+        there are none.
+        """
         if self.mask is None:
             return values.flatten(0, -2).mean(0)
         rows = self.mask.expand_as(values).flatten(0, -2)

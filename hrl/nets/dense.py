@@ -1,4 +1,6 @@
-"""Linear layers with root-mean-square norms, as the world model and its actors and critics are built from."""
+"""Linear layers with root-mean-square norms, as the world model and its actors and critics are
+built from.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ _UNTRUNCATE = 1.1368
 class RMSNorm(nn.Module):
     """Divides the last axis by its root mean square, then scales it by learned weights; no offset.
 
-    Zhang and Sennrich 2019, arXiv 1910.07467, equation 4, with the epsilon of DreamerV3, 1e-4. The sum of squares is
-    float32 whatever the dtype of the inputs, which the outputs share.
+    Zhang and Sennrich 2019, arXiv 1910.07467, equation 4, with the epsilon of DreamerV3, 1e-4. The
+    sum of squares is float32 whatever the dtype of the inputs, which the outputs share.
 
     Args:
         size: of the last axis.
@@ -39,8 +41,8 @@ class _RMSNorm(torch.autograd.Function):
     """The norm with its gradient in closed form.
 
     y = x r s, where r = (|x|^2 / n + eps)^(-1/2); dx = r (g s - x r^2 (g x . s) / n), ds = sum of g x r over rows. Few
-    wide operations, in the inputs' dtype: on a CPU the library's own norm, and autograd's way back through this one,
-    are chains of passes that cost more than the products between them.
+    wide operations, in the inputs' dtype: on a CPU the library's own norm, and autograd's way back
+    through this one, are chains of passes that cost more than the products between them.
     """
 
     @staticmethod
@@ -98,8 +100,9 @@ def _outer(
 def truncated_normal_(weight: Tensor, fan_in: int, scale: float = 1.0) -> Tensor:
     """Fills `weight` with draws of standard deviation `scale / sqrt(fan_in)`, in place.
 
-    A normal distribution cut off at two standard deviations and widened again to unit variance (DreamerV3, Hafner et
-    al. 2023, arXiv 2301.04104, as in its published code). A scale of 0 gives zeros.
+    A normal distribution cut off at two standard deviations and widened again to unit variance
+    (DreamerV3, Hafner et al. 2023, arXiv 2301.04104, as in its published code). A scale of 0 gives
+    zeros.
 
     Raises:
         ValueError: where `fan_in` is not positive or `scale` is negative.
@@ -119,14 +122,15 @@ def linear(inputs: int, outputs: int, scale: float = 1.0) -> nn.Linear:
 
 
 class Dense(nn.Module):
-    """Perceptron: linear layer, RMSNorm and SiLU for each hidden size, then a plain linear layer where asked for.
+    """Perceptron: linear layer, RMSNorm and SiLU for each hidden size, then a plain linear layer
+    where asked for.
 
     Args:
         inputs: size of the input vector.
         hidden: size of each hidden layer, possibly none.
         outputs: size of the output vector; None for the last hidden layer's activations.
-        output_scale: of the last layer's weights. 0 starts a head at exactly zero, as the reward's and the critics'
-            (DreamerV3); 0.01 starts a policy close to its broadest.
+        output_scale: of the last layer's weights. 0 starts a head at exactly zero, as the reward's
+            and the critics' (DreamerV3); 0.01 starts a policy close to its broadest.
     """
 
     def __init__(

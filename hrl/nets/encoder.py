@@ -39,16 +39,17 @@ class EncoderConfig:
 class Encoder(nn.Module):
     """Pixels to features: a patch stem, strided convolutions, one linear layer, LayerNorm, tanh.
 
-    The stem is a convolution whose kernel equals its stride, computed as one matrix product over patches: bytes are
-    moved before they are widened to floats, and the product is what a CPU's bf16 matrix units are fast at. A learner
+    The stem is a convolution whose kernel equals its stride, computed as one matrix product over
+    patches: bytes are moved before they are widened to floats, and the product is what a CPU's bf16
+        matrix units are fast at. A learner
     that looks at an image several times keeps its patches (`cut`) and reads those (`read`).
 
     Args:
         image_size: side of the square image in pixels; divisible by `config.patch`.
         in_channels: 3 times the frame stack.
         config: sizes.
-        autocast: dtype of the convolutions and matrix products, `torch.float32` or `torch.bfloat16`; parameters and the
-            features that come out are float32 either way.
+        autocast: dtype of the convolutions and matrix products, `torch.float32` or
+            `torch.bfloat16`; parameters and the features that come out are float32 either way.
 
     Raises:
         ValueError: where the image size is not divisible by the patch.
@@ -87,7 +88,9 @@ class Encoder(nn.Module):
     def cut(
         self, pixels: Num[Tensor, "batch height width channel"]
     ) -> Float[Tensor, "batch row column patch"]:
-        """The patches of images, in the dtype of the products; bfloat16 holds every byte exactly."""
+        """The patches of images, in the dtype of the products; bfloat16 holds every byte
+        exactly.
+        """
         return _patches(pixels, self.patch).to(self.autocast)
 
     def read(
@@ -111,7 +114,9 @@ class Encoder(nn.Module):
 
 
 def _patches(pixels: Tensor, size: int) -> Tensor:
-    """[batch, height, width, channel] -> [batch, height / size, width / size, size * size * channel]."""
+    """[batch, height, width, channel] -> [batch, height / size, width / size, size * size *
+    channel].
+    """
     batch, height, width, channel = pixels.shape
     tiles = pixels.reshape(batch, height // size, size, width // size, size, channel).transpose(
         2, 3

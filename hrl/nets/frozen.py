@@ -9,7 +9,9 @@ from torch import nn
 
 
 class frozen:  # noqa: N801  reads as what it does to its module
-    """A module whose parameters count as constants: gradient passes through it to its inputs and stops there."""
+    """A module whose parameters count as constants: gradient passes through it to its inputs and
+    stops there.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -16,10 +16,12 @@ _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 class Gaussian(NamedTuple):
     """A diagonal Gaussian; an action is `tanh` of a draw from it.
 
-    A likelihood ratio between two such policies is the same before and after the tanh, since both carry the same
-    Jacobian; so log-probabilities, ratios and entropies here are those before the tanh.
+    A likelihood ratio between two such policies is the same before and after the tanh, since both
+    carry the same Jacobian; so log-probabilities, ratios and entropies here are those before the
+    tanh.
 
-    mask: 0 where a dimension is padding, which is always 0 and counts for nothing; None: there is none.
+    mask: 0 where a dimension is padding, which is always 0 and counts for nothing; None: there is
+        none.
     """
 
     mean: Float[Tensor, "*batch dim"]
@@ -28,9 +30,12 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def from_parameters(cls, parameters: Float[Tensor, "*batch twice_dim"]) -> Gaussian:
-        """From a network's output: means, then log standard deviations mapped smoothly into their range."""
+        """From a network's output: means, then log standard deviations mapped smoothly into their
+        range.
+        """
         mean, raw = parameters.chunk(2, dim=-1)
-        # ImaginationStart near the top of the range (std 0.9 at raw = 0), where exploration is broad and gradients are alive.
+        # ImaginationStart near the top of the range (std 0.9 at raw = 0), where exploration is
+        # broad and gradients are alive.
         return cls(mean, LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * torch.sigmoid(raw + 3.0))
 
     def masked(self, mask: Float[Tensor, "*batch dim"] | None) -> Gaussian:
@@ -61,12 +66,14 @@ class Gaussian(NamedTuple):
 
 
 def compose(skills: Gaussian, weights: Float[Tensor, "*batch skill"]) -> Gaussian:
-    """The multiplicative composition of K Gaussians (Peng et al. 2019, MCP, arXiv 1905.09808, equations 3 and 4).
+    """The multiplicative composition of K Gaussians (Peng et al. 2019, MCP, arXiv 1905.09808,
+    equations 3 and 4).
 
-    The product of the skills' densities, each to the power of its weight, is Gaussian again, with precision
-    `sum_i w_i / sigma_i^2` and mean `variance * sum_i w_i mu_i / sigma_i^2`. With weights that sum to one its standard
-    deviation lies between the smallest and the largest of the skills', and composing before the tanh is the same as
-    composing the squashed densities, since the Jacobians' powers sum to one.
+    The product of the skills' densities, each to the power of its weight, is Gaussian again, with
+    precision `sum_i w_i / sigma_i^2` and mean `variance * sum_i w_i mu_i / sigma_i^2`. With weights
+    that sum to one its standard deviation lies between the smallest and the largest of the skills',
+    and composing before the tanh is the same as composing the squashed densities, since the
+    Jacobians' powers sum to one.
 
     Args:
         skills: means and log standard deviations, [*batch, skill, dim].

@@ -1,8 +1,9 @@
-"""The world model's encoder and decoder of images: DreamerV3's, and a strided variant that a CPU can afford.
+"""The world model's encoder and decoder of images: DreamerV3's, and a strided variant that a CPU
+can afford.
 
-Maps are [batch, height, width, channel] throughout. PyTorch's convolutions see them as channels-last views, so that
-norms and matrix products over channels need no copies. Under `torch.autocast` convolutions and products run in its
-dtype, norms and the loss in float32.
+Maps are [batch, height, width, channel] throughout. PyTorch's convolutions see them as
+channels-last views, so that norms and matrix products over channels need no copies. Under
+`torch.autocast` convolutions and products run in its dtype, norms and the loss in float32.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ PATCH = 1 << _SKIPPED
 class ImageEncoder(nn.Module):
     """Bytes to a flat vector, through maps of 1/2, 1/4, 1/8 and 1/16 of the image's side.
 
-    As in DreamerV3 (Hafner et al. 2023, arXiv 2301.04104, and its published code): at each scale a convolution, 2x2
-    maximum pooling, RMSNorm over channels, SiLU. The strided variant starts from 4x4 patches as one matrix product and
-    pools by strides: the maps of 1/4, 1/8 and 1/16 have the same sizes, at a small part of the cost.
+    As in DreamerV3 (Hafner et al. 2023, arXiv 2301.04104, and its published code): at each scale a
+    convolution, 2x2 maximum pooling, RMSNorm over channels, SiLU. The strided variant starts from
+    4x4 patches as one matrix product and pools by strides: the maps of 1/4, 1/8 and 1/16 have the
+    same sizes, at a small part of the cost.
 
     Args:
         image_size: side of the square image in pixels, a multiple of 16.
@@ -69,9 +71,10 @@ class ImageEncoder(nn.Module):
 class ImageDecoder(nn.Module):
     """The model's state to an image in [0, 1], through maps of 1/16, 1/8, 1/4 and 1/2 of its side.
 
-    As in DreamerV3: the recurrent state through a block-diagonal layer and the latent through a perceptron give the
-    coarsest map together; then RMSNorm over channels, SiLU, nearest upsampling and a convolution at each scale. The
-    strided variant ends with one matrix product from the map of 1/4 to patches of 4x4 pixels.
+    As in DreamerV3: the recurrent state through a block-diagonal layer and the latent through a
+    perceptron give the coarsest map together; then RMSNorm over channels, SiLU, nearest upsampling
+    and a convolution at each scale. The strided variant ends with one matrix product from the map
+    of 1/4 to patches of 4x4 pixels.
 
     Args:
         image_size: side of the square image in pixels, a multiple of 16.
@@ -137,7 +140,9 @@ class ImageDecoder(nn.Module):
         stoch: Float[Tensor, "*batch stoch"],
         pixels: UInt8[Tensor, "*batch height width channel"],
     ) -> Float[Tensor, "*batch"]:
-        """`image_loss` of the logits. Where these are patches, bytes are cut into patches too, not patches joined."""
+        """`image_loss` of the logits. Where these are patches, bytes are cut into patches too, not
+        patches joined.
+        """
         maps, seen, last = (
             self._maps(deter, stoch),
             pixels.reshape(-1, *pixels.shape[-3:]),
@@ -166,13 +171,17 @@ def image_loss(
     logits: Float[Tensor, "*batch height width channel"],
     pixels: UInt8[Tensor, "*batch height width channel"],
 ) -> Float[Tensor, "*batch"]:
-    """Squared error between the logits' sigmoid and bytes over 255, summed over each image (no factor 1/2)."""
+    """Squared error between the logits' sigmoid and bytes over 255, summed over each image (no
+    factor 1/2).
+    """
     loss: Tensor = _SigmoidSquaredError.apply(logits, pixels)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _SigmoidSquaredError(torch.autograd.Function):
-    """Loss and gradient in one go: images are the largest tensors of an update, and every pass over them counts."""
+    """Loss and gradient in one go: images are the largest tensors of an update, and every pass over
+    them counts.
+    """
 
     @staticmethod
     def forward(context: Any, logits: Tensor, pixels: Tensor) -> Tensor:
@@ -190,7 +199,9 @@ class _SigmoidSquaredError(torch.autograd.Function):
 
 
 def space_to_depth(maps: Tensor, size: int) -> Tensor:
-    """[batch, height, width, channel] -> [batch, height / size, width / size, size * size * channel]."""
+    """[batch, height, width, channel] -> [batch, height / size, width / size, size * size *
+    channel].
+    """
     batch, height, width, channel = maps.shape
     tiles = maps.reshape(batch, height // size, size, width // size, size, channel).transpose(2, 3)
     return tiles.reshape(batch, height // size, width // size, size * size * channel)
@@ -267,12 +278,14 @@ class _PooledConv(_Conv):
 
 
 class _UpsampleConv(_Conv):
-    """Nearest upsampling by two, then a convolution, computed as one transposed convolution of the coarse map.
+    """Nearest upsampling by two, then a convolution, computed as one transposed convolution of the
+    coarse map.
 
-    After upsampling, several of the kernel's columns and rows fall on copies of the same coarse element. Their weights
-    are summed beforehand: seen from a coarse element, which has two copies along each axis, a kernel of k x k adds to
-    (k + 1) x (k + 1) fine ones. The map is the same, borders included, for 2.8 (k = 5) or 2.25 (k = 3) times fewer
-    multiplications and without the upsampled copy in memory.
+    After upsampling, several of the kernel's columns and rows fall on copies of the same coarse
+    element. Their weights are summed beforehand: seen from a coarse element, which has two copies
+    along each axis, a kernel of k x k adds to (k + 1) x (k + 1) fine ones. The map is the same,
+    borders included, for 2.8 (k = 5) or 2.25 (k = 3) times fewer multiplications and without the
+    upsampled copy in memory.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -291,7 +304,9 @@ class _UpsampleConv(_Conv):
 
 
 class _PatchStem(nn.Module):
-    """Bytes, cut into patches, to features: a convolution whose stride is its kernel, as one matrix product."""
+    """Bytes, cut into patches, to features: a convolution whose stride is its kernel, as one matrix
+    product.
+    """
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
@@ -305,7 +320,9 @@ class _PatchStem(nn.Module):
 
 
 class _PatchHead(nn.Module):
-    """Features to patches side by side: a transposed convolution whose stride is its kernel, as one matrix product."""
+    """Features to patches side by side: a transposed convolution whose stride is its kernel, as one
+    matrix product.
+    """
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()

@@ -13,7 +13,9 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def orthogonal_(layer: Layer, gain: float) -> Layer:
-    """Orthogonal weights of the given gain and zero bias, in place (Saxe et al. 2014, arXiv 1312.6120)."""
+    """Orthogonal weights of the given gain and zero bias, in place (Saxe et al. 2014, arXiv
+    1312.6120).
+    """
     nn.init.orthogonal_(layer.weight, gain)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -27,8 +29,8 @@ class MLP(nn.Module):
         inputs: size of the input vector.
         hidden: size of each hidden layer, possibly none.
         outputs: size of the output vector.
-        gain: gain of the last layer's weights. 0.01 for policies starts them near zero, so that the first actions
-            explore evenly (Andrychowicz et al. 2021, arXiv 2006.05990, section 3.2).
+        gain: gain of the last layer's weights. 0.01 for policies starts them near zero, so that the
+            first actions explore evenly (Andrychowicz et al. 2021, arXiv 2006.05990, section 3.2).
     """
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, gain: float = 1.0) -> None:

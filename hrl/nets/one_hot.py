@@ -10,13 +10,14 @@ from torch import Tensor
 class OneHot:
     """Independent categoricals: the world model's latent, goal codes, the manager's actions.
 
-    Draws carry the gradient of the probabilities ("straight-through", Bengio et al. 2013, arXiv 1308.3432; DreamerV2,
-    arXiv 2010.02193, algorithm 1). Everything is computed in float32, whatever the dtype of the logits.
+    Draws carry the gradient of the probabilities ("straight-through", Bengio et al. 2013, arXiv
+    1308.3432; DreamerV2, arXiv 2010.02193, algorithm 1). Everything is computed in float32,
+    whatever the dtype of the logits.
 
     Args:
         logits: unnormalised log-probabilities, [*batch, group, class].
-        unimix: share of the uniform distribution mixed in, in [0, 1], which keeps probabilities, their logarithms and
-            their divergences finite (arXiv 2301.04104).
+        unimix: share of the uniform distribution mixed in, in [0, 1], which keeps probabilities,
+            their logarithms and their divergences finite (arXiv 2301.04104).
     """
 
     def __init__(self, logits: Float[Tensor, "*batch group class"], unimix: float = 0.0) -> None:
@@ -27,7 +28,9 @@ class OneHot:
 
     @property
     def log_probs(self) -> Float[Tensor, "*batch group class"]:
-        """Logarithms of `probs`, computed when asked for: most distributions are only drawn from."""
+        """Logarithms of `probs`, computed when asked for: most distributions are only drawn
+        from.
+        """
         return self.probs.log() if self.unimix else torch.log_softmax(self.logits.float(), -1)
 
     def sample(self, noise: Float[Tensor, "*batch group"]) -> Float[Tensor, "*batch group class"]:
@@ -36,7 +39,8 @@ class OneHot:
         Args:
             noise: uniform in [0, 1), one number per group.
         """
-        # Without the last class, whose cumulative probability is 1 but for rounding, the count is always a class.
+        # Without the last class, whose cumulative probability is 1 but for rounding, the count is
+        # always a class.
         passed = self.probs.detach().cumsum(-1)[..., :-1] <= noise.unsqueeze(-1)
         return self._straight_through(passed.sum(-1))
 
@@ -51,7 +55,9 @@ class OneHot:
     def log_prob(
         self, onehot: Float[Tensor, "*batch group class"]
     ) -> Float[Tensor, "*batch group"]:
-        """Log-probability of each group's class. Detach a draw of this policy before it is scored by it."""
+        """Log-probability of each group's class. Detach a draw of this policy before it is scored
+        by it.
+        """
         return (self.log_probs * onehot).sum(-1)
 
     def detach(self) -> OneHot:

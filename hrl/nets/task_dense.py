@@ -12,10 +12,11 @@ from hrl.nets.task_embedding import TaskEmbedding
 
 
 class TaskDense(nn.Module):
-    """`Dense` over its inputs and, where `task_size` is not 0, an embedding of the task vector of its own.
+    """`Dense` over its inputs and, where `task_size` is not 0, an embedding of the task vector of
+    its own.
 
-    The first layer's products with inputs and embedding are added, which is the product with both side by side without
-    a copy of either.
+    The first layer's products with inputs and embedding are added, which is the product with both
+    side by side without a copy of either.
 
     Args:
         inputs: size of the input vector without the task.
@@ -42,7 +43,9 @@ class TaskDense(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch outputs"]:
-        """The last layer's outputs. `task` may have fewer leading axes, or axes of 1, where it is the same."""
+        """The last layer's outputs. `task` may have fewer leading axes, or axes of 1, where it is
+        the same.
+        """
         hidden: Tensor = self.dense.layers[0](inputs)
         if self.task is not None and self.from_task is not None:
             hidden = hidden + self.from_task(self.task(task))

@@ -12,9 +12,9 @@ SPREAD = 1.5
 class TaskEmbedding(nn.Module):
     """Task vector to features in [-1, 1]: one linear layer and tanh.
 
-    A target speed or position is one or two numbers beside hundreds of pixel features, which would drown it. Weights
-    start as draws of standard deviation `SPREAD`, so that tasks that differ by a tenth of the vector's range [-1, 1]
-    differ visibly in many features.
+    A target speed or position is one or two numbers beside hundreds of pixel features, which would
+    drown it. Weights start as draws of standard deviation `SPREAD`, so that tasks that differ by a
+    tenth of the vector's range [-1, 1] differ visibly in many features.
 
     Args:
         task_size: size of the task vector.

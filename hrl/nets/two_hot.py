@@ -1,4 +1,6 @@
-"""Real numbers of any magnitude as distributions over fixed bins: the output of reward heads and critics."""
+"""Real numbers of any magnitude as distributions over fixed bins: the output of reward heads and
+critics.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,16 @@ def symexp(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def bins(device: torch.device | str | None = None) -> Float[Tensor, " bin"]:
     """The 255 values that probability is placed on: 0, +-0.17, +-0.37, ... +-4.9e8, in raw units.
 
-    Equally spaced in symlog between -20 and 20. One half is mirrored, so that bins are symmetric to the last bit.
+    Equally spaced in symlog between -20 and 20. One half is mirrored, so that bins are symmetric to
+    the last bit.
     """
     negative = symexp(torch.linspace(-_LIMIT, 0.0, _HALF + 1, device=device))
     return torch.cat([negative, -negative[:-1].flip(0)])
 
 
 class TwoHot:
-    """A categorical distribution over `bins` that stands for a real number (DreamerV3, arXiv 2301.04104).
+    """A categorical distribution over `bins` that stands for a real number (DreamerV3, arXiv
+    2301.04104).
 
     Everything is computed in float32, whatever the dtype of the logits.
 
@@ -51,15 +55,16 @@ class TwoHot:
     def mean(self) -> Float[Tensor, "*batch"]:
         """The expected value in raw units, exactly 0 for equal logits.
 
-        Probabilities of a bin and of its mirror image are subtracted before anything is summed: summed in order, the
-        rounding errors of bins of 1e8 would outweigh every reward.
+        Probabilities of a bin and of its mirror image are subtracted before anything is summed:
+        summed in order, the rounding errors of bins of 1e8 would outweigh every reward.
         """
         probs = self.log_probs.exp()
         surplus = probs[..., _HALF + 1 :] - probs[..., :_HALF].flip(-1)
         return (surplus * self.bins[_HALF + 1 :]).sum(-1)
 
     def log_prob(self, value: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Log-probability of `value` in raw units, spread over the two bins around it by linear interpolation.
+        """Log-probability of `value` in raw units, spread over the two bins around it by linear
+        interpolation.
 
         Values beyond the outermost bins count as those bins. No gradient flows into `value`.
         """

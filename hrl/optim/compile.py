@@ -17,13 +17,16 @@ _in_parts = False  # of the process: updates are made by one thread
 
 
 def compiled_part(function: Function) -> Function:
-    """Decorator: a function of tensors that is compiled in updates that are compiled in parts, and as it is elsewhere.
+    """Decorator: a function of tensors that is compiled in updates that are compiled in parts, and
+    as it is elsewhere.
 
-    Best for what an update calls many times, such as one step of a recurrent model: the compiler's work does not grow
-    with the number of calls. It is compiled once for each kind of input; torch refuses more kinds in a process than
-    `torch._dynamo.config.recompile_limit`. Random numbers are an argument: a compiler draws its own.
+    Best for what an update calls many times, such as one step of a recurrent model: the compiler's
+    work does not grow with the number of calls. It is compiled once for each kind of input; torch
+    refuses more kinds in a process than `torch._dynamo.config.recompile_limit`. Random numbers are
+    an argument: a compiler draws its own.
 
-    Under autocast each call casts the weights that it multiplies by, which a plain update does once.
+    Under autocast each call casts the weights that it multiplies by, which a plain update does
+    once.
     """
     compiled: Callable[..., Any] | None = None
 
@@ -45,7 +48,9 @@ def compiled_in_parts(update: Update) -> Update:
 
 
 def compiled_whole(update: Update) -> Update:
-    """The same update as one graph, the way back and the optimiser's step included, without a cut; the same draws."""
+    """The same update as one graph, the way back and the optimiser's step included, without a cut;
+    the same draws.
+    """
     compiled: Update = torch.compile(update, dynamic=False, fullgraph=True)
 
     def call(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

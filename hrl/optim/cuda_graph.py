@@ -10,18 +10,20 @@ from torch import Tensor
 from hrl.optim.compile import Update
 
 WARM_UP = 3
-"""Updates made kernel by kernel before one is recorded: libraries choose their algorithms, optimisers make state."""
+"""Updates made kernel by kernel before one is recorded: libraries choose their algorithms,
+optimisers make state."""
 
 
 class GraphedUpdate:
-    """Calls `update` as it is `WARM_UP` times, records the next call, and from then on replays the recording.
+    """Calls `update` as it is `WARM_UP` times, records the next call, and from then on replays the
+    recording.
 
-    Every call makes exactly one update: recording runs nothing, and the recorded call is replayed at once. Random
-    numbers come from torch's default generator, whose seed is read at every replay.
+    Every call makes exactly one update: recording runs nothing, and the recorded call is replayed
+    at once. Random numbers come from torch's default generator, whose seed is read at every replay.
 
     Args:
-        update: of a batch, whose tensors keep their shapes; all its work is on the device, waits for nothing and
-            changes parameters and buffers in place.
+        update: of a batch, whose tensors keep their shapes; all its work is on the device, waits
+            for nothing and changes parameters and buffers in place.
     """
 
     def __init__(self, update: Update) -> None:

@@ -12,19 +12,23 @@ from torch import Tensor
 
 
 class LaProp(torch.optim.Optimizer):
-    """LaProp (Ziyin et al. 2020, arXiv 2002.04839, algorithm 1) with clipping and warm-up as in DreamerV3.
+    """LaProp (Ziyin et al. 2020, arXiv 2002.04839, algorithm 1) with clipping and warm-up as in
+    DreamerV3.
 
-    Each tensor's gradient is clipped to `clip` times the tensor's own norm (Brock et al. 2021, arXiv 2102.06171,
-    equation 3, with whole tensors for units), then divided by its running root mean square, and only then averaged over
-    time. In this order no term of the average exceeds `1 / sqrt(1 - decay of the mean square)`, whatever the two decays
-    are (Adam averages first and divides then), and epsilon may vanish. Both averages are corrected for their start at
-    zero. The learning rate rises linearly over the first updates, `lr * min(1, update / warmup)`, update 1 being the
-    first, and may fall again with the square root of their number (Vaswani et al. 2017, arXiv 1706.03762, equation 3).
+    Each tensor's gradient is clipped to `clip` times the tensor's own norm (Brock et al. 2021,
+    arXiv 2102.06171, equation 3, with whole tensors for units), then divided by its running root
+    mean square, and only then averaged over time. In this order no term of the average exceeds `1 /
+    sqrt(1 - decay of the mean square)`, whatever the two decays are (Adam averages first and
+    divides then), and epsilon may vanish. Both averages are corrected for their start at zero. The
+    learning rate rises linearly over the first updates, `lr * min(1, update / warmup)`, update 1
+    being the first, and may fall again with the square root of their number (Vaswani et al. 2017,
+    arXiv 1706.03762, equation 3).
 
-    All parameters of a group are updated together and share one count of updates, on their device: nothing is read back
-    to the host, so an update can be captured in a CUDA graph (take one update first, which makes the state; change no
-    learning rate after). A parameter that got no gradient is treated as having got zeros; one that requires none is
-    left alone, and so is a group none of whose parameters got one: its updates are counted from its first.
+    All parameters of a group are updated together and share one count of updates, on their device:
+    nothing is read back to the host, so an update can be captured in a CUDA graph (take one update
+    first, which makes the state; change no learning rate after). A parameter that got no gradient
+    is treated as having got zeros; one that requires none is left alone, and so is a group none of
+    whose parameters got one: its updates are counted from its first.
 
     Args:
         params: parameters or parameter groups; float32, one device per group.
@@ -32,9 +36,11 @@ class LaProp(torch.optim.Optimizer):
         betas: decay of the momentum, and of the mean square.
         eps: added to the root mean square.
         clip: largest norm of a gradient in units of its tensor's norm; infinity for no clipping.
-        least_norm: tensors of smaller norm count as having this one, so that those that start at zero can leave it.
+        least_norm: tensors of smaller norm count as having this one, so that those that start at
+            zero can leave it.
         warmup: updates until the full learning rate; 0 for none.
-        lr_decay_start: updates after which it falls, as `lr * sqrt(lr_decay_start / update)`; 0 for never.
+        lr_decay_start: updates after which it falls, as `lr * sqrt(lr_decay_start / update)`; 0 for
+            never.
 
     Raises:
         ValueError: where a setting is out of its range, named.
@@ -68,8 +74,8 @@ class LaProp(torch.optim.Optimizer):
         """One update of every parameter that requires a gradient.
 
         Raises:
-            ValueError: where a parameter began to require gradients after its group's first update: its averages would
-                be corrected for the wrong count.
+            ValueError: where a parameter began to require gradients after its group's first update:
+                its averages would be corrected for the wrong count.
         """
         loss = None
         if closure is not None:
@@ -82,7 +88,9 @@ class LaProp(torch.optim.Optimizer):
         return loss
 
     def averages(self) -> list[Tensor]:
-        """What `step` changes besides parameters, each tensor once; made here where there was no step yet."""
+        """What `step` changes besides parameters, each tensor once; made here where there was no
+        step yet.
+        """
         counts, averages = [], []
         for group in self.param_groups:
             params = [parameter for parameter in group["params"] if parameter.requires_grad]
@@ -154,9 +162,11 @@ class LaProp(torch.optim.Optimizer):
 def clip_factors(
     params: list[Tensor], gradients: list[Tensor], clip: float, least_norm: float
 ) -> list[Float[Tensor, ""]]:
-    """What each gradient is multiplied by so that its norm is at most `clip * max(least_norm, parameter's norm)`.
+    """What each gradient is multiplied by so that its norm is at most `clip * max(least_norm,
+    parameter's norm)`.
 
-    Brock et al. 2021, arXiv 2102.06171, equation 3. A gradient that is not finite is not finite afterwards either.
+    Brock et al. 2021, arXiv 2102.06171, equation 3. A gradient that is not finite is not finite
+    afterwards either.
     """
     largest = clip * torch.stack(torch._foreach_norm(params)).clamp(min=least_norm)
     lengths = torch.stack(torch._foreach_norm(gradients))
@@ -164,5 +174,7 @@ def clip_factors(
 
 
 def _filled(decay: float, count: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """`1 - decay^count`, the weight that an average from zero has gathered; exact where the decay is close to 1."""
+    """`1 - decay^count`, the weight that an average from zero has gathered; exact where the decay
+    is close to 1.
+    """
     return -torch.expm1(count * math.log(decay)) if decay else torch.ones_like(count)

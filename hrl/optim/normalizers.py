@@ -1,7 +1,7 @@
 """Running scales of returns and advantages, and coefficients that steer a quantity to its target.
 
-State lives in buffers that change in place: nothing is read back to the host, so updates can be captured in a CUDA
-graph, and checkpoints hold them with their module.
+State lives in buffers that change in place: nothing is read back to the host, so updates can be
+captured in a CUDA graph, and checkpoints hold them with their module.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 
 class EmaStd(nn.Module):
-    """Standard deviation of a stream of batches, as an exponential moving average (Director, arXiv 2206.04114).
+    """Standard deviation of a stream of batches, as an exponential moving average (Director, arXiv
+    2206.04114).
 
-    The deviation around the running mean, from bias-corrected averages of the values and of their squares. Kept as mean
-    and variance, which are merged batch by batch, rather than as those averages themselves: in float32 the difference
-    of two large squares would leave nothing of a small variance.
+    The deviation around the running mean, from bias-corrected averages of the values and of their
+    squares. Kept as mean and variance, which are merged batch by batch, rather than as those
+    averages themselves: in float32 the difference of two large squares would leave nothing of a
+    small variance.
 
     Args:
         decay: weight of the past at each update, in [0, 1).
@@ -59,7 +61,8 @@ class EmaStd(nn.Module):
 
 
 class EmaMoments(EmaStd):
-    """Running mean and standard deviation of advantages (Director, arXiv 2206.04114), to centre and scale them by.
+    """Running mean and standard deviation of advantages (Director, arXiv 2206.04114), to centre and
+    scale them by.
 
     Args:
         decay: weight of the past at each update, in [0, 1).
@@ -75,10 +78,12 @@ class EmaMoments(EmaStd):
 
 
 class PercentileRange(nn.Module):
-    """Distance between two percentiles of returns, averaged exponentially (DreamerV3, arXiv 2301.04104).
+    """Distance between two percentiles of returns, averaged exponentially (DreamerV3, arXiv
+    2301.04104).
 
-    A robust scale: few large returns do not shrink the rest. The averages start at zero and are not corrected for it,
-    so the scale approaches the returns' range from below. With a floor of 1 returns are only ever scaled down.
+    A robust scale: few large returns do not shrink the rest. The averages start at zero and are not
+    corrected for it, so the scale approaches the returns' range from below. With a floor of 1
+    returns are only ever scaled down.
 
     Args:
         decay: weight of the past at each update, in [0, 1).
@@ -123,18 +128,20 @@ class PercentileRange(nn.Module):
 
 
 class AdaptiveCoefficient(nn.Module):
-    """Coefficients of losses, each moved by a constant factor until what it weighs is near its target.
+    """Coefficients of losses, each moved by a constant factor until what it weighs is near its
+    target.
 
-    Director (Hafner et al. 2022, arXiv 2206.04114): a measured value within `tolerance` of the target, as a ratio,
-    leaves its coefficient alone; beyond that the coefficient is multiplied or divided by `factor`.
+    Director (Hafner et al. 2022, arXiv 2206.04114): a measured value within `tolerance` of the
+    target, as a ratio, leaves its coefficient alone; beyond that the coefficient is multiplied or
+    divided by `factor`.
 
     Args:
         shape: of the coefficients, each with its own measured value; () for one.
         target: of the measured values, positive.
         low: least coefficient, positive.
         high: largest coefficient.
-        raise_when_low: whether a value under its target raises the coefficient (a bonus, as on entropies) or lowers it
-            (a penalty, as on divergences).
+        raise_when_low: whether a value under its target raises the coefficient (a bonus, as on
+            entropies) or lowers it (a penalty, as on divergences).
         factor: above 1.
         tolerance: not negative.
         start: first value of each coefficient, within [low, high].
@@ -173,7 +180,8 @@ class AdaptiveCoefficient(nn.Module):
 
     @torch.no_grad()
     def update(self, measured: Float[Tensor, "*shape"]) -> None:
-        """Moves each coefficient by at most one factor, in place: do so before the loss that it weighs is formed.
+        """Moves each coefficient by at most one factor, in place: do so before the loss that it
+        weighs is formed.
 
         Raises:
             ValueError: where the measured values are not one per coefficient.

@@ -19,7 +19,9 @@ def moments(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
 def restore_moments(
     optimizer: torch.optim.Optimizer, saved: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Puts back what `moments` gave: averages on each parameter's device, counts where the optimiser reads them."""
+    """Puts back what `moments` gave: averages on each parameter's device, counts where the
+    optimiser reads them.
+    """
     fused = bool(optimizer.defaults.get("fused"))
     for index, parameter in enumerate(_parameters(optimizer)):
         state = saved.get(str(index), {})
@@ -34,9 +36,11 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
 
 
 def _on(value: Any, parameter: torch.Tensor, fused: bool) -> Any:
-    """The value beside its parameter, in the same memory layout: fused updates walk both as flat memory.
+    """The value beside its parameter, in the same memory layout: fused updates walk both as flat
+    memory.
 
-    Counts of updates stay in host memory, where torch's plain updates read them without waiting for the device.
+    Counts of updates stay in host memory, where torch's plain updates read them without waiting for
+    the device.
     """
     if not isinstance(value, torch.Tensor):
         return value

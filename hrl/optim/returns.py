@@ -1,4 +1,6 @@
-"""Advantages of temporally extended decisions; plain GAE is the case in which every step is a decision."""
+"""Advantages of temporally extended decisions; plain GAE is the case in which every step is a
+decision.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,22 @@ def generalized_advantages(
 ) -> Float[Tensor, "time env"]:
     """Generalized advantage estimates of decisions that last a varying number of steps.
 
-    A decision at step t that lasts d steps has the temporal-difference error of a semi-Markov decision process (Sutton,
-    Precup and Singh 1999, section 3), `r_t + ... + discount^(d-1) r_(t+d-1) + discount^d V(s_(t+d)) - V(s_t)`, and
-    errors are summed over decisions with weights `(discount * trace)^d` (Schulman et al. 2016, arXiv 1506.02438,
-    equation 16). Both factors are per step, whatever a decision's length, so that two levels that decide at different
-    rates look equally far ahead.
+    A decision at step t that lasts d steps has the temporal-difference error of a semi-Markov
+    decision process (Sutton, Precup and Singh 1999, section 3), `r_t + ... + discount^(d-1)
+    r_(t+d-1) + discount^d V(s_(t+d)) - V(s_t)`, and errors are summed over decisions with weights
+    `(discount * trace)^d` (Schulman et al. 2016, arXiv 1506.02438, equation 16). Both factors are
+    per step, whatever a decision's length, so that two levels that decide at different rates look
+    equally far ahead.
 
     Args:
         rewards: reward of each step.
         values: value of the decision taken at each step; read only where `is_decision`.
         is_decision: whether a decision was taken at the step.
         done: whether the episode ended with the step, by termination or by a time limit.
-        bootstrap: value of the state that an ended episode ended in; 0 where it terminated. Read only where `done`.
-        last_value: value of the state after the last step: of the next decision where one is due there, else of the
-            rest of the decision that is still under way.
+        bootstrap: value of the state that an ended episode ended in; 0 where it terminated. Read
+            only where `done`.
+        last_value: value of the state after the last step: of the next decision where one is due
+            there, else of the rest of the decision that is still under way.
         discount: per step, in [0, 1].
         gae_lambda: lambda per step, in [0, 1].
 

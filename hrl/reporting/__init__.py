@@ -1,4 +1,6 @@
-"""From run folders to one self-contained report: tables, figures, videos, and what differs between the methods."""
+"""From run folders to one self-contained report: tables, figures, videos, and what differs between
+the methods.
+"""
 
 from hrl.reporting.report import write_report
 from hrl.reporting.runs import Run, Runs, load_runs

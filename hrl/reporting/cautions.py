@@ -1,4 +1,6 @@
-"""What a reader must know before believing the numbers: said at the top of the report, found in the runs themselves."""
+"""What a reader must know before believing the numbers: said at the top of the report, found in the
+runs themselves.
+"""
 
 from collections.abc import Callable
 

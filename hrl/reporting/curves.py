@@ -1,4 +1,6 @@
-"""Learning curves: the runs of a method put on one grid of frames or of seconds, `[point, run, task]`."""
+"""Learning curves: the runs of a method put on one grid of frames or of seconds, `[point, run,
+task]`.
+"""
 
 from dataclasses import dataclass
 
@@ -20,7 +22,9 @@ class Curves:
 
 
 def evaluated_splits(runs: Runs) -> list[str]:
-    """Splits whose greedy evaluations during training every trained run logged for all tasks of the split."""
+    """Splits whose greedy evaluations during training every trained run logged for all tasks of the
+    split.
+    """
     trained = [run for run in runs.runs if run.trained]
     return [
         split
@@ -30,14 +34,17 @@ def evaluated_splits(runs: Runs) -> list[str]:
 
 
 def curve_source(runs: Runs) -> str:
-    """`eval` where greedy evaluations of the training tasks were logged by all, else `train`: episodes as they came."""
+    """`eval` where greedy evaluations of the training tasks were logged by all, else `train`:
+    episodes as they came.
+    """
     return "eval" if "train" in evaluated_splits(runs) else "train"
 
 
 def method_curves(
     runs: Runs, method: str, split: str, source: str, *, seconds: bool = False
 ) -> Curves | None:
-    """The curves of a method against frames, or against seconds of training; None where a run lacks what they need.
+    """The curves of a method against frames, or against seconds of training; None where a run lacks
+    what they need.
 
     Runs are interpolated linearly to shared points, no further than the shortest run reaches.
     """
@@ -55,7 +62,9 @@ def method_curves(
 
 
 def scores_of(curves: Curves, runs: Runs, split: str) -> Array | None:
-    """The curves as normalised scores `[point, run, task]`; None where random play was not measured on the split."""
+    """The curves as normalised scores `[point, run, task]`; None where random play was not measured
+    on the split.
+    """
     random = [runs.random_returns.get((split, task)) for task in curves.tasks]
     known = [value for value in random if value is not None]
     if len(known) != len(random):
@@ -83,7 +92,9 @@ def _keys(run: Run, split: str, source: str) -> dict[str, str] | None:
 def _series(
     run: Run, split: str, task: str, source: str, seconds: bool
 ) -> tuple[Array, Array] | None:
-    """(x, return) of one run on one task, x increasing; None where it was not logged, or has no clock."""
+    """(x, return) of one run on one task, x increasing; None where it was not logged, or has no
+    clock.
+    """
     key = f"eval/{split}/return/{task}" if source == "eval" else f"train/return/{task}"
     if key not in run.metrics.columns or (seconds and run.timing.empty):
         return None
@@ -102,7 +113,9 @@ def _seconds_at(run: Run, frames: Array) -> Array:
 
 
 def _shared_points(axes: list[Array]) -> Array:
-    """The points themselves where all runs share them, else an even grid over the range that all cover."""
+    """The points themselves where all runs share them, else an even grid over the range that all
+    cover.
+    """
     if (
         all(len(axis) == len(axes[0]) and np.array_equal(axis, axes[0]) for axis in axes)
         and len(axes[0]) <= MOST_POINTS

@@ -1,4 +1,6 @@
-"""What differs between methods, and what differs between runs that should not: read from the resolved configurations."""
+"""What differs between methods, and what differs between runs that should not: read from the
+resolved configurations.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,7 +9,8 @@ from typing import Any
 
 from hrl.reporting.runs import Run, Runs
 
-# Keys that tell runs of one study apart without changing what is studied. The suite is the same by construction.
+# Keys that tell runs of one study apart without changing what is studied. The suite is the same by
+# construction.
 IDENTITY_KEYS = frozenset(
     {"seed", "method", "suite", "folder", "run", "run_dir", "run_folder", "output", "output_dir"}
 )
@@ -16,14 +19,18 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Difference:
-    """A configuration key and its value in each method, as text; `-` where a method has no such key."""
+    """A configuration key and its value in each method, as text; `-` where a method has no such
+    key.
+    """
 
     key: str
     values: Mapping[str, str]
 
     @property
     def shared(self) -> bool:
-        """Whether every method has the key, so that it is a setting that was changed and not one that was added."""
+        """Whether every method has the key, so that it is a setting that was changed and not one
+        that was added.
+        """
         return ABSENT not in self.values.values()
 
 
@@ -37,7 +44,9 @@ class Disagreement:
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mapping -> dotted keys with their values as text; lists and numbers as JSON writes them."""
+    """Nested mapping -> dotted keys with their values as text; lists and numbers as JSON writes
+    them.
+    """
     flat: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
@@ -50,7 +59,9 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def config_differences(runs: Runs, methods: Iterable[str]) -> list[Difference]:
-    """Keys whose values differ between the methods: first those that all methods have, then those of some methods only."""
+    """Keys whose values differ between the methods: first those that all methods have, then those
+    of some methods only.
+    """
     by_method = {method: _arm_settings(runs.of(method)) for method in methods}
     keys = dict.fromkeys(key for settings in by_method.values() for key in settings)
     rows = [

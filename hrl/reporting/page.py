@@ -1,4 +1,6 @@
-"""HTML, and nothing about experiments: tables, figures, sections, and the page that holds them without outside help."""
+"""HTML, and nothing about experiments: tables, figures, sections, and the page that holds them
+without outside help.
+"""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -43,7 +45,9 @@ def paragraph(value: str, kind: str = "") -> str:
 def table(
     header: Sequence[Cell], rows: Iterable[Sequence[Cell]], breaks: Iterable[int] = ()
 ) -> str:
-    """A table that scrolls sideways on small screens; a stronger line stands above the rows numbered in `breaks`."""
+    """A table that scrolls sideways on small screens; a stronger line stands above the rows
+    numbered in `breaks`.
+    """
     strong = set(breaks)
     head = "".join(f"<th{_class(cell.kind)}>{cell.html}</th>" for cell in header)
     body = "\n".join(
@@ -56,7 +60,9 @@ def table(
 
 
 def image(title: str, svg: bytes, caption: str, note: str, source: str, share: float = 1.0) -> str:
-    """A figure drawn as SVG on a share of the page's width, its caption, a warning if any, and where it comes from."""
+    """A figure drawn as SVG on a share of the page's width, its caption, a warning if any, and
+    where it comes from.
+    """
     warning = f'<div class="note">{escape(note)}</div>' if note else ""
     return (
         f'<figure><h3>{escape(title)}</h3><div class="plot">'

@@ -1,4 +1,6 @@
-"""The report's style sheet: light, narrow columns of text, wide figures, tables that scroll on small screens."""
+"""The report's style sheet: light, narrow columns of text, wide figures, tables that scroll on
+small screens.
+"""
 
 STYLE = """
 :root { --ink: #1f2933; --quiet: #5b6773; --line: #dfe4ea; --wash: #f5f7fa; --accent: #0072b2; --warn: #fff7e6; }

@@ -33,7 +33,9 @@ def method_cell(study: Study, method: str, kind: str = "text") -> Cell:
 
 
 def difference_section(study: Study) -> Section:
-    """Settings that differ between the methods, the sizes of their parts, and settings that differ within a method."""
+    """Settings that differ between the methods, the sizes of their parts, and settings that differ
+    within a method.
+    """
     methods = study.compared
     if len(methods) < 2:
         lead = [
@@ -100,7 +102,9 @@ def _parameter_table(study: Study) -> list[str]:
 
 
 def runs_section(study: Study, command: str) -> Section:
-    """Where every number comes from: folder, revision, hardware, command and configuration of each run."""
+    """Where every number comes from: folder, revision, hardware, command and configuration of each
+    run.
+    """
     header = [
         text("method"),
         number("seed"),

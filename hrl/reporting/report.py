@@ -16,9 +16,11 @@ PNG_DPI = 200
 
 
 def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
-    """Write `out_dir`/report.html (self-contained), summary.json and figures/*.png, *.pdf; returns the page's path.
+    """Write `out_dir`/report.html (self-contained), summary.json and figures/*.png, *.pdf; returns
+    the page's path.
 
-    `command` is what rebuilds the report; it is printed under every figure. The same runs give the same files.
+    `command` is what rebuilds the report; it is printed under every figure. The same runs give the
+    same files.
     """
     folder = Path(out_dir)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -38,7 +40,8 @@ def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
 
 def _save_figures(figures: Iterable[ReportFigure], folder: Path) -> None:
     for figure in figures:
-        # The layout is solved once and then kept: solving it anew for each of three formats takes most of the time.
+        # The layout is solved once and then kept: solving it anew for each of three formats takes
+        # most of the time.
         figure.drawing.draw_without_rendering()
         figure.drawing.set_layout_engine("none")
         figure.drawing.savefig(

@@ -1,4 +1,6 @@
-"""Run folders on disk -> `Runs`: everything the report is made of, checked for what would make it misleading."""
+"""Run folders on disk -> `Runs`: everything the report is made of, checked for what would make it
+misleading.
+"""
 
 import glob
 import json
@@ -19,7 +21,9 @@ BASELINES = Path(__file__).resolve().parents[2] / "results" / "baselines"
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. Tables of files that a run need not have (metrics, timing, skill usage) are then empty."""
+    """One run folder. Tables of files that a run need not have (metrics, timing, skill usage) are
+    then empty.
+    """
 
     path: Path
     method: str
@@ -40,13 +44,16 @@ class Run:
 
     @property
     def frames(self) -> int:
-        """Control steps of training behind the checkpoint whose scores count: the last one evaluated."""
+        """Control steps of training behind the checkpoint whose scores count: the last one
+        evaluated.
+        """
         return int(self.scores["frames"].max())
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of one suite, ordered by method (trained methods first) and seed, and the return of random play per task.
+    """Runs of one suite, ordered by method (trained methods first) and seed, and the return of
+    random play per task.
 
     `scores` holds the last checkpoint's rows of every run, with a column `run` (the folder's name).
     `random_returns` maps (split, task) to R_random; `random_source` says where it was measured.
@@ -83,8 +90,9 @@ def load_runs(paths: Iterable[str | Path], baselines: str | Path = BASELINES) ->
     """Read run folders, given as folders, globs or parents of run folders.
 
     R_random comes from a method named `random` among them, else from `<baselines>/<suite>.csv`.
-    Raises RunFolderError (a ValueError) naming the file and column that is missing or malformed, and for runs that
-    cannot stand in one report: different suites, the same method and seed twice, a split evaluated on some tasks only.
+    Raises RunFolderError (a ValueError) naming the file and column that is missing or malformed,
+    and for runs that cannot stand in one report: different suites, the same method and seed twice,
+    a split evaluated on some tasks only.
     """
     runs = [read_run(folder) for folder in find_run_folders(paths)]
     _check_one_suite(runs)
@@ -98,7 +106,9 @@ def load_runs(paths: Iterable[str | Path], baselines: str | Path = BASELINES) ->
 
 
 def find_run_folders(paths: Iterable[str | Path]) -> list[Path]:
-    """Folders with a config.yaml among or below the given folders and globs, each once, in sorted order."""
+    """Folders with a config.yaml among or below the given folders and globs, each once, in sorted
+    order.
+    """
     given = [Path(path) for path in paths]
     if not given:
         raise RunFolderError("no run folder was given")
@@ -151,7 +161,9 @@ def _matches(path: Path) -> list[Path]:
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    """Hidden folders are left out (Hydra keeps a config.yaml of its own in one), and so is what lies inside a run."""
+    """Hidden folders are left out (Hydra keeps a config.yaml of its own in one), and so is what
+    lies inside a run.
+    """
     if (path / "config.yaml").is_file():
         yield path
     elif path.is_dir():
@@ -244,7 +256,9 @@ def _check_seeds_differ(runs: list[Run]) -> None:
 
 
 def _check_same_evaluation(runs: list[Run]) -> None:
-    """Runs of one method are averaged, so each must have been evaluated on the same splits and interventions."""
+    """Runs of one method are averaged, so each must have been evaluated on the same splits and
+    interventions.
+    """
     seen: dict[str, tuple[Path, set[tuple[str, str]]]] = {}
     for run in runs:
         rows = _last_checkpoint(run)

@@ -34,7 +34,9 @@ from hrl.reporting.videos import Video, fitting, latest_videos
 
 @dataclass(frozen=True)
 class FigureSection:
-    """A section made of figures. `remark` says what the figures could not show; empty when nothing is missing."""
+    """A section made of figures. `remark` says what the figures could not show; empty when nothing
+    is missing.
+    """
 
     name: str
     title: str

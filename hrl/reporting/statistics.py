@@ -1,12 +1,14 @@
 """Aggregate scores over runs and tasks, and how sure one can be of them.
 
-Definitions follow Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
-(arXiv 2108.13264), here `A21`. Scores are float64 `[..., run, task]`: one run (training seed) a row, one task a column,
-any number of leading axes (points of a curve, thresholds of a profile) that are treated alike.
+Definitions follow Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
+Precipice" (arXiv 2108.13264), here `A21`. Scores are float64 `[..., run, task]`: one run (training
+seed) a row, one task a column, any number of leading axes (points of a curve, thresholds of a
+profile) that are treated alike.
 
-Two ways to resample stand side by side. `within_tasks` draws runs anew for every task (A21, section 4.1): right when
-each task was trained by runs of its own. `whole_runs` draws runs and keeps each run's tasks together: right when one
-run learned all tasks, because its tasks then share one fate and are no independent evidence.
+Two ways to resample stand side by side. `within_tasks` draws runs anew for every task (A21, section
+4.1): right when each task was trained by runs of its own. `whole_runs` draws runs and keeps each
+run's tasks together: right when one run learned all tasks, because its tasks then share one fate
+and are no independent evidence.
 """
 
 from collections.abc import Callable
@@ -26,16 +28,20 @@ BATCH_ELEMENTS = 4_000_000  # of resampled scores held at once: 32 MB
 
 @dataclass(frozen=True)
 class Interval:
-    """Ends of a confidence interval, each with the leading axes of the scores; NaN where one run gives none."""
+    """Ends of a confidence interval, each with the leading axes of the scores; NaN where one run
+    gives none.
+    """
 
     low: Array
     high: Array
 
 
 def normalised_score(returns: ArrayLike, random: ArrayLike, reference: ArrayLike) -> Array:
-    """`(R - R_random) / (R_reference - R_random)`: 0 is random play, 1 the reference return. Shapes broadcast.
+    """`(R - R_random) / (R_reference - R_random)`: 0 is random play, 1 the reference return. Shapes
+    broadcast.
 
-    Raises ValueError where reference and random return coincide, because the score is undefined there.
+    Raises ValueError where reference and random return coincide, because the score is undefined
+    there.
     """
     returns, random, reference = (
         np.asarray(value, dtype=np.float64) for value in (returns, random, reference)
@@ -48,9 +54,11 @@ def normalised_score(returns: ArrayLike, random: ArrayLike, reference: ArrayLike
 
 
 def interquartile_mean(scores: ArrayLike) -> Array:
-    """IQM (A21, section 4.3): mean of the middle half of all runs x tasks, `[..., run, task] -> [...]`.
+    """IQM (A21, section 4.3): mean of the middle half of all runs x tasks, `[..., run, task] ->
+    [...]`.
 
-    The quarter cut from either end is rounded down, as in SciPy's `trim_mean`: below four scores it is the mean.
+    The quarter cut from either end is rounded down, as in SciPy's `trim_mean`: below four scores it
+    is the mean.
     """
     return np.asarray(stats.trim_mean(_flat(scores), 0.25, axis=-1), dtype=np.float64)
 
@@ -66,29 +74,35 @@ def median_of_task_means(scores: ArrayLike) -> Array:
 
 
 def optimality_gap(scores: ArrayLike, target: float = 1.0) -> Array:
-    """Mean shortfall below `target` (A21, section 4.3), `target - mean(min(score, target))`: lower is better."""
+    """Mean shortfall below `target` (A21, section 4.3), `target - mean(min(score, target))`: lower
+    is better.
+    """
     return np.asarray(target - np.minimum(_flat(scores), target).mean(axis=-1))
 
 
 def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
-    """Share of runs x tasks that score above each threshold (A21, section 4.2), `[run, task] -> [threshold]`."""
+    """Share of runs x tasks that score above each threshold (A21, section 4.2), `[run, task] ->
+    [threshold]`.
+    """
     return mean_score(exceedances(scores, thresholds))
 
 
 def exceedances(scores: ArrayLike, thresholds: ArrayLike) -> Array:
     """1 where a score lies above a threshold, else 0: `[run, task] -> [threshold, run, task]`.
 
-    Its `mean_score` is the performance profile, so `interval(exceedances(...), mean_score, rng)` is the profile's band.
+    Its `mean_score` is the performance profile, so `interval(exceedances(...), mean_score, rng)` is
+    the profile's band.
     """
     thresholds = np.asarray(thresholds, dtype=np.float64)
     return (_checked(scores) > thresholds[:, None, None]).astype(np.float64)
 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
-    """P(X > Y) (A21, section 4.3): mean over tasks of the Mann-Whitney U / (runs of x * runs of y), ties count 1/2.
+    """P(X > Y) (A21, section 4.3): mean over tasks of the Mann-Whitney U / (runs of x * runs of y),
+    ties count 1/2.
 
-    `x` is `[..., run_x, task]`, `y` is `[..., run_y, task]` over the same tasks; the result has the leading axes.
-    Raises ValueError when the numbers of tasks differ.
+    `x` is `[..., run_x, task]`, `y` is `[..., run_y, task]` over the same tasks; the result has the
+    leading axes. Raises ValueError when the numbers of tasks differ.
     """
     x, y = _checked(x), _checked(y)
     if x.shape[-1] != y.shape[-1]:
@@ -107,10 +121,11 @@ def interval(
     level: float = 0.95,
     resamples: int = 10_000,
 ) -> Interval:
-    """Percentile bootstrap interval of `statistic`, which maps `[..., run, task]` to `[...]` (A21, section 4.1).
+    """Percentile bootstrap interval of `statistic`, which maps `[..., run, task]` to `[...]` (A21,
+    section 4.1).
 
-    The result does not depend on the order of the runs. One run gives no interval: both ends are NaN.
-    Raises ValueError for scores that are empty or not finite, and for an unknown `resample`.
+    The result does not depend on the order of the runs. One run gives no interval: both ends are
+    NaN. Raises ValueError for scores that are empty or not finite, and for an unknown `resample`.
     """
     return _percentile_interval(
         (_checked(scores),), lambda groups: statistic(groups[0]), rng, resample, level, resamples
@@ -126,9 +141,11 @@ def improvement_interval(
     level: float = 0.95,
     resamples: int = 2_000,
 ) -> Interval:
-    """Percentile bootstrap interval of `probability_of_improvement(x, y)`: runs of either method are drawn independently.
+    """Percentile bootstrap interval of `probability_of_improvement(x, y)`: runs of either method
+    are drawn independently.
 
-    NaN where a method has one run. Raises ValueError as `interval` and `probability_of_improvement` do.
+    NaN where a method has one run. Raises ValueError as `interval` and `probability_of_improvement`
+    do.
     """
     groups = (_checked(x), _checked(y))
     return _percentile_interval(
@@ -170,7 +187,9 @@ Regroup: TypeAlias = Callable[[tuple[Array, ...]], tuple[Array, ...]]
 
 
 def _within_tasks(groups: tuple[Array, ...]) -> tuple[tuple[Array, ...], Regroup]:
-    """One sample a task, runs drawn anew for each; sorted first, so that the order of the runs cannot matter."""
+    """One sample a task, runs drawn anew for each; sorted first, so that the order of the runs
+    cannot matter.
+    """
     tasks = groups[0].shape[-1]
     samples = tuple(
         column for group in groups for column in np.moveaxis(np.sort(group, axis=-2), -1, 0)

@@ -1,4 +1,6 @@
-"""The runs as the report sees them: scores per run and task, the summary, one look per method, the evidence behind it."""
+"""The runs as the report sees them: scores per run and task, the summary, one look per method, the
+evidence behind it.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +11,8 @@ import pandas as pd
 from hrl.reporting.runs import Runs
 from hrl.reporting.summary import Summary, few_runs_note, summarise, task_scores
 
-# Okabe and Ito's colours, told apart under all common kinds of colour blindness; their yellow is too pale on white.
+# Okabe and Ito's colours, told apart under all common kinds of colour blindness; their yellow is
+# too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BASELINE_COLOURS = ("#8A8F98", "#B9BDC4", "#5B6068")
@@ -26,7 +29,9 @@ class MethodStyle:
 
 @dataclass(frozen=True)
 class Study:
-    """The runs with what every figure needs of them: scores per run and task, the summary, and the methods' looks."""
+    """The runs with what every figure needs of them: scores per run and task, the summary, and the
+    methods' looks.
+    """
 
     runs: Runs
     table: pd.DataFrame
@@ -35,7 +40,9 @@ class Study:
 
     @property
     def compared(self) -> list[str]:
-        """The methods a comparison is about: those that learned something, or all where none did."""
+        """The methods a comparison is about: those that learned something, or all where none
+        did.
+        """
         return self.runs.trained_methods or self.runs.methods
 
     def methods_on(self, split: str, among: Iterable[str] | None = None) -> list[str]:
@@ -54,7 +61,9 @@ def study_of(runs: Runs) -> Study:
 
 
 def method_styles(runs: Runs) -> dict[str, MethodStyle]:
-    """Colours by order of the methods; grey for methods that never learned. Past six methods, lines and markers differ too."""
+    """Colours by order of the methods; grey for methods that never learned. Past six methods, lines
+    and markers differ too.
+    """
     trained = runs.trained_methods
     fixed = [method for method in runs.methods if method not in trained]
     lines = [line for line in ("-", "--", "-.", ":") for _ in COLOURS]

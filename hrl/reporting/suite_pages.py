@@ -1,4 +1,6 @@
-"""A page on a suite: what its tasks look like, what they reward, what random play and doing nothing earn."""
+"""A page on a suite: what its tasks look like, what they reward, what random play and doing nothing
+earn.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, comma
 
     Args:
         folder: made where it is missing.
-        baselines: folder of NAME.csv, the scores of both policies that learn nothing; made where it is missing.
+        baselines: folder of NAME.csv, the scores of both policies that learn nothing; made where it
+            is missing.
         episodes: of each task and each of the two policies that learn nothing.
         command: what wrote the page, for the record.
 
@@ -73,7 +76,9 @@ def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, comma
 
 
 def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
-    """[task, moment, height, width, 3]: images of random play, evenly spaced over an episode of each task."""
+    """[task, moment, height, width, 3]: images of random play, evenly spaced over an episode of
+    each task.
+    """
     env = make_vec(suite, len(tasks), list(tasks), evaluation=True, image_size=SIZE)
     lengths = [task.episode_length // suite.action_repeat for task in tasks]
     wanted = np.stack(
@@ -100,9 +105,11 @@ def _scores(suite: Suite, method: str, policy: Policy, episodes: int) -> pd.Data
 
 
 def _core_milliseconds(suite: Suite) -> float:
-    """Of an agent step of one world, with its image, when `WORLDS` worlds play training tasks side by side.
+    """Of an agent step of one world, with its image, when `WORLDS` worlds play training tasks side
+    by side.
 
-    Of processors' time and not of the clock's, so that it hardly depends on what else the machine is doing.
+    Of processors' time and not of the clock's, so that it hardly depends on what else the machine
+    is doing.
     """
     env = make_vec(suite, WORLDS, image_size=SIZE, random_initial_episode_step=True)
     env.reset()
@@ -188,7 +195,9 @@ def _documents(family: TaskFamily) -> list[str]:
 
 
 def _source(*functions: Callable[..., object]) -> str:
-    """Functions, after the constants of their modules that they read and the functions that they call."""
+    """Functions, after the constants of their modules that they read and the functions that they
+    call.
+    """
     constants: dict[str, object] = {}
     found: list[Callable[..., object]] = []
 

@@ -1,4 +1,6 @@
-"""The suite as a run folder saved it: which tasks make up which split, and the parameter they differ in."""
+"""The suite as a run folder saved it: which tasks make up which split, and the parameter they
+differ in.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ DEFAULT_REFERENCE_RETURN = 1000.0  # 1000 control steps with rewards in [0, 1]
 
 
 class RunFolderError(ValueError):
-    """A run folder lacks something or holds something malformed; the message names the file and the place in it."""
+    """A run folder lacks something or holds something malformed; the message names the file and the
+    place in it.
+    """
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,9 @@ class SuiteRecord:
 
 
 def read_suite(config: Mapping[str, Any], source: Path) -> SuiteRecord:
-    """The `suite` of a resolved config. Raises RunFolderError naming `source` and the key that is missing."""
+    """The `suite` of a resolved config. Raises RunFolderError naming `source` and the key that is
+    missing.
+    """
     suite = _entry(config, "suite", source, Mapping)
     splits = _entry(suite, "splits", source, Mapping, "suite.splits")
     if not splits.get("train"):
@@ -81,7 +87,8 @@ def _task(task: Any, source: Path, place: str) -> TaskRecord:
     return TaskRecord(
         name=str(_entry(task, "name", source, str, f"{place}.name")),
         family=str(_entry(task, "family", source, str, f"{place}.family")),
-        # Tasks that move or look otherwise are not on a line with those that differ in their parameter alone.
+        # Tasks that move or look otherwise are not on a line with those that differ in their
+        # parameter alone.
         parameters={
             key: value for part in PARAMETERS for key, value in (task.get(part) or {}).items()
         },

@@ -1,4 +1,6 @@
-"""From episodes to the numbers of the summary: per run and task first, then per method and split, with intervals."""
+"""From episodes to the numbers of the summary: per run and task first, then per method and split,
+with intervals.
+"""
 
 import math
 from collections.abc import Iterable
@@ -24,7 +26,9 @@ Ends = list[float | None]
 
 
 class Aggregate(TypedDict):
-    """A statistic of the scores with its 95 % intervals by either way of resampling; None where one run gives none."""
+    """A statistic of the scores with its 95 % intervals by either way of resampling; None where one
+    run gives none.
+    """
 
     value: float
     ci95: Ends
@@ -32,7 +36,9 @@ class Aggregate(TypedDict):
 
 
 class SplitSummary(TypedDict):
-    """One method on one split: the headline numbers and, under `aggregates`, every statistic with its intervals."""
+    """One method on one split: the headline numbers and, under `aggregates`, every statistic with
+    its intervals.
+    """
 
     return_mean: float
     score_iqm: float
@@ -55,14 +61,18 @@ class Summary(TypedDict):
 
 
 def generator(*labels: str) -> np.random.Generator:
-    """A generator that depends on the labels alone, so that adding a method to a report moves no other method's interval."""
+    """A generator that depends on the labels alone, so that adding a method to a report moves no
+    other method's interval.
+    """
     return np.random.default_rng([crc32(label.encode()) for label in labels])
 
 
 def task_scores(runs: Runs, intervention: str = "none") -> pd.DataFrame:
-    """One row per run, split and task: return, success and score (means over episodes), episodes, frames.
+    """One row per run, split and task: return, success and score (means over episodes), episodes,
+    frames.
 
-    Columns: method, run, seed, split, task, frames, return, success, episodes, score. Ordered as `runs` and the suite are,
+    Columns: method, run, seed, split, task, frames, return, success, episodes, score. Ordered as
+        `runs` and the suite are,
     whatever the order of the rows in the files.
     """
     rows = runs.scores[runs.scores["intervention"] == intervention]
@@ -84,14 +94,18 @@ def task_scores(runs: Runs, intervention: str = "none") -> pd.DataFrame:
 
 
 def score_matrix(table: pd.DataFrame, method: str, split: str, column: str = "score") -> Array:
-    """`[run, task]` of one method on one split, out of `task_scores`; `[0, 0]` where the method was not evaluated there."""
+    """`[run, task]` of one method on one split, out of `task_scores`; `[0, 0]` where the method was
+    not evaluated there.
+    """
     rows = table[(table["method"] == method) & (table["split"] == split)]
     tasks = list(dict.fromkeys(rows["task"]))
     return rows.pivot(index="run", columns="task", values=column)[tasks].to_numpy(dtype=np.float64)
 
 
 def summarise(runs: Runs) -> Summary:
-    """Mean return, aggregate scores with intervals, runs and episodes per method and split (undisturbed episodes only)."""
+    """Mean return, aggregate scores with intervals, runs and episodes per method and split
+    (undisturbed episodes only).
+    """
     table = task_scores(runs)
     methods: dict[str, dict[str, SplitSummary]] = {method: {} for method in runs.methods}
     for (method, split), rows in table.groupby(["method", "split"], sort=False):
@@ -123,7 +137,9 @@ def summary_table(summary: Summary) -> str:
 
 
 def by_split(summary: Summary) -> list[tuple[str, str, SplitSummary]]:
-    """(split, method, numbers), ordered by split and then method, for reading methods side by side."""
+    """(split, method, numbers), ordered by split and then method, for reading methods side by
+    side.
+    """
     splits = dict.fromkeys(split for numbers in summary["methods"].values() for split in numbers)
     return [
         (split, method, numbers[split])
@@ -134,7 +150,9 @@ def by_split(summary: Summary) -> list[tuple[str, str, SplitSummary]]:
 
 
 def few_runs_note(runs: Runs, methods: Iterable[str]) -> str:
-    """The methods with too few runs for a trustworthy interval, `A: 3 runs (intervals under-cover)`; empty without any."""
+    """The methods with too few runs for a trustworthy interval, `A: 3 runs (intervals
+    under-cover)`; empty without any.
+    """
     counts = {method: len(runs.of(method)) for method in methods}
     few = {method: count for method, count in counts.items() if count < ENOUGH_RUNS}
     return "; ".join(

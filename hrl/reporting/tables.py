@@ -18,7 +18,8 @@ Reader = Callable[[pd.Series, Path], pd.Series]
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """One row an episode: method, seed, split, task, frames, episode, return, success, length, intervention.
+    """One row an episode: method, seed, split, task, frames, episode, return, success, length,
+    intervention.
 
     Raises RunFolderError naming the file, column and line of what is missing or malformed.
     """
@@ -35,7 +36,9 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def read_skill_usage(path: Path) -> pd.DataFrame:
-    """Columns task, split, skill, weight (mean weight of a skill over the task's episodes); empty without the file."""
+    """Columns task, split, skill, weight (mean weight of a skill over the task's episodes); empty
+    without the file.
+    """
     if not path.exists():
         return pd.DataFrame({name: pd.Series(dtype=object) for name in SKILL_COLUMNS})
     table = _read_csv(path, SKILL_COLUMNS)
@@ -45,7 +48,8 @@ def read_skill_usage(path: Path) -> pd.DataFrame:
 
 
 def read_json_lines(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
-    """One row an object, columns the union of their keys, ordered by `frames`; empty without the file.
+    """One row an object, columns the union of their keys, ordered by `frames`; empty without the
+    file.
 
     Where a continued run wrote the same `frames` again, the later line counts.
     """

@@ -1,4 +1,6 @@
-"""Where a task lies relative to the training tasks: its parameter's value, and its distance from their hull."""
+"""Where a task lies relative to the training tasks: its parameter's value, and its distance from
+their hull.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ Place = tuple[str, str]  # (split, task name)
 
 @dataclass(frozen=True)
 class ParameterSpace:
-    """Tasks of one family that differ from a training task in the suite's parameter and in nothing else.
+    """Tasks of one family that differ from a training task in the suite's parameter and in nothing
+    else.
 
     values: (split, task) -> float64 [dimension], dimension 1 or 2.  train: float64 [training task, dimension].
     """
@@ -39,7 +42,9 @@ def parameter_spaces(suite: SuiteRecord) -> list[ParameterSpace]:
 
 
 def left_out(suite: SuiteRecord, spaces: list[ParameterSpace]) -> list[str]:
-    """Names of tasks that no space holds: they change something besides the parameter, or it is not numeric."""
+    """Names of tasks that no space holds: they change something besides the parameter, or it is not
+    numeric.
+    """
     held = {place for space in spaces for place in space.values}
     return [
         task.name
@@ -50,7 +55,9 @@ def left_out(suite: SuiteRecord, spaces: list[ParameterSpace]) -> list[str]:
 
 
 def hull_vertices(points: Array) -> Array:
-    """Corners of the convex hull of `points` [n, 2] in order, [corner, 2]; the two ends where all lie on a line."""
+    """Corners of the convex hull of `points` [n, 2] in order, [corner, 2]; the two ends where all
+    lie on a line.
+    """
     centred = points - points.mean(axis=0)
     _, spread, axes = np.linalg.svd(centred, full_matrices=False)
     if len(points) < 3 or spread[1] <= 1e-9 * max(spread[0], 1e-12):
@@ -60,7 +67,9 @@ def hull_vertices(points: Array) -> Array:
 
 
 def signed_distance(points: Array, train: Array) -> Array:
-    """Distance of `points` [n, 2] from the boundary of the hull of `train` [m, 2], [n]: negative inside, 0 on it."""
+    """Distance of `points` [n, 2] from the boundary of the hull of `train` [m, 2], [n]: negative
+    inside, 0 on it.
+    """
     corners = hull_vertices(train)
     starts, ends = corners, np.roll(corners, -1, axis=0)
     edges = ends - starts

@@ -1,4 +1,6 @@
-"""Which videos go into the report: the latest of each method and task, fairly, as long as there is room."""
+"""Which videos go into the report: the latest of each method and task, fairly, as long as there is
+room.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,9 @@ ROOM = 8_000_000  # bytes of mp4; base64 adds a third, and the whole page should
 
 @dataclass(frozen=True)
 class Video:
-    """A film of one task by one run, recorded after `frames` of training (None where the file name does not say)."""
+    """A film of one task by one run, recorded after `frames` of training (None where the file name
+    does not say).
+    """
 
     path: Path
     method: str
@@ -20,7 +24,9 @@ class Video:
 
 
 def latest_videos(runs: Runs) -> list[Video]:
-    """The last film of every method and task, from the method's first seed that has one; tasks in turn, methods side by side."""
+    """The last film of every method and task, from the method's first seed that has one; tasks in
+    turn, methods side by side.
+    """
     latest: dict[tuple[str, str], Video] = {}
     for run in runs.runs:
         of_run = {
@@ -41,7 +47,9 @@ def latest_videos(runs: Runs) -> list[Video]:
 
 
 def fitting(videos: list[Video], room: int = ROOM) -> tuple[list[Video], list[Video]]:
-    """(embedded, left out): whole tasks at a time, so that no method is shown without the others."""
+    """(embedded, left out): whole tasks at a time, so that no method is shown without the
+    others.
+    """
     embedded: list[Video] = []
     for task in dict.fromkeys(video.task for video in videos):
         row = [video for video in videos if video.task == task]

@@ -1,4 +1,6 @@
-"""Agents by name: builds the learner, or the policy that learns nothing, that a configuration asks for."""
+"""Agents by name: builds the learner, or the policy that learns nothing, that a configuration asks
+for.
+"""
 
 from __future__ import annotations
 

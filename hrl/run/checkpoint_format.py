@@ -1,7 +1,8 @@
-"""One checkpoint file: a tree of tensors and plain values as safetensors, written whole or not at all, never pickled.
+"""One checkpoint file: a tree of tensors and plain values as safetensors, written whole or not at
+all, never pickled.
 
-Any safetensors reader can look into the file. Tensors are named by their path in the tree joined by "/"; the tree
-itself, with every value that is not a tensor, is JSON in the header's metadata::
+Any safetensors reader can look into the file. Tensors are named by their path in the tree joined by
+"/"; the tree itself, with every value that is not a tensor, is JSON in the header's metadata::
 
     format          "pixel-hrl"
     format_version  "1"
@@ -64,7 +65,9 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory. Every mapping is a dict; tensors are on the CPU without gradient; arrays are writable."""
+    """A checkpoint in memory. Every mapping is a dict; tensors are on the CPU without gradient;
+    arrays are writable.
+    """
 
     frames: int
     state: dict[str, Any]
@@ -81,10 +84,11 @@ def write(
     Args:
         path: the file; its folder must exist.
         frames: control steps done so far.
-        state: a tree of mappings (keys str or int, without "/"), lists and tuples. Leaves: torch tensors of any
-            layout and device, numpy arrays and scalars, None, bool, int, float (NaN and infinities too), str.
-            Of a tensor the values, dtype and shape are kept, not its strides, its device, `requires_grad`, or that
-            it shares memory with another. Of a numpy array, not its byte order.
+        state: a tree of mappings (keys str or int, without "/"), lists and tuples. Leaves: torch
+            tensors of any layout and device, numpy arrays and scalars, None, bool, int, float (NaN
+            and infinities too), str. Of a tensor the values, dtype and shape are kept, not its
+            strides, its device, `requires_grad`, or that it shares memory with another. Of a numpy
+            array, not its byte order.
         metadata: JSON values about it.
 
     Raises:
@@ -97,11 +101,13 @@ def write(
         )
     arrays: dict[str, _Array] = {}
     tree = _encode(state, (), arrays)
-    # Large alignments first, as the safetensors library itself does, so that every tensor can be mapped in place.
+    # Large alignments first, as the safetensors library itself does, so that every tensor can be
+    # mapped in place.
     arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
     header = _header(_content(frames, tree, metadata, arrays), arrays)
-    # The format is an 8-byte length, JSON and raw bytes. Writing them here rather than through the library costs no
-    # copy of an array in any of its versions, and a full disk is an OSError with its number.
+    # The format is an 8-byte length, JSON and raw bytes. Writing them here rather than through the
+    # library costs no copy of an array in any of its versions, and a full disk is an OSError with
+    # its number.
     with atomic_file(path) as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for array in arrays.values():
@@ -109,15 +115,17 @@ def write(
 
 
 def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
-    """Read one checkpoint file and check every byte of what is read. Nothing in it is ever executed.
+    """Read one checkpoint file and check every byte of what is read. Nothing in it is ever
+    executed.
 
     Args:
-        parts: paths in the state, their keys joined by "/"; memory is taken for these parts only, and the state
-            returned has no others. All of it by default.
+        parts: paths in the state, their keys joined by "/"; memory is taken for these parts only,
+            and the state returned has no others. All of it by default.
 
     Raises:
-        CheckpointError: there is no such file, it is no safetensors file, is truncated or damaged, was not written by
-            this package, has a format version that this package does not know, or lacks one of the parts.
+        CheckpointError: there is no such file, it is no safetensors file, is truncated or damaged,
+            was not written by this package, has a format version that this package does not know,
+            or lacks one of the parts.
     """
     path = Path(path)
     try:
@@ -140,7 +148,9 @@ def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
 
 @dataclass(frozen=True)
 class _Array:
-    """A tensor or an array as bytes in C order; `data` is the caller's own memory wherever that is possible."""
+    """A tensor or an array as bytes in C order; `data` is the caller's own memory wherever that is
+    possible.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -162,7 +172,9 @@ class _Array:
         return self.data.nbytes // max(1, math.prod(self.shape))
 
     def checksum(self, name: str) -> int:
-        """Covers name, dtype and shape too: a header that is damaged but still makes sense must not pass."""
+        """Covers name, dtype and shape too: a header that is damaged but still makes sense must not
+        pass.
+        """
         return zlib.crc32(self.data, zlib.crc32(f"{name} {self.dtype} {self.shape}".encode()))
 
 
@@ -181,7 +193,9 @@ def _bytes_of(value: Tensor | np.ndarray) -> memoryview:
 
 
 def _encode(value: Any, path: tuple[str, ...], arrays: dict[str, _Array]) -> JSON:
-    """A tree as JSON: plain values stand for themselves, all else is {kind: ...}. Tensors are put into `arrays`."""
+    """A tree as JSON: plain values stand for themselves, all else is {kind: ...}. Tensors are put
+    into `arrays`.
+    """
     if value is None or type(value) in (bool, int, str):
         return value  # type: ignore[no-any-return]
     if type(value) is float:

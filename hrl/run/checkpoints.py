@@ -1,4 +1,5 @@
-"""The checkpoints of a run: the newest whole one is found whatever happened to the process or to the files.
+"""The checkpoints of a run: the newest whole one is found whatever happened to the process or to
+the files.
 
 The file itself is described in `hrl.run.checkpoint_format`.
 """
@@ -61,7 +62,8 @@ class ConfigMismatchError(ValueError):
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last `keep` of them, as folder/step_{frames:012d}.safetensors.
+    """The checkpoints of one run: the last `keep` of them, as
+    folder/step_{frames:012d}.safetensors.
 
     Temporary files of a killed writer are removed at construction.
     """
@@ -110,7 +112,8 @@ class Checkpoints:
             parts: of its state, as `read` takes them; all by default.
 
         Raises:
-            CheckpointError: there are files and none is whole; the message lists them with their reasons.
+            CheckpointError: there are files and none is whole; the message lists them with their
+                reasons.
         """
         failures: list[CheckpointError] = []
         for path in reversed(self._files()):
@@ -143,7 +146,9 @@ class Checkpoints:
             warnings.warn(f"checkpoint {error} - skipped, {used.name} is used", stacklevel=3)
 
     def _delete_old(self, newest: Path) -> None:
-        """Files that were found unusable never count as one of the `keep`, and are left for the user to look at."""
+        """Files that were found unusable never count as one of the `keep`, and are left for the
+        user to look at.
+        """
         older = [path for path in self._files() if _frames_of(path) <= _frames_of(newest)]
         for path in [path for path in older if path not in self._unusable][: -self.keep]:
             path.unlink(missing_ok=True)
@@ -167,10 +172,12 @@ def differing_keys(
     """Where two nested configurations differ.
 
     Args:
-        ignore: dotted keys, each with everything below it, that may differ (a longer budget, a tracker's mode).
+        ignore: dotted keys, each with everything below it, that may differ (a longer budget, a
+            tracker's mode).
 
     Returns:
-        {dotted key: (saved value, given value)}, sorted by key; a key that one side lacks has the value "(absent)".
+        {dotted key: (saved value, given value)}, sorted by key; a key that one side lacks has the
+        value "(absent)".
     """
     old, new = dict(_flatten(saved_config)), dict(_flatten(config))
     pairs = {
@@ -194,7 +201,9 @@ def _ignored(key: str, ignore: Collection[str]) -> bool:
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Equal as a configuration file holds them: tuples are lists there, True is not 1, and NaN is NaN."""
+    """Equal as a configuration file holds them: tuples are lists there, True is not 1, and NaN is
+    NaN.
+    """
     if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
         return len(old) == len(new) and all(map(_same, old, new))
     if isinstance(old, float) and isinstance(new, float) and math.isnan(old) and math.isnan(new):

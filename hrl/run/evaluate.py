@@ -1,9 +1,10 @@
 """Scores of a run on every split of its suite, written into its folder as tidy tables.
 
-scores.csv holds one checkpoint under one protocol, which evaluation.json names. An evaluation of every split replaces
-both. One of some splits replaces the rows of those and keeps the others, so that split by split the file becomes what
-one evaluation of everything would have written; where the rows to keep are of another checkpoint or were played under
-another protocol, it is refused before anything is played.
+scores.csv holds one checkpoint under one protocol, which evaluation.json names. An evaluation of
+every split replaces both. One of some splits replaces the rows of those and keeps the others, so
+that split by split the file becomes what one evaluation of everything would have written; where the
+rows to keep are of another checkpoint or were played under another protocol, it is refused before
+anything is played.
 """
 
 from __future__ import annotations
@@ -58,13 +59,15 @@ def evaluate_run(
     splits: Sequence[str] | None = None,
     films: int | None = None,
 ) -> pd.DataFrame:
-    """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the new scores.
+    """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the
+    new scores.
 
-    Of a policy with a world model foresight.csv says, on the training split, what its predictions are worth; of one
-    that sets goals in it, reach.csv says how far from them it ends, and goals.csv whether they are like what there is.
+    Of a policy with a world model foresight.csv says, on the training split, what its predictions
+    are worth; of one that sets goals in it, reach.csv says how far from them it ends, and goals.csv
+    whether they are like what there is.
 
-    The memory it takes is printed first. With some splits only, scores of the other splits stay in the files (see the
-    top of this file). The shuffle tests are played where the training split is.
+    The memory it takes is printed first. With some splits only, scores of the other splits stay in
+    the files (see the top of this file). The shuffle tests are played where the training split is.
 
     Args:
         episodes: per task; by default evaluation.final_episodes of the run's configuration.
@@ -72,8 +75,8 @@ def evaluate_run(
         films: number of training tasks to film, by default all.
 
     Raises:
-        ConfigError: an unknown split, or fewer than one episode; MixedScoresError where scores that would stay are of
-            another checkpoint, of another configuration, or of another protocol.
+        ConfigError: an unknown split, or fewer than one episode; MixedScoresError where scores that
+            would stay are of another checkpoint, of another configuration, or of another protocol.
         MemoryEstimateError: the episodes do not fit into memory side by side.
     """
     count = run.config.evaluation.final_episodes if episodes is None else episodes
@@ -124,7 +127,9 @@ def _diagnose(policy: Predictor, suite: Suite, eval_config: Protocol, folder: Pa
 
 
 def score_table(scores: pd.DataFrame) -> str:
-    """Mean return and success by split and intervention, with the median control steps to a success, as text."""
+    """Mean return and success by split and intervention, with the median control steps to a
+    success, as text.
+    """
     groups = scores.groupby(["split", "intervention"], sort=False)
     table = groups.agg(
         returns=("return", "mean"),
@@ -158,7 +163,9 @@ def _worlds(run: LoadedRun, splits: Sequence[str], episodes: int) -> int:
 
 
 def _play(run: LoadedRun, splits: Sequence[str], eval_config: Protocol) -> Evaluation:
-    """Every split as it is, then the training split with shuffles, for which it takes more than one task."""
+    """Every split as it is, then the training split with shuffles, for which it takes more than one
+    task.
+    """
     plain = evaluate(run.policy, run.suite, splits, eval_config)
     if "train" not in splits or len(run.suite.tasks("train")) == 1:
         return plain
@@ -167,7 +174,9 @@ def _play(run: LoadedRun, splits: Sequence[str], eval_config: Protocol) -> Evalu
 
 
 def _record(run: LoadedRun, eval_config: Protocol) -> dict[str, Any]:
-    """What makes two evaluations comparable row by row, as JSON: the checkpoint, and how episodes are played."""
+    """What makes two evaluations comparable row by row, as JSON: the checkpoint, and how episodes
+    are played.
+    """
     sizes = {"frame_stack": eval_config.frame_stack, "image_size": eval_config.image_size}
     return {
         "frames": run.frames,
@@ -188,19 +197,25 @@ class _Kept:
     def of(
         cls, folder: Path, run: LoadedRun, splits: Sequence[str], record: Mapping[str, Any]
     ) -> _Kept:
-        """What stays in a folder. Raises MixedScoresError where it cannot stand beside what `record` says."""
+        """What stays in a folder. Raises MixedScoresError where it cannot stand beside what
+        `record` says.
+        """
         scores, usage = (_others(folder / name, splits) for name in (SCORES, USAGE))
         if len(scores):
             _refuse_mixture(folder, run, record)
         return cls(scores, usage)
 
     def merged(self, run: LoadedRun, scores: pd.DataFrame, usage: pd.DataFrame) -> Evaluation:
-        """These rows and new ones, in the order in which an evaluation of every split writes them."""
+        """These rows and new ones, in the order in which an evaluation of every split writes
+        them.
+        """
         return Evaluation(_ordered(run, [self.scores, scores]), _ordered(run, [self.usage, usage]))
 
 
 def _others(path: Path, splits: Sequence[str]) -> pd.DataFrame:
-    """The rows of a table, empty without the file, that are of none of these splits; as text, to stay as they are."""
+    """The rows of a table, empty without the file, that are of none of these splits; as text, to
+    stay as they are.
+    """
     if not path.exists():
         return pd.DataFrame({"split": []})
     table = pd.read_csv(path, dtype=str, keep_default_na=False)

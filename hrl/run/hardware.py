@@ -1,4 +1,6 @@
-"""Where a run computes: device, precision, threads, and how the C allocator hands out large tensors."""
+"""Where a run computes: device, precision, threads, and how the C allocator hands out large
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def choose_device(name: str) -> torch.device:
-    """The named torch device, or for `auto` the GPU where there is one; a GPU that is named by number becomes the
-    current one, on which streams and graphs are made.
+    """The named torch device, or for `auto` the GPU where there is one; a GPU that is named by
+    number becomes the current one, on which streams and graphs are made.
 
     Raises:
         ValueError: a name torch does not know, or a device this machine does not have.
@@ -34,7 +36,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of the encoder's products: for `auto` bfloat16 on GPUs and on processors with bf16 matrix units."""
+    """The dtype of the encoder's products: for `auto` bfloat16 on GPUs and on processors with bf16
+    matrix units.
+    """
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
@@ -43,10 +47,11 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def configure(threads: int) -> int:
-    """Sets torch's threads (0: one per core that this process may use) and keeps freed memory; returns the threads.
+    """Sets torch's threads (0: one per core that this process may use) and keeps freed memory;
+    returns the threads.
 
-    By default glibc gives every large block back to the system when it is freed and pays page faults for the next
-    one; a learner frees and takes the same blocks thousands of times.
+    By default glibc gives every large block back to the system when it is freed and pays page
+    faults for the next one; a learner frees and takes the same blocks thousands of times.
     """
     count = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(count)

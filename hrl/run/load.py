@@ -31,7 +31,8 @@ class LoadedRun:
 def load_run(folder: Path, device: str = "") -> LoadedRun:
     """The policy of a run folder's last checkpoint.
 
-    Takes memory for what acts, and for nothing that only learning needs: no rollout, no replay, no worlds.
+    Takes memory for what acts, and for nothing that only learning needs: no rollout, no replay, no
+    worlds.
 
     Args:
         device: where to put the policy; empty for where it was trained.

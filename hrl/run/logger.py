@@ -1,4 +1,6 @@
-"""Metrics of a run: JSON lines that can be continued byte for byte; TensorBoard and W&B are displays beside them."""
+"""Metrics of a run: JSON lines that can be continued byte for byte; TensorBoard and W&B are
+displays beside them.
+"""
 
 import json
 import math
@@ -30,7 +32,9 @@ class LoggerError(ValueError):
 
 
 class Display(Protocol):
-    """Where metrics are shown. One that fails is dropped with a warning: the run and its JSON lines go on."""
+    """Where metrics are shown. One that fails is dropped with a warning: the run and its JSON lines
+    go on.
+    """
 
     def log(self, metrics: Mapping[str, float], frames: int) -> None: ...
 
@@ -42,22 +46,24 @@ class Display(Protocol):
 
 
 class Logger:
-    """Writes folder/metrics.jsonl and folder/timing.jsonl, and shows the metrics in TensorBoard and W&B.
+    """Writes folder/metrics.jsonl and folder/timing.jsonl, and shows the metrics in TensorBoard and
+    W&B.
 
-    metrics.jsonl holds no wall-clock time: with `position()` in a checkpoint and `resume_at` from it, a run that was
-    killed and continued ends with the same bytes as one that was not.
+    metrics.jsonl holds no wall-clock time: with `position()` in a checkpoint and `resume_at` from
+    it, a run that was killed and continued ends with the same bytes as one that was not.
 
     Args:
         folder: the run folder; it must exist.
         config: the resolved configuration, shown by W&B.
-        wandb_mode: online, offline or disabled; "offline" needs neither an account nor a network, "disabled" does not
-            even import it.
+        wandb_mode: online, offline or disabled; "offline" needs neither an account nor a network,
+            "disabled" does not even import it.
         tensorboard: write folder/tensorboard.
-        resume_at: a `position()`. What was logged after it is cut off. None starts everything from nothing: files
-            and TensorBoard events of a run that never came to a checkpoint go.
+        resume_at: a `position()`. What was logged after it is cut off. None starts everything from
+            nothing: files and TensorBoard events of a run that never came to a checkpoint go.
 
     Raises:
-        LoggerError: a file is shorter than the position says, or is not cut between two lines there.
+        LoggerError: a file is shorter than the position says, or is not cut between two lines
+            there.
         ValueError: an unknown mode, or a position that lacks a key.
     """
 
@@ -93,7 +99,8 @@ class Logger:
             self._open(lambda: _Wandb(folder, wandb_mode, config, str(self._wandb_id)))
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Append one line. Counters come first, the other keys in alphabetical order, floats with all their digits.
+        """Append one line. Counters come first, the other keys in alphabetical order, floats with
+        all their digits.
 
         Raises:
             ValueError: "frames" is missing, or a value is not a finite number; the key is named.
@@ -104,7 +111,9 @@ class Logger:
         self._show(lambda display: display.log(record, self._frames))
 
     def log_timing(self, frames: int, seconds: float, frames_per_second: float) -> None:
-        """Append one line to timing.jsonl; `seconds` is training time, summed over continuations."""
+        """Append one line to timing.jsonl; `seconds` is training time, summed over
+        continuations.
+        """
         self._timing.append(
             {
                 "frames": frames,
@@ -114,11 +123,15 @@ class Logger:
         )
 
     def log_video(self, name: str, path: Path, frames: int) -> None:
-        """Show a video that lies in the run folder: W&B takes a copy, TensorBoard names the file."""
+        """Show a video that lies in the run folder: W&B takes a copy, TensorBoard names the
+        file.
+        """
         self._show(lambda display: display.log_video(name, path, frames))
 
     def flush(self) -> None:
-        """Bring every line to the disk. To be called before the checkpoint with `position()` is saved."""
+        """Bring every line to the disk. To be called before the checkpoint with `position()` is
+        saved.
+        """
         self._metrics.sync()
         self._timing.sync()
         self._show(lambda display: display.flush())
@@ -222,7 +235,8 @@ class _Wandb:
         import wandb  # half a second, and a service process, that a run without it does not pay
 
         self._video = wandb.Video
-        # Its service logs into the user's cache folder, or onto the terminal where a container has no home.
+        # Its service logs into the user's cache folder, or onto the terminal where a container has
+        # no home.
         with _default_variable("WANDB_CACHE_DIR", str(folder.resolve() / "wandb" / "cache")):
             self._run = wandb.init(
                 project="pixel-hrl",
@@ -263,7 +277,8 @@ def _default_variable(name: str, value: str) -> Iterator[None]:
 
 
 class ProgressDisplay:
-    """How far a run is: a live panel on a terminal, elsewhere a plain line every `interval` seconds.
+    """How far a run is: a live panel on a terminal, elsewhere a plain line every `interval`
+    seconds.
 
     Args:
         budget: control steps of the whole run.
@@ -418,7 +433,9 @@ def _check_length(path: Path, offset: int) -> None:
 
 
 def _run_id(folder: Path) -> str:
-    """The W&B run id of a run folder, made once: whatever is started there again is the same run."""
+    """The W&B run id of a run folder, made once: whatever is started there again is the same
+    run.
+    """
     path = folder / "run_id"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,8 @@ class MemoryEstimate:
             limit_fraction: the share of it that may be taken.
 
         Raises:
-            MemoryBudgetError (DiskBudgetError of a `DiskEstimate`): the sum is more than that share; the largest entries,
+            MemoryBudgetError (DiskBudgetError of a `DiskEstimate`): the sum is more than that
+            share; the largest entries,
                 the sum and the limit are named.
         """
         available = self._available() if available is None else available
@@ -130,10 +131,11 @@ def human_size(size: float) -> str:
 def available_memory(
     groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int:
-    """Bytes that this process can still take: the machine's, or its control group's where that leaves less.
+    """Bytes that this process can still take: the machine's, or its control group's where that
+    leaves less.
 
-    In a container the machine's memory is not the limit: beyond the group's own the kernel kills the process. Both
-    versions of control groups are understood, and every group above ours counts.
+    In a container the machine's memory is not the limit: beyond the group's own the kernel kills
+    the process. Both versions of control groups are understood, and every group above ours counts.
 
     Args:
         groups: where the control groups are mounted.
@@ -144,7 +146,9 @@ def available_memory(
 
 
 def _memory_groups(groups: Path, membership: Path) -> list[Path]:
-    """Folders of this process's memory groups, from its own to the root's. Lines are hierarchy:controllers:path."""
+    """Folders of this process's memory groups, from its own to the root's. Lines are
+    hierarchy:controllers:path.
+    """
     if not membership.exists():
         return []
     folders = []
@@ -153,7 +157,8 @@ def _memory_groups(groups: Path, membership: Path) -> list[Path]:
         if controllers and "memory" not in controllers.split(","):
             continue
         root = groups / "memory" if controllers else groups
-        # Inside a container this path may be the host's and not exist; the container's own group is the root then.
+        # Inside a container this path may be the host's and not exist; the container's own group is
+        # the root then.
         own = root / path.lstrip("/")
         folders += [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
     return folders
@@ -179,7 +184,9 @@ def _read_size(path: Path) -> int | None:
 
 
 def _reclaimable(path: Path) -> int:
-    """File pages that the kernel drops before it kills: they count as used, though they are free to take."""
+    """File pages that the kernel drops before it kills: they count as used, though they are free to
+    take.
+    """
     if not path.exists():
         return 0
     fields = dict(line.split() for line in path.read_text().splitlines())

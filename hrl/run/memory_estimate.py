@@ -1,4 +1,6 @@
-"""What training, an evaluation or a film takes beside weights: known from the configuration, before it is taken."""
+"""What training, an evaluation or a film takes beside weights: known from the configuration, before
+it is taken.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,19 @@ from hrl.evaluation.policy_video import SIZE
 from hrl.run.checkpoints import KEEP
 from hrl.run.memory import DiskEstimate, GpuMemoryEstimate, MemoryEstimate
 
-# Bytes: the ray tracer's own, and those of one world's simulation and images (measured: 0.23 to 0.69 MiB).
+# Bytes: the ray tracer's own, and those of one world's simulation and images (measured: 0.23 to
+# 0.69 MiB).
 RENDERER, WORLD = 64 * 2**20, 3 * 2**18
 # Besides, where every world has its own terrain: model, mesh and its tree (measured: 6 to 7 MiB).
 TERRAIN = 8 * 2**20
 
 
 def memory_estimates(config: RunConfig, suite: Suite, device: torch.device) -> list[MemoryEstimate]:
-    """Memory that training takes, by name, in bytes: the machine's, and the GPU's where the learner computes on one.
+    """Memory that training takes, by name, in bytes: the machine's, and the GPU's where the learner
+    computes on one.
 
-    Weights do not count, nor what has their size (gradients, moments): at 50 million parameters about a GiB.
+    Weights do not count, nor what has their size (gradients, moments): at 50 million parameters
+    about a GiB.
     """
     image = _image(config)
     machine = MemoryEstimate()
@@ -34,7 +39,8 @@ def memory_estimates(config: RunConfig, suite: Suite, device: torch.device) -> l
     machine.add("observations", 3 * config.num_envs * image)
     if hasattr(config.agent, "n_minibatches"):
         rollout = config.agent.n_steps * config.num_envs * image
-        # Kept as the encoder reads it: in float32, or in half of that. The library's is in the machine's memory always.
+        # Kept as the encoder reads it: in float32, or in half of that. The library's is in the
+        # machine's memory always.
         (machine if config.agent.name == "sb3_ppo" else learner).add(
             "rollout (agent.n_steps, num_envs)", 4 * rollout
         )
@@ -63,7 +69,8 @@ def acting_memory_estimate(
     """Memory that a policy takes to act in so many worlds at once, by name, in bytes.
 
     Args:
-        film_steps: agent steps of the longest film, all of whose images are kept until it is written.
+        film_steps: agent steps of the longest film, all of whose images are kept until it is
+            written.
     """
     image = _image(config)
     budget = MemoryEstimate()
@@ -79,7 +86,8 @@ def acting_memory_estimate(
 def checkpoint_disk_estimate(config: RunConfig, suite: Suite, folder: Path) -> DiskEstimate:
     """Disk space that a run's checkpoints take in its folder, by what is in them, in bytes.
 
-    The last `KEEP` are kept, and while one is saved its file lies beside them. Those that are there already make room.
+    The last `KEEP` are kept, and while one is saved its file lies beside them. Those that are there
+    already make room.
     """
     budget = DiskEstimate(folder, there=_size(folder / "checkpoints"))
     files = KEEP + 1
@@ -94,10 +102,12 @@ def checkpoint_disk_estimate(config: RunConfig, suite: Suite, folder: Path) -> D
 
 
 def simulation_size(config: RunConfig, suite: Suite, worlds: int, tasks: int = 1) -> int:
-    """Bytes of so many worlds of a suite, with what draws them; of an external suite, its worker processes too.
+    """Bytes of so many worlds of a suite, with what draws them; of an external suite, its worker
+    processes too.
 
     Args:
-        tasks: that are dealt out to the worlds in turn; 1 where each keeps its own, as in evaluations.
+        tasks: that are dealt out to the worlds in turn; 1 where each keeps its own, as in
+            evaluations.
     """
     family = suite.family
     if isinstance(family, ExternalFamily):
@@ -115,8 +125,9 @@ def holds_replay(config: RunConfig) -> bool:
 def replay_size(config: RunConfig, suite: Suite) -> int:
     """Bytes of a full replay.
 
-    Our own keeps one image a step, and latents. The library's keeps transitions, each of two observations, an action,
-    a reward and two flags. Both round down to as many steps of every environment.
+    Our own keeps one image a step, and latents. The library's keeps transitions, each of two
+    observations, an action, a reward and two flags. Both round down to as many steps of every
+    environment.
     """
     if hasattr(config.agent, "replay_capacity"):
         sizes = config.network.world_model
@@ -144,7 +155,9 @@ def _capacity_key(config: RunConfig) -> str:
 
 
 def _update_size(config: RunConfig) -> int:
-    """What an update of a world model keeps for its backward pass, about: images and maps, imagined features."""
+    """What an update of a world model keeps for its backward pass, about: images and maps, imagined
+    features.
+    """
     sizes, starts = (
         config.network.world_model,
         config.agent.batch_size * config.agent.sequence_length,

@@ -56,14 +56,16 @@ def dump_nonfinite(
 
     Where the counters have no "updates", the file is named by "frames".
 
-    `hrl.run.checkpoints.read` reads it: its state has the keys batch, metrics and state, its metadata has counters.
-    Names such as "loss/policy" are saved as "loss.policy": a slash separates levels there.
+    `hrl.run.checkpoints.read` reads it: its state has the keys batch, metrics and state, its
+    metadata has counters. Names such as "loss/policy" are saved as "loss.policy": a slash separates
+    levels there.
 
     Args:
         batch: what the update was computed from.
         counters: where the run stood; "updates" or "frames" must be there.
         metrics: what the update returned, non-finite values included.
-        state: the agent (and its random generators) before the update, or as near to that as there is.
+        state: the agent (and its random generators) before the update, or as near to that as there
+            is.
 
     Raises:
         ValueError: both are missing, or something cannot be saved.

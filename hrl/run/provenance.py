@@ -1,4 +1,6 @@
-"""What produced a run: code revision, package versions, hardware. And files that are either whole or not there."""
+"""What produced a run: code revision, package versions, hardware. And files that are either whole
+or not there.
+"""
 
 import fcntl
 import json
@@ -43,8 +45,9 @@ def describe(command: str, parameters: Mapping[str, int]) -> dict[str, Any]:
         parameters: number of trainable parameters by part of the agent, and "total".
 
     Returns:
-        JSON values: command, revision (git commit or "unknown"), dirty (uncommitted changes; None where there is no
-        revision), versions, hardware (memory in bytes), parameters, created (ISO 8601, UTC).
+        JSON values: command, revision (git commit or "unknown"), dirty (uncommitted changes; None
+        where there is no revision), versions, hardware (memory in bytes), parameters, created (ISO
+        8601, UTC).
     """
     revision, dirty = code_revision()
     return {
@@ -59,7 +62,9 @@ def describe(command: str, parameters: Mapping[str, int]) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Version of Python and of each package that can change a result; "not installed" where one is absent."""
+    """Version of Python and of each package that can change a result; "not installed" where one is
+    absent.
+    """
     versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
     return versions | {
         "torch": str(torch.__version__)
@@ -67,7 +72,9 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """CPU model, logical cores of the machine and those this process may use, memory in bytes, names of the GPUs."""
+    """CPU model, logical cores of the machine and those this process may use, memory in bytes,
+    names of the GPUs.
+    """
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
@@ -83,8 +90,8 @@ def hardware() -> dict[str, Any]:
 def code_revision(folder: Path | None = None) -> tuple[str, bool | None]:
     """Git commit that this package was imported from, and whether its work tree differs from it.
 
-    An installed copy inside somebody else's repository (a virtual environment, say) is not that repository's code:
-    the revision counts only where git tracks this file.
+    An installed copy inside somebody else's repository (a virtual environment, say) is not that
+    repository's code: the revision counts only where git tracks this file.
     """
     folder = folder or Path(__file__).resolve().parent
     tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
@@ -108,17 +115,20 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write UTF-8 text so that a reader, now or after a power cut, finds the old file or the new one, whole."""
+    """Write UTF-8 text so that a reader, now or after a power cut, finds the old file or the new
+    one, whole.
+    """
     with atomic_file(path) as file:
         file.write(text.encode())
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file to write, which takes the name `path` when the block ends well and vanishes when it does not.
+    """A binary file to write, which takes the name `path` when the block ends well and vanishes
+    when it does not.
 
-    The temporary file lies in the same folder (a rename across file systems is a copy), is locked while its writer
-    lives (see `remove_abandoned`), and reaches the disk before the rename does.
+    The temporary file lies in the same folder (a rename across file systems is a copy), is locked
+    while its writer lives (see `remove_abandoned`), and reaches the disk before the rename does.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -137,9 +147,11 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remove_abandoned(folder: Path, pattern: str) -> list[Path]:
-    """Remove temporary files of `atomic_file` whose writer was killed; one that is still being written stays.
+    """Remove temporary files of `atomic_file` whose writer was killed; one that is still being
+    written stays.
 
-    The kernel releases a lock with its process, so a free lock means that nobody will finish the file.
+    The kernel releases a lock with its process, so a free lock means that nobody will finish the
+    file.
     """
     return [path for path in sorted(folder.glob(f".{pattern}.tmp")) if _remove_if_unlocked(path)]
 
@@ -153,7 +165,9 @@ def _remove_if_unlocked(path: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable: on POSIX the name lives in the folder, which has to reach the disk by itself."""
+    """Make a rename durable: on POSIX the name lives in the folder, which has to reach the disk by
+    itself.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -178,7 +192,9 @@ def _cpu_model() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Output of a git command, None where git is missing, refuses or hangs (a folder on a dead network drive)."""
+    """Output of a git command, None where git is missing, refuses or hangs (a folder on a dead
+    network drive).
+    """
     command = ["git", "-C", str(folder), *arguments]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

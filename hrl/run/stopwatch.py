@@ -13,7 +13,8 @@ from hrl.run.provenance import write_json
 
 
 class Stopwatch:
-    """Seconds spent inside `with` blocks, summed over all processes that used the same file one after the other.
+    """Seconds spent inside `with` blocks, summed over all processes that used the same file one
+    after the other.
 
     Args:
         path: keeps the sum; a file that is not there yet counts as zero. Its folder is made.

@@ -1,4 +1,5 @@
-"""Training as a user lives it: one folder a run, one command that starts it and continues it to the last bit.
+"""Training as a user lives it: one folder a run, one command that starts it and continues it to the
+last bit.
 
 (On a CPU. Some of a GPU's kernels add in an order of their own.)
 """
@@ -43,8 +44,8 @@ from hrl.run.nan_dump import NonFiniteError, dump_nonfinite
 from hrl.run.provenance import describe, write_json, write_text_atomic
 
 MAY_DIFFER = ("frames", "tracking", "folder", "network.imag_last")
-"""Keys that a continued run may change: none of them touches what is learned in a given frame. (The last one is what
-`agent.imag_last` was made from, which may not.)
+"""Keys that a continued run may change: none of them touches what is learned in a given frame. (The
+last one is what `agent.imag_last` was made from, which may not.)
 """
 
 
@@ -69,16 +70,18 @@ class Interrupted(Exception):  # noqa: N818  nothing went wrong
 def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
     """ImaginationStart or continues the run of `config.folder`; returns the folder.
 
-    Continues exactly, on a CPU: a run killed at any moment ends with the weights and metrics of one that never was.
-    SIGTERM and Ctrl-C finish the iteration under way and save.
+    Continues exactly, on a CPU: a run killed at any moment ends with the weights and metrics of one
+    that never was. SIGTERM and Ctrl-C finish the iteration under way and save.
 
     Args:
         config, plain: from `hrl.config.load`.
         command: what the user typed, for the record.
 
     Raises:
-        ConfigError: a configuration that cannot be run; ConfigMismatchError where the folder holds another run.
-        MemoryEstimateError, DiskEstimateError: what the run would take does not fit; nothing of it was written.
+        ConfigError: a configuration that cannot be run; ConfigMismatchError where the folder holds
+            another run.
+        MemoryEstimateError, DiskEstimateError: what the run would take does not fit; nothing of it
+            was written.
         NonFiniteError: a loss stopped being finite; the message names the dump.
         Interrupted: a signal stopped the run before its budget was spent.
     """
@@ -112,7 +115,9 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
 
 @dataclass
 class _Clock:
-    """Seconds of training, summed over continuations; and frames a second over the last few iterations."""
+    """Seconds of training, summed over continuations; and frames a second over the last few
+    iterations.
+    """
 
     seconds: float = 0.0
     rate: float = 0.0
@@ -140,7 +145,8 @@ class _Run:
             self.learner: Learner = build_learner(config, suite, self.env, self.spec)
         except ValueError as error:  # a value that only what it is given to can judge
             raise ConfigError(str(error)) from error
-        # Written once nothing of the configuration is left to refuse, so that a mistake leaves no run behind.
+        # Written once nothing of the configuration is left to refuse, so that a mistake leaves no
+        # run behind.
         write_text_atomic(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.clock = _Clock()
@@ -350,7 +356,9 @@ def _only_process(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Numbers of the SIGTERM and Ctrl-C signals received; the previous handlers return afterwards."""
+    """Numbers of the SIGTERM and Ctrl-C signals received; the previous handlers return
+    afterwards.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,8 @@
 """Goals as short discrete codes: what a manager chooses among, and how new a state is.
 
-Director (Hafner et al. 2022, arXiv 2206.04114, section 2.2): an autoencoder of the deterministic state with a discrete
-bottleneck. The decoder turns a manager's code into a goal; a state that it cannot reconstruct is one not often seen.
+Director (Hafner et al. 2022, arXiv 2206.04114, section 2.2): an autoencoder of the deterministic
+state with a discrete bottleneck. The decoder turns a manager's code into a goal; a state that it
+cannot reconstruct is one not often seen.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class GoalAutoencoderConfig:
 
     groups, classes: of the code: `groups` choices among `classes`.
     layers: hidden layers of encoder and decoder.
-    divergence_target: share of the code's capacity (groups * ln classes nats) that a state may use; the weight of the
-        divergence from the uniform prior is moved to keep it, and is at most 1.
-    per_dimension: reconstruction errors are averaged over dimensions and counted 1024 times, so that the balance with
-        the divergence does not depend on the state's size; False sums them (as published, for 1024 dimensions).
+    divergence_target: share of the code's capacity (groups * ln classes nats) that a state may use;
+        the weight of the divergence from the uniform prior is moved to keep it, and is at most 1.
+    per_dimension: reconstruction errors are averaged over dimensions and counted 1024 times, so
+        that the balance with the divergence does not depend on the state's size; False sums them
+        (as published, for 1024 dimensions).
     """
 
     groups: int = 8
@@ -58,8 +60,9 @@ _ODD = 6364136223846793005  # a multiplier of linear congruential generators
 class GoalAutoencoder(nn.Module):
     """Deterministic state to code to deterministic state.
 
-    A few fixed codes are decoded at every update, beside the running mean of what they stood for in the updates before:
-    a worker cannot learn to reach what a code means, nor a manager to choose it, while that changes.
+    A few fixed codes are decoded at every update, beside the running mean of what they stood for in
+    the updates before: a worker cannot learn to reach what a code means, nor a manager to choose
+    it, while that changes.
     """
 
     probes: Tensor
@@ -145,7 +148,9 @@ class GoalAutoencoder(nn.Module):
     def exploration_reward(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch"]:
-        """The exploration bonus: mean squared error of the reconstruction (Director, equation 8)."""
+        """The exploration bonus: mean squared error of the reconstruction (Director, equation
+        8).
+        """
         return (self.reconstruct(deter, task)[0] - deter).square().mean(-1)
 
     @compiled_part
@@ -157,7 +162,9 @@ class GoalAutoencoder(nn.Module):
 
     @torch.no_grad()
     def _drift(self, task: Float[Tensor, "*#batch task"]) -> Tensor:
-        """How far the goals of fixed codes are from what they were, as a share of how far they are from each other."""
+        """How far the goals of fixed codes are from what they were, as a share of how far they are
+        from each other.
+        """
         goals = self.decode(self.probes, torch.zeros_like(task.flatten(0, -2)[:1]))
         self.probe_goals.copy_(torch.where(self.probe_goals.any(), self.probe_goals, goals))
         moved = (goals - self.probe_goals).norm(dim=-1).mean()
@@ -168,7 +175,9 @@ class GoalAutoencoder(nn.Module):
 
 
 def perplexity(probabilities: Float[Tensor, "*batch group class"]) -> Float[Tensor, ""]:
-    """Number of classes in use, as the exponential of the entropy of their mean probability, averaged over groups."""
+    """Number of classes in use, as the exponential of the entropy of their mean probability,
+    averaged over groups.
+    """
     mean = probabilities.flatten(0, -3).mean(0)
     return torch.exp(-(mean * (mean + 1e-8).log()).sum(-1)).mean()
 

@@ -1,8 +1,9 @@
-"""The world model that the flat and the hierarchical method share: sees images, predicts images, rewards and ends.
+"""The world model that the flat and the hierarchical method share: sees images, predicts images,
+rewards and ends.
 
-DreamerV3's (Hafner et al. 2023, arXiv 2301.04104), with one difference: the continuation head predicts whether the
-episode goes on and nothing else; the discount is applied where returns are computed, so that it is never applied twice
-and every level's discount can be told apart.
+DreamerV3's (Hafner et al. 2023, arXiv 2301.04104), with one difference: the continuation head
+predicts whether the episode goes on and nothing else; the discount is applied where returns are
+computed, so that it is never applied twice and every level's discount can be told apart.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class WorldModelConfig(RSSMConfig):
     units: of every hidden layer of heads, actors and critics.
     depth: of the image's encoder and decoder, which have 2, 3, 4 and 4 times as many channels.
     kernel: side of their convolutions, odd.
-    strided: convolutions that shrink the image themselves, several times as fast on a CPU, in place of DreamerV3's
-        convolutions at full resolution followed by pooling.
+    strided: convolutions that shrink the image themselves, several times as fast on a CPU, in place
+        of DreamerV3's convolutions at full resolution followed by pooling.
     """
 
     units: int = 128
@@ -72,9 +73,10 @@ PRESETS: dict[str, tuple[str, ...]] = {
 class Conditioning:
     """Which modules are told the task.
 
-    preset: `heads` (the default: heads, critics and whoever decides what to do, so that encoder, dynamics and worker
-        can be reused on another task), `world_model` (as published in arXiv 2407.19142: the task is a part of what is
-        observed, so that everything inherits it from the model's state), `none`, `everywhere`.
+    preset: `heads` (the default: heads, critics and whoever decides what to do, so that encoder,
+        dynamics and worker can be reused on another task), `world_model` (as published in arXiv
+        2407.19142: the task is a part of what is observed, so that everything inherits it from the
+            model's state), `none`, `everywhere`.
     encoder: the embedding of an observation.  dynamics: what moves the deterministic state.  heads: reward and end.
     manager: the manager, or the flat policy, and their critics.  worker: the worker and its critic.
     goal_autoencoder: the goals' encoder and decoder.
@@ -122,7 +124,9 @@ class WorldModelLossConfig:
 
 
 class WorldModelOutput(NamedTuple):
-    """What the world model made of a batch: losses [batch, time] by name, posterior states, metrics."""
+    """What the world model made of a batch: losses [batch, time] by name, posterior states,
+    metrics.
+    """
 
     losses: dict[str, Tensor]
     states: RSSMState
@@ -249,8 +253,8 @@ class WorldModel(nn.Module):
         """States and losses of replayed sequences.
 
         Args:
-            batch: columns [batch, 1 + time, ...]; the first row is context: its latents `deter` and `stoch`, as they
-                were when it was last seen, are where the sequence begins.
+            batch: columns [batch, 1 + time, ...]; the first row is context: its latents `deter` and
+                `stoch`, as they were when it was last seen, are where the sequence begins.
             noise: uniform in [0, 1), for the posterior's draws.
         """
         pixels, task = batch["pixels"][:, 1:], batch["task"][:, 1:]
@@ -277,7 +281,8 @@ class WorldModel(nn.Module):
         Args:
             start: where it begins.
             act: the action at a time and a state.
-            differentiable: whether gradient passes through the steps, to the actions; never to this model.
+            differentiable: whether gradient passes through the steps, to the actions; never to this
+                model.
 
         Returns:
             States 0 to T, actions 0 to T - 1.
@@ -339,7 +344,9 @@ class WorldModel(nn.Module):
     def _divergences(
         self, posterior: OneHot, prior: OneHot, weights: WorldModelLossConfig
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """KL balancing with free bits, per state after summing over groups (arXiv 2301.04104, equation 5)."""
+        """KL balancing with free bits, per state after summing over groups (arXiv 2301.04104,
+        equation 5).
+        """
         trains_prior, trains_posterior = (
             kl(posterior.detach(), prior),
             kl(posterior, prior.detach()),

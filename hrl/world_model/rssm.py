@@ -3,8 +3,9 @@
     deter(t-1), stoch(t-1), action(t-1) -> block GRU -> deter(t) -+-> prior      (imagining)      -> stoch(t)
                                       embedding(t) ---------------+-> posterior  (having seen it) -> stoch(t)
 
-DreamerV3's (Hafner et al. 2023, arXiv 2301.04104, and its published code): a deterministic state `deter` moved by a
-block-diagonal GRU, and a stochastic state `stoch` of `groups` categoricals with `classes` classes each.
+DreamerV3's (Hafner et al. 2023, arXiv 2301.04104, and its published code): a deterministic state
+`deter` moved by a block-diagonal GRU, and a stochastic state `stoch` of `groups` categoricals with
+`classes` classes each.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class RSSMConfig:
     groups, classes: of the stochastic state.
     blocks: of the block-diagonal GRU; divides deter.
     unimix: share of the uniform distribution in prior and posterior.
-    posterior_scale: of the first weights of the posterior's logits. At 1 (DreamerV3's) the first draws are mostly
-        noise, and what is small in an image takes long to be told apart from it.
+    posterior_scale: of the first weights of the posterior's logits. At 1 (DreamerV3's) the first
+        draws are mostly noise, and what is small in an image takes long to be told apart from it.
     """
 
     deter: int = 512
@@ -78,7 +79,9 @@ class RSSMConfig:
 
 
 class RSSMState(NamedTuple):
-    """What the model remembers. `stoch` holds one-hot vectors, flattened. Both in the dtype of matrix products."""
+    """What the model remembers. `stoch` holds one-hot vectors, flattened. Both in the dtype of
+    matrix products.
+    """
 
     deter: Float[Tensor, "*batch deter"]
     stoch: Float[Tensor, "*batch stoch"]
@@ -103,7 +106,8 @@ class RSSM(nn.Module):
         config: sizes.
         embedding: size of the embedding of an observation.
         action: size of the action.
-        task_input_size: size of what moves the state beside it, and is not forgotten at an episode's start: the task's features.
+        task_input_size: size of what moves the state beside it, and is not forgotten at an
+            episode's start: the task's features.
     """
 
     def __init__(
@@ -116,8 +120,9 @@ class RSSM(nn.Module):
         self.from_stoch = Dense(config.stoch, hidden, None)
         self.from_action = Dense(action + task_input_size, hidden, None)
         self.task_input_size = task_input_size
-        # DreamerV3's block layer sees its own block and, in every block, all that enters. The latter's weights make one
-        # dense layer, whose inputs need not be copied for every block. The fan-in is that of the whole layer.
+        # DreamerV3's block layer sees its own block and, in every block, all that enters. The
+        # latter's weights make one dense layer, whose inputs need not be copied for every block.
+        # The fan-in is that of the whole layer.
         self.core = BlockLinear(config.deter, config.deter, config.blocks)
         self.core_inputs = nn.Linear(3 * config.hidden, config.deter, bias=False)
         for layer in (self.core, self.core_inputs):
@@ -188,7 +193,8 @@ class RSSM(nn.Module):
             is_first: where an episode begins: the state and the action before count as zero.
         """
         going_on = (~is_first).to(initial.deter.dtype).unsqueeze(-1)
-        # What is beside the action, such as the task, is known at an episode's start already, as it is when acting.
+        # What is beside the action, such as the task, is known at an episode's start already, as it
+        # is when acting.
         kept = going_on.expand_as(actions).clone()
         kept[..., actions.shape[-1] - self.task_input_size :] = 1
         moves = self.from_action(bounded(actions) * kept)
@@ -247,5 +253,7 @@ def draw(
 
 
 def bounded(action: Float[Tensor, "*batch action"]) -> Float[Tensor, "*batch action"]:
-    """Actions scaled down to at most 1 in size, each on its own: draws of a policy may lie beyond."""
+    """Actions scaled down to at most 1 in size, each on its own: draws of a policy may lie
+    beyond.
+    """
     return action / action.detach().abs().clamp(min=1)

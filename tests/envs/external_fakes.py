@@ -1,4 +1,5 @@
-"""Small Gymnasium environments without MuJoCo, whose images and rewards say what happened to them."""
+"""Small Gymnasium environments without MuJoCo, whose images and rewards say what happened to
+them."""
 
 import os
 from typing import Any
@@ -10,11 +11,13 @@ SIZE = 24
 
 
 class Counter(gymnasium.Env[np.ndarray, Any]):
-    """Red shows the clock, green the episode's start (0 to 255, drawn from the seed), blue the last action.
+    """Red shows the clock, green the episode's start (0 to 255, drawn from the seed), blue the last
+    action.
 
-    The reward is the first number of the action as the environment gets it, in [-3, 5]; `ends_at` terminates and
-    `cut_at` truncates after so many steps; a step is a success where the first number exceeds 4. `fails_at` raises an
-    error in that step; `dies_at` ends the process, in the episodes whose start is below `dies_below`.
+    The reward is the first number of the action as the environment gets it, in [-3, 5]; `ends_at`
+    terminates and `cut_at` truncates after so many steps; a step is a success where the first
+    number exceeds 4. `fails_at` raises an error in that step; `dies_at` ends the process, in the
+    episodes whose start is below `dies_below`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  as the base class has it
@@ -49,7 +52,7 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
             self.np_random.integers(80),
             np.random.randint(80),
             self.action_space.sample(),
-        )  # noqa: NPY002
+        )
         self.start = int(own + global_ + (space if self.discrete else space[1] * 8))
         return self._observation(), {}
 

@@ -1,6 +1,8 @@
-"""Make data/silhouettes.npz: dm_control's own OpenGL images of some states, as masks of the geoms that move.
+"""Make data/silhouettes.npz: dm_control's own OpenGL images of some states, as masks of the geoms
+that move.
 
-Needs OpenGL (`MUJOCO_GL=egl` or `osmesa`); the test that reads the file does not. Run it from the repository root:
+Needs OpenGL (`MUJOCO_GL=egl` or `osmesa`); the test that reads the file does not. Run it from the
+repository root:
 
     MUJOCO_GL=egl python tests/envs/make_silhouettes.py
 """
@@ -47,7 +49,8 @@ SCENES = {
 
 
 def silhouettes(scene: Scene, size: int, rng: np.random.RandomState) -> dict[str, np.ndarray]:
-    """Joint positions [state, nq], mocap positions and masks [state, height, width] of everything but planes."""
+    """Joint positions [state, nq], mocap positions and masks [state, height, width] of everything
+    but planes."""
     physics = mujoco.Physics.from_model(mujoco.wrapper.MjModel(scene.model))
     planes = np.flatnonzero(
         physics.model.geom_type == mujoco.wrapper.mjbindings.enums.mjtGeom.mjGEOM_PLANE

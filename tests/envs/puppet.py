@@ -34,7 +34,8 @@ def puppet(
 ) -> Physics:
     """What answers a family's questions by name; each quantity is given as a row a world.
 
-    `positions` are of bodies or geoms; `upright` is the cosine of every body's tilt, one number a world.
+    `positions` are of bodies or geoms; `upright` is the cosine of every body's tilt, one number a
+    world.
     """
     return cast(Physics, _Puppet(positions or {}, sensors or {}, upright or []))
 

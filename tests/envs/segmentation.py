@@ -10,7 +10,8 @@ from envs.simulation.renderer import POSES, RayTracer
 def shown_geoms(
     scene: Scene, positions: np.ndarray, mocap: np.ndarray, size: int = 64
 ) -> np.ndarray:
-    """Geom numbers, -1 for none, [state, size, size], at joint positions [state, nq] and mocap positions."""
+    """Geom numbers, -1 for none, [state, size, size], at joint positions [state, nq] and mocap
+    positions."""
     tracer = RayTracer(scene, size, len(positions), segmentation=True)
     for row, (position, targets) in enumerate(zip(positions, mocap, strict=True)):
         data = mujoco.MjData(scene.model)

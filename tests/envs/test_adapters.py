@@ -29,7 +29,8 @@ def test_gymnasiums_checker_passes() -> None:
     env = _single(frame_stack=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # Without a spec the checker cannot make the environment again in every render mode, and says so.
+        # Without a spec the checker cannot make the environment again in every render mode, and
+        # says so.
         warnings.filterwarnings("ignore", message=".*spec.*")
         check_env(env)
 
@@ -60,7 +61,8 @@ def test_a_single_environment_needs_a_reset_after_an_episodes_end() -> None:
 
 
 def test_behaves_like_gymnasiums_own_vector_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spaces, keys, types, autoreset and values equal those of SyncVectorEnv over single environments."""
+    """Spaces, keys, types, autoreset and values equal those of SyncVectorEnv over single
+    environments."""
     # SyncVectorEnv gives its i-th environment the seed s + i; ours are told apart by their number.
     monkeypatch.setattr(
         envs.vector.mujoco,
@@ -94,7 +96,8 @@ def test_behaves_like_gymnasiums_own_vector_environment(monkeypatch: pytest.Monk
     assert len(ended) == 2
     for infos, expected in ended:
         np.testing.assert_array_equal(infos["_final_obs"], expected["_final_obs"])
-        # Theirs is an array of dictionaries, ours a dictionary of arrays like every other observation.
+        # Theirs is an array of dictionaries, ours a dictionary of arrays like every other
+        # observation.
         for index in np.flatnonzero(infos["_final_obs"]):
             for key, values in infos["final_obs"].items():
                 np.testing.assert_array_equal(values[index], expected["final_obs"][index][key])

@@ -1,4 +1,5 @@
-"""Every native suite can be played: all its tasks side by side, from pixels, with random actions."""
+"""Every native suite can be played: all its tasks side by side, from pixels, with random
+actions."""
 
 import numpy as np
 import pytest

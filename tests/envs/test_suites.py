@@ -1,4 +1,5 @@
-"""Suites are data: what is in the files, that it survives a round trip, and what a wrong file is told."""
+"""Suites are data: what is in the files, that it survives a round trip, and what a wrong file is
+told."""
 
 import copy
 from collections.abc import Callable

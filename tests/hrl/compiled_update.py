@@ -1,6 +1,8 @@
-"""A compiled update beside a plain one: `python -m tests.hrl.compiled_update WAY ARM` fails where they differ.
+"""A compiled update beside a plain one: `python -m tests.hrl.compiled_update WAY ARM` fails where
+they differ.
 
-WAY: parts, through the imagined steps; traced, the whole, run as it was traced; whole, with generated code.
+WAY: parts, through the imagined steps; traced, the whole, run as it was traced; whole, with
+    generated code.
 A process of its own, because checks of types and shapes at run time cannot be traced.
 """
 
@@ -14,7 +16,8 @@ from torch._dynamo.utils import counters
 from tests.hrl.agents.test_model_based import filled, kept, learner
 from tests.hrl.same import assert_same, assert_same_update
 
-# Of parts: as many as a method's functions meet kinds of input, such as the first step of a sequence and the others.
+# Of parts: as many as a method's functions meet kinds of input, such as the first step of a
+# sequence and the others.
 GRAPHS = {"dreamer": 8, "director": 12}
 
 

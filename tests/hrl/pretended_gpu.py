@@ -1,10 +1,11 @@
 """An update's types and places on a GPU that is not there: `python -m tests.hrl.pretended_gpu ARM`.
 
-Tensors on a pretended GPU have shapes, types and devices, and no numbers: whatever mixes devices, reads a number back
-to the host, or joins types that CUDA's autocast (another list of operations than a CPU's) leaves apart, fails.
-Gradients are beyond it: torch's engine for them asks a driver.
+Tensors on a pretended GPU have shapes, types and devices, and no numbers: whatever mixes devices,
+reads a number back to the host, or joins types that CUDA's autocast (another list of operations
+than a CPU's) leaves apart, fails. Gradients are beyond it: torch's engine for them asks a driver.
 
-A process of its own, because a build of torch without CUDA must first be told that such a device may be named.
+A process of its own, because a build of torch without CUDA must first be told that such a device
+may be named.
 """
 
 import ctypes

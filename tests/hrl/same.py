@@ -7,7 +7,8 @@ from hrl.agents.model_based import ModelBasedLearner
 
 
 def assert_same(first: object, second: object, where: str = "state") -> None:
-    """Nested mappings and lists of tensors, arrays and plain values: to the bit, or says where not."""
+    """Nested mappings and lists of tensors, arrays and plain values: to the bit, or says where
+    not."""
     if isinstance(first, dict):
         assert isinstance(second, dict)
         assert first.keys() == second.keys(), where
@@ -26,11 +27,13 @@ def assert_same(first: object, second: object, where: str = "state") -> None:
 
 
 def assert_same_update(plain: ModelBasedLearner, other: ModelBasedLearner) -> None:
-    """The next update of two learners in the same state, to a rounding: metrics, gradients, steps, running averages.
+    """The next update of two learners in the same state, to a rounding: metrics, gradients, steps,
+    running averages.
 
-    Steps of weights whose gradient is a thousandth of their tensor's largest and less are not compared. Where sums are
-    made in another order an early step is as long for a gradient that is nothing but rounding as for any other, which
-    is why the next update is no longer one of the same state. A step of these learners is about 1e-3.
+    Steps of weights whose gradient is a thousandth of their tensor's largest and less are not
+    compared. Where sums are made in another order an early step is as long for a gradient that is
+    nothing but rounding as for any other, which is why the next update is no longer one of the same
+    state. A step of these learners is about 1e-3.
     """
     expected, found = plain.update(), other.update()
     assert list(found) == list(expected)

@@ -1,4 +1,5 @@
-"""The hierarchical method with few units, replayed sequences for it, and an imagined trajectory with labels."""
+"""The hierarchical method with few units, replayed sequences for it, and an imagined trajectory
+with labels."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def rows(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def labelled(skill_duration: int, decisions: int) -> ImaginedTrajectory:
-    """A trajectory whose every part says when and of which start it is: entry 0 the time, entry 1 the start."""
+    """A trajectory whose every part says when and of which start it is: entry 0 the time, entry 1
+    the start."""
     steps, generator = skill_duration * decisions, torch.Generator().manual_seed(0)
 
     def label(count: int, size: int, offset: float = 0.0) -> torch.Tensor:

@@ -60,7 +60,8 @@ def trajectory(
 
 
 def slow_lambda_return(rewards, values, continues, discount, gae_lambda, start):
-    """The mixture of returns that bootstrap after n steps, by (1 - trace) trace^(n-1); the last has the rest."""
+    """The mixture of returns that bootstrap after n steps, by (1 - trace) trace^(n-1); the last has
+    the rest."""
     horizon = len(rewards)
     total = 0.0
     for steps in range(1, horizon - start + 1):

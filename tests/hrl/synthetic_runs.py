@@ -1,4 +1,5 @@
-"""Run folders as training and evaluation write them, with made-up but plausible numbers, in milliseconds."""
+"""Run folders as training and evaluation write them, with made-up but plausible numbers, in
+milliseconds."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,8 @@ def position_suite() -> dict[str, Any]:
 
 
 def speed_suite() -> dict[str, Any]:
-    """Walker with target speeds: a scalar parameter; the split `dynamics` changes friction instead."""
+    """Walker with target speeds: a scalar parameter; the split `dynamics` changes friction
+    instead."""
     speeds = {
         "train": (0.0, 1.0, 2.0, 4.0, 6.0),
         "interpolation": (1.5, 3.0, 5.0),
@@ -67,7 +69,8 @@ def write_trained(
     frames: int = 120_000,
     videos: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """A trained run: `level` is its score on training tasks, `decay` how much of it distance from them costs."""
+    """A trained run: `level` is its score on training tasks, `decay` how much of it distance from
+    them costs."""
     rng = np.random.default_rng([seed, len(method), skills])
     folder.mkdir(parents=True)
     luck = rng.normal(0, 0.04)
@@ -124,7 +127,8 @@ def write_scores(
     interventions: Mapping[str, float],
     rng: np.random.Generator,
 ) -> None:
-    """scores.csv from normalised scores per (split, task) and the share of them that each intervention leaves."""
+    """scores.csv from normalised scores per (split, task) and the share of them that each
+    intervention leaves."""
     rows = [
         (
             method,

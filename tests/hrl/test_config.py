@@ -100,7 +100,8 @@ def test_a_saved_configuration_from_when_compiling_was_a_boolean():
 
 
 def test_configs_hold_no_copies():
-    """Agent files name their schema and say what differs; defaults live in the dataclasses alone."""
+    """Agent files name their schema and say what differs; defaults live in the dataclasses
+    alone."""
     for path in (CONFIG_DIR / "agent").glob("*.yaml"):
         own = yaml.safe_load(path.read_text())
         assert own["defaults"] in (

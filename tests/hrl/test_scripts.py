@@ -1,4 +1,5 @@
-"""The scripts as a user calls them: one small run trained, evaluated, filmed and reported on; mistakes in one line."""
+"""The scripts as a user calls them: one small run trained, evaluated, filmed and reported on;
+mistakes in one line."""
 
 import json
 import subprocess

@@ -1,9 +1,10 @@
 """Tasks of dm_control's suite as published, for comparison with published curves.
 
-Start states and rewards are dm_control's (tested against it), and so are the models, but for what is told in a family's
-own docstring; images have no shadows, no reflections and a plain sky. The task vector is one-hot over all of them, so
-that agents trained on some of them fit the others. These are all tasks of these bodies but humanoid-run_pure_state,
-which is humanoid-run with other observations than pixels.
+Start states and rewards are dm_control's (tested against it), and so are the models, but for what
+is told in a family's own docstring; images have no shadows, no reflections and a plain sky. The
+task vector is one-hot over all of them, so that agents trained on some of them fit the others.
+These are all tasks of these bodies but humanoid-run_pure_state, which is humanoid-run with other
+observations than pixels.
 """
 
 from collections.abc import Mapping

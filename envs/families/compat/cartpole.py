@@ -19,7 +19,9 @@ _START_SPEED = 0.01
 
 
 def with_poles(count: int) -> mujoco.MjSpec:
-    """A cart with a chain of poles, under a camera that shows all of it. Source: `_make_model` of dm_control."""
+    """A cart with a chain of poles, under a camera that shows all of it. Source: `_make_model` of
+    dm_control.
+    """
     spec = suite_model("cartpole")
     pole, style = spec.body("pole_1"), spec.find_default("pole")
     for number in range(2, count + 1):
@@ -35,9 +37,11 @@ def with_poles(count: int) -> mujoco.MjSpec:
 
 
 class CompatCartpole(CompatTask):
-    """dm_control's cartpole-balance and -swingup, smooth and sparse, and -two_poles and -three_poles.
+    """dm_control's cartpole-balance and -swingup, smooth and sparse, and -two_poles and
+    -three_poles.
 
-    Success: a reward of 0.8 for five seconds, because a pole that starts upright takes a second to fall by itself.
+    Success: a reward of 0.8 for five seconds, because a pole that starts upright takes a second to
+        fall by itself.
     """
 
     hold_steps = 500
@@ -54,7 +58,9 @@ class CompatCartpole(CompatTask):
         return np.array([float(task_name(task).endswith("_sparse"))])
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Hanging near the middle, or nearly upright anywhere near it. Source: dm_control's `Balance`."""
+        """Hanging near the middle, or nearly upright anywhere near it. Source: dm_control's
+        `Balance`.
+        """
         count = len(self._poles)
         if "balance" in task_name(task):
             positions = rng.uniform((-0.1, -0.034), (0.1, 0.034))

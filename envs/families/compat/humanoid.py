@@ -37,7 +37,9 @@ class CompatHumanoid(CompatTask):
         return np.array([_SPEEDS[task_name(task)]])
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Random joint angles and orientation at rest that touch nothing: rejection sampling, as in dm_control."""
+        """Random joint angles and orientation at rest that touch nothing: rejection sampling, as in
+        dm_control.
+        """
         model = self.scene.model
         data = mujoco.MjData(model)
         data.qpos[:] = random_joint_positions(model, rng)
@@ -48,7 +50,9 @@ class CompatHumanoid(CompatTask):
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Posture times small control times speed, or stillness. Source: dm_control's `Humanoid.get_reward`."""
+        """Posture times small control times speed, or stillness. Source: dm_control's
+        `Humanoid.get_reward`.
+        """
         small = tolerance(
             physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic"
         ).mean(dim=-1)

@@ -18,7 +18,9 @@ _MOST_PARALLEL = 0.9
 
 
 def mix_actuators(model: mujoco.MjModel, seed: int) -> None:
-    """Makes each actuator push in a direction of this seed's. Source: dm_control's `PointMass.initialize_episode`."""
+    """Makes each actuator push in a direction of this seed's. Source: dm_control's
+    `PointMass.initialize_episode`.
+    """
     rng = np.random.default_rng(seed)
     first, second = (_direction(rng) for _ in range(2))
     while abs(first @ second) > _MOST_PARALLEL:
@@ -32,7 +34,8 @@ def _direction(rng: np.random.Generator) -> Float64[np.ndarray, " 2"]:
 
 
 class CompatPointMass(CompatTask):
-    """dm_control's point_mass-easy and -hard: a target of 15 mm at the centre. Success: ever within the target.
+    """dm_control's point_mass-easy and -hard: a target of 15 mm at the centre. Success: ever within
+    the target.
 
     In the hard one actuators push in other directions in every episode.
     """
@@ -59,7 +62,9 @@ class CompatPointMass(CompatTask):
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Nearness to the target times a bonus for small control. Source: dm_control's `PointMass.get_reward`."""
+        """Nearness to the target times a bonus for small control. Source: dm_control's
+        `PointMass.get_reward`.
+        """
         radius = goal[:, 0]
         near = tolerance(_distance(physics), (0.0, radius), margin=radius)
         small = tolerance(

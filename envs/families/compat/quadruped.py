@@ -16,10 +16,11 @@ _SPEEDS = {"quadruped-walk": 0.5, "quadruped-run": 5.0}
 
 
 class CompatQuadruped(CompatTask):
-    """dm_control's quadruped-walk and -run: one-sided speed rewards. Success: a reward of 0.8 for one second.
+    """dm_control's quadruped-walk and -run: one-sided speed rewards. Success: a reward of 0.8 for
+    one second.
 
-    Both tasks are filmed on the floor of quadruped-run, which is drawn 100 m far; dm_control draws quadruped-walk's
-    10 m far. To contacts either floor is endless.
+    Both tasks are filmed on the floor of quadruped-run, which is drawn 100 m far; dm_control draws
+    quadruped-walk's 10 m far. To contacts either floor is endless.
     """
 
     scene = Scene(

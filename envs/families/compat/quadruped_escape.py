@@ -51,10 +51,11 @@ def bowl(
 class CompatQuadrupedEscape(CompatTask):
     """dm_control's quadruped-escape: walk out of a bowl with bumps, other ones in every episode.
 
-    The ground rises from the middle to a ring of up to 5 m at half of the bowl's radius of 30 m and falls again to its
-    rim; it is the product of that and of bumps of 0.15 to 1 every 2 m. Start: in the middle, in any orientation, just
-    above the ground, at rest. Reward: the way from the middle over 30 m, at most 1, times uprightness, which is full
-    within 20 degrees of upright and falls linearly to 0 on the back. Success: a reward of 0.8 for one second.
+    The ground rises from the middle to a ring of up to 5 m at half of the bowl's radius of 30 m and
+    falls again to its rim; it is the product of that and of bumps of 0.15 to 1 every 2 m. Start: in
+    the middle, in any orientation, just above the ground, at rest. Reward: the way from the middle
+    over 30 m, at most 1, times uprightness, which is full within 20 degrees of upright and falls
+    linearly to 0 on the back. Success: a reward of 0.8 for one second.
     """
 
     scene = Scene(

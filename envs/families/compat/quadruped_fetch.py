@@ -22,7 +22,8 @@ _SPAWN_SHARE, _BALL_HEIGHT, _BALL_SPEED = 0.9, 2.0, 5.0
 def _build() -> mujoco.MjSpec:
     spec = quadruped.spec(floor_half_length=None, ball=True)
     site = spec.site(_TARGET)
-    # The target is one of MuJoCo's sites, which the ray tracer leaves out: a shape of its size that touches nothing.
+    # The target is one of MuJoCo's sites, which the ray tracer leaves out: a shape of its size that
+    # touches nothing.
     spec.worldbody.add_geom(
         name=_TARGET,
         type=site.type,
@@ -49,7 +50,9 @@ class CompatQuadrupedFetch(CompatTask):
         return np.zeros(1)
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Upright anywhere, facing anywhere; the ball anywhere, 2 m up and thrown. Source: dm_control's `Fetch`."""
+        """Upright anywhere, facing anywhere; the ball anywhere, 2 m up and thrown. Source:
+        dm_control's `Fetch`.
+        """
         model = self.scene.model
         half_turn, reach = (
             rng.uniform(0, 2 * np.pi) / 2,
@@ -69,7 +72,9 @@ class CompatQuadrupedFetch(CompatTask):
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Uprightness times nearness to the ball times the ball's to the target. Source: `Fetch.get_reward`."""
+        """Uprightness times nearness to the ball times the ball's to the target. Source:
+        `Fetch.get_reward`.
+        """
         model, ball = physics.model, physics.body_position(_BALL)
         far, workspace = float(model.geom("floor").size[0]) * np.sqrt(2), model.site("workspace")
         place = physics.body_rotation("torso") @ ball.new_tensor(workspace.pos)

@@ -40,10 +40,12 @@ def _build() -> mujoco.MjSpec:
 
 
 class CompatReacher(CompatTask):
-    """dm_control's reacher-easy and -hard: a reward of 1 while finger and target overlap. Success: ever reached.
+    """dm_control's reacher-easy and -hard: a reward of 1 while finger and target overlap. Success:
+    ever reached.
 
-    dm_control moves and resizes a geom of the model at every episode. Here each task's target is a mocap body of its
-    own, and the other task's is out of sight, so that worlds of one batch can differ.
+    dm_control moves and resizes a geom of the model at every episode. Here each task's target is a
+    mocap body of its own, and the other task's is out of sight, so that worlds of one batch can
+    differ.
     """
 
     scene = Scene("compat reacher", _build, substeps=1, camera="fixed")
@@ -54,7 +56,9 @@ class CompatReacher(CompatTask):
         return np.array([_RADII[task_name(task)] + self.scene.model.geom("finger").size[0]])
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Random joint angles at rest; the target at any angle, uniformly 5 to 20 cm from the shoulder."""
+        """Random joint angles at rest; the target at any angle, uniformly 5 to 20 cm from the
+        shoulder.
+        """
         positions = random_joint_positions(self.scene.model, rng)
         angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(_NEAREST, _FARTHEST)
         place = (distance * math.sin(angle), distance * math.cos(angle), _HEIGHT)

@@ -46,9 +46,11 @@ def task_name(task: Task) -> str:
 
 
 class CompatTask:
-    """What the families of all bodies share: their parameter, their task vector and, for most of them, success.
+    """What the families of all bodies share: their parameter, their task vector and, for most of
+    them, success.
 
-    Success: a reward of at least 0.8 in `hold_steps` successive control steps. dm_control has no notion of success.
+    Success: a reward of at least 0.8 in `hold_steps` successive control steps. dm_control has no
+        notion of success.
     """
 
     parameters: Mapping[str, Parameter] = MappingProxyType({"task": Choice(TASKS)})

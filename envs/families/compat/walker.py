@@ -18,7 +18,9 @@ _SPEEDS = {"walker-stand": 0.0, "walker-walk": 1.0, "walker-run": 8.0}
 
 
 class CompatWalker(CompatTask):
-    """dm_control's walker-stand, -walk and -run: one-sided speed rewards. Success: a reward of 0.8 for one second."""
+    """dm_control's walker-stand, -walk and -run: one-sided speed rewards. Success: a reward of 0.8
+    for one second.
+    """
 
     scene = Scene(
         "compat walker",

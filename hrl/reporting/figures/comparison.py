@@ -1,4 +1,6 @@
-"""Method against method on each split: aggregates with intervals, performance profiles, probability of improvement."""
+"""Method against method on each split: aggregates with intervals, performance profiles, probability
+of improvement.
+"""
 
 from itertools import combinations
 
@@ -21,13 +23,17 @@ PAIR_ROW = 0.34  # inches
 
 
 def comparison_figures(study: Study) -> list[ReportFigure]:
-    """Aggregates always; profiles where there is a sample to profile; improvements where there are two methods."""
+    """Aggregates always; profiles where there is a sample to profile; improvements where there are
+    two methods.
+    """
     figures = [aggregate_figure(study), profile_figure(study), improvement_figure(study)]
     return [figure for figure in figures if figure is not None]
 
 
 def aggregate_figure(study: Study) -> ReportFigure:
-    """Rows are splits, columns are statistics; per method both intervals, as they stand in the summary."""
+    """Rows are splits, columns are statistics; per method both intervals, as they stand in the
+    summary.
+    """
     splits, methods = study.runs.splits, study.compared
     figure = Figure(figsize=(WIDTH, 0.9 + len(splits) * max(1.0, 0.35 + 0.24 * len(methods))))
     grid = figure.subplots(len(splits), len(AGGREGATES), squeeze=False, sharex="col", sharey="row")
@@ -72,7 +78,9 @@ def _interval_mark(axes: Axes, y: int, aggregate: Aggregate, study: Study, metho
 
 
 def profile_figure(study: Study) -> ReportFigure | None:
-    """One panel per split. Left out where every method has a single score, which has no distribution."""
+    """One panel per split. Left out where every method has a single score, which has no
+    distribution.
+    """
     methods = study.compared
     matrices = {
         (split, method): score_matrix(study.table, method, split)

@@ -1,4 +1,6 @@
-"""Is the hierarchy used at all? Returns under shuffled commands and tasks, and which skills serve which task."""
+"""Is the hierarchy used at all? Returns under shuffled commands and tasks, and which skills serve
+which task.
+"""
 
 import re
 from collections.abc import Iterable
@@ -22,20 +24,24 @@ MOST_HEATMAPS = 3
 
 
 def diagnostic_figures(study: Study) -> list[ReportFigure]:
-    """Shuffle diagnostics where any run has them; skill usage, one figure per method that has skills."""
+    """Shuffle diagnostics where any run has them; skill usage, one figure per method that has
+    skills.
+    """
     usage = [_skill_figure(study, method) for method in study.runs.methods]
     return [figure for figure in (_shuffles(study), *usage) if figure is not None]
 
 
 def skill_entropy(weights: Array) -> Array:
-    """Entropy of skill usage, `[skill, task] -> [task]`, as a share of the greatest possible (uniform use): 0 to 1."""
+    """Entropy of skill usage, `[skill, task] -> [task]`, as a share of the greatest possible
+    (uniform use): 0 to 1.
+    """
     shares = weights / np.maximum(weights.sum(axis=0), np.finfo(np.float64).tiny)
     entropy = -np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)), axis=0)
     return np.asarray(entropy / np.log(max(len(weights), 2)))
 
 
 def shuffle_returns(study: Study, split: str) -> dict[str, dict[str, Array]]:
-    """method -> intervention -> `[run]` mean return over the split's tasks, for methods with shuffled episodes."""
+    """Method -> intervention -> `[run]` mean return over the split's tasks, for methods with shuffled episodes."""
     rows = study.runs.scores[study.runs.scores["split"] == split]
     lone_task = rows["task"].nunique() == 1  # its vector can only be swapped with itself
     disturbed = set(rows.loc[rows["intervention"] != "none", "method"])
@@ -161,7 +167,9 @@ def _skill_figure(study: Study, method: str) -> ReportFigure | None:
 
 
 def usage_matrix(run: Run) -> tuple[Array, list[tuple[str, str]]]:
-    """`[skill, task]` mean weights of a run and the (split, task) of each column, in the suite's order."""
+    """`[skill, task]` mean weights of a run and the (split, task) of each column, in the suite's
+    order.
+    """
     table = run.skill_usage.pivot_table(
         index="skill", columns=["split", "task"], values="weight", fill_value=0.0
     )

@@ -1,4 +1,6 @@
-"""The study's question: how does the score change as tasks move away from the ones that were trained on?"""
+"""The study's question: how does the score change as tasks move away from the ones that were
+trained on?
+"""
 
 from typing import Any
 
@@ -36,7 +38,9 @@ SPLIT_MARKERS = ("o", "D", "s", "^", "v", "P", "X", "*")
 
 
 def generalization_figures(study: Study) -> list[ReportFigure]:
-    """Score against the task parameter, per family; then the score of every task, whatever its parameters."""
+    """Score against the task parameter, per family; then the score of every task, whatever its
+    parameters.
+    """
     spaces = parameter_spaces(study.runs.suite)
     figures = [
         figure

@@ -1,4 +1,6 @@
-"""Hierarchies that set goals: whether goals are far, whether they are reached, whether the worker heeds them."""
+"""Hierarchies that set goals: whether goals are far, whether they are reached, whether the worker
+heeds them.
+"""
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D

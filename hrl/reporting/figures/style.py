@@ -1,4 +1,6 @@
-"""What all figures share: fonts and lines, panels, the legend of the methods, reference lines and bands."""
+"""What all figures share: fonts and lines, panels, the legend of the methods, reference lines and
+bands.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +50,9 @@ LOOK: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A drawn figure. `name` is its file stem; `caption` says what the axes are and what stands behind the marks."""
+    """A drawn figure. `name` is its file stem; `caption` says what the axes are and what stands
+    behind the marks.
+    """
 
     name: str
     title: str

@@ -1,4 +1,6 @@
-"""How the methods learned: scores against frames and against wall-clock time, and the return on every training task."""
+"""How the methods learned: scores against frames and against wall-clock time, and the return on
+every training task.
+"""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -107,7 +109,9 @@ def _against_time(study: Study) -> ReportFigure | None:
 
 
 def _held_out(study: Study) -> ReportFigure | None:
-    """Held-out splits over training, where they were evaluated then: does generalization come and go?"""
+    """Held-out splits over training, where they were evaluated then: does generalization come and
+    go?
+    """
     splits = [split for split in evaluated_splits(study.runs) if split != "train"]
     curves = {split: _all_curves(study, split, seconds=False) for split in splits}
     curves = {split: by_method for split, by_method in curves.items() if by_method}

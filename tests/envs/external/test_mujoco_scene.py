@@ -1,4 +1,5 @@
-"""Drawing any MuJoCo model: the same image as the ray tracer's own of that model, from any camera, sites included."""
+"""Drawing any MuJoCo model: the same image as the ray tracer's own of that model, from any camera,
+sites included."""
 
 import mujoco
 import numpy as np
@@ -84,7 +85,8 @@ def test_a_copy_is_drawn_as_the_model_itself(name: str, camera: str) -> None:
 
 
 def test_what_is_seen_stands_where_it_is() -> None:
-    """Closed form: seen straight down from 2 m with 45 degrees, a metre is a share 1 / (4 tan 22.5) of the image."""
+    """Closed form: seen straight down from 2 m with 45 degrees, a metre is a share 1 / (4 tan 22.5)
+    of the image."""
     model, data = _scene(slide=0.3)
     image = _draw(model, data, NamedView("down"), 96)
     for colour, name, height in [(1, "geom", 0.1), (2, "site", 0.0)]:
@@ -100,7 +102,8 @@ def test_what_is_seen_stands_where_it_is() -> None:
 
 
 def test_a_mesh_lies_where_its_vertices_do() -> None:
-    """The library turns a mesh into its principal axes; the corners in the world say what must be covered."""
+    """The library turns a mesh into its principal axes; the corners in the world say what must be
+    covered."""
     model, data = _scene()
     index, mesh = model.geom("wedge").id, 0
     first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]

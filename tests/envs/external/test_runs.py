@@ -1,4 +1,5 @@
-"""The scripts on an external suite: named on the command line, trained, continued, evaluated, refused."""
+"""The scripts on an external suite: named on the command line, trained, continued, evaluated,
+refused."""
 
 import json
 from pathlib import Path
@@ -51,7 +52,8 @@ def test_a_run_is_trained_continued_and_evaluated(agent: str, frames: int, tmp_p
     returns = [
         value for line in lines for key, value in line.items() if key.startswith("train/return/")
     ]
-    # An episode's thirty rewards lie between -3 and 5: broken ones, of the continuation, are not counted.
+    # An episode's thirty rewards lie between -3 and 5: broken ones, of the continuation, are not
+    # counted.
     assert returns
     assert all(-90 <= value <= 150 for value in returns)
     scores = score(load_run(folder), folder, "a test", 2, None, 1)

@@ -1,4 +1,5 @@
-"""The suites of external domains: episodes from pixels, what their families know of their libraries, oracles."""
+"""The suites of external domains: episodes from pixels, what their families know of their
+libraries, oracles."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -130,7 +131,8 @@ def test_the_numbers_of_an_action_are_the_librarys(name: str) -> None:
 def test_ray_traced_images_show_what_opengl_shows(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nearer to the environment's own image than to that image mirrored or upside down (Fetch has another view)."""
+    """Nearer to the environment's own image than to that image mirrored or upside down (Fetch has
+    another view)."""
     backend = opengl_backend()
     if backend is None:
         pytest.skip("no OpenGL (neither egl nor osmesa works here)")
@@ -214,7 +216,8 @@ def test_metaworlds_tasks_are_the_packages() -> None:
 
 @_needs("metaworld")
 def test_metaworld_is_upright() -> None:
-    """Up in the world is up in the image, and the arm's base, at the table's far left, is on the left."""
+    """Up in the world is up in the image, and the arm's base, at the table's far left, is on the
+    left."""
     task = load_suite("metaworld_mt10").tasks("train")[0]
     world = external_family(task).world(task)
     world.begin(0)

@@ -1,4 +1,5 @@
-"""External environments behind the vector interface: episodes against a slow loop, deaths of workers, continuation."""
+"""External environments behind the vector interface: episodes against a slow loop, deaths of
+workers, continuation."""
 
 import os
 import signal
@@ -66,7 +67,8 @@ def _actions(steps: int, num_envs: int, seed: int = 0) -> np.ndarray:
 def _episode(
     task: Task, seed: int, actions: np.ndarray
 ) -> list[tuple[np.ndarray, float, bool, bool, bool]]:
-    """One environment's episode step by step: image, reward, terminated, truncated, success. The first has none."""
+    """One environment's episode step by step: image, reward, terminated, truncated, success. The
+    first has none."""
     world: ExternalEnv = external_family(task).world(task)
     world.begin(seed)
     rows = [(_drawn(world), 0.0, False, False, False)]
@@ -116,7 +118,8 @@ def test_the_interface(counters: ExternalVectorEnv) -> None:
 
 
 def test_episodes_are_those_of_a_slow_loop(counters: ExternalVectorEnv) -> None:
-    """Images, rewards, ends, successes, final observations and statistics of every environment and episode."""
+    """Images, rewards, ends, successes, final observations and statistics of every environment and
+    episode."""
     observation, _ = counters.reset(seed=3)
     actions = _actions(25, 4)
     number, since, seen = [0] * 4, [0] * 4, []

@@ -24,7 +24,8 @@ MODEL = FAMILY.scene.model
 def test_the_ant_moves_as_dm_controls_own_on_its_floor() -> None:
     """Two seconds of random actions from a fall, feet and torso touching the floor.
 
-    Its free joint is at the frame that the torso is attached to, a body of 10 mg, which is moved into the torso's own.
+    Its free joint is at the frame that the torso is attached to, a body of 10 mg, which is moved
+    into the torso's own.
     """
     arena, walker = arenas.Floor(size=(9, 9)), walkers.Ant()
     walker.root_body.pos = [0, 0, 0]

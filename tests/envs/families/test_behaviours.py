@@ -1,4 +1,5 @@
-"""Behaviours beside speed: rewards worked out by hand, task vectors, success and what a wrong task is told."""
+"""Behaviours beside speed: rewards worked out by hand, task vectors, success and what a wrong task
+is told."""
 
 import mujoco
 import numpy as np
@@ -61,9 +62,11 @@ def _walker(
 @pytest.mark.parametrize(
     ("behaviour", "expected"),
     [
-        # On its back: torso and hips on the floor, feet at 1.1 m; the second with its torso a margin too high.
+        # On its back: torso and hips on the floor, feet at 1.1 m; the second with its torso a
+        # margin too high.
         ("legs_up", [(3 + 2 + 1 + 0.5) / 7, (3 * EDGE + 2 + 1 + 0.5) / 7, None, None]),
-        # The third stands on its left foot; the fourth stands on its head, its feet half a meter too low.
+        # The third stands on its left foot; the fourth stands on its head, its feet half a meter
+        # too low.
         ("arabesque", [None, None, (3 + 1 + 1 + 0) / 6, None]),
         ("headstand", [None, None, None, (3 * EDGE + 2) / 5]),
     ],
@@ -127,7 +130,8 @@ def test_the_quadrupeds_tasks() -> None:
 
 
 def test_heights_are_those_of_the_models_bodies() -> None:
-    """At rest as modelled, from the offsets in dm_control's files: joints at 0, feet where the chain ends."""
+    """At rest as modelled, from the offsets in dm_control's files: joints at 0, feet where the
+    chain ends."""
     physics = MujocoPhysics(CheetahSpeed.scene, 1, 8, threads=1)
     torso, front, back = 0.7, 0.7 - 0.24 - 0.18, 0.7 - 0.25 - 0.14
     raised = [EDGE ** (((1.2 - (torso + foot) / 2) / 0.6) ** 2) for foot in (front, back)]

@@ -1,4 +1,5 @@
-"""dm_control's tasks besides those of test_physics_parity: rewards, trajectories, start states, cameras, pace."""
+"""dm_control's tasks besides those of test_physics_parity: rewards, trajectories, start states,
+cameras, pace."""
 
 import copy
 from dataclasses import replace
@@ -37,7 +38,8 @@ SIZE = 24
 EPISODES = 120
 # Of a model that differs from episode to episode.
 SEED = 5
-# Forward speeds at which states are tried, m/s (rad/s for the reacher's shoulder), up to well above the fastest task's.
+# Forward speeds at which states are tried, m/s (rad/s for the reacher's shoulder), up to well above
+# the fastest task's.
 SPEEDS = {
     "cheetah": 13.0,
     "quadruped": 7.0,
@@ -51,7 +53,8 @@ SPEEDS = {
 
 @pytest.fixture(autouse=True)
 def _without_opengl(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its property quadruped-escape would look for OpenGL at every start, to draw its terrain with."""
+    """With its property quadruped-escape would look for OpenGL at every start, to draw its terrain
+    with."""
     monkeypatch.setattr(dm_quadruped.Physics, "contexts", None)
 
 
@@ -88,7 +91,8 @@ def _copy(start: InitialState, world: int, name: str, environment: Environment) 
 
 
 def _share_model(name: str, environment: Environment, start: InitialState) -> None:
-    """Where models differ from episode to episode: the same one for dm_control and for all of our worlds."""
+    """Where models differ from episode to episode: the same one for dm_control and for all of our
+    worlds."""
     remodel = _family(name)[0].scene.remodel
     if remodel is not None:
         with environment.physics.reset_context():
@@ -108,7 +112,8 @@ def _goals(name: str) -> torch.Tensor:
 
 
 def _set_state(name: str, environment: Environment, share: float, rng: np.random.Generator) -> None:
-    """From as modelled (`share` 0) to crooked (`share` 1), at any speed; the reacher's target near its finger."""
+    """From as modelled (`share` 0) to crooked (`share` 1), at any speed; the reacher's target near
+    its finger."""
     physics = environment.physics
     with physics.reset_context():
         bent = rng.random(physics.model.nq) < 0.5
@@ -135,7 +140,8 @@ def _set_state(name: str, environment: Environment, share: float, rng: np.random
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rewards_of_states_equal_dm_controls(name: str) -> None:
-    """As modelled to crooked, at any speed, with controls from none to full: before and after a step."""
+    """As modelled to crooked, at any speed, with controls from none to full: before and after a
+    step."""
     family, _ = _family(name)
     environment, physics, goals = _theirs(name), _ours(name), _goals(name)
     environment.reset()
@@ -214,7 +220,8 @@ def _their_starts(name: str) -> np.ndarray:
 
 
 def _drawn_numbers(name: str, model: mujoco.MjModel) -> np.ndarray:
-    """Some of a model's numbers that differ between episodes: actuators' directions, or heights here and there."""
+    """Some of a model's numbers that differ between episodes: actuators' directions, or heights
+    here and there."""
     if name == "quadruped-escape":
         heights = model.hfield_data[::2017]
         return np.array([*heights, heights.std()])
@@ -259,7 +266,8 @@ def test_start_states_have_dm_controls_distribution(name: str) -> None:
         if np.ptp(theirs[:, column]) < 1e-9:
             np.testing.assert_allclose(ours[:, column], theirs[0, column], atol=1e-9)
         else:
-            # Seeds are fixed, so this either always passes or never does; 1 in 1000 is far from chance and from a bug.
+            # Seeds are fixed, so this either always passes or never does; 1 in 1000 is far from
+            # chance and from a bug.
             assert stats.ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-3, column
 
 
@@ -281,7 +289,8 @@ def test_a_bowl_with_bumps_is_dm_controls() -> None:
 
 
 def test_every_world_has_its_own_terrain_until_its_episode_ends_and_is_shown_it() -> None:
-    """What each pixel shows against MuJoCo's own rays through that world's model; saved, restored, another one next."""
+    """What each pixel shows against MuJoCo's own rays through that world's model; saved, restored,
+    another one next."""
     name = "quadruped-escape"
     family, task = _family(name)
     suite = load_suite(_suite(name))
@@ -348,7 +357,8 @@ def _geoms_by_rays(env: PixelVectorEnv, world: int, model: mujoco.MjModel) -> np
 
 
 def test_hard_actuators_push_where_their_number_says() -> None:
-    """A step from rest: velocity along the direction of the one actuator that is used; others' worlds are as ever."""
+    """A step from rest: velocity along the direction of the one actuator that is used; others'
+    worlds are as ever."""
     model = _family("point_mass-hard")[0].scene.model
     mixed = copy.copy(model)
     mix_actuators(mixed, SEED)
@@ -366,7 +376,8 @@ def test_hard_actuators_push_where_their_number_says() -> None:
 
 
 def test_a_humanoid_starts_without_touching_anything() -> None:
-    """Where the first draw touches something, another one is taken; where it does not, it is kept."""
+    """Where the first draw touches something, another one is taken; where it does not, it is
+    kept."""
     family, task = _family("humanoid-stand")
     model = family.scene.model
     touching = 0
@@ -403,7 +414,8 @@ def test_the_reacher_is_shown_the_target_of_its_task_only(name: str, other: str)
 
 
 def test_success_of_a_balanced_pole_takes_longer_than_falling() -> None:
-    """Left alone, a pole that starts upright earns 0.8 for a while, but not for as long as a success takes."""
+    """Left alone, a pole that starts upright earns 0.8 for a while, but not for as long as a
+    success takes."""
     family, task = _family("cartpole-balance")
     physics, goals = _ours("cartpole-balance"), _goals("cartpole-balance")
     start = InitialState.of(physics.model, WORLDS)

@@ -47,7 +47,8 @@ def test_point_mass_starts_away_from_the_target_and_uniformly_elsewhere() -> Non
     )
     assert np.linalg.norm(starts - target, axis=1).min() >= NEAREST_START
     assert np.abs(starts).max() <= 0.29
-    # Two equal areas far from the target are visited equally often: 2000 / (allowed area / box area).
+    # Two equal areas far from the target are visited equally often: 2000 / (allowed area / box
+    # area).
     corners = [((starts * sign) > [0.1, 0.1]).all(axis=1).sum() for sign in ([-1, -1], [1, -1])]
     low = ((starts * [-1, -1]) > [0.0, 0.0]).all(axis=1).sum()
     assert low / corners[0] == pytest.approx(0.29**2 / 0.19**2, rel=0.12)

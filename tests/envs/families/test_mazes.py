@@ -142,7 +142,8 @@ def test_the_way_from_any_place_is_that_of_a_slow_search(name: str) -> None:
 
 
 def test_the_way_grows_evenly_along_a_corridor_and_leads_around_walls() -> None:
-    """The corridor is 4 cells long; in the last of them the way turns, and from there the corner may be cut."""
+    """The corridor is 4 cells long; in the last of them the way turns, and from there the corner
+    may be cut."""
     maze = MAZES["serpent"]
     goal = torch.from_numpy(FAMILY.goal(_task("serpent"))).expand(35, -1)
     down = torch.linspace(0, 3.4, 35, dtype=torch.float64)
@@ -165,6 +166,7 @@ def test_the_quadruped_has_the_points_tasks() -> None:
 
 
 def test_task_vectors_are_goals_over_the_largest_mazes_half_width() -> None:
-    # The goal of "hook" is 2 cells east and 2 north of the middle, that of "estate" 3 east and 3 south.
+    # The goal of "hook" is 2 cells east and 2 north of the middle, that of "estate" 3 east and 3
+    # south.
     np.testing.assert_allclose(FAMILY.task_vector(_task("hook")), [2 / 4.5, 2 / 4.5], rtol=1e-6)
     np.testing.assert_allclose(FAMILY.task_vector(_task("estate")), [3 / 4.5, -3 / 4.5], rtol=1e-6)

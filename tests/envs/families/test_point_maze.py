@@ -1,4 +1,5 @@
-"""The point's mazes: walls that hold and are drawn where they are, what is paid for what, and what is sample_for_video."""
+"""The point's mazes: walls that hold and are drawn where they are, what is paid for what, and what
+is sample_for_video."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -55,7 +56,8 @@ def _carry(physics: MujocoPhysics, places: np.ndarray) -> None:
 
 
 def _rewards(kind: str, moves: list[tuple[float, float]]) -> list[float]:
-    """Rewards of a point in the maze "hook" that is carried to these places, in cells off the goal's middle."""
+    """Rewards of a point in the maze "hook" that is carried to these places, in cells off the
+    goal's middle."""
     physics, goal = _physics(_task("hook", reward=kind))
     maze, total = MAZES["hook"], []
     for move in moves:
@@ -161,7 +163,8 @@ def _data(positions: np.ndarray, mocap: np.ndarray) -> mujoco.MjData:
 
 @pytest.mark.parametrize("pushing", ["at random", "at the goal"])
 def test_no_wall_can_be_passed(pushing: str) -> None:
-    """Full force straight at the goal, or held at random for a while, never brings the middle of a point into a wall.
+    """Full force straight at the goal, or held at random for a while, never brings the middle of a
+    point into a wall.
 
     It stays as far from every wall as its radius, but for what soft contacts give way.
     """
@@ -206,7 +209,8 @@ def test_every_goal_can_be_reached_in_half_an_episode() -> None:
         touched = FAMILY.holding(physics, goal, goal[:, 0]).numpy()
         first = np.where((first == 0) & touched, step, first)
     assert (first > 0).all()
-    # Nobody is faster than 3.2 cells a second, 0.064 a control step; cutting corners saves less than a quarter.
+    # Nobody is faster than 3.2 cells a second, 0.064 a control step; cutting corners saves less
+    # than a quarter.
     starts = [
         maze.places[str(task.parameters["start"])] for maze, task in zip(mazes, TASKS, strict=True)
     ]
@@ -251,7 +255,8 @@ def test_walls_are_drawn_where_the_text_has_them_and_nowhere_else() -> None:
         top, left = (LARGEST - maze.height) // 2, (LARGEST - maze.width) // 2
         for row, column in maze.walls:
             expected[top + row, left + column] = True
-        # Perspective moves a wall's upper edge by less than a pixel, so only the outermost pixels are left out.
+        # Perspective moves a wall's upper edge by less than a pixel, so only the outermost pixels
+        # are left out.
         blocks = walls.reshape(LARGEST, 16, LARGEST, 16)[:, 1:-1, :, 1:-1]
         np.testing.assert_array_equal(blocks.all(axis=(1, 3)), expected)
         np.testing.assert_array_equal(blocks.any(axis=(1, 3)), expected)

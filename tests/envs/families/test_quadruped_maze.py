@@ -77,7 +77,8 @@ def test_starts_stand_in_their_cells_facing_anywhere_and_touch_nothing() -> None
 def test_no_wall_can_be_passed() -> None:
     """Thrown from the start of "spiral" in four directions at 6 m/s with legs moving at random.
 
-    Three of the four ways end at a wall of the start's cell; to the east there are 3 cells more before the next one.
+    Three of the four ways end at a wall of the start's cell; to the east there are 3 cells more
+    before the next one.
     """
     task = next(task for task in TASKS if task.name == "spiral_g")
     start, maze = _start(task, 4), MAZES["spiral"]
@@ -111,7 +112,8 @@ def _touches_a_wall(data: mujoco.MjData) -> bool:
 def test_the_torso_must_touch_the_goal(
     reward: str, expected: list[float | None], family: EgocentricMaze
 ) -> None:
-    """In "hook" the goal is at the north end of a corridor; the torso is carried along it, in cells off its middle."""
+    """In "hook" the goal is at the north end of a corridor; the torso is carried along it, in cells
+    off its middle."""
     task = TASKS[0]
     task = Task(task.name, task.family, {**task.parameters, "reward": reward}, 1000, 0)
     start, maze = _start(task, family=family), MAZES["hook"]
@@ -141,7 +143,8 @@ def test_the_eyes_see_the_goal_the_floor_and_the_right_walls() -> None:
     assert {"goal", "floor"} <= seen
     walls = {int(name.split("_")[1]) for name in seen if name.startswith("wall")}
     cells = {maze.walls[index] for index in walls}
-    # The corridor's two sides before the eyes and its end, and nothing that is behind these, beside or at its back.
+    # The corridor's two sides before the eyes and its end, and nothing that is behind these, beside
+    # or at its back.
     assert (0, 1) in cells or (0, 0) in cells
     assert cells <= {(row, column) for row in range(4) for column in range(3)}
     assert (labels == MODEL.geom("goal").id).sum() > 40

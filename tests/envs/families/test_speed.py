@@ -1,4 +1,5 @@
-"""The cheetah and the quadruped at a speed, in numbers worked out by hand; the walker is in test_families."""
+"""The cheetah and the quadruped at a speed, in numbers worked out by hand; the walker is in
+test_families."""
 
 import mujoco
 import numpy as np
@@ -152,7 +153,8 @@ def test_the_quadruped_is_lifted_as_in_dm_control() -> None:
 
 
 def test_the_quadruped_starts_in_every_orientation() -> None:
-    """Uniform on the sphere of unit quaternions: each number squared is 1/4 on average and signs are even."""
+    """Uniform on the sphere of unit quaternions: each number squared is 1/4 on average and signs
+    are even."""
     family, task = QuadrupedSpeed(), load_suite("quadruped_speed").tasks("train")[0]
     starts = [
         family.start(task, episode_rng(1, "train", 0, episode)).joint_positions[3:7]
@@ -170,7 +172,8 @@ def test_a_quadruped_that_always_touches_itself_is_refused(monkeypatch: pytest.M
 
 
 def test_front_legs_can_be_told_from_hind_legs() -> None:
-    """At 64x64, upright and seen from its left: dozens of pixels of either, and only the front is nearly white."""
+    """At 64x64, upright and seen from its left: dozens of pixels of either, and only the front is
+    nearly white."""
     model = QuadrupedSpeed.scene.model
     shown = shown_geoms(QuadrupedSpeed.scene, model.qpos0[None], np.zeros((1, 0, 3)))[0]
     legs = {

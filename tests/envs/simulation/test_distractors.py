@@ -1,4 +1,5 @@
-"""Spheres that move through images: where, when, before and behind what, against rays that are traced one by one."""
+"""Spheres that move through images: where, when, before and behind what, against rays that are
+traced one by one."""
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def suite_with(count: float, length: int = 8) -> Suite:
 
 
 def first_hit(ray: np.ndarray, spheres: list[tuple[np.ndarray, float]]) -> int:
-    """Which sphere, given as middle and radius in the camera's frame, a ray from the camera meets first; -1: none."""
+    """Which sphere, given as middle and radius in the camera's frame, a ray from the camera meets
+    first; -1: none."""
     nearest, found = np.inf, -1
     for index, (middle, radius) in enumerate(spheres):
         along = ray @ middle
@@ -51,7 +53,8 @@ def first_hit(ray: np.ndarray, spheres: list[tuple[np.ndarray, float]]) -> int:
 
 
 def test_spheres_are_seen_where_rays_meet_them_first() -> None:
-    """Among them the point mass, which some of them pass before and some behind; its target is out of sight."""
+    """Among them the point mass, which some of them pass before and some behind; its target is out
+    of sight."""
     scene, counts, worlds = PointMass.scene, np.array([0, 1, MOST, 3, MOST, MOST]), 6
     model = scene.model
     seconds, mass = np.linspace(3.0, 40.0, worlds), np.linspace(-0.2, 0.2, worlds)
@@ -86,7 +89,8 @@ def test_spheres_are_seen_where_rays_meet_them_first() -> None:
 
 
 def test_spheres_stay_whole_and_do_not_keep_together() -> None:
-    """Over an episode of 25 s at 40 control steps a second: within the image, everywhere in it, near and far."""
+    """Over an episode of 25 s at 40 control steps a second: within the image, everywhere in it,
+    near and far."""
     ways = paths(np.arange(1000) / 40)
     assert ways.shape == (1000, MOST, 3)
     middles, away = ways[..., :2], ways[..., 2:]
@@ -104,7 +108,8 @@ def test_spheres_stay_whole_and_do_not_keep_together() -> None:
 
 
 def test_a_body_hides_what_passes_behind_it() -> None:
-    """Through the middle of what the walker's camera films: behind the body less of a sphere is seen than before it."""
+    """Through the middle of what the walker's camera films: behind the body less of a sphere is
+    seen than before it."""
     scene = WalkerSpeed.scene
     physics = MujocoPhysics(scene, 2, 64, threads=1, distractors=1)
     away = filming_distance(scene.model, scene.camera)
@@ -137,7 +142,8 @@ def test_spheres_are_the_last_geoms_of_what_is_drawn(name: str) -> None:
     ("worlds", "counts"), [(1, (0, 3)), (1, (1, 6)), (2, (2, 6)), (3, (6, 1, 0))]
 )
 def test_images_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int, ...]) -> None:
-    """Whichever of the tasks the worlds follow now, also where none of them has the most spheres."""
+    """Whichever of the tasks the worlds follow now, also where none of them has the most
+    spheres."""
     task = {
         "family": "point_mass",
         "parameters": {"target": [0.1, 0.1]},
@@ -182,7 +188,8 @@ def test_images_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int
 
 
 def test_spheres_pass_before_and_behind_what_a_camera_farther_away_films() -> None:
-    """In shares of how far it is: the same paths, so that from twice as far they are seen half as large."""
+    """In shares of how far it is: the same paths, so that from twice as far they are seen half as
+    large."""
     scene, shown, seconds = WalkerSpeed.scene, np.ones((2, 4), bool), np.array([5.0, 5.0])
     near, far = places(scene, shown, seconds, np.array([1.0, 2.0]))
     np.testing.assert_allclose(far, 2 * near)
@@ -207,7 +214,8 @@ def test_places_must_be_of_all_worlds_and_distractors() -> None:
 
 
 def test_only_worlds_of_such_tasks_show_them_and_all_images_agree() -> None:
-    """Worlds change tasks after 4 steps; the last image of an episode has the spheres of its own time."""
+    """Worlds change tasks after 4 steps; the last image of an episode has the spheres of its own
+    time."""
     suite = suite_with(3)
     plain, distracted = suite.tasks("train")
     scene, actions = PointMass.scene, np.zeros((3, 2), np.float32)

@@ -1,4 +1,5 @@
-"""The same models, states and actions in dm_control: positions, rewards and start states must agree."""
+"""The same models, states and actions in dm_control: positions, rewards and start states must
+agree."""
 
 from collections.abc import Callable
 
@@ -149,7 +150,8 @@ def test_start_states_have_dm_controls_distribution(name: str) -> None:
     assert all((start.joint_velocities == 0).all() for start in ours)
     for joint in range(len(theirs[0])):
         pair = [start.joint_positions[joint] for start in ours], [row[joint] for row in theirs]
-        # Seeds are fixed, so this either always passes or never does; 1 in 1000 is far from chance and from a bug.
+        # Seeds are fixed, so this either always passes or never does; 1 in 1000 is far from chance
+        # and from a bug.
         assert stats.ks_2samp(*pair).pvalue > 1e-3, joint
 
 

@@ -1,4 +1,5 @@
-"""Worlds that move or look otherwise: against closed forms, models compiled that way, and plain worlds beside them."""
+"""Worlds that move or look otherwise: against closed forms, models compiled that way, and plain
+worlds beside them."""
 
 import mujoco
 import numpy as np
@@ -131,7 +132,8 @@ def test_a_heavier_model_is_the_one_that_compiles_from_a_heavier_description():
 
 
 def test_worlds_beside_varied_ones_are_as_without_them():
-    """Tasks are dealt out in turn: a world changes its dynamics with its task, from episode to episode."""
+    """Tasks are dealt out in turn: a world changes its dynamics with its task, from episode to
+    episode."""
     suite = varied_suite(mass=3.0, gain=0.5)
     mixed = make_vec(suite, 3, image_size=8, seed=1)
     plain, varied = suite.tasks("train")
@@ -184,7 +186,8 @@ def test_plain_tasks_are_written_without_dynamics_and_others_with_what_differs()
 
 
 def test_colours_turn_by_their_hue():
-    """A third of a turn makes red green, green blue and blue red, in every pixel but those of the background."""
+    """A third of a turn makes red green, green blue and blue red, in every pixel but those of the
+    background."""
     plain, turned = seen(Vision(), Vision(hue=120.0))
     np.testing.assert_array_equal(drawn(plain), drawn(turned))
     np.testing.assert_allclose(turned[drawn(turned)], plain[drawn(plain)][:, [2, 0, 1]], atol=1)
@@ -226,7 +229,8 @@ def test_a_camera_from_farther_away_shows_everything_smaller_about_the_middle():
     "name", ["walker_speed", "cheetah_speed", "quadruped_speed", "quadruped_maze", "ant_maze"]
 )
 def test_a_camera_moves_along_its_line_of_sight_wherever_its_body_is(name):
-    """By half of how far its body's centre of mass is when it moves to 1.5 times the distance; it looks as before."""
+    """By half of how far its body's centre of mass is when it moves to 1.5 times the distance; it
+    looks as before."""
     scene = load_suite(name).family.scene
     model = scene.model
     moved, index = Vision(distance=1.5).applied(model, scene.camera), model.camera(scene.camera).id
@@ -249,7 +253,8 @@ def test_a_camera_moves_along_its_line_of_sight_wherever_its_body_is(name):
 
 
 def test_worlds_keep_their_look_from_episode_to_episode_of_its_task():
-    """Images of a varied task are the same beside a plain one, and the plain one's are untouched."""
+    """Images of a varied task are the same beside a plain one, and the plain one's are
+    untouched."""
     suite = varied_suite("vision", hue=90.0)
     plain, varied = suite.tasks("train")
     mixed = make_vec(suite, 2, image_size=16, seed=1, threads=1)
@@ -270,7 +275,8 @@ def test_worlds_keep_their_look_from_episode_to_episode_of_its_task():
 
 
 def test_materials_keep_their_colours_and_become_darker():
-    """The walker's geoms have colours by their materials alone: half as bright, pixel by pixel, floor included."""
+    """The walker's geoms have colours by their materials alone: half as bright, pixel by pixel,
+    floor included."""
     scene = WalkerSpeed.scene
     models = [
         variant(scene.model, scene.camera, Dynamics(), vision)
@@ -389,7 +395,8 @@ SUITES = [
 
 @pytest.mark.parametrize(("name", "moved"), SUITES)
 def test_the_splits_turn_one_number_at_a_time(name, moved):
-    """Each factor down and up, each view one way and the other, mildly and strongly, on one training task."""
+    """Each factor down and up, each view one way and the other, mildly and strongly, on one
+    training task."""
     suite, changes = load_suite(name), {"mild": (0.75, 1.5), "strong": (0.5, 2.0)}
     views = {
         "mild": {
@@ -428,7 +435,8 @@ def test_the_splits_turn_one_number_at_a_time(name, moved):
 
 
 def test_every_body_of_a_mixed_suite_is_varied_as_in_its_own():
-    """The strong variations of all of them, each on one of the body's training tasks, from that task's starts."""
+    """The strong variations of all of them, each on one of the body's training tasks, from that
+    task's starts."""
     mixed = load_suite("mixed_speed")
     for split in ("dynamics_strong", "vision_strong"):
         own = [
@@ -456,7 +464,8 @@ def test_every_body_of_a_mixed_suite_is_varied_as_in_its_own():
 
 @pytest.mark.parametrize("name", [name for name, _ in SUITES])
 def test_every_variation_has_an_effect(name):
-    """Beside the plain task from the same start: other images at once, or other motion within 20 agent steps."""
+    """Beside the plain task from the same start: other images at once, or other motion within 20
+    agent steps."""
     suite = load_suite(name)
     tasks = [task for split in suite.splits for task in suite.tasks(split) if task.variations()]
     (plain,) = (task for task in suite.tasks("train") if task.parameters == tasks[0].parameters)

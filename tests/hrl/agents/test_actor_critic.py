@@ -51,7 +51,8 @@ def test_lambda_returns_are_a_mixture_of_n_step_returns(discount, gae_lambda):
 
 
 def test_lambda_returns_by_hand():
-    """Two steps: 2 + .5 * (.5 * 8 + .5 * (3 + .5 * 4)); the value of the first state is not read."""
+    """Two steps: 2 + .5 * (.5 * 8 + .5 * (3 + .5 * 4)); the value of the first state is not
+    read."""
     values = torch.tensor([math.nan, 8.0, 4.0])
     assert lambda_returns(torch.tensor([2.0, 3.0]), values, torch.ones(2), 0.5, 0.5).tolist() == [
         5.25,
@@ -71,7 +72,8 @@ def test_an_end_cuts_the_future_off():
 
 
 def test_weights_are_the_discounted_chance_to_get_there():
-    """The first is the chance that the start has a future at all; the last state's own does not count."""
+    """The first is the chance that the start has a future at all; the last state's own does not
+    count."""
     seen = trajectory()
     weights = level()._weights(seen)
     for batch in range(BATCH):
@@ -82,7 +84,8 @@ def test_weights_are_the_discounted_chance_to_get_there():
 
 
 def test_weights_by_the_loss_of_a_fresh_critic():
-    """Its distribution is even, so each state costs ln 255 for the return and as much for the slow copy's value."""
+    """Its distribution is even, so each state costs ln 255 for the return and as much for the slow
+    copy's value."""
     torch.manual_seed(0)
     config = replace(PLAIN, slow_regulariser=0.5)
     fresh = ActorCritic(
@@ -144,7 +147,8 @@ def test_values_are_those_of_the_copy_that_bootstraps(slow_bootstrap):
 
 @pytest.mark.parametrize("slow_bootstrap", [True, False])
 def test_critic_loss_by_a_loop(slow_bootstrap):
-    """Cross-entropy with the return, and with the slow copy's value whichever of them bootstraps, weighted."""
+    """Cross-entropy with the return, and with the slow copy's value whichever of them bootstraps,
+    weighted."""
     judge = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap, slow_regulariser=0.3))
     inputs, task = draws(TIME, BATCH, INPUTS), draws(1, BATCH, TASK, seed=1)
     returns, weights = 5 * draws(TIME, BATCH, seed=2), uniform(TIME, BATCH, seed=3)
@@ -203,7 +207,8 @@ def test_a_critic_learns_the_return_that_it_is_shown():
 
 
 def test_the_entropy_controller_moves_each_dimension_on_its_own():
-    """Too narrow a dimension has its coefficient raised, too broad a one has it lowered, one at target keeps it."""
+    """Too narrow a dimension has its coefficient raised, too broad a one has it lowered, one at
+    target keeps it."""
     torch.manual_seed(0)
     actor = ContinuousActor(INPUTS, TASK, 4, UNITS, 3, PLAIN)
     last = actor.net.dense.layers[-1]
@@ -225,7 +230,8 @@ def test_the_entropy_controller_moves_each_dimension_on_its_own():
 
 
 def slow_advantage(trained: ActorCritic, seen: Trajectory, time: int, batch: int) -> float:
-    """Sum over streams of share * (return - value) / scale, which is the spread of the first batch of returns."""
+    """Sum over streams of share * (return - value) / scale, which is the spread of the first batch
+    of returns."""
     total = 0.0
     for name, share in trained.reward_weights.items():
         values = trained.critics[name].values(seen.inputs, seen.task).tolist()
@@ -250,7 +256,8 @@ def slow_advantage(trained: ActorCritic, seen: Trajectory, time: int, batch: int
 
 @pytest.mark.parametrize("entropy", ["adaptive", "fixed"])
 def test_reinforce_loss_by_a_loop(entropy):
-    """-weight * (log-likelihood * advantage + entropy bonus), two streams with shares of their own."""
+    """-weight * (log-likelihood * advantage + entropy bonus), two streams with shares of their
+    own."""
     config = replace(PLAIN, entropy=entropy, entropy_scale=0.2, entropy_target=0.9)
     trained = level(config, reward_weights={"task": 1.0, "exploration": 0.1})
     seen = trajectory(("task", "exploration"))
@@ -311,7 +318,8 @@ def test_reinforce_gradient_by_the_score():
 
 
 def test_advantages_are_centred_and_scaled_where_asked():
-    """At the first batch by its own mean and deviation, whatever is added to all or multiplies all."""
+    """At the first batch by its own mean and deviation, whatever is added to all or multiplies
+    all."""
     config = replace(PLAIN, normalise_advantage=True, entropy="fixed", entropy_scale=0.0)
     losses = []
     for offset, factor in ((0.0, 1.0), (100.0, 1.0), (0.0, 7.0)):
@@ -347,7 +355,8 @@ def test_codes_are_scored_group_by_group():
 
 
 def test_one_levels_loss_touches_no_other_state():
-    """Scales, controllers and slow copies belong to their level; `update_target` moves critics' copies and nothing else."""
+    """Scales, controllers and slow copies belong to their level; `update_target` moves critics'
+    copies and nothing else."""
     trained = level()
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     trained.update_target()
@@ -360,9 +369,11 @@ def test_one_levels_loss_touches_no_other_state():
 
 @pytest.mark.parametrize("slow_bootstrap", [True, False])
 def test_values_stay_where_rewards_allow(slow_bootstrap):
-    """Of rewards in [0, 1] no return exceeds 1 / (1 - discount); neither do the values that are learned from them.
+    """Of rewards in [0, 1] no return exceeds 1 / (1 - discount); neither do the values that are
+    learned from them.
 
-    Rewards are 1 in half of the states for ever and 0 in the others, so that both bounds are approached.
+    Rewards are 1 in half of the states for ever and 0 in the others, so that both bounds are
+    approached.
     """
     config = ActorCriticConfig(layers=1, slow_bootstrap=slow_bootstrap, slow_rate=0.1)
     torch.manual_seed(0)

@@ -1,4 +1,5 @@
-"""Where gradients of a level go, by likelihood and through the dynamics, and that both teach its actor."""
+"""Where gradients of a level go, by likelihood and through the dynamics, and that both teach its
+actor."""
 
 from dataclasses import replace
 
@@ -83,7 +84,8 @@ def test_reinforce_reaches_nothing_that_was_imagined():
 
 
 def test_dynamics_reaches_the_actor_through_its_actions_only():
-    """With actions cut from the actor what is left is the entropy; with the trajectory cut nothing else is."""
+    """With actions cut from the actor what is left is the entropy; with the trajectory cut nothing
+    else is."""
     silent = replace(PLAIN, entropy="fixed", entropy_scale=0.0)
     for connected in (True, False):
         trained = level(silent, "dynamics")
@@ -101,7 +103,8 @@ def test_dynamics_reaches_the_actor_through_its_actions_only():
 
 
 def test_dynamics_gradient_is_that_of_weighted_returns_less_values():
-    """Through rewards, values and states, the values of the states acted in included (director.md, section 3)."""
+    """Through rewards, values and states, the values of the states acted in included (director.md,
+    section 3)."""
     trained = level(replace(PLAIN, entropy="fixed", entropy_scale=0.0), "dynamics")
     seen, _ = steered(trained)
     actor_loss, _ = pieces(trained, seen)

@@ -1,4 +1,5 @@
-"""The two methods: what k = 1 and K = 1 mean, who sees what, where gradients go, and that both learn from pixels."""
+"""The two methods: what k = 1 and K = 1 mean, who sees what, where gradients go, and that both
+learn from pixels."""
 
 import pytest
 import torch
@@ -130,7 +131,8 @@ def test_which_level_trains_the_encoder(source, reached):
 
 @pytest.mark.parametrize("level", ["manager", "skills"])
 def test_one_levels_encoder_gradient_is_its_own_losss(level):
-    """With `encoder_gradient=LEVEL` the encoder's gradient equals that of this level's loss alone."""
+    """With `encoder_gradient=LEVEL` the encoder's gradient equals that of this level's loss
+    alone."""
     trained = learner(
         Skills, SkillsConfig(num_skills=3, skill_duration=4, n_steps=8, encoder_gradient=level)
     )
@@ -184,7 +186,8 @@ def test_the_first_updates_ratio_is_one(agent):
 
 
 def test_policy_objective_by_hand():
-    """Ratios 1.5, 1.5, 0.5, 0.5 with advantages 1, -1, 1, -1 clip to 1.2, -1.5, 0.5, -0.8; weight 0 hides a sample."""
+    """Ratios 1.5, 1.5, 0.5, 0.5 with advantages 1, -1, 1, -1 clip to 1.2, -1.5, 0.5, -0.8; weight 0
+    hides a sample."""
     log = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5, 9.0]))
     advantage, weight = (
         torch.tensor([1.0, -1.0, 1.0, -1.0, 1e9]),

@@ -1,4 +1,5 @@
-"""Control methods mean what they say: one skill is a flat policy without a manager; held noise is the flat method's k."""
+"""Control methods mean what they say: one skill is a flat policy without a manager; held noise is
+the flat method's k."""
 
 import pytest
 import torch
@@ -55,7 +56,8 @@ def test_with_one_skill_the_manager_has_no_loss_at_all():
 
 
 def test_with_one_skill_nothing_learned_depends_on_the_manager():
-    """Two learners whose managers and managers' critics differ go through the same numbers, and leave those alone."""
+    """Two learners whose managers and managers' critics differ go through the same numbers, and
+    leave those alone."""
     learners = [make(Skills, num_skills=1, skill_duration=4) for _ in range(2)]
     parts = learners[1].policy.parts()
     with torch.no_grad():
@@ -130,7 +132,8 @@ def test_decisions_go_on_from_a_checkpoint():
 
 
 def still(learner: OnPolicyLearner) -> OnPolicyLearner:
-    """With a policy that is the same everywhere, so that actions before the tanh are the noise but for its scale."""
+    """With a policy that is the same everywhere, so that actions before the tanh are the noise but
+    for its scale."""
     with torch.no_grad():
         learner.policy.actor.layers[-1].weight.zero_()
     return learner
@@ -158,7 +161,8 @@ def test_environments_whose_episodes_end_apart_keep_their_own_clocks():
 
 
 def test_noise_held_for_one_step_is_a_draw_at_every_step():
-    """To the bit what the learner of an independent draw sees: spelled out from the run's stream."""
+    """To the bit what the learner of an independent draw sees: spelled out from the run's
+    stream."""
     learner = make(PPO)
     steps = rollout(learner, 12)
     seed = learner.spec.seed

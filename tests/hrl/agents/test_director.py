@@ -1,4 +1,5 @@
-"""The hierarchical method: one imagined trajectory read by two levels, and a worker that learns to reach goals."""
+"""The hierarchical method: one imagined trajectory read by two levels, and a worker that learns to
+reach goals."""
 
 import math
 
@@ -29,7 +30,8 @@ def slow_closeness(state: torch.Tensor, goal: torch.Tensor) -> float:
 @pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
 @pytest.mark.parametrize("alignment", ["own", "current"])
 def test_worker_segments_by_time_index(skill_duration, decisions, alignment):
-    """Segment j of start b holds states jk to jk + k, all with goal j; rewards are those of arriving at its states.
+    """Segment j of start b holds states jk to jk + k, all with goal j; rewards are those of
+    arriving at its states.
 
     Its last reward is measured against goal j + 1 in the published code.
     """
@@ -66,9 +68,11 @@ def test_worker_segments_by_time_index(skill_duration, decisions, alignment):
 
 @pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
 def test_progress_orders_policies_as_closeness_does(skill_duration, decisions):
-    """Discounted progress is (1 - discount) times discounted max_cosine, less the first max_cosine: in every segment.
+    """Discounted progress is (1 - discount) times discounted max_cosine, less the first max_cosine:
+    in every segment.
 
-    The sums stop at a segment's end, where discount^k times the last max_cosine stands for all that follows.
+    The sums stop at a segment's end, where discount^k times the last max_cosine stands for all that
+    follows.
     """
     dream = labelled(skill_duration, decisions)
     views = {
@@ -92,7 +96,8 @@ def test_progress_orders_policies_as_closeness_does(skill_duration, decisions):
 
 @pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
 def test_manager_decisions_by_time_index(skill_duration, decisions):
-    """It sees states 0, k, 2k and so on; the code of the last of them is never acted on and is not learned from."""
+    """It sees states 0, k, 2k and so on; the code of the last of them is never acted on and is not
+    learned from."""
     dream = labelled(skill_duration, decisions)
     agent = director(skill_duration=skill_duration, horizon=skill_duration * decisions)
     view = agent._manager_trajectory(dream)
@@ -115,7 +120,8 @@ def test_manager_decisions_by_time_index(skill_duration, decisions):
 @pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
 @pytest.mark.parametrize("kind", ["discounted_sum", "mean"])
 def test_manager_rewards_by_a_loop(skill_duration, decisions, kind):
-    """Of a decision's k rewards, each by the chance that the episode still goes on when its action is taken.
+    """Of a decision's k rewards, each by the chance that the episode still goes on when its action
+    is taken.
 
     The published mean counts that the episode goes on at the decision itself too.
     """
@@ -149,7 +155,8 @@ def test_manager_rewards_by_a_loop(skill_duration, decisions, kind):
 
 
 def test_discounted_sums_and_their_discount_make_the_flat_methods_return():
-    """Decisions worth their discounted rewards, discounted by discount^k, come to the discounted sum over steps."""
+    """Decisions worth their discounted rewards, discounted by discount^k, come to the discounted
+    sum over steps."""
     dream = labelled(2, 3)
     agent = director(discount=0.9)
     view = agent._manager_trajectory(dream)
@@ -167,7 +174,8 @@ def test_discounted_sums_and_their_discount_make_the_flat_methods_return():
 
 
 def test_the_managers_discount_is_per_decision():
-    """By default as far-sighted as the flat method per step; the published code's is set on its own."""
+    """By default as far-sighted as the flat method per step; the published code's is set on its
+    own."""
     assert DirectorConfig().discount_per_decision == pytest.approx(0.99**8)
     assert DirectorConfig(
         discount=0.5, skill_duration=4, horizon=8
@@ -179,8 +187,8 @@ def test_the_managers_discount_is_per_decision():
 
 @pytest.mark.parametrize(("alignment", "is_decision"), [("own", 3), ("current", 4)])
 def test_goals_and_actions_of_an_imagined_trajectory(alignment, is_decision):
-    """The manager decides at states 0, k, 2k, ..., and at T where the next goal counts; its goals are what its codes
-    decode to, and c_0 is the truth.
+    """The manager decides at states 0, k, 2k, ..., and at T where the next goal counts; its goals
+    are what its codes decode to, and c_0 is the truth.
     """
     agent, batch = director(goal_alignment=alignment, worker_reward="max_cosine"), rows()
     with torch.no_grad():
@@ -214,7 +222,8 @@ def test_goals_and_actions_of_an_imagined_trajectory(alignment, is_decision):
 
 
 def test_each_imagined_action_pursues_the_goal_of_its_segment():
-    """With a worker that does not explore, actions are its mean at the state and the goal in force."""
+    """With a worker that does not explore, actions are its mean at the state and the goal in
+    force."""
     agent, batch, noise = director(), rows(), Director.noise
     agent.noise = lambda *shape, normal=False: (
         torch.zeros(shape) if normal else noise(agent, *shape)
@@ -297,8 +306,9 @@ def steerable(gradient: str) -> tuple[Director, dict[str, torch.Tensor], RSSMSta
 
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
 def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
-    """Goals are states that some action, kept up, led to. Of the way from a fresh worker's max_cosine to what those very
-    actions come to it goes two fifths or more; sent to each other's goals it ends farther from its own.
+    """Goals are states that some action, kept up, led to. Of the way from a fresh worker's
+    max_cosine to what those very actions come to it goes two fifths or more; sent to each other's
+    goals it ends farther from its own.
     """
     agent, batch, start = steerable(gradient)
     count, generator = BATCH * 8, torch.Generator().manual_seed(0)
@@ -350,7 +360,8 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
 
 
 def test_segments_are_measured_at_their_start_and_end():
-    """Diagnostics: max_cosine of first and last states, the goal's distance, and that over how far a segment goes."""
+    """Diagnostics: max_cosine of first and last states, the goal's distance, and that over how far
+    a segment goes."""
     dream = labelled(2, 3)
     _, measured = director()._worker_trajectory(dream)
     first, last, far, gone = [], [], [], []

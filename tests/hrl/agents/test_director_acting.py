@@ -1,4 +1,5 @@
-"""The hierarchical method acts: goals held and redrawn, codes, the task, a worker that heeds its goal."""
+"""The hierarchical method acts: goals held and redrawn, codes, the task, a worker that heeds its
+goal."""
 
 import pytest
 import torch
@@ -46,7 +47,8 @@ def test_environments_keep_their_own_clocks():
 @torch.no_grad()
 @pytest.mark.parametrize("carried", [False, True])
 def test_an_episodes_end_and_the_goal(carried):
-    """A new episode draws a goal at its first step, unless goals outlive episodes, as in the published code."""
+    """A new episode draws a goal at its first step, unless goals outlive episodes, as in the
+    published code."""
     agent = director(skill_duration=3, carry_over_episodes=carried)
     _, state = agent.act(view(), agent.initial_state(COUNT), noise(0))
     done = torch.tensor([True, False, True, False])
@@ -78,7 +80,8 @@ def test_act_is_decide_then_execute():
 @torch.no_grad()
 @pytest.mark.parametrize("greedy", [True, False])
 def test_greedy_acting_and_codes(greedy):
-    """The likeliest code, or in the published code a drawn one; the worker's action is its mean at that goal."""
+    """The likeliest code, or in the published code a drawn one; the worker's action is its mean at
+    that goal."""
     agent, batch = director(greedy_codes=greedy, skill_duration=3), view()
     start = agent.initial_state(COUNT)
     tries = [

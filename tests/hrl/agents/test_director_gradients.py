@@ -16,7 +16,8 @@ SILENT = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.0)
 
 
 def losses(agent: Director, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The terms of `Director.loss`, each on its own; of the levels' those of actors and critics too."""
+    """The terms of `Director.loss`, each on its own; of the levels' those of actors and critics
+    too."""
     torch.manual_seed(1)
     observed = agent.world_model.observe(
         batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
@@ -82,7 +83,8 @@ def test_the_goal_autoencoder_never_moves_the_states_that_it_reads():
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
 def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient, precision):
-    """In bfloat16 too: autocast must not hand on weights that were cast where nothing was to be differentiated."""
+    """In bfloat16 too: autocast must not hand on weights that were cast where nothing was to be
+    differentiated."""
     agent = director(action_gradient=gradient, conditioning=Conditioning(preset="everywhere"))
     agent.spec = replace(agent.spec, autocast=precision)
     torch.manual_seed(2)
@@ -114,7 +116,8 @@ def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient, p
 
 
 def test_through_the_dynamics_the_goal_alone_moves_the_worker():
-    """With no bonus on entropy: what is left is the reward's gradient through the imagined steps."""
+    """With no bonus on entropy: what is left is the reward's gradient through the imagined
+    steps."""
     agent = director(action_gradient="dynamics", worker=SILENT)
     losses(agent, rows())["worker_actor"].backward()
     assert all(bool(p.grad.any()) for p in agent.worker.actor.parameters())
@@ -137,7 +140,8 @@ def watch_actions(agent: Director) -> list[torch.Tensor]:
 
 
 def test_a_reward_credits_the_actions_before_it():
-    """Gradient of arriving at state t reaches actions 0 to t - 1, across the change of goals too."""
+    """Gradient of arriving at state t reaches actions 0 to t - 1, across the change of goals
+    too."""
     agent, batch = director(action_gradient="dynamics"), rows()
     taken = watch_actions(agent)
     dream = agent._imagine(agent.starts(batch, states(agent, batch)))
@@ -153,7 +157,8 @@ def test_a_reward_credits_the_actions_before_it():
 
 @pytest.mark.parametrize("stream", ["goal", "task"])
 def test_through_the_dynamics_every_reward_of_the_worker_carries_gradient(stream):
-    """A share of the task's reward teaches as the goal's does, not only by the value after the segment."""
+    """A share of the task's reward teaches as the goal's does, not only by the value after the
+    segment."""
     agent, batch = director(action_gradient="dynamics", task_reward_to_worker=0.5), rows()
     taken = watch_actions(agent)
     dream = agent._imagine(agent.starts(batch, states(agent, batch)))

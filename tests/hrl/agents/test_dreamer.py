@@ -1,4 +1,5 @@
-"""Where gradients of the flat method with a world model go, by likelihood and through the imagined steps."""
+"""Where gradients of the flat method with a world model go, by likelihood and through the imagined
+steps."""
 
 import pytest
 import torch
@@ -44,7 +45,8 @@ def test_each_loss_reaches_exactly_its_own_module(term, gradient, preset, bonus)
 
 
 def test_through_the_dynamics_every_reward_moves_the_actor():
-    """A reward depends on the action before it, through the model's step; the first state on none."""
+    """A reward depends on the action before it, through the model's step; the first state on
+    none."""
     agent = dreamer(action_gradient="dynamics")
     batch = replayed(model_setting(), BATCH, LENGTH)
     states = agent.world_model.observe(

@@ -1,4 +1,5 @@
-"""Gathering into a replay and learning from it: rows by time, updates by arithmetic, continuation to the bit."""
+"""Gathering into a replay and learning from it: rows by time, updates by arithmetic, continuation
+to the bit."""
 
 import copy
 import math
@@ -35,7 +36,8 @@ METHODS = {"dreamer": (Dreamer, DreamerConfig), "director": (Director, DirectorC
 
 
 class AnsweringEnv(CounterEnv):
-    """Pays the clock plus the action that it was given, and asserts that this says the step that it was taken at."""
+    """Pays the clock plus the action that it was given, and asserts that this says the step that it
+    was taken at."""
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         taken_at = self.steps_since_decision - 1
@@ -47,7 +49,8 @@ class AnsweringEnv(CounterEnv):
 
 
 class Answerer:
-    """Acts by what it sees, the clock over 100, and remembers how often it has acted in this episode."""
+    """Acts by what it sees, the clock over 100, and remembers how often it has acted in this
+    episode."""
 
     def initial_state(self, num_envs: int) -> PolicyState:
         return {"age": torch.zeros(num_envs, dtype=torch.int64)}
@@ -76,7 +79,8 @@ def gathered(steps: int, calls: int = 1) -> tuple[ReplayWriter, dict[str, list]]
 
 
 def test_rows_by_time():
-    """Every observation is a row, the last of an episode too, with its reward and no action; the next begins anew.
+    """Every observation is a row, the last of an episode too, with its reward and no action; the
+    next begins anew.
 
     A row's action is the one taken there, its reward the one received on arriving there.
     """
@@ -193,7 +197,8 @@ def kept(trained: ModelBasedLearner) -> dict[str, object]:
 
 @pytest.mark.parametrize(("train_ratio", "batch"), [(12.0, 3), (7.0, 3), (1.5, 3), (10.0, 5)])
 def test_updates_by_arithmetic(train_ratio, batch):
-    """Replayed steps per agent step, from when a batch need hold no sequence twice; what is left over is carried on."""
+    """Replayed steps per agent step, from when a batch need hold no sequence twice; what is left
+    over is carried on."""
     trained = learner(train_ratio=train_ratio, batch=batch, log_interval=1)
     trained.update = lambda: {"loss": torch.zeros(())}
     owed, made, rows = 0.0, 0, 0
@@ -213,7 +218,8 @@ def test_updates_by_arithmetic(train_ratio, batch):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_two_runs_are_equal_and_a_continued_one_too(method):
-    """To the bit: weights, moments, replay with its latents, the policy's memory, random streams, metrics."""
+    """To the bit: weights, moments, replay with its latents, the policy's memory, random streams,
+    metrics."""
     through, again = learner(method), learner(method)
     for _ in range(2):
         assert_same(through.iterate(), again.iterate(), "metrics")
@@ -271,7 +277,8 @@ def _belongs(key: str, part: torch.nn.Module, trained: ModelBasedLearner) -> boo
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_an_update_refreshes_the_latents_of_its_rows(method):
-    """Row t of a sequence gets the state that the update saw at row t; the context keeps its own, as do all others."""
+    """Row t of a sequence gets the state that the update saw at row t; the context keeps its own,
+    as do all others."""
     trained = learner(method, train_ratio=1e-9)
     trained.iterate()
     trained.iterate()
@@ -308,7 +315,8 @@ def test_an_update_refreshes_the_latents_of_its_rows(method):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_an_update_in_one_piece_is_the_same_update(method, monkeypatch):
-    """It makes every optimiser's state at once, so behaviour that has not begun to learn has counts of zero."""
+    """It makes every optimiser's state at once, so behaviour that has not begun to learn has counts
+    of zero."""
     plain, whole = filled(method, actor_critic_start=2), filled(method, actor_critic_start=2)
     for count in range(4):
         plain.update()
@@ -323,7 +331,8 @@ def test_an_update_in_one_piece_is_the_same_update(method, monkeypatch):
 @pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_an_update_that_is_not_finite_leaves_the_parameters(method, waits, monkeypatch):
-    """Whether the update reads back that it went wrong, or is one piece that cannot, as when compiled or on a GPU."""
+    """Whether the update reads back that it went wrong, or is one piece that cannot, as when
+    compiled or on a GPU."""
     trained = learner(method)
     trained.iterate()
     trained.iterate()
@@ -430,7 +439,8 @@ def test_a_writer_continues_on_its_own_device():
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_metrics_keep_no_graph(method):
-    """They outlive the update that measured them, and a graph would keep the memory of its backward pass."""
+    """They outlive the update that measured them, and a graph would keep the memory of its backward
+    pass."""
     trained = learner(method)
     trained.iterate()
     trained.iterate()
@@ -466,7 +476,8 @@ def test_a_run_on_a_gpu_continues_from_a_file(method, graphed, tmp_path):
         for _ in range(3):
             trained.iterate()
     assert first.updates == second.updates
-    # Kernels add in their own order, and then draws may differ: that both go on is all that can be asked.
+    # Kernels add in their own order, and then draws may differ: that both go on is all that can be
+    # asked.
     assert all(bool(torch.isfinite(parameter).all()) for parameter in second.module.parameters())
 
 
@@ -474,7 +485,8 @@ def test_a_run_on_a_gpu_continues_from_a_file(method, graphed, tmp_path):
 @NEEDS_GPU
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_graphed_update_is_an_update(method):
-    """Kernel by kernel and replayed as one graph, from the same weights each time, on both sides of the recording."""
+    """Kernel by kernel and replayed as one graph, from the same weights each time, on both sides of
+    the recording."""
     plain, graphed = (
         filled(method, torch.device("cuda"), cuda_graph=graphed) for graphed in (False, True)
     )
@@ -485,7 +497,8 @@ def test_a_graphed_update_is_an_update(method):
 
 
 def align(trained: ModelBasedLearner, other: ModelBasedLearner) -> None:
-    """Weights, buffers, averages and rows of the other one, in the memory that a recorded update works in."""
+    """Weights, buffers, averages and rows of the other one, in the memory that a recorded update
+    works in."""
     trained.replay.load_state_dict(other.replay.state_dict())
     trained.module.load_state_dict(other.module.state_dict())
     for mine, others in zip(trained.optimizer.averages(), other.optimizer.averages(), strict=True):
@@ -500,7 +513,8 @@ def test_a_graph_without_a_gpu_is_refused():
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_imagination_begins_at_the_last_states(method):
-    """Of each sequence; 0 and more than there are stand for all. Task and continuation are those of the same rows."""
+    """Of each sequence; 0 and more than there are stand for all. Task and continuation are those of
+    the same rows."""
     batch = replayed(model_setting(), BATCH, LENGTH)
     batch["task"] = (
         torch.arange(BATCH * (LENGTH + 1))
@@ -523,7 +537,8 @@ def test_imagination_begins_at_the_last_states(method):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_behaviour_has_its_own_rate(method):
-    """A first update moves each weight by about its rate at most: actors and critics by their share of it."""
+    """A first update moves each weight by about its rate at most: actors and critics by their share
+    of it."""
     trained = filled(method, actor_critic_lr_scale=0.01)
     before = {
         name: parameter.detach().clone() for name, parameter in trained.module.named_parameters()
@@ -546,7 +561,8 @@ def test_behaviour_has_its_own_rate(method):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_the_model_may_learn_alone_first(method):
-    """Until `actor_critic_start` actors and critics stay as they were; their own count of updates begins there."""
+    """Until `actor_critic_start` actors and critics stay as they were; their own count of updates
+    begins there."""
     trained = filled(method, actor_critic_start=3, warmup=4)
     named = dict(trained.module.named_parameters())
     acting = {name for name in named if name.startswith(("level.", "manager.", "worker."))}
@@ -573,7 +589,8 @@ def test_a_line_of_metrics_spans_the_update_that_behaviour_begins_at(method):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_gathering_holds_the_noise_of_actions(method):
-    """Each environment's for `noise_repeat` steps from its last draw; an evaluation without noise leaves it alone."""
+    """Each environment's for `noise_repeat` steps from its last draw; an evaluation without noise
+    leaves it alone."""
     policy = learner(method, noise_repeat=3).policy
     rows = replayed(model_setting(task_size=1, action_size=1, deter=16), ENVS, 1)
     view, state, generator = (

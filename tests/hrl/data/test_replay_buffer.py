@@ -1,4 +1,5 @@
-"""The replay against a slow one that keeps every row in a list and enumerates the sequences held."""
+"""The replay against a slow one that keeps every row in a list and enumerates the sequences
+held."""
 
 from collections import Counter
 from pathlib import Path
@@ -106,7 +107,8 @@ def drain(replay: Replay) -> None:
 @pytest.mark.parametrize("count", [4, 9, 11, 12, 23, 60])
 @pytest.mark.parametrize(("ring", "length"), [(11, 4), (4, 4), (9, 2)])
 def test_exactly_the_sequences_held_are_drawn(count, ring, length):
-    """From part-filled rings to rings that have turned several times, with environments out of step."""
+    """From part-filled rings to rings that have turned several times, with environments out of
+    step."""
     replay, slow = small(ring=ring, length=length), SlowReplay(3, ring, length)
     play(replay, uneven(count), slow)
     held = slow.sequences()
@@ -140,7 +142,8 @@ def test_sequences_run_across_the_ends_of_episodes():
 
 @pytest.mark.parametrize("count", [12, 60])
 def test_every_sequence_has_the_same_chance(count):
-    """The rings differ in how full they are, and the queue is empty; the probability of a false alarm is 1 in 1000."""
+    """The rings differ in how full they are, and the queue is empty; the probability of a false
+    alarm is 1 in 1000."""
     replay, slow = small(), SlowReplay(3, 11, 4)
     play(replay, uneven(count), slow)
     drain(replay)
@@ -199,7 +202,8 @@ def test_at_most_half_a_batch_comes_from_the_queue(batch, most):
 
 
 def test_an_overwritten_sequence_behind_a_waiting_one_is_passed_over():
-    """Environment 0 stands still with a whole sequence at the head of the queue, 1 turns its ring."""
+    """Environment 0 stands still with a whole sequence at the head of the queue, 1 turns its
+    ring."""
     replay = small(num_envs=2)
     play(replay, [[0]] * 4 + [[1]] * 20)
     assert places(replay.sample(6, generator()))[:3] == [(0, 0), (1, 9), (1, 12)]
@@ -280,7 +284,8 @@ def test_a_learners_graph_is_not_kept():
 
 @pytest.mark.parametrize("count", [3, 10, 60])
 def test_a_continued_replay_goes_on_to_the_bit(count, tmp_path: Path):
-    """Through a file; the queue holds more than a batch takes, so that it has to be carried over."""
+    """Through a file; the queue holds more than a batch takes, so that it has to be carried
+    over."""
 
     def going_on(replay):
         batches = []
@@ -442,7 +447,8 @@ def test_a_gpu_draws_the_same_batches():
 
 
 def test_rows_are_on_the_device_and_what_tells_them_apart_on_the_host():
-    """On a device that keeps no numbers: nothing is read back from it, nothing stays behind on the host."""
+    """On a device that keeps no numbers: nothing is read back from it, nothing stays behind on the
+    host."""
     host, elsewhere = small(), small(device=torch.device("meta"))
     for step in range(20):
         batches = []

@@ -39,7 +39,8 @@ def test_episodes_end_where_the_environment_says():
 
 
 def test_only_time_limits_bootstrap_and_from_the_last_observation():
-    """Even environments are truncated at their limit; the counting agent values the image t at 1000 + t."""
+    """Even environments are truncated at their limit; the counting agent values the image t at 1000
+    + t."""
     steps = collected().steps
     done, even = steps["done"], (torch.arange(ENVS) % 2 == 0).expand_as(steps["done"])
     limits = (LENGTH + torch.arange(ENVS)).float().expand_as(steps["reward"])

@@ -93,7 +93,8 @@ def test_episodes_are_the_same_for_all_and_every_time(suite):
 
 
 def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
-    """Other splits, another order of tasks, more episodes: standing still earns the same in the same episode."""
+    """Other splits, another order of tasks, more episodes: standing still earns the same in the
+    same episode."""
     keys = ["split", "task", "episode"]
     eval_config = replace(PROTOCOL, episodes=4)
     few = evaluate(ZeroPolicy(2), suite, ["train", "interpolation"], eval_config).scores.set_index(
@@ -116,7 +117,8 @@ def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
 
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_rounds_play_the_episodes_that_are_played_side_by_side(suite, at_once, monkeypatch):
-    """Five episodes a task in one, two or three worlds each; in the last round there may be worlds to spare."""
+    """Five episodes a task in one, two or three worlds each; in the last round there may be worlds
+    to spare."""
     eval_config = replace(PROTOCOL, episodes=5)
     together = evaluate(Recorder(), suite, ["train"], eval_config)
     monkeypatch.setattr(

@@ -1,4 +1,5 @@
-"""How far a worker gets and whether a manager's goals exist, against loops, with a worker whose ways are known."""
+"""How far a worker gets and whether a manager's goals exist, against loops, with a worker whose
+ways are known."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,8 @@ WORLDS, TASKS, TIME, SIZE = 4, 2, 30, 3
 
 
 class Walker:
-    """Goes a tenth of the way that is left with every step, in a plane with a third number that never changes."""
+    """Goes a tenth of the way that is left with every step, in a plane with a third number that
+    never changes."""
 
     def __init__(self, heeds: bool = True) -> None:
         self.heeds = heeds

@@ -23,7 +23,8 @@ BEGIN, LAST = (
 
 
 class Guesser:
-    """Acts at random and remembers the image; expects images as bright as the action that leads to them."""
+    """Acts at random and remembers the image; expects images as bright as the action that leads to
+    them."""
 
     def __init__(self, still: bool) -> None:
         self.still = still
@@ -65,7 +66,8 @@ def test_a_model_that_sees_nothing_move_is_as_good_as_the_last_image():
 
 
 def test_errors_by_a_loop():
-    """Predictions begin at the eighth image, of the actions from there on, or of the previous world's."""
+    """Predictions begin at the eighth image, of the actions from there on, or of the previous
+    world's."""
     policy, debug = Guesser(still=False), suite()
     table = foresight(policy, PROTOCOL).set_index("ahead")
     tasks = debug.tasks("train")

@@ -1,4 +1,5 @@
-"""Actions of bodies that use fewer numbers than others: padding is 0, counts for nothing and teaches nothing."""
+"""Actions of bodies that use fewer numbers than others: padding is 0, counts for nothing and
+teaches nothing."""
 
 from dataclasses import replace
 
@@ -18,7 +19,8 @@ from hrl.data.observation import Observation
 from hrl.nets import ActionMask, BoundedNormal, Gaussian
 from tests.fakes import model_setting, randomise, replayed, small_setting
 
-# A large body with three actuators and a small one with one, told apart by the sign of the task's first number.
+# A large body with three actuators and a small one with one, told apart by the sign of the task's
+# first number.
 TASKS, MASKS = (
     torch.tensor([[-1.0, 0.0], [1.0, 0.0]]),
     torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]),
@@ -147,7 +149,8 @@ def test_padding_of_an_action_is_zero_and_the_rest_is_not(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["ppo", "skills"])
 def test_on_policy_losses_are_blind_to_padding(kind: str) -> None:
-    """Whatever stands there, the loss is the same; its weights learn from the large body's actions alone."""
+    """Whatever stands there, the loss is the same; its weights learn from the large body's actions
+    alone."""
     for task, small in ((SMALL, True), (LARGE, False)):
         agent = on_policy(kind)
         agent.config = replace(agent.config, entropy_coefficient=0.1)

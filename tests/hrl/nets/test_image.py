@@ -1,4 +1,5 @@
-"""The world model's encoder and decoder of images against plain convolutions, and everything together, traced."""
+"""The world model's encoder and decoder of images against plain convolutions, and everything
+together, traced."""
 
 import math
 import subprocess

@@ -7,7 +7,8 @@ from hrl.nets import MLP, Encoder, EncoderConfig, Gaussian, TaskEmbedding, compo
 
 
 def test_composite_equals_the_renormalised_product_of_densities():
-    """One dimension: the product of densities to the power of their weights, integrated on a fine grid."""
+    """One dimension: the product of densities to the power of their weights, integrated on a fine
+    grid."""
     mean, std = torch.tensor([-0.5, 0.8, 0.1]), torch.tensor([0.3, 0.9, 0.5])
     weights = torch.tensor([0.2, 0.5, 0.3])
     grid = torch.linspace(-6, 6, 200_001, dtype=torch.float64)

@@ -82,7 +82,8 @@ def test_updates_equal_a_loop_over_tensors(lr_decay_start, betas, eps):
 
 
 def test_the_first_update_moves_every_weight_by_the_warmed_up_rate():
-    """Corrected averages of one gradient are that gradient, so that its sign is all that is left of it."""
+    """Corrected averages of one gradient are that gradient, so that its sign is all that is left of
+    it."""
     parameter = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
     parameter.grad = torch.tensor([1e-3, -20.0, 1e-9])
     LaProp([parameter], lr=1.0, warmup=10).step()
@@ -249,7 +250,8 @@ def test_a_captured_update_equals_an_eager_one():
 
 
 def test_a_group_without_gradients_waits():
-    """Its count, and so its warm-up and the correction of its averages, begin at its first gradient."""
+    """Its count, and so its warm-up and the correction of its averages, begin at its first
+    gradient."""
     waiting, late = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
     other = torch.nn.Parameter(torch.ones(3))
     both = LaProp([{"params": [other]}, {"params": [waiting]}], lr=0.1, warmup=10)

@@ -1,4 +1,5 @@
-"""Running scales against averages computed as defined, in float64; controllers against their rule."""
+"""Running scales against averages computed as defined, in float64; controllers against their
+rule."""
 
 import pytest
 import torch
@@ -69,7 +70,8 @@ def test_normalised_advantages_are_centred_and_scaled():
 
 
 def test_percentile_range_by_hand():
-    """Percentiles of 0..20 are 1 and 19; averaged twice from zero with decay 0.5 they are 0.75 and 14.25."""
+    """Percentiles of 0..20 are 1 and 19; averaged twice from zero with decay 0.5 they are 0.75 and
+    14.25."""
     scale = PercentileRange(decay=0.5)
     values = torch.arange(21.0)[
         torch.randperm(21, generator=torch.Generator().manual_seed(0))
@@ -129,7 +131,8 @@ def test_each_coefficient_follows_its_own_measured_value(raise_when_low):
 
 
 def test_the_dead_band_of_director():
-    """A target of 3.5 nats: 3.19 and 3.84 leave a penalty alone, 3.18 lowers it, 3.86 raises it, by 1.1."""
+    """A target of 3.5 nats: 3.19 and 3.84 leave a penalty alone, 3.18 lowers it, 3.86 raises it, by
+    1.1."""
     for measured, expected in ((3.19, 0.5), (3.84, 0.5), (3.18, 0.5 / 1.1), (3.86, 0.55)):
         penalty = AdaptiveCoefficient((), 3.5, 1e-5, 1.0, raise_when_low=False, start=0.5)
         penalty.update(torch.tensor(measured))

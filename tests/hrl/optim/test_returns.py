@@ -9,7 +9,8 @@ from hrl.optim.returns import generalized_advantages
 def slow_advantages(
     rewards, values, is_decision, done, bootstrap, last_value, discount, gae_lambda
 ):
-    """One environment: cuts episodes into decisions, forms each TD error as defined, then sums errors forward."""
+    """One environment: cuts episodes into decisions, forms each TD error as defined, then sums
+    errors forward."""
     length = len(rewards)
     starts = [t for t in range(length) if is_decision[t]]
     errors, spans, closed = {}, {}, {}
@@ -81,7 +82,8 @@ def test_every_step_a_decision_is_plain_gae():
 
 
 def test_one_decision_is_the_discounted_sum_of_rewards_and_bootstrap():
-    """Reward 1 for four steps, then value 10: 1 + .5 + .25 + .125 + .0625 * 10 - 3, worked out by hand."""
+    """Reward 1 for four steps, then value 10: 1 + .5 + .25 + .125 + .0625 * 10 - 3, worked out by
+    hand."""
     column = lambda *values: torch.tensor(values).unsqueeze(1)  # noqa: E731
     advantages = generalized_advantages(
         column(1.0, 1.0, 1.0, 1.0),

@@ -1,4 +1,5 @@
-"""The report itself: what its figures show, that the page stands alone, and the command that writes it."""
+"""The report itself: what its figures show, that the page stands alone, and the command that writes
+it."""
 
 import importlib.util
 import json
@@ -203,7 +204,8 @@ def test_score_over_the_plane_and_against_distance(positions: Path) -> None:
         by_name = {figure.name: figure for figure in generalization_figures(study)}
     assert set(by_name) == {"score_map", "score_by_distance", "score_by_task"}
     x, y = curve_of(by_name["score_by_distance"].drawing, study.looks["skills"].colour)
-    # Training targets lie on a circle of radius 0.15, so their hull is a square whose sides are 0.15 / sqrt(2) away.
+    # Training targets lie on a circle of radius 0.15, so their hull is a square whose sides are
+    # 0.15 / sqrt(2) away.
     assert x == pytest.approx([0.08 - 0.15 / 2**0.5, 0, *x[2:]], abs=1e-3)
     skills = study.table[study.table["method"] == "skills"]
     assert y[1] == pytest.approx(skills.loc[skills["split"] == "train", "score"].mean())
@@ -303,7 +305,8 @@ def test_skill_usage_is_drawn_per_run_for_methods_with_skills(speeds: Study) -> 
 
 
 def test_goals_are_drawn_for_methods_that_set_them(speeds: Study) -> None:
-    """A dotted and a solid line a run for max_cosine, a line a run for reach and heed; nothing for other methods."""
+    """A dotted and a solid line a run for max_cosine, a line a run for reach and heed; nothing for
+    other methods."""
     assert goal_figures(speeds) == []
     keys = (FIRST, LAST, REACH, SWAP)
     runs = tuple(

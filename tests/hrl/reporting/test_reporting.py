@@ -1,4 +1,5 @@
-"""Run folders in: what is read, what is refused and with which words, and the numbers of the summary."""
+"""Run folders in: what is read, what is refused and with which words, and the numbers of the
+summary."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""Aggregates against numbers worked out by hand, intervals against exact distributions, slow loops and simulations."""
+"""Aggregates against numbers worked out by hand, intervals against exact distributions, slow loops
+and simulations."""
 
 from collections.abc import Callable
 
@@ -67,7 +68,8 @@ def test_performance_profile_counts_strictly_above() -> None:
 
 
 def test_probability_of_improvement_by_hand() -> None:
-    # Task 1: of the nine pairs, 1 beats 0; 2 ties twice and beats 0; 3 beats all: (1 + 2 + 3) / 9. Task 2: 0.
+    # Task 1: of the nine pairs, 1 beats 0; 2 ties twice and beats 0; 3 beats all: (1 + 2 + 3) / 9.
+    # Task 2: 0.
     x, y = [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]], [[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]]
     assert float(statistics.probability_of_improvement(x, y)) == pytest.approx((6 / 9 + 0) / 2)
 
@@ -114,7 +116,8 @@ def test_interval_of_a_distribution_that_can_be_written_down(resample: Resample)
 
 
 def test_whole_runs_keep_tasks_together() -> None:
-    # Two tasks that always agree. Whole runs: as above. Within tasks: Binomial(4, 1/2) / 4, whose 10 % quantile is 1/4.
+    # Two tasks that always agree. Whole runs: as above. Within tasks: Binomial(4, 1/2) / 4, whose
+    # 10 % quantile is 1/4.
     scores = np.array([[0.0, 0.0], [1.0, 1.0]])
     ends = {
         resample: statistics.interval(

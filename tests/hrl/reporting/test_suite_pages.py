@@ -1,4 +1,5 @@
-"""A suite's page: every task with what it is, what the two policies that learn nothing earn, and an image."""
+"""A suite's page: every task with what it is, what the two policies that learn nothing earn, and an
+image."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""A checkpoint comes back bit for bit, or is refused with its reason; a run always finds the newest whole one."""
+"""A checkpoint comes back bit for bit, or is refused with its reason; a run always finds the newest
+whole one."""
 
 import errno
 import fcntl

@@ -1,4 +1,5 @@
-"""Tables of scores in a run folder: filled split by split, never a mixture, and never more memory than there is."""
+"""Tables of scores in a run folder: filled split by split, never a mixture, and never more memory
+than there is."""
 
 import json
 

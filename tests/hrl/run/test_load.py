@@ -1,4 +1,5 @@
-"""A run folder read back for acting: the policy that was trained, in memory for what acts and nothing else."""
+"""A run folder read back for acting: the policy that was trained, in memory for what acts and
+nothing else."""
 
 from pathlib import Path
 from typing import ClassVar

@@ -1,4 +1,5 @@
-"""Budgets: the replay to the byte, checkpoints on disk with the one being written, and runs that do not fit."""
+"""Budgets: the replay to the byte, checkpoints on disk with the one being written, and runs that do
+not fit."""
 
 import shutil
 from pathlib import Path
@@ -116,7 +117,8 @@ def test_acting_takes_no_replay_and_grows_with_worlds_and_films():
 
 
 def test_external_worlds_and_their_workers_count():
-    """Two evaluations of ten tasks with 50 episodes each: in 500 small worlds, and in 60 large ones in 9 rounds."""
+    """Two evaluations of ten tasks with 50 episodes each: in 500 small worlds, and in 60 large ones
+    in 9 rounds."""
     native, external = load_suite("point_mass"), load_suite("metaworld_mt10")
     assert worlds_at_once(native, 10, 50) == 500
     assert worlds_at_once(external, 10, 50) == 60

@@ -1,4 +1,5 @@
-"""Runs as a user lives them: continued to the bit after a kill, saved on signals, refused where they cannot go on."""
+"""Runs as a user lives them: continued to the bit after a kill, saved on signals, refused where
+they cannot go on."""
 
 import json
 import os
@@ -72,7 +73,8 @@ def test_a_finished_run_leaves_its_record(finished):
 
 
 def test_a_run_killed_at_any_moment_and_continued_ends_the_same(finished, tmp_path):
-    """SIGKILL while starting, gathering, learning or saving, several times, each followed by the same command."""
+    """SIGKILL while starting, gathering, learning or saving, several times, each followed by the
+    same command."""
     folder = tmp_path / "run"
     command = [sys.executable, str(TRAIN), *overrides(folder)]
     draw = random.Random(0)
@@ -110,7 +112,8 @@ MODEL_BASED = ("dreamer", "director")
 
 @pytest.mark.parametrize("agent", ["ppo", "sb3_ppo", "sb3_sac", *MODEL_BASED])
 def test_every_learner_continues_to_the_bit(agent, tmp_path):
-    """A run stopped half way by its budget and then given the rest, against one with the whole budget."""
+    """A run stopped half way by its budget and then given the rest, against one with the whole
+    budget."""
     settings = [f"agent={agent}", "evaluation.every=0"]
     if agent in MODEL_BASED:
         settings += [
@@ -137,7 +140,8 @@ def test_every_learner_continues_to_the_bit(agent, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("agent", ["ppo", "skills", "sb3_ppo", "sb3_sac", *MODEL_BASED])
 def test_every_learner_continues_on_a_gpu(agent, tmp_path):
-    """Goes on at all: a checkpoint's tensors come from host memory. Not to the bit: kernels add in their own order."""
+    """Goes on at all: a checkpoint's tensors come from host memory. Not to the bit: kernels add in
+    their own order."""
     settings = [f"agent={agent}", "evaluation.every=0", "device=cuda"]
     settings += (
         ["agent.sequence_length=4", "agent.batch_size=4", "agent.train_ratio=2"]

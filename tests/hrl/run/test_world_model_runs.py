@@ -1,4 +1,5 @@
-"""The world-model pair as a user meets it: presets, refusals, budgets, films, the benchmark of an update."""
+"""The world-model pair as a user meets it: presets, refusals, budgets, films, the benchmark of an
+update."""
 
 from copy import deepcopy
 
@@ -156,7 +157,8 @@ def test_a_replay_that_cannot_fit_is_refused_by_its_key_before_anything_is_writt
 
 @pytest.mark.parametrize("key", ["network.world_model.deter=128", "agent.replay_capacity=2000"])
 def test_a_checkpoint_of_another_architecture_is_refused(key, tmp_path):
-    """By the differing key; and where the configuration was edited to agree, by what does not fit."""
+    """By the differing key; and where the configuration was edited to agree, by what does not
+    fit."""
     settings = [
         "agent=dreamer",
         *SMALL,
@@ -274,7 +276,8 @@ def test_goals_are_no_skills_whose_usage_could_be_counted():
 
 
 def test_predictions_use_the_actions_alone():
-    """The same start and other actions lead elsewhere; the future of what was seen plays no part."""
+    """The same start and other actions lead elsewhere; the future of what was seen plays no
+    part."""
     agent = build(["agent=dreamer", *SMALL])
     state, task = agent.initial_state(2), torch.zeros(2, 2)
     generator = torch.Generator().manual_seed(0)
@@ -289,7 +292,8 @@ def test_predictions_use_the_actions_alone():
 
 
 def test_a_way_back_is_the_parts_that_the_operation_was_in():
-    """Actions that learn through the imagined steps have gradient that passes them; goals have a part of their own."""
+    """Actions that learn through the imagined steps have gradient that passes them; goals have a
+    part of their own."""
     overrides = ["agent=director", *SMALL, "precision=float32", "agent.action_gradient=dynamics"]
     shares = benchmark_update.run(overrides, updates=2)["director"]["shares"]
     assert min(shares["imagination, backward"], shares["goal autoencoder, backward"]) > 0

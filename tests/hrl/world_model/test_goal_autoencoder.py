@@ -53,7 +53,8 @@ def drawn(goals: GoalAutoencoder, deter: torch.Tensor, task: torch.Tensor) -> li
 
 @pytest.mark.parametrize("per_dimension", [True, False])
 def test_the_loss_is_the_squared_error_and_the_weighted_divergence(per_dimension):
-    """Per dimension counted 1024 times, or summed; the divergence from uniform codes by its definition."""
+    """Per dimension counted 1024 times, or summed; the divergence from uniform codes by its
+    definition."""
     goals, (deter, task) = autoencoder(per_dimension=per_dimension), states()
     torch.manual_seed(1)
     loss, metrics = goals.loss(deter, task)
@@ -110,7 +111,8 @@ def test_gradient_reaches_the_autoencoder_and_not_the_states():
 
 
 def test_perplexity_counts_the_classes_in_use():
-    """Two states with different codes use two classes of every group; all alike use one; fresh ones are spread."""
+    """Two states with different codes use two classes of every group; all alike use one; fresh ones
+    are spread."""
     goals, (deter, task) = autoencoder(False), states(2)
     logits = torch.full((2, 1, GROUPS, CLASSES), -50.0)
     logits[0, ..., 1] = logits[1, ..., 3] = 50.0
@@ -141,7 +143,8 @@ def test_a_few_states_are_learned_by_heart():
 
 
 def test_drift_is_how_far_fixed_codes_have_moved_from_their_running_mean():
-    """Over how far they are from each other: falls to 0 while weights stay, and rises when the decoder moves."""
+    """Over how far they are from each other: falls to 0 while weights stay, and rises when the
+    decoder moves."""
     goals, (deter, task) = autoencoder(), states()
 
     def drift() -> float:

@@ -1,4 +1,5 @@
-"""The world model: sizes as published, losses against slow loops, what they train, what leads where."""
+"""The world model: sizes as published, losses against slow loops, what they train, what leads
+where."""
 
 import math
 from dataclasses import replace
@@ -77,7 +78,8 @@ def slow_divergence(p: torch.Tensor, q: torch.Tensor) -> float:
 
 
 def test_divergences_are_balanced_and_free_below_the_threshold():
-    """Each state's divergence, summed over groups before it is compared with the free nats; then weighted."""
+    """Each state's divergence, summed over groups before it is compared with the free nats; then
+    weighted."""
     model, batch = world_model(), rows()
     with torch.no_grad():
         bare = observe(model, batch)
@@ -139,7 +141,8 @@ def test_what_each_loss_trains(loss, trained):
 
 
 def test_in_sequences_the_prior_also_shapes_the_states_before():
-    """Its divergence at one step reaches the encoder through the state that was drawn at the step before."""
+    """Its divergence at one step reaches the encoder through the state that was drawn at the step
+    before."""
     model, batch = world_model(), rows(time=2)
     batch["is_first"][:] = False
     observe(model, batch).losses["dynamics"][:, 1].sum().backward()
@@ -163,7 +166,8 @@ def test_states_are_handed_on_without_gradient():
 
 
 def test_rewards_and_ends_are_those_of_rows_after_the_context():
-    """State t is measured against row t + 1 of the batch: a changed row changes its own loss and no other."""
+    """State t is measured against row t + 1 of the batch: a changed row changes its own loss and no
+    other."""
     model, batch = world_model(), rows()
     before = observe(model, batch).losses
     for row in range(TIME + 1):
@@ -178,7 +182,8 @@ def test_rewards_and_ends_are_those_of_rows_after_the_context():
 
 
 def test_losses_of_the_heads_by_hand():
-    """Two-hot cross-entropy of the reward, and -log of the probability given to what happened next."""
+    """Two-hot cross-entropy of the reward, and -log of the probability given to what happened
+    next."""
     model, batch = world_model(), rows()
     observed = observe(model, batch)
     features, task = observed.states.features(), batch["task"][:, 1:]
@@ -209,7 +214,8 @@ def test_a_fresh_model_expects_no_reward():
 
 
 def test_an_action_leads_to_the_row_after_it():
-    """The state at row t is moved by actions of rows before t, by that of row t - 1 foremost, since the last start."""
+    """The state at row t is moved by actions of rows before t, by that of row t - 1 foremost, since
+    the last start."""
     model, batch = world_model(), rows(batch=1)
     batch["is_first"][:] = False
     batch["is_first"][:, 4] = True
@@ -269,7 +275,8 @@ def test_latents_go_through_the_replays_form_and_back():
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_acting_and_training_go_through_the_same_states(preset):
-    """A stream seen step by step, and the same rows as a replayed sequence whose first row begins an episode."""
+    """A stream seen step by step, and the same rows as a replayed sequence whose first row begins
+    an episode."""
     torch.manual_seed(0)
     agent = randomise(
         Dreamer(DreamerConfig(conditioning=Conditioning(preset=preset)), model_setting())
@@ -297,7 +304,8 @@ def test_acting_and_training_go_through_the_same_states(preset):
 
 
 def test_a_small_batch_is_learned_by_heart():
-    """Eighty updates on two sequences: images, rewards and ends come to half of what they cost at first."""
+    """Eighty updates on two sequences: images, rewards and ends come to half of what they cost at
+    first."""
     model = world_model(moved=False, conditioning=only(*OWN))
     batch, uniform = rows(2, 3), noise(2, 3)
     batch["pixels"][:] = batch["pixels"][:, :, :1, :1]  # images of one colour each

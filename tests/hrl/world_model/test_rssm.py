@@ -55,7 +55,8 @@ def slow_layer(dense: torch.nn.Module, values: torch.Tensor) -> torch.Tensor:
 
 
 def slow_advance(rssm: RSSM, state: RSSMState, action: torch.Tensor) -> torch.Tensor:
-    """DreamerV3's block GRU: every block is given its own part of `deter` and, beside it, a copy of all that enters."""
+    """DreamerV3's block GRU: every block is given its own part of `deter` and, beside it, a copy of
+    all that enters."""
     entering = torch.cat(
         [
             slow_layer(rssm.from_deter, state.deter),
@@ -86,7 +87,8 @@ def slow_advance(rssm: RSSM, state: RSSMState, action: torch.Tensor) -> torch.Te
 
 
 def test_the_block_gru_equals_a_loop_over_blocks(rssm):
-    """One dense layer for what enters every block is the published layer over copies of it, and its gradients."""
+    """One dense layer for what enters every block is the published layer over copies of it, and its
+    gradients."""
     state, action = some_state(), draws(BATCH, ACTION, seed=5)
     fast, slow = (
         rssm.advance(state, rssm.from_action(bounded(action))),
@@ -127,7 +129,8 @@ def test_a_fresh_state_moves_slowly():
 
 
 def test_an_imagined_step_is_the_prior_and_a_seen_one_the_posterior(rssm):
-    """Both from the `deter` that the action leads to; draws invert the cumulative distribution of each group."""
+    """Both from the `deter` that the action leads to; draws invert the cumulative distribution of
+    each group."""
     state, action, embedding = some_state(), draws(BATCH, ACTION), draws(BATCH, EMBEDDING, seed=1)
     uniform = noise(BATCH, 3, seed=2)
     deter = slow_advance(rssm, state, action)
@@ -212,7 +215,8 @@ def test_observing_is_correcting_step_by_step(rssm):
 
 
 def test_an_episodes_start_forgets_state_and_action(rssm):
-    """Two pasts that differ in everything, then the same episode: equal states; without the flag they differ."""
+    """Two pasts that differ in everything, then the same episode: equal states; without the flag
+    they differ."""
     first = torch.zeros(BATCH, TIME, dtype=torch.bool)
     first[:, 3] = True
     pasts = []

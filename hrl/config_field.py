@@ -1,0 +1,126 @@
+"""Declare what a configuration key means and which values it may have, beside its default."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FieldInfo:
+    """The meaning of a configuration key and the values that it may have.
+
+    Attributes:
+        help: one sentence or two, with units.
+        at_least, above, at_most, below: bounds of a number, or of every number of a list.
+        choices: the valid texts; empty where any is valid.
+    """
+
+    help: str
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def range(self) -> str:
+        """Return the valid values in words; empty where any value of the type is valid."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        bounds = (
+            ("at least", self.at_least),
+            ("above", self.above),
+            ("at most", self.at_most),
+            ("below", self.below),
+        )
+        return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+
+    def allows(self, value: object) -> bool:
+        """Return whether a number is finite and within the bounds, or a text among the choices."""
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return True
+        return (
+            math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+
+class ConfigValueError(ValueError):
+    """A value that its configuration key may not have."""
+
+
+def config_field(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    default_factory: Callable[[], Any] | None = None,
+    **valid: Any,
+) -> Any:
+    """Return a dataclass field that knows its meaning and its range.
+
+    Args:
+        default: the value where nothing else is given.
+        help: what the key means, with units.
+        default_factory: makes the default where it is mutable.
+        **valid: bounds or choices, as `FieldInfo` has them.
+    """
+    metadata = {"info": FieldInfo(help, **valid)}
+    if default_factory is not None:
+        return field(default_factory=default_factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def field_infos(config_class: type) -> dict[str, FieldInfo]:
+    """Return the declared meaning and range of every field of a configuration class."""
+    return {
+        entry.name: entry.metadata.get("info", FieldInfo("")) for entry in fields(config_class)
+    }
+
+
+def check_fields(values: Mapping[str, Any], config_class: type, path: str = "") -> None:
+    """Check the values of one configuration node against what its class declares.
+
+    NaN and infinity are refused in every field. Values that are mappings are nodes of their own and
+    are left alone.
+
+    Args:
+        values: by field name.
+        config_class: a dataclass whose fields were made by `config_field`, or plain ones.
+        path: of the node, such as "agent.manager"; empty for the root.
+
+    Raises:
+        ConfigValueError: names the first key with its value and the valid ones.
+    """
+    for name, info in field_infos(config_class).items():
+        for value in _parts(values.get(name)):
+            if not info.allows(value):
+                key = f"{path}.{name}" if path else name
+                raise ConfigValueError(f"{key} is {value!r}; it must be {_expected(info)}")
+
+
+@dataclass(frozen=True)
+class CheckedConfig:
+    """A configuration node whose fields are checked whenever one is made."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of their range; `check_fields` says which errors there are."""
+        check_fields(vars(self), type(self))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield a value, or each value of a list."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        yield from value
+    else:
+        yield value
+
+
+def _expected(info: FieldInfo) -> str:
+    return info.range() or "a finite number"
