@@ -5,7 +5,6 @@ never drawn.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,10 @@ from envs.external.gymnasium_id import PREFIX, suite_of
 from envs.families import resolve
 from envs.families.family import Family, TaskFamily
 from envs.families.mixed import MixedFamily
+from envs.resources import config_files
 from envs.simulation.physics import Scene
 from envs.simulation.variation import variant
 from envs.tasks import Task, require_count, require_keys, require_mapping, require_number
-
-SUITE_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "suite"
 
 
 @dataclass(frozen=True)
@@ -188,13 +186,14 @@ def load_suite(name: str) -> Suite:
     """
     if name.startswith(PREFIX):
         return Suite.from_dict(suite_of(name.removeprefix(PREFIX)))
-    known = sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml"))
+    known = config_files("suite")
     if name not in known:
         raise ValueError(
-            f"unknown suite {name!r}; valid are {', '.join(known)} (from {SUITE_FOLDER}), or {PREFIX}ID"
+            f"unknown suite {name!r}; valid are {', '.join(known)} (a folder of your own is added "
+            f"with --config-dir=DIR), or {PREFIX}ID"
         )
-    content = yaml.safe_load((SUITE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    return Suite.from_dict(require_mapping(content, f"configs/suite/{name}.yaml"))
+    content = yaml.safe_load(known[name].read_text(encoding="utf-8"))
+    return Suite.from_dict(require_mapping(content, str(known[name])))
 
 
 def _tasks_from(values: object, where: str) -> tuple[Task, ...]:

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from envs import Suite, load_suite
 from envs.external.gymnasium_id import PREFIX
+from envs.resources import CONFIG_DIR
 from hrl.agents.director import DirectorConfig
 from hrl.agents.dreamer import DreamerConfig
 from hrl.agents.ppo import PPOConfig
@@ -29,7 +30,6 @@ from hrl.agents.stable_baselines import SB3PPOConfig, SB3SACConfig
 from hrl.nets import EncoderConfig
 from hrl.world_model.model import WorldModelConfig
 
-CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = ("agent", "suite", "size", "experiment")
 AGENTS: dict[str, type] = {
     "ppo": PPOConfig,

@@ -5,7 +5,7 @@ doing nothing earn.
 scripts/suites.py                                  all suites of configs/suite/ whose packages are installed
 scripts/suites.py walker_speed point_mass --episodes=5 --out=docs/suites
 
-What the two earned is stored as scores in --baselines (results/baselines): reports normalise by
+What the two earned is stored as scores in --baselines (configs/reference_scores): reports normalise by
 random play.
 """
 
@@ -15,10 +15,9 @@ import sys
 from pathlib import Path
 
 from envs import Suite, load_suite
-from envs.suites import SUITE_FOLDER
+from envs.resources import REFERENCE_SCORES, config_files
 from hrl.cli import options, positive, run_or_explain
 from hrl.config import ConfigError
-from hrl.reporting.runs import BASELINES
 from hrl.reporting.suite_pages import write_page
 from hrl.run import hardware
 
@@ -32,13 +31,15 @@ def main(arguments: list[str]) -> None:
     out, episodes = chosen.get("--out", Path("docs/suites")), chosen.get("--episodes", 2)
     for suite in _suites(names):
         command = f"scripts/suites.py {suite.name} --episodes={episodes}"
-        print(write_page(suite, out, chosen.get("--baselines", BASELINES), episodes, command))
+        print(
+            write_page(suite, out, chosen.get("--baselines", REFERENCE_SCORES), episodes, command)
+        )
 
 
 def _suites(names: list[str]) -> list[Suite]:
     """The named ones, or all whose packages are installed."""
     found = []
-    for name in names or sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml")):
+    for name in names or config_files("suite"):
         try:
             found.append(load_suite(name).check_installed())
         except ValueError as error:

@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from envs.resources import REFERENCE_SCORES
 from hrl.reporting.suite_record import RunFolderError, SuiteRecord, first_difference, read_suite
 from hrl.reporting.tables import read_json_lines, read_mapping, read_scores, read_skill_usage
 
 RANDOM_METHOD = "random"
-BASELINES = Path(__file__).resolve().parents[2] / "results" / "baselines"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Runs:
         return [run for run in self.runs if run.method == method]
 
 
-def load_runs(paths: Iterable[str | Path], baselines: str | Path = BASELINES) -> Runs:
+def load_runs(paths: Iterable[str | Path], baselines: str | Path = REFERENCE_SCORES) -> Runs:
     """Read run folders, given as folders, globs or parents of run folders.
 
     R_random comes from a method named `random` among them, else from `<baselines>/<suite>.csv`.

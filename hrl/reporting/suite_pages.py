@@ -23,7 +23,7 @@ from envs.external.family import ExternalFamily
 from envs.families.behaviours import AT_SPEED, BehaviourFamily
 from envs.families.family import Family, TaskFamily
 from envs.families.mixed import MixedFamily
-from envs.suites import SUITE_FOLDER
+from envs.resources import config_files
 from envs.tasks import Task
 from envs.vector.external import ExternalVectorEnv
 from hrl.agents.base import Policy
@@ -226,7 +226,7 @@ def _source(*functions: Callable[..., object]) -> str:
 
 def _header(suite: Suite) -> str:
     """The comment at the top of the suite's file, which says what its splits are."""
-    lines = (SUITE_FOLDER / f"{suite.name}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = config_files("suite")[suite.name].read_text(encoding="utf-8").splitlines()
     return "\n".join(
         line.removeprefix("#").strip()
         for line in takewhile(lambda line: line.startswith("#"), lines)

@@ -6,10 +6,10 @@ import pytest
 
 from envs import load_suite, make_vec
 from envs.external.family import ExternalFamily
-from envs.suites import SUITE_FOLDER
+from envs.resources import config_files
 
 STEPS = 10
-ALL = [path.stem for path in sorted(SUITE_FOLDER.glob("*.yaml"))]
+ALL = list(config_files("suite"))
 NAMES = [name for name in ALL if not isinstance(load_suite(name).family, ExternalFamily)]
 
 

@@ -11,9 +11,9 @@ import yaml
 
 from envs import Suite, Task, load_suite
 from envs.families.compat import TASKS
-from envs.suites import SUITE_FOLDER
+from envs.resources import config_files
 
-NAMES = [path.stem for path in sorted(SUITE_FOLDER.glob("*.yaml"))]
+NAMES = list(config_files("suite"))
 SPEEDS = {
     "train": [0, 1, 2, 4, 6],
     "interpolation": [1.5, 3, 5],

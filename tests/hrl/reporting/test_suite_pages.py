@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from envs import load_suite
-from envs.suites import SUITE_FOLDER
+from envs.resources import REFERENCE_SCORES, config_files
 from hrl.agents.scripted import ZeroPolicy
 from hrl.reporting import suite_pages
 from hrl.reporting.tables import read_scores
@@ -89,16 +89,14 @@ def test_an_unknown_suite_is_refused_with_the_known_ones(tmp_path):
     assert "point_mass" in message
 
 
-@pytest.mark.parametrize(
-    "name", sorted(path.stem for path in SUITE_FOLDER.glob("*.yaml") if path.stem != "debug")
-)
+@pytest.mark.parametrize("name", [name for name in config_files("suite") if name != "debug"])
 def test_every_suite_has_its_page_and_the_scores_of_what_learns_nothing(name):
     """Written anew whenever a task is added: reports normalise by these scores."""
     suite, root = load_suite(name), Path(__file__).resolve().parents[3]
     page = (root / "docs" / "suites" / f"{name}.md").read_text()
     assert f"({name}.png)" in page
     assert (root / "docs" / "suites" / f"{name}.png").stat().st_size > 10_000
-    stored = read_scores(root / "results" / "baselines" / f"{name}.csv")
+    stored = read_scores(REFERENCE_SCORES / f"{name}.csv")
     for split in suite.splits:
         for task in suite.tasks(split):
             assert f"| {split} | {task.name} |" in page

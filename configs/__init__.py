@@ -1,0 +1,1 @@
+"""Configuration files and reference scores, installed as the package `pixel_hrl_configs`."""
