@@ -62,7 +62,8 @@ class ExternalVectorEnv(PixelVectorEnv):
         self._pixels = np.zeros(
             (self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8
         )
-        self._make_spaces(suite.action_size)
+        used = [external_family(task).action_size(task) for task in self.tasks]
+        self._make_spaces(used, suite.action_size)
         opengl = any(task.parameters.get("render") == "opengl" for task in self.tasks)
         workers = min(workers, self.num_envs)
         self._crew = WorkerPool(

@@ -62,7 +62,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     Observations: "pixels" uint8 [env, size, size, 3 * frame_stack], oldest frame first, the first
         frame of an episode
-    repeated; "task" float32 [env, task_size]. Actions: float32 [env, actuator] in [-1, 1], clipped.
+    repeated; "task" float32 [env, task_size]; "action_mask" bool [env, action_size], True for an
+        actuator of the world's body and False for padding. Actions: float32 [env, actuator] in
+        [-1, 1], clipped.
 
     An episode that reaches its time limit is truncated and the world starts its next one within the
     same step (`AutoresetMode.SAME_STEP`): the observation is the new episode's first, the old one's
@@ -112,7 +114,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             (self.num_envs, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8
         )
         self._centre, self._half_range = _actuator_ranges(self._physics.model)
-        self._make_spaces(self._physics.model.nu)
+        self._make_spaces([self._physics.model.nu] * len(self.tasks), self._physics.model.nu)
         self._seconds = float(self._physics.model.opt.timestep * scene.substeps)
         self.metadata = {**self.metadata, "render_fps": 1 / (self._seconds * self.action_repeat)}
 
@@ -241,10 +243,15 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._pixels = np.array(state["pixels"])
         self._episodes.load_state_dict(state)
 
-    def _make_spaces(self, actions: int) -> None:
+    def _make_spaces(self, used: Sequence[int], actions: int) -> None:
+        """Make the spaces and the action masks of tasks whose bodies use so many of `actions`."""
+        self._masks = np.arange(actions) < np.array(used)[:, None]
         pixels = spaces.Box(0, 255, self._pixels.shape[1:], np.uint8)
         task = spaces.Box(-TASK_LIMIT, TASK_LIMIT, self._vectors.shape[1:], np.float32)
-        self.single_observation_space = spaces.Dict({"pixels": pixels, "task": task})
+        mask = spaces.Box(0, 1, (actions,), np.bool_)  # type: ignore[arg-type]  # bool is allowed
+        self.single_observation_space = spaces.Dict(
+            {"pixels": pixels, "task": task, "action_mask": mask}
+        )
         self.single_action_space = spaces.Box(-1.0, 1.0, (actions,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -344,15 +351,21 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return np.concatenate([self._pixels[worlds][..., 3:], newest], axis=-1)
 
     def _final(self, ended: np.ndarray, last: np.ndarray, index: np.ndarray) -> Observation:
-        final = {"pixels": self._pixels.copy(), "task": self._vectors[self._episodes.task_index]}
+        final = self._observation()
         final["pixels"][ended] = last
         final["task"][ended] = self._vectors[index[ended]]
+        final["action_mask"][ended] = self._masks[index[ended]]
         return final
 
     def _observation(self) -> Observation:
         # A copy: the next stack is made from this one, and whoever gets an observation may write
         # into it.
-        return {"pixels": self._pixels.copy(), "task": self._vectors[self._episodes.task_index]}
+        index = self._episodes.task_index
+        return {
+            "pixels": self._pixels.copy(),
+            "task": self._vectors[index],
+            "action_mask": self._masks[index],
+        }
 
     def _task_names(self) -> np.ndarray:
         """Names as bytes: a state holds numeric arrays only, which every file format can keep."""

@@ -22,8 +22,9 @@ class MultiBodyVectorEnv(PixelVectorEnv):
 
     World i follows `tasks[i % len(tasks)]` in its first episode and keeps its body for ever; in
     later episodes it goes on with the tasks of that body. The action has as many numbers as the
-    body with most actuators needs; to the others the last ones are padding, which `Suite.padding`
-    tells agents of. The task vector begins with which body it is (see `envs.families.mixed`).
+    body with most actuators needs; to the others the last ones are padding, which the
+    observation's "action_mask" says. The task vector begins with which body it is (see
+    `envs.families.mixed`).
     """
 
     def __init__(
@@ -39,9 +40,9 @@ class MultiBodyVectorEnv(PixelVectorEnv):
         self._pixels = np.zeros(
             (1, self.image_size, self.image_size, 3 * self.frame_stack), np.uint8
         )
-        self._make_spaces(suite.action_size)
-        self._parts: list[_Part] = []
         bodies = [resolve(task) for task in self.tasks]
+        self._make_spaces([int(body.scene.model.nu) for body in bodies], suite.action_size)
+        self._parts: list[_Part] = []
         for number, body in enumerate(dict.fromkeys(bodies)):
             own = np.flatnonzero([other is body for other in bodies])
             worlds = np.flatnonzero(np.isin(np.arange(self.num_envs) % len(self.tasks), own))
@@ -136,7 +137,11 @@ class MultiBodyVectorEnv(PixelVectorEnv):
 
     def _seen(self, observations: Sequence[Observation], task_index: np.ndarray) -> Observation:
         pixels = self._gathered([observation["pixels"] for observation in observations])
-        return {"pixels": pixels, "task": self._vectors[task_index]}
+        return {
+            "pixels": pixels,
+            "task": self._vectors[task_index],
+            "action_mask": self._masks[task_index],
+        }
 
     def _infos(self, infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
         pairs = list(zip(self._parts, infos, strict=True))

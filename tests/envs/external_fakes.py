@@ -76,6 +76,16 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         return np.array([self.clock, self.start], np.float64)
 
 
+class SixActions(Counter):
+    """Take six numbers an action; the last four have no effect."""
+
+    def __init__(self, render_mode: str | None = None, **limits: Any) -> None:
+        super().__init__(render_mode, **limits)
+        low = np.array([-3, 0, 0, 0, 0, 0], np.float32)
+        high = np.array([5, 10, 1, 1, 1, 1], np.float32)
+        self.action_space = gymnasium.spaces.Box(low, high)
+
+
 class Plain(Counter):
     """Draws nothing that could be shown."""
 
@@ -85,4 +95,5 @@ class Plain(Counter):
 
 gymnasium.register("Counter-v0", f"{__name__}:Counter")
 gymnasium.register("Limited-v0", f"{__name__}:Counter", max_episode_steps=30)
+gymnasium.register("SixActions-v0", f"{__name__}:SixActions")
 gymnasium.register("Plain-v0", f"{__name__}:Plain")
