@@ -80,6 +80,11 @@ class Suite:
         )
 
     @property
+    def max_worlds(self) -> int | None:
+        """Worlds that an evaluation plays side by side, at most; None is as many as episodes."""
+        return self.family.max_worlds if isinstance(self.family, ExternalFamily) else None
+
+    @property
     def _bodies(self) -> list[Family]:
         """The families of its tasks, in the order in which they come."""
         return list(

@@ -47,11 +47,13 @@ class ExternalFamily(ABC):
         task_size: length of the task vector.
         world_bytes: what one world takes in memory, about (Jaco and Fetch 4 MiB, robotics' mazes
             13).
+        max_worlds: worlds that an evaluation plays side by side, at most.
     """
 
     parameters: Mapping[str, Parameter | Text]
     task_size: int
     world_bytes: int = 16 * 2**20
+    max_worlds: int = 64
 
     @abstractmethod
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:

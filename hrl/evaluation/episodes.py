@@ -1,11 +1,9 @@
-"""Evaluation of a policy on the splits of a suite: fixed episodes, greedy at every level, and the
-shuffle tests.
-"""
+"""Evaluate a policy on the splits of a suite: fixed episodes, greedy actions, shuffle tests."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,28 +14,42 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, Task, make_vec
-from envs.external.family import ExternalFamily
 from hrl.agents.base import GoalReacher, HierarchicalPolicy, Policy
 from hrl.data.observation import Observation, PolicyState
 
 INTERVENTIONS = ("none", "high_level_action_shuffle", "task_shuffle")
-_IDENTITY, _OUTCOME = (
-    ["method", "seed", "split", "task", "frames", "episode"],
-    ["return", "success", "steps_to_success"],
-)
-SCORE_COLUMNS = [*_IDENTITY, *_OUTCOME, "length", "intervention"]
+SCORE_COLUMNS = [
+    "method",
+    "seed",
+    "split",
+    "task",
+    "frames",
+    "episode",
+    "return",
+    "success",
+    "steps_to_success",
+    "length",
+    "intervention",
+]
 USAGE_COLUMNS = ["task", "split", "skill", "weight"]
-EXTERNAL_WORLDS = 64  # of external suites, side by side
+
+Progress = Callable[[int], None]
+"""Receives the number of episodes that have ended since the last call."""
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How episodes are played; equal for all methods.
+class EvalConfig:
+    """Set how evaluation episodes are played, in the same way for all methods.
 
-    episodes: per task.  frame_stack, image_size: as in training.
-    seed: of the episodes' starts. Where episode e of a task starts depends on this, the task's own
-        `evaluation_seed` and e alone: not on the method, nor on which tasks, splits and how many
-        episodes are played beside it.
+    Attributes:
+        episodes: number of episodes per task.
+        seed: seed of the initial states. The initial state of episode e of a task depends on this
+            seed, on the task's own `evaluation_seed` and on e alone. It does not depend on the
+            method, nor on which tasks and splits and how many episodes are played beside it.
+        frame_stack: frames in an observation, as in training.
+        image_size: height and width in pixels, as in training.
+        device: where the policy runs.
+        threads: worker threads of the environment; None is one for every core.
     """
 
     episodes: int
@@ -50,11 +62,14 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: one row an episode, columns split to intervention of SCORE_COLUMNS but for frames.
-    `steps_to_success`
-    counts control steps until the first success, and is missing where there was none.
+    """Hold the tables of an evaluation.
 
-    usage: of a hierarchical policy, mean command per task, columns USAGE_COLUMNS; else empty.
+    Attributes:
+        scores: one row per episode, with the columns of SCORE_COLUMNS except `method`, `seed` and
+            `frames`. `steps_to_success` counts control steps until the first success and is missing
+            where there was none.
+        usage: mean skill weights per task (USAGE_COLUMNS) for a hierarchical policy with skills;
+            empty for others.
     """
 
     scores: pd.DataFrame
@@ -65,38 +80,60 @@ def evaluate(
     policy: Policy,
     suite: Suite,
     splits: Iterable[str],
-    eval_config: Protocol,
+    eval_config: EvalConfig,
     interventions: Iterable[str] = ("none",),
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Plays every task of every split under every intervention that the policy allows.
+    """Play every task of every split under every intervention that applies to the policy.
 
-    Interventions answer what a policy attends to. `task_shuffle` gives each environment the task
-    vector of an environment with another task; `high_level_action_shuffle` gives it the manager's
-    command of one. Returns that do not fall show a policy that ignores its task, or lower levels
-    that ignore their commands. A split of one task is left alone, and so is a body's only task
-    where bodies use different numbers of an action (see `previous_worlds`).
+    Interventions show which inputs a policy uses. `task_shuffle` replaces the task vector of each
+    environment by that of an environment with another task; `high_level_action_shuffle` does the
+    same with the manager's high-level action. If returns do not fall, the policy ignores its task,
+    or the low-level policy ignores the high-level action. An intervention is skipped for a split
+    of one task, and for the only task of a body with its own number of actuators (see
+    `previous_worlds`).
+
+    Args:
+        policy: acts greedily.
+        suite: tasks by split.
+        splits: names of the splits to play.
+        eval_config: how episodes are played.
+        interventions: names from INTERVENTIONS.
+        progress: called after every control step in which episodes ended, with their number. All
+            calls together add up to `count_episodes`.
 
     Raises:
-        ValueError: an unknown split or intervention.
+        ValueError: a split or an intervention is unknown.
     """
-    scores, usage = [], []
-    for split in splits:
-        for intervention in interventions:
-            _check(intervention)
-            if not _applies(intervention, policy, suite, split):
-                continue
-            rows, high_level_action = _play(policy, suite, split, eval_config, intervention)
-            scores.append(rows)
-            if intervention == "none":
-                usage.append(high_level_action)
-    empty = pd.DataFrame(columns=USAGE_COLUMNS)
-    return Evaluation(
-        pd.concat(scores, ignore_index=True), pd.concat([empty, *usage], ignore_index=True)
+    scores = [pd.DataFrame(columns=_EPISODE_COLUMNS)]
+    usage = [pd.DataFrame(columns=USAGE_COLUMNS)]
+    for split, intervention in _evaluations(policy, suite, splits, interventions):
+        rows, weights = _play(policy, suite, split, eval_config, intervention, progress)
+        scores.append(rows)
+        usage.append(weights)
+    return Evaluation(_concatenated(scores), _concatenated(usage))
+
+
+def count_episodes(
+    policy: Policy,
+    suite: Suite,
+    splits: Iterable[str],
+    eval_config: EvalConfig,
+    interventions: Iterable[str] = ("none",),
+) -> int:
+    """Return the number of episodes that `evaluate` plays with the same arguments.
+
+    Raises:
+        ValueError: a split or an intervention is unknown.
+    """
+    return eval_config.episodes * sum(
+        int(_is_played(suite, suite.tasks(split), len(suite.tasks(split)), intervention).sum())
+        for split, intervention in _evaluations(policy, suite, splits, interventions)
     )
 
 
 def metrics(evaluation: Evaluation) -> dict[str, float | int]:
-    """`eval/<split>/return` and per task, with success, for the metrics log."""
+    """Return `eval/<split>/return` and `success`, over all tasks and per task, for the log."""
     plain = evaluation.scores[evaluation.scores["intervention"] == "none"]
     result: dict[str, float | int] = {}
     for split, rows in plain.groupby("split", sort=False):
@@ -112,24 +149,29 @@ def metrics(evaluation: Evaluation) -> dict[str, float | int]:
 
 
 def worlds_at_once(suite: Suite, tasks: int, episodes: int) -> int:
-    """Worlds that so many episodes of so many tasks are played in, the same number of them for
-    every task.
+    """Return the number of worlds that play so many episodes of so many tasks side by side.
 
-    A world for each episode; of an external suite, whose worlds are large, at most
-    `EXTERNAL_WORLDS` or one a task, and the others in further rounds. The number does not depend on
-    the machine: shuffles are among worlds of one round.
+    It is a multiple of the number of tasks: one world per episode, or, where the suite limits the
+    number of its worlds (`Suite.max_worlds`), at most that many or one per task; the other episodes
+    follow in further rounds. The number does not depend on the machine, because shuffles are among
+    the worlds of one round.
     """
-    if not isinstance(suite.family, ExternalFamily):
+    if suite.max_worlds is None:
         return tasks * episodes
-    rounds = math.ceil(episodes / max(1, EXTERNAL_WORLDS // tasks))
+    rounds = math.ceil(episodes / max(1, suite.max_worlds // tasks))
     return tasks * math.ceil(episodes / rounds)
 
 
 def evaluation_env(
-    suite: Suite, tasks: Sequence[Task], worlds: int, eval_config: Protocol
+    suite: Suite, tasks: Sequence[Task], worlds: int, eval_config: EvalConfig
 ) -> PixelVectorEnv:
-    """An environment whose worlds play the evaluation episodes of these tasks, each task in as many
-    of them.
+    """Make an environment that plays the evaluation episodes of these tasks.
+
+    Args:
+        suite: the tasks' suite.
+        tasks: world i plays task i modulo their number.
+        worlds: number of worlds, a multiple of the number of tasks.
+        eval_config: how episodes are played.
     """
     return make_vec(
         suite,
@@ -146,25 +188,41 @@ def evaluation_env(
 def previous_worlds(
     suite: Suite, tasks: Sequence[Task], worlds: int
 ) -> Int64[np.ndarray, " world"]:
-    """The world before each one, of those whose bodies use as many numbers of an action.
+    """Return, for each world, the one before it whose body has as many actuators.
 
-    Worlds are dealt their tasks in turn, so it has another task, unless there is no other one of
-    such bodies. The task of a larger or smaller body would also say which numbers of an action are
-    padding, and a shuffle would no longer tell what a policy makes of its task.
+    Tasks are assigned to worlds round-robin, so that world has another task, unless there is no
+    other task of such a body. Worlds with more or fewer actuators are passed over: their actions
+    do not fit the body, and a task vector that names a very different body would lower the return
+    of any policy that knows its body.
     """
     actuators = suite.actuators()
     sizes = np.array([actuators[task] for task in tasks])[np.arange(worlds) % len(tasks)]
     previous = np.arange(worlds)
     for size in np.unique(sizes):
-        alike = np.flatnonzero(sizes == size)
-        previous[alike] = np.roll(alike, 1)
+        same_size = np.flatnonzero(sizes == size)
+        previous[same_size] = np.roll(same_size, 1)
     return previous
 
 
 # Private functions.
 
+_EPISODE_COLUMNS = [name for name in SCORE_COLUMNS if name not in ("method", "seed", "frames")]
 
-def _check(intervention: str) -> None:
+
+def _evaluations(
+    policy: Policy, suite: Suite, splits: Iterable[str], interventions: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield each split with each intervention that applies to it, in the order they are played."""
+    chosen = list(interventions)
+    for intervention in chosen:
+        _check_intervention(intervention)
+    for split in splits:
+        for intervention in chosen:
+            if _applies(intervention, policy, suite, split):
+                yield split, intervention
+
+
+def _check_intervention(intervention: str) -> None:
     if intervention not in INTERVENTIONS:
         raise ValueError(
             f"intervention {intervention!r} is unknown; choose from {', '.join(INTERVENTIONS)}"
@@ -172,95 +230,105 @@ def _check(intervention: str) -> None:
 
 
 def _applies(intervention: str, policy: Policy, suite: Suite, split: str) -> bool:
-    """A shuffle needs another task to take from, and commands to shuffle."""
-    tasks, hierarchical = suite.tasks(split), isinstance(policy, HierarchicalPolicy)
-    others = (previous_worlds(suite, tasks, len(tasks)) != np.arange(len(tasks))).any()
-    return intervention == "none" or bool(
-        others and (hierarchical or intervention != "high_level_action_shuffle")
-    )
+    """Return whether there is another task to shuffle with, and a high-level action to shuffle."""
+    tasks = suite.tasks(split)
+    if intervention == "high_level_action_shuffle" and not isinstance(policy, HierarchicalPolicy):
+        return False
+    return bool(_is_played(suite, tasks, len(tasks), intervention).any())
+
+
+def _is_played(suite: Suite, tasks: Sequence[Task], worlds: int, intervention: str) -> np.ndarray:
+    """Return bool [world], False where a shuffle would be among episodes of the same task."""
+    if intervention == "none":
+        return np.ones(worlds, bool)
+    offset = previous_worlds(suite, tasks, worlds) - np.arange(worlds)
+    return np.not_equal(offset % len(tasks), 0)
 
 
 @torch.inference_mode()
 def _play(
-    policy: Policy, suite: Suite, split: str, eval_config: Protocol, intervention: str
+    policy: Policy,
+    suite: Suite,
+    split: str,
+    eval_config: EvalConfig,
+    intervention: str,
+    progress: Progress | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of one split's episodes, and its skill usage if there is no intervention."""
     tasks = suite.tasks(split)
-    env = evaluation_env(
-        suite, tasks, worlds_at_once(suite, len(tasks), eval_config.episodes), eval_config
-    )
+    worlds = worlds_at_once(suite, len(tasks), eval_config.episodes)
+    previous = torch.from_numpy(previous_worlds(suite, tasks, worlds)).to(eval_config.device)
+    env = evaluation_env(suite, tasks, worlds, eval_config)
     try:
-        return _episodes(
-            policy,
-            env,
-            previous_worlds(suite, tasks, env.num_envs),
-            split,
-            eval_config,
-            intervention,
-        )
+        player = _Player(policy, env, eval_config, _Shuffle(intervention, previous), progress)
+        rows = player.play(_is_played(suite, tasks, worlds, intervention))
+        scores = pd.DataFrame(rows).assign(split=split, intervention=intervention)
+        usage = player.high_level_actions.table(env.tasks, split)
     finally:
         env.close()
+    scores = scores[_EPISODE_COLUMNS].astype({"steps_to_success": "Int64"})
+    return scores, usage if intervention == "none" else usage.iloc[:0]
 
 
-def _episodes(
-    policy: Policy,
-    env: PixelVectorEnv,
-    previous: np.ndarray,
-    split: str,
-    eval_config: Protocol,
-    intervention: str,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """An episode of every world, again and again until every task has had its number of them."""
-    at_once, high_level_action = env.num_envs // len(env.tasks), HighLevelActionMeans(env.num_envs)
-    shuffle = _Shuffle(intervention, torch.from_numpy(previous).to(eval_config.device))
-    # A shuffle among the episodes of one task would shuffle nothing.
-    played = (
-        np.ones(env.num_envs, bool)
-        if intervention == "none"
-        else (previous - np.arange(env.num_envs)) % len(env.tasks) != 0
-    )
-    found: list[dict[str, object]] = []
-    for number, first in enumerate(range(0, eval_config.episodes, at_once)):
-        wanted = played & (first + np.arange(env.num_envs) // len(env.tasks) < eval_config.episodes)
-        rows = _round(policy, env, number, wanted, high_level_action, eval_config.device, shuffle)
-        for index, row in rows.items():
-            task, episode = env.tasks[index % len(env.tasks)].name, first + index // len(env.tasks)
-            found.append(
-                {
-                    "split": split,
-                    "task": task,
-                    "episode": episode,
-                    **row,
-                    "intervention": intervention,
-                }
-            )
-    table = pd.DataFrame(found).astype({"steps_to_success": "Int64"})
-    return table, high_level_action.table(env.tasks, split)
+class _Shuffle(NamedTuple):
+    """Name the input that is taken from another world, and the index of that world: int64 [env]."""
+
+    intervention: str
+    previous: Tensor
 
 
-def _round(
-    policy: Policy,
-    env: PixelVectorEnv,
-    number: int,
-    wanted: np.ndarray,
-    high_level_action: HighLevelActionMeans,
-    device: torch.device,
-    shuffle: _Shuffle,
-) -> dict[int, dict[str, object]]:
-    """The episode of this number of every world: what came of those that are wanted, by world."""
-    observation = Observation.from_arrays(env.reset(options={"episode": number})[0], device)
-    state = policy.initial_state(env.num_envs)
-    running = wanted.copy()
-    rows: dict[int, dict[str, object]] = {}
-    while running.any():
-        action, state = _act(policy, observation, state, shuffle)
-        high_level_action.add(policy, state, running)
-        arrays, _, _, _, infos = env.step(action.cpu().numpy())
-        done = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
-        for index in np.flatnonzero(done).tolist():
-            rows[index] = _outcome(index, infos["episode"])
-        running &= ~done
-        observation = Observation.from_arrays(arrays, device)
-    return dict(sorted(rows.items()))
+class _Player:
+    """Play episodes in all worlds of an environment until every task has had its number of them."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        env: PixelVectorEnv,
+        eval_config: EvalConfig,
+        shuffle: _Shuffle,
+        progress: Progress | None,
+    ) -> None:
+        self.policy = policy
+        self.env = env
+        self.eval_config = eval_config
+        self.shuffle = shuffle
+        self.progress = progress
+        self.high_level_actions = HighLevelActionMeans(env.num_envs)
+
+    def play(self, is_played: np.ndarray) -> list[dict[str, object]]:
+        """Return a row per episode of the worlds that are played, round by round."""
+        tasks = self.env.tasks
+        per_round = self.env.num_envs // len(tasks)
+        rank = np.arange(self.env.num_envs) // len(tasks)
+        rows: list[dict[str, object]] = []
+        for number, first in enumerate(range(0, self.eval_config.episodes, per_round)):
+            wanted = is_played & (first + rank < self.eval_config.episodes)
+            for index, outcome in self._play_round(number, wanted).items():
+                task = tasks[index % len(tasks)].name
+                rows.append({"task": task, "episode": first + int(rank[index]), **outcome})
+        return rows
+
+    def _play_round(self, number: int, wanted: np.ndarray) -> dict[int, dict[str, object]]:
+        """Play the episode of this number in every world and return the wanted ones, by world."""
+        arrays = self.env.reset(options={"episode": number})[0]
+        state = self.policy.initial_state(self.env.num_envs)
+        running = wanted.copy()
+        rows: dict[int, dict[str, object]] = {}
+        while running.any():
+            observation = Observation.from_arrays(arrays, self.eval_config.device)
+            action, state = _act(self.policy, observation, state, self.shuffle)
+            self.high_level_actions.add(self.policy, state, running)
+            arrays, _, _, _, infos = self.env.step(action.cpu().numpy())
+            done = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
+            for index in np.flatnonzero(done).tolist():
+                rows[index] = _outcome(index, infos["episode"])
+            running &= ~done
+            self._report(int(done.sum()))
+        return dict(sorted(rows.items()))
+
+    def _report(self, ended: int) -> None:
+        if ended and self.progress is not None:
+            self.progress(ended)
 
 
 def _outcome(index: int, episode: dict[str, np.ndarray]) -> dict[str, object]:
@@ -272,39 +340,45 @@ def _outcome(index: int, episode: dict[str, np.ndarray]) -> dict[str, object]:
     }
 
 
-class _Shuffle(NamedTuple):
-    """What is taken from another world, and from which: [env] int64."""
-
-    intervention: str
-    previous: Tensor
-
-
 def _act(
     policy: Policy, observation: Observation, state: PolicyState, shuffle: _Shuffle
 ) -> tuple[Tensor, PolicyState]:
-    """Greedy actions."""
+    """Return greedy actions under the intervention, and the next policy state."""
     if shuffle.intervention == "task_shuffle":
-        return policy.act(
-            Observation(observation.pixels, observation.task[shuffle.previous]), state, None
-        )
-    if shuffle.intervention == "high_level_action_shuffle" and isinstance(
-        policy, HierarchicalPolicy
-    ):
-        is_decision_step = policy.is_decision_step(state)
-        state = policy.decide(observation, state, None)
-        high_level_action = policy.high_level_action(state)
-        swapped = torch.where(
-            is_decision_step.reshape(-1, 1), high_level_action[shuffle.previous], high_level_action
-        )
-        return policy.act_low_level(
-            observation, policy.with_high_level_action(state, swapped), None
-        )
+        # The task vector alone: each world keeps the action mask of its own body.
+        task = observation.task[shuffle.previous]
+        return policy.act(observation._replace(task=task), state, None)
+    if shuffle.intervention == "high_level_action_shuffle":
+        assert isinstance(policy, HierarchicalPolicy), "checked before the split is played"
+        return _act_with_shuffled_high_level_actions(policy, observation, state, shuffle.previous)
     return policy.act(observation, state, None)
 
 
+def _act_with_shuffled_high_level_actions(
+    policy: HierarchicalPolicy, observation: Observation, state: PolicyState, previous: Tensor
+) -> tuple[Tensor, PolicyState]:
+    """Shuffle the high-level actions at decision steps; they stay in force until the next one."""
+    is_decision_step = policy.is_decision_step(state)
+    state = policy.decide(observation, state, None)
+    own = policy.high_level_action(state)
+    shuffled = torch.where(is_decision_step.reshape(-1, 1), own[previous], own)
+    state = policy.with_high_level_action(state, shuffled)
+    return policy.act_low_level(observation, state, None)
+
+
+def _concatenated(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all tables; the first one gives the columns and may be empty."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled or [tables[0]], ignore_index=True)
+
+
 class HighLevelActionMeans:
-    """Means over time of the commands in force, per environment, where they are weights of skills
-    and not goals.
+    """Average over time the high-level actions in force, per environment.
+
+    They are averaged where they are weights of skills, and ignored where they are goals.
+
+    Args:
+        num_envs: number of environments.
     """
 
     def __init__(self, num_envs: int) -> None:
@@ -312,19 +386,18 @@ class HighLevelActionMeans:
         self.counts = np.zeros((num_envs, 1))
 
     def add(self, policy: Policy, state: PolicyState, running: np.ndarray) -> None:
-        """One step of the environments whose episode is still running."""
+        """Add one step of the environments whose episode is still running."""
         if isinstance(policy, HierarchicalPolicy) and not isinstance(policy, GoalReacher):
-            high_level_action = (
-                policy.high_level_action(state).double().cpu().numpy() * running[:, None]
-            )
-            self.sums = high_level_action if self.sums is None else self.sums + high_level_action
+            weights = policy.high_level_action(state).double().cpu().numpy() * running[:, None]
+            self.sums = weights if self.sums is None else self.sums + weights
             self.counts += running[:, None]
 
-    def table(self, tasks: tuple[Task, ...], split: str) -> pd.DataFrame:
-        """Mean command of each task, one row a task and skill."""
+    def table(self, tasks: Sequence[Task], split: str) -> pd.DataFrame:
+        """Return the mean weights of each task, one row per task and skill (USAGE_COLUMNS)."""
         if self.sums is None:
             return pd.DataFrame(columns=USAGE_COLUMNS)
-        means = self.sums / self.counts
+        # Worlds that play no episode under a shuffle have no steps to average.
+        means = self.sums / np.maximum(self.counts, 1)
         rows = [
             (task.name, split, skill, weight)
             for index, task in enumerate(tasks)

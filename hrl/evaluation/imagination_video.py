@@ -13,7 +13,7 @@ from jaxtyping import Float
 from envs import Suite, Task
 from hrl.agents.base import GoalReacher, Policy, Predictor
 from hrl.data.observation import Observation, PolicyState
-from hrl.evaluation.episodes import Protocol
+from hrl.evaluation.episodes import EvalConfig
 from hrl.evaluation.policy_video import enlarged, one_world
 from hrl.evaluation.video_writer import beside, caption, write_mp4
 
@@ -32,7 +32,7 @@ def record_imagination(
     policy: Policy,
     suite: Suite,
     task: Task,
-    eval_config: Protocol,
+    eval_config: EvalConfig,
     path: Path,
     sample_for_video: Mapping[str, torch.Tensor] | None = None,
 ) -> list[Path]:
@@ -69,7 +69,7 @@ def record_imagination(
 class _Episode:
     """The first steps of a greedy episode: what was seen, sample_for_video and done."""
 
-    def __init__(self, policy: Policy, suite: Suite, task: Task, eval_config: Protocol) -> None:
+    def __init__(self, policy: Policy, suite: Suite, task: Task, eval_config: EvalConfig) -> None:
         env = one_world(suite, task, eval_config)
         self.states: list[PolicyState] = []
         seen, actions = [], []

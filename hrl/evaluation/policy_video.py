@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from envs import PixelVectorEnv, Suite, Task
 from hrl.agents.base import DecodableHighLevelAction, HierarchicalPolicy, Policy
 from hrl.data.observation import Observation, PolicyState
-from hrl.evaluation.episodes import Protocol, evaluation_env
+from hrl.evaluation.episodes import EvalConfig, evaluation_env
 from hrl.evaluation.video_writer import beside, caption, draw_skill_weights, write_mp4
 
 SIZE = 192
@@ -21,7 +21,7 @@ FRAMES_PER_SECOND = 25
 
 @torch.inference_mode()
 def record_video(
-    policy: Policy, suite: Suite, task: Task, eval_config: Protocol, steps: int, path: Path
+    policy: Policy, suite: Suite, task: Task, eval_config: EvalConfig, steps: int, path: Path
 ) -> Path:
     """Writes an MP4 of the first `steps` agent steps of one greedy episode of `task`: the first
     that is evaluated.
@@ -52,7 +52,7 @@ def record_video(
     return path
 
 
-def one_world(suite: Suite, task: Task, eval_config: Protocol) -> PixelVectorEnv:
+def one_world(suite: Suite, task: Task, eval_config: EvalConfig) -> PixelVectorEnv:
     """An environment with one world, whose episodes are those that are evaluated."""
     return evaluation_env(suite, (task,), 1, replace(eval_config, threads=1))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from envs import Suite
 from hrl.agents.base import HierarchicalPolicy, Policy
 from hrl.data.observation import Observation, PolicyState
-from hrl.evaluation.episodes import Protocol, evaluation_env, previous_worlds, worlds_at_once
+from hrl.evaluation.episodes import EvalConfig, evaluation_env, previous_worlds, worlds_at_once
 
 _WORLDS = 4  # of each task at most: no more than are evaluated, which the memory was counted for
 
@@ -37,7 +37,7 @@ class DiagnosticRollouts:
 
     @torch.inference_mode()
     def __init__(
-        self, policy: Policy, suite: Suite, split: str, eval_config: Protocol, steps: int
+        self, policy: Policy, suite: Suite, split: str, eval_config: EvalConfig, steps: int
     ) -> None:
         chosen = suite.tasks(split)
         worlds = worlds_at_once(suite, len(chosen), min(_WORLDS, eval_config.episodes))

@@ -29,7 +29,7 @@ from envs.vector.external import ExternalVectorEnv
 from hrl.agents.base import Policy
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.config import EvaluationScheduleConfig
-from hrl.evaluation.episodes import SCORE_COLUMNS, Protocol, evaluate
+from hrl.evaluation.episodes import SCORE_COLUMNS, EvalConfig, evaluate
 from hrl.run.provenance import hardware, write_text_atomic
 from hrl.run.stepping_speed import measure
 
@@ -99,7 +99,9 @@ def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
 
 def _scores(suite: Suite, method: str, policy: Policy, episodes: int) -> pd.DataFrame:
     """Of the episodes that every evaluation plays, columns SCORE_COLUMNS."""
-    eval_config = Protocol(episodes, EvaluationScheduleConfig().seed, 1, SIZE, torch.device("cpu"))
+    eval_config = EvalConfig(
+        episodes, EvaluationScheduleConfig().seed, 1, SIZE, torch.device("cpu")
+    )
     scores = evaluate(policy, suite, list(suite.splits), eval_config).scores
     return scores.assign(method=method, seed=0, frames=0)[SCORE_COLUMNS]
 

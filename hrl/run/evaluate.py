@@ -26,7 +26,7 @@ from hrl.evaluation.episodes import (
     INTERVENTIONS,
     SCORE_COLUMNS,
     Evaluation,
-    Protocol,
+    EvalConfig,
     evaluate,
     worlds_at_once,
 )
@@ -106,7 +106,7 @@ def evaluate_run(
     return scores
 
 
-def _diagnose(policy: Predictor, suite: Suite, eval_config: Protocol, folder: Path) -> None:
+def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, folder: Path) -> None:
     """Tables of what a world model, and a worker in it, can do on the training split."""
     seen = DiagnosticRollouts(policy, suite, "train", eval_config, EXPLORED)
     foresight = foresee(policy, seen)
@@ -162,7 +162,7 @@ def _worlds(run: LoadedRun, splits: Sequence[str], episodes: int) -> int:
     return max(worlds_at_once(run.suite, len(run.suite.tasks(split)), episodes) for split in splits)
 
 
-def _play(run: LoadedRun, splits: Sequence[str], eval_config: Protocol) -> Evaluation:
+def _play(run: LoadedRun, splits: Sequence[str], eval_config: EvalConfig) -> Evaluation:
     """Every split as it is, then the training split with shuffles, for which it takes more than one
     task.
     """
@@ -173,7 +173,7 @@ def _play(run: LoadedRun, splits: Sequence[str], eval_config: Protocol) -> Evalu
     return Evaluation(pd.concat([plain.scores, shuffled.scores], ignore_index=True), plain.usage)
 
 
-def _record(run: LoadedRun, eval_config: Protocol) -> dict[str, Any]:
+def _record(run: LoadedRun, eval_config: EvalConfig) -> dict[str, Any]:
     """What makes two evaluations comparable row by row, as JSON: the checkpoint, and how episodes
     are played.
     """
@@ -266,7 +266,7 @@ def _describe(run: LoadedRun, folder: Path, command: str) -> None:
         write_json(folder / "environment.json", describe(command, {"total": 0}))
 
 
-def _film(run: LoadedRun, folder: Path, eval_config: Protocol, films: int | None) -> None:
+def _film(run: LoadedRun, folder: Path, eval_config: EvalConfig, films: int | None) -> None:
     for task in run.suite.tasks("train")[:films]:
         path = folder / "videos" / f"{run.frames:09d}_{task.name}.mp4"
         record_video(

@@ -25,7 +25,7 @@ from envs import PixelVectorEnv, Suite, make_vec
 from hrl.agents.base import Learner, NonFiniteUpdate
 from hrl.agents.model_based import ModelBasedConfig, ModelBasedLearner
 from hrl.config import ConfigError, RunConfig, as_now
-from hrl.evaluation.episodes import Protocol, evaluate, metrics
+from hrl.evaluation.episodes import EvalConfig, evaluate, metrics
 from hrl.evaluation.imagination_video import REPLAYED, record_imagination
 from hrl.evaluation.policy_video import record_video
 from hrl.run import hardware
@@ -289,10 +289,10 @@ def check_config_matches(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> No
         raise ConfigMismatchError(different)
 
 
-def eval_config_for(config: RunConfig, device: Any, episodes: int) -> Protocol:
+def eval_config_for(config: RunConfig, device: Any, episodes: int) -> EvalConfig:
     """The evaluation protocol of a run."""
     threads = config.threads or None
-    return Protocol(
+    return EvalConfig(
         episodes, config.evaluation.seed, config.frame_stack, config.image_size, device, threads
     )
 

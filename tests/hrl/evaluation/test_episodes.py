@@ -9,10 +9,12 @@ import torch
 
 from envs import load_suite
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
-from hrl.evaluation.episodes import Protocol, evaluate, metrics
-from hrl.evaluation.episodes import episodes as evaluation
+from hrl.evaluation import episodes as evaluation
+from hrl.evaluation.episodes import EvalConfig, count_episodes, evaluate, metrics
 
-PROTOCOL = Protocol(episodes=2, seed=5, frame_stack=1, image_size=16, device=torch.device("cpu"))
+EVAL_CONFIG = EvalConfig(
+    episodes=2, seed=5, frame_stack=1, image_size=16, device=torch.device("cpu")
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,9 @@ class Recorder(ZeroPolicy):
 
 
 def test_every_task_is_played_as_often_as_asked(suite):
-    scores = evaluate(RandomPolicy(2, seed=0), suite, ["train", "interpolation"], PROTOCOL).scores
+    scores = evaluate(
+        RandomPolicy(2, seed=0), suite, ["train", "interpolation"], EVAL_CONFIG
+    ).scores
     counts = scores.groupby(["split", "task"]).size()
     assert set(counts) == {2}
     assert set(counts.index) == {
@@ -83,7 +87,7 @@ def test_every_task_is_played_as_often_as_asked(suite):
 
 
 def test_episodes_are_the_same_for_all_and_every_time(suite):
-    eval_config = replace(PROTOCOL, episodes=5)  # from most starts standing still earns nothing
+    eval_config = replace(EVAL_CONFIG, episodes=5)  # from most starts standing still earns nothing
     first = evaluate(ZeroPolicy(2), suite, ["train"], eval_config).scores
     second = evaluate(ZeroPolicy(2), suite, ["train"], eval_config).scores
     pd.testing.assert_frame_equal(first, second)
@@ -96,7 +100,7 @@ def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
     """Other splits, another order of tasks, more episodes: standing still earns the same in the
     same episode."""
     keys = ["split", "task", "episode"]
-    eval_config = replace(PROTOCOL, episodes=4)
+    eval_config = replace(EVAL_CONFIG, episodes=4)
     few = evaluate(ZeroPolicy(2), suite, ["train", "interpolation"], eval_config).scores.set_index(
         keys
     )["return"]
@@ -104,7 +108,7 @@ def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
     reversed_tasks = {name: tasks[::-1] for name, tasks in suite.splits.items()}
     turned = replace(suite, splits=reversed_tasks)
     more = evaluate(
-        ZeroPolicy(2), turned, ["interpolation", "train"], replace(PROTOCOL, episodes=6)
+        ZeroPolicy(2), turned, ["interpolation", "train"], replace(EVAL_CONFIG, episodes=6)
     )
     others = more.scores.set_index(keys)["return"]
     assert len(others) > len(few)
@@ -119,7 +123,7 @@ def test_an_episode_is_the_same_whatever_is_evaluated_beside_it(suite):
 def test_rounds_play_the_episodes_that_are_played_side_by_side(suite, at_once, monkeypatch):
     """Five episodes a task in one, two or three worlds each; in the last round there may be worlds
     to spare."""
-    eval_config = replace(PROTOCOL, episodes=5)
+    eval_config = replace(EVAL_CONFIG, episodes=5)
     together = evaluate(Recorder(), suite, ["train"], eval_config)
     monkeypatch.setattr(
         evaluation, "worlds_at_once", lambda suite, tasks, episodes: tasks * at_once
@@ -138,7 +142,7 @@ def test_rounds_play_the_episodes_that_are_played_side_by_side(suite, at_once, m
 
 def test_task_shuffle_gives_another_tasks_vector(suite):
     policy = Recorder()
-    evaluate(policy, suite, ["train"], PROTOCOL, ["none", "task_shuffle"])
+    evaluate(policy, suite, ["train"], EVAL_CONFIG, ["none", "task_shuffle"])
     steps = len(policy.seen) // 2
     plain, shuffled = policy.seen[0][0], policy.seen[steps][0]
     torch.testing.assert_close(shuffled, plain.roll(1, 0))
@@ -175,21 +179,21 @@ def test_a_bodys_only_task_is_not_shuffled():
         {**plain, "splits": {"train": [{**task, "episode_length": 8} for task in chosen]}}
     )
     scores = evaluate(
-        ZeroPolicy(few.action_size), few, ["train"], PROTOCOL, ["none", "task_shuffle"]
+        ZeroPolicy(few.action_size), few, ["train"], EVAL_CONFIG, ["none", "task_shuffle"]
     ).scores
     played = scores.groupby("intervention")["task"].agg(set).to_dict()
     walkers = {"walker_1", "walker_2"}
     assert played == {"none": walkers | {"quadruped_1"}, "task_shuffle": walkers}
     alone = replace(few, splits={"train": few.tasks("train")[1:]})
     scores = evaluate(
-        ZeroPolicy(few.action_size), alone, ["train"], PROTOCOL, ["none", "task_shuffle"]
+        ZeroPolicy(few.action_size), alone, ["train"], EVAL_CONFIG, ["none", "task_shuffle"]
     ).scores
     assert set(scores["intervention"]) == {"none"}
 
 
 def test_command_shuffle_swaps_commands_where_they_are_given_and_holds_them(suite):
     policy = Recorder()
-    evaluate(policy, suite, ["train"], PROTOCOL, ["high_level_action_shuffle"])
+    evaluate(policy, suite, ["train"], EVAL_CONFIG, ["high_level_action_shuffle"])
     task, command = policy.seen[0]
     torch.testing.assert_close(command, task.roll(1, 0))
     for task_later, command_later in policy.seen:
@@ -199,13 +203,13 @@ def test_command_shuffle_swaps_commands_where_they_are_given_and_holds_them(suit
 
 def test_flat_policies_have_no_commands_to_shuffle(suite):
     scores = evaluate(
-        ZeroPolicy(2), suite, ["train"], PROTOCOL, ["none", "high_level_action_shuffle"]
+        ZeroPolicy(2), suite, ["train"], EVAL_CONFIG, ["none", "high_level_action_shuffle"]
     ).scores
     assert set(scores["intervention"]) == {"none"}
 
 
 def test_usage_is_the_mean_command(suite):
-    result = evaluate(Recorder(), suite, ["train"], PROTOCOL)
+    result = evaluate(Recorder(), suite, ["train"], EVAL_CONFIG)
     for task in suite.tasks("train"):
         rows = result.usage[result.usage["task"] == task.name]
         np.testing.assert_allclose(
@@ -220,6 +224,23 @@ def test_unknown_interventions_and_splits_are_refused(suite):
     with pytest.raises(
         ValueError, match="choose from none, high_level_action_shuffle, task_shuffle"
     ):
-        evaluate(ZeroPolicy(2), suite, ["train"], PROTOCOL, ["shuffle"])
+        evaluate(ZeroPolicy(2), suite, ["train"], EVAL_CONFIG, ["shuffle"])
     with pytest.raises(ValueError, match="interpolation"):
-        evaluate(ZeroPolicy(2), suite, ["validation"], PROTOCOL)
+        evaluate(ZeroPolicy(2), suite, ["validation"], EVAL_CONFIG)
+
+
+@pytest.mark.parametrize("per_round", [1, 2])
+def test_progress_counts_every_episode_once(suite, per_round, monkeypatch):
+    """Also where the last round has worlds to spare and a policy has nothing to shuffle."""
+    monkeypatch.setattr(
+        evaluation, "worlds_at_once", lambda suite, tasks, episodes: tasks * per_round
+    )
+    eval_config = replace(EVAL_CONFIG, episodes=3)
+    names = ["none", "high_level_action_shuffle", "task_shuffle"]
+    for policy, played in ((ZeroPolicy(2), 2), (Recorder(), 3)):
+        ended: list[int] = []
+        arguments = (policy, suite, ["train", "interpolation"], eval_config, names)
+        scores = evaluate(*arguments, progress=ended.append).scores
+        assert min(ended) > 0
+        tasks = len(suite.tasks("train")) + len(suite.tasks("interpolation"))
+        assert sum(ended) == len(scores) == count_episodes(*arguments) == 3 * tasks * played

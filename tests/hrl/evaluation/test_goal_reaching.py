@@ -11,7 +11,7 @@ import torch
 from hrl.agents.base import GoalReacher
 from hrl.config import load
 from hrl.data.observation import Observation
-from hrl.evaluation.episodes import Protocol
+from hrl.evaluation.episodes import EvalConfig
 from hrl.evaluation.goal_reaching import APART, ELSEWHERE, STEPS, goals, reach, reach_table
 from hrl.evaluation.open_loop import EXPLORED
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
@@ -143,9 +143,9 @@ def test_exploration_remembers_where_the_manager_decided_and_what_was_seen() -> 
     from envs import Suite
 
     suite = Suite.from_dict(load(["suite=debug", "agent=zero"])[1]["suite"])
-    agent = director(hold=3)
+    agent = director(skill_duration=3)
     seen = DiagnosticRollouts(
-        agent, suite, "train", Protocol(2, 3, 1, 16, torch.device("cpu"), 1), 12
+        agent, suite, "train", EvalConfig(2, 3, 1, 16, torch.device("cpu"), 1), 12
     )
     worlds = 2 * len(suite.tasks("train"))
     assert seen.pixels.shape == (12, worlds, 16, 16, 3)

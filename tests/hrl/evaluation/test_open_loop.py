@@ -10,12 +10,12 @@ import torch
 from envs import Suite, make_vec
 from hrl.config import load
 from hrl.data.observation import Observation, PolicyState
-from hrl.evaluation.episodes import Protocol
+from hrl.evaluation.episodes import EvalConfig
 from hrl.evaluation.open_loop import COLUMNS, EXPLORED, foresee
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
 
 SIZE, TASKS = 16, 2
-PROTOCOL = Protocol(4, 3, 1, SIZE, torch.device("cpu"), 1)
+EVAL_CONFIG = EvalConfig(4, 3, 1, SIZE, torch.device("cpu"), 1)
 BEGIN, LAST = (
     8,
     19,
@@ -51,12 +51,12 @@ def suite() -> Suite:
     return Suite.from_dict(load(["suite=debug", "agent=zero"])[1]["suite"])
 
 
-def foresight(policy: Guesser, eval_config: Protocol) -> pd.DataFrame:
+def foresight(policy: Guesser, eval_config: EvalConfig) -> pd.DataFrame:
     return foresee(policy, DiagnosticRollouts(policy, suite(), "train", eval_config, EXPLORED))
 
 
 def test_a_model_that_sees_nothing_move_is_as_good_as_the_last_image():
-    table = foresight(Guesser(still=True), PROTOCOL)
+    table = foresight(Guesser(still=True), EVAL_CONFIG)
     assert list(table.columns) == COLUMNS
     assert table["ahead"].tolist() == [1, 2, 4, 8], "16 steps are more than the episode has left"
     pd.testing.assert_series_equal(table["model"], table["still"], check_names=False)
@@ -69,10 +69,10 @@ def test_errors_by_a_loop():
     """Predictions begin at the eighth image, of the actions from there on, or of the previous
     world's."""
     policy, debug = Guesser(still=False), suite()
-    table = foresight(policy, PROTOCOL).set_index("ahead")
+    table = foresight(policy, EVAL_CONFIG).set_index("ahead")
     tasks = debug.tasks("train")
     few = Guesser(still=False)
-    foresight(few, replace(PROTOCOL, episodes=1))
+    foresight(few, replace(EVAL_CONFIG, episodes=1))
     assert len(few.actions[0]) == len(tasks), "no more worlds than are evaluated"
     worlds = len(policy.actions[0])
     assert worlds == 4 * len(tasks)

@@ -16,8 +16,8 @@ from hrl.benchmarks import update as benchmark_update
 from hrl.config import ConfigError, load
 from hrl.data.replay_buffer import Replay
 from hrl.data.replay_collector import columns
-from hrl.evaluation.episodes import Protocol, evaluate
-from hrl.evaluation.episodes import imagination_video as filming_imagination
+from hrl.evaluation import imagination_video
+from hrl.evaluation.episodes import EvalConfig, evaluate
 from hrl.evaluation.imagination_video import record_imagination
 from hrl.run.build import agent_spec
 from hrl.run.checkpoints import CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
@@ -214,7 +214,7 @@ def test_imagination_is_filmed(tmp_path):
     """Both methods have open-loop films; the hierarchy's worker is also sent to fixed goals."""
     config, plain = load(["agent=director", *SMALL])
     suite = Suite.from_dict(plain["suite"])
-    eval_config = Protocol(1, 0, 1, config.image_size, torch.device("cpu"), 1)
+    eval_config = EvalConfig(1, 0, 1, config.image_size, torch.device("cpu"), 1)
     task = suite.tasks("train")[0]
     for agent, names in (
         ("dreamer", ["a_open_loop.mp4"]),
@@ -232,14 +232,14 @@ def test_imagination_is_filmed(tmp_path):
 def test_goals_from_the_replay_are_filmed(tmp_path, monkeypatch):
     """In training: each is set as it is sample_for_video and shown as it was seen."""
     told, shown = [], []
-    with_high_level_action, named = Director.with_high_level_action, filming_imagination.caption
+    with_high_level_action, named = Director.with_high_level_action, imagination_video.caption
     monkeypatch.setattr(
         Director,
         "with_high_level_action",
         lambda *given: told.append(given[2]) or with_high_level_action(*given),
     )
     monkeypatch.setattr(
-        filming_imagination, "caption", lambda image, name: shown.append(name) or named(image, name)
+        imagination_video, "caption", lambda image, name: shown.append(name) or named(image, name)
     )
     settings = [
         "agent=director",
@@ -255,21 +255,21 @@ def test_goals_from_the_replay_are_filmed(tmp_path, monkeypatch):
         "agent.train_ratio=2",
     ]
     train(*load(settings), "a test")
-    assert shown.count("goal: from the replay") == filming_imagination.REPLAYED
+    assert shown.count("goal: from the replay") == imagination_video.REPLAYED
     rows = (
         Checkpoints(tmp_path / "run" / "checkpoints")
         .load_latest()
         .state["learner"]["replay"]["rows"]["deter"]
     )
     kept = torch.cat(rows).float()
-    for goal in told[-filming_imagination.REPLAYED :]:
+    for goal in told[-imagination_video.REPLAYED :]:
         assert bool((kept == goal).all(1).any())
 
 
 def test_goals_are_no_skills_whose_usage_could_be_counted():
     config, plain = load(["agent=director", *SMALL])
     suite = Suite.from_dict(plain["suite"])
-    eval_config = Protocol(1, 0, 1, config.image_size, torch.device("cpu"), 1)
+    eval_config = EvalConfig(1, 0, 1, config.image_size, torch.device("cpu"), 1)
     found = evaluate(build(["agent=director", *SMALL]), suite, ["interpolation"], eval_config)
     assert len(found.scores) == len(suite.tasks("interpolation"))
     assert found.usage.empty
