@@ -140,7 +140,7 @@ def replay_size(config: RunConfig, suite: Suite) -> int:
         )
         return int(config.agent.replay_capacity // config.num_envs * config.num_envs * row)
     transitions = max(config.agent.buffer_size // config.num_envs, 1) * config.num_envs
-    observation = _image(config) + 4 * suite.task_size
+    observation = _image(config) + 4 * suite.task_size + suite.action_size
     return int(transitions * (2 * observation + 4 * (suite.action_size + 3)))
 
 
