@@ -1,11 +1,10 @@
-"""A page on a suite: what its tasks look like, what they reward, what random play and doing nothing
-earn.
-"""
+"""Write a page on a suite: its tasks in images, its rewards, what two fixed policies earn on it."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -30,27 +29,28 @@ from hrl.agents.base import Policy
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.config import EvaluationScheduleConfig
 from hrl.evaluation.episodes import SCORE_COLUMNS, EvalConfig, evaluate
+from hrl.reporting.tables import read_scores
 from hrl.run.provenance import hardware, write_text_atomic
 from hrl.run.stepping_speed import measure
 
-FRAMES, SIZE, GAP = 8, 64, 3
-NUMBERS = (
-    "fastest",
-    "half_width",
-    "cell",
-    "hold_steps",
-)  # of families, as their docstrings name them
-WORLDS, TIMED_SECONDS = 32, 2.0
+MOMENTS, SIZE, GAP = 8, 64, 3
+ROW_HEIGHT, IMAGE_HEIGHT = 0.94, 0.86  # inches
+CHARACTER_WIDTH = 0.075  # inches, of a label's widest common letters at 8 points
+SHEET_FORMAT = {"quality": 60, "method": 6}  # WebP: small, and legible at this size
+# Attributes of families that their docstrings name.
+NUMBERS = ("fastest", "half_width", "cell", "hold_steps")
+TIMED_WORLDS, TIMED_SECONDS = 32, 2.0
 
 
 def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, command: str) -> Path:
-    """Writes NAME.png, one row a task and several moments of random play, and NAME.md beside it.
+    """Write NAME.webp, which shows each task in a row of images, and NAME.md beside it.
 
     Args:
-        folder: made where it is missing.
-        baselines: folder of NAME.csv, the scores of both policies that learn nothing; made where it
-            is missing.
-        episodes: of each task and each of the two policies that learn nothing.
+        suite: what the page is about.
+        folder: where the page goes; made where it is missing.
+        baselines: folder of NAME.csv, the scores of random actions and of zero actions; made where
+            it is missing.
+        episodes: of each task with each of these two policies.
         command: what wrote the page, for the record.
 
     Returns:
@@ -66,26 +66,46 @@ def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, comma
     )
     baselines.mkdir(parents=True, exist_ok=True)
     write_text_atomic(baselines / f"{suite.name}.csv", scores.to_csv(index=False))
-    returns = (
-        scores.groupby(["split", "task", "method"], sort=False)["return"].mean().unstack("method")
-    )
-    _contact_sheet(suite).savefig(folder / f"{suite.name}.png", dpi=100)
+    rows = [(split, task) for split in suite.splits for task in suite.tasks(split)]
+    labels = [f"{task.name}\n{split}" for split, task in rows]
+    sheet = contact_sheet(moments(suite, [task for _, task in rows]), labels)
+    sheet.savefig(folder / f"{suite.name}.webp", dpi=100, pil_kwargs=SHEET_FORMAT)
     path = folder / f"{suite.name}.md"
-    write_text_atomic(path, _page(suite, returns, _core_milliseconds(suite), episodes, command))
+    write_text_atomic(path, _page(suite, scores, _speed(_core_milliseconds(suite), command)))
+    return path
+
+
+def rewrite_text(suite: Suite, folder: Path, baselines: Path) -> Path:
+    """Write NAME.md anew from the stored scores; the images and the measured speed stay.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        OSError: the page was never written.
+        RunFolderError: the stored scores cannot be read.
+    """
+    path = folder / f"{suite.name}.md"
+    speed = path.read_text(encoding="utf-8").rstrip().split("\n\n")[-1]
+    scores = read_scores(baselines / f"{suite.name}.csv")
+    write_text_atomic(path, _page(suite, scores, speed))
     return path
 
 
 def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
-    """[task, moment, height, width, 3]: images of random play, evenly spaced over an episode of
-    each task.
+    """Return images of random play, evenly spaced over an episode of each task.
+
+    Returns:
+        uint8 [task, moment, height, width, 3].
     """
     env = make_vec(suite, len(tasks), list(tasks), evaluation=True, image_size=SIZE)
     lengths = [task.episode_length // suite.action_repeat for task in tasks]
     wanted = np.stack(
-        [np.linspace(0, length - 1, FRAMES).round().astype(int) for length in lengths]
+        [np.linspace(0, length - 1, MOMENTS).round().astype(int) for length in lengths]
     )
-    shown = np.zeros((len(tasks), FRAMES, SIZE, SIZE, 3), np.uint8)
-    rng, (observation, _) = np.random.default_rng(0), env.reset()
+    shown = np.zeros((len(tasks), MOMENTS, SIZE, SIZE, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    observation, _ = env.reset()
     for step in range(max(lengths)):
         rows, columns = np.nonzero(wanted == step)
         shown[rows, columns] = observation["pixels"][rows]
@@ -94,11 +114,35 @@ def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
     return shown
 
 
+def contact_sheet(images: np.ndarray, labels: Sequence[str]) -> Figure:
+    """Draw a row of images for each label, with a left margin that the longest label fits into.
+
+    Args:
+        images: uint8 [row, moment, height, width, 3].
+        labels: one a row; they may have several lines.
+    """
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    left = 0.2 + CHARACTER_WIDTH * longest
+    width = left + 0.9 * images.shape[1] + 0.05
+    height = ROW_HEIGHT * len(labels)
+    figure = Figure(figsize=(width, height))
+    shown = np.pad(images, [(0, 0)] * 3 + [(0, GAP), (0, 0)], constant_values=255)
+    for row, (strip, label) in enumerate(zip(shown, labels, strict=True)):
+        bottom = height - ROW_HEIGHT * (row + 1) + (ROW_HEIGHT - IMAGE_HEIGHT) / 2
+        place = (left / width, bottom / height, 1 - (left + 0.05) / width, IMAGE_HEIGHT / height)
+        axes = figure.add_axes(place)
+        axes.imshow(np.concatenate(list(strip), axis=1)[:, :-GAP], aspect="equal")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8, parse_math=False)
+    return figure
+
+
 # Private functions.
 
 
 def _scores(suite: Suite, method: str, policy: Policy, episodes: int) -> pd.DataFrame:
-    """Of the episodes that every evaluation plays, columns SCORE_COLUMNS."""
+    """Return the scores of the episodes that every evaluation plays, columns SCORE_COLUMNS."""
     eval_config = EvalConfig(
         episodes, EvaluationScheduleConfig().seed, 1, SIZE, torch.device("cpu")
     )
@@ -107,80 +151,90 @@ def _scores(suite: Suite, method: str, policy: Policy, episodes: int) -> pd.Data
 
 
 def _core_milliseconds(suite: Suite) -> float:
-    """Of an agent step of one world, with its image, when `WORLDS` worlds play training tasks side
-    by side.
+    """Measure one core's time for an agent step of one world, with its image.
 
-    Of processors' time and not of the clock's, so that it hardly depends on what else the machine
-    is doing.
+    `TIMED_WORLDS` worlds play training tasks side by side. The time is that of the processors and
+    not of the clock, so that it hardly depends on what else the machine is doing.
     """
-    env = make_vec(suite, WORLDS, image_size=SIZE, random_initial_episode_step=True)
+    env = make_vec(suite, TIMED_WORLDS, image_size=SIZE, random_initial_episode_step=True)
     env.reset()
     processes = [os.getpid(), *(env.worker_processes if isinstance(env, ExternalVectorEnv) else [])]
-    measured = measure(env.step, (WORLDS, suite.action_size), TIMED_SECONDS, processes)
+    measured = measure(env.step, (TIMED_WORLDS, suite.action_size), TIMED_SECONDS, processes)
     env.close()
     return measured.cpu_milliseconds
 
 
-def _contact_sheet(suite: Suite) -> Figure:
-    rows = [(split, task) for split in suite.splits for task in suite.tasks(split)]
-    figure = Figure(figsize=(2.2 + 0.9 * FRAMES, 0.94 * len(rows)), layout="constrained")
-    shown = np.pad(
-        moments(suite, [task for _, task in rows]),
-        [(0, 0)] * 3 + [(0, GAP), (0, 0)],
-        constant_values=255,
+def _speed(milliseconds: float, command: str) -> str:
+    return (
+        f"An agent step of one world, image of {SIZE}x{SIZE} included, took {milliseconds:.2f} ms "
+        f"of one core with {TIMED_WORLDS} worlds side by side: {1000 / milliseconds:,.0f} agent "
+        f"steps a second and core ({hardware()['cpu']}, {date.today()}). Written by `{command}`."
     )
-    for axes, images, (split, task) in zip(
-        figure.subplots(len(rows), 1, squeeze=False).flat, shown, rows, strict=True
-    ):
-        axes.imshow(np.concatenate(list(images), axis=1)[:, :-GAP], aspect="equal")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        label = f"{task.name}\n{split}"
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-    return figure
 
 
-def _page(
-    suite: Suite, returns: pd.DataFrame, milliseconds: float, episodes: int, command: str
-) -> str:
-    table = [
-        "| split | task | parameters | task vector | random | doing nothing |",
-        "|---|---|---|---|---:|---:|",
-    ]
-    for split in suite.splits:
-        for task in suite.tasks(split):
-            differs = [pair for values in task.variations().values() for pair in values.items()]
-            given = ", ".join(
-                f"{key} {value}" for key, value in [*task.parameters.items(), *differs]
-            )
-            vector = ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
-            random, still = returns.loc[(split, task.name), ["random", "zero"]]
-            table.append(
-                f"| {split} | {task.name} | {given} | {vector} | {random:.3g} | {still:.3g} |"
-            )
+def _page(suite: Suite, scores: pd.DataFrame, speed: str) -> str:
+    episodes = int(scores["episode"].max()) + 1
+    counted = "1 episode" if episodes == 1 else f"{episodes} episodes"
     lines = [
         f"# {suite.name}",
-        f"![One row a task, {FRAMES} moments of an episode of random play]({suite.name}.png)",
+        f"![Each task in a row of {MOMENTS} moments of an episode of random play]"
+        f"({suite.name}.webp)",
         _header(suite),
         *dict.fromkeys(_documents(suite.family)),
-        f"An agent's step is {suite.action_repeat} control steps; rewards are summed over them. A return of "
-        f"{suite.reference_return:g} counts as 1. Mean returns of {episodes} episodes a task of policies that learn "
-        "nothing, which start where every evaluation does:",
-        "\n".join(table),
-        f"An agent step of one world, image of {SIZE}x{SIZE} included, took {milliseconds:.2f} ms of one core with "
-        f"{WORLDS} worlds side by side: {1000 / milliseconds:,.0f} agent steps a second and core ({hardware()['cpu']}, "
-        f"{date.today()}). Written by `{command}`.",
+        f"An agent step is {suite.action_repeat} control steps; rewards are summed over them. A "
+        f"return of {suite.reference_return:g} counts as 1. The last two columns are mean returns "
+        f"of {counted} a task of policies that learn nothing: random actions, and zero actions. "
+        "Their episodes start where those of every evaluation do.",
+        _task_table(suite, scores),
+        speed,
     ]
     return "\n\n".join(lines) + "\n"
 
 
+def _task_table(suite: Suite, scores: pd.DataFrame) -> str:
+    returns = scores.groupby(["split", "task", "method"])["return"].mean().unstack("method")
+    lines = [
+        "| split | task | parameters | task vector | random actions | zero actions |",
+        "|---|---|---|---|---:|---:|",
+    ]
+    for split in suite.splits:
+        for task in suite.tasks(split):
+            changes = [pair for values in task.variations().values() for pair in values.items()]
+            given = ", ".join(
+                f"{key} {value}" for key, value in [*task.parameters.items(), *changes]
+            )
+            vector = ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
+            random, zero = returns.loc[(split, task.name), ["random", "zero"]]
+            lines.append(
+                f"| {split} | {task.name} | {given} | {vector} | {random:.3g} | {zero:.3g} |"
+            )
+    return "\n".join(lines)
+
+
+def one_success(texts: Sequence[str]) -> list[str]:
+    """Leave out what a base class says of success where a class derived from it says otherwise.
+
+    Args:
+        texts: docstrings of a family's classes, the most derived first.
+    """
+    kept: list[str] = []
+    for text in texts:
+        known = any(_SUCCESS.search(earlier) for earlier in kept)
+        kept.append(_SUCCESS.sub("", text).strip() if known else text)
+    return [text for text in kept if text]
+
+
+# From "Success:" to the end of its paragraph.
+_SUCCESS = re.compile(r"\s*\bSuccess: .*?(?=\n\s*\n|\Z)", re.DOTALL)
+
+
 def _documents(family: TaskFamily) -> list[str]:
-    """What the code says of a family: its classes' docstrings, and rewards as they are computed."""
+    """Return what the code says of a family: docstrings of its classes, and its reward's source."""
     if isinstance(family, ExternalFamily):
         module, own = inspect.getmodule(type(family)), inspect.getdoc(type(family))
         return [text for text in (module and inspect.getdoc(module), own) if text]
     classes = [cls for cls in type(family).__mro__ if cls.__module__.startswith("envs.")]
-    texts = [text for cls in classes if (text := inspect.getdoc(cls))]
+    texts = one_success([text for cls in classes if (text := inspect.getdoc(cls))])
     numbers = {key: getattr(family, key) for key in NUMBERS if hasattr(family, key)}
     if numbers:
         texts.append(
@@ -197,9 +251,7 @@ def _documents(family: TaskFamily) -> list[str]:
 
 
 def _source(*functions: Callable[..., object]) -> str:
-    """Functions, after the constants of their modules that they read and the functions that they
-    call.
-    """
+    """Return the source of functions, after the constants and functions of theirs that they use."""
     constants: dict[str, object] = {}
     found: list[Callable[..., object]] = []
 
@@ -227,7 +279,7 @@ def _source(*functions: Callable[..., object]) -> str:
 
 
 def _header(suite: Suite) -> str:
-    """The comment at the top of the suite's file, which says what its splits are."""
+    """Return the comment at the top of the suite's file, which says what its splits are."""
     lines = config_files("suite")[suite.name].read_text(encoding="utf-8").splitlines()
     return "\n".join(
         line.removeprefix("#").strip()

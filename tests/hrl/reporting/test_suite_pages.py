@@ -1,5 +1,4 @@
-"""A suite's page: every task with what it is, what the two policies that learn nothing earn, and an
-image."""
+"""Tests of a suite's page: tasks, rewards, scores of policies that learn nothing, images."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -38,7 +37,7 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
         rows_of_task = stored[(stored["method"] == "zero") & (stored["task"] == task.name)]
         assert rows_of_task["return"].mean() == pytest.approx(still[split, task.name])
     assert "Reach the target" in page
-    assert (path.parent / "debug.png").stat().st_size > 1000
+    assert (path.parent / "debug.webp").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -67,17 +66,42 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
     ],
 )
 def test_pages_say_how_tasks_are_rewarded(name, said):
-    texts = suite_pages._documents(load_suite(name).family)
+    texts = [" ".join(text.split()) for text in suite_pages._documents(load_suite(name).family)]
     for words in said:
         assert any(words in text for text in texts), words
     assert not any("world_bytes" in text for text in texts)
+
+
+def test_a_page_has_one_definition_of_success():
+    texts = "\n".join(suite_pages._documents(load_suite("compat_point_mass").family))
+    assert "Success: ever within" in texts
+    assert texts.count("Success:") == 1
+
+
+def test_one_episode_is_not_called_episodes(tmp_path, monkeypatch):
+    suite = load_suite("debug")
+    monkeypatch.setattr(suite_pages, "TIMED_SECONDS", 0.1)
+    folders = tmp_path / "suites", tmp_path / "baselines"
+    page = suite_pages.write_page(suite, *folders, episodes=1, command="a test")
+    before = page.read_text()
+    assert "mean returns of 1 episode a task" in before
+    assert suite_pages.rewrite_text(suite, *folders).read_text() == before
+
+
+def test_the_longest_label_of_a_contact_sheet_is_not_cut_off():
+    images = np.zeros((2, 3, 8, 8, 3), np.uint8)
+    figure = suite_pages.contact_sheet(images, ["short", "a_label_of_many_WWWWide_letters\ntrain"])
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert axes.yaxis.label.get_window_extent().x0 >= 0
+        assert axes.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_moments_are_spread_over_the_episode():
     suite = load_suite("debug")
     tasks = suite.tasks("train")
     shown = suite_pages.moments(suite, tasks)
-    assert shown.shape == (len(tasks), suite_pages.FRAMES, 64, 64, 3)
+    assert shown.shape == (len(tasks), suite_pages.MOMENTS, 64, 64, 3)
     for images in shown:
         assert all((one != other).any() for one, other in pairwise(images))
     assert np.array_equal(shown, suite_pages.moments(suite, tasks)), "the same images every time"
@@ -94,8 +118,8 @@ def test_every_suite_has_its_page_and_the_scores_of_what_learns_nothing(name):
     """Written anew whenever a task is added: reports normalise by these scores."""
     suite, root = load_suite(name), Path(__file__).resolve().parents[3]
     page = (root / "docs" / "suites" / f"{name}.md").read_text()
-    assert f"({name}.png)" in page
-    assert (root / "docs" / "suites" / f"{name}.png").stat().st_size > 10_000
+    assert f"({name}.webp)" in page
+    assert (root / "docs" / "suites" / f"{name}.webp").stat().st_size > 2_000
     stored = read_scores(REFERENCE_SCORES / f"{name}.csv")
     for split in suite.splits:
         for task in suite.tasks(split):
