@@ -101,7 +101,7 @@ class _Parts:
             return
         self._mark(agent.world_model, "observe", "world model")
         self._mark(agent, "_imagine", "imagination")
-        for level in ("level", "worker", "manager"):
+        for level in ("actor_critic", "worker", "manager"):
             if hasattr(agent, level):
                 self._mark(getattr(agent, level), "loss", "actors and critics")
         if getattr(agent, "goals", None) is not None:

@@ -332,7 +332,7 @@ class WorldModel(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """All losses of states [batch, time], and metrics."""
         losses, metrics = self._divergences(posterior, self.rssm.prior(states.deter), weights)
-        losses["decode_image"] = self.decoder.loss(states.deter, states.stoch, pixels)
+        losses["image"] = self.decoder.loss(states.deter, states.stoch, pixels)
         features = states.features()
         losses["reward"] = self.reward(features, task).loss(reward)
         logit = self._continue_logit(features, task)

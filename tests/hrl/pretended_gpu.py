@@ -103,7 +103,7 @@ def main(method: str, gradient: str) -> None:
     """Loss, the optimiser's step, acting, what is pictured for films."""
     kind, config_type = METHODS[method]
     spec = replace(model_setting(), device=GPU, autocast=BF16)
-    config = config_type(batch=BATCH, length=LENGTH, horizon=8, action_gradient=gradient)
+    config = config_type(batch_size=BATCH, sequence_length=LENGTH, horizon=8, action_gradient=gradient)
     agent, batch = kind(config, spec), replayed(spec, BATCH, LENGTH)
     with FakeTensorMode(allow_non_fake_inputs=False):
         move(agent)

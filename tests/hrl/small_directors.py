@@ -17,8 +17,8 @@ def director(moved: bool = True, units: int = 16, **changes: object) -> Director
     """A small one; where `moved`, no head starts at zero."""
     level = ActorCriticConfig(layers=1)
     sizes = {
-        "batch": BATCH,
-        "length": LENGTH,
+        "batch_size": BATCH,
+        "sequence_length": LENGTH,
         "horizon": 6,
         "skill_duration": 2,
         "manager": level,

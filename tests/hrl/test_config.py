@@ -12,7 +12,7 @@ def test_defaults_are_typed_and_plain():
     config, plain = load(["agent=skills", "agent.skill_duration=4", "seed=3"])
     assert isinstance(config.agent, SkillsConfig)
     assert config.agent.skill_duration == 4
-    assert plain["agent"]["hold"] == 4
+    assert plain["agent"]["skill_duration"] == 4
     assert plain["folder"] == f"runs/{plain['suite']['name']}/skills/seed_3"
 
 
@@ -31,8 +31,8 @@ def test_agents_have_a_file_each():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("agent.holdd=3", r"holdd.*valid keys of agent: .*hold"),
-        ("agent.skill_duration=often", r"'often'.*agent\.hold"),
+        ("agent.skill_durationn=3", r"skill_durationn.*valid keys of agent: .*skill_duration"),
+        ("agent.skill_duration=often", r"'often'.*agent\.skill_duration"),
         ("framess=3", r"framess.*valid keys of a run: .*frames"),
         (
             "network.encoder.kernel=3",

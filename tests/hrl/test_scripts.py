@@ -100,7 +100,7 @@ def test_play_writes_a_film_per_task(folder, tmp_path):
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("train.py", ["agent.skill_duration=4", "agent.holdd=3"], "holdd"),
+        ("train.py", ["agent.skill_duration=4", "agent.skill_durationn=3"], "skill_durationn"),
         ("evaluate.py", ["nowhere"], "nowhere is not a run folder"),
         ("evaluate.py", ["agent=ppo"], "give the folder of a run"),
         (

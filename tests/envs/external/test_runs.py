@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hrl.config import ConfigError, load
-from hrl.run.evaluate import score
+from hrl.run.evaluate import evaluate_run
 from hrl.run.load import load_run, load_scripted
 from hrl.run.train import train
 
@@ -56,7 +56,7 @@ def test_a_run_is_trained_continued_and_evaluated(agent: str, frames: int, tmp_p
     # counted.
     assert returns
     assert all(-90 <= value <= 150 for value in returns)
-    scores = score(load_run(folder), folder, "a test", 2, None, 1)
+    scores = evaluate_run(load_run(folder), folder, "a test", 2, None, 1)
     plain = scores[scores["intervention"] == "none"]
     assert plain["length"].tolist() == [30, 30]
     assert list((folder / "videos").rglob("*.mp4"))
@@ -66,7 +66,7 @@ def test_random_play_is_scored_and_repeats_itself(tmp_path: Path) -> None:
     tables = []
     for name in ("one", "other"):
         run = load_scripted(_overrides(tmp_path / name, "agent=random"))
-        tables.append(score(run, tmp_path / name, "a test", 3, None, 0))
+        tables.append(evaluate_run(run, tmp_path / name, "a test", 3, None, 0))
     pd.testing.assert_frame_equal(tables[0], tables[1])
     assert len(tables[0]) == 3
     assert tables[0]["return"].nunique() > 1

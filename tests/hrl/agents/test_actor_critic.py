@@ -429,7 +429,7 @@ def test_a_stream_that_dies_out_shows_below_the_floor():
         ),
         ({"layers": 0}, r"agent\.worker\.layers is 0"),
         ({"std_low": 2.0}, r"agent\.worker\.std_low is 2"),
-        ({"gae_lambda": 1.5}, r"agent\.worker\.trace is 1\.5; it must lie in \[0, 1\]"),
+        ({"gae_lambda": 1.5}, r"agent\.worker\.gae_lambda is 1\.5; it must lie in \[0, 1\]"),
     ],
 )
 def test_impossible_levels_are_refused(change, message):

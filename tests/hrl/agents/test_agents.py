@@ -244,7 +244,7 @@ def test_a_nonfinite_loss_stops_before_the_weights_change():
 
 def test_minibatches_must_divide_the_rollout():
     with pytest.raises(
-        ValueError, match=r"agent\.minibatches is 7; it must divide .* which is 128"
+        ValueError, match=r"agent\.n_minibatches is 7; it must divide .* which is 128"
     ):
         make("ppo", n_steps=8, n_minibatches=7)
 

@@ -18,7 +18,7 @@ ENVS, LENGTH = 8, 6
 def make(agent: type, length: int = LENGTH, **changes: object) -> OnPolicyLearner:
     """A small learner on episodes of `length` steps, which no hold of four divides."""
     torch.manual_seed(0)
-    config = (PPOConfig if agent is PPO else SkillsConfig)(**({"rollout": 8} | changes))
+    config = (PPOConfig if agent is PPO else SkillsConfig)(**({"n_steps": 8} | changes))
     spec = small_setting()
     return OnPolicyLearner(agent(config, spec), config, spec, ToyReach(ENVS, length), ["toy"], 2)
 

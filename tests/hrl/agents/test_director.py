@@ -293,7 +293,7 @@ def steerable(gradient: str) -> tuple[Director, dict[str, torch.Tensor], RSSMSta
     """A fixed world model whose states its actions move far, and starts in it."""
     level = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.01)
     agent = director(
-        False, 32, horizon=3, skill_duration=3, length=8, worker=level, action_gradient=gradient
+        False, 32, horizon=3, skill_duration=3, sequence_length=8, worker=level, action_gradient=gradient
     )
     randomise(agent.world_model.rssm, 0.5)
     batch = replayed(agent.spec, BATCH, 8)
@@ -387,8 +387,8 @@ def test_segments_are_measured_at_their_start_and_end():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"skill_duration": 5}, r"agent\.hold is 5; it must divide agent\.horizon, which is 16"),
-        ({"skill_duration": 32}, r"agent\.hold is 32; it must divide agent\.horizon"),
+        ({"skill_duration": 5}, r"agent\.skill_duration is 5; it must divide agent\.horizon, which is 16"),
+        ({"skill_duration": 32}, r"agent\.skill_duration is 32; it must divide agent\.horizon"),
         (
             {"action_gradient": "both"},
             r"agent\.action_gradient is 'both'; choose from reinforce, dynamics",
@@ -401,7 +401,7 @@ def test_segments_are_measured_at_their_start_and_end():
         ({"manager_discount": 1.0}, r"agent\.manager_discount is 1\.0; it must lie in \[0, 1\)"),
         (
             {"manager": ActorCriticConfig(gae_lambda=2.0)},
-            r"agent\.manager\.trace is 2\.0; it must lie in",
+            r"agent\.manager\.gae_lambda is 2\.0; it must lie in",
         ),
         ({"exploration_bonus": -1.0}, r"agent\.exploration_bonus is -1\.0; it must be at least 0"),
     ],

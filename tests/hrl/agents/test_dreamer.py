@@ -17,7 +17,7 @@ SILENT = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.0)
 def dreamer(**changes: object) -> Dreamer:
     torch.manual_seed(0)
     config = DreamerConfig(
-        **({"batch": BATCH, "length": LENGTH, "horizon": 4, "policy": SILENT} | changes)
+        **({"batch_size": BATCH, "sequence_length": LENGTH, "horizon": 4, "policy": SILENT} | changes)
     )
     return randomise(Dreamer(config, model_setting()))
 

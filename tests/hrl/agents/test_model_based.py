@@ -167,8 +167,8 @@ def learner(
         else {"manager": level, "worker": level, "skill_duration": 2}
     )
     sizes = {
-        "batch": BATCH,
-        "length": LENGTH,
+        "batch_size": BATCH,
+        "sequence_length": LENGTH,
         "horizon": 2,
         "replay_capacity": 400,
         "warmup": 0,
@@ -199,7 +199,7 @@ def kept(trained: ModelBasedLearner) -> dict[str, object]:
 def test_updates_by_arithmetic(train_ratio, batch):
     """Replayed steps per agent step, from when a batch need hold no sequence twice; what is left
     over is carried on."""
-    trained = learner(train_ratio=train_ratio, batch=batch, log_interval=1)
+    trained = learner(train_ratio=train_ratio, batch_size=batch, log_interval=1)
     trained.update = lambda: {"loss": torch.zeros(())}
     owed, made, rows = 0.0, 0, 0
     for step in range(1, 26):
@@ -416,7 +416,7 @@ def test_a_replay_may_be_kept_in_host_memory(device):
 
 @pytest.mark.parametrize(
     "change",
-    [{"train_ratio": 0.0}, {"batch": 0}, {"horizon": 0}, {"discount": 1.0}, {"warmup": -1}],
+    [{"train_ratio": 0.0}, {"batch_size": 0}, {"horizon": 0}, {"discount": 1.0}, {"warmup": -1}],
 )
 def test_impossible_hyperparameters_are_refused_by_key(change):
     (key,) = change

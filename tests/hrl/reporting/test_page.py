@@ -62,7 +62,7 @@ def positions(tmp_path_factory: pytest.TempPathFactory) -> Path:
             seed=seed,
             skills=4,
             episodes=2,
-            agent={"hold": 8},
+            agent={"skill_duration": 8},
         )
     write_fixed(folder / "random", suite, episodes=2)
     write_fixed(folder / "zero", suite, method="zero", score=0.1, episodes=2)

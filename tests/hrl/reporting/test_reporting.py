@@ -36,7 +36,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
             method="skills",
             seed=seed,
             skills=4,
-            agent={"hold": 8},
+            agent={"skill_duration": 8},
         )
     write_fixed(folder / "random", suite)
     return folder

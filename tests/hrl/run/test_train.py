@@ -175,7 +175,7 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
 
 
 def test_another_configuration_is_refused_with_the_differing_keys(finished):
-    with pytest.raises(ConfigMismatchError, match=r"(?s)agent\.hold.*8.*4"):
+    with pytest.raises(ConfigMismatchError, match=r"(?s)agent\.skill_duration.*8.*4"):
         start(finished, "agent.skill_duration=4")
 
 
@@ -185,9 +185,9 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_differing_keys(finished
     shutil.copytree(finished, folder)
     for path in (folder / "checkpoints").iterdir():
         shutil.copy(other / "checkpoints" / path.name, path)
-    with pytest.raises(ConfigMismatchError, match=r"agent\.hold"):
+    with pytest.raises(ConfigMismatchError, match=r"agent\.skill_duration"):
         start(folder, "frames=2048")
-    with pytest.raises(ConfigMismatchError, match=r"agent\.hold"):
+    with pytest.raises(ConfigMismatchError, match=r"agent\.skill_duration"):
         load_run(folder)
 
 
@@ -261,7 +261,7 @@ def test_two_processes_never_write_one_run(tmp_path, monkeypatch):
             ConfigError,
             r"network\.encoder\.patch is 5; it must divide image_size, which is 32",
         ),
-        ("agent.n_steps=3", ConfigError, r"agent\.minibatches is 5; it must divide .* which is 24"),
+        ("agent.n_steps=3", ConfigError, r"agent\.n_minibatches is 5; it must divide .* which is 24"),
         ("num_envs=10000000", MemoryEstimateError, "TiB of memory.*rollout"),
         ("device=warp_drive", ConfigError, "device is 'warp_drive'"),
         ("agent=random", ConfigError, "learns nothing"),

@@ -77,11 +77,11 @@ def test_the_published_preset_turns_every_switch():
     [
         (
             ["agent=director", "agent.skill_duration=5"],
-            r"agent\.hold is 5; it must divide agent\.horizon, which is 16",
+            r"agent\.skill_duration is 5; it must divide agent\.horizon, which is 16",
         ),
         (
             ["agent=director", "agent.horizon=4"],
-            r"agent\.hold is 8; it must divide agent\.horizon, which is 4",
+            r"agent\.skill_duration is 8; it must divide agent\.horizon, which is 4",
         ),
         (
             ["agent=dreamer", "agent.conditioning.preset=all"],
@@ -131,7 +131,7 @@ def test_what_cannot_be_is_refused_with_its_key(overrides, message):
 
 def test_batches_longer_than_episodes_are_refused_before_anything_is_written(tmp_path):
     folder = tmp_path / "run"
-    message = r"agent\.length is 32; the longest episodes of suite debug have 20 steps"
+    message = r"agent\.sequence_length is 32; the longest episodes of suite debug have 20 steps"
     with pytest.raises(ConfigError, match=message):
         train(*load(["agent=dreamer", *SMALL, f"folder={folder}"]), "a test")
     assert not folder.exists()

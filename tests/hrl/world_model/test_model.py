@@ -197,7 +197,7 @@ def test_losses_of_the_heads_by_hand():
         observed.losses["reward"], TwoHot(logits).loss(batch["reward"][:, 1:])
     )
     truth = batch["pixels"][:, 1:].double() / 255
-    error = ((model.image(observed.states).double() - truth) ** 2).sum((2, 3, 4)).float()
+    error = ((model.decode_image(observed.states).double() - truth) ** 2).sum((2, 3, 4)).float()
     torch.testing.assert_close(observed.losses["image"], error)
 
 
