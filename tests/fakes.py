@@ -249,7 +249,8 @@ class CounterAgent:
             assert bool((shown[~same] == 0).all()), "a new episode starts at its first step"
         self.last = torch.stack([shown.float(), observation.task[:, 0]])
         action = torch.rand(len(shown), 1, generator=generator) * 2 - 1
-        return action, {"age": state["age"] + 1}, {"age": state["age"], "action": action[:, 0]}
+        records = {"shown": shown, "age": state["age"], "action": action[:, 0]}
+        return action, {"age": state["age"] + 1}, records
 
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         shown = observation.pixels[:, 0, 0, 0].long()

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from hrl.agents.actor_critic import GRADIENTS, ActorCritic
 from hrl.agents.base import AgentSpec, NonFiniteUpdate, Policy
 from hrl.agents.on_policy import with_mean
-from hrl.data.replay_buffer import Column, Replay
-from hrl.data.replay_collector import LatentExplorer, ReplayWriter, columns
-from hrl.optim.compile import COMPILE, Update
+from hrl.data.replay_buffer import Column, ReplayBuffer
+from hrl.data.replay_collector import LatentExplorer, ReplayCollector, columns
+from hrl.optim.compile import COMPILE_MODES, Update
 from hrl.optim.cuda_graph import GraphedUpdate
 from hrl.optim.laprop import LaProp
-from hrl.optim.optimizer_state import moments, restore_moments
+from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import stream_seed, torch_generator
 from hrl.world_model.model import Conditioning, WorldModelLossConfig
 
@@ -116,7 +116,7 @@ class ModelBasedConfig:
         for key, choices in (
             ("action_gradient", GRADIENTS),
             ("replay_on", PLACES),
-            ("compile", tuple(COMPILE)),
+            ("compile", tuple(COMPILE_MODES)),
         ):
             if getattr(self, key) not in choices:
                 raise ValueError(
@@ -174,10 +174,10 @@ class ModelBasedLearner:
         self.config, self.spec, self.frames_per_step = config, spec, frames_per_step
         kept = columns(env.single_observation_space, spec.action_size, agent.latent_columns())
         index = spec.device if config.replay_on == "device" else torch.device("cpu")
-        self.replay = Replay(
+        self.replay = ReplayBuffer(
             kept, env.num_envs, config.replay_capacity, config.sequence_length + 1, index
         )
-        self.writer = ReplayWriter(env, self.replay, task_names, spec.seed, spec.device)
+        self.collector = ReplayCollector(env, self.replay, task_names, spec.seed, spec.device)
         self.optimizer = _optimizer(self.module, config)
         if config.cuda_graph and spec.device.type != "cuda":
             raise ValueError(f"agent.cuda_graph needs a GPU; device is {spec.device}")
@@ -190,7 +190,7 @@ class ModelBasedLearner:
     @property
     def steps(self) -> int:
         """Agent steps over all environments."""
-        return self.writer.steps * self.writer.env.num_envs
+        return self.collector.steps * self.collector.env.num_envs
 
     @property
     def frames(self) -> int:
@@ -205,7 +205,7 @@ class ModelBasedLearner:
         measured: list[dict[str, Tensor]] = []
         for _ in range(self.config.log_interval):
             with torch.no_grad():
-                for key, values in self.writer.gather(self.policy, 1).items():
+                for key, values in self.collector.collect(self.policy, 1).items():
                     found.setdefault(key, []).extend(values)
             measured += [self.update() for _ in range(self._due())]
         episodes = {key: sum(values) / len(values) for key, values in found.items()}
@@ -214,7 +214,7 @@ class ModelBasedLearner:
             "frames": self.frames,
             "steps": self.steps,
             "updates": self.updates,
-            **with_mean(episodes, len(self.writer.task_names)),
+            **with_mean(episodes, len(self.collector.task_names)),
             **losses,
         }
 
@@ -254,12 +254,12 @@ class ModelBasedLearner:
         return {name: rows[:, -1].to(self.spec.device) for name, rows in batch.columns.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser moments, replay, counters, where the writer stands."""
+        """Weights, optimiser moments, replay, counters, where the collector stands."""
         return {
             "module": self.module.state_dict(),
-            "moments": moments(self.optimizer),
+            "optimizer": optimizer_state(self.optimizer),
             "replay": self.replay.state_dict(),
-            "writer": self.writer.state_dict(),
+            "collector": self.collector.state_dict(),
             "updates": self.updates,
             "owed": self._owed,
         }
@@ -268,9 +268,9 @@ class ModelBasedLearner:
         """Continue from `state_dict`."""
         self._prepared = None  # a recorded graph holds the moments that are replaced
         self.module.load_state_dict(state["module"])
-        restore_moments(self.optimizer, state["moments"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         self.replay.load_state_dict(state["replay"])
-        self.writer.load_state_dict(state["writer"])
+        self.collector.load_state_dict(state["collector"])
         self.updates, self._owed = state["updates"], float(state["owed"])
 
     def parameter_counts(self) -> dict[str, int]:
@@ -285,7 +285,7 @@ class ModelBasedLearner:
         if not self.replay.ready(self.config.batch_size):
             return 0
         per_step = self.config.train_ratio / (self.config.batch_size * self.config.sequence_length)
-        self._owed += per_step * self.writer.env.num_envs
+        self._owed += per_step * self.collector.env.num_envs
         count = int(self._owed)
         self._owed -= count
         return count
@@ -308,7 +308,7 @@ class ModelBasedLearner:
 
         if self.config.compile == "whole":
             self.optimizer.averages()  # made here: an update that makes them while it is traced is traced twice
-        prepared = COMPILE[self.config.compile](update)
+        prepared = COMPILE_MODES[self.config.compile](update)
         return GraphedUpdate(prepared) if self.config.cuda_graph else prepared
 
     def _eager_update(

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hrl.agents.base import AgentSpec, Counting, NonFiniteUpdate, Policy
-from hrl.data.rollout_collector import Collector, Explorer, Rollout
-from hrl.optim.optimizer_state import moments, restore_moments
+from hrl.data.rollout_collector import Explorer, Rollout, RolloutCollector
+from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.optim.returns import generalized_advantages
 from hrl.seeding import torch_generator
 
@@ -124,7 +124,7 @@ class OnPolicyLearner:
         self.policy: OnPolicyAgent = agent
         self.module: nn.Module = agent.to(spec.device)
         self.config, self.spec, self.frames_per_step = config, spec, frames_per_step
-        self.collector = Collector(env, task_names, spec.seed, spec.device)
+        self.collector = RolloutCollector(env, task_names, spec.seed, spec.device)
         self.optimizer = torch.optim.Adam(
             self.module.parameters(), config.learning_rate, eps=1e-5, fused=True
         )
@@ -176,7 +176,7 @@ class OnPolicyLearner:
         """Weights, optimiser moments, counters, where the collector stands."""
         return {
             "module": self.module.state_dict(),
-            "moments": moments(self.optimizer),
+            "optimizer": optimizer_state(self.optimizer),
             "collector": self.collector.state_dict(),
             "updates": self.updates,
         }
@@ -184,7 +184,7 @@ class OnPolicyLearner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.module.load_state_dict(state["module"])
-        restore_moments(self.optimizer, state["moments"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         self.collector.load_state_dict(state["collector"])
         self.updates = state["updates"]
 
@@ -245,7 +245,7 @@ def advantage_columns(
         is_decision,
         steps["done"],
         bootstrap,
-        rollout.ahead[name],
+        rollout.last_values[name],
         config.discount,
         config.gae_lambda,
     )

@@ -81,7 +81,7 @@ class PPO(nn.Module):
         """Actions in [-1, 1]; the mode where no generator is given, which leaves the state as it
         is.
         """
-        distribution, _ = self._heads(self.encoder.cut(observation.pixels), observation.task)
+        distribution, _ = self._heads(self.encoder.to_patches(observation.pixels), observation.task)
         raw, state = self._draw(distribution, state, generator)
         return torch.tanh(raw), state
 
@@ -89,11 +89,11 @@ class PPO(nn.Module):
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         """Actions, and what the loss needs of them."""
-        patches = self.encoder.cut(observation.pixels)
+        patches = self.encoder.to_patches(observation.pixels)
         distribution, value = self._heads(patches, observation.task)
         raw, state = self._draw(distribution, state, generator)
         records = {
-            "pixels": patches,
+            "patches": patches,
             "raw_action": raw,
             "log_prob": distribution.log_prob(raw),
             "value": value,
@@ -103,7 +103,9 @@ class PPO(nn.Module):
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         """The critic's value."""
         del state
-        return {"value": self._heads(self.encoder.cut(observation.pixels), observation.task)[1]}
+        return {
+            "value": self._heads(self.encoder.to_patches(observation.pixels), observation.task)[1]
+        }
 
     # Learning.
 
@@ -115,7 +117,7 @@ class PPO(nn.Module):
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped objective, squared error of the value, entropy."""
-        distribution, value = self._heads(batch["pixels"], batch["task"])
+        distribution, value = self._heads(batch["patches"], batch["task"])
         log_prob = distribution.log_prob(batch["raw_action"])
         even = torch.full_like(log_prob, 1 / len(log_prob))
         objective, kl = policy_objective(
@@ -148,7 +150,7 @@ class PPO(nn.Module):
         }
 
     def _heads(self, patches: Tensor, task: Tensor) -> tuple[Gaussian, Tensor]:
-        inputs = torch.cat([self.encoder.read(patches), self.task(task)], -1)
+        inputs = torch.cat([self.encoder.encode_patches(patches), self.task(task)], -1)
         mask = None if self.padding is None else self.padding(task)
         return Gaussian.from_parameters(self.actor(inputs)).masked(mask), self.critic(
             inputs

@@ -187,12 +187,12 @@ class Skills(nn.Module):
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         """Actions, and what the losses of both levels need of them."""
-        patches = self.encoder.cut(observation.pixels)
+        patches = self.encoder.to_patches(observation.pixels)
         view = self._read(patches, observation.task)
         state, records = self._decide(view, state, generator)
         composite = self._composite(view, observation.task, state["weights"])
         raw = composite.sample(generator)
-        records |= {"pixels": patches, "raw_action": raw, "log_prob": composite.log_prob(raw)}
+        records |= {"patches": patches, "raw_action": raw, "log_prob": composite.log_prob(raw)}
         records |= {
             "weights": state["weights"],
             "steps_since_decision": state["steps_since_decision"],
@@ -240,7 +240,7 @@ class Skills(nn.Module):
         """The sum of the levels' losses; each is a mean over what that level decided. With one
         skill, its own alone.
         """
-        view = self._read(batch["pixels"], batch["task"])
+        view = self._read(batch["patches"], batch["task"])
         skills_loss, skill_metrics = self._skills_loss(batch, self._for_level(view, "skills"))
         if not self.manages:
             return skills_loss, skill_metrics
@@ -250,10 +250,10 @@ class Skills(nn.Module):
     # Private methods.
 
     def _see(self, observation: Observation) -> EncodedObservation:
-        return self._read(self.encoder.cut(observation.pixels), observation.task)
+        return self._read(self.encoder.to_patches(observation.pixels), observation.task)
 
     def _read(self, patches: Tensor, task: Tensor) -> EncodedObservation:
-        return EncodedObservation(self.encoder.read(patches), self.task(task))
+        return EncodedObservation(self.encoder.encode_patches(patches), self.task(task))
 
     def _for_level(self, view: EncodedObservation, level: str) -> EncodedObservation:
         trains = self.config.encoder_gradient in ("both", level)

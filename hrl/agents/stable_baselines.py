@@ -31,7 +31,7 @@ from hrl.agents.base import AgentSpec, NonFiniteUpdate
 from hrl.agents.on_policy import OnPolicyConfig, with_mean
 from hrl.agents.saved_policy import SavedModule
 from hrl.data.observation import Observation, PolicyState
-from hrl.optim.optimizer_state import moments, restore_moments
+from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import stream_seed
 
 
@@ -203,7 +203,9 @@ class _SB3Learner:
         model = self.model
         return {
             "policy": model.policy.state_dict(),
-            "moments": {name: moments(optimizer) for name, optimizer in self._optimizers().items()},
+            "optimizer": {
+                name: optimizer_state(optimizer) for name, optimizer in self._optimizers().items()
+            },
             "iterations": self.iterations,
             "num_timesteps": model.num_timesteps,
             "updates": model._n_updates,
@@ -217,7 +219,7 @@ class _SB3Learner:
         model = self.model
         model.policy.load_state_dict(state["policy"])
         for name, optimizer in self._optimizers().items():
-            restore_moments(optimizer, state["moments"][name])
+            load_optimizer_state(optimizer, state["optimizer"][name])
         self.iterations, model.num_timesteps = state["iterations"], state["num_timesteps"]
         model._n_updates, model._last_obs = state["updates"], dict(state["last_obs"])
         model._last_episode_starts = state["last_episode_starts"]

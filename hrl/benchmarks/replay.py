@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from hrl.data.replay_buffer import Column, Replay
+from hrl.data.replay_buffer import Column, ReplayBuffer
 from hrl.run import hardware
 from hrl.run.memory import MemoryEstimate, available_memory
 
@@ -57,7 +57,9 @@ def run(
     hardware.configure(0)
     index, load = hardware.choose_device(device), os.getloadavg()[0]
     image = _affordable_image(sizes, _available(index))
-    replays = [_full(Replay(_columns(image), NUM_ENVS, size, length, index)) for size in sizes]
+    replays = [
+        _full(ReplayBuffer(_columns(image), NUM_ENVS, size, length, index)) for size in sizes
+    ]
     generator = torch.Generator().manual_seed(0)
     times = [
         [_measure(replay, batch, generator) for replay in replays] for _ in range(WARM_UP + rounds)
@@ -103,7 +105,7 @@ def _affordable_image(sizes: Sequence[int], available: int) -> int:
         for size in sizes:
             budget.add(
                 f"{size} rows, {image}x{image}",
-                Replay.bytes_needed(_columns(image), NUM_ENVS, size),
+                ReplayBuffer.bytes_needed(_columns(image), NUM_ENVS, size),
             )
         if budget.total <= MEMORY_SHARE * available or image == PICTURES[-1]:
             break
@@ -116,7 +118,7 @@ def _available(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
 
 
-def _full(replay: Replay) -> Replay:
+def _full(replay: ReplayBuffer) -> ReplayBuffer:
     """Adds rows until every ring is full; what they hold has no part in the time."""
     rows = {
         name: torch.ones(NUM_ENVS, *column.shape, dtype=column.dtype, device=replay.device)
@@ -128,7 +130,7 @@ def _full(replay: Replay) -> Replay:
     return replay
 
 
-def _measure(replay: Replay, batch: int, generator: torch.Generator) -> tuple[float, float]:
+def _measure(replay: ReplayBuffer, batch: int, generator: torch.Generator) -> tuple[float, float]:
     """Milliseconds of one sampling and of writing its latents back, without the context's."""
     sampling, drawn = _milliseconds(lambda: replay.sample(batch, generator), replay.device)
     latents = {name: drawn.columns[name][:, 1:] for name in ("deter", "stoch")}
@@ -151,12 +153,12 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _summary(replay: Replay, times: Sequence[tuple[float, float]]) -> dict[str, Any]:
+def _summary(replay: ReplayBuffer, times: Sequence[tuple[float, float]]) -> dict[str, Any]:
     sampling, writing = zip(*times, strict=True)
     low, _, high = statistics.quantiles(sampling, n=4)
     return {
         "sample_milliseconds": round(statistics.median(sampling), 3),
         "sample_quartiles": [round(low, 3), round(high, 3)],
         "write_back_milliseconds": round(statistics.median(writing), 3),
-        "bytes": Replay.bytes_needed(replay.columns, NUM_ENVS, replay.capacity),
+        "bytes": ReplayBuffer.bytes_needed(replay.columns, NUM_ENVS, replay.capacity),
     }

@@ -180,7 +180,7 @@ def _filled(method: str, overrides: list[str]) -> ModelBasedLearner:
     learner = build_learner(config, suite, env, agent_spec(config, suite))
     assert isinstance(learner, ModelBasedLearner)
     with torch.no_grad():
-        learner.writer.gather(
+        learner.collector.collect(
             learner.policy, 2 * config.agent.sequence_length + config.agent.batch_size
         )
     return learner

@@ -65,7 +65,7 @@ class Batch(NamedTuple):
     sequence_index: SequenceIndex
 
 
-class Replay:
+class ReplayBuffer:
     """The newest rows of every environment, kept on one device.
 
     A sequence is `length` consecutive rows of one environment. It may run across the ends of

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hrl.data.observation import Observation, PolicyState, reset_state
-from hrl.data.replay_buffer import Column, Replay
-from hrl.data.rollout_collector import add_episodes, refuse_nonfinite
+from hrl.data.replay_buffer import Column, ReplayBuffer
+from hrl.data.rollout_collector import check_finite, record_episodes
 from hrl.seeding import torch_generator
 
 
@@ -49,7 +49,7 @@ def columns(
     }
 
 
-class ReplayWriter:
+class ReplayCollector:
     """Gathers experience, and remembers where it stands.
 
     Args:
@@ -66,7 +66,7 @@ class ReplayWriter:
     def __init__(
         self,
         env: gym.vector.VectorEnv,
-        replay: Replay,
+        replay: ReplayBuffer,
         task_names: list[str],
         seed: int,
         device: torch.device,
@@ -88,7 +88,7 @@ class ReplayWriter:
         self._arrived: dict[str, Tensor] = {}
         self._state: PolicyState = {}
 
-    def gather(self, policy: LatentExplorer, steps: int) -> dict[str, list[float]]:
+    def collect(self, policy: LatentExplorer, steps: int) -> dict[str, list[float]]:
         """The next `steps` steps of every environment; returns and successes of episodes that
         ended, by metric name.
 
@@ -110,7 +110,7 @@ class ReplayWriter:
         return {"steps": self.steps, "arrived": dict(self._arrived), "policy": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`, on this writer's device: a checkpoint's tensors are in host
+        """Continue from `state_dict`, on this collector's device: a checkpoint's tensors are in host
         memory.
         """
         self.steps = state["steps"]
@@ -138,11 +138,11 @@ class ReplayWriter:
         action, state, latents = policy.explore(observation, self._state, generator)
         self.replay.add({**self._arrived, "action": action, **latents}, self._everyone)
         arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
-        refuse_nonfinite(reward, arrays["task"], self.steps)
+        check_finite(reward, arrays["task"], self.steps)
         done, rewards = torch.from_numpy(terminated | truncated), torch.from_numpy(reward)
         if done.any():
             self._write_last(infos, done, rewards, torch.from_numpy(terminated), action, latents)
-        add_episodes(episodes, infos, self.task_names)
+        record_episodes(episodes, infos, self.task_names)
         self._arrive(Observation.from_arrays(arrays, self.device), rewards * ~done, done)
         self._state = reset_state(policy, state, initial, done.to(self.device))
         self.steps += 1

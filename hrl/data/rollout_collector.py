@@ -40,12 +40,12 @@ class Rollout:
         place, such as patches cut once), `reward`, `done`, the explorer's other records, and for
         each value NAME of `bootstrap_values`, `NAME_bootstrap`, which is zero but where a time
         limit ended the episode.
-    ahead: [env] by name, the values after the last step.
+    last_values: [env] by name, the values after the last step.
     episodes: returns and successes of the whole episodes that ended, by metric name.
     """
 
     steps: dict[str, Tensor] = field(default_factory=dict)
-    ahead: dict[str, Tensor] = field(default_factory=dict)
+    last_values: dict[str, Tensor] = field(default_factory=dict)
     episodes: dict[str, list[float]] = field(default_factory=dict)
 
     def store(self, time: int, length: int, step: Mapping[str, Tensor]) -> None:
@@ -68,7 +68,7 @@ class Rollout:
             yield {key: value.index_select(0, chunk) for key, value in flat.items()}
 
 
-class Collector:
+class RolloutCollector:
     """Steps a vector env with an explorer, and remembers where it stands.
 
     Args:
@@ -108,7 +108,7 @@ class Collector:
             self._state = initial
         for time in range(length):
             self._step(explorer, initial, rollout, time, length)
-        rollout.ahead = explorer.bootstrap_values(self._observation, self._state)
+        rollout.last_values = explorer.bootstrap_values(self._observation, self._state)
         return rollout
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,10 +139,11 @@ class Collector:
         )
         action, state, records = explorer.explore(observation, self._state, generator)
         arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
-        refuse_nonfinite(reward, arrays["task"], self.steps)
+        check_finite(reward, arrays["task"], self.steps)
         done = torch.from_numpy(terminated | truncated).to(self.device)
+        vectors = {key: value for key, value in observation._asdict().items() if key != "pixels"}
         step = {
-            **observation._asdict(),
+            **vectors,
             **records,
             "reward": torch.from_numpy(reward).to(self.device),
             "done": done,
@@ -151,7 +152,7 @@ class Collector:
             ),
         }
         rollout.store(time, length, step)
-        add_episodes(rollout.episodes, infos, self.task_names)
+        record_episodes(rollout.episodes, infos, self.task_names)
         self._observation = Observation.from_arrays(arrays, self.device)
         self._state = reset_state(explorer, state, initial, done)
         self.steps += 1
@@ -181,7 +182,7 @@ def _scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:
     return torch.zeros(size, dtype=values.dtype, device=values.device).index_copy(0, rows, values)
 
 
-def refuse_nonfinite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
+def check_finite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
     """Raises FloatingPointError, naming the environments, where a reward or a task vector is not
     finite.
     """
@@ -193,7 +194,7 @@ def refuse_nonfinite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
             )
 
 
-def add_episodes(
+def record_episodes(
     episodes: dict[str, list[float]], infos: Mapping[str, Any], names: list[str]
 ) -> None:
     """Adds returns and successes of the whole episodes that ended in this step, by metric name."""

@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     The stem is a convolution whose kernel equals its stride, computed as one matrix product over
     patches: bytes are moved before they are widened to floats, and the product is what a CPU's bf16
         matrix units are fast at. A learner
-    that looks at an image several times keeps its patches (`cut`) and reads those (`read`).
+    that looks at an image several times keeps its patches (`to_patches`) and reads those (`encode_patches`).
 
     Args:
         image_size: side of the square image in pixels; divisible by `config.patch`.
@@ -83,9 +83,9 @@ class Encoder(nn.Module):
         self, pixels: Num[Tensor, "batch height width channel"]
     ) -> Float[Tensor, "batch features"]:
         """Features in [-1, 1] of images in [0, 255], best given as bytes."""
-        return self.read(self.cut(pixels))
+        return self.encode_patches(self.to_patches(pixels))
 
-    def cut(
+    def to_patches(
         self, pixels: Num[Tensor, "batch height width channel"]
     ) -> Float[Tensor, "batch row column patch"]:
         """The patches of images, in the dtype of the products; bfloat16 holds every byte
@@ -93,10 +93,10 @@ class Encoder(nn.Module):
         """
         return _patches(pixels, self.patch).to(self.autocast)
 
-    def read(
+    def encode_patches(
         self, patches: Float[Tensor, "batch row column patch"]
     ) -> Float[Tensor, "batch features"]:
-        """Features in [-1, 1] of what `cut` gave."""
+        """Features in [-1, 1] of what `to_patches` gave."""
         with torch.autocast(
             patches.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32
         ):

@@ -42,12 +42,12 @@ def compiled_part(function: Function) -> Function:
     return call  # type: ignore[return-value]
 
 
-def compiled_in_parts(update: Update) -> Update:
+def compile_in_parts(update: Update) -> Update:
     """The same update with its parts compiled; see `compiled_part`."""
     return _parts()(update)
 
 
-def compiled_whole(update: Update) -> Update:
+def compile_whole(update: Update) -> Update:
     """The same update as one graph, the way back and the optimiser's step included, without a cut;
     the same draws.
     """
@@ -61,10 +61,10 @@ def compiled_whole(update: Update) -> Update:
     return call
 
 
-COMPILE: dict[str, Callable[[Update], Update]] = {
+COMPILE_MODES: dict[str, Callable[[Update], Update]] = {
     "none": lambda update: update,
-    "parts": compiled_in_parts,
-    "whole": compiled_whole,
+    "parts": compile_in_parts,
+    "whole": compile_whole,
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-def moments(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
     """State of each parameter by its position; parameters that were never updated have none."""
     return {
         str(index): dict(optimizer.state.get(p, {}))
@@ -16,7 +16,7 @@ def moments(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
     }
 
 
-def restore_moments(
+def load_optimizer_state(
     optimizer: torch.optim.Optimizer, saved: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Puts back what `moments` gave: averages on each parameter's device, counts where the

@@ -28,7 +28,7 @@ def parts(method: str) -> None:
     assert_same_update(plain, compiled)
     resumed = learner(method, compile="parts", **sizes)
     resumed.load_state_dict(kept(compiled))
-    resumed.writer.env = copy.deepcopy(compiled.writer.env)
+    resumed.collector.env = copy.deepcopy(compiled.collector.env)
     assert_same(resumed.iterate(), compiled.iterate(), "metrics")
     assert_same(kept(resumed), kept(compiled), "continued")
     assert counters["stats"]["unique_graphs"] == GRAPHS[method], counters["stats"]["unique_graphs"]

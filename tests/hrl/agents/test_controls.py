@@ -168,7 +168,7 @@ def test_noise_held_for_one_step_is_a_draw_at_every_step():
     seed = learner.spec.seed
     with torch.no_grad():
         for time in range(12):
-            distribution, _ = learner.policy._heads(steps["pixels"][time], steps["task"][time])
+            distribution, _ = learner.policy._heads(steps["patches"][time], steps["task"][time])
             assert torch.equal(
                 steps["raw_action"][time], distribution.sample(torch_generator(seed, "act", time))
             )
@@ -179,7 +179,7 @@ def test_likelihoods_are_those_of_the_actions_taken(skill_duration):
     learner = make(PPO, noise_repeat=skill_duration)
     taken = batch(learner)
     with torch.no_grad():
-        distribution, _ = learner.policy._heads(taken["pixels"], taken["task"])
+        distribution, _ = learner.policy._heads(taken["patches"], taken["task"])
         _, metrics = learner.policy.loss(taken)
     torch.testing.assert_close(taken["log_prob"], distribution.log_prob(taken["raw_action"]))
     assert abs(float(metrics["policy/kl"])) < 1e-5

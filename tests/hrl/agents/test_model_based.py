@@ -18,10 +18,10 @@ from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.model_based import ModelBasedLearner
 from hrl.data.observation import Observation, PolicyState
-from hrl.data.replay_buffer import Column, Replay
-from hrl.data.replay_collector import ReplayWriter, columns
+from hrl.data.replay_buffer import Column, ReplayBuffer
+from hrl.data.replay_collector import ReplayCollector, columns
 from hrl.optim.cuda_graph import WARM_UP
-from hrl.optim.optimizer_state import moments
+from hrl.optim.optimizer_state import optimizer_state
 from hrl.run.checkpoints import read, write
 from hrl.world_model.rssm import RSSMState
 from tests.fakes import CounterEnv, ToyReach, model_setting, replayed
@@ -66,16 +66,16 @@ class Answerer:
         return shown[:, None] / 100, {"age": state["age"] + 1}, {"latent": state["age"] + 1}
 
 
-def gathered(steps: int, calls: int = 1) -> tuple[ReplayWriter, dict[str, list]]:
+def collected(steps: int, calls: int = 1) -> tuple[ReplayCollector, dict[str, list]]:
     env = AnsweringEnv(3, length=4)
     kept = columns(env.single_observation_space, 1, {"latent": Column((), torch.int64)})
-    replay = Replay(kept, 3, 3 * 64, 2, CPU)
-    writer = ReplayWriter(env, replay, ["counting"], 0, CPU)
+    replay = ReplayBuffer(kept, 3, 3 * 64, 2, CPU)
+    collector = ReplayCollector(env, replay, ["counting"], 0, CPU)
     episodes: dict[str, list] = {}
     for _ in range(calls):
-        for key, values in writer.gather(Answerer(), steps // calls).items():
+        for key, values in collector.collect(Answerer(), steps // calls).items():
             episodes.setdefault(key, []).extend(values)
-    return writer, episodes
+    return collector, episodes
 
 
 def test_rows_by_time():
@@ -84,8 +84,8 @@ def test_rows_by_time():
 
     A row's action is the one taken there, its reward the one received on arriving there.
     """
-    writer, _ = gathered(23)
-    rows = writer.replay.state_dict()["rows"]
+    collector, _ = collected(23)
+    rows = collector.replay.state_dict()["rows"]
     for env in range(3):
         limit, expected = 4 + env, []
         for step in range(23):
@@ -119,8 +119,8 @@ def test_rows_by_time():
 
 def test_gathering_in_pieces_is_gathering_at_once():
     whole, pieces = (
-        gathered(24)[0].replay.state_dict(),
-        gathered(24, calls=8)[0].replay.state_dict(),
+        collected(24)[0].replay.state_dict(),
+        collected(24, calls=8)[0].replay.state_dict(),
     )
     assert torch.equal(whole["added"], pieces["added"])
     assert_same(whole["rows"], pieces["rows"])
@@ -128,7 +128,7 @@ def test_gathering_in_pieces_is_gathering_at_once():
 
 def test_returns_of_ended_episodes_are_reported():
     """Environment i ends after 4 + i steps, by termination where i is odd."""
-    _, episodes = gathered(13)
+    _, episodes = collected(13)
     expected = {env: sum(t + (t - 1) / 100 for t in range(1, 5 + env)) for env in range(3)}
     ends = sorted((step, env) for env in range(3) for step in range(4 + env, 14, 4 + env))
     assert episodes["train/return/counting"] == pytest.approx([expected[env] for _, env in ends])
@@ -144,10 +144,10 @@ def test_a_reward_that_is_not_finite_is_refused_and_not_written():
 
     env = Broken(3, length=4)
     kept = columns(env.single_observation_space, 1, {"latent": Column((), torch.int64)})
-    writer = ReplayWriter(env, Replay(kept, 3, 192, 2, CPU), ["counting"], 0, CPU)
+    collector = ReplayCollector(env, ReplayBuffer(kept, 3, 192, 2, CPU), ["counting"], 0, CPU)
     with pytest.raises(FloatingPointError, match=r"reward of environments \[1\] at step 0"):
-        writer.gather(Answerer(), 1)
-    assert bool(torch.isfinite(torch.cat(writer.replay.state_dict()["rows"]["reward"])).all())
+        collector.collect(Answerer(), 1)
+    assert bool(torch.isfinite(torch.cat(collector.replay.state_dict()["rows"]["reward"])).all())
 
 
 # Learning.
@@ -186,7 +186,7 @@ def filled(
     """One whose replay is ready for updates."""
     trained = learner(method, device, **changes)
     with torch.no_grad():
-        trained.writer.gather(trained.policy, 20)
+        trained.collector.collect(trained.policy, 20)
     return trained
 
 
@@ -231,7 +231,7 @@ def test_two_runs_are_equal_and_a_continued_one_too(method):
         for parameter in resumed.module.parameters():
             parameter.fill_(0.123)
     resumed.load_state_dict(kept(through))
-    resumed.writer.env = copy.deepcopy(through.writer.env)
+    resumed.collector.env = copy.deepcopy(through.collector.env)
     assert_same(kept(resumed), kept(through), "restored")
     assert through.iterate()["updates"] == resumed.iterate()["updates"]
     assert_same(through.iterate(), resumed.iterate(), "metrics")
@@ -243,7 +243,7 @@ def test_another_seed_is_another_run():
     for seed in (0, 1):
         trained = learner()
         object.__setattr__(trained.spec, "seed", seed)
-        trained.writer.seed = seed
+        trained.collector.seed = seed
         trained.iterate()
         runs.append(torch.cat(trained.replay.state_dict()["rows"]["action"]))
     assert not torch.equal(*runs)
@@ -338,7 +338,7 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(method, waits, monke
     trained.iterate()
     moved = trained.updates
     before = copy.deepcopy(
-        {"module": trained.module.state_dict(), "moments": moments(trained.optimizer)}
+        {"module": trained.module.state_dict(), "optimizer": optimizer_state(trained.optimizer)}
     )
     trained.replay._storage["reward"].fill_(math.nan)
     if not waits:
@@ -351,7 +351,7 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(method, waits, monke
     assert bool(failed.value.batch["reward"].isnan().any())
     # Running scales and coefficients are in the module's state.
     assert_same(
-        {"module": trained.module.state_dict(), "moments": moments(trained.optimizer)},
+        {"module": trained.module.state_dict(), "optimizer": optimizer_state(trained.optimizer)},
         before,
         "state",
     )
@@ -426,10 +426,10 @@ def test_impossible_hyperparameters_are_refused_by_key(change):
 
 def test_a_writer_continues_on_its_own_device():
     """A checkpoint's tensors are in host memory; a device without memory stands for a GPU."""
-    writer, _ = gathered(5)
-    saved = writer.state_dict()
-    elsewhere = ReplayWriter(
-        AnsweringEnv(3, length=4), writer.replay, ["counting"], 0, torch.device("meta")
+    collector, _ = collected(5)
+    saved = collector.state_dict()
+    elsewhere = ReplayCollector(
+        AnsweringEnv(3, length=4), collector.replay, ["counting"], 0, torch.device("meta")
     )
     elsewhere.load_state_dict(saved)
     for part in ("arrived", "policy"):
@@ -469,7 +469,7 @@ def test_a_run_on_a_gpu_continues_from_a_file(method, graphed, tmp_path):
         first.iterate()
     write(tmp_path / "kept.safetensors", 0, {"learner": kept(first)}, {})
     second.load_state_dict(read(tmp_path / "kept.safetensors").state["learner"])
-    second.writer.env = copy.deepcopy(first.writer.env)
+    second.collector.env = copy.deepcopy(first.collector.env)
     for name, value in first.module.state_dict().items():
         assert torch.equal(second.module.state_dict()[name], value), name
     for trained in (first, second):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from hrl.data.replay_buffer import Batch, Column, Replay, SequenceIndex
+from hrl.data.replay_buffer import Batch, Column, ReplayBuffer, SequenceIndex
 from hrl.run.checkpoint_format import read, write
 
 CPU = torch.device("cpu")
@@ -63,11 +63,13 @@ def rows_at(envs: torch.Tensor, clocks: torch.Tensor) -> dict[str, torch.Tensor]
     }
 
 
-def small(num_envs: int = 3, ring: int = 11, length: int = 4, device: torch.device = CPU) -> Replay:
-    return Replay(COLUMNS, num_envs, num_envs * ring, length, device)
+def small(
+    num_envs: int = 3, ring: int = 11, length: int = 4, device: torch.device = CPU
+) -> ReplayBuffer:
+    return ReplayBuffer(COLUMNS, num_envs, num_envs * ring, length, device)
 
 
-def play(replay: Replay, steps: list[list[int]], slow: SlowReplay | None = None) -> None:
+def play(replay: ReplayBuffer, steps: list[list[int]], slow: SlowReplay | None = None) -> None:
     """Adds one row for each environment that a step names."""
     for named in steps:
         envs = torch.tensor(named)
@@ -98,7 +100,7 @@ def places(batch: Batch) -> list[tuple[int, int]]:
     )
 
 
-def drain(replay: Replay) -> None:
+def drain(replay: ReplayBuffer) -> None:
     """Draws until nothing is queued."""
     while len(replay.state_dict()["recent"]):
         replay.sample(16, generator())
@@ -185,7 +187,7 @@ def test_looking_leaves_the_queue_alone():
     looked, left = small(), small()
     for replay in (looked, left):
         play(replay, uneven(30))
-    assert len(looked.sample_uniform(5, generator(1)).index.rows) == 5
+    assert len(looked.sample_uniform(5, generator(1)).sequence_index.rows) == 5
     assert looked.state_dict()["recent"].tolist() == left.state_dict()["recent"].tolist() != []
     assert places(looked.sample(8, generator(2))) == places(left.sample(8, generator(2)))
 
@@ -274,7 +276,7 @@ def test_a_learners_graph_is_not_kept():
     replay = small()
     play(replay, uneven(9))
     replay.update_latents(
-        replay.sample(4, generator()).index, {"deter": torch.ones(4, 4, 4, requires_grad=True) * 2}
+        replay.sample(4, generator()).sequence_index, {"deter": torch.ones(4, 4, 4, requires_grad=True) * 2}
     )
     assert not replay.sample(4, generator()).columns["deter"].requires_grad
 
@@ -328,7 +330,7 @@ def test_a_loaded_replay_shares_nothing_with_the_saved_one():
     assert first.steps == 33 > second.steps
     play(second, uneven(20))
     for values in zip(
-        first.sample(8, generator()).index, second.sample(8, generator()).index, strict=True
+        first.sample(8, generator()).sequence_index, second.sample(8, generator()).sequence_index, strict=True
     ):
         assert torch.equal(*values)
 
@@ -340,7 +342,7 @@ def test_a_state_of_another_layout_is_refused_by_name():
         "deter": Column((5,), torch.bfloat16),
         "task": Column((3,), torch.float32),
     }
-    other = Replay(columns, 3, 36, 4, CPU)
+    other = ReplayBuffer(columns, 3, 36, 4, CPU)
     with pytest.raises(ValueError, match="layout") as error:
         other.load_state_dict(state)
     assert str(error.value).split(": ", 1)[1].split("; ") == [
@@ -355,11 +357,11 @@ def test_a_state_of_another_layout_is_refused_by_name():
 
 
 def test_the_bytes_announced_are_the_bytes_taken():
-    replay = Replay(COLUMNS, 3, 100, 4, CPU)
+    replay = ReplayBuffer(COLUMNS, 3, 100, 4, CPU)
     play(replay, [[0, 1, 2]] * 33)
     rows = replay.state_dict()["rows"]
     taken = sum(ring.numel() * ring.element_size() for rings in rows.values() for ring in rings)
-    assert Replay.bytes_needed(COLUMNS, 3, 100) == taken == 99 * (8 + 8 + 12 + 1 + 8 + 2)
+    assert ReplayBuffer.bytes_needed(COLUMNS, 3, 100) == taken == 99 * (8 + 8 + 12 + 1 + 8 + 2)
 
 
 def test_readiness():
@@ -380,8 +382,8 @@ def test_readiness():
 
 def test_capacity_for_less_than_a_sequence_is_refused():
     with pytest.raises(ValueError, match=r"agent\.replay_capacity is 11; it must be at least 12"):
-        Replay(COLUMNS, 3, 11, 4, CPU)
-    assert Replay(COLUMNS, 3, 12, 4, CPU).steps == 0
+        ReplayBuffer(COLUMNS, 3, 11, 4, CPU)
+    assert ReplayBuffer(COLUMNS, 3, 12, 4, CPU).steps == 0
 
 
 @pytest.mark.parametrize(
@@ -389,7 +391,7 @@ def test_capacity_for_less_than_a_sequence_is_refused():
 )
 def test_impossible_sizes_are_refused(columns, num_envs, length):
     with pytest.raises(ValueError, match="at least 1 column"):
-        Replay(columns, num_envs, 100, length, CPU)
+        ReplayBuffer(columns, num_envs, 100, length, CPU)
 
 
 def test_bad_rows_are_refused_and_nothing_is_added():
@@ -460,6 +462,6 @@ def test_rows_are_on_the_device_and_what_tells_them_apart_on_the_host():
             replay.update_latents(batch.sequence_index, refreshed(batch, 4))
             batches.append(batch)
         assert all(
-            torch.equal(*pair) for pair in zip(batches[0].index, batches[1].index, strict=True)
+            torch.equal(*pair) for pair in zip(batches[0].sequence_index, batches[1].sequence_index, strict=True)
         )
         assert all(column.is_meta for column in batches[1].columns.values())

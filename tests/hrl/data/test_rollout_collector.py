@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from hrl.data.observation import reset_state
-from hrl.data.rollout_collector import Collector, Rollout
+from hrl.data.rollout_collector import Rollout, RolloutCollector
 from tests.fakes import CounterAgent, CounterEnv, ToyReach
 
 ENVS, LENGTH = 4, 5
 
 
 def collected(steps: int = 40, pieces: int = 4) -> Rollout:
-    collector = Collector(
+    collector = RolloutCollector(
         CounterEnv(ENVS, LENGTH), ["counting"], seed=0, device=torch.device("cpu")
     )
     agent = CounterAgent()
@@ -22,18 +22,31 @@ def collected(steps: int = 40, pieces: int = 4) -> Rollout:
         key: torch.cat([r.steps.get(key, torch.zeros_like(r.steps["reward"])) for r in rollouts])
         for key in rollouts[0].steps | rollouts[-1].steps
     }
-    return Rollout(joined, rollouts[-1].ahead)
+    return Rollout(joined, rollouts[-1].last_values)
 
 
 def test_the_reward_stored_with_a_step_is_the_one_it_earned():
     """`CounterEnv` pays t + 1 for the step taken from the image t."""
     steps = collected().steps
-    torch.testing.assert_close(steps["reward"], steps["pixels"][:, :, 0, 0, 0].float() + 1)
+    torch.testing.assert_close(steps["reward"], steps["shown"].float() + 1)
+
+
+def test_images_are_stored_only_as_the_policy_records_them():
+    """A policy that records patches must not pay for the images beside them."""
+    assert set(collected().steps) == {
+        "task",
+        "shown",
+        "age",
+        "action",
+        "reward",
+        "done",
+        "value_bootstrap",
+    }
 
 
 def test_episodes_end_where_the_environment_says():
     steps = collected().steps
-    shown = steps["pixels"][:, :, 0, 0, 0].long()
+    shown = steps["shown"].long()
     limits = LENGTH + torch.arange(ENVS)
     assert torch.equal(steps["done"], shown + 1 == limits)
 
@@ -50,9 +63,9 @@ def test_only_time_limits_bootstrap_and_from_the_last_observation():
 
 def test_the_value_ahead_is_that_of_the_observation_not_yet_acted_on():
     rollout = collected()
-    last = rollout.steps["pixels"][-1, :, 0, 0, 0].float()
+    last = rollout.steps["shown"][-1].float()
     following = torch.where(rollout.steps["done"][-1], 0.0, last + 1)
-    torch.testing.assert_close(rollout.ahead["value"], 1000.0 + following)
+    torch.testing.assert_close(rollout.last_values["value"], 1000.0 + following)
 
 
 def test_pieces_make_the_same_experience_as_one_rollout():
@@ -64,12 +77,12 @@ def test_pieces_make_the_same_experience_as_one_rollout():
 def test_a_continued_collector_goes_on_to_the_bit():
     def run(interrupted: bool) -> dict[str, torch.Tensor]:
         env = ToyReach(3)
-        collector = Collector(env, ["t"], seed=5, device=torch.device("cpu"))
+        collector = RolloutCollector(env, ["t"], seed=5, device=torch.device("cpu"))
         agent = _Noise()
         collector.collect(agent, 7)
         if interrupted:
             state = collector.state_dict()
-            collector = Collector(env, ["t"], seed=5, device=torch.device("cpu"))
+            collector = RolloutCollector(env, ["t"], seed=5, device=torch.device("cpu"))
             collector.load_state_dict(state)
         return collector.collect(agent, 7).steps
 
@@ -79,9 +92,9 @@ def test_a_continued_collector_goes_on_to_the_bit():
 
 def test_a_collector_continues_on_its_own_device():
     """A checkpoint's tensors are in host memory; a device without memory stands for a GPU."""
-    collector = Collector(ToyReach(3), ["t"], seed=5, device=torch.device("cpu"))
+    collector = RolloutCollector(ToyReach(3), ["t"], seed=5, device=torch.device("cpu"))
     collector.collect(_Noise(), 2)
-    elsewhere = Collector(ToyReach(3), ["t"], seed=5, device=torch.device("meta"))
+    elsewhere = RolloutCollector(ToyReach(3), ["t"], seed=5, device=torch.device("meta"))
     elsewhere.load_state_dict(collector.state_dict())
     state = elsewhere.state_dict()
     assert all(
@@ -106,7 +119,7 @@ def test_minibatches_cover_every_step_once():
 def test_other_autoresets_are_refused():
     env = gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")])
     with pytest.raises(ValueError, match="SAME_STEP"):
-        Collector(env, ["t"], 0, torch.device("cpu"))
+        RolloutCollector(env, ["t"], 0, torch.device("cpu"))
 
 
 def test_a_reward_that_is_not_finite_stops_the_run():
@@ -116,7 +129,7 @@ def test_a_reward_that_is_not_finite_stops_the_run():
             reward[2] = np.nan
             return reward, done
 
-    collector = Collector(Broken(4), ["t"], 0, torch.device("cpu"))
+    collector = RolloutCollector(Broken(4), ["t"], 0, torch.device("cpu"))
     with pytest.raises(FloatingPointError, match=r"reward of environments \[2\] at step 0"):
         collector.collect(_Noise(), 1)
 

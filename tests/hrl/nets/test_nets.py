@@ -87,7 +87,10 @@ def test_stem_equals_a_convolution_whose_kernel_is_its_stride():
     image = pixels.permute(0, 3, 1, 2).float() / 255
     expected = torch.relu(torch.nn.functional.conv2d(image, kernel, encoder.stem.bias, stride=4))
     torch.testing.assert_close(
-        encoder._maps(encoder.cut(pixels)), expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5
+        encoder._maps(encoder.to_patches(pixels)),
+        expected.permute(0, 2, 3, 1),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hrl.optim.laprop import LaProp, clip_factors
-from hrl.optim.optimizer_state import moments, restore_moments
+from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 
 SHAPES = [(3, 4), (5,), (), (2, 3, 2, 2)]
 
@@ -151,11 +151,11 @@ def test_a_restored_optimizer_continues_exactly():
     train(first, optimizer, range(4))
     saved = {
         index: {key: value.clone() for key, value in state.items()}
-        for index, state in moments(optimizer).items()
+        for index, state in optimizer_state(optimizer).items()
     }
     second = [torch.nn.Parameter(parameter.detach().clone()) for parameter in first]
     resumed = LaProp(second, lr=0.1, warmup=6)
-    restore_moments(resumed, saved)
+    load_optimizer_state(resumed, saved)
     train(second, resumed, range(4, 9))
     for one, other in zip(through, second, strict=True):
         assert torch.equal(one, other)
@@ -167,7 +167,7 @@ def test_restored_counts_lie_where_the_update_reads_them(fused):
     """Fused updates want them beside the parameter; a device without memory stands for a GPU."""
     parameter = torch.nn.Parameter(torch.empty(3, device="meta"))
     optimizer = torch.optim.Adam([parameter], fused=fused)
-    restore_moments(optimizer, {"0": {"step": torch.tensor(4.0), "exp_avg": torch.zeros(3)}})
+    load_optimizer_state(optimizer, {"0": {"step": torch.tensor(4.0), "exp_avg": torch.zeros(3)}})
     assert optimizer.state[parameter]["step"].is_meta == fused
     assert optimizer.state[parameter]["exp_avg"].is_meta
 

@@ -14,7 +14,7 @@ from hrl.agents.director import Director
 from hrl.agents.dreamer import Dreamer
 from hrl.benchmarks import update as benchmark_update
 from hrl.config import ConfigError, load
-from hrl.data.replay_buffer import Replay
+from hrl.data.replay_buffer import ReplayBuffer
 from hrl.data.replay_collector import columns
 from hrl.evaluation import imagination_video
 from hrl.evaluation.episodes import EvalConfig, evaluate
@@ -194,7 +194,7 @@ def test_the_replays_budget_is_what_it_takes(agent):
     )
     kept = columns(env.single_observation_space, suite.action_size, policy.latent_columns())
     env.close()
-    assert replay_size(config, suite) == Replay.bytes_needed(kept, config.num_envs, 1000)
+    assert replay_size(config, suite) == ReplayBuffer.bytes_needed(kept, config.num_envs, 1000)
 
 
 @pytest.mark.parametrize("agent", ["dreamer", "director"])
