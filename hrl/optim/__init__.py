@@ -1,1 +1,1 @@
-"""The optimizer, return estimators, running normalizers, and compiled or recorded updates."""
+"""Optimizer, return estimators, running normalizers, and faster execution of updates."""

@@ -1,4 +1,4 @@
-"""An update compiled: in parts, or as one graph."""
+"""Compile an update with `torch.compile`: function by function, or as one graph."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ import torch
 from torch import Tensor
 
 Update = Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
+"""One gradient step on a batch: returns metrics and latents, each by name."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_in_parts = False  # of the process: updates are made by one thread
+# A module-level switch suffices: a process makes its updates in one thread.
+_in_parts = False
 
 
 def compiled_part(function: Function) -> Function:
-    """Decorator: a function of tensors that is compiled in updates that are compiled in parts, and
-    as it is elsewhere.
+    """Compile the decorated function of tensors, but only inside `compile_in_parts` updates.
 
-    Best for what an update calls many times, such as one step of a recurrent model: the compiler's
-    work does not grow with the number of calls. It is compiled once for each kind of input; torch
-    refuses more kinds in a process than `torch._dynamo.config.recompile_limit`. Random numbers are
-    an argument: a compiler draws its own.
+    Everywhere else (acting, evaluation, plain updates) the function runs as it is written. Decorate
+    what an update calls many times, such as one step of a recurrent model: the compiler then works
+    once for each kind of input, however often the function is called. Torch refuses more kinds in
+    a process than `torch._dynamo.config.recompile_limit`. Pass random numbers as arguments: a
+    compiled function draws others than the plain one.
 
-    Under autocast each call casts the weights that it multiplies by, which a plain update does
+    Under autocast each call of a compiled part casts its weights again, which a plain update does
     once.
     """
     compiled: Callable[..., Any] | None = None
@@ -43,19 +45,21 @@ def compiled_part(function: Function) -> Function:
 
 
 def compile_in_parts(update: Update) -> Update:
-    """The same update with its parts compiled; see `compiled_part`."""
+    """Return the update with every `compiled_part` that it calls compiled on its own."""
     return _parts()(update)
 
 
 def compile_whole(update: Update) -> Update:
-    """The same update as one graph, the way back and the optimiser's step included, without a cut;
-    the same draws.
+    """Return the update as one compiled graph, backward pass and optimizer step included.
+
+    The graph has no breaks, and it draws the same random numbers as the plain update.
     """
     compiled: Update = torch.compile(update, dynamic=False, fullgraph=True)
 
     def call(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        gae_lambda = torch._dynamo.config.patch(trace_autograd_ops=True)
-        with gae_lambda, torch._inductor.config.patch(fallback_random=True):
+        trace_backward = torch._dynamo.config.patch(trace_autograd_ops=True)
+        same_random_numbers = torch._inductor.config.patch(fallback_random=True)
+        with trace_backward, same_random_numbers:
             return compiled(batch)
 
     return call
@@ -66,12 +70,14 @@ COMPILE_MODES: dict[str, Callable[[Update], Update]] = {
     "parts": compile_in_parts,
     "whole": compile_whole,
 }
+"""The valid values of the `compile` setting of agents with a world model."""
 
 
 @contextmanager
 def _parts() -> Iterator[None]:
     global _in_parts
-    before, _in_parts = _in_parts, True
+    before = _in_parts
+    _in_parts = True
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Running scales of returns and advantages, and coefficients that steer a quantity to its target.
+"""Track running scales of returns and advantages, and steer quantities to their targets.
 
 State lives in buffers that change in place: nothing is read back to the host, so updates can be
 captured in a CUDA graph, and checkpoints hold them with their module.
@@ -12,20 +12,19 @@ from torch import Tensor, nn
 
 
 class EmaStd(nn.Module):
-    """Standard deviation of a stream of batches, as an exponential moving average (Director, arXiv
-    2206.04114).
+    """Track the standard deviation of a stream of batches by exponential moving averages.
 
-    The deviation around the running mean, from bias-corrected averages of the values and of their
-    squares. Kept as mean and variance, which are merged batch by batch, rather than as those
-    averages themselves: in float32 the difference of two large squares would leave nothing of a
-    small variance.
+    As in Director (arXiv 2206.04114), this is the deviation around the running mean, from
+    bias-corrected averages of the values and of their squares. It is stored as mean and variance,
+    which are merged batch by batch, rather than as those two averages: in float32 the difference of
+    two large squares would leave nothing of a small variance.
 
     Args:
         decay: weight of the past at each update, in [0, 1).
         floor: least scale; also the scale before the first update.
 
     Raises:
-        ValueError: where a setting is out of its range, named.
+        ValueError: a setting is out of its range; the message names it.
     """
 
     mean: Tensor
@@ -35,34 +34,36 @@ class EmaStd(nn.Module):
     def __init__(self, decay: float = 0.999, floor: float = 0.01) -> None:
         super().__init__()
         _check(decay, floor)
-        self.decay, self.floor = decay, floor
+        self.decay = decay
+        self.floor = floor
         for name in ("mean", "variance", "weight"):
             self.register_buffer(name, torch.zeros(()))
 
     @torch.no_grad()
     def update(self, values: Float[Tensor, "*batch"]) -> None:
-        """Takes in one batch of values."""
+        """Add one batch of values to the averages."""
         variance, mean = torch.var_mean(values.float(), correction=0)
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
         share = (1 - self.decay) / self.weight  # 1 at the first update: the bias correction
-        exploration_reward = mean - self.mean
+        difference = mean - self.mean
         self.variance.copy_(
-            (1 - share) * (self.variance + share * exploration_reward.square()) + share * variance
+            (1 - share) * (self.variance + share * difference.square()) + share * variance
         )
-        self.mean.add_(share * exploration_reward)
+        self.mean.add_(share * difference)
 
     def spread(self) -> Float[Tensor, ""]:
-        """The standard deviation, however small: what the floor hides."""
+        """Return the standard deviation without the floor."""
         return self.variance.sqrt()
 
     def scale(self) -> Float[Tensor, ""]:
-        """The standard deviation, at least the floor."""
+        """Return the standard deviation, at least the floor."""
         return self.spread().clamp(min=self.floor)
 
 
 class EmaMoments(EmaStd):
-    """Running mean and standard deviation of advantages (Director, arXiv 2206.04114), to centre and
-    scale them by.
+    """Centre and scale advantages by their running mean and standard deviation.
+
+    Source: Director, arXiv 2206.04114.
 
     Args:
         decay: weight of the past at each update, in [0, 1).
@@ -73,17 +74,16 @@ class EmaMoments(EmaStd):
         super().__init__(decay, floor)
 
     def normalise(self, values: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Values less the mean, over the standard deviation; gradients flow through the values."""
+        """Subtract the mean and divide by the standard deviation; values keep their gradients."""
         return (values - self.mean) / self.scale()
 
 
 class PercentileRange(nn.Module):
-    """Distance between two percentiles of returns, averaged exponentially (DreamerV3, arXiv
-    2301.04104).
+    """Track the distance between two percentiles of returns by exponential moving averages.
 
-    A robust scale: few large returns do not shrink the rest. The averages start at zero and are not
-    corrected for it, so the scale approaches the returns' range from below. With a floor of 1
-    returns are only ever scaled down.
+    This is the scale of DreamerV3 (arXiv 2301.04104). It is robust: few large returns do not shrink
+    the rest. The averages start at zero and are not corrected for it, so the scale approaches the
+    returns' range from below. With a floor of 1 returns are only ever scaled down.
 
     Args:
         decay: weight of the past at each update, in [0, 1).
@@ -92,7 +92,7 @@ class PercentileRange(nn.Module):
         floor: least scale.
 
     Raises:
-        ValueError: where a setting is out of its range, named.
+        ValueError: a setting is out of its range; the message names it.
     """
 
     percentiles: Tensor
@@ -107,33 +107,33 @@ class PercentileRange(nn.Module):
             raise ValueError(
                 f"the percentiles are {low} and {high}; they must be 0 <= low < high <= 1"
             )
-        self.decay, self.floor = decay, floor
+        self.decay = decay
+        self.floor = floor
         self.register_buffer("percentiles", torch.tensor([low, high]), persistent=False)
         self.register_buffer("bounds", torch.zeros(2))
 
     @torch.no_grad()
     def update(self, values: Float[Tensor, "*batch"]) -> None:
-        """Takes in one batch of values."""
+        """Add one batch of values to the averages."""
         self.bounds.lerp_(
             torch.quantile(values.float().flatten(), self.percentiles), 1 - self.decay
         )
 
     def spread(self) -> Float[Tensor, ""]:
-        """The distance between the averaged percentiles, however small: what the floor hides."""
+        """Return the distance between the averaged percentiles without the floor."""
         return self.bounds[1] - self.bounds[0]
 
     def scale(self) -> Float[Tensor, ""]:
-        """The distance between the averaged percentiles, at least the floor."""
+        """Return the distance between the averaged percentiles, at least the floor."""
         return self.spread().clamp(min=self.floor)
 
 
 class AdaptiveCoefficient(nn.Module):
-    """Coefficients of losses, each moved by a constant factor until what it weighs is near its
-    target.
+    """Adapt coefficients of losses until the quantities that they weigh are near their target.
 
-    Director (Hafner et al. 2022, arXiv 2206.04114): a measured value within `tolerance` of the
-    target, as a ratio, leaves its coefficient alone; beyond that the coefficient is multiplied or
-    divided by `factor`.
+    As in Director (Hafner et al. 2022, arXiv 2206.04114), a measured value within `tolerance` of
+    the target, as a ratio, leaves its coefficient unchanged; beyond that the coefficient is
+    multiplied or divided by `factor`.
 
     Args:
         shape: of the coefficients, each with its own measured value; () for one.
@@ -142,12 +142,12 @@ class AdaptiveCoefficient(nn.Module):
         high: largest coefficient.
         raise_when_low: whether a value under its target raises the coefficient (a bonus, as on
             entropies) or lowers it (a penalty, as on divergences).
-        factor: above 1.
-        tolerance: not negative.
+        factor: of one change, above 1.
+        tolerance: relative, not negative.
         start: first value of each coefficient, within [low, high].
 
     Raises:
-        ValueError: where a setting is out of its range, named.
+        ValueError: a setting is out of its range; the message names it.
     """
 
     value: Tensor
@@ -166,31 +166,38 @@ class AdaptiveCoefficient(nn.Module):
         super().__init__()
         if not 0 < low <= start <= high:
             raise ValueError(
-                f"low, start and high are {low}, {start}, {high}; they must be 0 < low <= start <= high"
+                f"low, start and high are {low}, {start}, {high}; "
+                "they must be 0 < low <= start <= high"
             )
-        if target <= 0 or factor <= 1 or tolerance < 0:
+        if not (target > 0 and factor > 1 and tolerance >= 0):
             raise ValueError(
                 f"target, factor and tolerance are {target}, {factor}, {tolerance}; "
                 "they must be positive, above 1, and not negative"
             )
-        self.low, self.high, self.factor = low, high, factor
-        self.least, self.most = target / (1 + tolerance), target * (1 + tolerance)
+        self.low = low
+        self.high = high
+        self.factor = factor
+        self.least = target / (1 + tolerance)
+        self.most = target * (1 + tolerance)
         self.raise_when_low = raise_when_low
         self.register_buffer("value", torch.full(shape, start))
 
     @torch.no_grad()
     def update(self, measured: Float[Tensor, "*shape"]) -> None:
-        """Moves each coefficient by at most one factor, in place: do so before the loss that it
-        weighs is formed.
+        """Change each coefficient by at most one factor, in place.
+
+        Call this before the loss that uses the coefficient is formed.
 
         Raises:
-            ValueError: where the measured values are not one per coefficient.
+            ValueError: the measured values are not one per coefficient.
         """
         if measured.shape != self.value.shape:
             raise ValueError(
-                f"{tuple(measured.shape)} measured values for {tuple(self.value.shape)} coefficients"
+                f"measured has shape {tuple(measured.shape)}; "
+                f"it must be {tuple(self.value.shape)}, one value per coefficient"
             )
-        under, over = measured < self.least, measured > self.most
+        under = measured < self.least
+        over = measured > self.most
         up, down = (under, over) if self.raise_when_low else (over, under)
         moved = torch.where(
             up, self.value * self.factor, torch.where(down, self.value / self.factor, self.value)
@@ -201,5 +208,5 @@ class AdaptiveCoefficient(nn.Module):
 def _check(decay: float, floor: float) -> None:
     if not 0 <= decay < 1:
         raise ValueError(f"decay is {decay}; it must lie in [0, 1)")
-    if floor <= 0:
+    if not floor > 0:
         raise ValueError(f"floor is {floor}; it must be positive")

@@ -1,4 +1,4 @@
-"""An optimiser's moments as plain nested mappings, for checkpoints."""
+"""Save and restore an optimizer's state, such as Adam's moments, as plain nested mappings."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ import torch
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
-    """State of each parameter by its position; parameters that were never updated have none."""
+    """Return the state of each parameter, keyed by the parameter's position as text.
+
+    Positions count through all parameter groups. A parameter that was never updated has an empty
+    state. Learning rates and other settings are not included: they come from the configuration.
+    """
     return {
-        str(index): dict(optimizer.state.get(p, {}))
-        for index, p in enumerate(_parameters(optimizer))
+        str(index): dict(optimizer.state.get(parameter, {}))
+        for index, parameter in enumerate(_parameters(optimizer))
     }
 
 
 def load_optimizer_state(
     optimizer: torch.optim.Optimizer, saved: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Puts back what `moments` gave: averages on each parameter's device, counts where the
-    optimiser reads them.
+    """Put what `optimizer_state` returned back into an optimizer of the same parameters.
+
+    Moments go to their parameter's device and memory layout, and counts of updates to where the
+    optimizer reads them. Settings of the optimizer stay as they are.
     """
     fused = bool(optimizer.defaults.get("fused"))
     for index, parameter in enumerate(_parameters(optimizer)):
         state = saved.get(str(index), {})
         if state:
             optimizer.state[parameter] = {
-                key: _on(value, parameter, fused) for key, value in state.items()
+                key: _like_parameter(value, parameter, fused) for key, value in state.items()
             }
 
 
@@ -35,12 +41,12 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _on(value: Any, parameter: torch.Tensor, fused: bool) -> Any:
-    """The value beside its parameter, in the same memory layout: fused updates walk both as flat
-    memory.
+def _like_parameter(value: Any, parameter: torch.Tensor, fused: bool) -> Any:
+    """Return the value on its parameter's device and in its memory layout.
 
-    Counts of updates stay in host memory, where torch's plain updates read them without waiting for
-    the device.
+    Fused updates walk parameter and moments as flat memory, so that their layouts must agree.
+    Counts of updates (scalars) stay in host memory unless the update is fused: there torch's plain
+    updates read them without waiting for the device.
     """
     if not isinstance(value, torch.Tensor):
         return value

@@ -1,5 +1,6 @@
-"""Advantages of temporally extended decisions; plain GAE is the case in which every step is a
-decision.
+"""Estimate advantages and returns, also of decisions that last several steps.
+
+Plain generalized advantage estimation is the case in which every step is a decision.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ def generalized_advantages(
     discount: float,
     gae_lambda: float,
 ) -> Float[Tensor, "time env"]:
-    """Generalized advantage estimates of decisions that last a varying number of steps.
+    """Return generalized advantage estimates of decisions that last a varying number of steps.
 
     A decision at step t that lasts d steps has the temporal-difference error of a semi-Markov
     decision process (Sutton, Precup and Singh 1999, section 3), `r_t + ... + discount^(d-1)
     r_(t+d-1) + discount^d V(s_(t+d)) - V(s_t)`, and errors are summed over decisions with weights
-    `(discount * trace)^d` (Schulman et al. 2016, arXiv 1506.02438, equation 16). Both factors are
-    per step, whatever a decision's length, so that two levels that decide at different rates look
-    equally far ahead.
+    `(discount * gae_lambda)^d` (Schulman et al. 2016, arXiv 1506.02438, equation 16). Both factors
+    apply per step, whatever a decision's length, so that two levels of a hierarchy that decide at
+    different rates look equally far ahead.
 
     Args:
         rewards: reward of each step.
@@ -35,8 +36,9 @@ def generalized_advantages(
         done: whether the episode ended with the step, by termination or by a time limit.
         bootstrap: value of the state that an ended episode ended in; 0 where it terminated. Read
             only where `done`.
-        last_value: value of the state after the last step: of the next decision where one is due
-            there, else of the rest of the decision that is still under way.
+        last_value: value of the state after the last step. Where a decision is due there, this is
+            the value of that decision; elsewhere it is the value of the rest of the decision that
+            is still under way.
         discount: per step, in [0, 1].
         gae_lambda: lambda per step, in [0, 1].
 
@@ -44,7 +46,8 @@ def generalized_advantages(
         Advantages where `is_decision`, zero elsewhere.
     """
     advantages = torch.zeros_like(rewards)
-    next_value, next_advantage = last_value, torch.zeros_like(last_value)
+    next_value = last_value
+    next_advantage = torch.zeros_like(last_value)
     for step in range(len(rewards) - 1, -1, -1):
         value = rewards[step] + discount * torch.where(done[step], bootstrap[step], next_value)
         trailing = discount * gae_lambda * torch.where(done[step], 0.0, next_advantage)
@@ -59,26 +62,28 @@ def lambda_returns(
     values: Float[Tensor, "time+1 ..."],
     continues: Float[Tensor, "time ..."],
     discount: float,
-    gae_lambda: float,
+    return_lambda: float,
 ) -> Float[Tensor, "time ..."]:
-    """Lambda-returns of imagined trajectories (Hafner et al. 2023, arXiv 2301.04104, equation 7).
+    """Return lambda-returns of imagined trajectories (arXiv 2301.04104, equation 7).
 
-    `R_t = r_(t+1) + discount c_(t+1) ((1 - trace) v_(t+1) + trace R_(t+1))`, with `R_T = v_T`.
+    `R_t = r_(t+1) + discount c_(t+1) ((1 - lambda) v_(t+1) + lambda R_(t+1))`, with `R_T = v_T`
+    (Hafner et al. 2023).
 
     Args:
         rewards: received on arriving at states 1 to T.
         values: of states 0 to T; that of state 0 is not read.
         continues: probability that the episode goes on at states 1 to T.
         discount: per decision, in [0, 1].
-        gae_lambda: lambda per decision, in [0, 1].
+        return_lambda: lambda per decision, in [0, 1].
 
     Returns:
         Returns from states 0 to T - 1.
     """
     discounts = discount * continues
-    following, returns = values[-1], []
+    following = values[-1]
+    returns = []
     for step in range(len(rewards) - 1, -1, -1):
-        ahead = (1 - gae_lambda) * values[step + 1] + gae_lambda * following
-        following = rewards[step] + discounts[step] * ahead
+        future = (1 - return_lambda) * values[step + 1] + return_lambda * following
+        following = rewards[step] + discounts[step] * future
         returns.append(following)
     return torch.stack(returns[::-1])

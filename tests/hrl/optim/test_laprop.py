@@ -1,4 +1,4 @@
-"""The optimiser against a loop over single tensors that follows its definition."""
+"""The optimizer against a loop over single tensors that follows its definition."""
 
 import math
 
@@ -27,13 +27,11 @@ def set_gradients(parameters, update):
 
 
 class SlowLaProp:
-    """One tensor at a time, in Python floats for what are scalars."""
+    """One tensor at a time, with scalars as Python floats."""
 
     def __init__(self, parameters, lr, betas, eps, clip, least_norm, warmup, lr_decay_start):
-        self.parameters, self.settings = (
-            parameters,
-            (lr, betas, eps, clip, least_norm, warmup, lr_decay_start),
-        )
+        self.parameters = parameters
+        self.settings = (lr, betas, eps, clip, least_norm, warmup, lr_decay_start)
         self.momenta = [torch.zeros_like(p) for p in parameters]
         self.squares = [torch.zeros_like(p) for p in parameters]
         self.updates = 0
@@ -209,7 +207,7 @@ def test_it_minimises_a_badly_scaled_quadratic():
 
 
 @pytest.mark.parametrize(
-    ("spec", "value"),
+    ("setting", "value"),
     [
         ("lr", -1.0),
         ("eps", 0.0),
@@ -219,9 +217,9 @@ def test_it_minimises_a_badly_scaled_quadratic():
         ("betas", (0.9, 1.0)),
     ],
 )
-def test_settings_out_of_range_are_named(spec, value):
-    with pytest.raises(ValueError, match=spec):
-        LaProp(make_parameters(), **{spec: value})
+def test_settings_out_of_range_are_named(setting, value):
+    with pytest.raises(ValueError, match=setting):
+        LaProp(make_parameters(), **{setting: value})
 
 
 @pytest.mark.gpu

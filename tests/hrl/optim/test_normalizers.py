@@ -51,7 +51,7 @@ def test_scales_have_a_floor_before_and_after_updates():
         assert float(scale.scale()) == pytest.approx(floor)
         scale.update(torch.full((4, 2), 7.0))
         assert float(scale.scale()) == pytest.approx(floor)
-        assert float(scale.spread()) < 1e-8, "what there is, without the floor"
+        assert float(scale.spread()) < 1e-8, "the spread has no floor"
         scale.update(torch.linspace(-1e4, 1e4, 8))
         assert float(scale.spread()) == float(scale.scale()) > floor
 
@@ -130,8 +130,8 @@ def test_each_coefficient_follows_its_own_measured_value(raise_when_low):
         torch.testing.assert_close(coefficient.value, torch.tensor(expected))
 
 
-def test_the_dead_band_of_director():
-    """A target of 3.5 nats: 3.19 and 3.84 leave a penalty alone, 3.18 lowers it, 3.86 raises it, by
+def test_values_within_directors_tolerance_leave_the_coefficient_unchanged():
+    """A target of 3.5 nats: 3.19 and 3.84 leave a penalty unchanged, 3.18 lowers it, 3.86 raises it, by
     1.1."""
     for measured, expected in ((3.19, 0.5), (3.84, 0.5), (3.18, 0.5 / 1.1), (3.86, 0.55)):
         penalty = AdaptiveCoefficient((), 3.5, 1e-5, 1.0, raise_when_low=False, start=0.5)
@@ -150,6 +150,10 @@ def test_a_coefficient_steers_an_entropy_to_its_target():
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match=r"decay is 1\.0"):
         EmaStd(decay=1.0)
+    with pytest.raises(ValueError, match="floor is nan"):
+        EmaStd(floor=float("nan"))
+    with pytest.raises(ValueError, match="target, factor and tolerance are nan"):
+        AdaptiveCoefficient((), float("nan"), 0.1, 2.0, raise_when_low=True)
     with pytest.raises(ValueError, match=r"floor is 0\.0"):
         PercentileRange(floor=0.0)
     with pytest.raises(ValueError, match=r"percentiles are 0\.9 and 0\.1"):
@@ -158,5 +162,5 @@ def test_bad_settings_are_named():
         AdaptiveCoefficient((), 0.5, 0.1, 0.5, raise_when_low=True)
     with pytest.raises(ValueError, match=r"target, factor and tolerance are 0\.5, 1\.0, 0\.1"):
         AdaptiveCoefficient((), 0.5, 0.1, 2.0, raise_when_low=True, factor=1.0)
-    with pytest.raises(ValueError, match=r"\(3,\) measured values for \(2,\) coefficients"):
+    with pytest.raises(ValueError, match=r"measured has shape \(3,\); it must be \(2,\)"):
         AdaptiveCoefficient((2,), 0.5, 0.1, 2.0, raise_when_low=True).update(torch.ones(3))
