@@ -4,6 +4,8 @@ with.
 
 import os
 
+__version__ = "0.1.0"
+
 # An update is thousands of short parallel regions. Threads that go to sleep after each are late for
 # the next, which costs an update on two cores half as much again; threads that go on spinning take
 # the cores from everything else that runs, and beside other busy processes training slows down many

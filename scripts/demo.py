@@ -16,8 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hrl.cli import options, positive, run_or_explain
-from hrl.config import ConfigError, load
+from hrl.cli.main import run_or_explain
+from hrl.cli.parser import CommandParser, positive
+from hrl.config import load
 from hrl.reporting import load_runs, summarise, summary_table, write_report
 from hrl.run.evaluate import evaluate_run
 from hrl.run.load import load_run, load_scripted
@@ -28,25 +29,29 @@ from hrl.run.train import train
 METHODS = ("skills", "ppo")
 
 
-def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
+def main() -> None:
+    """Run the demonstration."""
+    options = build_parser().parse(sys.argv[1:])
+    if options is None:
         return
-    known: dict[str, Any] = {
-        "--frames": positive,
-        "--seeds": positive,
-        "--episodes": positive,
-        "--folder": Path,
-    }
-    left, chosen = options(arguments, known)
-    if left:
-        raise ConfigError(f"unexpected argument {left[0]!r}; the options are {', '.join(known)}")
-    folder, command = (
-        chosen.get("--folder", Path("runs/demo")),
-        shlex.join(["scripts/demo.py", *arguments]),
-    )
+    chosen = {f"--{key}": value for key, value in vars(options).items() if value is not None}
+    folder = options.folder
+    command = shlex.join(["scripts/demo.py", *sys.argv[1:]])
     with Stopwatch(folder / "wall_seconds.json") as watch:
         report(chosen, folder, command, watch)
+
+
+def build_parser() -> CommandParser:
+    """Return the parser of this script."""
+    parser = CommandParser("demo", "Train both methods small, evaluate and report.")
+    parser.prog = "scripts/demo.py"
+    parser.add_argument("--frames", type=positive, metavar="N", help="control steps of each run")
+    parser.add_argument("--seeds", type=positive, metavar="N", help="runs of each method")
+    parser.add_argument(
+        "--episodes", type=positive, metavar="N", help="evaluation episodes per task"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), metavar="DIR")
+    return parser
 
 
 def report(chosen: dict[str, Any], folder: Path, command: str, watch: Stopwatch) -> None:
@@ -100,4 +105,4 @@ def score_random(folder: Path, chosen: dict[str, Any], command: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(run_or_explain(main, sys.argv[1:]))
+    sys.exit(run_or_explain(main))

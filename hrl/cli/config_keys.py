@@ -1,0 +1,71 @@
+"""List every configuration key of a run with its meaning, value and range."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from hrl.config import load
+from hrl.config_field import FieldInfo, field_infos
+
+WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Key:
+    """A configuration key with the value that it has for the given choices."""
+
+    path: str
+    value: object
+    info: FieldInfo
+
+
+def describe_keys(overrides: Sequence[str]) -> str:
+    """Return the keys of the run that the overrides choose, as text.
+
+    Args:
+        overrides: such as `agent=skills suite=point_mass size=xs`: values are those that this run
+            would have.
+
+    Raises:
+        ConfigError: as `hrl.config.load`.
+    """
+    config, plain = load(overrides)
+    keys = list(_keys(config, ""))
+    head = f"Every key of {' '.join(overrides)}, as KEY=VALUE with the value it has there."
+    suite = f"suite={plain['suite']['name']}\n    A file of the group `suite`, or gym/ID."
+    return "\n".join([head, "", suite, *map(_describe, keys)])
+
+
+def _keys(node: Any, prefix: str) -> Iterator[Key]:
+    """Yield the keys of a configuration node, nested ones in place."""
+    infos = field_infos(type(node))
+    for field in fields(node):
+        path = f"{prefix}{field.name}"
+        value = getattr(node, field.name)
+        if path == "suite":  # data of many lines, not keys of its own
+            continue
+        if is_dataclass(value):
+            yield from _keys(value, f"{path}.")
+        else:
+            yield Key(path, value, infos[field.name])
+
+
+def _describe(key: Key) -> str:
+    valid = key.info.range()
+    text = " ".join(part for part in (key.info.help, f"({valid})" if valid else "") if part)
+    lines = textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join([f"{key.path}={_text(key.value)}", *lines])
+
+
+def _text(value: object) -> str:
+    """Return a value as it is written on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "null"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_text, value))}]"
+    return str(value)

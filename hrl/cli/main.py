@@ -1,0 +1,110 @@
+"""Choose a subcommand, run it, and turn its errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+
+import hrl
+from hrl.cli.parser import CommandParser, UsageError
+
+COMMANDS = {
+    "train": "start or continue a training run",
+    "evaluate": "play evaluation episodes of runs and write their scores",
+    "report": "write one HTML report on evaluated runs",
+    "play": "record videos of a policy",
+    "benchmark": "measure speed on this machine",
+    "suites": "write a page and a contact sheet for each suite",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the console command `pixel-hrl`.
+
+    Args:
+        arguments: of the command line, without the program's name; by default the process's own.
+
+    Returns:
+        The exit code: 0; 2 for an error that the user can mend; 128 and the signal's number.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if given[0] == "--version":
+        print(f"pixel-hrl {hrl.__version__}")
+        return 0
+    if given[0] not in COMMANDS:
+        print(
+            f"error: unknown command {given[0]!r}; choose from {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        return 2
+    return run_command(given[0], given[1:])
+
+
+def run_command(name: str, arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code, as `main` does.
+
+    Args:
+        name: a key of COMMANDS.
+        arguments: after the subcommand's name; by default the process's own.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return run_or_explain(lambda: _run(name, given))
+
+
+def run_or_explain(command: Callable[[], None]) -> int:
+    """Run a command and return the exit code; an error that its message explains is one line."""
+    try:
+        command()
+    except KeyboardInterrupt:
+        print("interrupted; what was saved before stands", file=sys.stderr)
+        return 130
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        return _explain(error)
+    return 0
+
+
+def _run(name: str, given: list[str]) -> None:
+    module = importlib.import_module(f"hrl.cli.{name}")
+    parser: CommandParser = module.build_parser()
+    options = parser.parse(given)
+    if options is None:  # help was asked for, and printed
+        return
+    module.run(options, shlex.join(["pixel-hrl", name, *given]))
+
+
+def _explain(error: Exception) -> int:
+    """Print an error that its message explains, in one line; any other is raised again."""
+    from hrl.cli.errors import EXPLAINED, Interrupted
+
+    if isinstance(error, Interrupted):
+        print(error, file=sys.stderr)
+        return error.exit_code
+    if not isinstance(error, EXPLAINED):
+        raise error
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: pixel-hrl COMMAND [KEY=VALUE ...] [--OPTION=VALUE ...]",
+            "       pixel-hrl COMMAND --help",
+            "       pixel-hrl --version",
+            "",
+            "KEY=VALUE says what a run is; options say what a command does with it.",
+            "",
+            "commands:",
+            *lines,
+        ]
+    )

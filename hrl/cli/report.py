@@ -1,0 +1,49 @@
+"""`pixel-hrl report`: write one HTML report on evaluated runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from hrl.cli.parser import CommandParser
+
+EXAMPLES = """examples:
+  pixel-hrl report runs/point_mass
+  pixel-hrl report 'runs/point_mass/*/seed_*' --out=report"""
+
+
+def build_parser() -> CommandParser:
+    """Return the parser of this subcommand."""
+    parser = CommandParser("report", "Write one HTML report on evaluated runs.", EXAMPLES)
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="run folders, globs, or folders that hold run folders",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("report"),
+        metavar="DIR",
+        help="where to write (default: report)",
+    )
+    parser.add_argument(
+        "--reference-scores",
+        type=Path,
+        metavar="DIR",
+        help="folder of SUITE.csv with the returns of random actions (default: the installed ones)",
+    )
+    return parser
+
+
+def run(options: argparse.Namespace, command: str) -> None:
+    """Write the report and print its summary."""
+    from envs.resources import REFERENCE_SCORES
+    from hrl.reporting import load_runs, summary_table, write_report
+
+    runs = load_runs(options.runs, options.reference_scores or REFERENCE_SCORES)
+    report = write_report(runs, options.out, command)
+    print(summary_table(json.loads((report.parent / "summary.json").read_text())))
+    print(f"\nreport: {report}\nfigures: {report.parent / 'figures'}")

@@ -1,0 +1,74 @@
+"""`pixel-hrl suites`: write a page and a contact sheet for each suite."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hrl.cli.parser import CommandParser, UsageError, positive
+
+if TYPE_CHECKING:
+    from envs import Suite
+
+DESCRIPTION = """Write a page and a contact sheet for each suite: images, rewards, splits, and the
+returns of random and of zero actions, which are stored as the reference scores that reports
+normalise by."""
+EXAMPLES = """examples:
+  pixel-hrl suites                                     every suite whose packages are installed
+  pixel-hrl suites walker_speed point_mass --episodes=5 --out=pages
+  pixel-hrl suites --config-dir=mine my_suite --reference-scores=mine/reference_scores"""
+
+
+def build_parser() -> CommandParser:
+    """Return the parser of this subcommand."""
+    parser = CommandParser("suites", DESCRIPTION, EXAMPLES)
+    parser.add_argument("names", nargs="*", metavar="SUITE", help="default: all")
+    parser.add_argument(
+        "--episodes", type=positive, default=2, metavar="N", help="per task (default: 2)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("docs/suites"),
+        metavar="DIR",
+        help="where to write (default: docs/suites)",
+    )
+    parser.add_argument(
+        "--reference-scores",
+        type=Path,
+        metavar="DIR",
+        help="where SUITE.csv with the returns is written (default: where the installed ones lie)",
+    )
+    return parser
+
+
+def run(options: argparse.Namespace, command: str) -> None:
+    """Write the pages; each names the command that writes it anew."""
+    from envs.resources import REFERENCE_SCORES
+    from hrl.reporting.suite_pages import write_page
+    from hrl.run import hardware
+
+    hardware.configure(0)
+    scores = options.reference_scores or REFERENCE_SCORES
+    for suite in _suites(options.names):
+        own = shlex.join(["pixel-hrl", "suites", suite.name, f"--episodes={options.episodes}"])
+        print(write_page(suite, options.out, scores, options.episodes, own))
+
+
+def _suites(names: list[str]) -> list[Suite]:
+    """Return the named suites, or all whose packages are installed."""
+    from envs import load_suite
+    from envs.resources import config_files
+
+    found = []
+    for name in names or config_files("suite"):
+        try:
+            found.append(load_suite(name).check_installed())
+        except ValueError as error:
+            if names:
+                raise UsageError(str(error)) from error
+            print(f"left out: {name}: {error}", file=sys.stderr)
+    return found

@@ -1,0 +1,117 @@
+"""Check KEY=VALUE arguments before Hydra composes them, and advise how to write them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+
+class OverrideError(ValueError):
+    """An argument that is not one KEY=VALUE of one run; the message says how to write it."""
+
+
+def check_overrides(overrides: Sequence[str], command: str = "pixel-hrl train") -> None:
+    """Check that the arguments describe exactly one run.
+
+    Args:
+        overrides: KEY=VALUE arguments of a command line.
+        command: what they were given to, for the advice in messages.
+
+    Raises:
+        OverrideError: an argument that cannot be parsed, that asks for several runs, or that sets
+            something of Hydra itself.
+    """
+    parsed = [parse_override(override) for override in overrides]
+    for override in parsed:
+        _refuse_hydra_key(override)
+    if any(override.is_sweep_override() for override in parsed):
+        raise OverrideError(_several_runs(parsed, command))
+
+
+def parse_override(text: str) -> Override:
+    """Parse one KEY=VALUE argument.
+
+    Raises:
+        OverrideError: it cannot be parsed; the message has the quoting that works, if any.
+    """
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise OverrideError(f"cannot read {text!r}: {_advice(text) or reason}") from error
+
+
+def quoted(text: str) -> str:
+    """Return KEY=VALUE with the value in quotes, as Hydra reads any text, for a shell."""
+    key, _, value = text.partition("=")
+    # A backslash is special to Hydra only in front of a quotation mark.
+    escaped = re.sub(r'(\\*)(")', r"\1\1\\\2", value)
+    escaped += "\\" * (len(value) - len(value.rstrip("\\")))
+    return shlex.quote(f'{key}="{escaped}"')
+
+
+def refuse_multirun(overrides: Sequence[str], command: str) -> None:
+    """Refuse Hydra's switch for several runs; the message has the command that runs them.
+
+    Raises:
+        OverrideError: always.
+    """
+    parsed = [parse_override(override) for override in overrides]
+    raise OverrideError(f"--multirun is not supported: {_several_runs(parsed, command)}")
+
+
+def _advice(text: str) -> str:
+    """Return how to write an argument that cannot be parsed; empty where quotes do not help."""
+    if "=" not in text:
+        return "give KEY=VALUE"
+    try:
+        OverridesParser.create().parse_override(shlex.split(quoted(text))[0])
+    except HydraException:
+        return ""
+    return f"quote the value: {quoted(text)}"
+
+
+def _refuse_hydra_key(override: Override) -> None:
+    if override.key_or_group.replace("/", ".").split(".")[0] == "hydra":
+        raise OverrideError(
+            f"{override.input_line}: settings of Hydra itself are not supported; the folder of a "
+            "run is folder=DIR, and files of your own are added with --config-dir=DIR"
+        )
+
+
+def _several_runs(parsed: Sequence[Override], command: str) -> str:
+    """Return the advice, with a shell loop, for what asks for several runs."""
+    sweeps = [override for override in parsed if override.is_sweep_override()]
+    if not sweeps:
+        loop = _loop(["seed"], [["0", "1"]], command, parsed)
+        return f"one command is one run; start several with: {loop}"
+    first = sweeps[0].input_line or ""
+    if not all(override.is_discrete_sweep() for override in sweeps):
+        return f"{first} asks for several runs; one command is one run"
+    keys = [str(override.get_key_element()) for override in sweeps]
+    values = [list(override.sweep_string_iterator()) for override in sweeps]
+    fixed = [override for override in parsed if override not in sweeps]
+    as_text = f" (a folder with this name: {quoted(first)})" if keys[0] == "folder" else ""
+    loop = _loop(keys, values, command, fixed)
+    return f"{first} asks for several runs; start them one by one: {loop}{as_text}"
+
+
+def _loop(
+    keys: Sequence[str], values: Sequence[Sequence[str]], command: str, fixed: Sequence[Override]
+) -> str:
+    """Return a shell command that runs every combination."""
+    names = [key.replace(".", "_").replace("/", "_").lstrip("+~") for key in keys]
+    heads = [
+        f"for {name} in {' '.join(map(shlex.quote, options))}; do"
+        for name, options in zip(names, values, strict=True)
+    ]
+    given = [shlex.quote(override.input_line or "") for override in fixed]
+    varied = [f"{key}=${name}" for key, name in zip(keys, names, strict=True)]
+    ends = itertools.repeat("done", len(heads))
+    return " ".join([*heads, command, *given, *varied]) + "; " + "; ".join(ends)

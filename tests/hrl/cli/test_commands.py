@@ -1,0 +1,147 @@
+"""The subcommands as a user calls them: a small run trained, evaluated, recorded, reported on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from envs.resources import CONFIG_DIR
+from hrl.cli import COMMANDS, main
+
+SCRIPTS = CONFIG_DIR.parent / "scripts"
+
+
+def call(command: str, *arguments: object) -> None:
+    """Run a subcommand in this process."""
+    assert main([command, *map(str, arguments)]) == 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A demonstration in miniature: both methods trained, evaluated, random play, the report."""
+    out = tmp_path_factory.mktemp("demo")
+    settings = [
+        "suite=debug",
+        "size=debug",
+        "frames=256",
+        "tracking.wandb=disabled",
+        "evaluation.every=0",
+        "threads=1",
+    ]
+    for method in ("skills", "ppo"):
+        call("train", f"agent={method}", f"folder={out / method}", *settings)
+    call("evaluate", out / "skills", out / "ppo", "--episodes=1")
+    call("evaluate", "agent=random", *settings, f"folder={out / 'random'}", "--episodes=1")
+    return out
+
+
+def test_evaluation_covers_every_split_and_shuffle(folder):
+    scores = pd.read_csv(folder / "skills" / "scores.csv")
+    plain = scores[scores["intervention"] == "none"]
+    assert set(plain["split"]) == {"train", "interpolation", "extrapolation_far"}
+    assert set(scores["intervention"]) == {"none", "high_level_action_shuffle", "task_shuffle"}
+    assert set(pd.read_csv(folder / "ppo" / "scores.csv")["intervention"]) == {
+        "none",
+        "task_shuffle",
+    }
+    usage = pd.read_csv(folder / "skills" / "skill_usage.csv")
+    sums = usage.groupby(["split", "task"])["weight"].sum()
+    assert sums.between(1 - 1e-6, 1 + 1e-6).all()
+    assert list((folder / "skills" / "videos").glob("*.mp4"))
+
+
+def test_a_split_evaluated_again_leaves_the_others(folder, capsys):
+    path = folder / "ppo" / "scores.csv"
+    before = path.read_bytes()
+    call("evaluate", folder / "ppo", "--episodes=1", "--splits=interpolation", "--videos=0")
+    assert path.read_bytes() == before
+    again = ["--episodes=2", "--splits=interpolation", "--videos=0"]
+    assert main(["evaluate", str(folder / "ppo"), *again]) == 2
+    errors = capsys.readouterr().err
+    assert "episodes 1 there and 2 now" in errors
+    assert path.read_bytes() == before
+
+
+def test_report_is_one_file_with_a_summary(folder, capsys):
+    out = folder / "report"
+    call("report", folder / "skills", folder / "ppo", folder / "random", "--out", out)
+    printed = capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    assert "skills" in printed
+    assert "differs between these methods" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    summary = json.loads((out / "summary.json").read_text())
+    assert set(summary["methods"]) == {"skills", "ppo", "random"}
+    cell = summary["methods"]["ppo"]["train"]
+    expected = pd.read_csv(folder / "ppo" / "scores.csv").query(
+        "split == 'train' and intervention == 'none'"
+    )
+    assert cell["return_mean"] == pytest.approx(expected["return"].mean())
+    assert cell["episodes"] == len(expected)
+    assert list((out / "figures").glob("*.png"))
+    assert list((out / "figures").glob("*.pdf"))
+
+
+def test_play_records_a_video_per_task(folder, tmp_path, capsys):
+    call("play", folder / "skills", "--steps=5", f"--out={tmp_path}")
+    printed = capsys.readouterr().out
+    videos = [line for line in printed.splitlines() if line.endswith(".mp4")]
+    assert len(videos) == len(list(Path(tmp_path).glob("train_*.mp4"))) == 3
+    before = printed[: printed.index(videos[0])]
+    assert "simulation and rendering" in before, "memory is said before it is taken"
+    splits = "--splits=train,interpolation"
+    call("play", "agent=zero", "suite=debug", "--steps=3", splits, f"--out={tmp_path / 'zero'}")
+    assert len(list((tmp_path / "zero").iterdir())) == 4
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_scripts_are_the_subcommands(command, capsys):
+    script = [sys.executable, str(SCRIPTS / f"{command}.py"), "--help"]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    call(command, "--help")
+    assert done.stdout == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("train", ["agent.skill_duration=4", "agent.holdd=3"], "holdd"),
+        ("train", ["seed=0,1"], "for seed in 0 1; do pixel-hrl train seed=$seed; done"),
+        ("train", ["-m", "size=xs,s"], "for size in xs s; do pixel-hrl train size=$size; done"),
+        ("train", ["hydra.run.dir=foo"], "the folder of a run is folder=DIR"),
+        ("train", ["folder=runs/größe"], "quote the value: 'folder=\"runs/größe\"'"),
+        ("train", ["--frames=3"], "the options are --help, --config-dir, --import, --print-config"),
+        ("train", ["nonsense"], "give KEY=VALUE"),
+        ("evaluate", [], "give run folders"),
+        ("evaluate", ["nowhere"], "nowhere"),
+        ("evaluate", ["agent=ppo"], "give the folder of a run"),
+        ("evaluate", ["agent=random", "seed=0,1"], "do pixel-hrl evaluate agent=random seed=$seed"),
+        (
+            "evaluate",
+            ["agent=zero", "suite=debug", "--episodes=100000000"],
+            "of memory and may take",
+        ),
+        ("play", ["agent=zero", "suite=debug", "--steps=100000000"], "of memory and may take"),
+        ("play", ["agent=zero", "suite=debug", "--splits=far"], "choose from train"),
+        ("play", ["agent=random", "--stepps=3"], "the options are --help"),
+        ("benchmark", ["speed"], "choose from env, learner"),
+        ("benchmark", ["learner", "--iterations=0"], "it must be at least 1"),
+        ("benchmark", ["env", "--seconds=0"], "it must be above 0"),
+        ("benchmark", ["env", "--updates=3"], "--updates is not an option of benchmark env"),
+        ("benchmark", ["learner", "agent=dreamer"], "pixel-hrl benchmark update agent=dreamer"),
+        ("report", [], "no run folder was given"),
+        ("report", ["nowhere"], "nowhere: no run folder there"),
+        ("suites", ["nowhere"], "unknown suite 'nowhere'"),
+        ("train", ["--config-dir=nowhere"], "does not exist"),
+        ("train", ["--import=nowhere"], "No module named 'nowhere'"),
+        ("fly", [], "choose from train, evaluate"),
+    ],
+)
+def test_mistakes_are_one_line(command, arguments, message, capsys):
+    assert main([command, *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
