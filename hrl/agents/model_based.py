@@ -246,7 +246,7 @@ class ModelBasedLearner:
 
         Empty where it does not hold as many sequences yet.
         """
-        if not self.replay.ready(count):
+        if not self.replay.can_sample(count):
             return {}
         batch = self.replay.sample_uniform(
             count, torch_generator(self.spec.seed, "sample_uniform", self.updates)
@@ -282,7 +282,7 @@ class ModelBasedLearner:
 
     def _due(self) -> int:
         """Updates to make now."""
-        if not self.replay.ready(self.config.batch_size):
+        if not self.replay.can_sample(self.config.batch_size):
             return 0
         per_step = self.config.train_ratio / (self.config.batch_size * self.config.sequence_length)
         self._owed += per_step * self.collector.env.num_envs

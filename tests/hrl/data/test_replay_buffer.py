@@ -1,5 +1,4 @@
-"""The replay against a slow one that keeps every row in a list and enumerates the sequences
-held."""
+"""The replay buffer against a slow one that lists every row and enumerates the sequences held."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,7 +13,7 @@ from hrl.run.checkpoint_format import read, write
 CPU = torch.device("cpu")
 COLUMNS = {
     "env": Column((), torch.int64),
-    "steps_since_decision": Column((), torch.int64),
+    "row": Column((), torch.int64),
     "pixels": Column((2, 2, 3), torch.uint8),
     "is_first": Column((), torch.bool),
     "deter": Column((4,), torch.bfloat16),
@@ -27,14 +26,15 @@ class SlowReplay:
     """All rows ever added, by environment; the newest `ring` of each are held."""
 
     def __init__(self, num_envs: int, ring: int, length: int) -> None:
-        self.reward_types: list[int] = [0] * num_envs
-        self.ring, self.length = ring, length
+        self.num_added: list[int] = [0] * num_envs
+        self.ring = ring
+        self.length = length
 
     def sequences(self) -> list[tuple[int, int]]:
         """Environment and first row of every sequence held."""
         return [
             (env, start)
-            for env, count in enumerate(self.reward_types)
+            for env, count in enumerate(self.num_added)
             for start in range(max(0, count - self.ring), count)
             if start + self.length <= count
         ]
@@ -44,22 +44,22 @@ class SlowReplay:
         step = self.length - 1
         return [
             (env, start)
-            for env, count in enumerate(self.reward_types)
+            for env, count in enumerate(self.num_added)
             for start in range(0, count, step)
             if start + self.length <= count
         ]
 
 
-def rows_at(envs: torch.Tensor, clocks: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Rows that tell by themselves whose they are and when: clock is their number in the stream."""
-    code = 100 * envs + clocks
+def rows_at(envs: torch.Tensor, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Rows whose content tells their environment and their number in its stream."""
+    code = 100 * envs + numbers
     return {
         "env": envs,
-        "steps_since_decision": clocks,
+        "row": numbers,
         "pixels": (code % 251).to(torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3),
-        "is_first": clocks % EPISODE == 0,
+        "is_first": numbers % EPISODE == 0,
         "deter": torch.stack([code, -code, 0 * code, code % 3], 1).float(),
-        "stoch": torch.stack([envs, clocks % 5], 1),
+        "stoch": torch.stack([envs, numbers % 5], 1),
     }
 
 
@@ -76,7 +76,7 @@ def play(replay: ReplayBuffer, steps: list[list[int]], slow: SlowReplay | None =
         replay.add(rows_at(envs, replay.state_dict()["added"][envs]), envs)
         if slow:
             for env in named:
-                slow.reward_types[env] += 1
+                slow.num_added[env] += 1
 
 
 def uneven(count: int, num_envs: int = 3) -> list[list[int]]:
@@ -89,12 +89,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def places(batch: Batch) -> list[tuple[int, int]]:
-    """Read from the rows themselves, not from the place."""
+def first_rows(batch: Batch) -> list[tuple[int, int]]:
+    """Environment and number of each sequence's first row, read from the rows themselves."""
     return list(
         zip(
             batch.columns["env"][:, 0].tolist(),
-            batch.columns["steps_since_decision"][:, 0].tolist(),
+            batch.columns["row"][:, 0].tolist(),
             strict=True,
         )
     )
@@ -114,9 +114,9 @@ def test_exactly_the_sequences_held_are_drawn(count, ring, length):
     replay, slow = small(ring=ring, length=length), SlowReplay(3, ring, length)
     play(replay, uneven(count), slow)
     held = slow.sequences()
-    assert replay.ready(1) == bool(held)
-    assert not held or set(places(replay.sample(60 * len(held), generator()))) == set(held)
-    assert replay.steps == sum(min(ring, added) for added in slow.reward_types)
+    assert replay.can_sample(1) == bool(held)
+    assert not held or set(first_rows(replay.sample(60 * len(held), generator()))) == set(held)
+    assert replay.steps == sum(min(ring, added) for added in slow.num_added)
 
 
 @pytest.mark.parametrize("count", [9, 60])
@@ -127,10 +127,8 @@ def test_a_sequence_is_consecutive_rows_with_all_their_columns(count):
     assert {name: (values.shape, values.dtype) for name, values in columns.items()} == {
         name: ((32, 4, *column.shape), column.dtype) for name, column in COLUMNS.items()
     }
-    assert torch.equal(
-        columns["steps_since_decision"], columns["steps_since_decision"][:, :1] + torch.arange(4)
-    )
-    expected = rows_at(columns["env"].flatten(), columns["steps_since_decision"].flatten())
+    assert torch.equal(columns["row"], columns["row"][:, :1] + torch.arange(4))
+    expected = rows_at(columns["env"].flatten(), columns["row"].flatten())
     for name, values in expected.items():
         assert torch.equal(columns[name].flatten(0, 1), values.to(COLUMNS[name].dtype)), name
 
@@ -149,19 +147,19 @@ def test_every_sequence_has_the_same_chance(count):
     replay, slow = small(), SlowReplay(3, 11, 4)
     play(replay, uneven(count), slow)
     drain(replay)
-    drawn = Counter(places(replay.sample(20_000, generator(1))))
+    drawn = Counter(first_rows(replay.sample(20_000, generator(1))))
     counts = [drawn[index] for index in slow.sequences()]
     assert sum(counts) == 20_000, "nothing else is drawn"
     assert chisquare(counts).pvalue > 1e-3
 
 
 def test_a_draw_follows_from_the_generator_alone():
-    def clocks(seed):
+    def drawn(seed):
         replay = small()
         play(replay, uneven(30))
-        return places(replay.sample(64, generator(seed)))
+        return first_rows(replay.sample(64, generator(seed)))
 
-    assert clocks(3) == clocks(3) != clocks(4)
+    assert drawn(3) == drawn(3) != drawn(4)
 
 
 # The queue of recent sequences.
@@ -173,23 +171,23 @@ def test_each_completed_sequence_is_drawn_first_come_first_served():
     seen = []
     for step in uneven(40):
         play(replay, [step], slow)
-        if not replay.ready(1):
+        if not replay.can_sample(1):
             continue
         waiting = len(replay.state_dict()["recent"])
-        seen += places(replay.sample(8, generator()))[: min(waiting, 4)]
+        seen += first_rows(replay.sample(8, generator()))[: min(waiting, 4)]
     assert sorted(seen) == slow.grid()
     for env in range(3):
         new = [row for index, start in seen if index == env for row in range(start + 1, start + 4)]
         assert new == list(range(1, len(new) + 1)), "in order, without gaps or repeats"
 
 
-def test_looking_leaves_the_queue_alone():
-    looked, left = small(), small()
-    for replay in (looked, left):
+def test_uniform_samples_leave_the_queue_as_it_is():
+    sampled, left = small(), small()
+    for replay in (sampled, left):
         play(replay, uneven(30))
-    assert len(looked.sample_uniform(5, generator(1)).sequence_index.rows) == 5
-    assert looked.state_dict()["recent"].tolist() == left.state_dict()["recent"].tolist() != []
-    assert places(looked.sample(8, generator(2))) == places(left.sample(8, generator(2)))
+    assert len(sampled.sample_uniform(5, generator(1)).sequence_index.rows) == 5
+    assert sampled.state_dict()["recent"].tolist() == left.state_dict()["recent"].tolist() != []
+    assert first_rows(sampled.sample(8, generator(2))) == first_rows(left.sample(8, generator(2)))
 
 
 @pytest.mark.parametrize(("batch", "most"), [(1, 1), (2, 1), (5, 3), (8, 4)])
@@ -198,17 +196,17 @@ def test_at_most_half_a_batch_comes_from_the_queue(batch, most):
     play(replay, [list(range(6))] * 4)
     assert len(replay.state_dict()["recent"]) == 6
     drawn = replay.sample(batch, generator())
-    assert places(drawn)[:most] == [(env, 0) for env in range(most)]
+    assert first_rows(drawn)[:most] == [(env, 0) for env in range(most)]
     assert len(drawn.sequence_index.rows) == batch
     assert len(replay.state_dict()["recent"]) == 6 - most
 
 
-def test_an_overwritten_sequence_behind_a_waiting_one_is_passed_over():
+def test_an_overwritten_sequence_behind_a_waiting_one_is_skipped():
     """Environment 0 stands still with a whole sequence at the head of the queue, 1 turns its
     ring."""
     replay = small(num_envs=2)
     play(replay, [[0]] * 4 + [[1]] * 20)
-    assert places(replay.sample(6, generator()))[:3] == [(0, 0), (1, 9), (1, 12)]
+    assert first_rows(replay.sample(6, generator()))[:3] == [(0, 0), (1, 9), (1, 12)]
 
 
 def test_the_queue_does_not_outgrow_the_rings():
@@ -217,10 +215,10 @@ def test_the_queue_does_not_outgrow_the_rings():
     assert len(replay.state_dict()["recent"]) <= 2 * 11 // 3
 
 
-# Writing back.
+# Updating latents.
 
 
-def refreshed(batch: Batch, time: int) -> dict[str, torch.Tensor]:
+def new_latents(batch: Batch, time: int) -> dict[str, torch.Tensor]:
     """A different value for every row of the batch, sequence by sequence."""
     count = len(batch.sequence_index.rows)
     values = torch.arange(count * time).reshape(count, time)
@@ -237,7 +235,7 @@ def test_written_rows_equal_a_loop_over_the_batch(count, time):
     replay = small()
     play(replay, uneven(count))
     batch = replay.sample(32, generator())
-    values = refreshed(batch, time)
+    values = new_latents(batch, time)
     expected = {}
     for sequence in range(32):
         for late in range(time):
@@ -248,8 +246,8 @@ def test_written_rows_equal_a_loop_over_the_batch(count, time):
             expected[row] = sequence * time + late
     replay.update_latents(batch.sequence_index, values)
     after = replay.sample(500, generator(1)).columns
-    wanted = rows_at(after["env"].flatten(), after["steps_since_decision"].flatten())
-    rows = list(zip(wanted["env"].tolist(), wanted["steps_since_decision"].tolist(), strict=True))
+    wanted = rows_at(after["env"].flatten(), after["row"].flatten())
+    rows = list(zip(wanted["env"].tolist(), wanted["row"].tolist(), strict=True))
     for position, row in enumerate(rows):
         if row in expected:
             wanted["deter"][position], wanted["stoch"][position] = expected[row], expected[row]
@@ -258,7 +256,7 @@ def test_written_rows_equal_a_loop_over_the_batch(count, time):
         assert torch.equal(after[name].flatten(0, 1), wanted[name].to(COLUMNS[name].dtype)), name
 
 
-def test_rows_overwritten_since_the_sampling_are_left_alone():
+def test_rows_overwritten_since_the_sampling_keep_their_values():
     replay = small(num_envs=1)
     play(replay, [[0]] * 11)
     oldest = SequenceIndex(torch.tensor([0]), torch.tensor([0]))
@@ -266,17 +264,16 @@ def test_rows_overwritten_since_the_sampling_are_left_alone():
     replay.update_latents(oldest, {"deter": torch.full((1, 4, 4), -9.0)})
     after = replay.sample(300, generator()).columns
     written = (after["deter"] == -9).all(-1)
-    assert set(after["steps_since_decision"][written].tolist()) == {2, 3}, (
-        "0 and 1 lie where 11 and 12 are now"
-    )
-    assert {11, 12} <= set(after["steps_since_decision"].flatten().tolist())
+    assert set(after["row"][written].tolist()) == {2, 3}, "0 and 1 lie where 11 and 12 are now"
+    assert {11, 12} <= set(after["row"].flatten().tolist())
 
 
-def test_a_learners_graph_is_not_kept():
+def test_the_graph_of_latents_is_not_kept():
     replay = small()
     play(replay, uneven(9))
     replay.update_latents(
-        replay.sample(4, generator()).sequence_index, {"deter": torch.ones(4, 4, 4, requires_grad=True) * 2}
+        replay.sample(4, generator()).sequence_index,
+        {"deter": torch.ones(4, 4, 4, requires_grad=True) * 2},
     )
     assert not replay.sample(4, generator()).columns["deter"].requires_grad
 
@@ -294,7 +291,7 @@ def test_a_continued_replay_goes_on_to_the_bit(count, tmp_path: Path):
         for step in range(6):
             play(replay, uneven(2))
             batch = replay.sample(3, generator(step))
-            replay.update_latents(batch.sequence_index, refreshed(batch, 4))
+            replay.update_latents(batch.sequence_index, new_latents(batch, 4))
             batches.append(batch)
         return batches
 
@@ -330,7 +327,9 @@ def test_a_loaded_replay_shares_nothing_with_the_saved_one():
     assert first.steps == 33 > second.steps
     play(second, uneven(20))
     for values in zip(
-        first.sample(8, generator()).sequence_index, second.sample(8, generator()).sequence_index, strict=True
+        first.sample(8, generator()).sequence_index,
+        second.sample(8, generator()).sequence_index,
+        strict=True,
     ):
         assert torch.equal(*values)
 
@@ -364,24 +363,24 @@ def test_the_bytes_announced_are_the_bytes_taken():
     assert ReplayBuffer.bytes_needed(COLUMNS, 3, 100) == taken == 99 * (8 + 8 + 12 + 1 + 8 + 2)
 
 
-def test_readiness():
+def test_a_buffer_can_be_sampled_once_a_batch_need_not_repeat_sequences():
     """Two environments: 2 sequences after 4 rows each, 16 at most."""
     replay = small(num_envs=2)
     play(replay, [[0, 1]] * 3)
-    assert not replay.ready(1)
-    with pytest.raises(ValueError, match="sequence of 4 rows yet; the fullest holds 3"):
+    assert not replay.can_sample(1)
+    with pytest.raises(ValueError, match="sequence of 4 rows yet; the fullest has 3"):
         replay.sample(1, generator())
     play(replay, [[0, 1]])
-    assert replay.ready(2)
-    assert not replay.ready(3)
+    assert replay.can_sample(2)
+    assert not replay.can_sample(3)
     play(replay, [[0, 1]] * 6)
-    assert not replay.ready(100)
+    assert not replay.can_sample(100)
     play(replay, [[0, 1]])
-    assert replay.ready(100), "more can never be held"
+    assert replay.can_sample(100), "more can never be stored"
 
 
 def test_capacity_for_less_than_a_sequence_is_refused():
-    with pytest.raises(ValueError, match=r"agent\.replay_capacity is 11; it must be at least 12"):
+    with pytest.raises(ValueError, match=r"capacity is 11; it must be at least 12"):
         ReplayBuffer(COLUMNS, 3, 11, 4, CPU)
     assert ReplayBuffer(COLUMNS, 3, 12, 4, CPU).steps == 0
 
@@ -399,10 +398,10 @@ def test_bad_rows_are_refused_and_nothing_is_added():
     envs = torch.tensor([0, 2])
     rows = rows_at(envs, torch.tensor([0, 0]))
     bad = {
-        r"rows lack the columns \['clock', 'deter'\]": {
-            k: v for k, v in rows.items() if k not in ("steps_since_decision", "deter")
+        r"rows lack the columns \['deter', 'row'\]": {
+            k: v for k, v in rows.items() if k not in ("row", "deter")
         },
-        "unknown column 'depth'; the columns are env, clock": rows | {"depth": torch.zeros(2)},
+        "unknown column 'depth'; the columns are env, row": rows | {"depth": torch.zeros(2)},
         r"column 'deter' is float32 \[2, 5\]; it must be bfloat16 \[2, 4\]": rows
         | {"deter": torch.zeros(2, 5)},
         r"column 'pixels' is float32 .* must be uint8": rows | {"pixels": torch.zeros(2, 2, 2, 3)},
@@ -416,7 +415,7 @@ def test_bad_rows_are_refused_and_nothing_is_added():
     assert replay.steps == 0
 
 
-def test_bad_refreshed_columns_are_refused():
+def test_bad_latents_are_refused():
     replay = small()
     play(replay, uneven(12))
     batch = replay.sample(2, generator())
@@ -424,11 +423,11 @@ def test_bad_refreshed_columns_are_refused():
         "the same number of rows, 1 to 4": {"deter": torch.zeros(2, 5, 4)},
         "unknown column 'latent'": {"latent": torch.zeros(2, 4, 4)},
         r"it must be bfloat16 \[2, 4, 4\]": {"deter": torch.zeros(2, 4, 3)},
-        "they hold \\[\\]": {},
+        "columns hold \\[\\] rows": {},
     }.items():
         with pytest.raises(ValueError, match=message):
             replay.update_latents(batch.sequence_index, columns)
-    with pytest.raises(ValueError, match="at least 1 sequence, not 0"):
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
         replay.sample(0, generator())
 
 
@@ -441,16 +440,15 @@ def test_a_gpu_draws_the_same_batches():
         for replay in replays:
             play(replay, uneven(6))
             batch = replay.sample(16, generator(step))
-            replay.update_latents(batch.sequence_index, refreshed(batch, 4))
+            replay.update_latents(batch.sequence_index, new_latents(batch, 4))
             batches.append(batch)
         host, gpu = batches
         assert gpu.columns["pixels"].is_cuda
         assert all(torch.equal(host.columns[name], gpu.columns[name].cpu()) for name in COLUMNS)
 
 
-def test_rows_are_on_the_device_and_what_tells_them_apart_on_the_host():
-    """On a device that keeps no numbers: nothing is read back from it, nothing stays behind on the
-    host."""
+def test_rows_are_on_the_device_and_the_bookkeeping_on_the_host():
+    """A device without memory shows that nothing is read back from it."""
     host, elsewhere = small(), small(device=torch.device("meta"))
     for step in range(20):
         batches = []
@@ -459,9 +457,10 @@ def test_rows_are_on_the_device_and_what_tells_them_apart_on_the_host():
                 envs = torch.tensor(named)
                 replay.add(rows_at(envs, host.state_dict()["added"][envs]), envs)
             batch = replay.sample(16, generator(step))
-            replay.update_latents(batch.sequence_index, refreshed(batch, 4))
+            replay.update_latents(batch.sequence_index, new_latents(batch, 4))
             batches.append(batch)
         assert all(
-            torch.equal(*pair) for pair in zip(batches[0].sequence_index, batches[1].sequence_index, strict=True)
+            torch.equal(*pair)
+            for pair in zip(batches[0].sequence_index, batches[1].sequence_index, strict=True)
         )
         assert all(column.is_meta for column in batches[1].columns.values())
