@@ -1,1 +1,1 @@
-"""Play fixed evaluation episodes, probe world models and goal reaching, and record videos."""
+"""Play fixed evaluation episodes, diagnose world models and goal reaching, and record videos."""

@@ -1,128 +1,154 @@
-"""Whether a worker reaches goals, near and far, and whether a manager's goals are states that there
-are, in numbers.
+"""Measure whether a worker reaches goals, and how far a manager's goals are from observed states.
 
-A hierarchy that does not learn has one of two ills: goals that the worker does not reach, or goals
-that mean nothing. Returns and losses do not tell them apart.
+A hierarchy that does not learn either has goals that its worker does not reach, or goals that mean
+nothing. Returns and losses do not distinguish the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hrl.agents.base import GoalReacher
 from hrl.agents.goal_segments import max_cosine
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
 
-APART = (2, 4, 8, 16, 32, 64)
-"""Agent steps of exploration from a start to the state of the same episode that is its goal."""
+GOAL_OFFSETS = (2, 4, 8, 16, 32, 64)
+"""Agent steps from the start to the later state of the same episode that is the goal."""
+OTHER_EPISODE = "other_episode"
+"""Value of `goal_offset` where the goal is a state of another episode of the same task."""
 STEPS = (0, 4, 8, 16, 32, 64)
-"""Agent steps of the worker towards it."""
-ELSEWHERE = (
-    "elsewhere"  # in place of steps apart: the goal is a state of another episode of the same task
-)
-REACH_COLUMNS = ["apart", "steps", "max_cosine", "distance", "swapped", "ways"]
-GOAL_COLUMNS = ["of", "nearest", "typical", "count"]
-_BEGIN = 8  # agent step of the episode at which ways begin: the model has seen what there is
+"""Agent steps that the worker takes towards the goal."""
+GOAL_REACHING_COLUMNS = [
+    "goal_offset",
+    "steps",
+    "max_cosine",
+    "distance",
+    "other_goal_distance",
+    "trajectories",
+]
+GOAL_DISTANCE_COLUMNS = ["points", "nearest_distance", "mean_distance", "count"]
+_START = 8  # agent step at which trajectories start: the model has observed the scene by then
 
 
 @torch.inference_mode()
-def reach(policy: GoalReacher, seen: DiagnosticRollouts) -> pd.DataFrame:
-    """Sends the worker, in imagination and greedily, from states that were seen to others that were
-    seen.
+def goal_reaching(policy: GoalReacher, rollouts: DiagnosticRollouts) -> pd.DataFrame:
+    """Let the worker act greedily, in imagination, from observed states towards observed states.
+
+    Trajectories start at agent step 8, or at the first one in episodes too short for a later goal.
 
     Returns:
-        A row for every pair of APART (or ELSEWHERE) and STEPS that episodes are long enough for,
-        columns
-        REACH_COLUMNS: the mean max_cosine to the goal (Director's reward, 1 at the goal), the
-            distance that is left as a
-        share of that at the start, and the same share to a state of another world, which was not
-        told (`swapped`). A worker that reaches its goals has `distance` fall towards 0 with steps,
-        and far below `swapped`.
+        A row for every pair of goal (GOAL_OFFSETS that episodes are long enough for, and
+        OTHER_EPISODE where a task has several worlds) and STEPS, with the columns
+        GOAL_REACHING_COLUMNS: the mean `max_cosine` to the goal (Director's reward, 1 at the goal);
+        `distance`, the remaining distance to the goal as a share of that at the start; and
+        `other_goal_distance`, the same share for a state of another world, which is not the goal.
+        For a worker that reaches its goals `distance` falls towards 0 with the steps, and far below
+        `other_goal_distance`.
     """
-    if len(seen.states) <= _BEGIN:
-        return pd.DataFrame(columns=REACH_COLUMNS)
-    now = seen.states[_BEGIN]
-    told = {
-        str(count): seen.states[_BEGIN + count]["deter"]
-        for count in APART
-        if _BEGIN + count < len(seen.states)
-    }
-    if seen.tasks < len(seen.task):  # worlds of one task are so many apart
-        told[ELSEWHERE] = now["deter"].roll(seen.tasks, 0)
-    if not told:
-        return pd.DataFrame(columns=REACH_COLUMNS)
-    start = {key: torch.cat([value] * len(told)) for key, value in now.items()}
-    state = policy.with_high_level_action(start, torch.cat(list(told.values())))
-    reached = policy.reach(state, STEPS[1:], torch.cat([seen.task] * len(told)))
-    ways = torch.cat([start["deter"].unsqueeze(0), reached]).unflatten(1, (len(told), -1))
-    other = seen.states[-1]["deter"][seen.previous]
-    return pd.DataFrame(
-        [
-            (
-                apart,
-                steps,
-                float(max_cosine(way[row], goal).mean()),
-                *_left(way, row, goal, other),
-                len(goal),
-            )
-            for (apart, goal), way in zip(told.items(), ways.unbind(1), strict=True)
-            for row, steps in enumerate(STEPS)
-        ],
-        columns=REACH_COLUMNS,
-    )
-
-
-@torch.inference_mode()
-def goals(policy: GoalReacher, seen: DiagnosticRollouts) -> pd.DataFrame:
-    """How far a manager's goals are from the nearest state that was seen.
-
-    Returns:
-        Two rows (none where there is one world alone), columns GOAL_COLUMNS: of the goals that were
-        set, and for comparison of the states themselves, the mean distance to the nearest state of
-        another world, and to any of them. Goals that nothing looks like have `nearest` well above
-        that of states.
-    """
-    if len(seen.task) < 2:
-        return pd.DataFrame(columns=GOAL_COLUMNS)
-    states = torch.stack([state["deter"] for state in seen.states])
-    high_level_action = torch.stack([policy.high_level_action(state) for state in seen.states])
-    rows = []
-    for name, points, chosen in (
-        ("manager's goals", high_level_action, seen.is_decision),
-        ("states", states, torch.ones_like(seen.is_decision)),
-    ):
-        nearest, typical = [], []
-        for world in range(states.shape[1]):
-            own = points[:, world][chosen[:, world]]
-            others = torch.cat([states[:, :world], states[:, world + 1 :]], 1).flatten(0, 1)
-            distances = torch.cdist(own.float(), others.float())
-            nearest.append(distances.amin(1))
-            typical.append(distances.mean(1))
-        rows.append(
-            (
-                name,
-                float(torch.cat(nearest).mean()),
-                float(torch.cat(typical).mean()),
-                int(chosen.sum()),
-            )
+    start_step = _START if len(rollouts.states) > _START + GOAL_OFFSETS[0] else 0
+    goals = _goals(rollouts, start_step)
+    if not goals:
+        return pd.DataFrame(columns=GOAL_REACHING_COLUMNS)
+    trajectories = _trajectories(policy, rollouts, start_step, goals)
+    other = rollouts.states[-1]["deter"][rollouts.previous]
+    rows = [
+        (
+            offset,
+            steps,
+            float(max_cosine(trajectory[row], goal).mean()),
+            _remaining(trajectory, row, goal),
+            _remaining(trajectory, row, other),
+            len(goal),
         )
-    return pd.DataFrame(rows, columns=GOAL_COLUMNS)
+        for (offset, goal), trajectory in zip(goals.items(), trajectories, strict=True)
+        for row, steps in enumerate(STEPS)
+    ]
+    return pd.DataFrame(rows, columns=GOAL_REACHING_COLUMNS)
 
 
-def reach_table(ways: pd.DataFrame) -> str:
-    """The distance that is left by steps apart and steps gone, as text."""
-    return str(ways.pivot_table("distance", "apart", "steps", sort=False).round(2).to_string())
+@torch.inference_mode()
+def goal_distance(policy: GoalReacher, rollouts: DiagnosticRollouts) -> pd.DataFrame:
+    """Measure how far a manager's goals are from the nearest observed state.
+
+    Returns:
+        Two rows (none where there is only one world), with the columns GOAL_DISTANCE_COLUMNS: for
+        the manager's `goals`, and for comparison for the `states` themselves, the mean distance to
+        the nearest state of another world and to all of them. Goals that resemble no state have a
+        `nearest_distance` well above that of states.
+    """
+    if len(rollouts.task) < 2:
+        return pd.DataFrame(columns=GOAL_DISTANCE_COLUMNS)
+    states = torch.stack([state["deter"] for state in rollouts.states])
+    goals = torch.stack([policy.high_level_action(state) for state in rollouts.states])
+    everywhere = torch.ones_like(rollouts.is_decision)
+    rows = [
+        ("goals", *_distances(goals, rollouts.is_decision, states)),
+        ("states", *_distances(states, everywhere, states)),
+    ]
+    return pd.DataFrame(rows, columns=GOAL_DISTANCE_COLUMNS)
 
 
-def _left(
-    way: Float[Tensor, "time env deter"], row: int, *goals: Float[Tensor, "env deter"]
-) -> Iterator[float]:
-    """The distance that is left to each of the goals, as a share of that at the start."""
-    for goal in goals:
-        left, first = ((way[time] - goal).norm(dim=-1).sum() for time in (row, 0))
-        yield float(left / first.clamp(min=1e-8))
+def goal_reaching_table(table: pd.DataFrame) -> str:
+    """Return the remaining distance by goal offset and steps taken, as text."""
+    pivot = table.pivot_table("distance", "goal_offset", "steps", sort=False)
+    return str(pivot.round(2).to_string())
+
+
+# Private functions.
+
+
+def _goals(rollouts: DiagnosticRollouts, start_step: int) -> dict[str, Float[Tensor, "env deter"]]:
+    """Return the goals by offset from the start."""
+    states = rollouts.states[start_step:]
+    goals = {
+        str(offset): states[offset]["deter"] for offset in GOAL_OFFSETS if offset < len(states)
+    }
+    if rollouts.n_tasks < len(rollouts.task):
+        # Worlds of the same task are `n_tasks` apart.
+        goals[OTHER_EPISODE] = states[0]["deter"].roll(rollouts.n_tasks, 0)
+    return goals
+
+
+def _trajectories(
+    policy: GoalReacher,
+    rollouts: DiagnosticRollouts,
+    start_step: int,
+    goals: dict[str, Float[Tensor, "env deter"]],
+) -> Float[Tensor, "goal steps env deter"]:
+    """Return the worker's imagined states after each number of STEPS, for each goal."""
+    start = {
+        key: torch.cat([value] * len(goals)) for key, value in rollouts.states[start_step].items()
+    }
+    state = policy.with_high_level_action(start, torch.cat(list(goals.values())))
+    reached = policy.reach(state, STEPS[1:], torch.cat([rollouts.task] * len(goals)))
+    states = torch.cat([start["deter"].unsqueeze(0), reached])
+    return torch.stack(states.chunk(len(goals), 1))
+
+
+def _remaining(
+    trajectory: Float[Tensor, "steps env deter"], row: int, goal: Float[Tensor, "env deter"]
+) -> float:
+    """Return the remaining distance to the goal as a share of that at the start."""
+    remaining = (trajectory[row] - goal).norm(dim=-1).sum()
+    initial = (trajectory[0] - goal).norm(dim=-1).sum()
+    return float(remaining / initial.clamp(min=1e-8))
+
+
+def _distances(
+    points: Float[Tensor, "time env deter"],
+    chosen: Bool[Tensor, "time env"],
+    states: Float[Tensor, "time env deter"],
+) -> tuple[float, float, int]:
+    """Return the mean distance to the nearest state of another world, to all, and the count."""
+    nearest = []
+    mean = []
+    for world in range(states.shape[1]):
+        own = points[:, world][chosen[:, world]]
+        others = torch.cat([states[:, :world], states[:, world + 1 :]], 1).flatten(0, 1)
+        distances = torch.cdist(own.float(), others.float())
+        nearest.append(distances.amin(1))
+        mean.append(distances.mean(1))
+    return float(torch.cat(nearest).mean()), float(torch.cat(mean).mean()), int(chosen.sum())

@@ -1,8 +1,7 @@
-"""How well a world model foretells images from actions alone, in numbers: whether there is
-something to learn in it.
+"""Measure how well a world model predicts images from actions alone: its open-loop error.
 
-Losses do not say this. Most of an image stands still, so that a model whose imagined body goes
-anywhere, or goes the same way whatever is done, may have small ones.
+Losses do not show this. Most of an image does not move, so that a model may have small losses even
+if the body it imagines goes anywhere, or goes the same way whatever the actions are.
 """
 
 from __future__ import annotations
@@ -15,41 +14,63 @@ from torch import Tensor
 from hrl.agents.base import Predictor
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
 
-AHEAD = (1, 2, 4, 8, 16)
-"""Agent steps ahead."""
-COLUMNS = ["ahead", "model", "still", "swapped", "images"]
-_BEGINS = tuple(range(8, 72, 16))  # agent steps of the episode at which predictions begin
-EXPLORED = _BEGINS[-1] + AHEAD[-1] + 1
-"""Agent steps of an episode that predictions are tried in."""
+HORIZONS = (1, 2, 4, 8, 16)
+"""Numbers of agent steps that are predicted ahead."""
+OPEN_LOOP_COLUMNS = ["horizon", "model", "last_image", "shuffled_actions", "images"]
+_STARTS = tuple(range(8, 72, 16))  # agent steps of the episode at which predictions start
+DIAGNOSTIC_STEPS = _STARTS[-1] + HORIZONS[-1] + 1
+"""Agent steps of an episode that `open_loop_error` uses."""
 
 
 @torch.inference_mode()
-def foresee(policy: Predictor, seen: DiagnosticRollouts) -> pd.DataFrame:
-    """Predicts stretches of explored episodes from what was seen before them and the actions taken
-    in them.
+def open_loop_error(policy: Predictor, rollouts: DiagnosticRollouts) -> pd.DataFrame:
+    """Predict parts of exploring episodes from the steps before them and from their actions.
+
+    Predictions start at agent steps 8, 24, 40 and 56; in episodes of at most 8 steps, at the first.
 
     Returns:
-        One row for each of AHEAD that episodes are long enough for, columns COLUMNS: the squared
-        error of a predicted image, in units of a pixel's range and summed over the image, averaged
-        over tasks, worlds and stretches; the same for the last image that was seen (`still`), and
-        for predictions from the actions of another world (`swapped`); and the number of images. A
-        model that knows what actions do has `model` well below both others.
+        One row per horizon that episodes are long enough for, with the columns OPEN_LOOP_COLUMNS.
+        `model` is the squared error of a predicted image in units of a pixel's range, summed over
+        the image and averaged over worlds and starts. `last_image` is the same error of the last
+        observed image, and `shuffled_actions` that of predictions from another world's actions;
+        `images` counts the images. A model that knows the effect of actions has a `model` error
+        well below both others.
     """
-    errors: list[dict[str, float]] = []
-    for begin in (begin for begin in _BEGINS if begin + AHEAD[0] < len(seen.pixels)):
-        actions = seen.actions[begin : begin + AHEAD[-1]][: len(seen.pixels) - 1 - begin]
-        ways = {"model": actions, "swapped": actions[:, seen.previous]}
-        imagined = {
-            way: policy.predict_images(seen.states[begin], done, seen.task)
-            for way, done in ways.items()
-        }
-        for ahead in (ahead for ahead in AHEAD if ahead <= len(actions)):
-            truth = seen.pixels[begin + ahead]
-            row = {way: _error(images[ahead - 1], truth) for way, images in imagined.items()}
-            still = _error(seen.pixels[begin].float() / 255, truth)
-            errors.append({"ahead": ahead, "still": still, "images": len(truth), **row})
-    table = pd.DataFrame(errors, columns=COLUMNS).groupby("ahead", as_index=False)
-    return table.agg({"model": "mean", "still": "mean", "swapped": "mean", "images": "sum"})
+    rows = [
+        row for start in _starts(len(rollouts.actions)) for row in _errors(policy, rollouts, start)
+    ]
+    table = pd.DataFrame(rows, columns=OPEN_LOOP_COLUMNS).groupby("horizon", as_index=False)
+    return table.agg(
+        {"model": "mean", "last_image": "mean", "shuffled_actions": "mean", "images": "sum"}
+    )
+
+
+# Private functions.
+
+
+def _starts(steps: int) -> list[int]:
+    """Return the agent steps at which predictions start, in an episode of so many steps."""
+    return [start for start in _STARTS if start < steps] or [0]
+
+
+def _errors(policy: Predictor, rollouts: DiagnosticRollouts, start: int) -> list[dict[str, float]]:
+    """Return one row of errors per horizon, for predictions that start at this step."""
+    actions = rollouts.actions[start : start + HORIZONS[-1]]
+    state = rollouts.states[start]
+    predicted = {
+        "model": policy.predict_images(state, actions, rollouts.task),
+        "shuffled_actions": policy.predict_images(
+            state, actions[:, rollouts.previous], rollouts.task
+        ),
+    }
+    last_image = rollouts.pixels[start].float() / 255
+    rows = []
+    for horizon in (horizon for horizon in HORIZONS if horizon <= len(actions)):
+        truth = rollouts.pixels[start + horizon]
+        row = {name: _error(images[horizon - 1], truth) for name, images in predicted.items()}
+        last = _error(last_image, truth)
+        rows.append({"horizon": horizon, "last_image": last, "images": len(truth), **row})
+    return rows
 
 
 def _error(

@@ -1,4 +1,4 @@
-"""Films of a policy at work, with a manager's commands drawn in."""
+"""Record videos of a policy, annotated with its return and the manager's high-level action."""
 
 from __future__ import annotations
 
@@ -21,55 +21,71 @@ FRAMES_PER_SECOND = 25
 
 @torch.inference_mode()
 def record_video(
-    policy: Policy, suite: Suite, task: Task, eval_config: EvalConfig, steps: int, path: Path
+    policy: Policy,
+    suite: Suite,
+    task: Task,
+    eval_config: EvalConfig,
+    steps: int,
+    path: Path,
+    size: int = SIZE,
 ) -> Path:
-    """Writes an MP4 of the first `steps` agent steps of one greedy episode of `task`: the first
-    that is evaluated.
+    """Write an MP4 of the start of a task's first evaluation episode, and return its path.
 
     Args:
+        policy: acts greedily.
+        suite: the task's suite.
+        task: the task to play.
         eval_config: seed and observation sizes; its number of episodes is not used.
-        path: of the file, whose folder is made.
+        steps: agent steps, at most.
+        path: the file; its folder is made.
+        size: height and width of the rendered image in pixels.
     """
     env = one_world(suite, task, eval_config)
     frames: list[np.ndarray] = []
-    earned = 0.0
+    episode_return, done = 0.0, False
     try:
-        observation = Observation.from_arrays(env.reset()[0], eval_config.device)
+        arrays = env.reset()[0]
         state = policy.initial_state(1)
-        for _ in range(steps):
-            image = env.render_frames(0, size=SIZE)
-            action, state = policy.act(observation, state, None)
-            frames.append(_annotate(image, policy, state, f"{task.name}  return {earned:.0f}"))
-            arrays, reward, terminated, truncated, _ = env.step(action.cpu().numpy())
-            earned += float(reward[0])
-            if terminated[0] or truncated[0]:
-                break
+        while not done and len(frames) < steps:
             observation = Observation.from_arrays(arrays, eval_config.device)
+            image = env.render_frames(0, size=size)
+            action, state = policy.act(observation, state, None)
+            text = f"{task.name}  return {episode_return:.0f}"
+            frames.append(_annotate(image, policy, state, text))
+            arrays, reward, terminated, truncated, _ = env.step(action.cpu().numpy())
+            episode_return += float(reward[0])
+            done = bool(terminated[0] or truncated[0])
     finally:
         env.close()
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_mp4(path, frames, FRAMES_PER_SECOND)
     return path
 
 
 def one_world(suite: Suite, task: Task, eval_config: EvalConfig) -> PixelVectorEnv:
-    """An environment with one world, whose episodes are those that are evaluated."""
+    """Make an environment with one world that plays the task's evaluation episodes."""
     return evaluation_env(suite, (task,), 1, replace(eval_config, threads=1))
+
+
+def enlarged(
+    image: Float[torch.Tensor, "height width channel"], size: int = SIZE
+) -> UInt8[np.ndarray, "side side 3"]:
+    """Return the newest frame of an image in [0, 1] as bytes, enlarged to at most `size` pixels.
+
+    Every pixel becomes a square of a whole number of pixels, at least one.
+    """
+    pixels = (image[..., -3:].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
+    factor = max(size // len(pixels), 1)
+    return pixels.repeat(factor, 0).repeat(factor, 1)
+
+
+# Private functions.
 
 
 def _annotate(image: np.ndarray, policy: Policy, state: PolicyState, text: str) -> np.ndarray:
     titled = caption(image, text)
     if isinstance(policy, DecodableHighLevelAction):
-        return beside(titled, caption(enlarged(policy.decode_high_level_action(state)[0]), "goal"))
+        goal = enlarged(policy.decode_high_level_action(state)[0], len(image))
+        return beside(titled, caption(goal, "goal"))
     if isinstance(policy, HierarchicalPolicy):
         return draw_skill_weights(titled, policy.high_level_action(state)[0].float().cpu().numpy())
     return titled
-
-
-def enlarged(
-    image: Float[torch.Tensor, "height width channel"],
-) -> UInt8[np.ndarray, "side side 3"]:
-    """An image in [0, 1] as bytes of about a film's size, its newest frame only."""
-    pixels = (image[..., -3:].clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
-    factor = max(SIZE // len(pixels), 1)
-    return pixels.repeat(factor, 0).repeat(factor, 1)

@@ -1,77 +1,118 @@
-"""The first steps of explored episodes: what was seen, sample_for_video and done, for diagnostics
-of what was learned.
-"""
+"""Collect the first steps of exploring episodes, to diagnose what a policy has learned."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from envs import Suite
+from envs import PixelVectorEnv, Suite
 from hrl.agents.base import HierarchicalPolicy, Policy
 from hrl.data.observation import Observation, PolicyState
 from hrl.evaluation.episodes import EvalConfig, evaluation_env, previous_worlds, worlds_at_once
 
-_WORLDS = 4  # of each task at most: no more than are evaluated, which the memory was counted for
+_MAX_WORLDS_PER_TASK = 4  # never more than are evaluated, whose memory was estimated
 
 
 class DiagnosticRollouts:
-    """Episodes of a split's tasks, side by side, under actions that are drawn; nothing of the
-    second episode.
+    """Store the first steps of a first episode of each task of a split, in several worlds each.
 
-    Exploring rather than greedy, so that something moves; noise is held for as long as the policy
-    was trained with.
+    Actions are sampled rather than greedy, so that bodies move; noise is repeated for as long as
+    in training. All worlds stop where the first episode ends.
+
+    Args:
+        policy: acts.
+        suite: tasks by split.
+        split: name of the split.
+        eval_config: how episodes are played; its number of episodes limits the worlds per task.
+        steps: agent steps, at most.
 
     Attributes:
-        pixels: before every step.
-        states: the policy's, after it has seen them and acted.
-        actions: that followed.
-        is_decision: where a manager decided; nowhere for a policy without one.
-        task: vectors.
-        tasks: number of tasks; world i follows task i % tasks.
-        previous: of each world, the one before it whose body has as many actuators; itself where
+        pixels: images before every step, and the one after the last.
+        states: the policy's state after each step.
+        actions: the actions of the steps.
+        is_decision: True where a manager decided; False everywhere for a policy without one.
+        task: task vectors.
+        n_tasks: number of tasks; world i has task i modulo this number.
+        previous: index of the world before each one whose body has as many actuators; its own where
             there is none.
     """
+
+    pixels: UInt8[Tensor, "images env height width channel"]
+    actions: Float[Tensor, "time env action"]
+    is_decision: Bool[Tensor, "time env"]
+    task: Float[Tensor, "env task"]
 
     @torch.inference_mode()
     def __init__(
         self, policy: Policy, suite: Suite, split: str, eval_config: EvalConfig, steps: int
     ) -> None:
-        chosen = suite.tasks(split)
-        worlds = worlds_at_once(suite, len(chosen), min(_WORLDS, eval_config.episodes))
-        env = evaluation_env(suite, chosen, worlds, eval_config)
-        generator = torch.Generator(eval_config.device).manual_seed(eval_config.seed)
-        observation = Observation.from_arrays(env.reset()[0], eval_config.device)
-        state, pixels, actions = policy.initial_state(env.num_envs), [], []
-        self.states: list[PolicyState] = []
-        nowhere, is_decision = (
-            torch.zeros(env.num_envs, dtype=torch.bool, device=eval_config.device),
-            [],
-        )
-        try:
-            for _ in range(steps):
-                pixels.append(observation.pixels)
-                is_decision.append(
-                    policy.is_decision_step(state)
-                    if isinstance(policy, HierarchicalPolicy)
-                    else nowhere
-                )
-                action, state = policy.act(observation, state, generator)
-                self.states.append(state)
-                actions.append(action)
-                arrays, _, terminated, truncated, _ = env.step(action.cpu().numpy())
-                if np.any(terminated | truncated):
-                    break
-                observation = Observation.from_arrays(arrays, eval_config.device)
-        finally:
-            env.close()
-        self.pixels: UInt8[Tensor, "time env height width channel"] = torch.stack(pixels)
-        self.actions: Float[Tensor, "time env action"] = torch.stack(actions)
-        self.is_decision: Bool[Tensor, "time env"] = torch.stack(is_decision)
-        self.task: Float[Tensor, "env task"] = observation.task
-        self.tasks = len(chosen)
-        self.previous = torch.from_numpy(previous_worlds(suite, chosen, worlds)).to(
+        tasks = suite.tasks(split)
+        per_task = min(_MAX_WORLDS_PER_TASK, eval_config.episodes)
+        worlds = worlds_at_once(suite, len(tasks), per_task)
+        self.n_tasks = len(tasks)
+        self.previous = torch.from_numpy(previous_worlds(suite, tasks, worlds)).to(
             eval_config.device
         )
+        env = evaluation_env(suite, tasks, worlds, eval_config)
+        try:
+            self._collect(policy, env, eval_config, steps)
+        finally:
+            env.close()
+
+    def _collect(
+        self, policy: Policy, env: PixelVectorEnv, eval_config: EvalConfig, steps: int
+    ) -> None:
+        device = eval_config.device
+        generator = torch.Generator(device).manual_seed(eval_config.seed)
+        arrays: Mapping[str, np.ndarray] = env.reset()[0]
+        state = policy.initial_state(env.num_envs)
+        self.states: list[PolicyState] = []
+        pixels: list[Tensor] = []
+        actions: list[Tensor] = []
+        decisions: list[Tensor] = []
+        done = False
+        while not done and len(actions) < steps:
+            observation = Observation.from_arrays(arrays, device)
+            pixels.append(observation.pixels)
+            decisions.append(_decision_steps(policy, state, env.num_envs, device))
+            action, state = policy.act(observation, state, generator)
+            self.states.append(state)
+            actions.append(action)
+            arrays, _, terminated, truncated, infos = env.step(action.cpu().numpy())
+            done = bool(np.any(terminated | truncated))
+        pixels.append(torch.from_numpy(next_pixels(arrays, infos)).to(device))
+        self.pixels = torch.stack(pixels)
+        self.actions = torch.stack(actions)
+        self.is_decision = torch.stack(decisions)
+        self.task = observation.task
+
+
+def next_pixels(
+    arrays: Mapping[str, np.ndarray], infos: Mapping[str, Any]
+) -> UInt8[np.ndarray, "env height width channel"]:
+    """Return the images that a step led to, also where it ended an episode.
+
+    Args:
+        arrays: observations after the step, of the next episode where one ended.
+        infos: the step's `infos`, with `final_obs` where an episode ended.
+    """
+    if "_final_obs" not in infos:
+        return arrays["pixels"]
+    ended = infos["_final_obs"].reshape(-1, 1, 1, 1)
+    return np.where(ended, infos["final_obs"]["pixels"], arrays["pixels"])
+
+
+# Private functions.
+
+
+def _decision_steps(
+    policy: Policy, state: PolicyState, num_envs: int, device: torch.device
+) -> Bool[Tensor, " env"]:
+    if isinstance(policy, HierarchicalPolicy):
+        return policy.is_decision_step(state)
+    return torch.zeros(num_envs, dtype=torch.bool, device=device)

@@ -1,4 +1,4 @@
-"""Videos of episodes: H.264 files that any browser plays, and what is drawn into their frames."""
+"""Write videos as H.264 files that any browser plays, and annotate their frames."""
 
 import colorsys
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,8 +10,8 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# Okabe and Ito's colours, told apart with any colour vision; further skills get hues by the golden
-# angle.
+# Okabe and Ito's colours can be distinguished with any colour vision; further skills get hues by
+# the golden angle.
 PALETTE = (
     (230, 159, 0),
     (86, 180, 233),
@@ -23,11 +23,12 @@ PALETTE = (
 )
 BACKGROUND = (24, 24, 24)
 TEXT = (240, 240, 240)
-SMALLEST_TEXT, LARGEST_TEXT = 7, 14  # pixels
+SMALLEST_TEXT = 7  # pixels
+LARGEST_TEXT = 14
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Write an H.264 file (yuv420p, BT.709, ready to stream); it takes its name when it is whole.
+    """Write an H.264 file (yuv420p, BT.709, ready to stream), which gets its name when complete.
 
     Args:
         path: the file; its folder is made.
@@ -36,7 +37,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
         fps: frames per second.
 
     Raises:
-        ValueError: no frame, or one that is no image or has another size than the first.
+        ValueError: there is no frame, or one is not an image or has another size than the first.
         OSError: the encoder failed.
     """
     iterator = iter(frames)
@@ -55,19 +56,18 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
 def draw_skill_weights(
     frame: np.ndarray, weights: Sequence[float] | np.ndarray, labels: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Put a panel under the image with one bar a skill, as high as its weight, each skill in its
-    own colour.
+    """Put a panel under the image with one coloured bar per skill, as high as the skill's weight.
 
     Args:
         frame: uint8 [height, width, 3].
-        weights: of each skill, in [0, 1].
-        labels: a short text for each; drawn where there is room.
+        weights: the weight of each skill, in [0, 1].
+        labels: a short text for each skill; drawn where there is room.
 
     Returns:
         uint8 [height + panel, width, 3]; the panel's height depends on the frame's size only.
 
     Raises:
-        ValueError: a weight outside [0, 1], or as many labels as not.
+        ValueError: a weight is outside [0, 1], or the number of labels is not that of weights.
     """
     _check_image(frame)
     values = np.asarray(weights, dtype=np.float64)
@@ -82,7 +82,7 @@ def draw_skill_weights(
 
 
 def skill_color(skill: int) -> tuple[int, int, int]:
-    """Red, green, blue of a skill, the same in every video."""
+    """Return red, green and blue of a skill, the same in every video."""
     if skill < len(PALETTE):
         return PALETTE[skill]
     red, green, blue = colorsys.hsv_to_rgb(skill * 0.618034 % 1.0, 0.6, 0.9)
@@ -90,11 +90,11 @@ def skill_color(skill: int) -> tuple[int, int, int]:
 
 
 def caption(frame: np.ndarray, text: str) -> np.ndarray:
-    """The image with a line of text on a dark strip over its upper edge; text that does not fit is
-    cut with "…".
+    """Draw a line of text on a dark strip over the image's upper edge.
 
     Args:
         frame: uint8 [height, width, 3].
+        text: cut with "…" where it does not fit.
 
     Returns:
         uint8 [height, width, 3], a copy.
@@ -109,10 +109,10 @@ def caption(frame: np.ndarray, text: str) -> np.ndarray:
 
 
 def beside(*frames: np.ndarray) -> np.ndarray:
-    """Images in a row, as high as the highest; black under those that are lower.
+    """Place images in a row as high as the highest, with black under lower ones.
 
     Args:
-        frames: uint8 [height, width, 3], of any sizes.
+        *frames: uint8 [height, width, 3], of any sizes.
     """
     for frame in frames:
         _check_image(frame)
@@ -123,7 +123,8 @@ def beside(*frames: np.ndarray) -> np.ndarray:
 
 
 def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fps: float) -> None:
-    height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
+    height = shape[0] + shape[0] % 2
+    width = shape[1] + shape[1] % 2
     # Without a named colour matrix players guess one by the image's size, and colours shift.
     color = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
     color += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
@@ -158,17 +159,16 @@ def _check_image(frame: np.ndarray) -> None:
 
 
 def _bars(width: int, height: int, weights: np.ndarray) -> np.ndarray:
-    """uint8 [height, width, 3]; a full bar leaves a margin of two rows, a zero one shows
-    nothing.
+    """Draw the bars: uint8 [height, width, 3].
+
+    A full bar leaves a margin of two rows, and a bar of weight zero is not visible.
     """
     panel = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
     edges = np.linspace(0, width, len(weights) + 1).round().astype(int)
     tops = height - (np.clip(weights, 0, 1) * (height - 2)).round().astype(int)
     for skill, top in enumerate(tops):
-        left, right = edges[skill], edges[skill + 1]
-        gap = int(
-            right - left >= 4
-        )  # a column between two bars, where bars are wide enough to spare one
+        left, right = edges[skill : skill + 2]
+        gap = int(right - left >= 4)  # an empty column between bars, where they are wide enough
         panel[top:, left : right - gap] = skill_color(skill)
     return panel
 
@@ -192,7 +192,7 @@ def _label_bars(panel: np.ndarray, labels: Sequence[str]) -> np.ndarray:
 
 
 def _fit(draw: ImageDraw.ImageDraw, text: str, room: float, size: int) -> str:
-    """As much of the text as `room` pixels hold."""
+    """Return as much of the text as fits into `room` pixels."""
     for length in range(len(text), 0, -1):
         shown = text if length == len(text) else text[:length].rstrip() + "…"
         if draw.textlength(shown, font=_font(size)) <= room:

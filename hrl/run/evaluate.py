@@ -25,14 +25,14 @@ from hrl.config import ConfigError, as_now
 from hrl.evaluation.episodes import (
     INTERVENTIONS,
     SCORE_COLUMNS,
-    Evaluation,
     EvalConfig,
+    Evaluation,
     evaluate,
     worlds_at_once,
 )
-from hrl.evaluation.goal_reaching import goals, reach, reach_table
+from hrl.evaluation.goal_reaching import goal_distance, goal_reaching, goal_reaching_table
 from hrl.evaluation.imagination_video import record_imagination
-from hrl.evaluation.open_loop import EXPLORED, foresee
+from hrl.evaluation.open_loop import DIAGNOSTIC_STEPS, open_loop_error
 from hrl.evaluation.policy_video import record_video
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
 from hrl.run import hardware
@@ -44,7 +44,9 @@ from hrl.run.provenance import describe, write_json, write_text_atomic
 from hrl.run.train import MAY_DIFFER, eval_config_for
 
 SCORES, USAGE, PROTOCOL = "scores.csv", "skill_usage.csv", "evaluation.json"
-FORESIGHT, REACH, GOALS = "foresight.csv", "reach.csv", "goals.csv"
+OPEN_LOOP_ERROR = "open_loop_error.csv"
+GOAL_REACHING = "goal_reaching.csv"
+GOAL_DISTANCE = "goal_distance.csv"
 
 
 class MixedScoresError(ConfigError):
@@ -62,9 +64,9 @@ def evaluate_run(
     """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the
     new scores.
 
-    Of a policy with a world model foresight.csv says, on the training split, what its predictions
-    are worth; of one that sets goals in it, reach.csv says how far from them it ends, and goals.csv
-    whether they are like what there is.
+    For a policy with a world model, open_loop_error.csv holds the errors of its predictions on the
+    training split. For one that sets goals in it, goal_reaching.csv holds how far from its goals
+    the worker ends, and goal_distance.csv how far goals are from observed states.
 
     The memory it takes is printed first. With some splits only, scores of the other splits stay in
     the files (see the top of this file). The shuffle tests are played where the training split is.
@@ -98,7 +100,8 @@ def evaluate_run(
     _describe(run, folder, command)
     _write(run, folder, kept.merged(run, scores, played.usage), _record(run, eval_config))
     if "train" not in kept.scores["split"].to_numpy():
-        for name in (FORESIGHT, REACH, GOALS):  # of a checkpoint whose scores are gone
+        # Of a checkpoint whose scores are gone.
+        for name in (OPEN_LOOP_ERROR, GOAL_REACHING, GOAL_DISTANCE):
             (folder / name).unlink(missing_ok=True)
     if "train" in names and isinstance(run.policy, Predictor):
         _diagnose(run.policy, run.suite, eval_config, folder)
@@ -108,21 +111,22 @@ def evaluate_run(
 
 def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, folder: Path) -> None:
     """Tables of what a world model, and a worker in it, can do on the training split."""
-    seen = DiagnosticRollouts(policy, suite, "train", eval_config, EXPLORED)
-    foresight = foresee(policy, seen)
-    write_text_atomic(folder / FORESIGHT, foresight.to_csv(index=False))
+    seen = DiagnosticRollouts(policy, suite, "train", eval_config, DIAGNOSTIC_STEPS)
+    errors = open_loop_error(policy, seen)
+    write_text_atomic(folder / OPEN_LOOP_ERROR, errors.to_csv(index=False))
     print(
-        f"squared error of predicted images, agent steps ahead\n{foresight.round(2).to_string(index=False)}"
+        f"squared error of predicted images, agent steps ahead\n{errors.round(2).to_string(index=False)}"
     )
     if isinstance(policy, GoalReacher):
-        ways, set_goals = reach(policy, seen), goals(policy, seen)
-        write_text_atomic(folder / REACH, ways.to_csv(index=False))
-        write_text_atomic(folder / GOALS, set_goals.to_csv(index=False))
+        reaching = goal_reaching(policy, seen)
+        distances = goal_distance(policy, seen)
+        write_text_atomic(folder / GOAL_REACHING, reaching.to_csv(index=False))
+        write_text_atomic(folder / GOAL_DISTANCE, distances.to_csv(index=False))
         print(
-            f"distance left to goals so many steps apart, steps of the worker\n{reach_table(ways)}"
+            f"distance left to goals so many steps apart, steps of the worker\n{goal_reaching_table(reaching)}"
         )
         print(
-            f"distance to the nearest state and to any\n{set_goals.round(2).to_string(index=False)}"
+            f"distance to the nearest state and to any\n{distances.round(2).to_string(index=False)}"
         )
 
 

@@ -26,7 +26,7 @@ from hrl.agents.base import Learner, NonFiniteUpdate
 from hrl.agents.model_based import ModelBasedConfig, ModelBasedLearner
 from hrl.config import ConfigError, RunConfig, as_now
 from hrl.evaluation.episodes import EvalConfig, evaluate, metrics
-from hrl.evaluation.imagination_video import REPLAYED, record_imagination
+from hrl.evaluation.imagination_video import REPLAY_GOALS, record_imagination
 from hrl.evaluation.policy_video import record_video
 from hrl.run import hardware
 from hrl.run.build import agent_spec, build_learner
@@ -259,7 +259,7 @@ class _Run:
                 path,
             )
             sample_for_video = (
-                self.learner.sample_for_video(REPLAYED)
+                self.learner.sample_for_video(REPLAY_GOALS)
                 if isinstance(self.learner, ModelBasedLearner)
                 else {}
             )

@@ -9,6 +9,7 @@ import torch
 
 from envs import load_suite
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
+from hrl.data.observation import Observation
 from hrl.evaluation import episodes as evaluation
 from hrl.evaluation.episodes import EvalConfig, count_episodes, evaluate, metrics
 
@@ -244,3 +245,49 @@ def test_progress_counts_every_episode_once(suite, per_round, monkeypatch):
         assert min(ended) > 0
         tasks = len(suite.tasks("train")) + len(suite.tasks("interpolation"))
         assert sum(ended) == len(scores) == count_episodes(*arguments) == 3 * tasks * played
+
+
+def test_bodies_with_one_task_each_have_empty_shuffles():
+    plain = load_suite("mixed_speed").to_dict()
+    chosen = [
+        {**task, "episode_length": 8}
+        for task in plain["splits"]["train"]
+        if task["name"] in ("walker_1", "quadruped_1")
+    ]
+    few = type(load_suite("mixed_speed")).from_dict({**plain, "splits": {"train": chosen}})
+    arguments = (ZeroPolicy(few.action_size), few, ["train"], EVAL_CONFIG, ["task_shuffle"])
+    found = evaluate(*arguments)
+    assert found.scores.empty
+    assert {"split", "task", "return", "intervention"} < set(found.scores.columns)
+    assert count_episodes(*arguments) == 0
+
+
+def test_shuffled_episodes_have_no_usage(suite):
+    assert evaluate(Recorder(), suite, ["train"], EVAL_CONFIG, ["task_shuffle"]).usage.empty
+
+
+def test_tasks_that_are_not_shuffled_have_no_mean_weights_but_raise_no_warning(suite):
+    means = evaluation.HighLevelActionMeans(2)
+    policy = Recorder()
+    state = policy.initial_state(2) | {"command": torch.ones(2, 2)}
+    means.add(policy, state, np.array([True, False]))
+    assert means.table(suite.tasks("train")[:2], "train")["weight"].tolist() == [1, 1, 0, 0]
+
+
+def test_a_task_shuffle_keeps_the_action_mask():
+    """Two bodies with the same task vectors: each world still has the mask of its own body."""
+    observation = Observation(
+        torch.zeros(2, 4, 4, 3, dtype=torch.uint8), torch.tensor([[1.0], [2.0]])
+    )
+    seen = []
+
+    class Policy(ZeroPolicy):
+        def act(self, observation, state, generator):
+            seen.append(observation)
+            return super().act(observation, state, generator)
+
+    shuffle = evaluation._Shuffle("task_shuffle", torch.tensor([1, 0]))
+    evaluation._act(Policy(2), observation, {}, shuffle)
+    for name, value in seen[0]._asdict().items():
+        expected = value.flip(0) if name == "task" else value
+        assert torch.equal(expected, getattr(observation, name))

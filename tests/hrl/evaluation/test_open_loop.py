@@ -11,7 +11,7 @@ from envs import Suite, make_vec
 from hrl.config import load
 from hrl.data.observation import Observation, PolicyState
 from hrl.evaluation.episodes import EvalConfig
-from hrl.evaluation.open_loop import COLUMNS, EXPLORED, foresee
+from hrl.evaluation.open_loop import DIAGNOSTIC_STEPS, OPEN_LOOP_COLUMNS, open_loop_error
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
 
 SIZE, TASKS = 16, 2
@@ -51,28 +51,32 @@ def suite() -> Suite:
     return Suite.from_dict(load(["suite=debug", "agent=zero"])[1]["suite"])
 
 
-def foresight(policy: Guesser, eval_config: EvalConfig) -> pd.DataFrame:
-    return foresee(policy, DiagnosticRollouts(policy, suite(), "train", eval_config, EXPLORED))
+def measured_error(policy: Guesser, eval_config: EvalConfig) -> pd.DataFrame:
+    return open_loop_error(
+        policy, DiagnosticRollouts(policy, suite(), "train", eval_config, DIAGNOSTIC_STEPS)
+    )
 
 
 def test_a_model_that_sees_nothing_move_is_as_good_as_the_last_image():
-    table = foresight(Guesser(still=True), EVAL_CONFIG)
-    assert list(table.columns) == COLUMNS
-    assert table["ahead"].tolist() == [1, 2, 4, 8], "16 steps are more than the episode has left"
-    pd.testing.assert_series_equal(table["model"], table["still"], check_names=False)
-    pd.testing.assert_series_equal(table["swapped"], table["still"], check_names=False)
-    assert bool((table["still"] > 0).all())
-    assert table["still"].is_monotonic_increasing
+    table = measured_error(Guesser(still=True), EVAL_CONFIG)
+    assert list(table.columns) == OPEN_LOOP_COLUMNS
+    assert table["horizon"].tolist() == [1, 2, 4, 8], "16 steps are more than the episode has left"
+    pd.testing.assert_series_equal(table["model"], table["last_image"], check_names=False)
+    pd.testing.assert_series_equal(
+        table["shuffled_actions"], table["last_image"], check_names=False
+    )
+    assert bool((table["last_image"] > 0).all())
+    assert table["last_image"].is_monotonic_increasing
 
 
 def test_errors_by_a_loop():
     """Predictions begin at the eighth image, of the actions from there on, or of the previous
     world's."""
     policy, debug = Guesser(still=False), suite()
-    table = foresight(policy, EVAL_CONFIG).set_index("ahead")
+    table = measured_error(policy, EVAL_CONFIG).set_index("horizon")
     tasks = debug.tasks("train")
     few = Guesser(still=False)
-    foresight(few, replace(EVAL_CONFIG, episodes=1))
+    measured_error(few, replace(EVAL_CONFIG, episodes=1))
     assert len(few.actions[0]) == len(tasks), "no more worlds than are evaluated"
     worlds = len(policy.actions[0])
     assert worlds == 4 * len(tasks)
@@ -81,10 +85,10 @@ def test_errors_by_a_loop():
     images += [np.array(env.step(action.numpy())[0]["pixels"]) for action in policy.actions[:LAST]]
     env.close()
     for ahead in (1, 2, 4, 8):
-        expected = {"model": 0.0, "swapped": 0.0}
+        expected = {"model": 0.0, "shuffled_actions": 0.0}
         for world in range(worlds):
             truth = images[BEGIN + ahead][world].astype(np.float64) / 255
-            for name, other in (("model", world), ("swapped", (world - 1) % worlds)):
+            for name, other in (("model", world), ("shuffled_actions", (world - 1) % worlds)):
                 bright = float(policy.actions[BEGIN + ahead - 1][other, 0])
                 expected[name] += float(np.square(truth - bright).sum()) / worlds
         for name, value in expected.items():

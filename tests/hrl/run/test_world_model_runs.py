@@ -21,7 +21,7 @@ from hrl.evaluation.episodes import EvalConfig, evaluate
 from hrl.evaluation.imagination_video import record_imagination
 from hrl.run.build import agent_spec
 from hrl.run.checkpoints import CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
-from hrl.run.evaluate import FORESIGHT, GOALS, REACH, evaluate_run
+from hrl.run.evaluate import GOAL_DISTANCE, GOAL_REACHING, OPEN_LOOP_ERROR, evaluate_run
 from hrl.run.load import LoadedRun
 from hrl.run.memory import MemoryEstimateError
 from hrl.run.memory_estimate import replay_size
@@ -210,7 +210,7 @@ def test_imagination_draws_no_images(agent, monkeypatch):
     assert drawn == [(2, 4)]
 
 
-def test_imagination_is_filmed(tmp_path):
+def test_imagination_is_recorded(tmp_path):
     """Both methods have open-loop films; the hierarchy's worker is also sent to fixed goals."""
     config, plain = load(["agent=director", *SMALL])
     suite = Suite.from_dict(plain["suite"])
@@ -218,7 +218,7 @@ def test_imagination_is_filmed(tmp_path):
     task = suite.tasks("train")[0]
     for agent, names in (
         ("dreamer", ["a_open_loop.mp4"]),
-        ("director", ["a_open_loop.mp4", "a_reach.mp4"]),
+        ("director", ["a_open_loop.mp4", "a_goal_reaching.mp4"]),
     ):
         folder = tmp_path / agent
         folder.mkdir()
@@ -229,7 +229,7 @@ def test_imagination_is_filmed(tmp_path):
         assert all(path.stat().st_size > 1000 for path in paths)
 
 
-def test_goals_from_the_replay_are_filmed(tmp_path, monkeypatch):
+def test_goals_from_the_replay_are_recorded(tmp_path, monkeypatch):
     """In training: each is set as it is sample_for_video and shown as it was seen."""
     told, shown = [], []
     with_high_level_action, named = Director.with_high_level_action, imagination_video.caption
@@ -255,14 +255,14 @@ def test_goals_from_the_replay_are_filmed(tmp_path, monkeypatch):
         "agent.train_ratio=2",
     ]
     train(*load(settings), "a test")
-    assert shown.count("goal: from the replay") == imagination_video.REPLAYED
+    assert shown.count("goal: from the replay") == imagination_video.REPLAY_GOALS
     rows = (
         Checkpoints(tmp_path / "run" / "checkpoints")
         .load_latest()
         .state["learner"]["replay"]["rows"]["deter"]
     )
     kept = torch.cat(rows).float()
-    for goal in told[-imagination_video.REPLAYED :]:
+    for goal in told[-imagination_video.REPLAY_GOALS :]:
         assert bool((kept == goal).all(1).any())
 
 
@@ -366,7 +366,8 @@ def test_the_benchmark_accounts_for_all_of_an_update():
 
 
 @pytest.mark.parametrize(
-    ("agent", "names"), [("dreamer", {FORESIGHT}), ("director", {FORESIGHT, REACH, GOALS})]
+    ("agent", "names"),
+    [("dreamer", {OPEN_LOOP_ERROR}), ("director", {OPEN_LOOP_ERROR, GOAL_REACHING, GOAL_DISTANCE})],
 )
 def test_scores_of_the_training_split_come_with_what_the_model_and_the_worker_can_do(
     agent, names, tmp_path
@@ -377,12 +378,20 @@ def test_scores_of_the_training_split_come_with_what_the_model_and_the_worker_ca
         build([f"agent={agent}", *SMALL]), config, plain, Suite.from_dict(plain["suite"]), 0
     )
     evaluate_run(run, tmp_path, "a test", episodes=1, films=0)
-    assert {path.name for path in tmp_path.glob("*.csv")} & {FORESIGHT, REACH, GOALS} == names
+    assert {path.name for path in tmp_path.glob("*.csv")} & {
+        OPEN_LOOP_ERROR,
+        GOAL_REACHING,
+        GOAL_DISTANCE,
+    } == names
     if agent == "director":
-        assert set(pd.read_csv(tmp_path / GOALS)["of"]) == {"manager's goals", "states"}
-        assert {"apart", "steps", "distance", "swapped"} < set(
-            pd.read_csv(tmp_path / REACH).columns
+        assert set(pd.read_csv(tmp_path / GOAL_DISTANCE)["points"]) == {"goals", "states"}
+        assert {"goal_offset", "steps", "distance", "other_goal_distance"} < set(
+            pd.read_csv(tmp_path / GOAL_REACHING).columns
         )
     (tmp_path / "scores.csv").unlink()
     evaluate_run(run, tmp_path, "a test", episodes=1, splits=["interpolation"], films=0)
-    assert not {path.name for path in tmp_path.glob("*.csv")} & {FORESIGHT, REACH, GOALS}
+    assert not {path.name for path in tmp_path.glob("*.csv")} & {
+        OPEN_LOOP_ERROR,
+        GOAL_REACHING,
+        GOAL_DISTANCE,
+    }
