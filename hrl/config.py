@@ -7,10 +7,10 @@ anything is built, with the key and the choices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -27,6 +27,7 @@ from hrl.agents.ppo import PPOConfig
 from hrl.agents.scripted import ScriptedConfig
 from hrl.agents.skills import SkillsConfig
 from hrl.agents.stable_baselines import SB3PPOConfig, SB3SACConfig
+from hrl.config_field import ConfigError as ConfigError
 from hrl.nets import EncoderConfig
 from hrl.world_model.model import WorldModelConfig
 
@@ -41,10 +42,6 @@ AGENTS: dict[str, type] = {
     "random": ScriptedConfig,
     "zero": ScriptedConfig,
 }
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run, said in one message."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +167,19 @@ class RunConfig:
         return self.method or str(self.agent.name)
 
 
-def load(
-    overrides: Sequence[str], config_dir: Path = CONFIG_DIR
-) -> tuple[RunConfig, dict[str, Any]]:
+class ComposedConfig(NamedTuple):
+    """Hold one run's configuration in both of its forms.
+
+    Attributes:
+        config: typed.
+        plain: nested dictionaries of plain values, all resolved, as `config.yaml` holds them.
+    """
+
+    config: RunConfig
+    plain: dict[str, Any]
+
+
+def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> ComposedConfig:
     """The run that the command line asks for, typed and as plain nested dictionaries with all
     values resolved.
 
@@ -193,7 +200,7 @@ def load(
         raise ConfigError(_explain(error, overrides, config_dir)) from error
 
 
-def from_composed(composed: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
+def from_composed(composed: DictConfig) -> ComposedConfig:
     """Typed and plain forms of a composed configuration.
 
     Raises:
@@ -208,19 +215,11 @@ def from_composed(composed: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
     except (ValueError, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
     assert isinstance(run, RunConfig)
-    return run, {str(key): value for key, value in plain.items()}
+    return ComposedConfig(run, {str(key): value for key, value in plain.items()})
 
 
-def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A run folder's `config.yaml` in today's terms: `agent.compile` was a boolean once."""
-    compiled = saved.get("agent", {}).get("compile")
-    if not isinstance(compiled, bool):
-        return dict(saved)
-    return {**saved, "agent": {**saved["agent"], "compile": "whole" if compiled else "none"}}
-
-
-def from_saved(plain: dict[str, Any]) -> RunConfig:
-    """The typed form of a run folder's `config.yaml`, as `as_now` gives it.
+def from_saved(plain: dict[str, Any]) -> ComposedConfig:
+    """Return both forms of a saved configuration, as `RunFolder.read_config` gives it.
 
     Raises:
         ConfigError: a file of another version of this project, or edited by hand.
@@ -231,7 +230,7 @@ def from_saved(plain: dict[str, Any]) -> RunConfig:
         raise ConfigError(f"agent.name is {name!r}; choose from {', '.join(AGENTS)}")
     schema.agent = _writable(OmegaConf.structured(AGENTS[name]))
     try:
-        return from_composed(_as_mapping(OmegaConf.merge(schema, plain)))[0]
+        return from_composed(_as_mapping(OmegaConf.merge(schema, plain)))
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error
 

@@ -52,6 +52,10 @@ class FieldInfo:
         )
 
 
+class ConfigError(ValueError):
+    """Report a configuration that cannot be run, in one message."""
+
+
 class ConfigValueError(ValueError):
     """A value that its configuration key may not have."""
 

@@ -20,9 +20,9 @@ from hrl.cli.main import run_or_explain
 from hrl.cli.parser import CommandParser, positive
 from hrl.config import load
 from hrl.reporting import load_runs, summarise, summary_table, write_report
+from hrl.run.atomic_files import write_json
 from hrl.run.evaluate import evaluate_run
 from hrl.run.load import load_run, load_scripted
-from hrl.run.provenance import write_json
 from hrl.run.stopwatch import Stopwatch
 from hrl.run.train import train
 
@@ -87,7 +87,7 @@ def train_and_score(
         *frames,
     ]
     print(f"\n=== {method}, seed {seed}: scripts/train.py {shlex.join(overrides)}", flush=True)
-    train(*load(overrides), command)
+    train(load(overrides), command)
     print(f"=== evaluating {run} on every split", flush=True)
     evaluate_run(load_run(run), run, command, chosen.get("--episodes"))
     return run
@@ -100,7 +100,7 @@ def score_random(folder: Path, chosen: dict[str, Any], command: str) -> Path:
     scripted = load_scripted(
         ["agent=random", "suite=point_mass", "experiment=demo", f"folder={run}"]
     )
-    evaluate_run(scripted, run, command, chosen.get("--episodes"), films=0)
+    evaluate_run(scripted, run, command, chosen.get("--episodes"), videos=0)
     return run
 
 

@@ -5,11 +5,15 @@ import yaml
 from envs.external.worker_pool import ExternalEnvError
 from hrl.config import ConfigError
 from hrl.reporting import RunFolderError
-from hrl.run.checkpoints import CheckpointError, CheckpointWriteError, ConfigMismatchError
-from hrl.run.logger import LoggerError
+from hrl.run.errors import (
+    CheckpointError,
+    CheckpointWriteError,
+    ConfigMismatchError,
+    Interrupted,
+    LoggerError,
+    NonFiniteError,
+)
 from hrl.run.memory import MemoryEstimateError
-from hrl.run.nan_dump import NonFiniteError
-from hrl.run.train import Interrupted
 
 EXPLAINED = (
     ConfigError,

@@ -9,8 +9,9 @@ from hrl.cli.parser import CommandParser, names, not_negative, positive
 DESCRIPTION = """Evaluate runs on every split of their suite: greedy actions, fixed episodes,
 and the high-level-action and task shuffle tests on the training tasks.
 
-Writes scores.csv (one row an episode), evaluation.json (how they were played) and, for hierarchical
-agents, skill_usage.csv and videos into each run folder, and prints mean returns."""
+Writes scores.csv (one row an episode), shuffled_scores.csv (of the shuffle tests), evaluation.json
+(how they were played) and, for hierarchical agents, skill_usage.csv and videos into each run
+folder, and prints mean returns."""
 EXAMPLES = """examples:
   pixel-hrl evaluate runs/point_mass/skills/seed_0 runs/point_mass/ppo/seed_0
   pixel-hrl evaluate RUN --episodes=10 --splits=train,interpolation --videos=0 --device=cpu

@@ -43,9 +43,9 @@ def run(options: argparse.Namespace, command: str) -> None:
     from hrl.cli.runs import chosen_runs
     from hrl.evaluation.imagination_video import record_imagination
     from hrl.evaluation.policy_video import record_video
+    from hrl.run.eval_config import eval_config_for
     from hrl.run.hardware import choose_device
     from hrl.run.memory_estimate import acting_memory_estimate
-    from hrl.run.train import eval_config_for
 
     runs = chosen_runs(options.targets, options.device)
     if len(runs) != 1:

@@ -37,12 +37,12 @@ def run(options: argparse.Namespace, command: str) -> None:
         return
     from hrl.config import load
 
-    config, plain = load(options.overrides)
+    composed = load(options.overrides)
     if options.print_config:
         import yaml
 
-        print(yaml.safe_dump(plain, sort_keys=False))
+        print(yaml.safe_dump(composed.plain, sort_keys=False))
         return
     from hrl.run.train import train
 
-    print(f"run folder: {shlex.quote(str(train(config, plain, command)))}")
+    print(f"run folder: {shlex.quote(str(train(composed, command)))}")

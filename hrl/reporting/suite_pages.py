@@ -30,7 +30,8 @@ from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.config import EvaluationScheduleConfig
 from hrl.evaluation.episodes import SCORE_COLUMNS, EvalConfig, evaluate
 from hrl.reporting.tables import read_scores
-from hrl.run.provenance import hardware, write_text_atomic
+from hrl.run.atomic_files import write_text_atomic
+from hrl.run.provenance import hardware
 from hrl.run.stepping_speed import measure
 
 MOMENTS, SIZE, GAP = 8, 64, 3

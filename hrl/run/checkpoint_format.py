@@ -25,7 +25,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hrl.run.provenance import atomic_file, package_versions
+from hrl.run.atomic_files import atomic_file
+from hrl.run.errors import CheckpointError
+from hrl.run.provenance import package_versions
 
 FORMAT = "pixel-hrl"
 FORMAT_VERSION = 1
@@ -52,15 +54,6 @@ CheckpointTree: TypeAlias = (
     "Tensor | np.ndarray | np.generic | bool | int | float | str | list[CheckpointTree] | tuple[CheckpointTree, ...]"
     " | Mapping[str, CheckpointTree] | Mapping[int, CheckpointTree] | None"
 )
-
-
-class CheckpointError(ValueError):
-    """A file that cannot be used as a checkpoint, or a folder without one that can."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
 
 
 @dataclass(frozen=True)

@@ -4,61 +4,17 @@ the files.
 The file itself is described in `hrl.run.checkpoint_format`.
 """
 
-import math
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
-from hrl.run.checkpoint_format import JSON, Checkpoint, CheckpointError, CheckpointTree, read, write
-from hrl.run.provenance import remove_abandoned
+from hrl.run.atomic_files import remove_abandoned
+from hrl.run.checkpoint_format import JSON, Checkpoint, CheckpointTree, read, write
+from hrl.run.errors import CheckpointError, CheckpointWriteError
 
-__all__ = [
-    "JSON",
-    "Checkpoint",
-    "CheckpointError",
-    "CheckpointTree",
-    "CheckpointWriteError",
-    "Checkpoints",
-    "ConfigMismatchError",
-    "differing_keys",
-    "read",
-    "write",
-]
-
-ABSENT = "(absent)"
 KEEP = 2
 """Checkpoints that a run keeps."""
-
-
-class CheckpointWriteError(RuntimeError):
-    """A checkpoint could not be written (a full disk, say). Earlier checkpoints are untouched."""
-
-    def __init__(self, frames: int, path: Path, reason: str, last_good: Path | None) -> None:
-        earlier = (
-            f"the last good checkpoint is {last_good}"
-            if last_good
-            else "there is no earlier checkpoint"
-        )
-        super().__init__(
-            f"the checkpoint at {frames} frames could not be written to {path}: {reason}; {earlier}"
-        )
-        self.frames = frames
-        self.path = path
-        self.reason = reason
-        self.last_good = last_good
-
-
-class ConfigMismatchError(ValueError):
-    """A run is to be continued with a configuration that is not its own."""
-
-    def __init__(self, differences: Mapping[str, tuple[object, object]]) -> None:
-        lines = [
-            f"  {key}: {old!r} in the run, {new!r} given" for key, (old, new) in differences.items()
-        ]
-        super().__init__("the run was started with another configuration:\n" + "\n".join(lines))
-        self.differences = dict(differences)
 
 
 class Checkpoints:
@@ -164,48 +120,3 @@ class Checkpoints:
 
 def _frames_of(path: Path) -> int:
     return int(path.stem.removeprefix("step_"))
-
-
-def differing_keys(
-    saved_config: Mapping[str, Any], config: Mapping[str, Any], ignore: Collection[str] = ()
-) -> dict[str, tuple[object, object]]:
-    """Where two nested configurations differ.
-
-    Args:
-        ignore: dotted keys, each with everything below it, that may differ (a longer budget, a
-            tracker's mode).
-
-    Returns:
-        {dotted key: (saved value, given value)}, sorted by key; a key that one side lacks has the
-        value "(absent)".
-    """
-    old, new = dict(_flatten(saved_config)), dict(_flatten(config))
-    pairs = {
-        key: (old.get(key, ABSENT), new.get(key, ABSENT)) for key in sorted(old.keys() | new.keys())
-    }
-    return {
-        key: pair for key, pair in pairs.items() if not _ignored(key, ignore) and not _same(*pair)
-    }
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _ignored(key: str, ignore: Collection[str]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in ignore)
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Equal as a configuration file holds them: tuples are lists there, True is not 1, and NaN is
-    NaN.
-    """
-    if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
-        return len(old) == len(new) and all(map(_same, old, new))
-    if isinstance(old, float) and isinstance(new, float) and math.isnan(old) and math.isnan(new):
-        return True
-    return isinstance(old, bool) == isinstance(new, bool) and bool(old == new)

@@ -1,10 +1,10 @@
-"""Scores of a run on every split of its suite, written into its folder as tidy tables.
+"""Write the scores of a run on every split of its suite into its folder as tidy tables.
 
-scores.csv holds one checkpoint under one protocol, which evaluation.json names. An evaluation of
-every split replaces both. One of some splits replaces the rows of those and keeps the others, so
-that split by split the file becomes what one evaluation of everything would have written; where the
-rows to keep are of another checkpoint or were played under another protocol, it is refused before
-anything is played.
+scores.csv holds one checkpoint played in one way, which evaluation.json names; shuffled_scores.csv
+holds the episodes of the shuffle tests. An evaluation of every split replaces all of them. One of
+some splits replaces the rows of those splits and keeps the others, so that split by split the files
+become what one evaluation of everything would have written. Where the rows to keep are of another
+checkpoint or were played in another way, the evaluation is refused before anything is played.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from envs import Suite
 from hrl.agents.base import GoalReacher, Predictor
-from hrl.config import ConfigError, as_now
+from hrl.config import ConfigError
 from hrl.evaluation.episodes import (
     INTERVENTIONS,
     SCORE_COLUMNS,
@@ -36,21 +35,15 @@ from hrl.evaluation.open_loop import DIAGNOSTIC_STEPS, open_loop_error
 from hrl.evaluation.policy_video import record_video
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
 from hrl.run import hardware
-from hrl.run.checkpoints import differing_keys
+from hrl.run.atomic_files import write_json, write_text_atomic
+from hrl.run.config_match import MAY_CHANGE, differing_keys
+from hrl.run.errors import MixedScoresError
+from hrl.run.eval_config import eval_config_for
+from hrl.run.folder import RunFolder
 from hrl.run.hardware import choose_device
 from hrl.run.load import LoadedRun
 from hrl.run.memory_estimate import acting_memory_estimate
-from hrl.run.provenance import describe, write_json, write_text_atomic
-from hrl.run.train import MAY_DIFFER, eval_config_for
-
-SCORES, USAGE, PROTOCOL = "scores.csv", "skill_usage.csv", "evaluation.json"
-OPEN_LOOP_ERROR = "open_loop_error.csv"
-GOAL_REACHING = "goal_reaching.csv"
-GOAL_DISTANCE = "goal_distance.csv"
-
-
-class MixedScoresError(ConfigError):
-    """Scores that cannot stand in one table with those that are there."""
+from hrl.run.provenance import describe
 
 
 def evaluate_run(
@@ -59,75 +52,62 @@ def evaluate_run(
     command: str,
     episodes: int | None = None,
     splits: Sequence[str] | None = None,
-    films: int | None = None,
+    videos: int | None = None,
 ) -> pd.DataFrame:
-    """Evaluates `run` and writes scores.csv, skill_usage.csv and films into `folder`; returns the
-    new scores.
+    """Evaluate `run` and write tables and videos into `folder`; return the new scores.
 
-    For a policy with a world model, open_loop_error.csv holds the errors of its predictions on the
-    training split. For one that sets goals in it, goal_reaching.csv holds how far from its goals
-    the worker ends, and goal_distance.csv how far goals are from observed states.
+    The tables are scores.csv, shuffled_scores.csv and skill_usage.csv. A policy with a world model
+    also gets the errors of its predictions on the training split, and one that sets goals also how
+    far from its goals it ends and how far the goals are from states that were met.
 
-    The memory it takes is printed first. With some splits only, scores of the other splits stay in
-    the files (see the top of this file). The shuffle tests are played where the training split is.
+    The memory that it takes is printed first. With some splits only, scores of the other splits
+    stay in the files (see the top of this file). The shuffle tests are played with the training
+    split.
 
     Args:
+        run: the policy and its configuration.
+        folder: of the run.
+        command: what the user typed, for the record.
         episodes: per task; by default evaluation.final_episodes of the run's configuration.
         splits: by default all of the suite.
-        films: number of training tasks to film, by default all.
+        videos: number of training tasks to record a video of, by default all.
+
+    Returns:
+        One row an episode, with the column "intervention", which is "none" but for shuffle tests.
 
     Raises:
-        ConfigError: an unknown split, or fewer than one episode; MixedScoresError where scores that
-            would stay are of another checkpoint, of another configuration, or of another protocol.
+        ConfigError: an unknown split, or fewer than one episode.
+        MixedScoresError: scores that would stay are of another checkpoint, of another
+            configuration, or were played in another way.
         MemoryEstimateError: the episodes do not fit into memory side by side.
     """
+    files = RunFolder(folder)
     count = run.config.evaluation.final_episodes if episodes is None else episodes
     names = list(run.suite.splits if splits is None else dict.fromkeys(splits))
     _refuse(run, names, count)
     eval_config = eval_config_for(run.config, choose_device(run.config.device), count)
-    kept = _Kept.of(folder, run, names, _record(run, eval_config))
-    budget = acting_memory_estimate(
+    record = _record(run, eval_config)
+    kept = _Tables.kept(files, run, names, record)
+    estimate = acting_memory_estimate(
         run.config, run.suite, _worlds(run, names, count), run.config.tracking.video_steps
     )
-    print(budget)
-    budget.check()
+    print(estimate)
+    estimate.check()
     hardware.configure(run.config.threads)
     played = _play(run, names, eval_config)
     scores = played.scores.assign(
         method=run.config.method_name, seed=run.config.seed, frames=run.frames
     )[SCORE_COLUMNS]
     folder.mkdir(parents=True, exist_ok=True)
-    _describe(run, folder, command)
-    _write(run, folder, kept.merged(run, scores, played.usage), _record(run, eval_config))
+    _describe(run, files, command)
+    _write(run, files, [kept, _Tables.of(scores, played.usage)], record)
     if "train" not in kept.scores["split"].to_numpy():
-        # Of a checkpoint whose scores are gone.
-        for name in (OPEN_LOOP_ERROR, GOAL_REACHING, GOAL_DISTANCE):
-            (folder / name).unlink(missing_ok=True)
+        for path in (files.open_loop_error, files.goal_reaching, files.goal_distance):
+            path.unlink(missing_ok=True)  # they were of a checkpoint whose scores are gone
     if "train" in names and isinstance(run.policy, Predictor):
-        _diagnose(run.policy, run.suite, eval_config, folder)
-    _film(run, folder, eval_config, films)
+        _diagnose(run.policy, run.suite, eval_config, files)
+    _record_videos(run, files, eval_config, videos)
     return scores
-
-
-def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, folder: Path) -> None:
-    """Tables of what a world model, and a worker in it, can do on the training split."""
-    seen = DiagnosticRollouts(policy, suite, "train", eval_config, DIAGNOSTIC_STEPS)
-    errors = open_loop_error(policy, seen)
-    write_text_atomic(folder / OPEN_LOOP_ERROR, errors.to_csv(index=False))
-    print(
-        f"squared error of predicted images, agent steps ahead\n{errors.round(2).to_string(index=False)}"
-    )
-    if isinstance(policy, GoalReacher):
-        reaching = goal_reaching(policy, seen)
-        distances = goal_distance(policy, seen)
-        write_text_atomic(folder / GOAL_REACHING, reaching.to_csv(index=False))
-        write_text_atomic(folder / GOAL_DISTANCE, distances.to_csv(index=False))
-        print(
-            f"distance left to goals so many steps apart, steps of the worker\n{goal_reaching_table(reaching)}"
-        )
-        print(
-            f"distance to the nearest state and to any\n{distances.round(2).to_string(index=False)}"
-        )
 
 
 def score_table(scores: pd.DataFrame) -> str:
@@ -149,6 +129,28 @@ def score_table(scores: pd.DataFrame) -> str:
 
 
 # Private functions.
+
+
+def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, files: RunFolder) -> None:
+    """Write tables of what a world model, and a worker in it, can do on the training split."""
+    seen = DiagnosticRollouts(policy, suite, "train", eval_config, DIAGNOSTIC_STEPS)
+    errors = open_loop_error(policy, seen)
+    write_text_atomic(files.open_loop_error, errors.to_csv(index=False))
+    print(
+        "squared error of predicted images, agent steps ahead\n"
+        f"{errors.round(2).to_string(index=False)}"
+    )
+    if isinstance(policy, GoalReacher):
+        reaching = goal_reaching(policy, seen)
+        distances = goal_distance(policy, seen)
+        write_text_atomic(files.goal_reaching, reaching.to_csv(index=False))
+        write_text_atomic(files.goal_distance, distances.to_csv(index=False))
+        print(
+            f"distance left to goals so many steps apart, steps of the worker\n{goal_reaching_table(reaching)}"
+        )
+        print(
+            f"distance to the nearest state and to any\n{distances.round(2).to_string(index=False)}"
+        )
 
 
 def _refuse(run: LoadedRun, splits: Sequence[str], episodes: int) -> None:
@@ -191,34 +193,46 @@ def _record(run: LoadedRun, eval_config: EvalConfig) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """Rows of the splits that are not evaluated anew, of scores.csv and skill_usage.csv."""
+class _Tables:
+    """Hold the tables of an evaluation, or the rows of them that stay.
+
+    Attributes:
+        scores: episodes as they are.
+        shuffled: episodes of the shuffle tests.
+        usage: of skills.
+    """
 
     scores: pd.DataFrame
+    shuffled: pd.DataFrame
     usage: pd.DataFrame
 
     @classmethod
-    def of(
-        cls, folder: Path, run: LoadedRun, splits: Sequence[str], record: Mapping[str, Any]
-    ) -> _Kept:
-        """What stays in a folder. Raises MixedScoresError where it cannot stand beside what
-        `record` says.
-        """
-        scores, usage = (_others(folder / name, splits) for name in (SCORES, USAGE))
-        if len(scores):
-            _refuse_mixture(folder, run, record)
-        return cls(scores, usage)
+    def of(cls, scores: pd.DataFrame, usage: pd.DataFrame) -> _Tables:
+        """Return the tables of newly played episodes."""
+        plain = scores["intervention"] == "none"
+        return cls(scores[plain].drop(columns="intervention"), scores[~plain], usage)
 
-    def merged(self, run: LoadedRun, scores: pd.DataFrame, usage: pd.DataFrame) -> Evaluation:
-        """These rows and new ones, in the order in which an evaluation of every split writes
-        them.
+    @classmethod
+    def kept(
+        cls, files: RunFolder, run: LoadedRun, splits: Sequence[str], record: Mapping[str, Any]
+    ) -> _Tables:
+        """Return the rows of a folder that are of none of these splits.
+
+        Raises:
+            MixedScoresError: they cannot stand beside what `record` says.
         """
-        return Evaluation(_ordered(run, [self.scores, scores]), _ordered(run, [self.usage, usage]))
+        scores = _others(files.scores, splits)
+        shuffled = _others(files.shuffled_scores, splits)
+        usage = _others(files.skill_usage, splits)
+        if len(scores):
+            _refuse_mixture(files, run, record)
+        return cls(scores, shuffled, usage)
 
 
 def _others(path: Path, splits: Sequence[str]) -> pd.DataFrame:
-    """The rows of a table, empty without the file, that are of none of these splits; as text, to
-    stay as they are.
+    """Return the rows of a table that are of none of these splits, as text, to stay as they are.
+
+    Without the file there are none.
     """
     if not path.exists():
         return pd.DataFrame({"split": []})
@@ -226,23 +240,24 @@ def _others(path: Path, splits: Sequence[str]) -> pd.DataFrame:
     return table[~table["split"].isin(list(splits))]
 
 
-def _refuse_mixture(folder: Path, run: LoadedRun, record: Mapping[str, Any]) -> None:
-    where = f"{folder / SCORES} holds other splits, which would stay"
-    mend = f"evaluate every split, or remove {SCORES}"
-    if not (folder / PROTOCOL).exists():
-        raise MixedScoresError(f"{where}, and no {PROTOCOL} says how they were played: {mend}")
-    different = differing_keys(json.loads((folder / PROTOCOL).read_text()), record)
-    saved = as_now(yaml.safe_load((folder / "config.yaml").read_text()))
-    different |= differing_keys(saved, run.plain, ignore=MAY_DIFFER)
+def _refuse_mixture(files: RunFolder, run: LoadedRun, record: Mapping[str, Any]) -> None:
+    where = f"{files.scores} holds other splits, which would stay"
+    advice = f"evaluate every split, or remove {files.scores.name}"
+    if not files.evaluation.exists():
+        raise MixedScoresError(
+            f"{where}, and no {files.evaluation.name} says how they were played: {advice}"
+        )
+    different = differing_keys(json.loads(files.evaluation.read_text()), record)
+    different |= differing_keys(files.read_config(), run.plain, ignore=MAY_CHANGE)
     if different:
         named = ", ".join(
             f"{key} {old!r} there and {new!r} now" for key, (old, new) in different.items()
         )
-        raise MixedScoresError(f"{where}, but were played otherwise ({named}): {mend}")
+        raise MixedScoresError(f"{where}, but were played otherwise ({named}): {advice}")
 
 
 def _ordered(run: LoadedRun, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """By intervention, where there is one, then by split in the suite's order."""
+    """Join tables and sort them by intervention, where there is one, then by split."""
     table = pd.concat([table for table in tables if len(table)] or [tables[-1]], ignore_index=True)
     places = {"split": list(run.suite.splits), "intervention": list(INTERVENTIONS)}
     for (
@@ -254,25 +269,36 @@ def _ordered(run: LoadedRun, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _write(run: LoadedRun, folder: Path, evaluation: Evaluation, record: Mapping[str, Any]) -> None:
-    # Gone while the table changes: after a kill in between nothing is taken for what it is not.
-    (folder / PROTOCOL).unlink(missing_ok=True)
-    write_text_atomic(folder / SCORES, evaluation.scores.to_csv(index=False))
-    if len(evaluation.usage):
-        write_text_atomic(folder / USAGE, evaluation.usage.to_csv(index=False))
-    write_json(folder / PROTOCOL, dict(record))
+def _write(
+    run: LoadedRun, files: RunFolder, parts: Sequence[_Tables], record: Mapping[str, Any]
+) -> None:
+    tables = {
+        files.scores: _ordered(run, [part.scores for part in parts]),
+        files.shuffled_scores: _ordered(run, [part.shuffled for part in parts]),
+        files.skill_usage: _ordered(run, [part.usage for part in parts]),
+    }
+    # Gone while the tables change: after a kill in between nothing is taken for what it is not.
+    files.evaluation.unlink(missing_ok=True)
+    for path, table in tables.items():
+        if len(table):
+            write_text_atomic(path, table.to_csv(index=False))
+        else:
+            path.unlink(missing_ok=True)
+    write_json(files.evaluation, dict(record))
 
 
-def _describe(run: LoadedRun, folder: Path, command: str) -> None:
-    """A policy that learns nothing has no folder from training."""
+def _describe(run: LoadedRun, files: RunFolder, command: str) -> None:
+    """Write what training would have written for a policy that learns nothing."""
     if run.frames == 0:
-        write_text_atomic(folder / "config.yaml", yaml.safe_dump(run.plain, sort_keys=False))
-        write_json(folder / "environment.json", describe(command, {"total": 0}))
+        files.write_config(run.plain)
+        write_json(files.environment, describe(command, {"total": 0}))
 
 
-def _film(run: LoadedRun, folder: Path, eval_config: EvalConfig, films: int | None) -> None:
-    for task in run.suite.tasks("train")[:films]:
-        path = folder / "videos" / f"{run.frames:09d}_{task.name}.mp4"
+def _record_videos(
+    run: LoadedRun, files: RunFolder, eval_config: EvalConfig, videos: int | None
+) -> None:
+    for task in run.suite.tasks("train")[:videos]:
+        path = files.video(run.frames, task.name)
         record_video(
             run.policy, run.suite, task, eval_config, run.config.tracking.video_steps, path
         )

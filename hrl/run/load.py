@@ -7,25 +7,42 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from envs import Suite
 from hrl.agents.base import Policy, SavedPolicy
-from hrl.config import ConfigError, RunConfig, as_now, from_saved, load
+from hrl.config import ComposedConfig, ConfigError, RunConfig, from_saved, load
 from hrl.run.build import LEARNERS, agent_spec, build_policy, build_scripted
-from hrl.run.checkpoints import Checkpoint, CheckpointError, Checkpoints
-from hrl.run.train import check_config_matches
+from hrl.run.checkpoint_format import Checkpoint
+from hrl.run.checkpoints import Checkpoints
+from hrl.run.config_match import check_config_matches
+from hrl.run.errors import CheckpointError
+from hrl.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A policy with what it was trained as; frames is 0 for one that learns nothing."""
+    """Hold a policy with what it was trained as.
+
+    Attributes:
+        policy: acts.
+        composed: the configuration of its run.
+        suite: what it was trained on.
+        frames: control steps that it was trained for; 0 for a policy that learns nothing.
+    """
 
     policy: Policy
-    config: RunConfig
-    plain: dict[str, Any]
+    composed: ComposedConfig
     suite: Suite
     frames: int
+
+    @property
+    def config(self) -> RunConfig:
+        """Return the typed configuration."""
+        return self.composed.config
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Return the plain configuration."""
+        return self.composed.plain
 
 
 def load_run(folder: Path, device: str = "") -> LoadedRun:
@@ -40,24 +57,21 @@ def load_run(folder: Path, device: str = "") -> LoadedRun:
     Raises:
         ConfigError: no run folder, or one of another version.  CheckpointError: no whole checkpoint.
     """
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise ConfigError(f"{folder} is not a run folder: it has no config.yaml")
-    plain = as_now(yaml.safe_load(path.read_text()))
-    config = from_saved(plain)
+    files = RunFolder(folder)
+    config, plain = from_saved(files.read_config())
     if config.agent.name not in LEARNERS:
-        return _scripted(config, plain)
+        return _scripted(ComposedConfig(config, plain))
     config = replace(config, device=device) if device else config
     suite = Suite.from_dict(plain["suite"])
     saved = build_policy(config, agent_spec(config, suite))
-    checkpoint = Checkpoints(folder / "checkpoints").load_latest(
+    checkpoint = Checkpoints(files.checkpoints).load_latest(
         [f"learner/{key}" for key in saved.needs]
     )
     if checkpoint is None:
         raise ConfigError(f"{folder} has no checkpoint yet: train it with scripts/train.py")
-    check_config_matches(checkpoint, plain)
+    check_config_matches(checkpoint.metadata["config"], plain)
     _load(saved, checkpoint)
-    return LoadedRun(saved.policy, config, plain, suite, checkpoint.frames)
+    return LoadedRun(saved.policy, ComposedConfig(config, plain), suite, checkpoint.frames)
 
 
 def load_scripted(overrides: Sequence[str]) -> LoadedRun:
@@ -66,12 +80,13 @@ def load_scripted(overrides: Sequence[str]) -> LoadedRun:
     Raises:
         ConfigError: the agent is one that learns, and so needs a run folder.
     """
-    config, plain = load(overrides)
-    if config.agent.name in LEARNERS:
+    composed = load(overrides)
+    name = composed.config.agent.name
+    if name in LEARNERS:
         raise ConfigError(
-            f"agent {config.agent.name} learns: give the folder of a run that scripts/train.py made"
+            f"agent {name} learns: give the folder of a run that scripts/train.py made"
         )
-    return _scripted(config, plain)
+    return _scripted(composed)
 
 
 def _load(saved: SavedPolicy, checkpoint: Checkpoint) -> None:
@@ -84,6 +99,6 @@ def _load(saved: SavedPolicy, checkpoint: Checkpoint) -> None:
         ) from error
 
 
-def _scripted(config: RunConfig, plain: dict[str, Any]) -> LoadedRun:
-    suite = Suite.from_dict(plain["suite"])
-    return LoadedRun(build_scripted(config, suite), config, plain, suite, 0)
+def _scripted(composed: ComposedConfig) -> LoadedRun:
+    suite = Suite.from_dict(composed.plain["suite"])
+    return LoadedRun(build_scripted(composed.config, suite), composed, suite, 0)

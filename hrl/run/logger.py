@@ -22,13 +22,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hrl.run.errors import LoggerError
+from hrl.run.folder import RunFolder
+
 WANDB_MODES = ("online", "offline", "disabled")
 COUNTERS = ("frames", "steps", "decisions", "updates")
 POSITION_KEYS = ("metrics", "timing", "frames", "wandb_id")
-
-
-class LoggerError(ValueError):
-    """A metrics file that is not the one a checkpoint belongs to."""
 
 
 class Display(Protocol):
@@ -69,7 +68,7 @@ class Logger:
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         *,
         config: Mapping[str, Any],
         wandb_mode: str = "offline",
@@ -81,21 +80,19 @@ class Logger:
             raise ValueError(
                 f"wandb_mode must be one of {', '.join(WANDB_MODES)}, not {wandb_mode!r}"
             )
-        _check_length(folder / "metrics.jsonl", position["metrics"])
-        _check_length(folder / "timing.jsonl", position["timing"])
-        self._metrics = _JsonLines(folder / "metrics.jsonl", position["metrics"])
-        self._timing = _JsonLines(folder / "timing.jsonl", position["timing"])
+        _check_length(folder.metrics, position["metrics"])
+        _check_length(folder.timing, position["timing"])
+        self._metrics = _JsonLines(folder.metrics, position["metrics"])
+        self._timing = _JsonLines(folder.timing, position["timing"])
         self._frames: int = position["frames"]
         self._wandb_id: str | None = position["wandb_id"]
         self._displays: list[Display] = []
         if tensorboard:
             self._open(
-                lambda: _TensorBoard(
-                    folder / "tensorboard", self._frames + 1 if resume_at else None
-                )
+                lambda: _TensorBoard(folder.tensorboard, self._frames + 1 if resume_at else None)
             )
         if wandb_mode != "disabled":
-            self._wandb_id = self._wandb_id or _run_id(folder / "wandb")
+            self._wandb_id = self._wandb_id or _run_id(folder.wandb)
             self._open(lambda: _Wandb(folder, wandb_mode, config, str(self._wandb_id)))
 
     def log(self, metrics: Mapping[str, float]) -> None:
@@ -231,17 +228,19 @@ class _TensorBoard:
 
 
 class _Wandb:
-    def __init__(self, folder: Path, mode: Any, config: Mapping[str, Any], run_id: str) -> None:
+    def __init__(
+        self, folder: RunFolder, mode: Any, config: Mapping[str, Any], run_id: str
+    ) -> None:
         import wandb  # half a second, and a service process, that a run without it does not pay
 
         self._video = wandb.Video
         # Its service logs into the user's cache folder, or onto the terminal where a container has
         # no home.
-        with _default_variable("WANDB_CACHE_DIR", str(folder.resolve() / "wandb" / "cache")):
+        with _default_variable("WANDB_CACHE_DIR", str(folder.wandb.resolve() / "cache")):
             self._run = wandb.init(
                 project="pixel-hrl",
-                name=folder.name,
-                dir=folder,
+                name=folder.path.name,
+                dir=folder.path,
                 id=run_id,
                 mode=mode,
                 config=dict(config),

@@ -1,20 +1,15 @@
-"""What produced a run: code revision, package versions, hardware. And files that are either whole
-or not there.
-"""
+"""Describe what produced a run: code revision, package versions, hardware."""
 
-import fcntl
-import json
 import os
 import platform
-import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 import torch
@@ -99,80 +94,6 @@ def code_revision(folder: Path | None = None) -> tuple[str, bool | None]:
     if not revision:
         return UNKNOWN, None
     return revision, bool(_git(folder, "status", "--porcelain", "--untracked-files=normal"))
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write `data` as indented JSON, atomically.
-
-    Raises:
-        ValueError: something in it is not JSON (NaN and infinity are not).
-    """
-    try:
-        text = json.dumps(data, indent=2, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path.name} cannot be written as JSON: {error}") from error
-    write_text_atomic(path, text + "\n")
-
-
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write UTF-8 text so that a reader, now or after a power cut, finds the old file or the new
-    one, whole.
-    """
-    with atomic_file(path) as file:
-        file.write(text.encode())
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file to write, which takes the name `path` when the block ends well and vanishes
-    when it does not.
-
-    The temporary file lies in the same folder (a rename across file systems is a copy), is locked
-    while its writer lives (see `remove_abandoned`), and reaches the disk before the rename does.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            with suppress(
-                OSError
-            ):  # some network file systems have no locks; nothing is cleaned up there
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_abandoned(folder: Path, pattern: str) -> list[Path]:
-    """Remove temporary files of `atomic_file` whose writer was killed; one that is still being
-    written stays.
-
-    The kernel releases a lock with its process, so a free lock means that nobody will finish the
-    file.
-    """
-    return [path for path in sorted(folder.glob(f".{pattern}.tmp")) if _remove_if_unlocked(path)]
-
-
-def _remove_if_unlocked(path: Path) -> bool:
-    with suppress(OSError), open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-        return True
-    return False
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable: on POSIX the name lives in the folder, which has to reach the disk by
-    itself.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @cache  # each costs milliseconds of reading files, at every checkpoint

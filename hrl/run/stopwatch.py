@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hrl.config import ConfigError
-from hrl.run.provenance import write_json
+from hrl.run.atomic_files import write_json
 
 
 class Stopwatch:

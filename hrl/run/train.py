@@ -6,7 +6,6 @@ last bit.
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import time
 import warnings
@@ -18,63 +17,38 @@ from types import FrameType
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, make_vec
 from hrl.agents.base import Learner, NonFiniteUpdate
 from hrl.agents.model_based import ModelBasedConfig, ModelBasedLearner
-from hrl.config import ConfigError, RunConfig, as_now
-from hrl.evaluation.episodes import EvalConfig, evaluate, metrics
+from hrl.config import ComposedConfig, ConfigError, RunConfig
+from hrl.evaluation.episodes import evaluate, metrics
 from hrl.evaluation.imagination_video import REPLAY_GOALS, record_imagination
 from hrl.evaluation.policy_video import record_video
 from hrl.run import hardware
+from hrl.run.atomic_files import write_json
 from hrl.run.build import agent_spec, build_learner
-from hrl.run.checkpoints import (
-    JSON,
-    Checkpoint,
-    CheckpointError,
-    Checkpoints,
-    ConfigMismatchError,
-    differing_keys,
-)
+from hrl.run.checkpoint_format import JSON, Checkpoint
+from hrl.run.checkpoints import Checkpoints
+from hrl.run.config_match import check_config_matches
+from hrl.run.errors import CheckpointError, Interrupted, NonFiniteError
+from hrl.run.eval_config import eval_config_for
+from hrl.run.folder import RunFolder
 from hrl.run.logger import Logger, ProgressDisplay
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
-from hrl.run.nan_dump import NonFiniteError, dump_nonfinite
-from hrl.run.provenance import describe, write_json, write_text_atomic
-
-MAY_DIFFER = ("frames", "tracking", "folder", "network.imag_last")
-"""Keys that a continued run may change: none of them touches what is learned in a given frame. (The
-last one is what `agent.imag_last` was made from, which may not.)
-"""
+from hrl.run.nan_dump import dump_nonfinite
+from hrl.run.provenance import describe
 
 
-class FolderError(ConfigError):
-    """A run folder that cannot be used."""
-
-
-class Interrupted(Exception):  # noqa: N818  nothing went wrong
-    """A signal asked to stop; the run is saved.
-
-    Attributes:
-        exit_code: 128 and the signal's number, as shells have it.
-    """
-
-    def __init__(self, folder: Path, frames: int, signal_number: int) -> None:
-        super().__init__(
-            f"stopped and saved at {frames:,} frames; the same command continues {folder}"
-        )
-        self.exit_code = 128 + signal_number
-
-
-def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
-    """ImaginationStart or continues the run of `config.folder`; returns the folder.
+def train(composed: ComposedConfig, command: str) -> Path:
+    """Start or continue the run of `config.folder`; returns the folder.
 
     Continues exactly, on a CPU: a run killed at any moment ends with the weights and metrics of one
     that never was. SIGTERM and Ctrl-C finish the iteration under way and save.
 
     Args:
-        config, plain: from `hrl.config.load`.
+        composed: the configuration, from `hrl.config.load`.
         command: what the user typed, for the record.
 
     Raises:
@@ -85,8 +59,9 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
         NonFiniteError: a loss stopped being finite; the message names the dump.
         Interrupted: a signal stopped the run before its budget was spent.
     """
-    suite = Suite.from_dict(plain["suite"])
-    folder = Path(config.folder)
+    config = composed.config
+    suite = Suite.from_dict(composed.plain["suite"])
+    folder = RunFolder(config.folder)
     _refuse_impossible(config, suite)
     try:
         device = hardware.choose_device(config.device)
@@ -94,7 +69,7 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
         raise ConfigError(str(error)) from error
     for budget in (
         *memory_estimates(config, suite, device),
-        checkpoint_disk_estimate(config, suite, folder),
+        checkpoint_disk_estimate(config, suite, folder.path),
     ):
         print(budget)
         budget.check()
@@ -104,13 +79,14 @@ def train(config: RunConfig, plain: dict[str, Any], command: str) -> Path:
             flush=True,
         )
     hardware.configure(config.threads)
-    with _only_process(folder):
-        _refuse_other_run(folder, plain)
-        with _Run(config, suite, folder, plain, command) as run, _stop_signals() as received:
+    with folder.lock():
+        if folder.holds_run():
+            check_config_matches(folder.read_config(), composed.plain)
+        with _Run(composed, suite, folder, command) as run, _stop_signals() as received:
             run.until(config.frames, received)
             if received and run.learner.frames < config.frames:
-                raise Interrupted(folder, run.learner.frames, received[0])
-    return folder
+                raise Interrupted(folder.path, run.learner.frames, received[0])
+    return folder.path
 
 
 @dataclass
@@ -133,12 +109,16 @@ class _Clock:
 
 
 class _Run:
-    """A run folder being written: environment, learner, tracker, checkpoints."""
+    """Write a run folder: environment, learner, logger, checkpoints."""
 
     def __init__(
-        self, config: RunConfig, suite: Suite, folder: Path, plain: dict[str, Any], command: str
+        self, composed: ComposedConfig, suite: Suite, folder: RunFolder, command: str
     ) -> None:
-        self.config, self.suite, self.folder, self.plain = config, suite, folder, plain
+        config, plain = composed
+        self.config = config
+        self.plain = plain
+        self.suite = suite
+        self.folder = folder
         try:
             self.spec = agent_spec(config, suite)
             self.env = _training_env(config, suite)
@@ -147,15 +127,13 @@ class _Run:
             raise ConfigError(str(error)) from error
         # Written once nothing of the configuration is left to refuse, so that a mistake leaves no
         # run behind.
-        write_text_atomic(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
-        self.checkpoints = Checkpoints(folder / "checkpoints")
+        folder.write_config(plain)
+        self.checkpoints = Checkpoints(folder.checkpoints)
         self.clock = _Clock()
         resumed = self._resume(self.checkpoints.load_latest())
-        if not (folder / "environment.json").exists():
-            write_json(
-                folder / "environment.json", describe(command, self.learner.parameter_counts())
-            )
-        self.tracker = Logger(
+        if not folder.environment.exists():
+            write_json(folder.environment, describe(command, self.learner.parameter_counts()))
+        self.logger = Logger(
             folder,
             config=plain,
             wandb_mode=config.tracking.wandb,
@@ -167,7 +145,7 @@ class _Run:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.tracker.close()
+        self.logger.close()
         self.env.close()
 
     def until(self, frames: int, received: list[int]) -> None:
@@ -179,8 +157,8 @@ class _Run:
                 measured = self._iterate()
                 if _crossed(self.config.evaluation.every, before, self.learner.frames):
                     measured |= self._evaluate()
-                self.tracker.log(measured)
-                self.tracker.log_timing(self.learner.frames, self.clock.seconds, self.clock.rate)
+                self.logger.log(measured)
+                self.logger.log_timing(self.learner.frames, self.clock.seconds, self.clock.rate)
                 display.update(self.learner.frames, self.clock.rate, _returns(measured))
                 if _crossed(self.config.checkpoint_every, before, self.learner.frames):
                     saved = self._save()
@@ -192,7 +170,7 @@ class _Run:
     def _resume(self, checkpoint: Checkpoint | None) -> dict[str, Any] | None:
         if checkpoint is None:
             return None
-        check_config_matches(checkpoint, self.plain)
+        check_config_matches(checkpoint.metadata["config"], self.plain)
         before, now = checkpoint.metadata["computed_with"], self._computed_with()
         if before != now:
             warnings.warn(
@@ -249,7 +227,7 @@ class _Run:
         eval_config = eval_config_for(self.config, self.spec.device, settings.episodes)
         measured = metrics(evaluate(self.learner.policy, self.suite, ["train"], eval_config))
         for task in self.suite.tasks("train")[: self.config.tracking.videos]:
-            path = self.folder / "videos" / f"{self.learner.frames:09d}_{task.name}.mp4"
+            path = self.folder.video(self.learner.frames, task.name)
             record_video(
                 self.learner.policy,
                 self.suite,
@@ -266,13 +244,13 @@ class _Run:
             record_imagination(
                 self.learner.policy, self.suite, task, eval_config, path, sample_for_video
             )
-            self.tracker.log_video(f"video/{task.name}", path, self.learner.frames)
+            self.logger.log_video(f"video/{task.name}", path, self.learner.frames)
         return measured
 
     def _save(self) -> int:
-        self.tracker.flush()
+        self.logger.flush()
         metadata: dict[str, JSON] = {
-            "position": self.tracker.position(),
+            "position": self.logger.position(),
             "seconds": self.clock.seconds,
             "config": self.plain,
             "computed_with": self._computed_with(),
@@ -280,21 +258,6 @@ class _Run:
         state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
         self.checkpoints.save(self.learner.frames, state, metadata)
         return self.learner.frames
-
-
-def check_config_matches(checkpoint: Checkpoint, plain: Mapping[str, Any]) -> None:
-    """Raises ConfigMismatchError where a checkpoint was saved by a run of another configuration."""
-    different = differing_keys(as_now(checkpoint.metadata["config"]), plain, ignore=MAY_DIFFER)
-    if different:
-        raise ConfigMismatchError(different)
-
-
-def eval_config_for(config: RunConfig, device: Any, episodes: int) -> EvalConfig:
-    """The evaluation protocol of a run."""
-    threads = config.threads or None
-    return EvalConfig(
-        episodes, config.evaluation.seed, config.frame_stack, config.image_size, device, threads
-    )
 
 
 # Private functions.
@@ -325,33 +288,6 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
         raise ConfigError(
             f"agent.sequence_length is {config.agent.sequence_length}; the longest episodes of suite {suite.name} have {longest} steps"
         )
-
-
-def _refuse_other_run(folder: Path, plain: dict[str, Any]) -> None:
-    """A new run needs a folder of its own; one that is there must have the same configuration."""
-    path = folder / "config.yaml"
-    if not path.exists():
-        strangers = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
-        if strangers:
-            raise FolderError(
-                f"{folder} is not a run folder, yet holds {', '.join(sorted(strangers)[:5])}; name another"
-            )
-        return
-    different = differing_keys(as_now(yaml.safe_load(path.read_text())), plain, ignore=MAY_DIFFER)
-    if different:
-        raise ConfigMismatchError(different)
-
-
-@contextmanager
-def _only_process(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, so that two processes never write one run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderError(f"{folder} is being written by another process") from error
-        yield
 
 
 @contextmanager

@@ -4,8 +4,7 @@ import pytest
 import yaml
 
 from hrl.agents.skills import SkillsConfig
-from hrl.config import AGENTS, CONFIG_DIR, ConfigError, as_now, choices, from_saved, load
-from hrl.run.checkpoints import differing_keys
+from hrl.config import AGENTS, CONFIG_DIR, ConfigError, choices, from_saved, load
 
 
 def test_defaults_are_typed_and_plain():
@@ -21,7 +20,7 @@ def test_defaults_are_typed_and_plain():
 def test_every_agent_composes_with_every_size_and_survives_its_file(agent, size):
     config, plain = load([f"agent={agent}", f"size={size}"])
     assert config.agent.name == agent
-    assert from_saved(yaml.safe_load(yaml.safe_dump(plain))) == config
+    assert from_saved(yaml.safe_load(yaml.safe_dump(plain))) == (config, plain)
 
 
 def test_agents_have_a_file_each():
@@ -89,14 +88,6 @@ def test_a_saved_configuration_of_an_unknown_agent_is_refused():
     plain = load([])[1]
     with pytest.raises(ConfigError, match=r"agent\.name is 'dqn'; choose from ppo, skills"):
         from_saved({**plain, "agent": {"name": "dqn"}})
-
-
-def test_a_saved_configuration_from_when_compiling_was_a_boolean():
-    plain = load(["agent=dreamer"])[1]
-    for before, now in ((False, "none"), (True, "whole")):
-        saved = as_now({**plain, "agent": {**plain["agent"], "compile": before}})
-        assert from_saved(saved).agent.compile == now
-        assert set(differing_keys(saved, plain)) == ({"agent.compile"} if before else set())
 
 
 def test_configs_hold_no_copies():

@@ -43,8 +43,8 @@ def test_a_run_is_trained_continued_and_evaluated(agent: str, frames: int, tmp_p
         "agent.train_ratio=0.25",
     ]
     chosen = [f"agent={agent}", *(few if agent == "dreamer" else [])]
-    train(*load(_overrides(folder, f"frames={frames // 2}", *chosen)), "a test")
-    train(*load(_overrides(folder, f"frames={frames}", *chosen)), "a test")
+    train(load(_overrides(folder, f"frames={frames // 2}", *chosen)), "a test")
+    train(load(_overrides(folder, f"frames={frames}", *chosen)), "a test")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     played = [line["frames"] for line in lines]
     assert played[-1] >= frames

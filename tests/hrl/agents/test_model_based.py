@@ -22,7 +22,7 @@ from hrl.data.replay_buffer import Column, ReplayBuffer
 from hrl.data.replay_collector import ReplayCollector, columns
 from hrl.optim.cuda_graph import WARM_UP
 from hrl.optim.optimizer_state import optimizer_state
-from hrl.run.checkpoints import read, write
+from hrl.run.checkpoint_format import read, write
 from hrl.world_model.rssm import RSSMState
 from tests.fakes import CounterEnv, ToyReach, model_setting, replayed
 from tests.hrl.same import assert_same, assert_same_update

@@ -23,15 +23,9 @@ from hypothesis.extra import numpy as hnp
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from hrl.run.checkpoint_format import DTYPES, write
-from hrl.run.checkpoints import (
-    CheckpointError,
-    Checkpoints,
-    CheckpointWriteError,
-    ConfigMismatchError,
-    differing_keys,
-    read,
-)
+from hrl.run.checkpoint_format import DTYPES, read, write
+from hrl.run.checkpoints import Checkpoints
+from hrl.run.errors import CheckpointError, CheckpointWriteError
 
 STATE = {
     "agent": {"weight": torch.arange(1000, dtype=torch.float32).reshape(10, 100), "updates": 7},
@@ -494,37 +488,3 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     frames, interrupted = map(int, result.stdout.split())
     assert frames > 0, "no child lived long enough to save"
     assert interrupted > 0, "no child was killed while it wrote"
-
-
-# Configurations.
-
-
-def test_differing_keys_names_what_differs_and_only_that() -> None:
-    saved = {
-        "agent": {"name": "ppo", "rate": 3e-4, "layers": [1, 2], "gone": None},
-        "frames": 100,
-        "nan": float("nan"),
-    }
-    given = {
-        "agent": {"name": "ppo", "rate": 1e-3, "layers": (1, 2)},
-        "frames": 200,
-        "nan": float("nan"),
-        "new": {},
-    }
-    assert differing_keys(saved, given) == {
-        "agent.gone": (None, "(absent)"),
-        "agent.rate": (3e-4, 1e-3),
-        "frames": (100, 200),
-        "new": ("(absent)", {}),
-    }
-    assert differing_keys(saved, given, ignore=["frames", "agent", "new"]) == {}
-    assert differing_keys({"a": {"bc": 1}}, {"a": {"bc": 2}}, ignore=["a.b"]) == {"a.bc": (1, 2)}
-    assert differing_keys({"flag": True, "one": 1}, {"flag": 1, "one": 1.0}) == {"flag": (True, 1)}
-    assert differing_keys(saved, saved) == {}
-
-
-def test_a_mismatch_lists_each_key_with_both_values() -> None:
-    error = ConfigMismatchError({"agent.rate": (3e-4, 1e-3), "seed": (0, 1)})
-    assert "agent.rate: 0.0003 in the run, 0.001 given" in str(error)
-    assert "seed: 0 in the run, 1 given" in str(error)
-    assert error.differences["seed"] == (0, 1)

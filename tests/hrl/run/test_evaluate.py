@@ -5,9 +5,10 @@ import json
 
 import pandas as pd
 import pytest
-import yaml
 
-from hrl.run.evaluate import MixedScoresError, evaluate_run
+from hrl.run.errors import MixedScoresError
+from hrl.run.evaluate import evaluate_run
+from hrl.run.folder import RunFolder
 from hrl.run.load import LoadedRun, load_scripted
 from hrl.run.memory import MemoryEstimateError
 from tests.hrl.evaluation.test_episodes import Recorder
@@ -19,7 +20,7 @@ def hierarchy(frames: int = 512, **eval_config: object) -> LoadedRun:
     """A manager whose command is its task, as if trained."""
     changes = [f"evaluation.{key}={value}" for key, value in eval_config.items()]
     run = load_scripted(["agent=zero", "suite=debug", "size=debug", "threads=1", *changes])
-    return LoadedRun(Recorder(), run.config, run.plain, run.suite, frames)
+    return LoadedRun(Recorder(), run.composed, run.suite, frames)
 
 
 def written(folder) -> dict[str, bytes]:
@@ -33,32 +34,44 @@ def written(folder) -> dict[str, bytes]:
 def started(folder, run: LoadedRun) -> None:
     """The file that training leaves, which a scored policy with frames is expected to have."""
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(run.plain))
+    RunFolder(folder).write_config(run.plain)
+
+
+def test_a_mean_over_the_scores_is_of_no_shuffled_episode(tmp_path):
+    started(tmp_path / "run", hierarchy())
+    played = evaluate_run(hierarchy(), tmp_path / "run", "a test", episodes=2, videos=0)
+    plain = played[played["intervention"] == "none"]
+    scores = pd.read_csv(tmp_path / "run" / "scores.csv")
+    assert "intervention" not in scores
+    assert len(scores) == len(plain) < len(played)
+    assert scores["return"].mean() == pytest.approx(plain["return"].mean())
 
 
 @pytest.mark.parametrize("order", [SPLITS[::-1], ["interpolation", "train", "extrapolation_far"]])
 def test_splits_evaluated_one_by_one_make_the_files_of_all_at_once(tmp_path, order):
     for name in ("whole", "parts"):
         started(tmp_path / name, hierarchy())
-    evaluate_run(hierarchy(), tmp_path / "whole", "a test", episodes=2, films=0)
+    evaluate_run(hierarchy(), tmp_path / "whole", "a test", episodes=2, videos=0)
     for split in order:
-        evaluate_run(hierarchy(), tmp_path / "parts", "a test", episodes=2, splits=[split], films=0)
+        evaluate_run(
+            hierarchy(), tmp_path / "parts", "a test", episodes=2, splits=[split], videos=0
+        )
     assert written(tmp_path / "parts") == written(tmp_path / "whole")
-    whole = pd.read_csv(tmp_path / "whole" / "scores.csv")
-    assert set(whole["intervention"]) == {"none", "high_level_action_shuffle", "task_shuffle"}
+    shuffled = pd.read_csv(tmp_path / "whole" / "shuffled_scores.csv")
+    assert set(shuffled["intervention"]) == {"high_level_action_shuffle", "task_shuffle"}
     assert set(pd.read_csv(tmp_path / "whole" / "skill_usage.csv")["split"]) == set(SPLITS)
 
 
 def test_rows_of_a_split_are_replaced_and_the_others_stay(tmp_path):
     folder = tmp_path / "run"
     started(folder, hierarchy())
-    evaluate_run(hierarchy(), folder, "a test", episodes=2, films=0)
+    evaluate_run(hierarchy(), folder, "a test", episodes=2, videos=0)
     before = written(folder)
     table = pd.read_csv(folder / "scores.csv", dtype=str)
     table.loc[table["split"] == "interpolation", "return"] = "-1.0"
     table.to_csv(folder / "scores.csv", index=False)
     fresh = evaluate_run(
-        hierarchy(), folder, "a test", episodes=2, splits=["interpolation"], films=0
+        hierarchy(), folder, "a test", episodes=2, splits=["interpolation"], videos=0
     )
     assert set(fresh["split"]) == {"interpolation"}, "what is returned is what was played"
     assert written(folder) == before
@@ -75,15 +88,15 @@ def test_rows_of_a_split_are_replaced_and_the_others_stay(tmp_path):
 def test_another_checkpoint_or_protocol_is_never_mixed_in(tmp_path, run, episodes, named):
     folder = tmp_path / "run"
     started(folder, hierarchy())
-    evaluate_run(hierarchy(), folder, "a test", episodes=2, films=0)
+    evaluate_run(hierarchy(), folder, "a test", episodes=2, videos=0)
     before = written(folder)
     with pytest.raises(
         MixedScoresError, match=named + ".*evaluate every split, or remove scores.csv"
     ):
-        evaluate_run(run, folder, "a test", episodes=episodes, splits=["train"], films=0)
+        evaluate_run(run, folder, "a test", episodes=episodes, splits=["train"], videos=0)
     assert written(folder) == before
     evaluate_run(
-        run, folder, "a test", episodes=episodes, films=0
+        run, folder, "a test", episodes=episodes, videos=0
     )  # of everything: nothing would stay
     assert json.loads((folder / "evaluation.json").read_text())["episodes"] == episodes
     assert len(pd.read_csv(folder / "scores.csv")["frames"].unique()) == 1
@@ -92,23 +105,23 @@ def test_another_checkpoint_or_protocol_is_never_mixed_in(tmp_path, run, episode
 def test_scores_of_unknown_origin_are_not_added_to(tmp_path):
     folder = tmp_path / "run"
     started(folder, hierarchy())
-    evaluate_run(hierarchy(), folder, "a test", episodes=2, films=0)
+    evaluate_run(hierarchy(), folder, "a test", episodes=2, videos=0)
     (folder / "evaluation.json").unlink()
     with pytest.raises(MixedScoresError, match=r"no evaluation\.json says"):
-        evaluate_run(hierarchy(), folder, "a test", episodes=2, splits=["train"], films=0)
+        evaluate_run(hierarchy(), folder, "a test", episodes=2, splits=["train"], videos=0)
 
 
 def test_a_policy_without_a_folder_of_its_own_is_not_mixed_with_another(tmp_path):
     """Scripted policies write their configuration beside their scores."""
     overrides = ["agent=random", "suite=debug", "size=debug", "threads=1"]
-    evaluate_run(load_scripted(overrides), tmp_path, "a test", films=0)
+    evaluate_run(load_scripted(overrides), tmp_path, "a test", videos=0)
     with pytest.raises(MixedScoresError, match=r"agent\.name 'random' there and 'zero' now"):
         evaluate_run(
             load_scripted(["agent=zero", *overrides[1:]]),
             tmp_path,
             "a test",
             splits=["train"],
-            films=0,
+            videos=0,
         )
 
 
@@ -117,6 +130,6 @@ def test_what_does_not_fit_is_refused_before_a_world_is_made(tmp_path, monkeypat
         "hrl.evaluation.episodes.make_vec", lambda *a, **b: pytest.fail("a world was made")
     )
     with pytest.raises(MemoryEstimateError, match=r"TiB of memory.*simulation and rendering"):
-        evaluate_run(hierarchy(), tmp_path / "run", "a test", episodes=10**8, films=0)
+        evaluate_run(hierarchy(), tmp_path / "run", "a test", episodes=10**8, videos=0)
     assert "simulation and rendering" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()

@@ -16,7 +16,8 @@ from hrl.config import load
 from hrl.data.observation import Observation
 from hrl.run.build import LEARNERS, POLICIES, agent_spec, build_learner, build_policy
 from hrl.run.checkpoint_format import read, write
-from hrl.run.checkpoints import CheckpointError, Checkpoints
+from hrl.run.checkpoints import Checkpoints
+from hrl.run.errors import CheckpointError
 from hrl.run.load import load_run
 from hrl.run.train import train
 
@@ -43,7 +44,7 @@ def run(request, tmp_path_factory) -> tuple[str, list[str], Path]:
     agent = request.param
     folder = tmp_path_factory.mktemp(agent) / "run"
     overrides = [f"agent={agent}", f"folder={folder}", *QUIET, *SHORT, *OWN.get(agent, [])]
-    train(*load(overrides), "a test")
+    train(load(overrides), "a test")
     return agent, overrides, folder
 
 

@@ -17,14 +17,18 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hrl.run.logger import Logger, LoggerError, ProgressDisplay
+from hrl.run.errors import LoggerError
+from hrl.run.folder import RunFolder
+from hrl.run.logger import Logger, ProgressDisplay
 
 
 def open_tracker(
     folder: Path, resume_at: Mapping[str, Any] | None = None, **displays: Any
 ) -> Logger:
     settings: dict[str, Any] = {"wandb_mode": "disabled", "tensorboard": False} | displays
-    return Logger(folder, config={"agent": {"name": "ppo"}}, resume_at=resume_at, **settings)
+    return Logger(
+        RunFolder(folder), config={"agent": {"name": "ppo"}}, resume_at=resume_at, **settings
+    )
 
 
 def measured(frames: int) -> dict[str, float]:
@@ -265,8 +269,8 @@ def test_a_display_that_fails_later_is_dropped_with_one_warning(
 
 def test_a_display_that_is_off_is_not_even_imported(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib, hrl.run.logger as tracking\n"
-        "tracker = tracking.Logger(pathlib.Path(sys.argv[1]), config={}, wandb_mode='disabled', tensorboard=False)\n"
+        "import sys, hrl.run.logger as tracking, hrl.run.folder as folder\n"
+        "tracker = tracking.Logger(folder.RunFolder(sys.argv[1]), config={}, wandb_mode='disabled', tensorboard=False)\n"
         "tracker.log({'frames': 1}); tracker.close()\n"
         "assert not {'wandb', 'tensorboard'} & sys.modules.keys()"
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from envs import Suite, load_suite
-from hrl.config import load
+from hrl.config import ComposedConfig, load
 from hrl.evaluation.episodes import worlds_at_once
 from hrl.run.checkpoints import Checkpoints
 from hrl.run.memory import DiskEstimateError, MemoryEstimateError
@@ -50,7 +50,7 @@ def test_a_full_replay_takes_what_was_said(tmp_path):
     config, plain = load(
         [*SAC, *QUIET, f"folder={tmp_path / 'run'}", "frames=512", "agent.learning_starts=10000"]
     )
-    train(config, plain, "a test")
+    train(ComposedConfig(config, plain), "a test")
     checkpoint = Checkpoints(tmp_path / "run" / "checkpoints").load_latest()
     saved = checkpoint.state["learner"]["replay"]
     assert saved["full"]
@@ -81,7 +81,7 @@ def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_starts(tmp_path, m
         DiskEstimateError,
         match=r"needs 6\.\d GiB of disk space in .*deep/run .* 2\.0 GiB available",
     ):
-        train(config, plain, "a test")
+        train(ComposedConfig(config, plain), "a test")
     assert asked == [tmp_path], "the nearest folder that there is"
     assert not folder.parent.exists()
     assert "3 checkpoints' replay" in capsys.readouterr().out

@@ -15,17 +15,19 @@ import pytest
 import torch
 
 from hrl.config import CONFIG_DIR, ConfigError, load
-from hrl.run.checkpoints import (
+from hrl.run.checkpoint_format import write
+from hrl.run.checkpoints import Checkpoints
+from hrl.run.errors import (
     CheckpointError,
-    Checkpoints,
     CheckpointWriteError,
     ConfigMismatchError,
-    write,
+    FolderError,
+    Interrupted,
+    NonFiniteError,
 )
 from hrl.run.load import load_run
 from hrl.run.memory import MemoryEstimateError
-from hrl.run.nan_dump import NonFiniteError
-from hrl.run.train import FolderError, Interrupted, _Run, train
+from hrl.run.train import _Run, train
 from tests.hrl.same import assert_same
 
 TRAIN = CONFIG_DIR.parent / "scripts" / "train.py"
@@ -44,7 +46,7 @@ def overrides(folder: Path, *more: str) -> list[str]:
 
 
 def start(folder: Path, *more: str) -> Path:
-    return train(*load(overrides(folder, *more)), "a test")
+    return train(load(overrides(folder, *more)), "a test")
 
 
 def last_state(folder: Path) -> dict[str, object]:
@@ -261,14 +263,18 @@ def test_two_processes_never_write_one_run(tmp_path, monkeypatch):
             ConfigError,
             r"network\.encoder\.patch is 5; it must divide image_size, which is 32",
         ),
-        ("agent.n_steps=3", ConfigError, r"agent\.n_minibatches is 5; it must divide .* which is 24"),
+        (
+            "agent.n_steps=3",
+            ConfigError,
+            r"agent\.n_minibatches is 5; it must divide .* which is 24",
+        ),
         ("num_envs=10000000", MemoryEstimateError, "TiB of memory.*rollout"),
         ("device=warp_drive", ConfigError, "device is 'warp_drive'"),
         ("agent=random", ConfigError, "learns nothing"),
     ],
 )
 def test_impossible_runs_stop_with_the_reason(override, error, message, tmp_path):
-    more = ["agent.n_minibatches=5"] if "rollout" in override else []
+    more = ["agent.n_minibatches=5"] if "n_steps" in override else []
     with pytest.raises(error, match=message):
         start(tmp_path / "run", override, *more)
     folder = tmp_path / "run"

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from envs import Suite
 from hrl.agents.director import Director
@@ -20,12 +19,15 @@ from hrl.evaluation import imagination_video
 from hrl.evaluation.episodes import EvalConfig, evaluate
 from hrl.evaluation.imagination_video import record_imagination
 from hrl.run.build import agent_spec
-from hrl.run.checkpoints import CheckpointError, Checkpoints, ConfigMismatchError, differing_keys
-from hrl.run.evaluate import GOAL_DISTANCE, GOAL_REACHING, OPEN_LOOP_ERROR, evaluate_run
+from hrl.run.checkpoints import Checkpoints
+from hrl.run.config_match import MAY_CHANGE, differing_keys
+from hrl.run.errors import CheckpointError, ConfigMismatchError
+from hrl.run.evaluate import evaluate_run
+from hrl.run.folder import RunFolder
 from hrl.run.load import LoadedRun
 from hrl.run.memory import MemoryEstimateError
 from hrl.run.memory_estimate import replay_size
-from hrl.run.train import MAY_DIFFER, train
+from hrl.run.train import train
 from tests.fakes import replayed
 
 SMALL = ["size=debug", "suite=debug", "device=cpu"]
@@ -133,7 +135,7 @@ def test_batches_longer_than_episodes_are_refused_before_anything_is_written(tmp
     folder = tmp_path / "run"
     message = r"agent\.sequence_length is 32; the longest episodes of suite debug have 20 steps"
     with pytest.raises(ConfigError, match=message):
-        train(*load(["agent=dreamer", *SMALL, f"folder={folder}"]), "a test")
+        train(load(["agent=dreamer", *SMALL, f"folder={folder}"]), "a test")
     assert not folder.exists()
 
 
@@ -151,7 +153,7 @@ def test_a_replay_that_cannot_fit_is_refused_by_its_key_before_anything_is_writt
         MemoryEstimateError,
         match=r"the largest parts: replay \(agent\.replay_capacity\) \d+\.\d TiB",
     ):
-        train(*load(settings), "a test")
+        train(load(settings), "a test")
     assert not folder.exists()
 
 
@@ -172,16 +174,16 @@ def test_a_checkpoint_of_another_architecture_is_refused(key, tmp_path):
         f"folder={tmp_path / 'run'}",
         "frames=256",
     ]
-    train(*load(settings), "a test")
+    train(load(settings), "a test")
     other = load([*settings, key, "frames=512"])
     with pytest.raises(ConfigMismatchError, match=key.partition("=")[0].replace(".", r"\.")):
-        train(*other, "a test")
-    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(other[1]))
+        train(other, "a test")
+    RunFolder(tmp_path / "run").write_config(other.plain)
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     saved = checkpoints.load_latest()
-    checkpoints.save(saved.frames + 1, saved.state, {**saved.metadata, "config": other[1]})
+    checkpoints.save(saved.frames + 1, saved.state, {**saved.metadata, "config": other.plain})
     with pytest.raises(CheckpointError, match="it does not fit this agent"):
-        train(*other, "a test")
+        train(other, "a test")
 
 
 @pytest.mark.parametrize("agent", ["dreamer", "director"])
@@ -254,7 +256,7 @@ def test_goals_from_the_replay_are_recorded(tmp_path, monkeypatch):
         f"folder={tmp_path / 'run'}",
         "agent.train_ratio=2",
     ]
-    train(*load(settings), "a test")
+    train(load(settings), "a test")
     assert shown.count("goal: from the replay") == imagination_video.REPLAY_GOALS
     rows = (
         Checkpoints(tmp_path / "run" / "checkpoints")
@@ -320,9 +322,9 @@ def test_older_runs_go_on_unless_they_imagine_from_other_states():
     plain = load(["agent=dreamer", "size=xs"])[1]
     older = deepcopy(plain)
     del older["network"]["imag_last"]
-    assert not differing_keys(older, plain, ignore=MAY_DIFFER)
+    assert not differing_keys(older, plain, ignore=MAY_CHANGE)
     older["agent"]["imag_last"] = 0
-    assert differing_keys(older, plain, ignore=MAY_DIFFER) == {"agent.imag_last": (0, 4)}
+    assert differing_keys(older, plain, ignore=MAY_CHANGE) == {"agent.imag_last": (0, 4)}
 
 
 def test_a_run_that_compiles_says_so_first(tmp_path, capsys):
@@ -334,7 +336,7 @@ def test_a_run_that_compiles_says_so_first(tmp_path, capsys):
             "frames=1",
             "agent.log_interval=1",
         ]
-        config, plain = load(
+        composed = load(
             [
                 *overrides,
                 "agent.replay_capacity=400",
@@ -342,7 +344,7 @@ def test_a_run_that_compiles_says_so_first(tmp_path, capsys):
                 f"folder={tmp_path / way}",
             ]
         )
-        train(config, plain, "test")
+        train(composed, "test")
         assert ("updates are compiled when they are first made" in capsys.readouterr().out) == said
 
 
@@ -365,33 +367,23 @@ def test_the_benchmark_accounts_for_all_of_an_update():
         benchmark_update.run(["agent=ppo", *SMALL], updates=2)
 
 
-@pytest.mark.parametrize(
-    ("agent", "names"),
-    [("dreamer", {OPEN_LOOP_ERROR}), ("director", {OPEN_LOOP_ERROR, GOAL_REACHING, GOAL_DISTANCE})],
-)
-def test_scores_of_the_training_split_come_with_what_the_model_and_the_worker_can_do(
-    agent, names, tmp_path
+@pytest.mark.parametrize(("agent", "count"), [("dreamer", 1), ("director", 3)])
+def test_scores_of_the_training_split_come_with_diagnostics_of_the_world_model(
+    agent, count, tmp_path
 ):
     """Of as few worlds as there can be; gone when these scores are."""
-    config, plain = load([f"agent={agent}", *SMALL])
+    composed = load([f"agent={agent}", *SMALL])
     run = LoadedRun(
-        build([f"agent={agent}", *SMALL]), config, plain, Suite.from_dict(plain["suite"]), 0
+        build([f"agent={agent}", *SMALL]), composed, Suite.from_dict(composed.plain["suite"]), 0
     )
-    evaluate_run(run, tmp_path, "a test", episodes=1, films=0)
-    assert {path.name for path in tmp_path.glob("*.csv")} & {
-        OPEN_LOOP_ERROR,
-        GOAL_REACHING,
-        GOAL_DISTANCE,
-    } == names
+    files = RunFolder(tmp_path)
+    tables = [files.open_loop_error, files.goal_reaching, files.goal_distance]
+    evaluate_run(run, tmp_path, "a test", episodes=1, videos=0)
+    assert [path.exists() for path in tables] == [True] * count + [False] * (3 - count)
     if agent == "director":
-        assert set(pd.read_csv(tmp_path / GOAL_DISTANCE)["points"]) == {"goals", "states"}
-        assert {"goal_offset", "steps", "distance", "other_goal_distance"} < set(
-            pd.read_csv(tmp_path / GOAL_REACHING).columns
-        )
-    (tmp_path / "scores.csv").unlink()
-    evaluate_run(run, tmp_path, "a test", episodes=1, splits=["interpolation"], films=0)
-    assert not {path.name for path in tmp_path.glob("*.csv")} & {
-        OPEN_LOOP_ERROR,
-        GOAL_REACHING,
-        GOAL_DISTANCE,
-    }
+        assert set(pd.read_csv(files.goal_distance)["points"]) == {"goals", "states"}
+        columns_found = set(pd.read_csv(files.goal_reaching).columns)
+        assert {"goal_offset", "steps", "distance", "other_goal_distance"} < columns_found
+    files.scores.unlink()
+    evaluate_run(run, tmp_path, "a test", episodes=1, splits=["interpolation"], videos=0)
+    assert not any(path.exists() for path in tables)

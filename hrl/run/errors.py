@@ -1,0 +1,105 @@
+"""Errors of a run that their message explains, and the exception that ends a run on a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hrl.config_field import ConfigError
+
+
+class FolderError(ConfigError):
+    """Report a run folder that cannot be used."""
+
+
+class MixedScoresError(ConfigError):
+    """Report scores that cannot stand in one table with those that are already there."""
+
+
+class ConfigMismatchError(ValueError):
+    """Report that a run is to be continued with a configuration that is not its own.
+
+    Attributes:
+        differences: {dotted key: (saved value, given value)}.
+    """
+
+    def __init__(self, differences: Mapping[str, tuple[object, object]]) -> None:
+        lines = [
+            f"  {key}: {old!r} in the run, {new!r} given" for key, (old, new) in differences.items()
+        ]
+        super().__init__("the run was started with another configuration:\n" + "\n".join(lines))
+        self.differences = dict(differences)
+
+
+class CheckpointError(ValueError):
+    """Report a file that cannot be used as a checkpoint, or a folder without one that can."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class CheckpointWriteError(RuntimeError):
+    """Report a checkpoint that could not be written (a full disk, say).
+
+    Earlier checkpoints are untouched.
+    """
+
+    def __init__(self, frames: int, path: Path, reason: str, last_good: Path | None) -> None:
+        earlier = (
+            f"the last good checkpoint is {last_good}"
+            if last_good
+            else "there is no earlier checkpoint"
+        )
+        super().__init__(
+            f"the checkpoint at {frames} frames could not be written to {path}: {reason}; {earlier}"
+        )
+        self.frames = frames
+        self.path = path
+        self.reason = reason
+        self.last_good = last_good
+
+
+class LoggerError(ValueError):
+    """Report a metrics file that is not the one a checkpoint belongs to."""
+
+
+class NonFiniteError(ArithmeticError):
+    """Report that a loss, an observation or another quantity is NaN or infinite.
+
+    Attributes:
+        names: the offending quantities, the first one first.
+        counters: where the run stood.
+        path: the file for a rerun, None where it could not be written.
+    """
+
+    def __init__(
+        self, names: Sequence[str], counters: Mapping[str, int], path: Path | None
+    ) -> None:
+        first, *others = names or ["a quantity"]
+        also = f" (also {', '.join(others)})" if others else ""
+        where = ", ".join(f"{name} {value}" for name, value in counters.items())
+        saved = (
+            f"the batch and the state for a rerun are in {path}"
+            if path
+            else "nothing could be saved for a rerun"
+        )
+        super().__init__(f"{first} is not finite{also} at {where}; {saved}")
+        self.names = tuple(names)
+        self.counters = dict(counters)
+        self.path = path
+
+
+class Interrupted(Exception):  # noqa: N818  nothing went wrong
+    """End a run that a signal asked to stop; the run is saved.
+
+    Attributes:
+        exit_code: 128 plus the signal's number, as shells have it.
+    """
+
+    def __init__(self, folder: Path, frames: int, signal_number: int) -> None:
+        super().__init__(
+            f"stopped and saved at {frames:,} frames; the same command continues {folder}"
+        )
+        self.exit_code = 128 + signal_number

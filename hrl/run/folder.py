@@ -1,0 +1,145 @@
+"""Name the files of a run folder, lock it, and refuse one that this version cannot read."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hrl.run.atomic_files import write_text_atomic
+from hrl.run.errors import FolderError
+
+FORMAT = 2
+"""Number of the present format of run folders, written into `config.yaml` as `format`."""
+
+READABLE_BY = {1: "0.1.0"}
+"""Last version of this project that reads each older format."""
+
+
+class RunFolder:
+    """Name the files of one run.
+
+    Args:
+        path: the folder, which need not exist.
+
+    Attributes:
+        config: the resolved configuration, with the format of the folder.
+        environment: what produced the run: command, code revision, versions, hardware.
+        metrics: metrics by control step, one JSON object a line.
+        timing: training time by control step, one JSON object a line.
+        checkpoints: folder of checkpoints.
+        policy: the newest policy, which is all that acting needs.
+        evaluation: how the episodes of the scores were played.
+        scores: one row an episode.
+        shuffled_scores: one row an episode of the shuffle tests.
+        skill_usage: mean weight of each skill by task.
+        open_loop_error: errors of a world model's predictions.
+        goal_reaching: how far from its goals a worker ends.
+        goal_distance: how far goals are from states that were met.
+        videos: folder of MP4 files.
+        tensorboard: folder of TensorBoard events.
+        wandb: folder of W&B's own files.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.timing = self.path / "timing.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.policy = self.path / "policy.safetensors"
+        self.evaluation = self.path / "evaluation.json"
+        self.scores = self.path / "scores.csv"
+        self.shuffled_scores = self.path / "shuffled_scores.csv"
+        self.skill_usage = self.path / "skill_usage.csv"
+        self.open_loop_error = self.path / "open_loop_error.csv"
+        self.goal_reaching = self.path / "goal_reaching.csv"
+        self.goal_distance = self.path / "goal_distance.csv"
+        self.videos = self.path / "videos"
+        self.tensorboard = self.path / "tensorboard"
+        self.wandb = self.path / "wandb"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def video(self, frames: int, task: str) -> Path:
+        """Return the file of the video of a task after so many control steps."""
+        return self.videos / f"{frames:09d}_{task}.mp4"
+
+    def nonfinite(self, stamp: int) -> Path:
+        """Return the file that keeps what led to a quantity that is not finite."""
+        return self.path / f"nonfinite_{stamp}.safetensors"
+
+    def write_config(self, plain: Mapping[str, Any]) -> None:
+        """Write the plain configuration of the run with the format of its folder."""
+        content = yaml.safe_dump({"format": FORMAT, **plain}, sort_keys=False)
+        write_text_atomic(self.config, content)
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the plain configuration of the run.
+
+        Raises:
+            FolderError: there is no run, its configuration is no mapping, or it has another format.
+        """
+        if not self.config.exists():
+            raise FolderError(f"{self.path} is not a run folder: it has no {self.config.name}")
+        saved = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        if not isinstance(saved, dict):
+            raise FolderError(f"{self.config} holds no configuration: it is not a mapping of keys")
+        check_format(self.config, saved.pop("format", 1))
+        return {str(key): value for key, value in saved.items()}
+
+    def holds_run(self) -> bool:
+        """Return whether a run was started here.
+
+        Raises:
+            FolderError: the folder holds something else.
+        """
+        if self.config.exists():
+            return True
+        others = sorted(entry.name for entry in self._entries() if not entry.name.startswith("."))
+        if others:
+            raise FolderError(
+                f"{self.path} is not a run folder, yet holds {', '.join(others[:5])}; name another"
+            )
+        return False
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder's lock for the block, so that two processes never write one run.
+
+        Raises:
+            FolderError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FolderError(f"{self.path} is being written by another process") from error
+            yield
+
+    def _entries(self) -> list[Path]:
+        return list(self.path.iterdir()) if self.path.exists() else []
+
+
+def check_format(path: Path, found: object) -> None:
+    """Refuse a file of another format, naming the version of this project that reads it.
+
+    Args:
+        path: the file, for the message.
+        found: its format number.
+
+    Raises:
+        FolderError: the format is not the present one.
+    """
+    if found == FORMAT:
+        return
+    reader = READABLE_BY.get(found) if isinstance(found, int) else None
+    advice = f"version {reader} of pixel-hrl reads it" if reader else "a newer pixel-hrl reads it"
+    raise FolderError(f"{path} has format {found!r}, and this version reads {FORMAT}: {advice}")
