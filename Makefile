@@ -1,18 +1,22 @@
-# make demo   environment, install, train both methods small, evaluate, report
-# make test   environment, install, lint, types, import contracts, tests
-# make test-outside   then: the outside suites' packages, and the slow tests, which play whole episodes of them
+# make demo       environment, install, train both methods small, evaluate, report
+# make test       environment, install, lint, types, import contracts, tests
+# make test-slow  slow tests, with the external suites' packages: whole installs, episodes, compilers
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-outside lint clean
+.PHONY: install install-external demo test test-slow slow-tests external-tests lint clean
 install: $(INSTALLED)
 
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+$(INSTALLED): setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) --editable ".[dev]"
 	touch $@
+
+install-external: $(INSTALLED)
+	$(INSTALL) --editable ".[dev,external]"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -23,10 +27,15 @@ lint: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-outside: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,bridge]"
+# Each part runs even if another failed; the exit code is not 0 then.
+test-slow: $(INSTALLED)
+	$(MAKE) --keep-going slow-tests external-tests
+
+slow-tests: install-external
 	$(BIN)/python -m pytest -n 2 -m slow
-	$(BIN)/python -m pytest -n 2 -m "not slow" tests/envs -k outside
+
+external-tests: install-external
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests/envs -k external
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py

@@ -2,6 +2,7 @@
 
 import importlib
 
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(
@@ -21,3 +22,13 @@ importlib.import_module("hrl")  # after the hook, and before torch: it sets how 
 import torch  # noqa: E402
 
 torch.set_num_threads(1)  # tests run side by side, one process per core
+
+
+SLOW_TEST_SECONDS = 1800
+
+
+def pytest_collection_modifyitems(items):
+    """Let a slow test's own limit count, or a longer one than that of the others."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TEST_SECONDS))
