@@ -1,13 +1,14 @@
-"""Simulated multi-task robot control, batched, from pixels."""
+"""Simulate multi-task robot control in batches, observed as pixels."""
 
 from envs.versions import check_backend, check_installed_versions
 
+# A wrong pair of versions must be reported before an import fails.
 check_installed_versions()
 check_backend()
 
-from envs.make import make_vec  # noqa: E402  (a wrong pair of versions must be reported before it fails)
+from envs.make import make_vec  # noqa: E402
 from envs.suites import Suite, load_suite  # noqa: E402
 from envs.tasks import Task  # noqa: E402
-from envs.vector.mujoco import PixelVectorEnv  # noqa: E402
+from envs.vector.base import PixelVectorEnv  # noqa: E402
 
 __all__ = ["PixelVectorEnv", "Suite", "Task", "load_suite", "make_vec"]

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from envs.external.family import ExternalFamily
 from envs.suites import Suite
 from envs.tasks import Task
+from envs.vector.base import EnvOptions, PixelVectorEnv
 from envs.vector.external import ExternalVectorEnv
-from envs.vector.mujoco import EnvOptions, PixelVectorEnv
+from envs.vector.mujoco import MujocoVectorEnv
 from envs.vector.multi_body import MultiBodyVectorEnv
 
 
@@ -56,4 +57,4 @@ def make_vec(
         return ExternalVectorEnv(*arguments)
     if suite.mixed:
         return MultiBodyVectorEnv(*arguments)
-    return PixelVectorEnv(*arguments)
+    return MujocoVectorEnv(*arguments)

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from jaxtyping import Float32
 
-from envs.external.families import described
+from envs.external.families import task_family
 from envs.external.family import ExternalFamily
 from envs.external.gymnasium_id import PREFIX, suite_of
 from envs.families import resolve
@@ -71,7 +71,7 @@ class Suite:
         """The family of all its tasks."""
         if self.mixed:
             return MixedFamily(self._bodies, resolve)
-        return described(self.splits["train"][0])
+        return task_family(self.splits["train"][0])
 
     def scenes(self) -> list[Scene]:
         """What its worlds are simulated and drawn by; none of an external suite."""
@@ -115,6 +115,13 @@ class Suite:
             return None
         vectors = np.stack([family.task_vector(task) for task in actuators]).astype(np.float32)
         return vectors, (np.arange(sizes.max()) < sizes[:, None]).astype(np.float32)
+
+    def actuator_count(self, task: Task) -> int:
+        """Return how many numbers of an action the body of a task uses."""
+        family = self.family
+        if isinstance(family, ExternalFamily):
+            return family.action_size(task)
+        return int(resolve(task).scene.model.nu)
 
     def actuators(self) -> dict[Task, int]:
         """Numbers of an action that the body of each task uses."""
@@ -224,7 +231,7 @@ def _check_tasks(where: str, tasks: list[Task], action_repeat: int, mixed: bool)
         raise ValueError(
             f"{where}: two tasks are named {twice[0]!r}; names must be unique within a suite"
         )
-    families = [described(task) for task in tasks]
+    families = [task_family(task) for task in tasks]
     for task, family in zip(tasks, families, strict=True):
         if mixed and isinstance(family, ExternalFamily):
             raise ValueError(
@@ -247,7 +254,7 @@ def _check_variations(where: str, task: Task) -> None:
     varied = ", ".join(task.variations())
     if not varied:
         return
-    if isinstance(described(task), ExternalFamily):
+    if isinstance(task_family(task), ExternalFamily):
         raise ValueError(
             f"{where}: task {task.name!r}: {varied} of an external environment cannot be changed"
         )

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium.error import ResetNeeded
 
-from envs.vector.mujoco import Observation, PixelVectorEnv
+from envs.vector.base import Observation, PixelVectorEnv
 
 
 class SingleEnv(gymnasium.Env[Observation, np.ndarray]):

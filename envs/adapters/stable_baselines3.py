@@ -10,7 +10,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from envs.vector.mujoco import Observation, PixelVectorEnv
+from envs.vector.base import Observation, PixelVectorEnv
 
 
 class Sb3VecEnv(VecEnv):

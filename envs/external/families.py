@@ -36,7 +36,7 @@ def external_family(task: Task) -> ExternalFamily:
     return family
 
 
-def described(task: Task) -> TaskFamily:
+def task_family(task: Task) -> TaskFamily:
     """The family of a task, simulated here or outside, whose parameters have been checked.
 
     Raises:

@@ -104,10 +104,10 @@ class SelfDrawn:
             )
         if image.dtype != np.uint8:
             raise ValueError(f"render() must give uint8 pixels, got {image.dtype}")
-        out[:] = resized(image[::-1, ::-1] if self._upside_down else image, len(out))
+        out[:] = resize(image[::-1, ::-1] if self._upside_down else image, len(out))
 
 
-def resized(
+def resize(
     image: UInt8[np.ndarray, "height width 3"], size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     """An image as a square of another size, every pixel the mean of the area that it covers."""

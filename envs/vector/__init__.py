@@ -1,3 +1,1 @@
-"""Vector environments: one MuJoCo body, several bodies, or external environments in worker
-processes.
-"""
+"""Step many worlds at once: one MuJoCo body, several bodies, or external environments."""

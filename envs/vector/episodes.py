@@ -1,6 +1,4 @@
-"""The running episodes of a batch of worlds: which task each follows, its clock, its return, its
-success.
-"""
+"""Keep the books of running episodes: the task of each world, its steps, return and success."""
 
 from collections.abc import Sequence
 from zlib import crc32
@@ -11,12 +9,13 @@ from jaxtyping import Bool, Float, Int64
 from envs.tasks import Task
 
 # What `state_dict` saves of the episodes: [env] each.
-_SAVED = ("number", "clock", "first_clock", "returns", "held", "first_success")
+_SAVED = ("number", "step", "initial_step", "returns", "held", "first_success")
 
 
 def episode_rng(seed: int, stream: str, env: int, episode: int) -> np.random.Generator:
-    """The random numbers of one episode: a function of these four, so that a resumed run needs no
-    stored state.
+    """Return the random numbers of one training episode.
+
+    They are a function of these four arguments, so that a resumed run needs no stored state.
     """
     return np.random.default_rng(
         np.random.SeedSequence([seed, crc32(stream.encode()), env, episode])
@@ -24,8 +23,9 @@ def episode_rng(seed: int, stream: str, env: int, episode: int) -> np.random.Gen
 
 
 def evaluation_rng(seed: int, evaluation_seed: int, episode: int) -> np.random.Generator:
-    """The random numbers of a task's `episode`-th evaluation episode, wherever and beside whatever
-    it is played.
+    """Return the random numbers of a task's `episode`-th evaluation episode.
+
+    They do not depend on the world that plays it, nor on the tasks that are played beside it.
 
     Args:
         seed: the evaluator's own.
@@ -37,71 +37,104 @@ def evaluation_rng(seed: int, evaluation_seed: int, episode: int) -> np.random.G
 
 
 class Episodes:
-    """Clocks in control steps, one row a world.
+    """Count the episodes of many worlds in control steps, one row a world.
 
-    The task of world i in its e-th episode is `tasks[(i + e * num_envs) % len(tasks)]`: every task
-    gets its share whatever the number of worlds. It is that task's episode number `(i + e *
-    num_envs) // len(tasks)`, so that the episodes of a task are numbered from 0 without a gap
-    however many worlds and tasks there are.
+    World i plays `tasks[i % len(tasks)]` in its first episode and keeps the body of that task. The
+    tasks of each body are assigned round-robin: the j-th of the n worlds of a body plays, in its
+    e-th episode, number `(j + e * n) % m` of the body's m tasks. Every task gets its share whatever
+    the number of worlds. It is that task's episode number `(j + e * n) // m`, so that the episodes
+    of a task are numbered from 0 without a gap however many worlds and tasks there are. Where all
+    tasks are of one body, j is i and n is the number of worlds.
+
+    Args:
+        tasks: tasks to assign.
+        num_envs: number of worlds.
+        hold_steps: for each task, control steps for which its condition must hold for a success.
+        bodies: for each task, the number of its body; None: one body for all.
 
     Attributes:
+        num_envs: number of worlds.
+        body: number of each world's body.
+        rank: place of each world among the worlds of its body.
         number: index of each world's episode, counted from 0 since the run seed was set.
-        clock: control steps since the episode's start; `first_clock` is where a staggered first
-            episode began.
+        step: control steps since the episode's start.
+        initial_step: the step at which the episode began: 0, or more for a first episode that
+            began part of the way.
         returns: sum of rewards, float64.
         held: control steps for which the success condition has held without a break.
         first_success: control steps until the episode first was a success; 0 where it has not been
             one yet.
-        task_index: which task each world follows.
     """
 
-    def __init__(self, tasks: Sequence[Task], num_envs: int, hold_steps: int) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        num_envs: int,
+        hold_steps: Sequence[int],
+        bodies: Sequence[int] | None = None,
+    ) -> None:
         self.num_envs = num_envs
+        first_task = np.arange(num_envs) % len(tasks)
+        body_of_task = np.zeros(len(tasks), np.int64) if bodies is None else np.array(bodies)
+        self.body: Int64[np.ndarray, " env"] = body_of_task[first_task]
+        self.rank: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
         self._lengths = np.array([task.episode_length for task in tasks])
-        self._hold_steps = hold_steps
+        # All tasks of a body, and so all episodes of a world, have the same number.
+        self._hold_steps = np.array(hold_steps)[first_task]
+        self._tasks_by_body = np.argsort(body_of_task, kind="stable")
+        self._first_of_body = np.searchsorted(np.sort(body_of_task), self.body)
+        self._tasks_of_body = (body_of_task[None] == self.body[:, None]).sum(axis=1)
+        self._worlds_of_body = (self.body[None] == self.body[:, None]).sum(axis=1)
+        for body in np.unique(self.body):
+            self.rank[self.body == body] = np.arange((self.body == body).sum())
         # Before the first `begin` no episode has run.
         self.number: Int64[np.ndarray, " env"] = np.full(num_envs, -1, np.int64)
-        self.clock: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
-        self.first_clock: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
+        self.step: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
+        self.initial_step: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
         self.returns: Float[np.ndarray, " env"] = np.zeros(num_envs, np.float64)
         self.held: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
         self.first_success: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
 
     @property
     def task_index(self) -> Int64[np.ndarray, " env"]:
-        """Index into the tasks, a new array."""
-        return np.asarray(self._assigned_round_robin % len(self._lengths), np.int64)
+        """The index of each world's task, a new array."""
+        place = self._first_of_body + self._round_robin_place % self._tasks_of_body
+        return np.asarray(self._tasks_by_body[place], np.int64)
 
     @property
     def task_episode(self) -> Int64[np.ndarray, " env"]:
-        """Number of each world's episode among the episodes of its task, a new array."""
-        return np.asarray(self._assigned_round_robin // len(self._lengths), np.int64)
+        """The number of each world's episode among the episodes of its task, a new array."""
+        return np.asarray(self._round_robin_place // self._tasks_of_body, np.int64)
 
     @property
     def ended(self) -> Bool[np.ndarray, " env"]:
-        """Whether the time limit has been reached, a new array."""
-        return np.asarray(self.clock >= self._lengths[self.task_index])
+        """The worlds that have reached their time limits, a new array."""
+        return np.asarray(self.step >= self._lengths[self.task_index])
 
     def begin(self, mask: Bool[np.ndarray, " env"]) -> None:
         """Start the next episode of the worlds in `mask`."""
         self.number[mask] += 1
-        for values in (self.clock, self.first_clock, self.returns, self.held, self.first_success):
+        for values in (self.step, self.initial_step, self.returns, self.held, self.first_success):
             values[mask] = 0
 
-    def random_initial_episode_step(self, env: int, share: float, multiple: int) -> None:
-        """Let a world's episode begin at a share in [0, 1) of its time limit, at a multiple of the
-        action repeat.
+    def set_initial_step(self, env: int, share: float, multiple: int) -> None:
+        """Let a world's episode begin part of the way to its time limit.
+
+        Args:
+            env: number of the world.
+            share: where to begin, as a share in [0, 1) of the time limit.
+            multiple: the action repeat; the initial step is a multiple of it.
         """
         length = self._lengths[self.task_index[env]]
-        self.clock[env] = self.first_clock[env] = int(share * length / multiple) * multiple
+        initial = int(share * length / multiple) * multiple
+        self.initial_step[env] = initial
+        self.step[env] = initial
 
     def advance(
         self, reward: Float[np.ndarray, " env"], holding: Bool[np.ndarray, " env"]
     ) -> Bool[np.ndarray, " env"]:
-        """Count one control step; returns where the success condition has now held for long
-        enough.
-        """
-        self.clock += 1
+        """Count one control step, and return where the condition has held for long enough."""
+        self.step += 1
         self.returns += reward
         self.held = np.where(holding, self.held + 1, 0)
         success: np.ndarray = self.held >= self._hold_steps
@@ -109,37 +142,35 @@ class Episodes:
         return success
 
     def note_success(self, success: Bool[np.ndarray, " env"]) -> None:
-        """Remember when worlds first were successful; the clock counts the step that they are so
-        after.
-        """
+        """Remember when worlds first were successful, after the steps counted so far."""
         first = success & (self.first_success == 0)
-        self.first_success[first] = (self.clock - self.first_clock)[first]
+        self.first_success[first] = (self.step - self.initial_step)[first]
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """Of each world's episode, new arrays.
+        """Return new arrays that describe each world's episode.
 
         return; length, in control steps; success, at any step; steps_to_success, control steps
-        until the first one, 0 where there was none; partial: whether it is only the end of an
-        episode.
+        until the first one, 0 where there was none; partial, True for an episode that began part of
+        the way.
         """
         return {
             "return": self.returns.copy(),
-            "length": self.clock - self.first_clock,
+            "length": self.step - self.initial_step,
             "success": self.first_success > 0,
             "steps_to_success": self.first_success.copy(),
-            "partial": self.first_clock > 0,
+            "partial": self.initial_step > 0,
         }
 
-    @property
-    def _assigned_round_robin(self) -> Int64[np.ndarray, " env"]:
-        """Place of each world's episode in the order in which tasks are dealt out."""
-        return np.asarray(np.arange(self.num_envs) + np.maximum(self.number, 0) * self.num_envs)
-
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all counters."""
+        """Return copies of all counters."""
         return {name: getattr(self, name).copy() for name in _SAVED}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Continue from `state_dict`."""
         for name in _SAVED:
             setattr(self, name, np.array(state[name], dtype=getattr(self, name).dtype))
+
+    @property
+    def _round_robin_place(self) -> Int64[np.ndarray, " env"]:
+        """Place of each world's episode in the order in which its body's tasks are assigned."""
+        return np.asarray(self.rank + np.maximum(self.number, 0) * self._worlds_of_body)

@@ -12,7 +12,7 @@ from stable_baselines3.common import env_checker as sb3_checker
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-import envs.vector.mujoco
+import envs.vector.base
 from envs import make_vec
 from envs.adapters.gymnasium import SingleEnv
 from envs.adapters.stable_baselines3 import Sb3VecEnv
@@ -65,7 +65,7 @@ def test_behaves_like_gymnasiums_own_vector_environment(monkeypatch: pytest.Monk
     environments."""
     # SyncVectorEnv gives its i-th environment the seed s + i; ours are told apart by their number.
     monkeypatch.setattr(
-        envs.vector.mujoco,
+        envs.vector.base,
         "episode_rng",
         lambda seed, stream, env, episode: episode_rng(seed + env, stream, 0, episode),
     )

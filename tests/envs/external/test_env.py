@@ -11,7 +11,7 @@ from envs import Task, load_suite
 from envs.external.actions import action_size, translation
 from envs.external.env import ExternalEnv
 from envs.external.families import external_family
-from envs.external.render import resized
+from envs.external.render import resize
 
 COUNTER = "tests.envs.external_fakes:Counter-v0"
 
@@ -109,9 +109,9 @@ def test_ends_are_told_apart() -> None:
 def test_a_image_of_another_size_is_the_mean_of_areas() -> None:
     image = np.random.default_rng(0).integers(256, size=(12, 18, 3)).astype(np.uint8)
     means = image.reshape(6, 2, 6, 3, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(resized(image, 6), means, atol=0.5 + 1e-4)
-    assert resized(image[:, :12], 12) is not None
-    np.testing.assert_array_equal(resized(image[:, :12], 12), image[:, :12])
+    np.testing.assert_allclose(resize(image, 6), means, atol=0.5 + 1e-4)
+    assert resize(image[:, :12], 12) is not None
+    np.testing.assert_array_equal(resize(image[:, :12], 12), image[:, :12])
 
 
 @pytest.mark.parametrize(

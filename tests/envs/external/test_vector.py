@@ -297,7 +297,7 @@ def test_a_continued_run_ends_its_episodes_and_begins_the_next(counters: Externa
     assert not terminated.any()
     assert not reward.any()
     assert infos["episode"]["partial"].all()
-    assert infos["episode"]["length"].tolist() == state["clock"].tolist()
+    assert infos["episode"]["length"].tolist() == state["step"].tolist()
     np.testing.assert_array_equal(infos["final_obs"]["pixels"], observation["pixels"])
     for env in range(4):
         rows = _reference_of(counters, 7, env, int(number[env]) + 1)
@@ -313,7 +313,7 @@ def _reference_of(env: ExternalVectorEnv, seed: int, index: int, number: int) ->
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"clock": None}, "no key 'clock'"),
+        ({"step": None}, "no key 'step'"),
         ({"tasks": np.zeros(3, np.uint8)}, "'tasks' are"),
         ({"pixels": np.zeros((1, 2), np.uint8)}, "'pixels' must have shape"),
     ],

@@ -326,7 +326,7 @@ def test_every_world_has_its_own_terrain_until_its_episode_ends_and_is_shown_it(
 
 
 def _chunk_of(env: PixelVectorEnv, world: int) -> Any:
-    return next(chunk for chunk in env._physics._chunks if world < chunk.end)
+    return next(chunk for chunk in env._worlds.physics._chunks if world < chunk.end)
 
 
 def _model_of(env: PixelVectorEnv, world: int) -> mujoco.MjModel:
@@ -336,14 +336,21 @@ def _model_of(env: PixelVectorEnv, world: int) -> mujoco.MjModel:
 
 def _geoms_shown(env: PixelVectorEnv, world: int) -> np.ndarray:
     """By the ray tracer, in the second of two places, the first being another world's."""
-    tracer, chunk = RayTracer(env._family.scene, SIZE, 2, segmentation=True), _chunk_of(env, world)
+    tracer, chunk = (
+        RayTracer(env._worlds.family.scene, SIZE, 2, segmentation=True),
+        _chunk_of(env, world),
+    )
     chunk.fill(tracer, [chunk.low, world])
     return tracer.segment(2)[1]
 
 
 def _geoms_by_rays(env: PixelVectorEnv, world: int, model: mujoco.MjModel) -> np.ndarray:
     """By MuJoCo, ray by ray."""
-    scene, data, found = env._family.scene, env._physics._datas[world], np.full((SIZE, SIZE), -1)
+    scene, data, found = (
+        env._worlds.family.scene,
+        env._worlds.physics._datas[world],
+        np.full((SIZE, SIZE), -1),
+    )
     camera = model.camera(scene.camera)
     half, turn = np.tan(np.deg2rad(camera.fovy[0]) / 2), data.cam_xmat[camera.id].reshape(3, 3)
     for row, column in np.ndindex(SIZE, SIZE):

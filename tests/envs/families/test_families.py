@@ -95,7 +95,7 @@ def test_the_walkers_floor_reaches_as_far_backwards_as_forwards() -> None:
 
 def test_success_takes_as_long_as_the_family_says() -> None:
     task = Task("a", "walker_speed", {"speed": 0.0}, 100, 0)
-    episodes = Episodes([task], 2, hold_steps=3)
+    episodes = Episodes([task], 2, hold_steps=[3])
     episodes.begin(np.ones(2, bool))
     holding = [[True, True], [True, True], [False, True], [True, False], [True, True], [True, True]]
     results = [episodes.advance(np.ones(2), np.array(row)).tolist() for row in holding]
@@ -115,7 +115,7 @@ def test_success_takes_as_long_as_the_family_says() -> None:
 
 def test_steps_to_success_are_those_that_were_played() -> None:
     """Of an episode that began part of the way, as its length is."""
-    episodes = Episodes([Task("a", "walker_speed", {"speed": 0.0}, 100, 0)], 2, hold_steps=1)
+    episodes = Episodes([Task("a", "walker_speed", {"speed": 0.0}, 100, 0)], 2, hold_steps=[1])
     episodes.begin(np.ones(2, bool))
     episodes.random_initial_episode_step(1, share=0.5, multiple=2)
     for holding in ([False, False], [True, True], [True, True]):

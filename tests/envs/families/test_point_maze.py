@@ -96,8 +96,8 @@ def test_only_the_touched_goal_disappears_and_a_new_episode_brings_it_back() -> 
     env.reset(seed=0)
     red = _red(env)
     assert (red > 15).all()
-    goals = env._goals.numpy()[:, :2]
-    _carry(env._physics, goals + np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+    goals = env._worlds.goals.numpy()[:, :2]
+    _carry(env._worlds.physics, goals + np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
     _, reward, _, _, infos = env.step(np.zeros((3, 2), np.float32))
     assert reward.tolist() == [2, 0, 2]
     assert infos["success"].tolist() == [True, False, True]

@@ -159,13 +159,13 @@ def test_images_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int
     images = [env.reset()[0]["pixels"]]
     indices, drifts, states = (
         [env._episodes.task_index.copy()],
-        [env._drift.copy()],
+        [env._worlds.distractor_start.copy()],
         [env.state_dict()["physics"]],
     )
     for _ in range(6):
         images.append(env.step(actions)[0]["pixels"])
         indices.append(env._episodes.task_index.copy())
-        drifts.append(env._drift + env._episodes.clock * env._seconds)
+        drifts.append(env._worlds.distractor_start + env._episodes.step * env._worlds.seconds)
         states.append(env.state_dict()["physics"])
     env.close()
     for shown, index, seconds, state in zip(images, indices, drifts, states, strict=True):
@@ -222,7 +222,7 @@ def test_only_worlds_of_such_tasks_show_them_and_all_images_agree() -> None:
     env, bare = (make_vec(suite, 3, tasks, image_size=SIZE, seed=1) for tasks in (None, [plain]))
     reference = MujocoPhysics(scene, 3, SIZE, threads=1, distractors=3)
     images = [each.reset()[0]["pixels"] for each in (env, bare)]
-    first_drift, rate = env._drift.copy(), float(env.metadata["render_fps"])
+    first_drift, rate = env._worlds.distractor_start.copy(), float(env.metadata["render_fps"])
 
     def expected(counts: list[int], seconds: np.ndarray) -> np.ndarray:
         reference.set_distractors(
@@ -248,11 +248,13 @@ def test_only_worlds_of_such_tasks_show_them_and_all_images_agree() -> None:
             env.state_dict()["physics"][:, :-1], bare.state_dict()["physics"]
         )
         counts = [[0, 3, 0], [3, 0, 3]][number >= 4]
-        np.testing.assert_array_equal(images[0], expected(counts, env._drift + (number % 4) / rate))
+        np.testing.assert_array_equal(
+            images[0], expected(counts, env._worlds.distractor_start + (number % 4) / rate)
+        )
         for world in range(3):
             assert np.array_equal(images[0][world], images[1][world]) == (counts[world] == 0)
             np.testing.assert_array_equal(env.render_frames(world, SIZE), images[0][world])
-    assert (env._drift != first_drift).all(), "another stretch in every episode"
+    assert (env._worlds.distractor_start != first_drift).all(), "another stretch in every episode"
     assert distracted.to_dict()["vision"] == {"distractors": 3.0}
     for each in (env, bare, reference):
         each.close()

@@ -478,7 +478,7 @@ def test_every_variation_has_an_effect(name):
                 np.float32
             )
         )
-    state = env._physics.fields["qpos"].numpy()
+    state = env._worlds.physics.fields["qpos"].numpy()
     for world, task in enumerate(tasks, 1):
         looks_otherwise = not np.array_equal(first[world], first[0])
         assert looks_otherwise == ("vision" in task.variations()), task.name

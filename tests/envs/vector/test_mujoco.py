@@ -348,7 +348,7 @@ def test_a_long_walk_continues_bit_identically() -> None:
     [
         (lambda state: state.pop("physics"), "no key 'physics'"),
         (lambda state: state.update(pixels=state["pixels"][:1]), "'pixels' must have shape"),
-        (lambda state: state.update(clock=np.zeros(7)), "'clock' must have shape"),
+        (lambda state: state.update(step=np.zeros(7)), "'step' must have shape"),
         (
             lambda state: state.update(tasks=np.frombuffer(b"left, right", np.uint8)),
             "'tasks' are left, right, but",

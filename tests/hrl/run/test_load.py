@@ -81,7 +81,7 @@ def test_no_learner_environment_or_replay_is_built(run, monkeypatch):
 
     monkeypatch.setattr(hrl.run.build, "LEARNERS", dict.fromkeys(LEARNERS, refuse))
     monkeypatch.setattr(DictReplayBuffer, "__init__", refuse)
-    monkeypatch.setattr("envs.vector.mujoco.PixelVectorEnv.__init__", refuse)
+    monkeypatch.setattr("envs.vector.base.PixelVectorEnv.__init__", refuse)
     assert actions(load_run(run[2]).policy).shape == (10, 2)
 
 
