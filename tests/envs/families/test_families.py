@@ -117,7 +117,7 @@ def test_steps_to_success_are_those_that_were_played() -> None:
     """Of an episode that began part of the way, as its length is."""
     episodes = Episodes([Task("a", "walker_speed", {"speed": 0.0}, 100, 0)], 2, hold_steps=[1])
     episodes.begin(np.ones(2, bool))
-    episodes.random_initial_episode_step(1, share=0.5, multiple=2)
+    episodes.set_initial_step(1, share=0.5, multiple=2)
     for holding in ([False, False], [True, True], [True, True]):
         episodes.advance(np.zeros(2), np.array(holding))
     assert episodes.statistics()["steps_to_success"].tolist() == [2, 2]
