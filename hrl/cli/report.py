@@ -41,9 +41,11 @@ def build_parser() -> CommandParser:
 def run(options: argparse.Namespace, command: str) -> None:
     """Write the report and print its summary."""
     from envs.resources import REFERENCE_SCORES
-    from hrl.reporting import load_runs, summary_table, write_report
+    from hrl.reporting import left_out_note, load_runs, summary_table, write_report
 
     runs = load_runs(options.runs, options.reference_scores or REFERENCE_SCORES)
     report = write_report(runs, options.out, command)
     print(summary_table(json.loads((report.parent / "summary.json").read_text())))
+    if note := left_out_note(runs):
+        print(f"\n{note}")
     print(f"\nreport: {report}\nfigures: {report.parent / 'figures'}")

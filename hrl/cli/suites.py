@@ -42,18 +42,26 @@ def build_parser() -> CommandParser:
         metavar="DIR",
         help="where SUITE.csv with the returns is written (default: where the installed ones lie)",
     )
+    parser.add_argument(
+        "--text-only",
+        action="store_true",
+        help="play nothing: write the text anew from the stored returns, and keep the images",
+    )
     return parser
 
 
 def run(options: argparse.Namespace, command: str) -> None:
     """Write the pages; each names the command that writes it anew."""
     from envs.resources import REFERENCE_SCORES
-    from hrl.reporting.suite_pages import write_page
+    from hrl.reporting.suite_pages import rewrite_text, write_page
     from hrl.run import hardware
 
     hardware.configure(0)
     scores = options.reference_scores or REFERENCE_SCORES
     for suite in _suites(options.names):
+        if options.text_only:
+            print(rewrite_text(suite, options.out, scores))
+            continue
         own = shlex.join(["pixel-hrl", "suites", suite.name, f"--episodes={options.episodes}"])
         print(write_page(suite, options.out, scores, options.episodes, own))
 

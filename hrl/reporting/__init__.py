@@ -1,9 +1,7 @@
-"""From run folders to one self-contained report: tables, figures, videos, and what differs between
-the methods.
-"""
+"""Turn run folders into one self-contained report: tables, figures, videos, differing settings."""
 
 from hrl.reporting.report import write_report
-from hrl.reporting.runs import Run, Runs, load_runs
+from hrl.reporting.runs import Run, Runs, left_out_note, load_runs
 from hrl.reporting.suite_record import RunFolderError
 from hrl.reporting.summary import Summary, summarise, summary_table
 
@@ -12,6 +10,7 @@ __all__ = [
     "RunFolderError",
     "Runs",
     "Summary",
+    "left_out_note",
     "load_runs",
     "summarise",
     "summary_table",

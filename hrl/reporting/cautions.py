@@ -1,10 +1,9 @@
-"""What a reader must know before believing the numbers: said at the top of the report, found in the
-runs themselves.
-"""
+"""Find in the runs what a reader must know before believing the numbers."""
 
 from collections.abc import Callable
 
 from hrl.reporting.differences import disagreements, parameter_counts
+from hrl.reporting.runs import left_out_note
 from hrl.reporting.study import Study
 from hrl.reporting.summary import ENOUGH_RUNS, few_runs_note
 
@@ -12,13 +11,16 @@ MATCHED_WITHIN = 1.1  # parameter counts further apart than this are called uneq
 
 
 def cautions(study: Study) -> list[str]:
-    """Sentences, most important first; empty when nothing stands against the comparison."""
+    """Return sentences, most important first; none when nothing stands against the comparison."""
     return [sentence for caution in CAUTIONS for sentence in caution(study)]
 
 
 def _few_runs(study: Study) -> list[str]:
     note = few_runs_note(study.runs, study.compared)
-    explanation = f"With fewer than {ENOUGH_RUNS} runs, the truth lies outside a 95 % interval more than 5 % of the time."
+    explanation = (
+        f"With fewer than {ENOUGH_RUNS} runs, the truth lies outside a 95 % interval more than "
+        "5 % of the time."
+    )
     return [f"{note}. {explanation}"] if note else []
 
 
@@ -34,7 +36,8 @@ def _unequal_frames(study: Study) -> list[str]:
         for method, values in frames.items()
     )
     return [
-        f"The checkpoints were trained for different numbers of frames ({listed}): budgets are not equal."
+        f"The checkpoints were trained for different numbers of frames ({listed}): budgets are "
+        "not equal."
     ]
 
 
@@ -52,7 +55,8 @@ def _mixed_methods(study: Study) -> list[str]:
         return []
     keys = ", ".join(dict.fromkeys(f"{one.key} ({one.method})" for one in found))
     return [
-        f"Runs of one method were configured differently: {keys}. See “What differs between these methods”."
+        f"Runs of one method were configured differently: {keys}. See “What differs between these "
+        "methods”."
     ]
 
 
@@ -71,8 +75,8 @@ def _mixed_revisions(study: Study) -> list[str]:
 
 
 def _earlier_rows(study: Study) -> list[str]:
-    read = sum(len(run.scores) for run in study.runs.runs)
-    left = read - len(study.runs.scores)
+    read = sum(len(run.scores) + len(run.shuffled) for run in study.runs.runs)
+    left = read - len(study.runs.scores) - len(study.runs.shuffled)
     return (
         [f"{left:,} episodes of earlier checkpoints are left out: only the last checkpoint counts."]
         if left
@@ -80,7 +84,13 @@ def _earlier_rows(study: Study) -> list[str]:
     )
 
 
+def _left_out(study: Study) -> list[str]:
+    note = left_out_note(study.runs)
+    return [note] if note else []
+
+
 CAUTIONS: tuple[Callable[[Study], list[str]], ...] = (
+    _left_out,
     _few_runs,
     _unequal_frames,
     _mixed_methods,

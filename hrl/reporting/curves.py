@@ -1,6 +1,4 @@
-"""Learning curves: the runs of a method put on one grid of frames or of seconds, `[point, run,
-task]`.
-"""
+"""Put learning curves of a method's runs on one grid of frames or seconds, `[point, run, task]`."""
 
 from dataclasses import dataclass
 
@@ -14,7 +12,10 @@ MOST_POINTS = 120
 
 @dataclass(frozen=True)
 class Curves:
-    """Returns of one method while it learned. x: [point] frames or seconds.  returns: [point, run, task]."""
+    """Hold the returns of one method while it learned.
+
+    x: [point] frames or seconds.  returns: [point, run, task].
+    """
 
     x: Array
     returns: Array
@@ -22,9 +23,7 @@ class Curves:
 
 
 def evaluated_splits(runs: Runs) -> list[str]:
-    """Splits whose greedy evaluations during training every trained run logged for all tasks of the
-    split.
-    """
+    """Return the splits that every trained run evaluated during training, with all their tasks."""
     trained = [run for run in runs.runs if run.trained]
     return [
         split
@@ -34,8 +33,9 @@ def evaluated_splits(runs: Runs) -> list[str]:
 
 
 def curve_source(runs: Runs) -> str:
-    """`eval` where greedy evaluations of the training tasks were logged by all, else `train`:
-    episodes as they came.
+    """Return `eval` where all runs logged greedy evaluations of the training tasks, else `train`.
+
+    `train` stands for training episodes as they came.
     """
     return "eval" if "train" in evaluated_splits(runs) else "train"
 
@@ -43,10 +43,10 @@ def curve_source(runs: Runs) -> str:
 def method_curves(
     runs: Runs, method: str, split: str, source: str, *, seconds: bool = False
 ) -> Curves | None:
-    """The curves of a method against frames, or against seconds of training; None where a run lacks
-    what they need.
+    """Return the curves of a method against frames, or against seconds of training.
 
-    Runs are interpolated linearly to shared points, no further than the shortest run reaches.
+    Runs are interpolated linearly to shared points, no further than the shortest run reaches. The
+    result is None where a run lacks what the curves need.
     """
     runs_of_method = runs.of(method)
     tasks = runs.suite.task_names(split)
@@ -62,8 +62,9 @@ def method_curves(
 
 
 def scores_of(curves: Curves, runs: Runs, split: str) -> Array | None:
-    """The curves as normalised scores `[point, run, task]`; None where random play was not measured
-    on the split.
+    """Return the curves as normalised scores `[point, run, task]`.
+
+    The result is None where random play was not measured on the split.
     """
     random = [runs.random_returns.get((split, task)) for task in curves.tasks]
     known = [value for value in random if value is not None]
@@ -73,7 +74,7 @@ def scores_of(curves: Curves, runs: Runs, split: str) -> Array | None:
 
 
 def task_curves(runs: Runs, method: str, task: str, source: str) -> Curves | None:
-    """The curves of one training task, `[point, run, 1]`, from the runs that logged it."""
+    """Return the curves of one training task, `[point, run, 1]`, from the runs that logged it."""
     series = [_series(run, "train", task, source, False) for run in runs.of(method)]
     present = [one for one in series if one is not None]
     if not present:
@@ -83,7 +84,7 @@ def task_curves(runs: Runs, method: str, task: str, source: str) -> Curves | Non
 
 
 def _keys(run: Run, split: str, source: str) -> dict[str, str] | None:
-    """Metric name per task of a split, or None where the run did not log all of them."""
+    """Return the metric's name per task of a split; None where the run did not log all of them."""
     prefix = f"eval/{split}/return" if source == "eval" else "train/return"
     keys = {task: f"{prefix}/{task}" for task in run.suite.task_names(split)}
     return keys if all(key in run.metrics.columns for key in keys.values()) else None
@@ -92,8 +93,9 @@ def _keys(run: Run, split: str, source: str) -> dict[str, str] | None:
 def _series(
     run: Run, split: str, task: str, source: str, seconds: bool
 ) -> tuple[Array, Array] | None:
-    """(x, return) of one run on one task, x increasing; None where it was not logged, or has no
-    clock.
+    """Return (x, return) of one run on one task, x increasing.
+
+    The result is None where the task was not logged, or where the run has no clock.
     """
     key = f"eval/{split}/return/{task}" if source == "eval" else f"train/return/{task}"
     if key not in run.metrics.columns or (seconds and run.timing.empty):
@@ -113,13 +115,12 @@ def _seconds_at(run: Run, frames: Array) -> Array:
 
 
 def _shared_points(axes: list[Array]) -> Array:
-    """The points themselves where all runs share them, else an even grid over the range that all
-    cover.
-    """
+    """Return the points that all runs share, else an even grid over the range that all cover."""
     if (
         all(len(axis) == len(axes[0]) and np.array_equal(axis, axes[0]) for axis in axes)
         and len(axes[0]) <= MOST_POINTS
     ):
         return axes[0]
-    low, high = max(axis[0] for axis in axes), min(axis[-1] for axis in axes)
+    low = max(axis[0] for axis in axes)
+    high = min(axis[-1] for axis in axes)
     return np.linspace(low, max(low, high), min(MOST_POINTS, max(len(axis) for axis in axes)))

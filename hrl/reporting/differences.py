@@ -1,6 +1,4 @@
-"""What differs between methods, and what differs between runs that should not: read from the
-resolved configurations.
-"""
+"""Compare the resolved configurations: between methods, and between the runs of one method."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -19,8 +17,9 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Difference:
-    """A configuration key and its value in each method, as text; `-` where a method has no such
-    key.
+    """Hold a configuration key and its value in each method, as text.
+
+    The value is `-` where a method has no such key.
     """
 
     key: str
@@ -28,15 +27,13 @@ class Difference:
 
     @property
     def shared(self) -> bool:
-        """Whether every method has the key, so that it is a setting that was changed and not one
-        that was added.
-        """
+        """Return whether every method has the key: it was changed, and not added."""
         return ABSENT not in self.values.values()
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A configuration key that runs of one method do not agree on, with the value by seed."""
+    """Hold a configuration key that runs of one method do not agree on, with the value by seed."""
 
     method: str
     key: str
@@ -44,8 +41,9 @@ class Disagreement:
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mapping -> dotted keys with their values as text; lists and numbers as JSON writes
-    them.
+    """Return dotted keys of a nested mapping with their values as text.
+
+    Lists and numbers are written as in JSON.
     """
     flat: dict[str, str] = {}
     for key, value in config.items():
@@ -59,10 +57,11 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def config_differences(runs: Runs, methods: Iterable[str]) -> list[Difference]:
-    """Keys whose values differ between the methods: first those that all methods have, then those
-    of some methods only.
+    """Return the keys whose values differ between the methods.
+
+    Those that all methods have come first, then those of some methods only.
     """
-    by_method = {method: _arm_settings(runs.of(method)) for method in methods}
+    by_method = {method: _method_settings(runs.of(method)) for method in methods}
     keys = dict.fromkeys(key for settings in by_method.values() for key in settings)
     rows = [
         Difference(key, {method: by_method[method].get(key, ABSENT) for method in by_method})
@@ -73,7 +72,7 @@ def config_differences(runs: Runs, methods: Iterable[str]) -> list[Difference]:
 
 
 def disagreements(runs: Runs) -> list[Disagreement]:
-    """Keys that runs of the same method set differently, which makes the method a mixture."""
+    """Return keys that runs of the same method set differently, which makes it a mixture."""
     found = []
     for method in runs.methods:
         settings = {run.seed: _settings(run) for run in runs.of(method)}
@@ -85,7 +84,10 @@ def disagreements(runs: Runs) -> list[Disagreement]:
 
 
 def parameter_counts(runs: Runs, methods: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Part of the agent -> method -> number of trainable parameters, `total` first; methods without a record are left out."""
+    """Return part of the agent -> method -> number of trainable parameters, `total` first.
+
+    Methods without a record are left out.
+    """
     counts: dict[str, dict[str, int]] = {}
     for method in methods:
         recorded = runs.of(method)[0].environment.get("parameters")
@@ -98,8 +100,8 @@ def _settings(run: Run) -> dict[str, str]:
     return flattened({key: value for key, value in run.config.items() if key not in IDENTITY_KEYS})
 
 
-def _arm_settings(runs: list[Run]) -> dict[str, str]:
-    """The settings of a method; where its runs disagree, all their values."""
+def _method_settings(runs: list[Run]) -> dict[str, str]:
+    """Return the settings of a method; where its runs disagree, all their values."""
     settings = [_settings(run) for run in runs]
     keys = dict.fromkeys(key for one in settings for key in one)
     return {

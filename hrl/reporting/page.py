@@ -1,141 +1,185 @@
-"""HTML, and nothing about experiments: tables, figures, sections, and the page that holds them
-without outside help.
+"""Assemble the report's page from its parts; the HTML stands in `templates/`.
+
+This module knows nothing of experiments. A part is data; its `template` names the macro of
+`templates/parts.html.jinja` that draws it.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from typing import ClassVar, TypeAlias
 
-from hrl.reporting.page_style import STYLE
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell. `html` goes in as it is; `kind` holds style classes (text, long, head)."""
+    """Hold the text of a table cell.
 
-    html: str
+    kind: style classes (text, long, head).  colour: of the square before the text, if any.
+    """
+
+    text: str
+    kind: str = ""
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Show a paragraph of plain text."""
+
+    template: ClassVar[str] = "paragraph"
+    text: str
     kind: str = ""
 
 
 @dataclass(frozen=True)
+class Heading:
+    """Show a heading within a section."""
+
+    template: ClassVar[str] = "heading"
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """Show a list of plain sentences."""
+
+    template: ClassVar[str] = "bullets"
+    sentences: Sequence[str]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Show preformatted text."""
+
+    template: ClassVar[str] = "code"
+    text: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Show a table; a stronger line stands above the rows numbered in `breaks`."""
+
+    template: ClassVar[str] = "table"
+    header: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+    breaks: Collection[int] = ()
+
+
+@dataclass(frozen=True)
+class FigurePart:
+    """Show a figure with its caption, a warning if any, and where it comes from.
+
+    svg: the drawing.  percent: its share of the page's width.  files: where it is stored beside
+    the page.  command: what rebuilds it.
+    """
+
+    template: ClassVar[str] = "figure"
+    title: str
+    svg: bytes
+    caption: str
+    note: str
+    files: str
+    command: str
+    percent: int = 100
+
+    @property
+    def source(self) -> str:
+        """Return the drawing as an address."""
+        return data_uri(self.svg, "image/svg+xml")
+
+
+@dataclass(frozen=True)
+class VideoPart:
+    """Hold a short video that plays silently in a loop, under its method's name."""
+
+    content: bytes
+    method: str
+    colour: str
+    caption: str
+
+    @property
+    def source(self) -> str:
+        """Return the video as an address."""
+        return data_uri(self.content, "video/mp4")
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """Show videos side by side."""
+
+    template: ClassVar[str] = "videos"
+    videos: Sequence[VideoPart]
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Show the terms that the report uses, and what they mean."""
+
+    template: ClassVar[str] = "definitions"
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Show parts that the reader opens on demand."""
+
+    template: ClassVar[str] = "folded"
+    summary: str
+    parts: Sequence["Part"]
+
+
+Part: TypeAlias = (
+    Paragraph | Heading | Bullets | Code | Table | FigurePart | VideoRow | Definitions | Folded
+)
+
+
+@dataclass(frozen=True)
 class Section:
-    """A part of the page with an entry in the table of contents."""
+    """Hold a part of the page that has an entry in the table of contents."""
 
     name: str
     title: str
-    parts: Sequence[str] = field(default_factory=tuple)
+    parts: Sequence[Part] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Hold what stands above the contents: a paragraph, counts with their labels, warnings."""
+
+    lead: str
+    facts: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
 
 
 def number(value: str) -> Cell:
-    """A right-aligned cell."""
-    return Cell(escape(value))
+    """Return a right-aligned cell."""
+    return Cell(value)
 
 
 def text(value: str, kind: str = "text") -> Cell:
-    """A left-aligned cell."""
-    return Cell(escape(value), kind)
+    """Return a left-aligned cell."""
+    return Cell(value, kind)
 
 
-def paragraph(value: str, kind: str = "") -> str:
-    """A paragraph of plain text."""
-    return f"<p{_class(kind)}>{escape(value)}</p>"
+def data_uri(content: bytes, media_type: str) -> str:
+    """Return the content itself as an address, so that the page needs no file beside it."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def table(
-    header: Sequence[Cell], rows: Iterable[Sequence[Cell]], breaks: Iterable[int] = ()
-) -> str:
-    """A table that scrolls sideways on small screens; a stronger line stands above the rows
-    numbered in `breaks`.
-    """
-    strong = set(breaks)
-    head = "".join(f"<th{_class(cell.kind)}>{cell.html}</th>" for cell in header)
-    body = "\n".join(
-        f"<tr{_class('first' if i in strong else '')}>"
-        + "".join(f"<td{_class(cell.kind)}>{cell.html}</td>" for cell in row)
-        + "</tr>"
-        for i, row in enumerate(rows)
+def page(title: str, header: Header, sections: Sequence[Section]) -> str:
+    """Return the whole document as HTML."""
+    template = _environment().get_template("report.html.jinja")
+    return template.render(title=title, header=header, sections=sections) + "\n"
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("hrl.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
-    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
-
-
-def image(title: str, svg: bytes, caption: str, note: str, source: str, share: float = 1.0) -> str:
-    """A figure drawn as SVG on a share of the page's width, its caption, a warning if any, and
-    where it comes from.
-    """
-    warning = f'<div class="note">{escape(note)}</div>' if note else ""
-    return (
-        f'<figure><h3>{escape(title)}</h3><div class="plot">'
-        f'<img alt="{escape(title)}" style="max-width:{100 * share:.0f}%" src="{data_uri(svg, "image/svg+xml")}"></div>'
-        f"<figcaption>{escape(caption)} {source}</figcaption>{warning}</figure>"
-    )
-
-
-def film(video: bytes, caption: str) -> str:
-    """A short video that plays silently in a loop."""
-    return (
-        f'<figure><video controls loop muted autoplay playsinline src="{data_uri(video, "video/mp4")}"></video>'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def folded(summary: str, inside: str) -> str:
-    """Something to open on demand. `inside` is HTML."""
-    return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
-
-
-def code(value: str, kind: str = "") -> str:
-    """Preformatted text."""
-    return f"<pre{_class(kind)}>{escape(value)}</pre>"
-
-
-def bullets(sentences: Iterable[str], kind: str = "") -> str:
-    """A list of plain sentences."""
-    return (
-        f"<ul{_class(kind)}>"
-        + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-        + "</ul>"
-    )
-
-
-def definitions(terms: Iterable[tuple[str, str]]) -> str:
-    """Terms with what they mean. Meanings are HTML."""
-    return (
-        "<dl>"
-        + "".join(f"<dt>{escape(term)}</dt><dd>{meaning}</dd>" for term, meaning in terms)
-        + "</dl>"
-    )
-
-
-def swatch(label: str, colour: str) -> str:
-    """A name with its colour beside it."""
-    return f'<span class="swatch" style="background:{colour}"></span>{escape(label)}'
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """The content itself as an address, so that the page needs no file beside it."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def page(title: str, header: str, sections: Sequence[Section]) -> str:
-    """The whole document. `header` is HTML that stands above the contents."""
-    contents = "".join(
-        f'<a href="#{section.name}">{escape(section.title)}</a>' for section in sections
-    )
-    body = "\n".join(
-        f'<section id="{section.name}"><h2>{escape(section.title)}</h2>\n'
-        + "\n".join(section.parts)
-        + "</section>"
-        for section in sections
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>\n"
-        f'<body><div class="layout"><header><h1>{escape(title)}</h1>{header}</header>\n'
-        f"<nav><strong>Contents</strong>{contents}</nav>\n<main>{body}</main></div></body></html>\n"
-    )
-
-
-def _class(kind: str) -> str:
-    return f' class="{kind}"' if kind else ""

@@ -1,4 +1,4 @@
-"""How the runs were made: what differs between the methods, and the record of every run."""
+"""Show how the runs were made: what differs between the methods, and the record of every run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,16 @@ from hrl.reporting.differences import (
     parameter_counts,
 )
 from hrl.reporting.page import (
+    Bullets,
     Cell,
+    Code,
+    Folded,
+    Heading,
+    Paragraph,
+    Part,
     Section,
-    bullets,
-    code,
-    folded,
+    Table,
     number,
-    paragraph,
-    swatch,
-    table,
     text,
 )
 from hrl.reporting.runs import Run
@@ -28,53 +29,53 @@ from hrl.reporting.study import Study
 
 
 def method_cell(study: Study, method: str, kind: str = "text") -> Cell:
-    """A method's name with its colour."""
-    return Cell(swatch(method, study.looks[method].colour), kind)
+    """Return a cell with a method's name and its colour."""
+    return Cell(method, kind, study.looks[method].colour)
 
 
 def difference_section(study: Study) -> Section:
-    """Settings that differ between the methods, the sizes of their parts, and settings that differ
-    within a method.
-    """
+    """List the settings that differ between the methods, and those that differ within one."""
     methods = study.compared
     if len(methods) < 2:
-        lead = [
-            paragraph(
-                f"Only one method, {methods[0]}, is compared here: there is nothing to differ from."
-            )
-        ]
+        lone = f"Only one method, {methods[0]}, is compared here: there is nothing to differ from."
+        lead: list[Part] = [Paragraph(lone)]
     else:
         lead = [
-            paragraph(
-                "Every setting that is not the same in all methods, from the resolved configurations of the runs."
+            Paragraph(
+                "Every setting that is not the same in all methods, from the resolved "
+                "configurations of the runs."
             )
         ]
         lead += _difference_tables(study, config_differences(study.runs, methods), methods)
+    return Section(
+        "differences",
+        "What differs between these methods",
+        [*lead, *_parameter_table(study), *_mixed_methods(study)],
+    )
+
+
+def _mixed_methods(study: Study) -> list[Part]:
     found = [
         f"{one.method}: {one.key} is "
         + ", ".join(f"{value} (seed {seed})" for seed, value in one.values.items())
         for one in disagreements(study.runs)
     ]
-    mixed = [
-        paragraph("Runs of one method should differ in their seed alone, but these do not:"),
-        bullets(found, "note"),
-    ]
-    return Section(
-        "differences",
-        "What differs between these methods",
-        [*lead, *_parameter_table(study), *(mixed if found else [])],
-    )
+    if not found:
+        return []
+    lead = "Runs of one method should differ in their seed alone, but these do not:"
+    return [Paragraph(lead), Bullets(found, "note")]
 
 
-def _difference_tables(study: Study, rows: list[Difference], methods: Sequence[str]) -> list[str]:
+def _difference_tables(study: Study, rows: list[Difference], methods: Sequence[str]) -> list[Part]:
     if not rows:
-        return [paragraph("No setting differs.")]
-    header = [text("spec"), *(method_cell(study, method) for method in methods)]
-    changed, added = ([row for row in rows if row.shared == shared] for shared in (True, False))
-    parts = [table(header, [_difference_cells(row, methods) for row in changed])] if changed else []
+        return [Paragraph("No setting differs.")]
+    header = [text("setting"), *(method_cell(study, method) for method in methods)]
+    changed = [_difference_cells(row, methods) for row in rows if row.shared]
+    added = [_difference_cells(row, methods) for row in rows if not row.shared]
+    parts: list[Part] = [Table(header, changed)] if changed else []
     if added:
-        parts.append(paragraph("Settings that only some of the methods have:"))
-        parts.append(table(header, [_difference_cells(row, methods) for row in added]))
+        parts.append(Paragraph("Settings that only some of the methods have:"))
+        parts.append(Table(header, added))
     return parts
 
 
@@ -82,73 +83,78 @@ def _difference_cells(row: Difference, methods: Sequence[str]) -> list[Cell]:
     return [text(row.key), *(text(row.values[method], "text long") for method in methods)]
 
 
-def _parameter_table(study: Study) -> list[str]:
+def _parameter_table(study: Study) -> list[Part]:
     methods = study.compared
     counts = parameter_counts(study.runs, methods)
     if not counts:
         return []
     header = [text("trainable parameters"), *(method_cell(study, method, "") for method in methods)]
     rows = [
-        [
-            text(part),
-            *(
-                number(f"{by_method[method]:,}" if method in by_method else "-")
-                for method in methods
-            ),
-        ]
+        [text(part), *(number(_count(by_method, method)) for method in methods)]
         for part, by_method in counts.items()
     ]
-    return [table(header, rows)]
+    return [Table(header, rows)]
+
+
+def _count(by_method: Mapping[str, int], method: str) -> str:
+    return f"{by_method[method]:,}" if method in by_method else "-"
 
 
 def runs_section(study: Study, command: str) -> Section:
-    """Where every number comes from: folder, revision, hardware, command and configuration of each
-    run.
-    """
+    """Say where every number comes from: folder, revision, hardware and command of each run."""
     header = [
         text("method"),
         number("seed"),
         text("folder"),
         number("frames"),
         number("training time"),
+        text("revision"),
+        text("hardware"),
+        text("created"),
     ]
-    header += [text(label) for label in ("revision", "hardware", "created")]
-    rows = [
-        [
-            method_cell(study, run.method),
-            number(str(run.seed)),
-            text(str(run.path), "text long"),
-            number(f"{run.frames:,}"),
-            number(_training_time(run)),
-            text(_revision(run)),
-            text(_hardware(run), "text long"),
-            text(str(run.environment.get("created", "-"))[:16]),
-        ]
-        for run in study.runs.runs
-    ]
+    rows = [_run_cells(study, run) for run in study.runs.runs]
     records = [
-        folded(f"{run.method}, seed {run.seed}: command, configuration, versions", _record(run))
+        Folded(f"{run.method}, seed {run.seed}: command, configuration, versions", _record(run))
         for run in study.runs.runs
     ]
-    parts = [
-        paragraph("This report, all its figures and summary.json are rebuilt by:"),
-        code(command, "command"),
+    rebuilt = "This report, all its figures and summary.json are rebuilt by:"
+    parts: list[Part] = [Paragraph(rebuilt), Code(command, "command"), Table(header, rows)]
+    return Section("runs", "Runs", [*parts, *records, *_left_out(study)])
+
+
+def _run_cells(study: Study, run: Run) -> list[Cell]:
+    return [
+        method_cell(study, run.method),
+        number(str(run.seed)),
+        text(str(run.path), "text long"),
+        number(f"{run.frames:,}"),
+        number(_training_time(run)),
+        text(_revision(run)),
+        text(_hardware(run), "text long"),
+        text(str(run.environment.get("created", "-"))[:16]),
     ]
-    return Section("runs", "Runs", [*parts, table(header, rows), *records])
 
 
-def _record(run: Run) -> str:
-    versions = json.dumps(run.environment.get("versions", {}), indent=1)
-    parts = (
-        ("command", code(str(run.environment.get("command", "not recorded")), "command")),
-        (
-            "config.yaml",
-            code(yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True)),
-        ),
-        ("versions", code(versions)),
-        ("hardware", code(json.dumps(run.environment.get("hardware", {}), indent=1))),
-    )
-    return "<div>" + "".join(f"<h3>{name}</h3>{html}" for name, html in parts) + "</div>"
+def _left_out(study: Study) -> list[Part]:
+    if not study.runs.left_out:
+        return []
+    names = [str(path) for path in study.runs.left_out]
+    return [Paragraph("These runs are left out, because they were not evaluated:"), Bullets(names)]
+
+
+def _record(run: Run) -> list[Part]:
+    environment = run.environment
+    config = yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True)
+    return [
+        Heading("command"),
+        Code(str(environment.get("command", "not recorded")), "command"),
+        Heading("config.yaml"),
+        Code(config),
+        Heading("versions"),
+        Code(json.dumps(environment.get("versions", {}), indent=1)),
+        Heading("hardware"),
+        Code(json.dumps(environment.get("hardware", {}), indent=1)),
+    ]
 
 
 def _revision(run: Run) -> str:
@@ -160,12 +166,8 @@ def _hardware(run: Run) -> str:
     hardware = run.environment.get("hardware")
     if not isinstance(hardware, Mapping):
         return "-" if hardware is None else str(hardware)
-    gpus = hardware.get("gpus") or []
-    parts = [
-        hardware.get("cpu"),
-        f"{hardware['cores']} cores" if "cores" in hardware else None,
-        *gpus,
-    ]
+    cores = f"{hardware['cores']} cores" if "cores" in hardware else None
+    parts = [hardware.get("cpu"), cores, *(hardware.get("gpus") or [])]
     return ", ".join(str(part) for part in parts if part) or json.dumps(hardware)
 
 

@@ -1,4 +1,4 @@
-"""Runs -> a folder with report.html, summary.json and every figure as PNG and PDF."""
+"""Write a folder with report.html, summary.json and every figure as PNG and PDF."""
 
 import json
 from collections.abc import Iterable
@@ -16,11 +16,17 @@ PNG_DPI = 200
 
 
 def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
-    """Write `out_dir`/report.html (self-contained), summary.json and figures/*.png, *.pdf; returns
-    the page's path.
+    """Write report.html (self-contained), summary.json and figures/*.png, *.pdf.
 
-    `command` is what rebuilds the report; it is printed under every figure. The same runs give the
-    same files.
+    The same runs give the same files.
+
+    Args:
+        runs: what is reported.
+        out_dir: where the files go; made where it is missing.
+        command: what rebuilds the report; it is printed under every figure.
+
+    Returns:
+        The page's path.
     """
     folder = Path(out_dir)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -38,12 +44,15 @@ def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
     return folder / "report.html"
 
 
+def fix_layout(figure: ReportFigure) -> None:
+    """Solve the layout once and keep it: solving it anew for each format takes most of the time."""
+    figure.drawing.draw_without_rendering()
+    figure.drawing.set_layout_engine("none")
+
+
 def _save_figures(figures: Iterable[ReportFigure], folder: Path) -> None:
     for figure in figures:
-        # The layout is solved once and then kept: solving it anew for each of three formats takes
-        # most of the time.
-        figure.drawing.draw_without_rendering()
-        figure.drawing.set_layout_engine("none")
+        fix_layout(figure)
         figure.drawing.savefig(
             folder / f"{figure.name}.png", dpi=PNG_DPI, metadata={"Software": None}
         )

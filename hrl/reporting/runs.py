@@ -1,6 +1,4 @@
-"""Run folders on disk -> `Runs`: everything the report is made of, checked for what would make it
-misleading.
-"""
+"""Read run folders into `Runs`: all that the report is made of, checked for what would mislead."""
 
 import glob
 import json
@@ -14,14 +12,25 @@ import yaml
 
 from envs.resources import REFERENCE_SCORES
 from hrl.reporting.suite_record import RunFolderError, SuiteRecord, first_difference, read_suite
-from hrl.reporting.tables import read_json_lines, read_mapping, read_scores, read_skill_usage
+from hrl.reporting.tables import (
+    read_json_lines,
+    read_learning_curves,
+    read_mapping,
+    read_scores,
+    read_shuffled_scores,
+    read_skill_usage,
+)
+from hrl.run.errors import FolderError
+from hrl.run.folder import RunFolder, check_format
 
 RANDOM_METHOD = "random"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. Tables of files that a run need not have (metrics, timing, skill usage) are
+    """Hold one run folder.
+
+    Tables of files that a run need not have (shuffled scores, metrics, timing, skill usage) are
     then empty.
     """
 
@@ -32,6 +41,7 @@ class Run:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     scores: pd.DataFrame
+    shuffled: pd.DataFrame
     metrics: pd.DataFrame
     timing: pd.DataFrame
     skill_usage: pd.DataFrame
@@ -39,24 +49,24 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether the run learned something (it logged metrics), as opposed to a fixed policy."""
+        """Return whether the run logged metrics, so that it learned something."""
         return not self.metrics.empty
 
     @property
     def frames(self) -> int:
-        """Control steps of training behind the checkpoint whose scores count: the last one
-        evaluated.
-        """
+        """Return the control steps of training behind the last checkpoint that was evaluated."""
         return int(self.scores["frames"].max())
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of one suite, ordered by method (trained methods first) and seed, and the return of
-    random play per task.
+    """Hold the runs of one suite, ordered by method (trained methods first) and seed.
 
-    `scores` holds the last checkpoint's rows of every run, with a column `run` (the folder's name).
-    `random_returns` maps (split, task) to R_random; `random_source` says where it was measured.
+    scores: the last checkpoint's undisturbed episodes of every run, with a column `run` (the
+        folder's name).
+    shuffled: the same of its episodes with shuffled tasks or high-level actions.
+    random_returns: (split, task) -> R_random.  random_source: where it was measured.
+    left_out: folders of runs that were not evaluated.
     """
 
     runs: tuple[Run, ...]
@@ -64,50 +74,71 @@ class Runs:
     scores: pd.DataFrame
     random_returns: Mapping[tuple[str, str], float]
     random_source: str
+    shuffled: pd.DataFrame
+    left_out: tuple[Path, ...] = ()
 
     @property
     def methods(self) -> list[str]:
-        """Every method, the trained ones first, each group in alphabetical order."""
+        """Return every method, the trained ones first, each group in alphabetical order."""
         return list(dict.fromkeys(run.method for run in self.runs))
 
     @property
     def trained_methods(self) -> list[str]:
-        """Methods that learned something, in alphabetical order."""
+        """Return the methods that learned something, in alphabetical order."""
         return list(dict.fromkeys(run.method for run in self.runs if run.trained))
 
     @property
     def splits(self) -> list[str]:
-        """Splits that were evaluated, in the suite's order."""
+        """Return the splits that were evaluated, in the suite's order."""
         scored = set(self.scores["split"])
         return [split for split in self.suite.splits if split in scored]
 
     def of(self, method: str) -> list[Run]:
-        """The runs of one method, by seed."""
+        """Return the runs of one method, by seed."""
         return [run for run in self.runs if run.method == method]
 
 
-def load_runs(paths: Iterable[str | Path], baselines: str | Path = REFERENCE_SCORES) -> Runs:
+def load_runs(paths: Iterable[str | Path], reference_scores: str | Path = REFERENCE_SCORES) -> Runs:
     """Read run folders, given as folders, globs or parents of run folders.
 
-    R_random comes from a method named `random` among them, else from `<baselines>/<suite>.csv`.
-    Raises RunFolderError (a ValueError) naming the file and column that is missing or malformed,
-    and for runs that cannot stand in one report: different suites, the same method and seed twice,
-    a split evaluated on some tasks only.
+    R_random comes from a method named `random` among them, else from SUITE.csv in the folder
+    `reference_scores`. Runs without scores are left out, and named in the result.
+
+    Raises:
+        RunFolderError: no run was evaluated; a file or column is missing or malformed, which it
+            names; or the runs cannot stand in one report, because they are of different suites,
+            one method has the same seed twice, or a split was evaluated on some tasks only.
     """
-    runs = [read_run(folder) for folder in find_run_folders(paths)]
+    folders = find_run_folders(paths)
+    evaluated = [folder for folder in folders if RunFolder(folder).scores.exists()]
+    if not evaluated:
+        missing = RunFolder(folders[0]).scores
+        raise RunFolderError(f"{missing}: no such file; evaluate the run first")
+    runs = [read_run(folder) for folder in evaluated]
     _check_one_suite(runs)
     _check_seeds_differ(runs)
     _check_same_evaluation(runs)
     trained = {run.method for run in runs if run.trained}
     runs.sort(key=lambda run: (run.method not in trained, run.method, run.seed))
-    scores = pd.concat([_last_checkpoint(run) for run in runs], ignore_index=True)
-    returns, source = _random_returns(scores, runs[0].suite, Path(baselines))
-    return Runs(tuple(runs), runs[0].suite, scores, returns, source)
+    scores = pd.concat([_last_checkpoint(run, run.scores) for run in runs], ignore_index=True)
+    shuffled = pd.concat([_last_checkpoint(run, run.shuffled) for run in runs], ignore_index=True)
+    returns, source = _random_returns(scores, runs[0].suite, Path(reference_scores))
+    left_out = tuple(folder for folder in folders if folder not in evaluated)
+    return Runs(tuple(runs), runs[0].suite, scores, returns, source, shuffled, left_out)
+
+
+def left_out_note(runs: Runs) -> str:
+    """Return a sentence that names the runs without scores; empty when there are none."""
+    if not runs.left_out:
+        return ""
+    names = ", ".join(str(path) for path in runs.left_out)
+    return f"Left out, because they were not evaluated: {names}."
 
 
 def find_run_folders(paths: Iterable[str | Path]) -> list[Path]:
-    """Folders with a config.yaml among or below the given folders and globs, each once, in sorted
-    order.
+    """Return the folders with a config.yaml among or below the given folders and globs.
+
+    Each stands there once, in sorted order.
     """
     given = [Path(path) for path in paths]
     if not given:
@@ -124,19 +155,24 @@ def find_run_folders(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def read_run(folder: Path) -> Run:
-    """One run folder. Raises RunFolderError naming the file and what is wrong with it."""
-    config = read_mapping(folder / "config.yaml", yaml.safe_load)
-    environment = folder / "environment.json"
-    suite = read_suite(config, folder / "config.yaml")
-    method, seed = _method(config, folder), _seed(config, folder)
-    if not (folder / "scores.csv").exists():
-        raise RunFolderError(f"{folder / 'scores.csv'}: no such file; evaluate the run first")
-    scores = read_scores(folder / "scores.csv")
-    _check_scores(scores, suite, method, seed, folder / "scores.csv")
-    usage = read_skill_usage(folder / "skill_usage.csv")
-    for split, rows in usage.groupby("split"):
-        known = suite.task_names(str(split)) if split in suite.splits else []
-        _check_known(set(rows["task"]), known, f"split {split!r}", folder / "skill_usage.csv")
+    """Read one run folder.
+
+    Raises:
+        RunFolderError: it names the file and what is wrong with it.
+    """
+    files = RunFolder(folder)
+    config = _read_config(files)
+    suite = read_suite(config, files.config)
+    method = _method(config, files.config)
+    seed = _seed(config, files.config)
+    scores = read_scores(files.scores)
+    shuffled = read_shuffled_scores(files.shuffled_scores)
+    _check_identity(scores, suite, method, seed, files.scores)
+    _check_identity(shuffled, suite, method, seed, files.shuffled_scores)
+    _check_all_tasks(scores, suite, ["split"], files.scores)
+    _check_all_tasks(shuffled, suite, ["split", "intervention"], files.shuffled_scores)
+    metrics, timing = _read_logs(files)
+    environment = files.environment
     return Run(
         path=folder,
         method=method,
@@ -145,10 +181,39 @@ def read_run(folder: Path) -> Run:
         config=config,
         environment=read_mapping(environment, json.loads) if environment.exists() else {},
         scores=scores,
-        metrics=read_json_lines(folder / "metrics.jsonl", ("frames",)),
-        timing=read_json_lines(folder / "timing.jsonl", ("frames", "seconds")),
-        skill_usage=usage,
-        videos=tuple(sorted((folder / "videos").glob("*.mp4"))),
+        shuffled=shuffled,
+        metrics=metrics,
+        timing=timing,
+        skill_usage=_read_usage(files.skill_usage, suite),
+        videos=tuple(sorted(files.videos.glob("*.mp4"))),
+    )
+
+
+def _read_config(files: RunFolder) -> dict[str, Any]:
+    config = read_mapping(files.config, yaml.safe_load)
+    try:
+        check_format(files.config, config.pop("format", 1))
+    except FolderError as error:
+        raise RunFolderError(str(error)) from error
+    return config
+
+
+def _read_usage(path: Path, suite: SuiteRecord) -> pd.DataFrame:
+    usage = read_skill_usage(path)
+    for split, rows in usage.groupby("split"):
+        known = suite.task_names(str(split)) if split in suite.splits else []
+        _check_known(set(rows["task"]), known, f"split {split!r}", path)
+    return usage
+
+
+def _read_logs(files: RunFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return metrics and timing, of an archived run from its thinned learning curves."""
+    if files.learning_curves.exists():
+        curves = read_learning_curves(files.learning_curves)
+        return curves.drop(columns="seconds"), curves[["frames", "seconds"]].dropna()
+    return (
+        read_json_lines(files.metrics, ("frames",)),
+        read_json_lines(files.timing, ("frames", "seconds")),
     )
 
 
@@ -161,8 +226,9 @@ def _matches(path: Path) -> list[Path]:
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    """Hidden folders are left out (Hydra keeps a config.yaml of its own in one), and so is what
-    lies inside a run.
+    """Yield run folders, but none that is hidden or that lies inside a run.
+
+    Hydra keeps a config.yaml of its own in a hidden folder.
     """
     if (path / "config.yaml").is_file():
         yield path
@@ -172,24 +238,22 @@ def _run_folders(path: Path) -> Iterator[Path]:
                 yield from _run_folders(child)
 
 
-def _method(config: Mapping[str, Any], folder: Path) -> str:
+def _method(config: Mapping[str, Any], path: Path) -> str:
     agent = config.get("agent")
     name = config.get("method") or (agent.get("name") if isinstance(agent, Mapping) else None)
     if not isinstance(name, str) or not name:
-        raise RunFolderError(
-            f"{folder / 'config.yaml'}: neither `method` nor `agent.name` names the method"
-        )
+        raise RunFolderError(f"{path}: neither `method` nor `agent.name` names the method")
     return name
 
 
-def _seed(config: Mapping[str, Any], folder: Path) -> int:
+def _seed(config: Mapping[str, Any], path: Path) -> int:
     seed = config.get("seed")
     if not isinstance(seed, int):
-        raise RunFolderError(f"{folder / 'config.yaml'}: seed is {seed!r}, not a whole number")
+        raise RunFolderError(f"{path}: seed is {seed!r}, not a whole number")
     return seed
 
 
-def _check_scores(
+def _check_identity(
     scores: pd.DataFrame, suite: SuiteRecord, method: str, seed: int, path: Path
 ) -> None:
     for column, expected in (("method", method), ("seed", seed)):
@@ -201,16 +265,16 @@ def _check_scores(
     unknown = sorted(set(scores["split"]) - set(suite.splits))
     if unknown:
         raise RunFolderError(
-            f"{path}: column 'split' has {unknown[0]!r}; suite {suite.name} has {list(suite.splits)}"
+            f"{path}: column 'split' has {unknown[0]!r}; suite {suite.name} has "
+            f"{list(suite.splits)}"
         )
+
+
+def _check_all_tasks(scores: pd.DataFrame, suite: SuiteRecord, keys: list[str], path: Path) -> None:
     last = scores[scores["frames"] == scores["frames"].max()]
-    for (split, intervention), rows in last.groupby(["split", "intervention"]):
-        _check_tasks(
-            set(rows["task"]),
-            suite.task_names(str(split)),
-            f"split {split!r}, {intervention=!s}",
-            path,
-        )
+    for values, rows in last.groupby(keys):
+        where = ", ".join(f"{key} {value!r}" for key, value in zip(keys, values, strict=True))
+        _check_tasks(set(rows["task"]), suite.task_names(str(values[0])), where, path)
 
 
 def _check_tasks(scored: set[str], expected: list[str], where: str, path: Path) -> None:
@@ -218,8 +282,8 @@ def _check_tasks(scored: set[str], expected: list[str], where: str, path: Path) 
     missing = [task for task in expected if task not in scored]
     if missing:
         raise RunFolderError(
-            f"{path}: column 'task', {where}: {missing[0]!r} was not evaluated at the last checkpoint; "
-            "a split counts only when all its tasks were"
+            f"{path}: column 'task', {where}: {missing[0]!r} was not evaluated at the last "
+            "checkpoint; a split counts only when all its tasks were"
         )
 
 
@@ -250,50 +314,63 @@ def _check_seeds_differ(runs: list[Run]) -> None:
         twin = seen.setdefault((run.method, run.seed), run.path)
         if twin != run.path:
             raise RunFolderError(
-                f"{twin} and {run.path} are both method {run.method!r} with seed {run.seed}: runs of one method need different "
-                "seeds, and methods that differ need different names (config key `method`)"
+                f"{twin} and {run.path} are both method {run.method!r} with seed {run.seed}: runs "
+                "of one method need different seeds, and methods that differ need different names "
+                "(config key `method`)"
             )
 
 
 def _check_same_evaluation(runs: list[Run]) -> None:
-    """Runs of one method are averaged, so each must have been evaluated on the same splits and
-    interventions.
-    """
-    seen: dict[str, tuple[Path, set[tuple[str, str]]]] = {}
+    """Check that each run of a method, over which is averaged, has the same kinds of episodes."""
+    seen: dict[str, tuple[Path, set[tuple[str, ...]]]] = {}
     for run in runs:
-        rows = _last_checkpoint(run)
-        evaluated = set(zip(rows["split"], rows["intervention"], strict=True))
+        evaluated = _evaluated(run)
         other, expected = seen.setdefault(run.method, (run.path, evaluated))
-        for split, intervention in sorted(evaluated ^ expected):
-            lacking, having = (
-                (run.path, other) if (split, intervention) in expected else (other, run.path)
-            )
+        for name, *kind in sorted(evaluated ^ expected):
+            lacks = (name, *kind) in expected
+            lacking = run.path if lacks else other
+            having = other if lacks else run.path
             raise RunFolderError(
-                f"{lacking / 'scores.csv'}: nothing for split {split!r}, intervention {intervention!r} at the last "
-                f"checkpoint, but {having} of the same method {run.method!r} has it"
+                f"{lacking / name}: nothing for split {', intervention '.join(map(repr, kind))} at "
+                f"the last checkpoint, but {having} of the same method {run.method!r} has it"
             )
 
 
-def _last_checkpoint(run: Run) -> pd.DataFrame:
-    """Sorted, so that no sum depends on the order in which the episodes were written."""
-    rows = run.scores[run.scores["frames"] == run.frames]
-    return rows.sort_values(["split", "task", "intervention", "episode"]).assign(run=str(run.path))
+def _evaluated(run: Run) -> set[tuple[str, ...]]:
+    """Return (file, split) and (file, split, intervention) of the last checkpoint's episodes."""
+    files = RunFolder(run.path)
+    scores = _last_checkpoint(run, run.scores)
+    shuffled = _last_checkpoint(run, run.shuffled)
+    kinds = zip(shuffled["split"], shuffled["intervention"], strict=True)
+    return {(files.scores.name, split) for split in scores["split"]} | {
+        (files.shuffled_scores.name, split, intervention) for split, intervention in kinds
+    }
+
+
+def _last_checkpoint(run: Run, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the last checkpoint's rows in an order of their own.
+
+    They are sorted, so that no sum depends on the order in which the episodes were written.
+    """
+    rows = table[table["frames"] == run.frames]
+    keys = [key for key in ("split", "task", "intervention", "episode") if key in rows]
+    return rows.sort_values(keys).assign(run=str(run.path))
 
 
 def _random_returns(
-    scores: pd.DataFrame, suite: SuiteRecord, baselines: Path
+    scores: pd.DataFrame, suite: SuiteRecord, reference_scores: Path
 ) -> tuple[dict[tuple[str, str], float], str]:
-    stored = baselines / f"{suite.name}.csv"
+    stored = reference_scores / f"{suite.name}.csv"
     if (scores["method"] == RANDOM_METHOD).any():
         table, source = scores, f"method {RANDOM_METHOD!r} among these runs"
     elif stored.exists():
         table, source = read_scores(stored), stored.name
     else:
         raise RunFolderError(
-            f"the return of random play on suite {suite.name!r} is unknown: add a run of method {RANDOM_METHOD!r} to the "
-            f"report, or measure it once into {stored}"
+            f"the return of random play on suite {suite.name!r} is unknown: add a run of method "
+            f"{RANDOM_METHOD!r} to the report, or measure it once into {stored}"
         )
-    rows = table[(table["method"] == RANDOM_METHOD) & (table["intervention"] == "none")]
+    rows = table[table["method"] == RANDOM_METHOD]
     means = {
         (str(split), str(task)): float(group.mean())
         for (split, task), group in rows.groupby(["split", "task"])["return"]
@@ -303,7 +380,7 @@ def _random_returns(
             raise RunFolderError(f"{source}: no random return for split {split!r}, task {task!r}")
         if means[split, task] == suite.reference_return:
             raise RunFolderError(
-                f"{source}: the random return of split {split!r}, task {task!r} equals the reference return "
-                f"{suite.reference_return:g}: no score is defined"
+                f"{source}: the random return of split {split!r}, task {task!r} equals the "
+                f"reference return {suite.reference_return:g}: no score is defined"
             )
     return means, source

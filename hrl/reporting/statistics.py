@@ -1,4 +1,4 @@
-"""Aggregate scores over runs and tasks, and how sure one can be of them.
+"""Aggregate scores over runs and tasks, with intervals that say how sure one can be of them.
 
 Definitions follow Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
 Precipice" (arXiv 2108.13264), here `A21`. Scores are float64 `[..., run, task]`: one run (training
@@ -28,8 +28,9 @@ BATCH_ELEMENTS = 4_000_000  # of resampled scores held at once: 32 MB
 
 @dataclass(frozen=True)
 class Interval:
-    """Ends of a confidence interval, each with the leading axes of the scores; NaN where one run
-    gives none.
+    """Hold the ends of a confidence interval, each with the leading axes of the scores.
+
+    They are NaN where one run gives no interval.
     """
 
     low: Array
@@ -37,11 +38,12 @@ class Interval:
 
 
 def normalised_score(returns: ArrayLike, random: ArrayLike, reference: ArrayLike) -> Array:
-    """`(R - R_random) / (R_reference - R_random)`: 0 is random play, 1 the reference return. Shapes
-    broadcast.
+    """Return `(R - R_random) / (R_reference - R_random)`: 0 is random play, 1 the reference return.
 
-    Raises ValueError where reference and random return coincide, because the score is undefined
-    there.
+    Shapes broadcast.
+
+    Raises:
+        ValueError: reference and random return coincide, so that the score is undefined.
     """
     returns, random, reference = (
         np.asarray(value, dtype=np.float64) for value in (returns, random, reference)
@@ -54,55 +56,54 @@ def normalised_score(returns: ArrayLike, random: ArrayLike, reference: ArrayLike
 
 
 def interquartile_mean(scores: ArrayLike) -> Array:
-    """IQM (A21, section 4.3): mean of the middle half of all runs x tasks, `[..., run, task] ->
-    [...]`.
+    """Return the IQM, the mean of the middle half of all runs x tasks, `[..., run, task] -> [...]`.
 
-    The quarter cut from either end is rounded down, as in SciPy's `trim_mean`: below four scores it
-    is the mean.
+    Source: A21, section 4.3. The quarter cut from either end is rounded down, as in SciPy's
+    `trim_mean`: below four scores it is the mean.
     """
     return np.asarray(stats.trim_mean(_flat(scores), 0.25, axis=-1), dtype=np.float64)
 
 
 def mean_score(scores: ArrayLike) -> Array:
-    """Mean over all runs x tasks, `[..., run, task] -> [...]`."""
+    """Return the mean over all runs x tasks, `[..., run, task] -> [...]`."""
     return np.asarray(_flat(scores).mean(axis=-1))
 
 
 def median_of_task_means(scores: ArrayLike) -> Array:
-    """Median over tasks of the mean over runs (A21, section 4.3), `[..., run, task] -> [...]`."""
+    """Return the median over tasks of the mean over runs, `[..., run, task] -> [...]`.
+
+    Source: A21, section 4.3.
+    """
     return np.asarray(np.median(_checked(scores).mean(axis=-2), axis=-1))
 
 
 def optimality_gap(scores: ArrayLike, target: float = 1.0) -> Array:
-    """Mean shortfall below `target` (A21, section 4.3), `target - mean(min(score, target))`: lower
-    is better.
+    """Return the mean shortfall below `target`, `target - mean(min(score, target))`.
+
+    Lower is better. Source: A21, section 4.3.
     """
     return np.asarray(target - np.minimum(_flat(scores), target).mean(axis=-1))
 
 
-def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
-    """Share of runs x tasks that score above each threshold (A21, section 4.2), `[run, task] ->
-    [threshold]`.
-    """
-    return mean_score(exceedances(scores, thresholds))
-
-
 def exceedances(scores: ArrayLike, thresholds: ArrayLike) -> Array:
-    """1 where a score lies above a threshold, else 0: `[run, task] -> [threshold, run, task]`.
+    """Return 1 where a score lies above a threshold, else 0.
 
-    Its `mean_score` is the performance profile, so `interval(exceedances(...), mean_score, rng)` is
-    the profile's band.
+    The shapes are `[run, task] -> [threshold, run, task]`. The `mean_score` of the result is the
+    performance profile, the share of runs x tasks that score above each threshold (A21, section
+    4.2), so `interval(exceedances(...), mean_score, rng)` is the profile's band.
     """
     thresholds = np.asarray(thresholds, dtype=np.float64)
     return (_checked(scores) > thresholds[:, None, None]).astype(np.float64)
 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
-    """P(X > Y) (A21, section 4.3): mean over tasks of the Mann-Whitney U / (runs of x * runs of y),
-    ties count 1/2.
+    """Return P(X > Y): the mean over tasks of the Mann-Whitney U / (runs of x * runs of y).
 
-    `x` is `[..., run_x, task]`, `y` is `[..., run_y, task]` over the same tasks; the result has the
-    leading axes. Raises ValueError when the numbers of tasks differ.
+    Ties count 1/2. `x` is `[..., run_x, task]`, `y` is `[..., run_y, task]` over the same tasks;
+    the result has the leading axes. Source: A21, section 4.3.
+
+    Raises:
+        ValueError: the numbers of tasks differ.
     """
     x, y = _checked(x), _checked(y)
     if x.shape[-1] != y.shape[-1]:
@@ -121,11 +122,13 @@ def interval(
     level: float = 0.95,
     resamples: int = 10_000,
 ) -> Interval:
-    """Percentile bootstrap interval of `statistic`, which maps `[..., run, task]` to `[...]` (A21,
-    section 4.1).
+    """Return the percentile bootstrap interval of `statistic` (A21, section 4.1).
 
-    The result does not depend on the order of the runs. One run gives no interval: both ends are
-    NaN. Raises ValueError for scores that are empty or not finite, and for an unknown `resample`.
+    `statistic` maps `[..., run, task]` to `[...]`. The result does not depend on the order of the
+    runs. One run gives no interval: both ends are NaN.
+
+    Raises:
+        ValueError: scores are empty or not finite, or `resample` is unknown.
     """
     return _percentile_interval(
         (_checked(scores),), lambda groups: statistic(groups[0]), rng, resample, level, resamples
@@ -141,11 +144,12 @@ def improvement_interval(
     level: float = 0.95,
     resamples: int = 2_000,
 ) -> Interval:
-    """Percentile bootstrap interval of `probability_of_improvement(x, y)`: runs of either method
-    are drawn independently.
+    """Return the percentile bootstrap interval of `probability_of_improvement(x, y)`.
 
-    NaN where a method has one run. Raises ValueError as `interval` and `probability_of_improvement`
-    do.
+    Runs of either method are drawn independently. Both ends are NaN where a method has one run.
+
+    Raises:
+        ValueError: as `interval` and `probability_of_improvement` do.
     """
     groups = (_checked(x), _checked(y))
     return _percentile_interval(
@@ -187,8 +191,9 @@ Regroup: TypeAlias = Callable[[tuple[Array, ...]], tuple[Array, ...]]
 
 
 def _within_tasks(groups: tuple[Array, ...]) -> tuple[tuple[Array, ...], Regroup]:
-    """One sample a task, runs drawn anew for each; sorted first, so that the order of the runs
-    cannot matter.
+    """Draw runs anew for each task: one sample a task.
+
+    Runs are sorted first, so that their order cannot matter.
     """
     tasks = groups[0].shape[-1]
     samples = tuple(
@@ -204,7 +209,7 @@ def _within_tasks(groups: tuple[Array, ...]) -> tuple[tuple[Array, ...], Regroup
 
 
 def _whole_runs(groups: tuple[Array, ...]) -> tuple[tuple[Array, ...], Regroup]:
-    """One sample of run numbers a group: drawing a run takes the scores of all its tasks."""
+    """Draw runs with the scores of all their tasks: one sample of run numbers a group."""
     ordered = tuple(_sorted_runs(group) for group in groups)
     samples = tuple(np.arange(group.shape[-2], dtype=np.float64) for group in groups)
 
@@ -231,11 +236,13 @@ def _checked(scores: ArrayLike) -> Array:
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim < 2 or array.size == 0:
         raise ValueError(
-            f"scores must be [..., run, task] with at least one run and one task, got shape {array.shape}"
+            "scores must be [..., run, task] with at least one run and one task, got shape "
+            f"{array.shape}"
         )
     if not np.all(np.isfinite(array)):
         raise ValueError(
-            f"scores must be finite, {np.count_nonzero(~np.isfinite(array))} of {array.size} are not"
+            f"scores must be finite, {np.count_nonzero(~np.isfinite(array))} of {array.size} "
+            "are not"
         )
     return array
 

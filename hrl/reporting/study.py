@@ -1,6 +1,4 @@
-"""The runs as the report sees them: scores per run and task, the summary, one look per method, the
-evidence behind it.
-"""
+"""Prepare the runs for the report: scores per run and task, the summary, one style per method."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ BASELINE_COLOURS = ("#8A8F98", "#B9BDC4", "#5B6068")
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """Colour, marker and line of a method, the same in every figure."""
+    """Hold colour, marker and line of a method, the same in every figure."""
 
     colour: str
     marker: str
@@ -29,8 +27,9 @@ class MethodStyle:
 
 @dataclass(frozen=True)
 class Study:
-    """The runs with what every figure needs of them: scores per run and task, the summary, and the
-    methods' looks.
+    """Hold the runs with what every figure needs of them.
+
+    table: scores per run and task (see `task_scores`).  looks: the style of each method.
     """
 
     runs: Runs
@@ -40,13 +39,11 @@ class Study:
 
     @property
     def compared(self) -> list[str]:
-        """The methods a comparison is about: those that learned something, or all where none
-        did.
-        """
+        """Return the methods that are compared: those that learned something, else all."""
         return self.runs.trained_methods or self.runs.methods
 
     def methods_on(self, split: str, among: Iterable[str] | None = None) -> list[str]:
-        """Methods evaluated on a split, in the report's order."""
+        """Return the methods evaluated on a split, in the report's order."""
         evaluated = set(self.table.loc[self.table["split"] == split, "method"])
         return [
             method
@@ -56,13 +53,14 @@ class Study:
 
 
 def study_of(runs: Runs) -> Study:
-    """Summarise the runs once and give every method its look."""
+    """Summarise the runs once and give every method its style."""
     return Study(runs, task_scores(runs), summarise(runs), method_styles(runs))
 
 
 def method_styles(runs: Runs) -> dict[str, MethodStyle]:
-    """Colours by order of the methods; grey for methods that never learned. Past six methods, lines
-    and markers differ too.
+    """Give methods colours in their order, and grey to methods that never learned.
+
+    Past six methods, lines and markers differ too.
     """
     trained = runs.trained_methods
     fixed = [method for method in runs.methods if method not in trained]
@@ -78,24 +76,29 @@ def method_styles(runs: Runs) -> dict[str, MethodStyle]:
 
 
 def evidence(study: Study, methods: Iterable[str], splits: Iterable[str] | None = None) -> str:
-    """How many runs and episodes stand behind a figure, for its caption."""
+    """Say for a caption how many runs and episodes stand behind a figure."""
     methods = list(methods)
     rows = study.table[study.table["method"].isin(methods)]
     if splits is not None:
         rows = rows[rows["split"].isin(list(splits))]
     runs = rows.groupby("method")["run"].nunique()
     counts = ", ".join(f"{method} {runs[method]}" for method in methods if method in runs)
-    few, many = int(rows["episodes"].min()), int(rows["episodes"].max())
+    few = int(rows["episodes"].min())
+    many = int(rows["episodes"].max())
     per_task = f"{few}" if few == many else f"{few} to {many}"
-    return f"Runs per method: {counts}; {per_task} greedy episodes per run and task, {int(rows['episodes'].sum()):,} in all."
+    noun = "episode" if many == 1 else "episodes"
+    return (
+        f"Runs per method: {counts}; {per_task} greedy {noun} per run and task, "
+        f"{int(rows['episodes'].sum()):,} in all."
+    )
 
 
 def note_on(study: Study, methods: Iterable[str]) -> str:
-    """The warning about too few runs, for methods that learned something."""
+    """Return the warning about too few runs, for methods that learned something."""
     note = few_runs_note(study.runs, [method for method in methods if method in study.compared])
     return f"{note}." if note else ""
 
 
 def words(name: str) -> str:
-    """A split or metric name as a reader would write it."""
+    """Return the name of a split or metric as a reader would write it."""
     return name.replace("_", " ")

@@ -43,14 +43,16 @@ NUMBERS = ("fastest", "half_width", "cell", "hold_steps")
 TIMED_WORLDS, TIMED_SECONDS = 32, 2.0
 
 
-def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, command: str) -> Path:
+def write_page(
+    suite: Suite, folder: Path, reference_scores: Path, episodes: int, command: str
+) -> Path:
     """Write NAME.webp, which shows each task in a row of images, and NAME.md beside it.
 
     Args:
         suite: what the page is about.
         folder: where the page goes; made where it is missing.
-        baselines: folder of NAME.csv, the scores of random actions and of zero actions; made where
-            it is missing.
+        reference_scores: folder of NAME.csv, the scores of random actions and of zero actions; made
+            where it is missing.
         episodes: of each task with each of these two policies.
         command: what wrote the page, for the record.
 
@@ -65,8 +67,8 @@ def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, comma
     scores = pd.concat(
         [_scores(suite, name, policy, episodes) for name, policy in policies.items()]
     )
-    baselines.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(baselines / f"{suite.name}.csv", scores.to_csv(index=False))
+    reference_scores.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(reference_scores / f"{suite.name}.csv", scores.to_csv(index=False))
     rows = [(split, task) for split in suite.splits for task in suite.tasks(split)]
     labels = [f"{task.name}\n{split}" for split, task in rows]
     sheet = contact_sheet(moments(suite, [task for _, task in rows]), labels)
@@ -76,7 +78,7 @@ def write_page(suite: Suite, folder: Path, baselines: Path, episodes: int, comma
     return path
 
 
-def rewrite_text(suite: Suite, folder: Path, baselines: Path) -> Path:
+def rewrite_text(suite: Suite, folder: Path, reference_scores: Path) -> Path:
     """Write NAME.md anew from the stored scores; the images and the measured speed stay.
 
     Returns:
@@ -88,7 +90,7 @@ def rewrite_text(suite: Suite, folder: Path, baselines: Path) -> Path:
     """
     path = folder / f"{suite.name}.md"
     speed = path.read_text(encoding="utf-8").rstrip().split("\n\n")[-1]
-    scores = read_scores(baselines / f"{suite.name}.csv")
+    scores = read_scores(reference_scores / f"{suite.name}.csv")
     write_text_atomic(path, _page(suite, scores, speed))
     return path
 

@@ -1,34 +1,40 @@
-"""The suite as a run folder saved it: which tasks make up which split, and the parameter they
-differ in.
-"""
+"""Read the suite as a run folder saved it: the tasks of each split, and what they differ in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PARAMETERS = ("parameters", "dynamics", "vision")
+VARIATIONS = ("dynamics", "vision")
 DEFAULT_REFERENCE_RETURN = 1000.0  # 1000 control steps with rewards in [0, 1]
 
 
 class RunFolderError(ValueError):
-    """A run folder lacks something or holds something malformed; the message names the file and the
-    place in it.
-    """
+    """Say which file of a run folder is missing or malformed, and at which place."""
 
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """One task: its name, family and parameters (a speed, a target position, a maze, ...)."""
+    """Hold one task.
+
+    parameters: a speed, a target position, a maze, ...
+    variations: what it changes about how its world moves and looks.
+    """
 
     name: str
     family: str
     parameters: Mapping[str, Any]
+    variations: Mapping[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return parameters and variations together."""
+        return {**self.parameters, **self.variations}
 
 
 @dataclass(frozen=True)
 class SuiteRecord:
-    """The saved suite. `parameter` is the task parameter that scores are drawn against."""
+    """Hold the saved suite; `parameter` is the task parameter that scores are drawn against."""
 
     name: str
     parameter: str
@@ -36,13 +42,35 @@ class SuiteRecord:
     splits: Mapping[str, tuple[TaskRecord, ...]]
 
     def task_names(self, split: str) -> list[str]:
-        """Names of the tasks of a split, in the suite's order."""
+        """Return the names of the tasks of a split, in the suite's order."""
         return [task.name for task in self.splits[split]]
+
+    def varied_tasks(self, split: str) -> list[str]:
+        """Return the training tasks that the tasks of a split vary in dynamics or vision.
+
+        The list is empty for a split that has other tasks too, and for one that varies every
+        training task: its scores compare with those of the training split as a whole.
+        """
+        found = dict.fromkeys(self.varied_task(task) for task in self.splits[split])
+        names = [name for name in found if name is not None]
+        everything = len(names) == len(self.splits["train"])
+        return [] if len(names) < len(found) or everything else names
+
+    def varied_task(self, task: TaskRecord) -> str | None:
+        """Return the training task that a task varies in dynamics or vision; None for others."""
+        if not task.variations:
+            return None
+        for one in self.splits["train"]:
+            if not one.variations and _same_task(one, task):
+                return one.name
+        return None
 
 
 def read_suite(config: Mapping[str, Any], source: Path) -> SuiteRecord:
-    """The `suite` of a resolved config. Raises RunFolderError naming `source` and the key that is
-    missing.
+    """Read the `suite` of a resolved configuration.
+
+    Raises:
+        RunFolderError: a key is missing or malformed; it names `source` and the key.
     """
     suite = _entry(config, "suite", source, Mapping)
     splits = _entry(suite, "splits", source, Mapping, "suite.splits")
@@ -65,7 +93,7 @@ def read_suite(config: Mapping[str, Any], source: Path) -> SuiteRecord:
 
 
 def first_difference(a: Any, b: Any, place: str = "suite") -> str | None:
-    """Where two nested values first differ, as a dotted place, or None when they are equal."""
+    """Return where two nested values first differ, as a dotted place; None when they are equal."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         keys = [*a, *(key for key in b if key not in a)]
         places = (first_difference(a.get(key), b.get(key), f"{place}.{key}") for key in keys)
@@ -87,12 +115,15 @@ def _task(task: Any, source: Path, place: str) -> TaskRecord:
     return TaskRecord(
         name=str(_entry(task, "name", source, str, f"{place}.name")),
         family=str(_entry(task, "family", source, str, f"{place}.family")),
-        # Tasks that move or look otherwise are not on a line with those that differ in their
-        # parameter alone.
-        parameters={
-            key: value for part in PARAMETERS for key, value in (task.get(part) or {}).items()
+        parameters=dict(task.get("parameters") or {}),
+        variations={
+            key: value for part in VARIATIONS for key, value in (task.get(part) or {}).items()
         },
     )
+
+
+def _same_task(one: TaskRecord, other: TaskRecord) -> bool:
+    return one.family == other.family and one.parameters == other.parameters
 
 
 def _reference_return(suite: Mapping[str, Any], source: Path) -> float:

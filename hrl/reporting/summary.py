@@ -1,6 +1,4 @@
-"""From episodes to the numbers of the summary: per run and task first, then per method and split,
-with intervals.
-"""
+"""Turn episodes into the summary: per run and task first, then per method and split."""
 
 import math
 from collections.abc import Iterable
@@ -22,12 +20,15 @@ AGGREGATES: dict[str, Statistic] = {
     "optimality_gap": statistics.optimality_gap,
 }
 
+SAME_TASKS = "same tasks in training"
+
 Ends = list[float | None]
 
 
 class Aggregate(TypedDict):
-    """A statistic of the scores with its 95 % intervals by either way of resampling; None where one
-    run gives none.
+    """Hold a statistic of the scores with its 95 % intervals by either way of resampling.
+
+    The ends of an interval are None where one run gives none.
     """
 
     value: float
@@ -35,9 +36,20 @@ class Aggregate(TypedDict):
     ci95_runs: Ends
 
 
+class TrainingScore(TypedDict):
+    """Hold how a method does on some training tasks: the mean over its runs and these tasks."""
+
+    tasks: list[str]
+    return_mean: float
+    score_mean: float
+
+
 class SplitSummary(TypedDict):
-    """One method on one split: the headline numbers and, under `aggregates`, every statistic with
-    its intervals.
+    """Hold one method on one split.
+
+    aggregates: every statistic with its intervals.
+    training: of a split that varies single training tasks (dynamics, vision), the same method on
+        these training tasks unchanged; else None.
     """
 
     return_mean: float
@@ -49,10 +61,11 @@ class SplitSummary(TypedDict):
     episodes: int
     frames: int
     aggregates: dict[str, Aggregate]
+    training: TrainingScore | None
 
 
 class Summary(TypedDict):
-    """What summary.json holds."""
+    """Hold what summary.json holds."""
 
     suite: str
     reference_return: float
@@ -61,23 +74,21 @@ class Summary(TypedDict):
 
 
 def generator(*labels: str) -> np.random.Generator:
-    """A generator that depends on the labels alone, so that adding a method to a report moves no
-    other method's interval.
+    """Return a generator that depends on the labels alone.
+
+    Adding a method to a report then moves no other method's interval.
     """
     return np.random.default_rng([crc32(label.encode()) for label in labels])
 
 
-def task_scores(runs: Runs, intervention: str = "none") -> pd.DataFrame:
-    """One row per run, split and task: return, success and score (means over episodes), episodes,
-    frames.
+def task_scores(runs: Runs) -> pd.DataFrame:
+    """Return one row per run, split and task: return, success and score are means over episodes.
 
-    Columns: method, run, seed, split, task, frames, return, success, episodes, score. Ordered as
-        `runs` and the suite are,
-    whatever the order of the rows in the files.
+    Columns: method, run, seed, split, task, frames, return, success, episodes, score. Rows are
+    ordered as `runs` and the suite are, whatever the order in the files.
     """
-    rows = runs.scores[runs.scores["intervention"] == intervention]
     keys = ["method", "run", "seed", "split", "task", "frames"]
-    means = rows.groupby(keys, as_index=False).agg(
+    means = runs.scores.groupby(keys, as_index=False).agg(
         **{
             "return": ("return", "mean"),
             "success": ("success", "mean"),
@@ -94,8 +105,9 @@ def task_scores(runs: Runs, intervention: str = "none") -> pd.DataFrame:
 
 
 def score_matrix(table: pd.DataFrame, method: str, split: str, column: str = "score") -> Array:
-    """`[run, task]` of one method on one split, out of `task_scores`; `[0, 0]` where the method was
-    not evaluated there.
+    """Return `[run, task]` of one method on one split, out of `task_scores`.
+
+    It is `[0, 0]` where the method was not evaluated there.
     """
     rows = table[(table["method"] == method) & (table["split"] == split)]
     tasks = list(dict.fromkeys(rows["task"]))
@@ -103,13 +115,12 @@ def score_matrix(table: pd.DataFrame, method: str, split: str, column: str = "sc
 
 
 def summarise(runs: Runs) -> Summary:
-    """Mean return, aggregate scores with intervals, runs and episodes per method and split
-    (undisturbed episodes only).
-    """
+    """Return returns, aggregate scores with intervals, runs and episodes per method and split."""
     table = task_scores(runs)
     methods: dict[str, dict[str, SplitSummary]] = {method: {} for method in runs.methods}
     for (method, split), rows in table.groupby(["method", "split"], sort=False):
-        methods[str(method)][str(split)] = _split_summary(rows, str(method), str(split))
+        training = training_score(table, str(method), runs.suite.varied_tasks(str(split)))
+        methods[str(method)][str(split)] = _split_summary(rows, str(method), str(split), training)
     return {
         "suite": runs.suite.name,
         "reference_return": runs.suite.reference_return,
@@ -118,14 +129,30 @@ def summarise(runs: Runs) -> Summary:
     }
 
 
+def training_score(table: pd.DataFrame, method: str, tasks: list[str]) -> TrainingScore | None:
+    """Return how a method does on some training tasks, out of `task_scores`; None without any."""
+    training = table[(table["method"] == method) & (table["split"] == "train")]
+    rows = training[training["task"].isin(tasks)]
+    if rows.empty:
+        return None
+    return {
+        "tasks": tasks,
+        "return_mean": float(rows["return"].mean()),
+        "score_mean": float(rows["score"].mean()),
+    }
+
+
 def summary_table(summary: Summary) -> str:
-    """The summary as plain text, one line per split and method."""
-    header = ("split", "method", "return", "score IQM", "95 % CI", "episodes", "runs")
-    lines = [
-        header,
-        *(_table_line(split, method, numbers) for split, method, numbers in by_split(summary)),
-    ]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    """Return the summary as plain text, one line per split and method.
+
+    Where splits vary single training tasks, a column has the return on these tasks unchanged.
+    """
+    header = ("split", "method", "return", SAME_TASKS, "score IQM", "95 % CI", "episodes", "runs")
+    rows = by_split(summary)
+    lines = [header, *(_table_line(split, method, numbers) for split, method, numbers in rows)]
+    if not any_varied(summary):
+        lines = [(*line[:3], *line[4:]) for line in lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     texts = [
         "  ".join(
             _aligned(cell, width, i)
@@ -136,10 +163,13 @@ def summary_table(summary: Summary) -> str:
     return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])
 
 
+def any_varied(summary: Summary) -> bool:
+    """Return whether any split varies single training tasks."""
+    return any(numbers["training"] is not None for _, _, numbers in by_split(summary))
+
+
 def by_split(summary: Summary) -> list[tuple[str, str, SplitSummary]]:
-    """(split, method, numbers), ordered by split and then method, for reading methods side by
-    side.
-    """
+    """Return (split, method, numbers), ordered by split and then by method."""
     splits = dict.fromkeys(split for numbers in summary["methods"].values() for split in numbers)
     return [
         (split, method, numbers[split])
@@ -150,8 +180,9 @@ def by_split(summary: Summary) -> list[tuple[str, str, SplitSummary]]:
 
 
 def few_runs_note(runs: Runs, methods: Iterable[str]) -> str:
-    """The methods with too few runs for a trustworthy interval, `A: 3 runs (intervals
-    under-cover)`; empty without any.
+    """Return the methods with too few runs for a trustworthy interval; empty without any.
+
+    They read like `A: 3 runs (intervals under-cover)`.
     """
     counts = {method: len(runs.of(method)) for method in methods}
     few = {method: count for method, count in counts.items() if count < ENOUGH_RUNS}
@@ -164,9 +195,9 @@ def few_runs_note(runs: Runs, methods: Iterable[str]) -> str:
 
 
 def interval_text(ends: Ends, digits: int = 2) -> str:
-    """`[low, high]`, or a dash where there is no interval."""
+    """Return `[low, high]`, or a dash where there is no interval."""
     low, high = ends
-    return "-" if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return "-" if low is None or high is None else f"[{low:z.{digits}f}, {high:z.{digits}f}]"
 
 
 def _in_order(means: pd.DataFrame, runs: Runs) -> pd.DataFrame:
@@ -180,7 +211,9 @@ def _in_order(means: pd.DataFrame, runs: Runs) -> pd.DataFrame:
     return order.sort_values(["_run", "_task"], ignore_index=True).drop(columns=["_run", "_task"])
 
 
-def _split_summary(rows: pd.DataFrame, method: str, split: str) -> SplitSummary:
+def _split_summary(
+    rows: pd.DataFrame, method: str, split: str, training: TrainingScore | None
+) -> SplitSummary:
     scores = score_matrix(rows, method, split)
     aggregates = {
         name: _aggregate(scores, statistic, method, split) for name, statistic in AGGREGATES.items()
@@ -195,6 +228,7 @@ def _split_summary(rows: pd.DataFrame, method: str, split: str) -> SplitSummary:
         "episodes": int(rows["episodes"].sum()),
         "frames": int(rows["frames"].max()),
         "aggregates": aggregates,
+        "training": training,
     }
 
 
@@ -209,7 +243,7 @@ def _aggregate(scores: Array, statistic: Statistic, method: str, split: str) -> 
 
 
 def ends(interval: statistics.Interval) -> Ends:
-    """Both ends of a scalar interval as JSON can hold them: None for NaN."""
+    """Return both ends of a scalar interval as JSON can hold them: None for NaN."""
     return [
         None if math.isnan(end) else float(end)
         for end in (float(interval.low), float(interval.high))
@@ -217,11 +251,13 @@ def ends(interval: statistics.Interval) -> Ends:
 
 
 def _table_line(split: str, method: str, numbers: SplitSummary) -> tuple[str, ...]:
+    training = numbers["training"]
     return (
         split,
         method,
-        f"{numbers['return_mean']:.1f}",
-        f"{numbers['score_iqm']:.3f}",
+        f"{numbers['return_mean']:z.1f}",
+        "-" if training is None else f"{training['return_mean']:z.1f}",
+        f"{numbers['score_iqm']:z.3f}",
         interval_text(numbers["ci95"], 3),
         str(numbers["episodes"]),
         str(numbers["runs"]),

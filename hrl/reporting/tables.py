@@ -1,4 +1,4 @@
-"""The files of a run folder as typed tables: CSV and JSON lines, checked column by column."""
+"""Read the files of a run folder as typed tables: CSV and JSON lines, checked column by column."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,36 +11,50 @@ import yaml
 
 from hrl.reporting.suite_record import RunFolderError
 
-INTERVENTIONS = ("none", "high_level_action_shuffle", "task_shuffle")
+SHUFFLES = ("high_level_action_shuffle", "task_shuffle")
 TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
+EPISODE = ["method", "seed", "split", "task", "frames", "episode"]
 
 Reader = Callable[[pd.Series, Path], pd.Series]
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """One row an episode: method, seed, split, task, frames, episode, return, success, length,
-    intervention.
+    """Read scores.csv: one row an undisturbed episode, columns SCORE_COLUMNS.
 
-    Raises RunFolderError naming the file, column and line of what is missing or malformed.
+    Raises:
+        RunFolderError: it names the file, column and line of what is missing or malformed.
     """
     table = _read_csv(path, SCORE_COLUMNS)
-    unknown = ~table["intervention"].isin(INTERVENTIONS)
+    _check_no_duplicates(path, table, EPISODE)
+    return table
+
+
+def read_shuffled_scores(path: Path) -> pd.DataFrame:
+    """Read shuffled_scores.csv: one row an episode, with the column `intervention`.
+
+    It is empty without the file.
+
+    Raises:
+        RunFolderError: it names the file, column and line of what is missing or malformed.
+    """
+    if not path.exists():
+        return _empty(SHUFFLED_COLUMNS)
+    table = _read_csv(path, SHUFFLED_COLUMNS)
+    unknown = ~table["intervention"].isin(SHUFFLES)
     if unknown.any():
-        raise _cell_error(path, table["intervention"], unknown, f"none of {list(INTERVENTIONS)}")
-    key = ["method", "seed", "split", "task", "frames", "episode", "intervention"]
-    if table.duplicated(key).any():
-        row = table[table.duplicated(key)].iloc[0]
-        named = ", ".join(f"{column} {row[column]}" for column in key)
-        raise RunFolderError(f"{path}: the same episode stands there twice ({named})")
+        raise _cell_error(path, table["intervention"], unknown, f"none of {list(SHUFFLES)}")
+    _check_no_duplicates(path, table, [*EPISODE, "intervention"])
     return table
 
 
 def read_skill_usage(path: Path) -> pd.DataFrame:
-    """Columns task, split, skill, weight (mean weight of a skill over the task's episodes); empty
-    without the file.
+    """Read skill_usage.csv: the mean weight of each skill over a task's episodes.
+
+    The columns are task, split, skill, weight. The table is empty without the file.
     """
     if not path.exists():
-        return pd.DataFrame({name: pd.Series(dtype=object) for name in SKILL_COLUMNS})
+        return _empty(SKILL_COLUMNS)
     table = _read_csv(path, SKILL_COLUMNS)
     if (table["weight"] < 0).any():
         raise _cell_error(path, table["weight"], table["weight"] < 0, "negative: no weight")
@@ -48,10 +62,10 @@ def read_skill_usage(path: Path) -> pd.DataFrame:
 
 
 def read_json_lines(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
-    """One row an object, columns the union of their keys, ordered by `frames`; empty without the
-    file.
+    """Read one row an object, columns the union of their keys, ordered by `frames`.
 
-    Where a continued run wrote the same `frames` again, the later line counts.
+    The table is empty without the file. Where a continued run wrote the same `frames` again, the
+    later line counts.
     """
     if not path.exists():
         return pd.DataFrame({name: pd.Series(dtype=np.float64) for name in required})
@@ -65,8 +79,24 @@ def read_json_lines(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
     return table.drop_duplicates("frames", keep="last").sort_values("frames", ignore_index=True)
 
 
+def read_learning_curves(path: Path) -> pd.DataFrame:
+    """Read learning_curves.csv, the thinned logs of an archived run (see `archive`).
+
+    One row a point: `frames`, `seconds` of training, metrics; missing where nothing was logged.
+    """
+    table = pd.read_csv(path, dtype=np.float64)
+    for column in ("frames", "seconds"):
+        if column not in table:
+            raise RunFolderError(f"{path}: column {column!r} is missing")
+    return table.astype({"frames": np.int64})
+
+
 def read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """A YAML or JSON file that holds one mapping. Raises RunFolderError naming the file."""
+    """Read a YAML or JSON file that holds one mapping.
+
+    Raises:
+        RunFolderError: it names the file and what is wrong with it.
+    """
     try:
         content = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -76,6 +106,18 @@ def read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunFolderError(f"{path}: holds no mapping of keys to values")
     return content
+
+
+def _empty(columns: Mapping[str, Reader]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
+
+
+def _check_no_duplicates(path: Path, table: pd.DataFrame, key: list[str]) -> None:
+    twice = table.duplicated(key)
+    if twice.any():
+        row = table[twice].iloc[0]
+        named = ", ".join(f"{column} {row[column]}" for column in key)
+        raise RunFolderError(f"{path}: the same episode stands there twice ({named})")
 
 
 def _read_csv(path: Path, columns: Mapping[str, Reader]) -> pd.DataFrame:
@@ -154,8 +196,8 @@ SCORE_COLUMNS: dict[str, Reader] = {
     "return": _number,
     "success": _truth,
     "length": _integer,
-    "intervention": _text,
 }
+SHUFFLED_COLUMNS: dict[str, Reader] = {**SCORE_COLUMNS, "intervention": _text}
 SKILL_COLUMNS: dict[str, Reader] = {
     "task": _text,
     "split": _text,

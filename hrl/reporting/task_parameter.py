@@ -1,6 +1,4 @@
-"""Where a task lies relative to the training tasks: its parameter's value, and its distance from
-their hull.
-"""
+"""Locate a task relative to the training tasks: by its parameter, by distance from their hull."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +15,10 @@ Place = tuple[str, str]  # (split, task name)
 
 @dataclass(frozen=True)
 class ParameterSpace:
-    """Tasks of one family that differ from a training task in the suite's parameter and in nothing
-    else.
+    """Hold the tasks of one family that differ from a training task in the suite's parameter alone.
 
-    values: (split, task) -> float64 [dimension], dimension 1 or 2.  train: float64 [training task, dimension].
+    values: (split, task) -> float64 [dimension], dimension 1 or 2.
+    train: float64 [training task, dimension].
     """
 
     family: str
@@ -30,20 +28,21 @@ class ParameterSpace:
 
     @property
     def dimension(self) -> int:
-        """1 for a scalar parameter such as a speed, 2 for a position in the plane."""
+        """Return 1 for a scalar parameter such as a speed, 2 for a position in the plane."""
         return int(self.train.shape[1])
 
 
 def parameter_spaces(suite: SuiteRecord) -> list[ParameterSpace]:
-    """One space per family whose parameter is a number or a pair of numbers."""
+    """Return one space per family whose parameter is a number or a pair of numbers."""
     families = dict.fromkeys(task.family for task in suite.splits["train"])
     spaces = (_space(suite, family) for family in families)
     return [space for space in spaces if space is not None]
 
 
 def left_out(suite: SuiteRecord, spaces: list[ParameterSpace]) -> list[str]:
-    """Names of tasks that no space holds: they change something besides the parameter, or it is not
-    numeric.
+    """Return the names of tasks that no space holds.
+
+    They change something besides the parameter, or their parameter is not numeric.
     """
     held = {place for space in spaces for place in space.values}
     return [
@@ -55,8 +54,9 @@ def left_out(suite: SuiteRecord, spaces: list[ParameterSpace]) -> list[str]:
 
 
 def hull_vertices(points: Array) -> Array:
-    """Corners of the convex hull of `points` [n, 2] in order, [corner, 2]; the two ends where all
-    lie on a line.
+    """Return the corners of the convex hull of `points` [n, 2] in order, [corner, 2].
+
+    Where all points lie on a line, they are its two ends.
     """
     centred = points - points.mean(axis=0)
     _, spread, axes = np.linalg.svd(centred, full_matrices=False)
@@ -67,12 +67,13 @@ def hull_vertices(points: Array) -> Array:
 
 
 def signed_distance(points: Array, train: Array) -> Array:
-    """Distance of `points` [n, 2] from the boundary of the hull of `train` [m, 2], [n]: negative
-    inside, 0 on it.
+    """Return the distance of `points` [n, 2] from the boundary of the hull of `train` [m, 2].
+
+    The result is [n]: negative inside, 0 on the boundary.
     """
     corners = hull_vertices(train)
-    starts, ends = corners, np.roll(corners, -1, axis=0)
-    edges = ends - starts
+    starts = corners
+    edges = np.roll(corners, -1, axis=0) - starts
     lengths = np.maximum((edges**2).sum(axis=1), 1e-24)
     offsets = points[:, None, :] - starts
     along = np.clip((offsets * edges).sum(axis=2) / lengths, 0, 1)
@@ -91,7 +92,7 @@ def _space(suite: SuiteRecord, family: str) -> ParameterSpace | None:
         for split, tasks in suite.splits.items()
         for task in tasks
         if task.family == family and _other_parameters(task, suite.parameter) in others
-        if (value := _vector(task.parameters.get(suite.parameter))) is not None
+        if (value := _vector(task.settings.get(suite.parameter))) is not None
     }
     train = [value for (split, _), value in values.items() if split == "train"]
     if not train or len({len(value) for value in values.values()}) != 1 or len(train[0]) > 2:
@@ -100,7 +101,7 @@ def _space(suite: SuiteRecord, family: str) -> ParameterSpace | None:
 
 
 def _other_parameters(task: TaskRecord, parameter: str) -> dict[str, Any]:
-    return {key: value for key, value in task.parameters.items() if key != parameter}
+    return {key: value for key, value in task.settings.items() if key != parameter}
 
 
 def _vector(value: Any) -> Array | None:

@@ -1,6 +1,4 @@
-"""Which videos go into the report: the latest of each method and task, fairly, as long as there is
-room.
-"""
+"""Choose the videos that go into the report: the latest of each method and task, if they fit."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,9 @@ ROOM = 8_000_000  # bytes of mp4; base64 adds a third, and the whole page should
 
 @dataclass(frozen=True)
 class Video:
-    """A film of one task by one run, recorded after `frames` of training (None where the file name
-    does not say).
+    """Hold a video of one task by one run.
+
+    frames: of training before it was recorded; None where the file name does not say.
     """
 
     path: Path
@@ -24,8 +23,9 @@ class Video:
 
 
 def latest_videos(runs: Runs) -> list[Video]:
-    """The last film of every method and task, from the method's first seed that has one; tasks in
-    turn, methods side by side.
+    """Return the last video of every method and task, from the method's first seed that has one.
+
+    Tasks come in turn, methods side by side.
     """
     latest: dict[tuple[str, str], Video] = {}
     for run in runs.runs:
@@ -47,9 +47,7 @@ def latest_videos(runs: Runs) -> list[Video]:
 
 
 def fitting(videos: list[Video], room: int = ROOM) -> tuple[list[Video], list[Video]]:
-    """(embedded, left out): whole tasks at a time, so that no method is shown without the
-    others.
-    """
+    """Return (embedded, left out): whole tasks, so that no method is shown without the others."""
     embedded: list[Video] = []
     for task in dict.fromkeys(video.task for video in videos):
         row = [video for video in videos if video.task == task]
@@ -61,7 +59,7 @@ def fitting(videos: list[Video], room: int = ROOM) -> tuple[list[Video], list[Vi
 
 
 def _video(path: Path, run: Run) -> Video:
-    """File names are `<frames>_<task>.mp4`; any other name is taken for the task's."""
+    """Read frames and task from a name like `<frames>_<task>.mp4`; take others for the task's."""
     frames, separator, task = path.stem.partition("_")
     if separator and frames.isdigit():
         return Video(path, run.method, run.seed, task, int(frames))

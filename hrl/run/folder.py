@@ -31,6 +31,7 @@ class RunFolder:
         environment: what produced the run: command, code revision, versions, hardware.
         metrics: metrics by control step, one JSON object a line.
         timing: training time by control step, one JSON object a line.
+        learning_curves: thinned metrics and timing of an archived run, in place of both.
         checkpoints: folder of checkpoints.
         policy: the newest policy, which is all that acting needs.
         evaluation: how the episodes of the scores were played.
@@ -51,6 +52,7 @@ class RunFolder:
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
+        self.learning_curves = self.path / "learning_curves.csv"
         self.checkpoints = self.path / "checkpoints"
         self.policy = self.path / "policy.safetensors"
         self.evaluation = self.path / "evaluation.json"

@@ -1,5 +1,4 @@
-"""Run folders as training and evaluation write them, with made-up but plausible numbers, in
-milliseconds."""
+"""Write run folders as training and evaluation do, with made-up but plausible numbers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+
+from hrl.run.folder import FORMAT
 
 COLUMNS = [
     "method",
@@ -20,7 +21,6 @@ COLUMNS = [
     "return",
     "success",
     "length",
-    "intervention",
 ]
 RANDOM_RETURN = 40.0
 REFERENCE_RETURN = 800.0
@@ -127,8 +127,10 @@ def write_scores(
     interventions: Mapping[str, float],
     rng: np.random.Generator,
 ) -> None:
-    """scores.csv from normalised scores per (split, task) and the share of them that each
-    intervention leaves."""
+    """Write scores.csv, and shuffled_scores.csv where there are interventions.
+
+    scores: normalised, per (split, task).  interventions: the share of them that each leaves.
+    """
     rows = [
         (
             method,
@@ -146,7 +148,11 @@ def write_scores(
         for (split, task), score in scores.items()
         for episode in range(episodes)
     ]
-    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "scores.csv", index=False)
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "intervention"])
+    plain = table["intervention"] == "none"
+    table.loc[plain, COLUMNS].to_csv(folder / "scores.csv", index=False)
+    if not plain.all():
+        table[~plain].to_csv(folder / "shuffled_scores.csv", index=False)
 
 
 def _return(score: float) -> float:
@@ -212,6 +218,7 @@ def _write_config(
     frames: int,
 ) -> None:
     config = {
+        "format": FORMAT,
         "agent": dict(agent),
         "suite": dict(suite),
         "folder": str(folder),

@@ -1,3 +1,1 @@
-"""The figures of the report, one module per question, each drawn with Matplotlib from the tables
-alone.
-"""
+"""Draw the figures of the report with Matplotlib, one module per question."""

@@ -1,6 +1,4 @@
-"""Method against method on each split: aggregates with intervals, performance profiles, probability
-of improvement.
-"""
+"""Compare methods on each split: aggregates with intervals, profiles, chances of improvement."""
 
 from itertools import combinations
 
@@ -23,17 +21,13 @@ PAIR_ROW = 0.34  # inches
 
 
 def comparison_figures(study: Study) -> list[ReportFigure]:
-    """Aggregates always; profiles where there is a sample to profile; improvements where there are
-    two methods.
-    """
+    """Draw aggregates; profiles, if there is a sample; improvements, if there are two methods."""
     figures = [aggregate_figure(study), profile_figure(study), improvement_figure(study)]
     return [figure for figure in figures if figure is not None]
 
 
 def aggregate_figure(study: Study) -> ReportFigure:
-    """Rows are splits, columns are statistics; per method both intervals, as they stand in the
-    summary.
-    """
+    """Draw splits in rows and statistics in columns, per method with both intervals."""
     splits, methods = study.runs.splits, study.compared
     figure = Figure(figsize=(WIDTH, 0.9 + len(splits) * max(1.0, 0.35 + 0.24 * len(methods))))
     grid = figure.subplots(len(splits), len(AGGREGATES), squeeze=False, sharex="col", sharey="row")
@@ -45,10 +39,12 @@ def aggregate_figure(study: Study) -> ReportFigure:
         axes.set_title(AGGREGATE_TITLES[name])
     figure.supxlabel("normalised score (optimality gap: lower is better)", fontsize=9)
     caption = (
-        "Rows: splits; they are never averaged into one another. Columns: statistics over all runs x tasks of the "
-        "split. x: normalised score (0 random play, 1 the reference return). Mark: the value; thick bar: 95 % "
-        "stratified bootstrap interval (runs drawn anew within each task); thin line: 95 % interval that draws "
-        "whole runs, keeping each run's tasks together. " + evidence(study, methods)
+        "Rows: splits; they are never averaged into one another. Columns: statistics over all "
+        "runs x tasks of the split. x: normalised score (0 random play, 1 the reference return). "
+        "Mark: the value; thick bar: 95 % stratified bootstrap interval (runs drawn anew within "
+        "each task); thin line: 95 % interval that draws whole runs, keeping each run's tasks "
+        "together. Hollow mark: the mean score of the same method on the training tasks that the "
+        "split varies, unchanged. " + evidence(study, methods)
     )
     return ReportFigure(
         "aggregates", "Scores per split, with intervals", caption, figure, note_on(study, methods)
@@ -58,10 +54,14 @@ def aggregate_figure(study: Study) -> ReportFigure:
 def _aggregate_panel(axes: Axes, study: Study, split: str, name: str) -> None:
     methods = study.compared
     for i, method in enumerate(methods):
-        if split in study.summary["methods"][method]:
-            _interval_mark(
-                axes, i, study.summary["methods"][method][split]["aggregates"][name], study, method
-            )
+        numbers = study.summary["methods"][method].get(split)
+        if numbers is None:
+            continue
+        _interval_mark(axes, i, numbers["aggregates"][name], study, method)
+        if numbers["training"] is not None and name != "optimality_gap":
+            score = numbers["training"]["score_mean"]
+            look = study.looks[method]
+            axes.plot(score, i, ls="", marker=look.marker, ms=6, mfc="none", mec=look.colour)
     axes.set_yticks(range(len(methods)), methods)
     axes.set_ylim(len(methods) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -69,7 +69,8 @@ def _aggregate_panel(axes: Axes, study: Study, split: str, name: str) -> None:
 
 def _interval_mark(axes: Axes, y: int, aggregate: Aggregate, study: Study, method: str) -> None:
     look = study.looks[method]
-    (low, high), (low_runs, high_runs) = aggregate["ci95"], aggregate["ci95_runs"]
+    low, high = aggregate["ci95"]
+    low_runs, high_runs = aggregate["ci95_runs"]
     if low is not None and high is not None:
         axes.barh(y, high - low, left=low, height=0.55, color=look.colour, alpha=0.35, lw=0)
     if low_runs is not None and high_runs is not None:
@@ -78,9 +79,7 @@ def _interval_mark(axes: Axes, y: int, aggregate: Aggregate, study: Study, metho
 
 
 def profile_figure(study: Study) -> ReportFigure | None:
-    """One panel per split. Left out where every method has a single score, which has no
-    distribution.
-    """
+    """Draw one panel per split; None where every method has a single score: no distribution."""
     methods = study.compared
     matrices = {
         (split, method): score_matrix(study.table, method, split)
@@ -101,10 +100,10 @@ def profile_figure(study: Study) -> ReportFigure | None:
     axes[0].set_ylabel("share of runs x tasks above")
     method_legend(figure, study, methods)
     caption = (
-        "One panel per split. x: a threshold on the normalised score. y: the share of all runs x tasks that score "
-        "above it; a curve that lies higher everywhere is better throughout, crossing curves mean that a single "
-        "number would mislead. Bands: 95 % stratified bootstrap intervals at each threshold. "
-        + evidence(study, methods)
+        "One panel per split. x: a threshold on the normalised score. y: the share of all runs x "
+        "tasks that score above it; a curve that lies higher everywhere is better throughout, "
+        "crossing curves mean that a single number would mislead. Bands: 95 % stratified "
+        "bootstrap intervals at each threshold. " + evidence(study, methods)
     )
     return ReportFigure(
         "performance_profiles", "Performance profiles", caption, figure, note_on(study, methods)
@@ -134,7 +133,7 @@ def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Arra
 
 
 def improvement_figure(study: Study) -> ReportFigure | None:
-    """One panel per split, one row per pair of methods; None with fewer than two methods."""
+    """Draw one panel per split, one row per pair of methods; None with fewer than two methods."""
     methods = study.compared if len(study.compared) > 1 else study.runs.methods
     pairs = {
         split: list(combinations(study.methods_on(split, methods), 2))
@@ -150,11 +149,12 @@ def improvement_figure(study: Study) -> ReportFigure | None:
         axis.set_title(words(split))
     figure.supxlabel("P(the upper method scores higher than the lower one)", fontsize=9)
     caption = (
-        "One panel per split, one row per pair of methods. x: the probability that a run of the upper-named method "
-        "scores higher than a run of the lower-named one on the same task, averaged over tasks (Mann-Whitney; "
-        "ties count one half); 0.5 (line) means no difference. Thick bar: 95 % stratified bootstrap interval; "
-        "thin line: the interval that draws whole runs; no bar: a single run, or one method's runs beat all of the "
-        "other's. " + evidence(study, methods)
+        "One panel per split, one row per pair of methods. x: the probability that a run of the "
+        "upper-named method scores higher than a run of the lower-named one on the same task, "
+        "averaged over tasks (Mann-Whitney; ties count one half); 0.5 (line) means no difference. "
+        "Thick bar: 95 % stratified bootstrap interval; thin line: the interval that draws whole "
+        "runs; no bar: a single run, or one method's runs beat all of the other's. "
+        + evidence(study, methods)
     )
     return ReportFigure(
         "probability_of_improvement",

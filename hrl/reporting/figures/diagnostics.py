@@ -1,6 +1,4 @@
-"""Is the hierarchy used at all? Returns under shuffled commands and tasks, and which skills serve
-which task.
-"""
+"""Show whether the hierarchy is used: returns under shuffles, and which skills serve which task."""
 
 import re
 from collections.abc import Iterable
@@ -17,23 +15,23 @@ from hrl.reporting.runs import Run
 from hrl.reporting.statistics import Array
 from hrl.reporting.study import Study, note_on, words
 from hrl.reporting.summary import generator
-from hrl.reporting.tables import INTERVENTIONS
+from hrl.reporting.tables import SHUFFLES
 
+INTERVENTIONS = ("none", *SHUFFLES)
 SHADES = {"none": 1.0, "high_level_action_shuffle": 0.6, "task_shuffle": 0.3}
 MOST_HEATMAPS = 3
 
 
 def diagnostic_figures(study: Study) -> list[ReportFigure]:
-    """Shuffle diagnostics where any run has them; skill usage, one figure per method that has
-    skills.
-    """
+    """Draw the shuffle tests, if any run has them, and skill usage of each method with skills."""
     usage = [_skill_figure(study, method) for method in study.runs.methods]
     return [figure for figure in (_shuffles(study), *usage) if figure is not None]
 
 
 def skill_entropy(weights: Array) -> Array:
-    """Entropy of skill usage, `[skill, task] -> [task]`, as a share of the greatest possible
-    (uniform use): 0 to 1.
+    """Return the entropy of skill usage, `[skill, task] -> [task]`.
+
+    It is a share, 0 to 1, of the greatest possible one (uniform use).
     """
     shares = weights / np.maximum(weights.sum(axis=0), np.finfo(np.float64).tiny)
     entropy = -np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)), axis=0)
@@ -41,8 +39,11 @@ def skill_entropy(weights: Array) -> Array:
 
 
 def shuffle_returns(study: Study, split: str) -> dict[str, dict[str, Array]]:
-    """Method -> intervention -> `[run]` mean return over the split's tasks, for methods with shuffled episodes."""
-    rows = study.runs.scores[study.runs.scores["split"] == split]
+    """Return method -> intervention -> `[run]`, the mean return over the split's tasks.
+
+    Only methods with shuffled episodes have an entry.
+    """
+    rows = _episodes(study, [split])
     lone_task = rows["task"].nunique() == 1  # its vector can only be swapped with itself
     disturbed = set(rows.loc[rows["intervention"] != "none", "method"])
     returns: dict[str, dict[str, Array]] = {}
@@ -55,6 +56,13 @@ def shuffle_returns(study: Study, split: str) -> dict[str, dict[str, Array]]:
             and not (intervention == "task_shuffle" and lone_task)
         }
     return returns
+
+
+def _episodes(study: Study, splits: Iterable[str]) -> pd.DataFrame:
+    """Return the episodes of some splits, undisturbed ones with the intervention "none"."""
+    plain = study.runs.scores.assign(intervention="none")
+    rows = pd.concat([plain, study.runs.shuffled], ignore_index=True)
+    return rows[rows["split"].isin(list(splits))]
 
 
 def _run_returns(rows: pd.DataFrame) -> Array:
@@ -80,15 +88,15 @@ def _shuffles(study: Study) -> ReportFigure | None:
     methods = list(dict.fromkeys(method for by_method in returns.values() for method in by_method))
     _intervention_legend(figure)
     caption = (
-        "One panel per split with such episodes. x: method and intervention. y: return, mean over tasks and runs. "
-        "Command shuffle: the manager's commands are swapped between environments; if the return stays, the low "
-        "level ignores them. Task shuffle: the task vectors are swapped; if the return stays, the agent ignores "
-        "the task. Bars: mean; lines: 95 % bootstrap interval over runs; dots: single runs. "
-        + _counts(study, methods, returns)
+        "One panel per split with such episodes. x: method and intervention. y: return, mean over "
+        "tasks and runs. Shuffled high-level actions are swapped between "
+        "environments; if the return stays, the low level ignores them. Task shuffle: the task "
+        "vectors are swapped; if the return stays, the agent ignores the task. Bars: mean; lines: "
+        "95 % bootstrap interval over runs; dots: single runs. " + _counts(study, methods, returns)
     )
     return ReportFigure(
         "shuffle_diagnostics",
-        "Shuffled commands and tasks",
+        "Shuffled high-level actions and tasks",
         caption,
         figure,
         note_on(study, methods),
@@ -126,13 +134,13 @@ def _intervention_legend(figure: Figure) -> None:
 
 
 def _counts(study: Study, methods: list[str], splits: Iterable[str]) -> str:
-    scores = study.runs.scores
-    rows = scores[scores["method"].isin(methods) & scores["split"].isin(list(splits))]
-    episodes = rows.groupby("intervention").size()
+    rows = _episodes(study, splits)
+    episodes = rows[rows["method"].isin(methods)].groupby("intervention").size()
     counted = ", ".join(
         f"{words(name)} {episodes[name]:,}" for name in INTERVENTIONS if name in episodes
     )
-    return f"Runs per method: {', '.join(f'{method} {len(study.runs.of(method))}' for method in methods)}; episodes: {counted}."
+    runs = ", ".join(f"{method} {len(study.runs.of(method))}" for method in methods)
+    return f"Runs per method: {runs}; episodes: {counted}."
 
 
 def _skill_figure(study: Study, method: str) -> ReportFigure | None:
@@ -153,10 +161,11 @@ def _skill_figure(study: Study, method: str) -> ReportFigure | None:
         _heatmap_axes(grid[2 * i + 1, 0], run.seed, one, places, last=i == len(shown) - 1)
     figure.colorbar(image, ax=grid[:, 0].tolist(), label="mean weight", shrink=0.6, aspect=30)
     caption = (
-        f"Method {method}, one block per run, {len(shown)} of {len(runs)} runs: skills have no common numbering between "
-        "runs, so runs are not averaged. x: task, split by split. Heatmap: y is the skill, colour its mean weight "
-        "over the greedy evaluation episodes of the task. Bars above: entropy of that usage as a share of the "
-        "greatest possible; 0 is one skill alone, 1 all skills alike."
+        f"Method {method}, one block per run, {len(shown)} of {len(runs)} runs: skills have no "
+        "common numbering between runs, so runs are not averaged. x: task, split by split. "
+        "Heatmap: y is the skill, colour its mean weight over the greedy evaluation episodes of "
+        "the task. Bars above: entropy of that usage as a share of the greatest possible; 0 is "
+        "one skill alone, 1 all skills alike."
     )
     return ReportFigure(
         f"skill_usage_{re.sub(r'[^A-Za-z0-9._-]', '_', method)}",
@@ -167,8 +176,9 @@ def _skill_figure(study: Study, method: str) -> ReportFigure | None:
 
 
 def usage_matrix(run: Run) -> tuple[Array, list[tuple[str, str]]]:
-    """`[skill, task]` mean weights of a run and the (split, task) of each column, in the suite's
-    order.
+    """Return a run's mean weights `[skill, task]`, and the (split, task) of each column.
+
+    Columns are in the suite's order.
     """
     table = run.skill_usage.pivot_table(
         index="skill", columns=["split", "task"], values="weight", fill_value=0.0
@@ -186,8 +196,11 @@ def _entropy_bars(axes: Axes, colour: str, weights: Array, places: list[tuple[st
     axes.set_ylabel("entropy", fontsize=7.5)
     axes.set_xticks([])
     for split in dict.fromkeys(split for split, _ in places):
-        columns = [i for i, place in enumerate(places) if place[0] == split]
-        axes.text(float(np.mean(columns)), 1.12, words(split), ha="center", va="bottom", fontsize=8)
+        first = next(i for i, place in enumerate(places) if place[0] == split)
+        # Slanted, so that names of splits with one or two tasks do not overlap.
+        axes.text(
+            first - 0.4, 1.12, words(split), ha="left", va="bottom", fontsize=7.5, rotation=25
+        )
 
 
 def _heatmap_axes(

@@ -1,6 +1,4 @@
-"""The study's question: how does the score change as tasks move away from the ones that were
-trained on?
-"""
+"""Show how the score changes as tasks move away from the ones that were trained on."""
 
 from typing import Any
 
@@ -38,9 +36,7 @@ SPLIT_MARKERS = ("o", "D", "s", "^", "v", "P", "X", "*")
 
 
 def generalization_figures(study: Study) -> list[ReportFigure]:
-    """Score against the task parameter, per family; then the score of every task, whatever its
-    parameters.
-    """
+    """Draw the score against the task parameter, per family; then the score of every task."""
     spaces = parameter_spaces(study.runs.suite)
     figures = [
         figure
@@ -51,13 +47,13 @@ def generalization_figures(study: Study) -> list[ReportFigure]:
 
 
 def undrawn_note(study: Study) -> str:
-    """Which tasks the parameter figures leave out, and why."""
+    """Say which tasks the parameter figures leave out, and why."""
     names = left_out(study.runs.suite, parameter_spaces(study.runs.suite))
     if not names:
         return ""
     return (
-        f"Not drawn against the parameter, because they change something else as well or have no number for it: "
-        f"{', '.join(names)}. Their scores stand in the figure of every task."
+        "Not drawn against the parameter, because they change something else as well or have no "
+        f"number for it: {', '.join(names)}. Their scores stand in the figure of every task."
     )
 
 
@@ -67,7 +63,7 @@ def _suffix(space: ParameterSpace, spaces: list[ParameterSpace]) -> str:
 
 def _scalar_figures(study: Study, space: ParameterSpace, suffix: str) -> list[ReportFigure]:
     figure, (axes,) = panels(1, 1, 3.9)
-    methods = _arms(study, space, study.runs.methods)
+    methods = _evaluated_methods(study, space, study.runs.methods)
     positions = {place: float(value[0]) for place, value in space.values.items()}
     low, high = float(space.train.min()), float(space.train.max())
     axes.axvspan(low, high, color=SHADE, lw=0, zorder=0)
@@ -84,10 +80,10 @@ def _scalar_figures(study: Study, space: ParameterSpace, suffix: str) -> list[Re
     axes.set_xlabel(f"{words(space.parameter)} ({space.family})")
     _legend_with_training(figure, study, methods)
     caption = (
-        f"x: the task parameter “{words(space.parameter)}”; the shaded range spans the training tasks. y: "
-        "normalised score (0 random play, 1 the reference return; dashed). Filled marks are training tasks, "
-        "hollow marks held-out tasks. Lines: mean over runs; bands: 95 % bootstrap interval over runs. "
-        + evidence(study, methods, _splits(space))
+        f"x: the task parameter “{words(space.parameter)}”; the shaded range spans the training "
+        "tasks. y: normalised score (0 random play, 1 the reference return; dashed). Filled marks "
+        "are training tasks, hollow marks held-out tasks. Lines: mean over runs; bands: 95 % "
+        "bootstrap interval over runs. " + evidence(study, methods, _splits(space))
     )
     title = f"Score against {words(space.parameter)}"
     return [
@@ -100,7 +96,7 @@ def _plane_figures(study: Study, space: ParameterSpace, suffix: str) -> list[Rep
 
 
 def _map(study: Study, space: ParameterSpace, suffix: str) -> ReportFigure:
-    methods = _arms(study, space, study.compared)
+    methods = _evaluated_methods(study, space, study.compared)
     columns = min(3, len(methods))
     figure, axes = panels(len(methods), columns, WIDTH / max(columns, 2) * 0.85)
     for axis, method in zip(axes, methods, strict=True):
@@ -117,10 +113,10 @@ def _map(study: Study, space: ParameterSpace, suffix: str) -> ReportFigure:
     hull = Line2D([], [], color=INK, ls="--", lw=1, label="hull of the training tasks")
     figure.legend(handles=[*marks, hull], loc="outside upper left", ncols=5)
     caption = (
-        f"One panel per method. x, y: the two components of “{words(space.parameter)}”. Each mark is a task, its "
-        "shape the split, its colour (and the number beside it) the normalised score, mean over runs: 0 is random "
-        "play, 1 the reference return. Dashed: the convex hull of the training tasks. "
-        + evidence(study, methods, _splits(space))
+        f"One panel per method. x, y: the two components of “{words(space.parameter)}”. Each mark "
+        "is a task, its shape the split, its colour (and the number beside it) the normalised "
+        "score, mean over runs: 0 is random play, 1 the reference return. Dashed: the convex hull "
+        "of the training tasks. " + evidence(study, methods, _splits(space))
     )
     title = f"Score over the plane of {words(space.parameter)}"
     return ReportFigure(f"score_map{suffix}", title, caption, figure)
@@ -148,9 +144,15 @@ def _map_panel(axes: Axes, study: Study, space: ParameterSpace, method: str) -> 
         )
         for place in places:
             axes.annotate(
-                f"{scores[place]:.2f}", tuple(space.values[place]), (0, -9), textcoords="offset points",
-                ha="center", va="top", fontsize=7, path_effects=[withStroke(linewidth=2, foreground="white")],
-            )  # fmt: skip
+                f"{scores[place]:z.2f}",
+                tuple(space.values[place]),
+                (0, -9),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=7,
+                path_effects=[withStroke(linewidth=2, foreground="white")],
+            )
     corners = hull_vertices(space.train)
     axes.plot(*np.vstack([corners, corners[:1]]).T, color=INK, ls="--", lw=1, zorder=1)
     axes.set_aspect("equal", adjustable="box")
@@ -161,7 +163,7 @@ def _map_panel(axes: Axes, study: Study, space: ParameterSpace, method: str) -> 
 
 def _by_distance(study: Study, space: ParameterSpace, suffix: str) -> ReportFigure:
     figure, (axes,) = panels(1, 1, 3.6)
-    methods = _arms(study, space, study.runs.methods)
+    methods = _evaluated_methods(study, space, study.runs.methods)
     points = np.stack(list(space.values.values()))
     # Rounded so that tasks at the same distance share a mark in spite of rounding errors.
     distances = np.round(signed_distance(points, space.train), 6) + 0.0
@@ -177,14 +179,16 @@ def _by_distance(study: Study, space: ParameterSpace, suffix: str) -> ReportFigu
     axes.text(0, 1.01, "  outside", ha="left", **above)
     _score_curves(axes, study, positions, methods)
     axes.set_xlabel(
-        f"distance of {words(space.parameter)} from the hull of the training tasks (negative: inside)"
+        f"distance of {words(space.parameter)} from the hull of the training tasks (negative: "
+        "inside)"
     )
     _legend_with_training(figure, study, methods)
     caption = (
-        "x: distance of the task from the boundary of the convex hull of the training tasks, in the parameter's "
-        "own unit; negative (shaded) inside. y: normalised score (0 random play, 1 the reference return; dashed). "
-        "Tasks at the same distance are averaged. Filled marks hold training tasks. Lines: mean over runs; bands: "
-        "95 % bootstrap interval over runs. " + evidence(study, methods, _splits(space))
+        "x: distance of the task from the boundary of the convex hull of the training tasks, in "
+        "the parameter's own unit; negative (shaded) inside. y: normalised score (0 random play, "
+        "1 the reference return; dashed). Tasks at the same distance are averaged. Filled marks "
+        "hold training tasks. Lines: mean over runs; bands: 95 % bootstrap interval over runs. "
+        + evidence(study, methods, _splits(space))
     )
     return ReportFigure(
         f"score_by_distance{suffix}",
@@ -231,7 +235,7 @@ def _score_curves(
 
 
 def _run_scores(study: Study, method: str, places: list[Place]) -> Array:
-    """`[run]`: the mean score of each run over some tasks."""
+    """Return the mean score of each run over some tasks, `[run]`."""
     rows = study.table[study.table["method"] == method]
     here = [place in set(places) for place in zip(rows["split"], rows["task"], strict=True)]
     return rows[here].groupby("run")["score"].mean().to_numpy(dtype=np.float64)
@@ -245,7 +249,9 @@ def _every_task(study: Study) -> ReportFigure:
     figure = Figure(figsize=(WIDTH, 1.1 + len(tasks) * max(0.22, 0.085 * len(methods) + 0.05)))
     axes = figure.subplots()
     for i, method in enumerate(methods):
-        _task_rows(axes, study, method, tasks, (i - (len(methods) - 1) / 2) * spacing)
+        offset = (i - (len(methods) - 1) / 2) * spacing
+        _task_rows(axes, study, method, tasks, offset)
+        _training_marks(axes, study, method, tasks, offset)
     axes.set_yticks(range(len(tasks)), [task for _, task in tasks])
     axes.set_ylim(len(tasks) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -265,9 +271,10 @@ def _every_task(study: Study) -> ReportFigure:
     axes.set_xlabel("normalised score")
     method_legend(figure, study, methods)
     caption = (
-        "One row per task, grouped by split (right). x: normalised score (0 random play, 1 the reference return; "
-        "dashed). Large marks: mean over runs; bars: 95 % bootstrap interval over runs; small dots: single runs. "
-        + evidence(study, methods)
+        "One row per task, grouped by split (right). x: normalised score (0 random play, 1 the "
+        "reference return; dashed). Large marks: mean over runs; bars: 95 % bootstrap interval "
+        "over runs; small dots: single runs; upright lines: the same method on the training task "
+        "that the task varies, unchanged. " + evidence(study, methods)
     )
     return ReportFigure(
         "score_by_task", "Score of every task", caption, figure, note_on(study, methods)
@@ -290,6 +297,23 @@ def _task_rows(axes: Axes, study: Study, method: str, tasks: list[Place], offset
         axes.plot(
             scores.mean(axis=0), y, ls="", marker=look.marker, ms=5, color=look.colour, zorder=3
         )
+
+
+def _training_marks(
+    axes: Axes, study: Study, method: str, tasks: list[Place], offset: float
+) -> None:
+    """Draw beside varied tasks the score of the training task that they vary."""
+    suite = study.runs.suite
+    scores = _mean_scores(study, method)
+    varied = {
+        (split, task.name): suite.varied_task(task)
+        for split in study.runs.splits
+        for task in suite.splits[split]
+    }
+    for i, place in enumerate(tasks):
+        score = scores.get(("train", varied[place] or ""))
+        if place in scores and score is not None:
+            axes.plot(score, i + offset, ls="", marker="|", ms=9, color=study.looks[method].colour)
 
 
 def _legend_with_training(figure: Figure, study: Study, methods: list[str]) -> None:
@@ -317,7 +341,7 @@ def _splits(space: ParameterSpace) -> list[str]:
     return list(dict.fromkeys(split for split, _ in space.values))
 
 
-def _arms(study: Study, space: ParameterSpace, among: list[str]) -> list[str]:
+def _evaluated_methods(study: Study, space: ParameterSpace, among: list[str]) -> list[str]:
     evaluated = {method for split in _splits(space) for method in study.methods_on(split)}
     return [method for method in among if method in evaluated]
 

@@ -1,9 +1,8 @@
-"""Hierarchies that set goals: whether goals are far, whether they are reached, whether the worker
-heeds them.
-"""
+"""Show of hierarchies with goals how far goals are, and whether the worker reaches them."""
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter, NullFormatter
 
 from hrl.reporting.figures.style import FAINT, INK, ReportFigure, frames_axis, method_legend, panels
 from hrl.reporting.runs import Run
@@ -22,7 +21,7 @@ _SMOOTHED = 60  # points of a curve
 
 
 def goal_figures(study: Study) -> list[ReportFigure]:
-    """One figure for all methods that logged goals; nothing where none did."""
+    """Draw one figure for all methods that logged goals; nothing where none did."""
     methods = [
         method
         for method in study.runs.trained_methods
@@ -50,22 +49,30 @@ def goal_figures(study: Study) -> list[ReportFigure]:
         frames_axis(axis)
     axes[1].axhline(1, color=FAINT, lw=0.9, ls=(0, (2, 2)))
     axes[1].set_yscale("log")
+    # The default formatter writes powers of ten as mathematics.
+    axes[1].yaxis.set_major_formatter(LogFormatter())
+    axes[1].yaxis.set_minor_formatter(NullFormatter())
     lines = [
         Line2D([], [], color=INK, ls=line, label=f"segment's {name}")
         for line, name in ((":", "start"), ("-", "end"))
     ]
     method_legend(figure, study, methods, lines)
     caption = (
-        "In imagination, while training; one line a run, smoothed over neighbouring points. x: training frames "
-        "(control steps). Left: max_cosine of the state to the goal in force (1: there) at the start of a segment "
-        "(dotted) and at its end; a worker that reaches its goals parts the two, goals that are reached before it "
-        "starts bring both to 1. Middle: how far goals are, in units of how far the state moves in a segment; dashed: "
-        "just in reach. Right: divergence of the worker's policy from itself with another state's goal; 0 is a worker "
-        "that ignores its goal."
+        "In imagination, while training; one line a run, smoothed over neighbouring points. x: "
+        "training frames (control steps). Left: max_cosine of the state to the goal in force (1: "
+        "there) at the start of a segment (dotted) and at its end; a worker that reaches its "
+        "goals parts the two, goals that are reached before it starts bring both to 1. Middle: "
+        "how far goals are, in units of how far the state moves in a segment; dashed: just in "
+        "reach. Right: divergence of the worker's policy from itself with another state's goal; 0 "
+        "is a worker that ignores its goal."
     )
     return [
         ReportFigure(
-            "goals", "Goals: set, reached, heeded", caption, figure, note_on(study, methods)
+            "goals",
+            "Goals: how far, how nearly reached, how much they matter",
+            caption,
+            figure,
+            note_on(study, methods),
         )
     ]
 

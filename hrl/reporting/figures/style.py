@@ -1,6 +1,4 @@
-"""What all figures share: fonts and lines, panels, the legend of the methods, reference lines and
-bands.
-"""
+"""Draw what all figures share: fonts, panels, the legend of the methods, reference lines, bands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +40,7 @@ LOOK: dict[Any, Any] = {
     "legend.fontsize": 8.5,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a method's name may have a dollar sign
     "svg.fonttype": "path",
     "svg.hashsalt": "pixel-hrl",
     "pdf.fonttype": 42,  # TrueType: publishers refuse the default, Type 3
@@ -50,8 +49,9 @@ LOOK: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A drawn figure. `name` is its file stem; `caption` says what the axes are and what stands
-    behind the marks.
+    """Hold a drawn figure.
+
+    name: its file stem.  caption: what the axes are and what stands behind the marks.
     """
 
     name: str
@@ -64,7 +64,7 @@ class ReportFigure:
 def panels(
     count: int, columns: int, height: float, *, width: float = WIDTH, **kwargs: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes in even rows of at most `columns`; `height` is inches per row."""
+    """Return a figure with `count` axes in even rows of at most `columns`, `height` inches each."""
     rows = -(-count // columns)
     columns = -(-count // rows)
     figure = Figure(figsize=(width, rows * height + 0.35))
@@ -77,7 +77,7 @@ def panels(
 def method_legend(
     figure: Figure, study: Study, methods: Sequence[str], extra: Sequence[Line2D] = ()
 ) -> None:
-    """One legend above the panels: the methods, then whatever else the figure marks."""
+    """Draw one legend above the panels: the methods, then whatever else the figure marks."""
     handles = [
         Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, ms=5, label=method)
         for method, look in ((method, study.looks[method]) for method in methods)
@@ -87,20 +87,20 @@ def method_legend(
 
 
 def score_lines(axes: Axes, axis: str = "y") -> None:
-    """Random play (0) and the reference return (1), which make a normalised score readable."""
+    """Draw lines at random play (0) and the reference return (1), to make a score readable."""
     draw = axes.axhline if axis == "y" else axes.axvline
     for score in (0.0, 1.0):
         draw(score, color=FAINT, lw=0.9, ls=(0, (2, 2)), zorder=1)
 
 
 def frames_axis(axes: Axes) -> None:
-    """Frames with k and M instead of long rows of zeros."""
+    """Label frames with k and M instead of long rows of zeros."""
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("training frames (control steps)")
 
 
 def band(axes: Axes, x: Array, low: Array, high: Array, colour: str) -> None:
-    """An interval along a curve; nothing where one run gives none."""
+    """Draw an interval along a curve; nothing where one run gives none."""
     if np.isfinite(low).any():
         axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)

@@ -1,6 +1,4 @@
-"""How the methods learned: scores against frames and against wall-clock time, and the return on
-every training task.
-"""
+"""Show how the methods learned: scores against frames and against time, returns on every task."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,7 +38,7 @@ UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
 def training_figures(study: Study) -> list[ReportFigure]:
-    """Curves of the methods that logged metrics; nothing where none did."""
+    """Draw curves of the methods that logged metrics; nothing where none did."""
     if not study.runs.trained_methods:
         return []
     figures = [_against_frames(study), _against_time(study), _held_out(study), _per_task(study)]
@@ -48,12 +46,15 @@ def training_figures(study: Study) -> list[ReportFigure]:
 
 
 def missing_curves_note(study: Study) -> str:
-    """Which methods that learned have no learning curve, and why; empty when all have one."""
+    """Say which methods that learned have no learning curve, and why; empty when all have one."""
     drawn = _all_curves(study, "train", seconds=False)
     missing = [method for method in study.runs.trained_methods if method not in drawn]
     if not missing:
         return ""
-    return f"No learning curve for {', '.join(missing)}: not every run logged a return for every training task."
+    return (
+        f"No learning curve for {', '.join(missing)}: not every run logged a return for every "
+        "training task."
+    )
 
 
 def _against_frames(study: Study) -> ReportFigure | None:
@@ -70,9 +71,10 @@ def _against_frames(study: Study) -> ReportFigure | None:
     axes[0].set_ylabel("normalised score")
     method_legend(figure, study, list(curves))
     caption = (
-        "Training tasks. x: training frames (control steps). y: normalised score (0 random play, 1 the reference "
-        f"return; dashed) of {SOURCES[curve_source(study.runs)]}; left the IQM, right the mean over runs x tasks. "
-        f"Bands: 95 % stratified bootstrap intervals. {_runs_behind(study, list(curves))}"
+        "Training tasks. x: training frames (control steps). y: normalised score (0 random play, "
+        f"1 the reference return; dashed) of {SOURCES[curve_source(study.runs)]}; left the IQM, "
+        "right the mean over runs x tasks. Bands: 95 % stratified bootstrap intervals. "
+        f"{_runs_behind(study, list(curves))}"
     )
     return ReportFigure(
         "learning_frames", "Learning curves against frames", caption, figure, note_on(study, curves)
@@ -94,10 +96,10 @@ def _against_time(study: Study) -> ReportFigure | None:
     axes.set_ylabel("normalised score, IQM")
     method_legend(figure, study, list(curves))
     caption = (
-        f"Training tasks. x: training time in {unit}, evaluation left out and continuations added up; "
-        "compare only runs of the same hardware (see Runs). y: IQM over runs x tasks of the normalised score of "
-        f"{SOURCES[curve_source(study.runs)]}. Bands: 95 % stratified bootstrap intervals. "
-        f"{_runs_behind(study, list(curves))}"
+        f"Training tasks. x: training time in {unit}, evaluation left out and continuations added "
+        "up; compare only runs of the same hardware (see Runs). y: IQM over runs x tasks of the "
+        f"normalised score of {SOURCES[curve_source(study.runs)]}. Bands: 95 % stratified "
+        f"bootstrap intervals. {_runs_behind(study, list(curves))}"
     )
     return ReportFigure(
         "learning_wall_clock",
@@ -109,9 +111,7 @@ def _against_time(study: Study) -> ReportFigure | None:
 
 
 def _held_out(study: Study) -> ReportFigure | None:
-    """Held-out splits over training, where they were evaluated then: does generalization come and
-    go?
-    """
+    """Draw held-out splits over training, where they were evaluated then."""
     splits = [split for split in evaluated_splits(study.runs) if split != "train"]
     curves = {split: _all_curves(study, split, seconds=False) for split in splits}
     curves = {split: by_method for split, by_method in curves.items() if by_method}
@@ -128,9 +128,9 @@ def _held_out(study: Study) -> ReportFigure | None:
     methods = list(next(iter(curves.values())))
     method_legend(figure, study, methods)
     caption = (
-        "One panel per held-out split, whose tasks are never trained on. x: training frames (control steps). y: "
-        "IQM over runs x tasks of the normalised score of greedy evaluation episodes. Bands: 95 % stratified "
-        "bootstrap intervals. " + _runs_behind(study, methods)
+        "One panel per held-out split, whose tasks are never trained on. x: training frames "
+        "(control steps). y: IQM over runs x tasks of the normalised score of greedy evaluation "
+        "episodes. Bands: 95 % stratified bootstrap intervals. " + _runs_behind(study, methods)
     )
     return ReportFigure(
         "learning_held_out",
@@ -168,9 +168,9 @@ def _per_task(study: Study) -> ReportFigure | None:
     methods = list(dict.fromkeys(method for _, method in found))
     method_legend(figure, study, methods)
     caption = (
-        f"One panel per training task. x: training frames (control steps). y: return of {SOURCES[source]}. Thick: "
-        "mean over runs; bands: 95 % bootstrap interval over runs; thin: single runs; dashed: random play. "
-        + _runs_behind(study, methods)
+        "One panel per training task. x: training frames (control steps). y: return of "
+        f"{SOURCES[source]}. Thick: mean over runs; bands: 95 % bootstrap interval over runs; "
+        "thin: single runs; dashed: random play. " + _runs_behind(study, methods)
     )
     return ReportFigure(
         "learning_per_task", "Learning curves per task", caption, figure, note_on(study, methods)
@@ -202,7 +202,7 @@ def _aggregate_curve(
 
 
 def _all_curves(study: Study, split: str, *, seconds: bool) -> dict[str, Curves]:
-    """Curves of every trained method that can be scored on the split."""
+    """Return the curves of every trained method that can be scored on the split."""
     source = curve_source(study.runs) if split == "train" else "eval"
     curves = {
         method: method_curves(study.runs, method, split, source, seconds=seconds)

@@ -1,5 +1,4 @@
-"""The report itself: what its figures show, that the page stands alone, and the command that writes
-it."""
+"""Tests of the report: its figures, its self-contained page, and the command that writes it."""
 
 import importlib.util
 import json
@@ -41,9 +40,9 @@ def _quick_images() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def positions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two methods, three and two runs, with films; random and zero."""
+    """Two methods, three and two runs, with videos; random and zero."""
     folder, suite = tmp_path_factory.mktemp("positions"), position_suite()
-    record_video = {"000120000_train_0": b"not really a film"}
+    videos = {"000120000_train_0": b"not really a video"}
     for seed in range(3):
         write_trained(
             folder / f"flat_{seed}",
@@ -52,7 +51,7 @@ def positions(tmp_path_factory: pytest.TempPathFactory) -> Path:
             seed=seed,
             level=0.6,
             episodes=2,
-            videos=record_video,
+            videos=videos,
         )
     for seed in range(2):
         write_trained(
@@ -131,7 +130,7 @@ def test_every_figure_is_there_as_png_and_pdf(written: Path) -> None:
 def test_the_page_needs_nothing_from_outside(written: Path) -> None:
     page = (written / "report.html").read_text()
     sources = re.findall(r'(?:src|srcset|data)="([^"]{0,30})', page)
-    assert len(sources) == 12 + 1  # the figures and a film
+    assert len(sources) == 12 + 1  # the figures and a video
     assert all(source.startswith("data:") for source in sources)
     assert re.findall(r'href="([^"#]+)"', page) == ["https://arxiv.org/abs/2108.13264"]
     assert not re.search(r"<script|<link|@import|url\(", page)
@@ -288,7 +287,7 @@ def test_shuffle_diagnostics_show_the_returns_of_each_intervention(speeds: Study
         "flat": ["none", "task_shuffle"],
         "skills": ["none", "high_level_action_shuffle", "task_shuffle"],
     }
-    rows = speeds.runs.scores.query(
+    rows = speeds.runs.shuffled.query(
         "method == 'skills' and split == 'train' and intervention == 'high_level_action_shuffle'"
     )
     assert returns["skills"]["high_level_action_shuffle"].mean() == pytest.approx(
@@ -304,9 +303,39 @@ def test_skill_usage_is_drawn_per_run_for_methods_with_skills(speeds: Study) -> 
     assert names == ["shuffle_diagnostics", "skill_usage_skills"]
 
 
+def test_labels_of_skill_usage_do_not_overlap(speeds: Study) -> None:
+    with mpl.rc_context(LOOK):
+        figure = diagnostic_figures(speeds)[1].drawing
+        figure.draw_without_rendering()
+    labels = [text for text in figure.axes[0].texts if text.get_text()]
+    assert len(labels) == len(speeds.runs.splits)
+    # Slanted by the same angle, labels touch if one begins less than a line above the last one.
+    slant = np.sin(np.deg2rad(labels[0].get_rotation()))
+    starts = [text.get_window_extent().x0 for text in labels]
+    height = labels[0].get_fontsize() * figure.dpi / 72
+    assert (np.diff(starts) * slant > height).all()
+
+
+def test_any_name_of_a_method_is_shown_as_it_is_and_runs_without_scores_are_named(
+    tmp_path: Path,
+) -> None:
+    suite = speed_suite()
+    suite["splits"] = {"train": suite["splits"]["train"][:2]}
+    write_fixed(tmp_path / "random", suite, episodes=1)
+    write_trained(tmp_path / "mathematics", suite, method="$x_$", skills=2, episodes=1)
+    write_trained(tmp_path / "markup", suite, method="<b>&$", episodes=1)
+    write_trained(tmp_path / "unfinished", suite, seed=1, episodes=1)
+    (tmp_path / "unfinished" / "scores.csv").unlink()
+    path = reporting.write_report(reporting.load_runs([tmp_path]), tmp_path / "out", COMMAND)
+    page = path.read_text()
+    assert "$x_$" in page
+    assert "&lt;b&gt;&amp;$" in page
+    assert "<b>&$" not in page
+    assert page.count(str(tmp_path / "unfinished")) == 2  # warned of, and listed
+
+
 def test_goals_are_drawn_for_methods_that_set_them(speeds: Study) -> None:
-    """A dotted and a solid line a run for max_cosine, a line a run for reach and heed; nothing for
-    other methods."""
+    """Two lines a run for max_cosine, one a run for the others; nothing for other methods."""
     assert goal_figures(speeds) == []
     keys = (FIRST, LAST, REACH, SWAP)
     runs = tuple(

@@ -1,9 +1,9 @@
-"""Run folders in: what is read, what is refused and with which words, and the numbers of the
-summary."""
+"""Tests of how run folders are read, of what is refused, and of the summary's numbers."""
 
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hrl.reporting import statistics
 from hrl.reporting.curves import curve_source, method_curves, scores_of
 from hrl.reporting.differences import config_differences, disagreements, flattened, parameter_counts
 from hrl.reporting.runs import find_run_folders, read_run
-from hrl.reporting.summary import score_matrix, task_scores
+from hrl.reporting.summary import interval_text, score_matrix, task_scores
 from hrl.reporting.task_parameter import hull_vertices, parameter_spaces, signed_distance
 from hrl.reporting.videos import fitting, latest_videos
 from tests.hrl.synthetic_runs import position_suite, speed_suite, write_fixed, write_trained
@@ -90,10 +90,7 @@ def test_summary_against_a_slow_loop(study: Path) -> None:
         name: pd.read_csv(study / name / "scores.csv")
         for name in ("flat_0", "flat_1", "flat_2", "random")
     }
-    rows = {
-        name: table[(table.split == "train") & (table.intervention == "none")]
-        for name, table in rows.items()
-    }
+    rows = {name: table[table.split == "train"] for name, table in rows.items()}
     returns = np.array(
         [
             [rows[f"flat_{seed}"].query(f"task == 'train_{i}'")["return"].mean() for i in range(4)]
@@ -158,23 +155,21 @@ def test_only_the_last_checkpoint_counts(study: Path) -> None:
     assert reporting.summarise(reporting.load_runs([study]))["methods"]["flat"] == before
 
 
-def test_random_returns_come_from_the_baselines_when_no_run_has_them(
+def test_random_returns_come_from_the_reference_scores_when_no_run_has_them(
     study: Path, tmp_path: Path
 ) -> None:
-    stored = tmp_path / "baselines"
+    stored = tmp_path / "scores"
     stored.mkdir()
     with_run = reporting.load_runs([study])
     (study / "random" / "scores.csv").rename(stored / "point_mass.csv")
-    runs = reporting.load_runs([study / "flat_*"], baselines=stored)
+    runs = reporting.load_runs([study / "flat_*"], reference_scores=stored)
     assert runs.random_returns == with_run.random_returns
     assert runs.random_source == "point_mass.csv"
 
 
 def test_without_random_returns_both_ways_are_named(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        reporting.RunFolderError, match=r"method 'random'.*baselines/point_mass\.csv"
-    ):
-        reporting.load_runs([study / "flat_*"], baselines=tmp_path / "baselines")
+    with pytest.raises(reporting.RunFolderError, match=r"method 'random'.*scores/point_mass\.csv"):
+        reporting.load_runs([study / "flat_*"], reference_scores=tmp_path / "scores")
 
 
 def test_tasks_are_matched_by_name_and_not_by_position(study: Path) -> None:
@@ -202,10 +197,6 @@ BAD_SCORES: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = [
         r"column 'episode', line 2: '1.5' is not a whole number",
     ),
     (
-        lambda table: table.assign(intervention="noise"),
-        r"'noise' is none of \['none', 'high_level_action_shuffle', 'task_shuffle'\]",
-    ),
-    (
         lambda table: table.assign(split="later"),
         r"column 'split' has 'later'; suite point_mass has \['train'",
     ),
@@ -230,7 +221,7 @@ BAD_SCORES: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = [
     (lambda table: table[:0], r"has a header but no rows"),
     (
         lambda table: table[table.split != "interpolation"],
-        r"flat_0/scores\.csv: nothing for split 'interpolation'.*flat_1",
+        r"flat_0/scores\.csv: nothing for split 'interpolation' at the last.*flat_1",
     ),
 ]
 
@@ -245,6 +236,7 @@ def test_malformed_scores_are_refused(
 
 
 BAD_CONFIGS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda config: config.pop("format"), r"flat_1/config\.yaml has format 1.*0\.1\.0"),
     (lambda config: config.pop("seed"), r"flat_1/config\.yaml: seed is None"),
     (lambda config: config.update(agent={}), r"neither `method` nor `agent\.name`"),
     (lambda config: config.pop("suite"), r"suite is missing"),
@@ -263,7 +255,7 @@ BAD_CONFIGS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     ),
     (
         lambda config: config["suite"]["splits"]["train"][1].update(evaluation_seed=9),
-        r"'point_mass' is not the same in .*flat_0 and .*flat_1: suite\.splits\.train\[1\]\.evaluation_seed",
+        r"is not the same in .*flat_0 and .*flat_1: suite\.splits\.train\[1\]\.evaluation_seed",
     ),
 ]
 
@@ -306,16 +298,90 @@ def test_malformed_files_are_refused(study: Path, name: str, content: str, compl
         reporting.load_runs([study])
 
 
-def test_a_run_without_scores_or_without_anything_is_named(study: Path) -> None:
+def test_a_run_without_scores_is_left_out_and_named(study: Path) -> None:
     (study / "flat_2" / "scores.csv").unlink()
+    runs = reporting.load_runs([study])
+    assert [run.seed for run in runs.of("flat")] == [0, 1]
+    assert runs.left_out == (study / "flat_2",)
+    assert str(study / "flat_2") in reporting.left_out_note(runs)
+    assert reporting.left_out_note(replace(runs, left_out=())) == ""
+
+
+def test_nothing_to_report_is_refused(study: Path) -> None:
+    for path in study.glob("*/scores.csv"):
+        path.unlink()
     with pytest.raises(
-        reporting.RunFolderError, match=r"flat_2/scores\.csv: no such file; evaluate the run first"
+        reporting.RunFolderError, match=r"flat_0/scores\.csv: no such file; evaluate the run first"
     ):
         reporting.load_runs([study])
     with pytest.raises(reporting.RunFolderError, match="nowhere: no run folder there"):
         reporting.load_runs([study / "nowhere"])
     with pytest.raises(reporting.RunFolderError, match="no run folder was given"):
         reporting.load_runs([])
+
+
+def test_a_naive_mean_over_the_scores_is_the_reported_return(study: Path) -> None:
+    runs = reporting.load_runs([study])
+    naive = runs.scores.query("method == 'skills' and split == 'train'")["return"].mean()
+    summary = reporting.summarise(runs)["methods"]["skills"]["train"]
+    assert naive == pytest.approx(summary["return_mean"])
+    assert set(runs.shuffled["intervention"]) == {"high_level_action_shuffle", "task_shuffle"}
+
+
+def test_shuffled_episodes_of_one_run_only_are_refused(study: Path) -> None:
+    (study / "skills_1" / "shuffled_scores.csv").unlink()
+    with pytest.raises(
+        reporting.RunFolderError,
+        match=r"skills_1/shuffled_scores\.csv: nothing for split '.*', intervention '.*skills_0",
+    ):
+        reporting.load_runs([study])
+
+
+def test_an_unknown_intervention_is_refused_with_the_known_ones(study: Path) -> None:
+    path = study / "skills_0" / "shuffled_scores.csv"
+    pd.read_csv(path).assign(intervention="noise").to_csv(path, index=False)
+    with pytest.raises(
+        reporting.RunFolderError,
+        match=r"'noise' is none of \['high_level_action_shuffle', 'task_shuffle'\]",
+    ):
+        reporting.load_runs([study])
+
+
+def varied_suite() -> dict[str, Any]:
+    """The position suite with a split that changes the mass of one training task."""
+    suite = position_suite()
+    task = suite["splits"]["train"][1]
+    suite["splits"]["dynamics_mild"] = [
+        {**task, "name": f"mass_{mass:g}", "dynamics": {"mass": mass}} for mass in (0.5, 2.0)
+    ]
+    return suite
+
+
+def test_splits_that_vary_one_training_task_stand_beside_its_score(tmp_path: Path) -> None:
+    write_trained(tmp_path / "flat", varied_suite(), method="flat")
+    write_fixed(tmp_path / "random", varied_suite())
+    runs = reporting.load_runs([tmp_path])
+    assert runs.suite.varied_tasks("dynamics_mild") == ["train_1"]
+    assert runs.suite.varied_tasks("interpolation") == runs.suite.varied_tasks("train") == []
+    summary = reporting.summarise(runs)
+    training = summary["methods"]["flat"]["dynamics_mild"]["training"]
+    one = task_scores(runs).query("method == 'flat' and split == 'train' and task == 'train_1'")
+    assert training == {
+        "tasks": ["train_1"],
+        "return_mean": pytest.approx(one["return"].item()),
+        "score_mean": pytest.approx(one["score"].item()),
+    }
+    assert summary["methods"]["flat"]["interpolation"]["training"] is None
+    (line,) = [
+        line
+        for line in reporting.summary_table(summary).splitlines()
+        if line.startswith("dynamics_mild") and "flat" in line
+    ]
+    assert line.split()[3] == f"{one['return'].item():.1f}"
+
+
+def test_no_score_is_written_as_minus_zero() -> None:
+    assert interval_text([-0.001, 0.001]) == "[0.00, 0.00]"
 
 
 def test_the_same_seed_twice_is_refused(study: Path) -> None:
@@ -329,6 +395,7 @@ def test_the_same_seed_twice_is_refused(study: Path) -> None:
 def test_an_explicit_method_name_wins_over_the_agent(study: Path) -> None:
     edit_config(study / "flat_0", lambda config: config.update(method="flat_wide"))
     edit_scores(study / "flat_0", lambda table: table.assign(method="flat_wide"))
+    (study / "flat_0" / "shuffled_scores.csv").unlink()
     assert read_run(study / "flat_0").method == "flat_wide"
 
 
@@ -436,7 +503,7 @@ def test_greedy_evaluations_are_preferred_for_curves(study: Path) -> None:
     assert method_curves(runs, "random", "train", "eval") is None
 
 
-def test_the_latest_film_of_each_method_and_task_is_taken_whole_tasks_at_a_time(
+def test_the_latest_video_of_each_method_and_task_is_taken_whole_tasks_at_a_time(
     study: Path,
 ) -> None:
     for method, size in (("flat_1", 10), ("skills_0", 30)):

@@ -1,5 +1,4 @@
-"""Aggregates against numbers worked out by hand, intervals against exact distributions, slow loops
-and simulations."""
+"""Tests of aggregates by hand, of intervals against exact distributions, loops and simulations."""
 
 from collections.abc import Callable
 
@@ -63,8 +62,8 @@ def test_aggregates_by_hand(
 
 
 def test_performance_profile_counts_strictly_above() -> None:
-    profile = statistics.performance_profile([[0.2, 0.6], [0.6, 0.9]], [0.0, 0.2, 0.6, 1.0])
-    assert profile.tolist() == [1.0, 0.75, 0.25, 0.0]
+    above = statistics.exceedances([[0.2, 0.6], [0.6, 0.9]], [0.0, 0.2, 0.6, 1.0])
+    assert statistics.mean_score(above).tolist() == [1.0, 0.75, 0.25, 0.0]
 
 
 def test_probability_of_improvement_by_hand() -> None:

@@ -18,14 +18,14 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
     monkeypatch.setattr(suite_pages, "TIMED_SECONDS", 0.1)
     suite = load_suite("debug")
     path = suite_pages.write_page(
-        suite, tmp_path / "suites", tmp_path / "baselines", episodes=1, command="a test"
+        suite, tmp_path / "suites", tmp_path / "scores", episodes=1, command="a test"
     )
     page = path.read_text()
     rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")][1:]
     cells = [[cell.strip() for cell in row] for row in rows]
     tasks = [(split, task) for split in suite.splits for task in suite.tasks(split)]
     assert [tuple(row[:2]) for row in cells] == [(split, task.name) for split, task in tasks]
-    stored = read_scores(tmp_path / "baselines" / "debug.csv")
+    stored = read_scores(tmp_path / "scores" / "debug.csv")
     assert set(stored["method"]) == {"random", "zero"}
     still = suite_pages._scores(suite, "zero", ZeroPolicy(suite.action_size), 1).set_index(
         ["split", "task"]
@@ -81,7 +81,7 @@ def test_a_page_has_one_definition_of_success():
 def test_one_episode_is_not_called_episodes(tmp_path, monkeypatch):
     suite = load_suite("debug")
     monkeypatch.setattr(suite_pages, "TIMED_SECONDS", 0.1)
-    folders = tmp_path / "suites", tmp_path / "baselines"
+    folders = tmp_path / "suites", tmp_path / "scores"
     page = suite_pages.write_page(suite, *folders, episodes=1, command="a test")
     before = page.read_text()
     assert "mean returns of 1 episode a task" in before
