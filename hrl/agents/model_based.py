@@ -18,7 +18,7 @@ from hrl.agents.actor_critic import GRADIENTS, ActorCritic
 from hrl.agents.base import AgentSpec, NonFiniteUpdate, Policy
 from hrl.agents.on_policy import with_mean
 from hrl.data.replay_buffer import Column, ReplayBuffer
-from hrl.data.replay_collector import LatentExplorer, ReplayCollector, columns
+from hrl.data.replay_collector import LatentExplorer, ReplayCollector, replay_columns
 from hrl.optim.compile import COMPILE_MODES, Update
 from hrl.optim.cuda_graph import GraphedUpdate
 from hrl.optim.laprop import LaProp
@@ -172,7 +172,10 @@ class ModelBasedLearner:
         self.policy: ModelBasedAgent = agent
         self.module: nn.Module = agent.to(spec.device)
         self.config, self.spec, self.frames_per_step = config, spec, frames_per_step
-        kept = columns(env.single_observation_space, spec.action_size, agent.latent_columns())
+        kept = replay_columns(
+            env.single_observation_space, spec.action_size, agent.latent_columns()
+        )
+        _check_capacity(config, env.num_envs)
         index = spec.device if config.replay_on == "device" else torch.device("cpu")
         self.replay = ReplayBuffer(
             kept, env.num_envs, config.replay_capacity, config.sequence_length + 1, index
@@ -359,6 +362,15 @@ class ModelBasedLearner:
         self.policy.update_target()
         for values, old in zip(moving, before, strict=True):
             values.copy_(torch.where(finite, values, old))
+
+
+def _check_capacity(config: ModelBasedConfig, num_envs: int) -> None:
+    length = config.sequence_length + 1
+    if config.replay_capacity < num_envs * length:
+        raise ValueError(
+            f"agent.replay_capacity is {config.replay_capacity}; it must be at least "
+            f"{num_envs * length}, one sequence of {length} rows for each of {num_envs} environments"
+        )
 
 
 def _optimizer(module: nn.Module, config: ModelBasedConfig) -> LaProp:

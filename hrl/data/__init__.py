@@ -1,1 +1,1 @@
-"""Observations, the replay buffer, and the collectors that fill rollouts and replay."""
+"""Observations, and the experience that agents learn from: rollouts and the replay buffer."""

@@ -1,9 +1,9 @@
-"""Steps a vector env with a policy and writes what happens into a replay.
+"""Step a vector env with a policy, and add what happens to a replay buffer.
 
-    row:   observation(t)  action taken at t  reward received on arriving at t  latents of the policy at t
+    row:   observation(t)   action(t)   reward on arriving at t   latents of the policy at t
 
-With same-step autoreset the last observation of an episode and the first of the next arrive
-together; they become two rows, the last one with a zero action that leads nowhere.
+With same-step autoreset the last observation of an episode and the first of the next one arrive
+together. They become two rows; the last one has a zero action that leads nowhere.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from torch import Tensor
 
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.data.replay_buffer import Column, ReplayBuffer
-from hrl.data.rollout_collector import check_finite, record_episodes
+from hrl.data.rollout_collector import check_autoreset, check_finite, record_episodes
 from hrl.seeding import torch_generator
 
 
 @runtime_checkable
 class LatentExplorer(Protocol):
-    """A policy that says what it remembers at every step."""
+    """Act, and return the latents that belong to each step."""
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """The state in which every episode starts."""
+        """Return the state in which every episode starts."""
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
-        """Actions, the state to carry on, and latents [env, ...] to be kept with the row."""
+        """Return actions, the next state, and latents [env, ...] to be stored with the row."""
 
 
-def columns(
+def replay_columns(
     observation: Mapping[str, gym.Space], action_size: int, latents: Mapping[str, Column]
 ) -> dict[str, Column]:
-    """The replay's columns for a single env's spaces and a policy's latents."""
+    """Return the buffer's columns for a single env's spaces and a policy's latents."""
     return {
         "pixels": Column(_shape(observation["pixels"]), torch.uint8),
         "task": Column(_shape(observation["task"]), torch.float32),
@@ -50,17 +50,18 @@ def columns(
 
 
 class ReplayCollector:
-    """Gathers experience, and remembers where it stands.
+    """Add experience to a replay buffer, and continue where the last call ended.
 
     Args:
-        env: a vector env with same-step autoreset, the last observation of an episode in
-            `infos["final_obs"]`.
-        replay: with the columns of `columns`.
-        task_names: of the tasks that `infos["task_index"]` can name.
+        env: a vector env with same-step autoreset, which gives the last observation of an episode
+            in `infos["final_obs"]`.
+        replay: a buffer with the columns of `replay_columns`.
+        task_names: the names that `infos["task_index"]` counts through.
         seed: of the run; the noise of step n is drawn from the stream (seed, "act", n).
+        device: of the policy; the buffer may be on another one.
 
     Raises:
-        ValueError: where the env resets in another way.
+        ValueError: the env resets in another way.
     """
 
     def __init__(
@@ -71,50 +72,45 @@ class ReplayCollector:
         seed: int,
         device: torch.device,
     ) -> None:
-        mode = env.metadata.get("autoreset_mode")
-        if mode != gym.vector.AutoresetMode.SAME_STEP:
-            raise ValueError(
-                f"the env's autoreset_mode is {mode}; the replay needs AutoresetMode.SAME_STEP"
-            )
-        self.env, self.replay, self.task_names, self.seed, self.device = (
-            env,
-            replay,
-            task_names,
-            seed,
-            device,
-        )
+        check_autoreset(env)
+        self.env = env
+        self.replay = replay
+        self.task_names = task_names
+        self.seed = seed
+        self.device = device
         self.steps = 0
-        self._everyone = torch.arange(env.num_envs)
-        self._arrived: dict[str, Tensor] = {}
+        self._all_envs = torch.arange(env.num_envs)
+        self._current: dict[str, Tensor] = {}
         self._state: PolicyState = {}
 
-    def collect(self, policy: LatentExplorer, steps: int) -> dict[str, list[float]]:
-        """The next `steps` steps of every environment; returns and successes of episodes that
-        ended, by metric name.
+    def collect(self, policy: LatentExplorer, n_steps: int) -> dict[str, list[float]]:
+        """Make the next `n_steps` steps of every environment.
+
+        Returns:
+            Returns and successes of episodes that ended, by metric name.
 
         Raises:
-            FloatingPointError: where the env gives a reward or a task vector that is not finite.
+            FloatingPointError: the env gives a reward or a task vector that is not finite.
         """
         episodes: dict[str, list[float]] = {}
         initial = policy.initial_state(self.env.num_envs)
-        if not self._arrived:
+        if not self._current:
             self._begin(initial)
-        for _ in range(steps):
+        for _ in range(n_steps):
             self._step(policy, initial, episodes)
         return episodes
 
     def state_dict(self) -> dict[str, Any]:
-        """The counter, the observation that was arrived at, the policy's state; the env's is saved
-        by its owner.
+        """Return the step counter, the current row's beginning and the policy's state.
+
+        The env's own state is saved by its owner.
         """
-        return {"steps": self.steps, "arrived": dict(self._arrived), "policy": dict(self._state)}
+        return {"steps": self.steps, "current": dict(self._current), "policy": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`, on this collector's device: a checkpoint's tensors are in host
-        memory.
-        """
+        """Continue from `state_dict`; tensors move from host memory to this collector's device."""
         self.steps = state["steps"]
-        self._arrived = {key: value.to(self.device) for key, value in state["arrived"].items()}
+        self._current = {key: value.to(self.device) for key, value in state["current"].items()}
         self._state = {key: value.to(self.device) for key, value in state["policy"].items()}
 
     # Private methods.
@@ -122,32 +118,38 @@ class ReplayCollector:
     def _begin(self, initial: PolicyState) -> None:
         count = self.env.num_envs
         observation = Observation.from_arrays(self.env.reset()[0], self.device)
-        self._arrive(observation, torch.zeros(count), torch.ones(count, dtype=torch.bool))
+        self._set_current(observation, torch.zeros(count), torch.ones(count, dtype=torch.bool))
         self._state = initial
 
-    def _arrive(self, observation: Observation, reward: Tensor, first: Tensor) -> None:
-        flags = {"is_first": first, "is_terminal": torch.zeros_like(first)}
-        arrived = {**observation._asdict(), "reward": reward, **flags}
-        self._arrived = {key: value.to(self.device) for key, value in arrived.items()}
+    def _set_current(self, observation: Observation, reward: Tensor, is_first: Tensor) -> None:
+        """Remember what is known of the next row before its action is chosen."""
+        row = {
+            **observation._asdict(),
+            "reward": reward,
+            "is_first": is_first,
+            "is_terminal": torch.zeros_like(is_first),
+        }
+        self._current = {key: value.to(self.device) for key, value in row.items()}
 
     def _step(
         self, policy: LatentExplorer, initial: PolicyState, episodes: dict[str, list[float]]
     ) -> None:
-        observation = Observation(self._arrived["pixels"], self._arrived["task"])
+        observation = Observation(**{key: self._current[key] for key in Observation._fields})
         generator = torch_generator(self.seed, "act", self.steps, self.device)
         action, state, latents = policy.explore(observation, self._state, generator)
-        self.replay.add({**self._arrived, "action": action, **latents}, self._everyone)
+        self.replay.add({**self._current, "action": action, **latents}, self._all_envs)
         arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
         check_finite(reward, arrays["task"], self.steps)
-        done, rewards = torch.from_numpy(terminated | truncated), torch.from_numpy(reward)
+        done = torch.from_numpy(terminated | truncated)
+        rewards = torch.from_numpy(reward)
         if done.any():
-            self._write_last(infos, done, rewards, torch.from_numpy(terminated), action, latents)
+            self._add_last(infos, done, rewards, torch.from_numpy(terminated), action, latents)
         record_episodes(episodes, infos, self.task_names)
-        self._arrive(Observation.from_arrays(arrays, self.device), rewards * ~done, done)
+        self._set_current(Observation.from_arrays(arrays, self.device), rewards * ~done, done)
         self._state = reset_state(policy, state, initial, done.to(self.device))
         self.steps += 1
 
-    def _write_last(
+    def _add_last(
         self,
         infos: Mapping[str, Any],
         done: Tensor,
@@ -156,20 +158,21 @@ class ReplayCollector:
         action: Tensor,
         latents: Mapping[str, Tensor],
     ) -> None:
-        """Rows of the observations that episodes ended in. Nothing follows them, so their latents
-        are never used.
+        """Add rows for the observations that episodes ended in.
+
+        No row of the same episode follows them, so their latents are never used and are zero.
         """
-        rows = done.nonzero()[:, 0]
-        final = Observation.from_arrays(infos["final_obs"], self.device).rows(rows.to(self.device))
-        values = {
+        envs = done.nonzero()[:, 0]
+        final = Observation.from_arrays(infos["final_obs"], self.device).rows(envs.to(self.device))
+        rows = {
             **final._asdict(),
-            "action": torch.zeros_like(action[: len(rows)]),
-            "reward": reward[rows],
-            "is_first": torch.zeros(len(rows), dtype=torch.bool),
-            "is_terminal": terminated[rows],
-            **{key: torch.zeros_like(value[: len(rows)]) for key, value in latents.items()},
+            "action": torch.zeros_like(action[: len(envs)]),
+            "reward": reward[envs],
+            "is_first": torch.zeros(len(envs), dtype=torch.bool),
+            "is_terminal": terminated[envs],
+            **{key: torch.zeros_like(value[: len(envs)]) for key, value in latents.items()},
         }
-        self.replay.add({key: value.to(self.device) for key, value in values.items()}, rows)
+        self.replay.add({key: value.to(self.device) for key, value in rows.items()}, envs)
 
 
 def _shape(space: gym.Space) -> tuple[int, ...]:

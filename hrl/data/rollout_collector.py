@@ -1,4 +1,4 @@
-"""Experience of one on-policy iteration: gathered from a vector env, stored as [time, env, ...]."""
+"""Collect the experience of one on-policy iteration from a vector env, as [time, env, ...]."""
 
 from __future__ import annotations
 
@@ -18,110 +18,106 @@ from hrl.seeding import torch_generator
 
 @runtime_checkable
 class Explorer(Protocol):
-    """A policy that also says what its learner needs to know of each action."""
+    """Act, and record what the learner needs to know of each action."""
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """The state in which every episode starts."""
+        """Return the state in which every episode starts."""
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
-        """Actions, the state to carry on, and records [env, ...] to be stored with the step."""
+        """Return actions, the next state, and records [env, ...] to be stored with the step."""
 
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
-        """Values [env], by name, of standing at `observation` with `state` carried there."""
+        """Return values [env], by name, of being at `observation` with `state` carried there."""
 
 
 @dataclass
 class Rollout:
-    """Steps of several environments.
+    """Hold consecutive steps of several environments.
 
-    steps: [time, env, ...] by name: `pixels` and `task` (or what the explorer records in their
-        place, such as patches cut once), `reward`, `done`, the explorer's other records, and for
-        each value NAME of `bootstrap_values`, `NAME_bootstrap`, which is zero but where a time
-        limit ended the episode.
-    last_values: [env] by name, the values after the last step.
-    episodes: returns and successes of the whole episodes that ended, by metric name.
+    Attributes:
+        steps: [time, env, ...] by name: every part of the observation but the image, `reward`,
+            `done` and the explorer's records, among which is what it keeps of the image, such as
+            `patches`. For each value NAME of `bootstrap_values` there is `NAME_bootstrap`, which is
+            zero except where a time limit ended the episode.
+        last_values: [env] by name, the values after the last step.
+        episodes: returns and successes of the whole episodes that ended, by metric name.
     """
 
     steps: dict[str, Tensor] = field(default_factory=dict)
     last_values: dict[str, Tensor] = field(default_factory=dict)
     episodes: dict[str, list[float]] = field(default_factory=dict)
 
-    def store(self, time: int, length: int, step: Mapping[str, Tensor]) -> None:
-        """Writes one step [env, ...]; memory for all `length` steps is taken at the first."""
+    def store(self, time: int, n_steps: int, step: Mapping[str, Tensor]) -> None:
+        """Store one step [env, ...]; the first one allocates memory for all `n_steps`."""
         for key, value in step.items():
             if key not in self.steps:
-                self.steps[key] = torch.zeros(
-                    length, *value.shape, dtype=value.dtype, device=value.device
-                )
+                shape = (n_steps, *value.shape)
+                self.steps[key] = torch.zeros(shape, dtype=value.dtype, device=value.device)
             self.steps[key][time] = value
 
     def minibatches(self, size: int, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
-        """Shuffled minibatches [size, ...] that cover every step once."""
+        """Yield shuffled minibatches [size, ...] that contain every step once."""
         flat = {key: value.flatten(0, 1) for key, value in self.steps.items()}
-        count = len(flat["reward"])
-        order = torch.randperm(count, generator=generator, device=generator.device).to(
-            flat["reward"].device
-        )
-        for chunk in order.split(size):
+        reward = flat["reward"]
+        order = torch.randperm(len(reward), generator=generator, device=generator.device)
+        for chunk in order.to(reward.device).split(size):
             yield {key: value.index_select(0, chunk) for key, value in flat.items()}
 
 
 class RolloutCollector:
-    """Steps a vector env with an explorer, and remembers where it stands.
+    """Step a vector env with an explorer, and continue where the last rollout ended.
 
     Args:
-        env: a vector env with same-step autoreset, the last observation of an episode in
-            `infos["final_obs"]`.
-        task_names: name of each task that `infos["task_index"]` can name.
+        env: a vector env with same-step autoreset, which gives the last observation of an episode
+            in `infos["final_obs"]`.
+        task_names: the names that `infos["task_index"]` counts through.
         seed: of the run; the action noise of step n is drawn from the stream (seed, "act", n).
-        device: where observations go.
+        device: of the observations.
 
     Raises:
-        ValueError: where the env resets in another way.
+        ValueError: the env resets in another way.
     """
 
     def __init__(
         self, env: gym.vector.VectorEnv, task_names: list[str], seed: int, device: torch.device
     ) -> None:
-        mode = env.metadata.get("autoreset_mode")
-        if mode != gym.vector.AutoresetMode.SAME_STEP:
-            raise ValueError(
-                f"the env's autoreset_mode is {mode}; the collector needs AutoresetMode.SAME_STEP"
-            )
-        self.env, self.task_names, self.seed, self.device = env, task_names, seed, device
+        check_autoreset(env)
+        self.env = env
+        self.task_names = task_names
+        self.seed = seed
+        self.device = device
         self.steps = 0
         self._observation: Observation | None = None
         self._state: PolicyState = {}
 
-    def collect(self, explorer: Explorer, length: int) -> Rollout:
-        """The next `length` steps of every environment.
+    def collect(self, explorer: Explorer, n_steps: int) -> Rollout:
+        """Return the next `n_steps` steps of every environment.
 
         Raises:
-            FloatingPointError: where the env gives a reward or a task vector that is not finite.
+            FloatingPointError: the env gives a reward or a task vector that is not finite.
         """
         rollout = Rollout()
         initial = explorer.initial_state(self.env.num_envs)
         if self._observation is None:
             self._observation = Observation.from_arrays(self.env.reset()[0], self.device)
             self._state = initial
-        for time in range(length):
-            self._step(explorer, initial, rollout, time, length)
+        for time in range(n_steps):
+            self._step(explorer, initial, rollout, time, n_steps)
         rollout.last_values = explorer.bootstrap_values(self._observation, self._state)
         return rollout
 
     def state_dict(self) -> dict[str, Any]:
-        """The counter, the last observation and the policy's state; the env's own state is saved by
-        its owner.
+        """Return the step counter, the current observation and the policy's state.
+
+        The env's own state is saved by its owner.
         """
         observation = {} if self._observation is None else self._observation._asdict()
         return {"steps": self.steps, "observation": observation, "policy": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`, on this collector's device: a checkpoint's tensors are in
-        host memory.
-        """
+        """Continue from `state_dict`; tensors move from host memory to this collector's device."""
         self.steps = state["steps"]
         observation = {key: value.to(self.device) for key, value in state["observation"].items()}
         self._observation = Observation(**observation) if observation else None
@@ -130,28 +126,24 @@ class RolloutCollector:
     # Private methods.
 
     def _step(
-        self, explorer: Explorer, initial: PolicyState, rollout: Rollout, time: int, length: int
+        self, explorer: Explorer, initial: PolicyState, rollout: Rollout, time: int, n_steps: int
     ) -> None:
         assert self._observation is not None
-        observation, generator = (
-            self._observation,
-            torch_generator(self.seed, "act", self.steps, self.device),
-        )
-        action, state, records = explorer.explore(observation, self._state, generator)
+        observation = self._observation._asdict()
+        generator = torch_generator(self.seed, "act", self.steps, self.device)
+        action, state, records = explorer.explore(self._observation, self._state, generator)
         arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
         check_finite(reward, arrays["task"], self.steps)
         done = torch.from_numpy(terminated | truncated).to(self.device)
-        vectors = {key: value for key, value in observation._asdict().items() if key != "pixels"}
+        time_limit = torch.from_numpy(truncated & ~terminated).to(self.device)
         step = {
-            **vectors,
+            **{key: value for key, value in observation.items() if key != "pixels"},
             **records,
             "reward": torch.from_numpy(reward).to(self.device),
             "done": done,
-            **self._bootstraps(
-                explorer, state, torch.from_numpy(truncated & ~terminated).to(self.device), infos
-            ),
+            **self._bootstraps(explorer, state, time_limit, infos),
         }
-        rollout.store(time, length, step)
+        rollout.store(time, n_steps, step)
         record_episodes(rollout.episodes, infos, self.task_names)
         self._observation = Observation.from_arrays(arrays, self.device)
         self._state = reset_state(explorer, state, initial, done)
@@ -161,19 +153,21 @@ class RolloutCollector:
         self,
         explorer: Explorer,
         state: PolicyState,
-        truncated: Bool[Tensor, " env"],
+        time_limit: Bool[Tensor, " env"],
         infos: Mapping[str, Any],
     ) -> dict[str, Tensor]:
-        """Values of the observations that time limits cut off; an empty mask costs nothing."""
-        if not truncated.any():
+        """Return the values of the observations at which time limits ended episodes.
+
+        Without any time limit there is nothing to compute, and no column.
+        """
+        if not time_limit.any():
             return {}
-        rows = truncated.nonzero()[:, 0]
+        rows = time_limit.nonzero()[:, 0]
         final = Observation.from_arrays(infos["final_obs"], self.device).rows(rows)
-        values = explorer.bootstrap_values(
-            final, {key: value[rows] for key, value in state.items()}
-        )
+        final_state = {key: value[rows] for key, value in state.items()}
+        values = explorer.bootstrap_values(final, final_state)
         return {
-            f"{name}_bootstrap": _scatter(value, rows, len(truncated))
+            f"{name}_bootstrap": _scatter(value, rows, len(time_limit))
             for name, value in values.items()
         }
 
@@ -182,9 +176,24 @@ def _scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:
     return torch.zeros(size, dtype=values.dtype, device=values.device).index_copy(0, rows, values)
 
 
+def check_autoreset(env: gym.vector.VectorEnv) -> None:
+    """Check that a vector env begins the next episode in the step that ends the last one.
+
+    Raises:
+        ValueError: the env resets in another way.
+    """
+    mode = env.metadata.get("autoreset_mode")
+    if mode != gym.vector.AutoresetMode.SAME_STEP:
+        raise ValueError(
+            f"the env's autoreset_mode is {mode}; collectors need AutoresetMode.SAME_STEP"
+        )
+
+
 def check_finite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
-    """Raises FloatingPointError, naming the environments, where a reward or a task vector is not
-    finite.
+    """Check that rewards and task vectors are finite.
+
+    Raises:
+        FloatingPointError: names the environments where they are not.
     """
     for name, values in (("reward", reward), ("task vector", task)):
         bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
@@ -197,11 +206,11 @@ def check_finite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
 def record_episodes(
     episodes: dict[str, list[float]], infos: Mapping[str, Any], names: list[str]
 ) -> None:
-    """Adds returns and successes of the whole episodes that ended in this step, by metric name."""
+    """Add returns and successes of the whole episodes that ended in this step, by metric name."""
     if "_episode" not in infos:
         return
-    done = infos["episode"]
-    for env in np.flatnonzero(infos["_episode"] & ~done["partial"]):
+    ended = infos["episode"]
+    for env in np.flatnonzero(infos["_episode"] & ~ended["partial"]):
         task = names[infos["task_index"][env]]
-        episodes.setdefault(f"train/return/{task}", []).append(float(done["return"][env]))
-        episodes.setdefault(f"train/success/{task}", []).append(float(done["success"][env]))
+        episodes.setdefault(f"train/return/{task}", []).append(float(ended["return"][env]))
+        episodes.setdefault(f"train/success/{task}", []).append(float(ended["success"][env]))

@@ -19,7 +19,7 @@ from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.model_based import ModelBasedLearner
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.replay_buffer import Column, ReplayBuffer
-from hrl.data.replay_collector import ReplayCollector, columns
+from hrl.data.replay_collector import ReplayCollector, replay_columns
 from hrl.optim.cuda_graph import WARM_UP
 from hrl.optim.optimizer_state import optimizer_state
 from hrl.run.checkpoint_format import read, write
@@ -68,7 +68,7 @@ class Answerer:
 
 def collected(steps: int, calls: int = 1) -> tuple[ReplayCollector, dict[str, list]]:
     env = AnsweringEnv(3, length=4)
-    kept = columns(env.single_observation_space, 1, {"latent": Column((), torch.int64)})
+    kept = replay_columns(env.single_observation_space, 1, {"latent": Column((), torch.int64)})
     replay = ReplayBuffer(kept, 3, 3 * 64, 2, CPU)
     collector = ReplayCollector(env, replay, ["counting"], 0, CPU)
     episodes: dict[str, list] = {}
@@ -143,7 +143,7 @@ def test_a_reward_that_is_not_finite_is_refused_and_not_written():
             return reward, done
 
     env = Broken(3, length=4)
-    kept = columns(env.single_observation_space, 1, {"latent": Column((), torch.int64)})
+    kept = replay_columns(env.single_observation_space, 1, {"latent": Column((), torch.int64)})
     collector = ReplayCollector(env, ReplayBuffer(kept, 3, 192, 2, CPU), ["counting"], 0, CPU)
     with pytest.raises(FloatingPointError, match=r"reward of environments \[1\] at step 0"):
         collector.collect(Answerer(), 1)
@@ -432,7 +432,7 @@ def test_a_writer_continues_on_its_own_device():
         AnsweringEnv(3, length=4), collector.replay, ["counting"], 0, torch.device("meta")
     )
     elsewhere.load_state_dict(saved)
-    for part in ("arrived", "policy"):
+    for part in ("current", "policy"):
         assert saved[part].keys() == elsewhere.state_dict()[part].keys()
         assert all(value.is_meta for value in elsewhere.state_dict()[part].values())
 
@@ -621,3 +621,8 @@ def test_gathering_holds_the_noise_of_actions(method):
 def test_impossible_counts_are_refused(key):
     with pytest.raises(ValueError, match=rf"agent\.{key} is -1; it must be at least"):
         learner(**{key: -1})
+
+
+def test_a_replay_too_small_for_its_environments_is_refused_by_its_key():
+    with pytest.raises(ValueError, match=r"agent\.replay_capacity is 10; it must be at least"):
+        learner("dreamer", replay_capacity=10)

@@ -14,7 +14,7 @@ from hrl.agents.dreamer import Dreamer
 from hrl.benchmarks import update as benchmark_update
 from hrl.config import ConfigError, load
 from hrl.data.replay_buffer import ReplayBuffer
-from hrl.data.replay_collector import columns
+from hrl.data.replay_collector import replay_columns
 from hrl.evaluation import imagination_video
 from hrl.evaluation.episodes import EvalConfig, evaluate
 from hrl.evaluation.imagination_video import record_imagination
@@ -194,7 +194,7 @@ def test_the_replays_budget_is_what_it_takes(agent):
     env = benchmark_update.make_vec(
         suite, config.num_envs, frame_stack=1, image_size=config.image_size
     )
-    kept = columns(env.single_observation_space, suite.action_size, policy.latent_columns())
+    kept = replay_columns(env.single_observation_space, suite.action_size, policy.latent_columns())
     env.close()
     assert replay_size(config, suite) == ReplayBuffer.bytes_needed(kept, config.num_envs, 1000)
 
