@@ -6,14 +6,12 @@ last bit.
 
 from __future__ import annotations
 
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -39,13 +37,14 @@ from hrl.run.logger import Logger, ProgressDisplay
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
 from hrl.run.nan_dump import dump_nonfinite
 from hrl.run.provenance import describe
+from hrl.run.stop_signals import stop_signals
 
 
 def train(composed: ComposedConfig, command: str) -> Path:
     """Start or continue the run of `config.folder`; returns the folder.
 
     Continues exactly, on a CPU: a run killed at any moment ends with the weights and metrics of one
-    that never was. SIGTERM and Ctrl-C finish the iteration under way and save.
+    that never was. The signals of `stop_signals` finish the iteration under way and save.
 
     Args:
         composed: the configuration, from `hrl.config.load`.
@@ -82,7 +81,7 @@ def train(composed: ComposedConfig, command: str) -> Path:
     with folder.lock():
         if folder.holds_run():
             check_config_matches(folder.read_config(), composed.plain)
-        with _Run(composed, suite, folder, command) as run, _stop_signals() as received:
+        with _Run(composed, suite, folder, command) as run, stop_signals() as received:
             run.until(config.frames, received)
             if received and run.learner.frames < config.frames:
                 raise Interrupted(folder.path, run.learner.frames, received[0])
@@ -288,28 +287,6 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
         raise ConfigError(
             f"agent.sequence_length is {config.agent.sequence_length}; the longest episodes of suite {suite.name} have {longest} steps"
         )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Numbers of the SIGTERM and Ctrl-C signals received; the previous handlers return
-    afterwards.
-    """
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        if received:  # asked twice: leave at once, the last checkpoint stands
-            raise KeyboardInterrupt
-        print("\nstopping after this iteration", flush=True)
-        received.append(number)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _crossed(every: int, before: int, after: int) -> bool:

@@ -27,6 +27,7 @@ from hrl.run.errors import (
 )
 from hrl.run.load import load_run
 from hrl.run.memory import MemoryEstimateError
+from hrl.run.stop_signals import STOP_SIGNALS
 from hrl.run.train import _Run, train
 from tests.hrl.same import assert_same
 
@@ -159,7 +160,7 @@ def test_every_learner_continues_on_a_gpu(agent, tmp_path):
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypatch):
     original = _Run._iterate
 
@@ -174,6 +175,40 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [
         "step_000000000256.safetensors"
     ]
+
+
+ENDLESS = ["frames=1_000_000_000", "evaluation.every=0", "checkpoint_every=1_000_000_000"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_process_that_is_signalled_saves_and_says_by_its_exit_code_which_one_it_was(
+    number, tmp_path
+):
+    folder = tmp_path / "run"
+    command = [sys.executable, str(TRAIN), *overrides(folder, *ENDLESS)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        wait_for_metrics(folder, process, 0)
+        process.send_signal(number)
+        errors = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 128 + number
+    assert "stopped and saved" in errors
+    logged = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["frames"]
+    saved = Checkpoints(folder / "checkpoints").load_latest()
+    assert saved is not None
+    assert saved.frames == logged
+
+
+def test_a_lost_connection_is_ignored_under_nohup(tmp_path):
+    folder = tmp_path / "run"
+    command = ["nohup", sys.executable, str(TRAIN), *overrides(folder, *ENDLESS)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, **quiet) as process:
+        wait_for_metrics(folder, process, 0)
+        process.send_signal(signal.SIGHUP)
+        wait_for_metrics(folder, process, (folder / "metrics.jsonl").stat().st_size)
+        assert process.poll() is None, "it trains on"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
 
 
 def test_another_configuration_is_refused_with_the_differing_keys(finished):

@@ -1,0 +1,49 @@
+"""Turn the signals that ask a process to stop into a wish that a run fulfils when it can save."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOP_SIGNALS = (
+    signal.SIGINT,  # Ctrl-C
+    signal.SIGTERM,  # a batch system's time limit
+    signal.SIGHUP,  # a lost connection
+    signal.SIGUSR1,  # a batch system's warning before the time limit
+    signal.SIGUSR2,
+)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect the numbers of the stop signals that arrive during the block.
+
+    A second one raises KeyboardInterrupt: the last checkpoint stands. A signal that the process was
+    started to ignore stays ignored, as `nohup` does with SIGHUP. The previous handlers return
+    afterwards.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if received:
+            raise KeyboardInterrupt
+        print("\nstopping after this iteration", flush=True)
+        received.append(number)
+
+    present = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    # None stands for a handler that was not installed by Python and could not be restored.
+    replaced = {
+        number: handler
+        for number, handler in present.items()
+        if handler is not None and handler is not signal.SIG_IGN
+    }
+    for number in replaced:
+        signal.signal(number, handle)
+    try:
+        yield received
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
