@@ -103,9 +103,10 @@ def _nursery(backend: str) -> ForkServer:
 
 def tend(asked: socket.socket) -> None:
     """Start and await workers until the other end closes."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the process that trains, which saves first
+    # A terminal sends these to all of its processes. They are for the one that trains, which saves
+    # first and needs its workers until then.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     while True:
         message, descriptors, _, _ = socket.recv_fds(asked, _LARGEST_MESSAGE, 2)
         if not message:
