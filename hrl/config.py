@@ -1,14 +1,15 @@
 """The typed configuration of a run, composed by Hydra from `configs/` and the command line.
 
-Dataclasses are the manual: each field's meaning and default stands here or beside the agent that
-reads it. Files under `configs/` only say what differs. Whatever is wrong stops here, before
+Dataclasses are the manual: each field's meaning, default and range stands here or beside the agent
+that reads it. Files under `configs/` only say what differs. Whatever is wrong stops here, before
 anything is built, with the key and the choices.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,155 +17,162 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from envs import Suite, load_suite
 from envs.external.gymnasium_id import PREFIX
 from envs.resources import CONFIG_DIR
-from hrl.agents.director import DirectorConfig
-from hrl.agents.dreamer import DreamerConfig
-from hrl.agents.ppo import PPOConfig
-from hrl.agents.scripted import ScriptedConfig
-from hrl.agents.skills import SkillsConfig
-from hrl.agents.stable_baselines import SB3PPOConfig, SB3SACConfig
+from hrl.agents.registry import find_agent, registered_agents
 from hrl.config_field import ConfigError as ConfigError
+from hrl.config_field import (
+    MAX_SIZE,
+    CheckedConfig,
+    ConfigValueError,
+    check_fields,
+    config_field,
+    join_key,
+)
 from hrl.nets import EncoderConfig
 from hrl.world_model.model import WorldModelConfig
 
 GROUPS = ("agent", "suite", "size", "experiment")
-AGENTS: dict[str, type] = {
-    "ppo": PPOConfig,
-    "skills": SkillsConfig,
-    "dreamer": DreamerConfig,
-    "director": DirectorConfig,
-    "sb3_ppo": SB3PPOConfig,
-    "sb3_sac": SB3SACConfig,
-    "random": ScriptedConfig,
-    "zero": ScriptedConfig,
-}
+MAX_SEED = 2**63 - 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes that all methods of a comparison share.
+class NetworkConfig(CheckedConfig):
+    """Hold the sizes that all methods of a comparison share."""
 
-    task_features: features that the task vector is embedded in.
-    hidden: hidden layers of every perceptron (policies, critics, managers, skills).
-    world_model: sizes of agents with a world model, which have an encoder of their own and read
-        none of the above but task_features.
-    imag_last: of such agents, states of every replayed sequence, the last ones, that imagination
-        begins at; 0 for all. With the sizes it decides what an update costs. They have it as
-        `agent.imag_last`.
-    """
-
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    task_features: int = 64
-    hidden: list[int] = field(default_factory=lambda: [256, 256])
-    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
-    imag_last: int = 0
-
-    def __post_init__(self) -> None:
-        _at_least(self, "network", task_features=1, imag_last=0)
-        if any(size < 1 for size in self.hidden):
-            raise ConfigError(
-                f"network.hidden is {list(self.hidden)}; every size must be at least 1"
-            )
-
-
-@dataclass(frozen=True)
-class EvaluationScheduleConfig:
-    """every: control steps between evaluations in training, 0 for none.
-
-    episodes: per training task, in training.  final_episodes: per task, by scripts/evaluate.py.
-    seed: of the evaluation episodes, together with each task's own evaluation_seed; shared by all
-        methods, so that they meet the same starts.
-    """
-
-    every: int = 500_000
-    episodes: int = 4
-    final_episodes: int = 50
-    seed: int = 20_240
-
-    def __post_init__(self) -> None:
-        _at_least(self, "evaluation", every=0, episodes=1, final_episodes=1, seed=0)
+    encoder: EncoderConfig = config_field(
+        default_factory=EncoderConfig, help="sizes of the encoder of agents without a world model"
+    )
+    task_features: int = config_field(
+        64, "features that the task vector is embedded in", at_least=1, at_most=MAX_SIZE
+    )
+    hidden: list[int] = config_field(
+        default_factory=lambda: [256, 256],
+        help="hidden layers of every perceptron of agents without a world model (policies, "
+        "critics, managers, skills)",
+        at_least=1,
+        at_most=MAX_SIZE,
+    )
+    world_model: WorldModelConfig = config_field(
+        default_factory=WorldModelConfig,
+        help="sizes of agents with a world model, which have an encoder of their own and read none "
+        "of the above but task_features",
+    )
+    imag_last: int = config_field(
+        0,
+        "of such agents, states of every replayed sequence, the last ones, that imagination begins "
+        "at; 0 for all. With the sizes it decides what an update costs. They have it as "
+        "agent.imag_last",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True)
-class TrackingConfig:
-    """wandb: online|offline|disabled.  videos: episodes filmed at each evaluation in training, one task each.
+class EvaluationScheduleConfig(CheckedConfig):
+    """Say when and how a run is evaluated."""
 
-    video_steps: agent steps of a film.  progress: the live display.
-    """
-
-    wandb: str = "offline"
-    tensorboard: bool = True
-    videos: int = 1
-    video_steps: int = 250
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        if self.wandb not in ("online", "offline", "disabled"):
-            raise ConfigError(
-                f"tracking.wandb is {self.wandb!r}; choose from online, offline, disabled"
-            )
-        _at_least(self, "tracking", videos=0, video_steps=1)
+    every: int = config_field(
+        500_000, "control steps between evaluations in training, 0 for none", at_least=0
+    )
+    episodes: int = config_field(
+        4, "episodes per training task, in training", at_least=1, at_most=10_000
+    )
+    final_episodes: int = config_field(
+        50, "episodes per task, by scripts/evaluate.py", at_least=1, at_most=10_000
+    )
+    seed: int = config_field(
+        20_240,
+        "seed of the evaluation episodes, together with each task's own evaluation_seed; shared by "
+        "all methods, so that they meet the same starts",
+        at_least=0,
+        at_most=MAX_SEED,
+    )
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """One training run.
+class TrackingConfig(CheckedConfig):
+    """Say where metrics and videos go."""
 
-    folder: where everything of the run is written; the same command continues what it finds there.
-    method: the name under which reports group runs; empty for the agent's name.
-    frames: control steps to train for, over all environments; may be raised to continue a finished
-        run.
-    num_envs: environments stepped side by side; training tasks are dealt out to them in turn.
-    random_initial_episode_step: spread the first episodes' ends, so that a rollout holds early and
-        late steps of episodes.
-    precision: auto|float32|bfloat16 of the encoder's products; auto takes bfloat16 where the hardware is fast at it.
-    checkpoint_every: control steps between checkpoints.
-    device: auto, or a torch device.  threads: for torch and the simulator, 0 for one per core.
-    """
+    wandb: str = config_field(
+        "offline", "mode of Weights & Biases", choices=("online", "offline", "disabled")
+    )
+    tensorboard: bool = config_field(True, "write TensorBoard event files")
+    videos: int = config_field(
+        1,
+        "episodes recorded as videos at each evaluation in training, one task each",
+        at_least=0,
+    )
+    video_steps: int = config_field(250, "agent steps of a video", at_least=1, at_most=1_000_000)
+    progress: bool = config_field(True, "show the live display")
 
-    agent: Any = MISSING
-    suite: Any = MISSING
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    evaluation: EvaluationScheduleConfig = field(default_factory=EvaluationScheduleConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    folder: str = "runs/${suite.name}/${agent.name}/seed_${seed}"
-    method: str = ""
-    seed: int = 0
-    frames: int = 1_000_000
-    num_envs: int = 64
-    frame_stack: int = 3
-    image_size: int = 64
-    random_initial_episode_step: bool = True
-    precision: str = "auto"
-    checkpoint_every: int = 200_000
-    device: str = "auto"
-    threads: int = 0
 
-    def __post_init__(self) -> None:
-        _at_least(
-            self,
-            "",
-            seed=0,
-            frames=1,
-            num_envs=1,
-            frame_stack=1,
-            image_size=8,
-            checkpoint_every=1,
-            threads=0,
-        )
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigError(
-                f"precision is {self.precision!r}; choose from auto, float32, bfloat16"
-            )
+@dataclass(frozen=True)
+class RunConfig(CheckedConfig):
+    """Configure one training run."""
 
-    @property
-    def method_name(self) -> str:
-        """The method this run belongs to."""
-        return self.method or str(self.agent.name)
+    agent: Any = config_field(MISSING, "the algorithm and its hyperparameters")
+    suite: Any = config_field(MISSING, "tasks and splits")
+    network: NetworkConfig = config_field(
+        default_factory=NetworkConfig, help="sizes that all methods of a comparison share"
+    )
+    evaluation: EvaluationScheduleConfig = config_field(
+        default_factory=EvaluationScheduleConfig, help="when and how the run is evaluated"
+    )
+    tracking: TrackingConfig = config_field(
+        default_factory=TrackingConfig, help="where metrics and videos go"
+    )
+    folder: str = config_field(
+        "runs/${suite.name}/${method}/seed_${seed}",
+        "where everything of the run is written; the same command continues what it finds there",
+    )
+    method: str = config_field(
+        "${agent.name}", "the name under which reports group runs; by default the agent's name"
+    )
+    seed: int = config_field(0, "seed of the run", at_least=0, at_most=MAX_SEED)
+    frames: int = config_field(
+        1_000_000,
+        "control steps to train for, over all environments; may be raised to continue a finished "
+        "run",
+        at_least=1,
+        at_most=MAX_SEED,
+    )
+    num_envs: int = config_field(
+        64,
+        "environments stepped side by side; training tasks are assigned to them round-robin",
+        at_least=1,
+    )
+    frame_stack: int = config_field(3, "images that an observation stacks", at_least=1)
+    image_size: int = config_field(64, "side of an image in pixels", at_least=8)
+    random_initial_episode_step: bool = config_field(
+        True,
+        "spread the first episodes' ends, so that a rollout holds early and late steps of episodes",
+    )
+    precision: str = config_field(
+        "auto",
+        "dtype of the encoder's products; auto takes bfloat16 where the hardware is fast at it",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    checkpoint_every: int = config_field(200_000, "control steps between checkpoints", at_least=1)
+    device: str = config_field(
+        "auto", "device that the agent computes on: auto, cpu, cuda, or cuda:NUMBER"
+    )
+    threads: int = config_field(
+        0, "threads of torch and of the simulator, 0 for one per core", at_least=0, at_most=4096
+    )
+
+    def check_together(self) -> None:
+        """Refuse names that cannot be part of a path, and devices that are never supported."""
+        if not _NAME.fullmatch(self.method):
+            rule = "a name has letters, digits, '_', '.' and '-', and begins with a letter or digit"
+            raise ConfigValueError("method", self.method, rule)
+        if not _DEVICE.fullmatch(self.device):
+            rule = "choose from auto, cpu, cuda, or a GPU by its number such as cuda:0"
+            raise ConfigValueError("device", self.device, rule)
 
 
 class ComposedConfig(NamedTuple):
@@ -180,17 +188,18 @@ class ComposedConfig(NamedTuple):
 
 
 def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> ComposedConfig:
-    """The run that the command line asks for, typed and as plain nested dictionaries with all
-    values resolved.
+    """Return the run that the command line asks for.
 
     Args:
         overrides: Hydra overrides, such as `agent=skills suite=point_mass agent.skill_duration=4`.
+        config_dir: folder of the configuration files.
 
     Raises:
         ConfigError: unknown key or choice, wrong type, impossible combination; names the key and
             the valid choices.
     """
     _register()
+    _refuse_null_groups(overrides)
     _register_external(overrides)
     try:
         with initialize_config_dir(str(config_dir), version_base="1.3"):
@@ -201,17 +210,22 @@ def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> ComposedCon
 
 
 def from_composed(composed: DictConfig) -> ComposedConfig:
-    """Typed and plain forms of a composed configuration.
+    """Return the typed and the plain form of a composed configuration.
 
     Raises:
         ConfigError: a value out of its range, or a combination that cannot be.
     """
-    plain = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(plain, dict)
     try:
+        for group in ("agent", "suite"):
+            _refuse_missing(composed, group)
+        _refuse_other_agent(composed)
+        plain = OmegaConf.to_container(composed, resolve=True)
+        assert isinstance(plain, dict)
         Suite.from_dict(plain["suite"]).check_installed()
-        _refuse_encoder(plain["network"]["encoder"])
+        check_tree(composed)
         run = OmegaConf.to_object(composed)
+    except ConfigError:
+        raise
     except (ValueError, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
     assert isinstance(run, RunConfig)
@@ -225,35 +239,59 @@ def from_saved(plain: dict[str, Any]) -> ComposedConfig:
         ConfigError: a file of another version of this project, or edited by hand.
     """
     schema = _writable(OmegaConf.structured(RunConfig))
-    name = plain.get("agent", {}).get("name")
-    if name not in AGENTS:
-        raise ConfigError(f"agent.name is {name!r}; choose from {', '.join(AGENTS)}")
-    schema.agent = _writable(OmegaConf.structured(AGENTS[name]))
     try:
+        entry = find_agent(plain.get("agent", {}).get("name"))
+        schema.agent = _writable(OmegaConf.structured(entry.config))
         return from_composed(_as_mapping(OmegaConf.merge(schema, plain)))
-    except OmegaConfBaseException as error:
+    except ConfigError:
+        raise
+    except (ValueError, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
 
 
+def check_tree(node: DictConfig, path: str = "") -> None:
+    """Check every node of a composed configuration against the dataclass that declares it.
+
+    Raises:
+        ConfigValueError: a value out of its range, or values that do not go together; names the
+            key with its whole path.
+    """
+    for name, child in _nodes(node):
+        check_tree(child, join_key(path, name))
+    config_class = OmegaConf.get_type(node)
+    if not is_dataclass(config_class):
+        return
+    _refuse_unknown(node, [entry.name for entry in fields(config_class)], path)
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    check_fields({str(key): value for key, value in values.items()}, config_class, path)
+    try:
+        OmegaConf.to_object(node)
+    except ConfigValueError as error:
+        raise error.within(path) from error
+
+
 def choices(group: str, config_dir: Path = CONFIG_DIR) -> list[str]:
-    """Names of the files of a group of `configs/`."""
-    return sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
+    """Return the choices of a group: its files in `configs/`, and the registered agents."""
+    files = {path.stem for path in (config_dir / group).glob("*.yaml")}
+    return sorted(files | (set(registered_agents()) if group == "agent" else set()))
 
 
 # Private functions.
 
 
 def _register() -> None:
+    """Tell Hydra the schema of a run, and every agent as an option that needs no file."""
     store = ConfigStore.instance()
     store.store(name="run_schema", node=_writable(OmegaConf.structured(RunConfig)))
-    for name, cls in AGENTS.items():
-        store.store(group="schema/agent", name=name, node=_writable(OmegaConf.structured(cls)))
+    for name, entry in registered_agents().items():
+        schema = OmegaConf.create({"agent": _writable(OmegaConf.structured(entry.config))})
+        node = OmegaConf.merge(schema, dict(entry.run_defaults))
+        store.store(group="agent", name=name, node=node, package="_global_")
 
 
 def _register_external(overrides: Sequence[str]) -> None:
-    """A suite of one environment that is registered with Gymnasium has no file: it is made from the
-    command line.
-    """
+    """Make the suite of an environment that is registered with Gymnasium, which has no file."""
     for override in overrides:
         key, _, name = override.partition("=")
         if key == "suite" and name.startswith(PREFIX):
@@ -266,13 +304,29 @@ def _register_external(overrides: Sequence[str]) -> None:
 
 
 def _writable(node: DictConfig) -> DictConfig:
-    """Frozen dataclasses become read-only nodes, which composition could not fill in."""
+    """Return a node that composition can fill in: frozen dataclasses become read-only ones."""
     OmegaConf.set_readonly(node, None)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_missing():
-            _writable(child)
+    for _, child in _nodes(node):
+        _writable(child)
     return node
+
+
+def _nodes(node: DictConfig) -> list[tuple[str, DictConfig]]:
+    """Return the children of a node that are nodes themselves, by name."""
+    children = [(str(key), node._get_node(key)) for key in node]
+    return [
+        (key, child)
+        for key, child in children
+        if isinstance(child, DictConfig) and not child._is_missing() and not child._is_none()
+    ]
+
+
+def _refuse_null_groups(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, given, value = override.partition("=")
+        if given and key in ("agent", "suite") and value in ("", "null"):
+            valid = ", ".join(choices(key))
+            raise ConfigError(f"{key} is {value!r}; choose from {valid}")
 
 
 def _as_mapping(node: Any) -> DictConfig:
@@ -280,22 +334,30 @@ def _as_mapping(node: Any) -> DictConfig:
     return node
 
 
-def _at_least(config: Any, prefix: str, **bounds: int) -> None:
-    for key, bound in bounds.items():
-        value = getattr(config, key)
-        if value < bound:
-            name = f"{prefix}.{key}" if prefix else key
-            raise ConfigError(f"{name} is {value}; it must be at least {bound}")
+def _refuse_missing(composed: DictConfig, group: str) -> None:
+    if OmegaConf.is_missing(composed, group) or composed.get(group) is None:
+        raise ConfigValueError(group, None, f"choose from {', '.join(choices(group))}")
 
 
-def _refuse_encoder(sizes: dict[str, Any]) -> None:
-    """The encoder calls its keys by the names that it has for them; here they stand below
-    `network`.
-    """
-    try:
-        EncoderConfig(**sizes)
-    except ValueError as error:
-        raise ConfigError(f"network.{error}") from error
+def _refuse_unknown(node: DictConfig, valid: Sequence[str], path: str) -> None:
+    unknown = [str(key) for key in node if key not in valid]
+    if unknown:
+        raise ConfigError(
+            f"unknown key {join_key(path, unknown[0])}; valid keys of {path or 'a run'}: "
+            f"{', '.join(sorted(valid))}"
+        )
+
+
+def _refuse_other_agent(composed: DictConfig) -> None:
+    """Refuse a changed `agent.name`: the hyperparameters would stay those of the chosen agent."""
+    chosen = OmegaConf.get_type(composed.agent)
+    name = composed.agent.get("name")
+    if find_agent(name).config is not chosen:
+        own = next(
+            (entry.name for entry in registered_agents().values() if entry.config is chosen), name
+        )
+        rule = f"the agent is {own!r}; choose another one by agent=NAME, not by its name"
+        raise ConfigValueError("agent.name", name, rule)
 
 
 def _explain(error: Exception, overrides: Sequence[str], config_dir: Path) -> str:
@@ -307,14 +369,14 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: Path) -> st
     key = getattr(cause, "full_key", None)
     first = str(cause).split("\nConfig search path")[0].splitlines()
     message = " ".join(line.strip() for line in first if line.strip() and "object_type" not in line)
-    if not key:
+    if not key or not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return message
     valid = ", ".join(_valid_keys(key, overrides, config_dir))
     return f"{message}; valid keys of {key.rpartition('.')[0] or 'a run'}: {valid}"
 
 
 def _valid_keys(key: str, overrides: Sequence[str], config_dir: Path) -> list[str]:
-    """Keys beside `key`, with the same choice of groups."""
+    """Return the keys beside `key`, with the same choice of groups."""
     if "." not in key:
         return sorted(entry.name for entry in fields(RunConfig))
     groups = [override for override in overrides if override.partition("=")[0] in GROUPS]

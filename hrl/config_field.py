@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+MAX_SIZE = 2**16
+"""Largest size of a layer: beyond it the weights of one layer alone would fill a machine."""
+MAX_LAYERS = 100
+"""Largest number of hidden layers of a perceptron."""
+
 
 @dataclass(frozen=True)
 class FieldInfo:
@@ -35,7 +40,9 @@ class FieldInfo:
             ("at most", self.at_most),
             ("below", self.below),
         )
-        return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+        return " and ".join(
+            f"{word} {_number(bound)}" for word, bound in bounds if bound is not None
+        )
 
     def allows(self, value: object) -> bool:
         """Return whether a number is finite and within the bounds, or a text among the choices."""
@@ -57,7 +64,28 @@ class ConfigError(ValueError):
 
 
 class ConfigValueError(ValueError):
-    """A value that its configuration key may not have."""
+    """Report a value that its configuration key may not have.
+
+    Args:
+        key: the name of the key, in its own node or with the path that leads to it.
+        value: what was given.
+        rule: what would be right, as the end of a sentence: "it must be at least 1".
+    """
+
+    def __init__(self, key: str, value: object, rule: str) -> None:
+        super().__init__(f"{key} is {value!r}; {rule}")
+        self.key = key
+        self.value = value
+        self.rule = rule
+
+    def within(self, path: str) -> ConfigValueError:
+        """Return the same error with the path of the node that the key belongs to."""
+        return ConfigValueError(join_key(path, self.key), self.value, self.rule)
+
+
+def join_key(path: str, name: str) -> str:
+    """Return the full name of a key of the node at `path`, which is empty for the root."""
+    return f"{path}.{name}" if path else name
 
 
 def config_field(
@@ -83,9 +111,7 @@ def config_field(
 
 def field_infos(config_class: type) -> dict[str, FieldInfo]:
     """Return the declared meaning and range of every field of a configuration class."""
-    return {
-        entry.name: entry.metadata.get("info", FieldInfo("")) for entry in fields(config_class)
-    }
+    return {entry.name: entry.metadata.get("info", FieldInfo("")) for entry in fields(config_class)}
 
 
 def check_fields(values: Mapping[str, Any], config_class: type, path: str = "") -> None:
@@ -103,19 +129,28 @@ def check_fields(values: Mapping[str, Any], config_class: type, path: str = "") 
         ConfigValueError: names the first key with its value and the valid ones.
     """
     for name, info in field_infos(config_class).items():
-        for value in _parts(values.get(name)):
-            if not info.allows(value):
-                key = f"{path}.{name}" if path else name
-                raise ConfigValueError(f"{key} is {value!r}; it must be {_expected(info)}")
+        value = values.get(name)
+        if not all(info.allows(part) for part in _parts(value)):
+            raise ConfigValueError(join_key(path, name), value, _rule(info, value))
 
 
 @dataclass(frozen=True)
 class CheckedConfig:
-    """A configuration node whose fields are checked whenever one is made."""
+    """Check a configuration node whenever one is made: every field, then how they fit together."""
 
     def __post_init__(self) -> None:
         """Refuse values out of their range; `check_fields` says which errors there are."""
         check_fields(vars(self), type(self))
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Refuse values that are valid alone and impossible together.
+
+        Nothing is refused here; configurations with such values override it.
+
+        Raises:
+            ConfigValueError: names the key without the path of this node.
+        """
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -126,5 +161,15 @@ def _parts(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _expected(info: FieldInfo) -> str:
-    return info.range() or "a finite number"
+def _rule(info: FieldInfo, value: object) -> str:
+    if info.choices:
+        return f"choose from {', '.join(info.choices)}"
+    subject = "every number" if isinstance(value, Sequence) and not isinstance(value, str) else "it"
+    finite = all(math.isfinite(part) for part in _parts(value))
+    words = [] if finite else ["a finite number"]
+    words += [info.range()] if info.range() else []
+    return f"{subject} must be {' and '.join(words)}"
+
+
+def _number(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"

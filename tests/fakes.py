@@ -34,6 +34,7 @@ def small_setting(
         seed,
         torch.device("cpu"),
         torch.float32,
+        WorldModelConfig(),
     )
 
 

@@ -1,3 +1,4 @@
-"""One file per algorithm, each to be read from top to bottom. They never meet environments,
-trackers or files.
+"""Hold one file per algorithm, each to be read from top to bottom.
+
+Agents never meet environments, loggers or files. `registry` says how to add one.
 """

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hrl.config_field import MAX_LAYERS, CheckedConfig, ConfigValueError, config_field
 from hrl.nets.action_mask import ActionMask
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.frozen import frozen
@@ -35,67 +36,79 @@ SATURATED = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActorCriticConfig:
-    """How one level learns. Every level has its own, so that no switch moves another level
-    unnoticed.
+class ActorCriticConfig(CheckedConfig):
+    """Hold the hyperparameters of one actor-critic.
 
-    layers: hidden layers of the actor and of each critic.
-    gae_lambda: lambda of the returns, per decision of this level.
-    std_low, std_high: bounds of a continuous actor's standard deviation.
-    unimix: share of the uniform distribution in a discrete actor.
-    entropy: adaptive: a coefficient per action dimension (or code) keeps its normalised entropy
-        near the target;
-        fixed: one coefficient, `entropy_scale`, on the entropy in nats (DreamerV3).
-    entropy_target: share of the possible range, of the adaptive control.
-    entropy_least, entropy_most: bounds of its coefficients. Advantages have unit spread, so that a
-        coefficient far below or above 1 changes nothing but the time that it takes to come back.
-    return_scale: std: returns are divided by a running standard deviation, at least 0.01
-        (Director); percentile: by a running range from the 5th to the 95th percentile, at least 1
-        (DreamerV3).
-    normalise_advantage: subtract a running mean and divide by a running standard deviation
-        (Director).
-    slow_bootstrap: returns bootstrap from the slow critic and not from the one that learns.
-    slow_rate: share of the critic that its slow copy takes over at each update.
-    slow_regulariser: weight of the critic's cross-entropy with its slow copy's value.
+    Every level of a hierarchy has its own, so that no switch moves another level unnoticed.
     """
 
-    layers: int = 3
-    gae_lambda: float = 0.95
-    std_low: float = 0.1
-    std_high: float = 1.0
-    unimix: float = 0.01
-    entropy: str = "adaptive"
-    entropy_target: float = 0.5
-    entropy_least: float = 1e-3
-    entropy_most: float = 10.0
-    entropy_scale: float = 3e-4
-    return_scale: str = "std"
-    normalise_advantage: bool = True
-    slow_bootstrap: bool = True
-    slow_rate: float = 0.02
-    slow_regulariser: float = 1.0
+    layers: int = config_field(
+        3, "hidden layers of the actor and of each critic", at_least=1, at_most=MAX_LAYERS
+    )
+    return_lambda: float = config_field(
+        0.95, "lambda of the imagined returns, per decision of this level", at_least=0, at_most=1
+    )
+    std_low: float = config_field(
+        0.1, "lower bound of a continuous actor's standard deviation", above=0
+    )
+    std_high: float = config_field(
+        1.0, "upper bound of a continuous actor's standard deviation", above=0
+    )
+    unimix: float = config_field(
+        0.01, "share of the uniform distribution in a discrete actor", at_least=0, at_most=1
+    )
+    entropy: str = config_field(
+        "adaptive",
+        "adaptive: a coefficient per action dimension (or code) keeps its normalised entropy near "
+        "the target; fixed: one coefficient, entropy_scale, on the entropy in nats (DreamerV3)",
+        choices=ENTROPIES,
+    )
+    entropy_target: float = config_field(
+        0.5,
+        "target of the adaptive control, as a share of the possible range",
+        at_least=0,
+        at_most=1,
+    )
+    entropy_least: float = config_field(
+        1e-3,
+        "lower bound of the adaptive coefficients, which start at 1. Advantages have unit spread, "
+        "so that a coefficient far below or above 1 changes nothing but the time that it takes to "
+        "come back",
+        above=0,
+        at_most=1,
+    )
+    entropy_most: float = config_field(10.0, "upper bound of the adaptive coefficients", at_least=1)
+    entropy_scale: float = config_field(
+        3e-4, "the fixed coefficient on the entropy in nats", at_least=0
+    )
+    return_scale: str = config_field(
+        "std",
+        "std: returns are divided by a running standard deviation, at least 0.01 (Director); "
+        "percentile: by a running range from the 5th to the 95th percentile, at least 1 "
+        "(DreamerV3)",
+        choices=RETURN_SCALES,
+    )
+    normalise_advantage: bool = config_field(
+        True, "subtract a running mean and divide by a running standard deviation (Director)"
+    )
+    slow_bootstrap: bool = config_field(
+        True, "returns bootstrap from the slow critic and not from the one that learns"
+    )
+    slow_rate: float = config_field(
+        0.02,
+        "share of the critic that its slow copy takes over at each update",
+        at_least=0,
+        at_most=1,
+    )
+    slow_regulariser: float = config_field(
+        1.0, "weight of the critic's cross-entropy with its slow copy's value", at_least=0
+    )
 
-    def check(self, level: str) -> None:
-        """Raise ValueError naming the key, after the level's own, of a value that cannot be."""
-        for key, choices in (("entropy", ENTROPIES), ("return_scale", RETURN_SCALES)):
-            if getattr(self, key) not in choices:
-                raise ValueError(
-                    f"{level}.{key} is {getattr(self, key)!r}; choose from {', '.join(choices)}"
-                )
-        if self.layers < 1:
-            raise ValueError(f"{level}.layers is {self.layers}; it must be at least 1")
-        if not 0 < self.entropy_least <= 1 <= self.entropy_most:
-            raise ValueError(
-                f"{level}.entropy_least is {self.entropy_least} and {level}.entropy_most {self.entropy_most}; "
-                "they must be above 0 and have 1, where coefficients start, between them"
-            )
-        if not 0 < self.std_low < self.std_high:
-            raise ValueError(
-                f"{level}.std_low is {self.std_low} and {level}.std_high {self.std_high}; 0 < low < high"
-            )
-        for key in ("gae_lambda", "unimix", "entropy_target", "slow_rate"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{level}.{key} is {getattr(self, key)}; it must lie in [0, 1]")
+    def check_together(self) -> None:
+        """Refuse bounds of the standard deviation that are the wrong way round."""
+        if not self.std_low < self.std_high:
+            rule = f"it must be below std_high, which is {self.std_high}"
+            raise ConfigValueError("std_low", self.std_low, rule)
 
 
 class Trajectory(NamedTuple):
@@ -327,7 +340,7 @@ class ActorCritic(nn.Module):
         """One stream's part in the advantage, its critic's loss, metrics."""
         values = critic.values(seen.inputs, seen.task)
         returns = lambda_returns(
-            seen.rewards[name], values, seen.continues[1:], seen.discount, self.config.gae_lambda
+            seen.rewards[name], values, seen.continues[1:], seen.discount, self.config.return_lambda
         )
         critic.scale.update(returns.detach())
         constants = (tensor.detach() for tensor in (returns, weights, values[:-1]))

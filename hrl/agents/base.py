@@ -1,29 +1,39 @@
-"""What the training loop, the evaluator and the video writer know of an agent."""
+"""Define what the training loop, the evaluator and the video writer know of an agent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from hrl.config_field import CheckedConfig
 from hrl.data.observation import Observation, PolicyState
 from hrl.nets import ActionMask, Encoder, EncoderConfig, TaskEmbedding
-from hrl.world_model.model import WorldModelConfig
+
+if TYPE_CHECKING:
+    from hrl.world_model.model import WorldModelConfig
 
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """What an agent is built for: shapes of its world, sizes of its networks, where it runs.
+    """Hold what an agent is built for: shapes of its observations, sizes of its networks, device.
 
-    encoder, task_features, hidden: sizes of the encoder, of the task's embedding and of every
-        perceptron's hidden layers; equal for all methods of a comparison.
-    world_model: sizes of agents with a world model; equal for all of them.
-    padding: task vectors and masks of actions, where bodies use different numbers of them
-        (`Suite.padding`).
+    Attributes:
+        image_size: side of an image in pixels.
+        channels: channels of a stack of images.
+        task_size: size of the task vector.
+        action_size: size of the action.
+        encoder: sizes of the encoder; like the sizes below equal for all methods of a comparison.
+        task_features: size of the embedding of the task.
+        hidden: hidden layers of every perceptron.
+        seed: seed of the run.
+        device: where the agent computes.
+        autocast: dtype of matrix products and convolutions.
+        world_model: sizes of agents with a world model.
     """
 
     image_size: int
@@ -36,78 +46,140 @@ class AgentSpec:
     seed: int
     device: torch.device
     autocast: torch.dtype
-    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    world_model: WorldModelConfig
     padding: tuple[Tensor, Tensor] | None = None
 
     def build_encoder(self) -> Encoder:
-        """A new encoder of these sizes."""
+        """Return a new encoder of these sizes."""
         return Encoder(self.image_size, self.channels, self.encoder, self.autocast)
 
     def build_action_mask(self) -> ActionMask | None:
-        """Which numbers of an action are padding to a task's body; None where every body uses
-        all.
-        """
+        """Return the lookup of action masks by task vectors; None where every body uses all."""
         return None if self.padding is None else ActionMask(*self.padding)
 
     def build_task_embedding(self) -> TaskEmbedding:
-        """A new embedding of the task vector."""
+        """Return a new embedding of the task vector."""
         return TaskEmbedding(self.task_size, self.task_features)
+
+
+class RunShapes(NamedTuple):
+    """Hold the numbers of a run that an agent's memory depends on.
+
+    Attributes:
+        num_envs: environments stepped side by side.
+        image_bytes: size of one observation's stack of images.
+        task_size: size of the task vector.
+        action_size: size of the action.
+        longest_episode: agent steps of the longest training episode.
+        world_model: sizes of agents with a world model.
+    """
+
+    num_envs: int
+    image_bytes: int
+    task_size: int
+    action_size: int
+    longest_episode: int
+    world_model: WorldModelConfig
+
+
+class MemoryUse(NamedTuple):
+    """Name a part of the memory that training takes.
+
+    Attributes:
+        name: what it is, with the keys that decide on its size.
+        size: bytes.
+        place: "learner", where the agent computes, or "host", the machine's own memory.
+        in_checkpoint: whether every checkpoint holds a copy.
+    """
+
+    name: str
+    size: int
+    place: str = "learner"
+    in_checkpoint: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig(CheckedConfig):
+    """Hold an agent's hyperparameters; every agent's own class derives from this one.
+
+    Attributes:
+        name: the agent, as it was registered.
+    """
+
+    name: str = ""
+
+    def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
+        """Return what training takes beside the weights and what has their size."""
+        del shapes
+        return []
+
+    def check_run(self, shapes: RunShapes) -> None:
+        """Refuse values that do not fit the run.
+
+        Raises:
+            ConfigValueError: names the key without its path.
+        """
+
+    @property
+    def startup_notice(self) -> str:
+        """Return what a user should know before training starts; empty for nothing."""
+        return ""
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """Acts in a batch of environments."""
+    """Act in a batch of environments."""
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """The state in which every episode starts."""
+        """Return the state in which every episode starts."""
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "env action"], PolicyState]:
-        """Actions in [-1, 1] and the state to carry on; greedy at every level where `generator` is
-        None.
+        """Return actions in [-1, 1] and the state for the next step.
+
+        Args:
+            observation: of every environment.
+            state: of every environment.
+            generator: source of random numbers; None acts greedily at every level.
         """
 
 
 @runtime_checkable
 class HierarchicalPolicy(Policy, Protocol):
-    """A policy whose manager gives commands that lower levels carry out: `act` is `decide`, then
-    `act_low_level`.
+    """Act by a manager whose high-level actions a lower level carries out.
+
+    `act` is `decide`, then `act_low_level`.
     """
 
     def decide(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> PolicyState:
-        """The state with new commands where one is due (where `is_decision_step(state)`), else
-        unchanged.
-        """
+        """Return the state with new high-level actions where `is_decision_step(state)`."""
 
     def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
-        """Where the manager decides at this step."""
+        """Return where the manager decides at this step."""
 
     def act_low_level(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "env action"], PolicyState]:
-        """Actions under the commands in `state`, and the state to carry on."""
+        """Return actions under the high-level actions in `state`, and the state for the next step."""
 
-    def high_level_action(self, state: PolicyState) -> Float[Tensor, "env command"]:
-        """The commands in force."""
+    def high_level_action(self, state: PolicyState) -> Float[Tensor, "env high_level_action"]:
+        """Return the high-level actions in force."""
 
     def with_high_level_action(
-        self, state: PolicyState, high_level_action: Float[Tensor, "env command"]
+        self, state: PolicyState, high_level_action: Float[Tensor, "env high_level_action"]
     ) -> PolicyState:
-        """The state with other commands in force."""
+        """Return the state with other high-level actions in force."""
 
 
 @runtime_checkable
 class Counting(Protocol):
-    """A policy that counts something of its own while it is trained, such as a manager's
-    decisions.
-    """
+    """Count something while being trained, such as a manager's decisions."""
 
     def count(self, steps: Mapping[str, Tensor]) -> dict[str, int]:
-        """Adds what the steps of a rollout [time, env, ...] hold; the counters so far, by metric
-        name.
+        """Add the steps of a rollout [time, env, ...] and return the counters by metric name.
 
         The learner calls it once for every rollout. The counters belong to the policy's saved
         state.
@@ -116,17 +188,17 @@ class Counting(Protocol):
 
 @runtime_checkable
 class DecodableHighLevelAction(Protocol):
-    """A hierarchical policy whose commands can be looked at."""
+    """Show high-level actions as images."""
 
     def decode_high_level_action(
         self, state: PolicyState
     ) -> Float[Tensor, "env height width channel"]:
-        """An image in [0, 1] of each command in force."""
+        """Return an image in [0, 1] of each high-level action in force."""
 
 
 @runtime_checkable
 class Predictor(Policy, Protocol):
-    """A policy with a model of the world that can be looked at."""
+    """Predict images by a model of the world."""
 
     def predict_images(
         self,
@@ -134,45 +206,55 @@ class Predictor(Policy, Protocol):
         actions: Float[Tensor, "time env action"],
         task: Float[Tensor, "env task"],
     ) -> Float[Tensor, "time env height width channel"]:
-        """Images in [0, 1] that are expected after each of the actions, from a state and without
-        seeing any.
+        """Return the images in [0, 1] that are expected after each of the actions.
+
+        The prediction starts at a state and gets no further observation.
         """
 
 
 @runtime_checkable
 class GoalReacher(HierarchicalPolicy, Protocol):
-    """A hierarchical policy whose lower level can be sent to any goal, in imagination; goals are
-    states' `deter`.
-    """
+    """Move towards any goal in imagination; goals are values of a state's `deter`."""
 
     def reach(
-        self, state: PolicyState, steps: Sequence[int], task: Float[Tensor, "env task"]
-    ) -> Float[Tensor, "time env command"]:
-        """What so many greedy steps (at least one, ascending) towards the commands in force, which
-        stay, lead to.
+        self,
+        state: PolicyState,
+        steps: Sequence[int],
+        task: Float[Tensor, "env task"],
+    ) -> Float[Tensor, "time env high_level_action"]:
+        """Return `deter` after so many greedy steps towards the goals in force, which stay.
+
+        Args:
+            state: of every environment, with its goal.
+            steps: numbers of steps, at least one, ascending.
+            task: of every environment.
         """
 
     def reach_images(
-        self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
+        self,
+        state: PolicyState,
+        steps: int,
+        task: Float[Tensor, "env task"],
     ) -> Float[Tensor, "time env height width channel"]:
-        """Images in [0, 1] of the way that `reach` goes, step by step."""
+        """Return images in [0, 1] of the states that `reach` passes, step by step."""
 
 
 @runtime_checkable
 class Learner(Protocol):
-    """Trains a policy: one `iterate` gathers experience and learns from it."""
+    """Train a policy: one `iterate` gathers experience and learns from it."""
 
     @property
     def policy(self) -> Policy:
-        """What is being trained."""
+        """Return the policy that is being trained."""
 
     @property
     def frames(self) -> int:
-        """Control steps seen so far, over all environments."""
+        """Return the control steps seen so far, over all environments."""
 
     def iterate(self) -> dict[str, float | int]:
-        """Metrics of one iteration: always `frames`, `steps` and `updates`; returns of the episodes
-        that ended in it.
+        """Return the metrics of one iteration.
+
+        They always hold `frames`, `steps` and `updates`, and the returns of episodes that ended.
 
         Raises:
             NonFiniteUpdate: where a loss or a gradient is not finite; parameters are as they were
@@ -180,49 +262,47 @@ class Learner(Protocol):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a continued run needs to go on to the last bit."""
+        """Return all that a continued run needs to continue to the last bit."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
 
     def parameter_counts(self) -> dict[str, int]:
-        """Trainable parameters by part, and their `total`."""
+        """Return the numbers of trainable parameters by part, and their `total`."""
 
 
 @runtime_checkable
 class SavedPolicy(Protocol):
-    """What acting needs of a saved run: its policy without the learner, so without environment,
-    rollout or replay.
-    """
+    """Read a policy back without its learner, and so without environment, rollout or replay."""
 
     @property
     def policy(self) -> Policy:
-        """What acts, once `load` has been called."""
+        """Return the policy, which can act once `load` has been called."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Keys of `Learner.state_dict` that acting depends on; only these are read from a
-        checkpoint.
+        """Return the keys of `Learner.state_dict` that acting depends on.
+
+        Only these are read from a checkpoint.
         """
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes a state that has at least the keys of `needs`.
+        """Take the weights from a state that has at least the keys of `needs`.
 
         Raises:
-            KeyError, RuntimeError: it is the state of another kind of agent, or of other sizes.
+            KeyError: it is the state of another kind of agent.
+            RuntimeError: it is the state of an agent of other sizes.
         """
 
 
 class NonFiniteUpdate(ArithmeticError):  # noqa: N818  an update is what it names
-    """A loss or gradient that is not finite, with what is needed to run it again."""
+    """Report a loss or gradient that is not finite, with what is needed to run it again."""
 
     def __init__(
         self, name: str, updates: int, batch: Mapping[str, Tensor], metrics: Mapping[str, float]
     ) -> None:
         super().__init__(f"{name} is not finite after {updates} updates")
-        self.name, self.updates, self.batch, self.metrics = (
-            name,
-            updates,
-            dict(batch),
-            dict(metrics),
-        )
+        self.name = name
+        self.updates = updates
+        self.batch = dict(batch)
+        self.metrics = dict(metrics)

@@ -19,7 +19,7 @@ turns them all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -36,8 +36,15 @@ from hrl.agents.actor_critic import (
 )
 from hrl.agents.base import AgentSpec
 from hrl.agents.goal_segments import max_cosine, segments, steps_of_decisions, steps_of_segments
-from hrl.agents.model_based import ModelBasedConfig
+from hrl.agents.model_based import (
+    MAX_HORIZON,
+    RUN_DEFAULTS,
+    ModelBasedConfig,
+    ModelBasedLearner,
+)
+from hrl.agents.registry import register_agent
 from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss, uniform
+from hrl.config_field import ConfigValueError, config_field
 from hrl.data.observation import Observation, PolicyState
 from hrl.world_model.goal_autoencoder import (
     GoalAutoencoder,
@@ -55,73 +62,78 @@ _GREEDY_DRAWS = 4099  # a prime, so that environments do not come round to each 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectorConfig(ModelBasedConfig):
-    """Hyperparameters of the hierarchical method with a world model: those of every agent with one,
-    and
-
-    skill_duration: k, agent steps between decisions; divides horizon, which holds at least one
-        decision.
-    manager, worker: how each level learns.
-    exploration_bonus: share of the exploration bonus in the manager's advantage; 0 for none (a
-        control).
-    task_reward_to_worker: share of the task's reward in the worker's advantage; 0 as published.
-    worker_reward: max_cosine to the goal (as published), or progress, the max_cosine that a step
-        adds. Summed with a discount g, progress comes to (1 - g) times the sum of closenesses less
-        the first one: the same order among policies, without the part of the return that actions
-        cannot change, which is most of it and which a critic would have to learn first.
-    goal_alignment: own: every reward of a segment is measured against its own goal; current:
-        against the goal in force at that moment, so that a segment's last reward is measured
-        against the next goal (the published code).
-    manager_reward: discounted_sum: of the k rewards, so that a decision is worth what its steps are
-        worth; mean: of them (as published).
-    manager_discount: per decision; 0 for `discount` to the power of k, the same as the flat
-        method's per step.
-    carry_over_episodes: a goal outlives the end of its episode (the published code).
-    greedy_codes: greedy acting takes the likeliest code; False draws one (the published code).
-    """
+    """Hold the hyperparameters of the hierarchical agent with a world model."""
 
     name: str = "director"
-    skill_duration: int = 8
-    manager: ActorCriticConfig = field(default_factory=ActorCriticConfig)
-    worker: ActorCriticConfig = field(default_factory=ActorCriticConfig)
-    goal_autoencoder: GoalAutoencoderConfig = field(default_factory=GoalAutoencoderConfig)
-    exploration_bonus: float = 0.1
-    task_reward_to_worker: float = 0.0
-    worker_reward: str = "progress"
-    goal_alignment: str = "own"
-    manager_reward: str = "discounted_sum"
-    manager_discount: float = 0.0
-    carry_over_episodes: bool = False
-    greedy_codes: bool = True
+    skill_duration: int = config_field(
+        8,
+        "k, agent steps between decisions; divides horizon, which holds at least one decision",
+        at_least=1,
+        at_most=MAX_HORIZON,
+    )
+    manager: ActorCriticConfig = config_field(
+        default_factory=ActorCriticConfig, help="how the manager learns"
+    )
+    worker: ActorCriticConfig = config_field(
+        default_factory=ActorCriticConfig, help="how the worker learns"
+    )
+    goal_autoencoder: GoalAutoencoderConfig = config_field(
+        default_factory=GoalAutoencoderConfig, help="sizes of the goals' codes"
+    )
+    exploration_bonus: float = config_field(
+        0.1,
+        "weight of the exploration bonus in the manager's advantage; 0 for none (a control)",
+        at_least=0,
+    )
+    task_reward_to_worker: float = config_field(
+        0.0,
+        "weight of the task's reward in the worker's advantage; 0 as published",
+        at_least=0,
+    )
+    worker_reward: str = config_field(
+        "progress",
+        "max_cosine to the goal (as published), or progress, the max_cosine that a step adds. "
+        "Summed with a discount g, progress comes to (1 - g) times the sum of max_cosine less the "
+        "first one: the same order among policies, without the part of the return that actions "
+        "cannot change, which is most of it and which a critic would have to learn first",
+        choices=WORKER_REWARDS,
+    )
+    goal_alignment: str = config_field(
+        "own",
+        "own: every reward of a segment is measured against its own goal; current: against the "
+        "goal in force at that moment, so that a segment's last reward is measured against the "
+        "next goal (the published code)",
+        choices=ALIGNMENTS,
+    )
+    manager_reward: str = config_field(
+        "discounted_sum",
+        "discounted_sum of the k rewards, so that a decision is worth what its steps are worth; or "
+        "their mean (as published)",
+        choices=MANAGER_REWARDS,
+    )
+    manager_discount: float = config_field(
+        0.0,
+        "discount per decision; 0 for the discount to the power of k, the same as the flat agent's "
+        "per step",
+        at_least=0,
+        below=1,
+    )
+    carry_over_episodes: bool = config_field(
+        False, "keep the goal when an episode ends (the published code)"
+    )
+    greedy_codes: bool = config_field(
+        True, "greedy acting takes the likeliest code; false draws one (the published code)"
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for level in ("manager", "worker"):
-            getattr(self, level).check(f"agent.{level}")
-        if self.skill_duration < 1 or self.horizon % self.skill_duration:
-            raise ValueError(
-                f"agent.skill_duration is {self.skill_duration}; it must divide agent.horizon, which is {self.horizon}"
-            )
-        for key in ("exploration_bonus", "task_reward_to_worker"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
-        if not 0 <= self.manager_discount < 1:
-            raise ValueError(
-                f"agent.manager_discount is {self.manager_discount}; it must lie in [0, 1)"
-            )
-        choices = {
-            "worker_reward": WORKER_REWARDS,
-            "goal_alignment": ALIGNMENTS,
-            "manager_reward": MANAGER_REWARDS,
-        }
-        for key, valid in choices.items():
-            if getattr(self, key) not in valid:
-                raise ValueError(
-                    f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(valid)}"
-                )
-        if (self.goal_alignment, self.worker_reward) == ("current", "progress"):
-            raise ValueError(
-                "agent.goal_alignment=current needs agent.worker_reward=max_cosine: goals change within"
-            )
+    def check_together(self) -> None:
+        """Refuse a horizon without whole decisions, and progress towards goals that change."""
+        super().check_together()
+        if self.horizon % self.skill_duration:
+            rule = f"it must divide horizon, which is {self.horizon}"
+            raise ConfigValueError("skill_duration", self.skill_duration, rule)
+        if self.goal_alignment == "current" and self.worker_reward == "progress":
+            rule = "it needs worker_reward=max_cosine: goals change within a segment"
+            raise ConfigValueError("goal_alignment", self.goal_alignment, rule)
 
     @property
     def discount_per_decision(self) -> float:
@@ -146,6 +158,9 @@ class ImaginedTrajectory(NamedTuple):
     task: Float[Tensor, "1 batch task"]
 
 
+@register_agent(
+    "director", config=DirectorConfig, learner=ModelBasedLearner, run_defaults=RUN_DEFAULTS
+)
 class Director(WorldModelAgent):
     """World model, goal autoencoder, manager, worker.
 

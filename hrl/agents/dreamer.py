@@ -11,7 +11,7 @@ what is different is that there is one level, whose rewards are the task's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,10 @@ from hrl.agents.actor_critic import (
     Trajectory,
 )
 from hrl.agents.base import AgentSpec
-from hrl.agents.model_based import ModelBasedConfig
+from hrl.agents.model_based import RUN_DEFAULTS, ModelBasedConfig, ModelBasedLearner
+from hrl.agents.registry import register_agent
 from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss
+from hrl.config_field import MAX_SIZE, config_field
 from hrl.data.observation import Observation, PolicyState
 from hrl.world_model.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
 from hrl.world_model.rssm import RSSMState
@@ -33,29 +35,33 @@ from hrl.world_model.rssm import RSSMState
 
 @dataclass(frozen=True, kw_only=True)
 class DreamerConfig(ModelBasedConfig):
-    """Hyperparameters of the flat method with a world model: those of every agent with one, and
-
-    policy: how its one level learns.
-    policy_units: units of the policy's and the critics' hidden layers; 0 for the world model's. A
-        control: wider ones match the parameters of the hierarchical method.
-    exploration_bonus: share of the hierarchical manager's exploration bonus in the advantage; a
-        control. Above 0 a goal autoencoder is trained for it.
-    """
+    """Hold the hyperparameters of the flat agent with a world model."""
 
     name: str = "dreamer"
-    policy: ActorCriticConfig = field(default_factory=ActorCriticConfig)
-    policy_units: int = 0
-    exploration_bonus: float = 0.0
-    goal_autoencoder: GoalAutoencoderConfig = field(default_factory=GoalAutoencoderConfig)
+    policy: ActorCriticConfig = config_field(
+        default_factory=ActorCriticConfig, help="how its one actor-critic learns"
+    )
+    policy_units: int = config_field(
+        0,
+        "units of the policy's and the critics' hidden layers; 0 for the world model's. A control: "
+        "wider ones match the parameters of the hierarchical agent",
+        at_least=0,
+        at_most=MAX_SIZE,
+    )
+    exploration_bonus: float = config_field(
+        0.0,
+        "weight of the hierarchical manager's exploration bonus in the advantage; a control. Above "
+        "0 a goal autoencoder is trained for it",
+        at_least=0,
+    )
+    goal_autoencoder: GoalAutoencoderConfig = config_field(
+        default_factory=GoalAutoencoderConfig, help="sizes of that autoencoder"
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.policy.check("agent.policy")
-        for key in ("policy_units", "exploration_bonus"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
 
-
+@register_agent(
+    "dreamer", config=DreamerConfig, learner=ModelBasedLearner, run_defaults=RUN_DEFAULTS
+)
 class Dreamer(WorldModelAgent):
     """World model, actor, critic."""
 

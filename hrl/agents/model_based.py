@@ -7,7 +7,7 @@ optimiser. Nothing in it waits for the device, so that it can be compiled and re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -15,8 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from hrl.agents.actor_critic import GRADIENTS, ActorCritic
-from hrl.agents.base import AgentSpec, NonFiniteUpdate, Policy
+from hrl.agents.base import (
+    AgentConfig,
+    AgentSpec,
+    MemoryUse,
+    NonFiniteUpdate,
+    Policy,
+    RunShapes,
+)
+from hrl.agents.conditioning import ConditioningConfig
 from hrl.agents.on_policy import with_mean
+from hrl.config_field import ConfigValueError, config_field
 from hrl.data.replay_buffer import Column, ReplayBuffer
 from hrl.data.replay_collector import LatentExplorer, ReplayCollector, replay_columns
 from hrl.optim.compile import COMPILE_MODES, Update
@@ -24,104 +33,151 @@ from hrl.optim.cuda_graph import GraphedUpdate
 from hrl.optim.laprop import LaProp
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import stream_seed, torch_generator
-from hrl.world_model.model import Conditioning, WorldModelLossConfig
+from hrl.world_model.model import WorldModelLossConfig
 
 MOMENTUM_DECAY = 0.9
 PLACES = ("device", "host")
+MAX_HORIZON = 10_000
+RUN_DEFAULTS = {
+    "num_envs": 16,
+    "frame_stack": 1,  # the recurrent state remembers what a stack of images would show
+    "agent": {"imag_last": "${network.imag_last}"},
+}
+"""Keys of the run whose defaults differ with every agent that has a world model."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelBasedConfig:
-    """Hyperparameters of every agent with a world model, with the same defaults.
+class ModelBasedConfig(AgentConfig):
+    """Hold the hyperparameters of every agent with a world model, with the same defaults."""
 
-    batch_size, sequence_length: sequences of an update, and steps of each.
-    train_ratio: replayed steps per agent step; an update is made for every batch_size *
-        sequence_length / train_ratio agent steps, from when there are as many different sequences
-        as a batch has.
-    replay_capacity: agent steps kept.
-    replay_on: device: where the learner computes; host: in the machine's own memory, from which
-        batches are copied.
-    log_interval: agent steps of each environment between two lines of metrics.
-    noise_repeat: agent steps for which an environment's action noise is held while gathering. Noise
-        that is drawn anew at every step averages out in what has inertia, and shows the world model
-        little of what actions do.
-    imag_last: imagination begins at the last so many states of every sequence; at all of them where
-        it is 0 or there are no more. The sizes for CPUs choose it, as `network.imag_last`.
-    horizon: steps imagined from each of them.
-    discount: per agent step, at every level.
-    action_gradient: of the actor that acts, which is the flat policy or the worker: reinforce, by
-        the likelihood of what was done (DreamerV3), or dynamics, through the imagined steps
-        (DreamerV2 and Director, for continuous actions).
-    learning_rate, warmup, lr_decay_start: of LaProp; updates until the full rate, and after which
-        it falls with the square root of their number (0: never).
-    actor_critic_start: updates that the world model makes alone, before actors and critics begin to
-        learn from it.
-    actor_critic_lr_scale: share of the learning rate that actors and critics learn at: steps that a
-        world model bears drive the means of actions to their bounds, where no gradient brings them
-        back.
-    beta2: of LaProp's mean squares. The first gradients, of images still black, are a hundred times
-        as large as those that update_target: until they are forgotten, after some 1 / (1 - beta2)
-        updates, steps are short.
-    compile: none; parts: the pieces of an update, such as a step of the recurrent model, which
-        takes minutes at the start and less where torch's cache has them; whole: the update as one
-        graph, which takes the compiler the longer the sequences are.
-    cuda_graph: replays the update as one CUDA graph; needs a GPU.
-    """
+    batch_size: int = config_field(16, "sequences of an update", at_least=1)
+    sequence_length: int = config_field(32, "agent steps of each sequence", at_least=1)
+    train_ratio: float = config_field(
+        32.0,
+        "replayed steps per agent step; an update is made for every batch_size * sequence_length / "
+        "train_ratio agent steps, from when there are as many different sequences as a batch has",
+        above=0,
+    )
+    replay_capacity: int = config_field(200_000, "agent steps that the replay keeps", at_least=1)
+    replay_on: str = config_field(
+        "device",
+        "device keeps the replay where the learner computes, host in the machine's own memory, "
+        "from which batches are copied",
+        choices=PLACES,
+    )
+    log_interval: int = config_field(
+        16, "agent steps of each environment between two lines of metrics", at_least=1
+    )
+    noise_repeat: int = config_field(
+        1,
+        "agent steps for which an environment's action noise is repeated while gathering. Noise "
+        "that is drawn anew at every step averages out in what has inertia, and shows the world "
+        "model little of what actions do",
+        at_least=1,
+    )
+    imag_last: int = config_field(
+        0,
+        "imagination begins at the last so many states of every sequence; at all of them where it "
+        "is 0 or there are no more. The sizes for CPUs choose it, as network.imag_last",
+        at_least=0,
+    )
+    horizon: int = config_field(
+        16, "agent steps imagined from each of them", at_least=1, at_most=MAX_HORIZON
+    )
+    discount: float = config_field(
+        0.99, "discount per agent step, at every level", at_least=0, below=1
+    )
+    action_gradient: str = config_field(
+        "reinforce",
+        "gradient of the actor that acts, which is the flat policy or the worker: reinforce, by "
+        "the likelihood of what was done (DreamerV3), or dynamics, through the imagined steps "
+        "(DreamerV2 and Director, for continuous actions)",
+        choices=GRADIENTS,
+    )
+    learning_rate: float = config_field(4e-5, "learning rate of LaProp", above=0)
+    warmup: int = config_field(1000, "updates until the full learning rate", at_least=0)
+    lr_decay_start: int = config_field(
+        0,
+        "updates after which the learning rate falls with the square root of their number; 0 for "
+        "never",
+        at_least=0,
+    )
+    actor_critic_start: int = config_field(
+        0,
+        "updates that the world model makes alone, before actors and critics begin to learn from "
+        "it",
+        at_least=0,
+    )
+    actor_critic_lr_scale: float = config_field(
+        1.0,
+        "share of the learning rate that actors and critics learn at: steps that a world model "
+        "bears drive the means of actions to their bounds, where no gradient brings them back",
+        above=0,
+    )
+    beta2: float = config_field(
+        0.999,
+        "decay of LaProp's mean squares. The first gradients, of images still black, are a hundred "
+        "times as large as those that follow: until they are forgotten, after some 1 / (1 - beta2) "
+        "updates, steps are short",
+        at_least=0,
+        below=1,
+    )
+    compile: str = config_field(
+        "none",
+        "none; parts compiles the pieces of an update, such as a step of the recurrent model, "
+        "which takes minutes at the start and less where torch's cache has them; whole compiles "
+        "the update as one graph, which takes the compiler the longer the sequences are",
+        choices=tuple(COMPILE_MODES),
+    )
+    cuda_graph: bool = config_field(False, "replay the update as one CUDA graph; needs a GPU")
+    conditioning: ConditioningConfig = config_field(
+        default_factory=ConditioningConfig, help="modules that get the task vector"
+    )
+    world_model_loss: WorldModelLossConfig = config_field(
+        default_factory=WorldModelLossConfig, help="weights of the world model's losses"
+    )
 
-    batch_size: int = 16
-    sequence_length: int = 32
-    train_ratio: float = 32.0
-    replay_capacity: int = 200_000
-    replay_on: str = "device"
-    log_interval: int = 16
-    noise_repeat: int = 1
-    imag_last: int = 0
-    horizon: int = 16
-    discount: float = 0.99
-    action_gradient: str = "reinforce"
-    learning_rate: float = 4e-5
-    warmup: int = 1000
-    lr_decay_start: int = 0
-    actor_critic_start: int = 0
-    actor_critic_lr_scale: float = 1.0
-    beta2: float = 0.999
-    compile: str = "none"
-    cuda_graph: bool = False
-    conditioning: Conditioning = field(default_factory=Conditioning)
-    world_model_loss: WorldModelLossConfig = field(default_factory=WorldModelLossConfig)
+    def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
+        """Return the replay, and what an update keeps for its backward pass."""
+        place = "learner" if self.replay_on == "device" else "host"
+        replay = self._replay_bytes(shapes)
+        return [
+            MemoryUse("replay (agent.replay_capacity)", replay, place, in_checkpoint=True),
+            MemoryUse(
+                "update (agent.batch_size, agent.sequence_length)", self._update_bytes(shapes)
+            ),
+        ]
 
-    def __post_init__(self) -> None:
-        positive = (
-            "batch_size",
-            "sequence_length",
-            "replay_capacity",
-            "log_interval",
-            "noise_repeat",
-            "horizon",
-        )
-        counts = dict.fromkeys(positive, 1) | dict.fromkeys(
-            ("imag_last", "warmup", "lr_decay_start", "actor_critic_start"), 0
-        )
-        for key, least in counts.items():
-            if getattr(self, key) < least:
-                raise ValueError(
-                    f"agent.{key} is {getattr(self, key)}; it must be at least {least}"
-                )
-        for key in ("train_ratio", "learning_rate", "actor_critic_lr_scale"):
-            if not getattr(self, key) > 0:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
-        for key in ("discount", "beta2"):
-            if not 0 <= getattr(self, key) < 1:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must lie in [0, 1)")
-        for key, choices in (
-            ("action_gradient", GRADIENTS),
-            ("replay_on", PLACES),
-            ("compile", tuple(COMPILE_MODES)),
-        ):
-            if getattr(self, key) not in choices:
-                raise ValueError(
-                    f"agent.{key} is {getattr(self, key)!r}; choose from {', '.join(choices)}"
-                )
+    def check_run(self, shapes: RunShapes) -> None:
+        """Refuse sequences that no episode is long enough for."""
+        if self.sequence_length > shapes.longest_episode:
+            rule = f"the longest episodes of the suite have {shapes.longest_episode} steps"
+            raise ConfigValueError("sequence_length", self.sequence_length, rule)
+
+    @property
+    def startup_notice(self) -> str:
+        """Return a warning of the minutes that compiling takes."""
+        if self.compile == "none":
+            return ""
+        return "updates are compiled when they are first made: minutes in which nothing is printed"
+
+    def _replay_bytes(self, shapes: RunShapes) -> int:
+        """Return the size of a full replay, which keeps one image a step, and latents.
+
+        It rounds down to as many steps of every environment.
+        """
+        sizes = shapes.world_model
+        vectors = 4 * (shapes.task_size + shapes.action_size + 1)
+        row = shapes.image_bytes + vectors + 2 + 2 * sizes.deter + sizes.groups
+        return self.replay_capacity // shapes.num_envs * shapes.num_envs * row
+
+    def _update_bytes(self, shapes: RunShapes) -> int:
+        """Return about what an update keeps: images and their maps, imagined features."""
+        sizes = shapes.world_model
+        images = 6 if sizes.strided else 10 + 2 * sizes.depth
+        features = 6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255
+        step = images * shapes.image_bytes + (self.horizon + 1) * features
+        return self.batch_size * self.sequence_length * 4 * step
 
 
 @runtime_checkable
@@ -183,7 +239,7 @@ class ModelBasedLearner:
         self.collector = ReplayCollector(env, self.replay, task_names, spec.seed, spec.device)
         self.optimizer = _optimizer(self.module, config)
         if config.cuda_graph and spec.device.type != "cuda":
-            raise ValueError(f"agent.cuda_graph needs a GPU; device is {spec.device}")
+            raise ValueError(f"cuda_graph needs a GPU; device is {spec.device}")
         self._prepared: tuple[bool, Update] | None = (
             None  # the one in use, and whether actors and critics learn in it
         )

@@ -13,7 +13,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hrl.agents.base import AgentSpec, Counting, NonFiniteUpdate, Policy
+from hrl.agents.base import (
+    AgentConfig,
+    AgentSpec,
+    Counting,
+    MemoryUse,
+    NonFiniteUpdate,
+    Policy,
+    RunShapes,
+)
+from hrl.config_field import ConfigValueError, config_field
 from hrl.data.rollout_collector import Explorer, Rollout, RolloutCollector
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.optim.returns import generalized_advantages
@@ -21,62 +30,72 @@ from hrl.seeding import torch_generator
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnPolicyConfig:
-    """Hyperparameters that every on-policy agent has, with the same defaults.
+class OnPolicyConfig(AgentConfig):
+    """Hold the hyperparameters that every on-policy agent has, with the same defaults."""
 
-    n_steps: agent steps that each environment takes between updates.
-    n_epochs: passes over a rollout.
-    n_minibatches: that a rollout is cut into; divides num_envs * n_steps.
-    discount: per agent step, at every level.
-    gae_lambda: lambda of generalized advantage estimation, per agent step, at every level.
-    clip: of the likelihood ratio.
-    entropy_coefficient: weight of the action distribution's entropy.
-    """
+    n_steps: int = config_field(
+        16, "agent steps that each environment takes between updates", at_least=1
+    )
+    n_epochs: int = config_field(4, "passes over a rollout", at_least=1)
+    n_minibatches: int = config_field(
+        4, "minibatches of a rollout; divides num_envs * n_steps", at_least=1
+    )
+    learning_rate: float = config_field(1e-3, "learning rate of Adam", above=0)
+    discount: float = config_field(
+        0.99, "discount per agent step, at every level", at_least=0, below=1
+    )
+    gae_lambda: float = config_field(
+        0.95,
+        "lambda of generalized advantage estimation, per agent step, at every level",
+        at_least=0,
+        at_most=1,
+    )
+    clip: float = config_field(0.2, "clipping of the likelihood ratio", above=0)
+    value_coefficient: float = config_field(0.5, "weight of the value loss", at_least=0)
+    entropy_coefficient: float = config_field(
+        0.0, "weight of the action distribution's entropy", at_least=0
+    )
+    max_gradient_norm: float = config_field(1.0, "norm that gradients are clipped at", above=0)
 
-    n_steps: int = 16
-    n_epochs: int = 4
-    n_minibatches: int = 4
-    learning_rate: float = 1e-3
-    discount: float = 0.99
-    gae_lambda: float = 0.95
-    clip: float = 0.2
-    value_coefficient: float = 0.5
-    entropy_coefficient: float = 0.0
-    max_gradient_norm: float = 1.0
+    def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
+        """Return the rollout, in float32 or half of that, and a minibatch of it.
 
-    def __post_init__(self) -> None:
-        at_least_one = ("n_steps", "n_epochs", "n_minibatches")
-        for key in at_least_one:
-            if getattr(self, key) < 1:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
-        for key in ("learning_rate", "clip", "max_gradient_norm"):
-            if not getattr(self, key) > 0:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be above 0")
-        for key in ("value_coefficient", "entropy_coefficient"):
-            if not getattr(self, key) >= 0:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 0")
-        if not 0 <= self.discount < 1:
-            raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
-        if not 0 <= self.gae_lambda <= 1:
-            raise ValueError(f"agent.gae_lambda is {self.gae_lambda}; it must lie in [0, 1]")
+        A minibatch is a shuffled copy, with the maps of the encoder's stem, forward and backward.
+        """
+        rollout = self.n_steps * shapes.num_envs * shapes.image_bytes
+        minibatch = 8 * rollout // self.n_minibatches
+        return [
+            MemoryUse("rollout (agent.n_steps, num_envs)", 4 * rollout, self.rollout_place),
+            MemoryUse("minibatch (agent.n_minibatches)", minibatch),
+        ]
+
+    @property
+    def rollout_place(self) -> str:
+        """Return where rollouts are kept: "learner" or "host"."""
+        return "learner"
+
+    def check_run(self, shapes: RunShapes) -> None:
+        """Refuse minibatches that do not divide the rollout."""
+        self.check_minibatches(shapes.num_envs)
+
+    def check_minibatches(self, num_envs: int) -> None:
+        """Raise ConfigValueError where the minibatches do not divide the rollout."""
+        steps = num_envs * self.n_steps
+        if steps % self.n_minibatches:
+            rule = f"it must divide num_envs * n_steps, which is {steps}"
+            raise ConfigValueError("n_minibatches", self.n_minibatches, rule)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyAgentConfig(OnPolicyConfig):
-    """Hyperparameters of our own methods, flat and hierarchical: those above, and
+    """Hold the hyperparameters that our own on-policy agents share, flat and hierarchical."""
 
-    kl_coefficient: weight of each level's divergence from the policy that acted. A manager's
-        minibatch holds few decisions; clipping alone lets its policy wander on their noise.
-    """
-
-    kl_coefficient: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.kl_coefficient >= 0:
-            raise ValueError(
-                f"agent.kl_coefficient is {self.kl_coefficient}; it must be at least 0"
-            )
+    kl_coefficient: float = config_field(
+        0.2,
+        "weight of each level's divergence from the policy that acted. A manager's minibatch holds "
+        "few decisions; clipping alone lets its policy wander on their noise",
+        at_least=0,
+    )
 
 
 @runtime_checkable
@@ -103,7 +122,7 @@ class OnPolicyLearner:
         frames_per_step: the suite's action repeat.
 
     Raises:
-        ValueError: where n_minibatches does not divide num_envs * n_steps.
+        ConfigValueError: n_minibatches does not divide num_envs * n_steps.
     """
 
     def __init__(
@@ -115,11 +134,7 @@ class OnPolicyLearner:
         task_names: list[str],
         frames_per_step: int,
     ) -> None:
-        steps = env.num_envs * config.n_steps
-        if steps % config.n_minibatches:
-            raise ValueError(
-                f"agent.n_minibatches is {config.n_minibatches}; it must divide num_envs * agent.n_steps, which is {steps}"
-            )
+        config.check_minibatches(env.num_envs)
         assert isinstance(agent, nn.Module)
         self.policy: OnPolicyAgent = agent
         self.module: nn.Module = agent.to(spec.device)

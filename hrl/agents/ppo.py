@@ -13,7 +13,14 @@ from torch.nn import functional as F
 
 from hrl.agents.action_noise import repeat_noise
 from hrl.agents.base import AgentSpec
-from hrl.agents.on_policy import OnPolicyAgentConfig, advantage_columns, policy_objective
+from hrl.agents.on_policy import (
+    OnPolicyAgentConfig,
+    OnPolicyLearner,
+    advantage_columns,
+    policy_objective,
+)
+from hrl.agents.registry import register_agent
+from hrl.config_field import config_field
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.rollout_collector import Rollout
 from hrl.nets import MLP, Gaussian
@@ -21,23 +28,20 @@ from hrl.nets import MLP, Gaussian
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(OnPolicyAgentConfig):
-    """Hyperparameters of the flat method: those that both methods have, and
-
-    noise_repeat: agent steps for which an environment's action noise (the standard-normal draw,
-        before it is scaled by the policy's spread) is held; redrawn when an episode starts. With k
-        of a hierarchy, a control for exploration that is correlated over k steps as its commands
-        are; 1 draws anew at every step.
-    """
+    """Hold the hyperparameters of the flat agent."""
 
     name: str = "ppo"
-    noise_repeat: int = 1
+    noise_repeat: int = config_field(
+        1,
+        "agent steps for which an environment's action noise (the standard-normal draw, before it "
+        "is scaled by the policy's spread) is repeated; redrawn when an episode starts. With k of "
+        "a hierarchy, a control for exploration that is correlated over k steps as its decisions "
+        "are; 1 draws anew at every step",
+        at_least=1,
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.noise_repeat < 1:
-            raise ValueError(f"agent.noise_repeat is {self.noise_repeat}; it must be at least 1")
 
-
+@register_agent("ppo", config=PPOConfig, learner=OnPolicyLearner)
 class PPO(nn.Module):
     """Encoder, Gaussian policy and critic.
 

@@ -1,4 +1,4 @@
-"""A policy read back from what its learner saved, without the learner."""
+"""Read a policy back from what its learner saved, without the learner."""
 
 from __future__ import annotations
 
@@ -11,19 +11,41 @@ from hrl.agents.base import Policy
 
 
 class SavedModule:
-    """A `SavedPolicy` whose weights are those of one module, saved whole under one key of the
-    learner's state.
+    """Load a policy whose weights are those of one module.
 
     Args:
         policy: acts with the module's weights; often the module itself.
         module: takes the weights.
-        key: of `Learner.state_dict`.
+        key: the key of `Learner.state_dict` under which the whole module was saved.
     """
 
     def __init__(self, policy: Policy, module: nn.Module, key: str) -> None:
-        self.policy, self.needs = policy, (key,)
+        self.policy = policy
+        self.needs = (key,)
         self._module = module
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes the weights. Raises KeyError or RuntimeError where they are not this module's."""
+        """Take the weights.
+
+        Raises:
+            KeyError: the state has none under this key.
+            RuntimeError: they are not this module's.
+        """
         self._module.load_state_dict(state[self.needs[0]])
+
+
+class WithoutWeights:
+    """Hold a policy that learns nothing and has nothing to load.
+
+    Args:
+        policy: acts as it is.
+    """
+
+    needs: tuple[str, ...] = ()
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take nothing."""
+        del state

@@ -1,4 +1,4 @@
-"""Policies that learn nothing: the floor that every learning claim is measured against."""
+"""Act without learning: random and zero actions, the reference scores of every suite."""
 
 from __future__ import annotations
 
@@ -7,57 +7,85 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hrl.agents.base import AgentConfig, AgentSpec, SavedPolicy
+from hrl.agents.registry import AgentEntry, register_entry
+from hrl.agents.saved_policy import WithoutWeights
 from hrl.data.observation import Observation, PolicyState
 from hrl.seeding import torch_generator
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScriptedConfig:
-    """name: `random` (uniform actions) or `zero` (all actuators at rest)."""
+class RandomConfig(AgentConfig):
+    """Configure uniform actions, which have no hyperparameters."""
 
     name: str = "random"
 
-    def __post_init__(self) -> None:
-        if self.name not in ("random", "zero"):
-            raise ValueError(f"agent.name is {self.name!r}; choose from random, zero")
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroConfig(AgentConfig):
+    """Configure all actuators at rest, which has no hyperparameters."""
+
+    name: str = "zero"
 
 
 class RandomPolicy:
-    """Uniform actions in [-1, 1], seeded; it stays random where others are greedy."""
+    """Act by uniform draws in [-1, 1], also where other policies act greedily.
+
+    Args:
+        action_size: size of the action.
+        seed: seed of the draws.
+    """
 
     def __init__(self, action_size: int, seed: int) -> None:
-        self.action_size, self.seed = action_size, seed
+        self.action_size = action_size
+        self.seed = seed
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """A counter, so that every step draws afresh."""
+        """Return a counter, so that every step draws anew."""
         return {"step": torch.zeros(num_envs, dtype=torch.int64)}
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """A uniform draw from the step's own stream."""
+        """Return a uniform draw from the step's own stream, and the counter of the next step."""
         del generator
-        count = len(observation.task)
         source = torch_generator(self.seed, "random policy", int(state["step"].max()))
-        return torch.rand(count, self.action_size, generator=source) * 2 - 1, {
-            "step": state["step"] + 1
-        }
+        draw = torch.rand(len(observation.task), self.action_size, generator=source)
+        return draw * 2 - 1, {"step": state["step"] + 1}
 
 
 class ZeroPolicy:
-    """The middle of every actuator's range."""
+    """Act by the middle of every actuator's range.
+
+    Args:
+        action_size: size of the action.
+    """
 
     def __init__(self, action_size: int) -> None:
         self.action_size = action_size
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """Nothing to remember."""
+        """Return an empty state."""
         del num_envs
         return {}
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Zeros."""
+        """Return zeros."""
         del generator
         return torch.zeros(len(observation.task), self.action_size), state
+
+
+def _build_random(config: RandomConfig, spec: AgentSpec) -> SavedPolicy:
+    del config
+    return WithoutWeights(RandomPolicy(spec.action_size, spec.seed))
+
+
+def _build_zero(config: ZeroConfig, spec: AgentSpec) -> SavedPolicy:
+    del config
+    return WithoutWeights(ZeroPolicy(spec.action_size))
+
+
+register_entry(AgentEntry("random", RandomConfig, __name__, _build_random))
+register_entry(AgentEntry("zero", ZeroConfig, __name__, _build_zero))

@@ -29,64 +29,80 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.agents.base import AgentSpec
-from hrl.agents.on_policy import OnPolicyAgentConfig, advantage_columns, policy_objective
+from hrl.agents.on_policy import (
+    OnPolicyAgentConfig,
+    OnPolicyLearner,
+    advantage_columns,
+    policy_objective,
+)
+from hrl.agents.registry import register_agent
+from hrl.config_field import ConfigValueError, config_field
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.rollout_collector import Rollout
 from hrl.nets import MLP, Gaussian, compose
 
 GRADIENT_SOURCES = ("both", "manager", "skills", "none")
 LOGIT_RANGE = 3.0
+MAX_SKILLS = 1024
+MAX_SKILL_DURATION = 10_000  # the skills' critic has an input for each step of a decision
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkillsConfig(OnPolicyAgentConfig):
-    """Hyperparameters of the hierarchical method: those of the flat method, and
-
-    num_skills: K; with 1 there is nothing to decide: the manager neither acts nor learns, and the
-        method is a flat policy whose actions see no task (its critic does).
-    skill_duration: k, agent steps between decisions; with 1 the manager decides at every step: no
-        temporal abstraction.
-    temperature: of the softmax over the manager's logits; low enough that a decision matters beside
-        the action noise.
-    encoder_gradient: which level's losses (its policy's and its critic's) train the encoder: both|manager|skills|none.
-    skills_see_task: a control; False keeps skills reusable across tasks.
-    spread: length of each skill's mean action (before the tanh) at the start, in a direction of its
-        own. Skills that start alike give the manager nothing to choose from, and both levels settle
-        for what is best without the task.
-    manager_entropy_coefficient: weight of the entropy of the manager's Gaussian over logits.
-    load_balance_coefficient: weight of the variance over skills of their mean weight in a
-        minibatch.
-    decisiveness_coefficient: weight of the mean entropy of the weights; positive values make
-        decisions sharper.
-    """
+    """Hold the hyperparameters of the hierarchical agent."""
 
     name: str = "skills"
-    num_skills: int = 8
-    skill_duration: int = 8
-    temperature: float = 0.5
-    encoder_gradient: str = "both"
-    skills_see_task: bool = False
-    spread: float = 2.0
-    manager_entropy_coefficient: float = 0.0
-    load_balance_coefficient: float = 2e-3
-    decisiveness_coefficient: float = 0.0
+    num_skills: int = config_field(
+        8,
+        "K, the number of skills; with 1 there is nothing to decide: the manager neither acts nor "
+        "learns, and the agent is a flat policy whose actions do not depend on the task (its "
+        "critic does)",
+        at_least=1,
+        at_most=MAX_SKILLS,
+    )
+    skill_duration: int = config_field(
+        8,
+        "k, agent steps between decisions; with 1 the manager decides at every step, without "
+        "temporal abstraction",
+        at_least=1,
+        at_most=MAX_SKILL_DURATION,
+    )
+    temperature: float = config_field(
+        0.5,
+        "temperature of the softmax over the manager's logits; low enough that a decision matters "
+        "beside the action noise",
+        above=0,
+    )
+    encoder_gradient: str = config_field(
+        "both",
+        "the level whose losses (its policy's and its critic's) train the encoder",
+        choices=GRADIENT_SOURCES,
+    )
+    skills_see_task: bool = config_field(
+        False, "give the skills the task, a control; false keeps skills reusable across tasks"
+    )
+    spread: float = config_field(
+        2.0,
+        "length of each skill's mean action (before the tanh) at the start, in a direction of its "
+        "own. Skills that start alike give the manager nothing to choose from, and both levels "
+        "settle for what is best without the task",
+        at_least=0,
+    )
+    manager_entropy_coefficient: float = config_field(
+        0.0, "weight of the entropy of the manager's Gaussian over logits", at_least=0
+    )
+    load_balance_coefficient: float = config_field(
+        2e-3,
+        "weight of the variance over skills of their mean weight in a minibatch",
+        at_least=0,
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("num_skills", "skill_duration"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
-        if self.temperature <= 0:
-            raise ValueError(f"agent.temperature is {self.temperature}; it must be above 0")
-        if self.encoder_gradient not in GRADIENT_SOURCES:
-            raise ValueError(
-                f"agent.encoder_gradient is {self.encoder_gradient!r}; choose from {GRADIENT_SOURCES}"
-            )
+    def check_together(self) -> None:
+        """Refuse to train the encoder by a manager that has nothing to decide."""
+        super().check_together()
         if self.num_skills == 1 and self.encoder_gradient == "manager":
-            raise ValueError(
-                "agent.encoder_gradient is 'manager', whose losses there are none of with agent.num_skills=1: "
-                "choose from both, skills, none"
-            )
+            rule = "with num_skills=1 the manager has no losses: choose from both, skills, none"
+            raise ConfigValueError("encoder_gradient", self.encoder_gradient, rule)
 
 
 class EncodedObservation(NamedTuple):
@@ -98,6 +114,7 @@ class EncodedObservation(NamedTuple):
     task: Float[Tensor, "batch task_features"]
 
 
+@register_agent("skills", config=SkillsConfig, learner=OnPolicyLearner)
 class Skills(nn.Module):
     """Manager, skills, a critic for each, one encoder.
 
@@ -356,14 +373,14 @@ class Skills(nn.Module):
         return loss, {**metrics, "manager/kl": kl}
 
     def _usage(self, weights: Tensor, share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Load balance and decisiveness of the greedy weights, as in mixtures of experts."""
+        """Return the loss that balances the load of skills, as in mixtures of experts, and metrics.
+
+        Both are computed from the greedy weights.
+        """
         load = (weights * share[:, None]).sum(0)
         imbalance = self.config.num_skills * (load - load.mean()).square().sum()
         sharpness = -((weights * torch.log(weights + 1e-8)).sum(-1) * share).sum()
-        loss = (
-            self.config.load_balance_coefficient * imbalance
-            + self.config.decisiveness_coefficient * sharpness
-        )
+        loss = self.config.load_balance_coefficient * imbalance
         usage = {f"skills/load/{index}": value for index, value in enumerate(load)}
         return loss, {**usage, "skills/imbalance": imbalance, "skills/weight_entropy": sharpness}
 

@@ -27,9 +27,13 @@ from stable_baselines3.ppo import MultiInputPolicy as PPOPolicy
 from stable_baselines3.sac import MultiInputPolicy as SACPolicy
 from torch import Tensor, nn
 
-from hrl.agents.base import AgentSpec, NonFiniteUpdate
+from envs import PixelVectorEnv
+from envs.adapters.stable_baselines3 import Sb3VecEnv
+from hrl.agents.base import AgentConfig, AgentSpec, MemoryUse, NonFiniteUpdate, RunShapes
 from hrl.agents.on_policy import OnPolicyConfig, with_mean
+from hrl.agents.registry import AgentEntry, register_entry
 from hrl.agents.saved_policy import SavedModule
+from hrl.config_field import config_field
 from hrl.data.observation import Observation, PolicyState
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import stream_seed
@@ -37,51 +41,59 @@ from hrl.seeding import stream_seed
 
 @dataclass(frozen=True, kw_only=True)
 class SB3PPOConfig(OnPolicyConfig):
-    """Hyperparameters of our flat method under the same names; the library has a Gaussian whose
-    draws are clipped.
+    """Hold the hyperparameters of our flat agent under the same names.
 
-    reward_scale: rewards times this are learned from. Our methods scale by 1 - discount; without it
-        the library's loss of values near 100 would drown its policy's in the layers that they
-        share.
+    The library has a Gaussian whose draws are clipped.
     """
 
     name: str = "sb3_ppo"
-    reward_scale: float = 0.01
+    reward_scale: float = config_field(
+        0.01,
+        "factor of the rewards that are learned from. Our agents scale by 1 - discount; without it "
+        "the library's loss of values near 100 would drown its policy's in the layers that they "
+        "share",
+        above=0,
+    )
+
+    @property
+    def rollout_place(self) -> str:
+        """Return where the library keeps its rollouts: in the machine's memory always."""
+        return "host"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SB3SACConfig:
-    """Hyperparameters of soft actor-critic.
-
-    n_steps: agent steps that each environment takes between trainings.  gradient_steps: of one training.
-    buffer_size: transitions in the replay, over all environments.  learning_starts: random agent steps at first.
-    tau: share of the critic in its target after an update; 1 copies it.
-    """
+class SB3SACConfig(AgentConfig):
+    """Hold the hyperparameters of soft actor-critic."""
 
     name: str = "sb3_sac"
-    n_steps: int = 4
-    gradient_steps: int = 16
-    batch_size: int = 256
-    buffer_size: int = 30_000
-    learning_starts: int = 5_000
-    learning_rate: float = 3e-4
-    discount: float = 0.99
-    tau: float = 0.005
+    n_steps: int = config_field(
+        4, "agent steps that each environment takes between trainings", at_least=1
+    )
+    gradient_steps: int = config_field(16, "gradient steps of one training", at_least=1)
+    batch_size: int = config_field(256, "transitions of a gradient step", at_least=1)
+    buffer_size: int = config_field(
+        30_000, "transitions in the replay, over all environments", at_least=1
+    )
+    learning_starts: int = config_field(5_000, "random agent steps at first", at_least=0)
+    learning_rate: float = config_field(3e-4, "learning rate of Adam", above=0)
+    discount: float = config_field(0.99, "discount per agent step", at_least=0, below=1)
+    tau: float = config_field(
+        0.005,
+        "share of the critic in its target after an update; 1 copies it",
+        above=0,
+        at_most=1,
+    )
 
-    def __post_init__(self) -> None:
-        for key in ("n_steps", "gradient_steps", "batch_size", "buffer_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"agent.{key} is {getattr(self, key)}; it must be at least 1")
-        if self.learning_starts < 0:
-            raise ValueError(
-                f"agent.learning_starts is {self.learning_starts}; it must be at least 0"
-            )
-        if not 0 <= self.discount < 1:
-            raise ValueError(f"agent.discount is {self.discount}; it must lie in [0, 1)")
-        if not 0 < self.tau <= 1:
-            raise ValueError(f"agent.tau is {self.tau}; it must lie in (0, 1]")
-        if not self.learning_rate > 0:
-            raise ValueError(f"agent.learning_rate is {self.learning_rate}; it must be above 0")
+    def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
+        """Return the replay, which is in the machine's memory always.
+
+        It keeps transitions, each of two observations, an action, a reward and two flags, and
+        rounds down to as many steps of every environment.
+        """
+        transitions = max(self.buffer_size // shapes.num_envs, 1) * shapes.num_envs
+        observation = shapes.image_bytes + 4 * shapes.task_size + shapes.action_size
+        size = transitions * (2 * observation + 4 * (shapes.action_size + 3))
+        return [MemoryUse("replay (agent.buffer_size)", size, "host", in_checkpoint=True)]
 
 
 class PixelsAndTask(BaseFeaturesExtractor):
@@ -292,13 +304,15 @@ def _policy_arguments(spec: AgentSpec, net_arch: Any) -> dict[str, Any]:
     }
 
 
-def saved_ppo(spec: AgentSpec) -> SavedModule:
+def saved_ppo(config: SB3PPOConfig, spec: AgentSpec) -> SavedModule:
     """The policy of a saved `SB3PPOLearner`."""
+    del config
     return _saved(PPOPolicy, spec, _layers(spec))
 
 
-def saved_sac(spec: AgentSpec) -> SavedModule:
+def saved_sac(config: SB3SACConfig, spec: AgentSpec) -> SavedModule:
     """The policy of a saved `SB3SACLearner`; the library saves its critics with it."""
+    del config
     return _saved(SACPolicy, spec, list(spec.hidden))
 
 
@@ -327,13 +341,13 @@ class SB3PPOLearner(_SB3Learner):
         self,
         config: SB3PPOConfig,
         spec: AgentSpec,
-        env: VecEnv,
+        env: PixelVectorEnv,
         task_names: list[str],
         frames_per_step: int,
     ) -> None:
         model = PPO(
             "MultiInputPolicy",
-            _ScaledRewards(env, config.reward_scale),
+            _ScaledRewards(Sb3VecEnv(env), config.reward_scale),
             learning_rate=config.learning_rate,
             n_steps=config.n_steps,
             batch_size=config.n_steps * env.num_envs // config.n_minibatches,
@@ -359,13 +373,13 @@ class SB3SACLearner(_SB3Learner):
         self,
         config: SB3SACConfig,
         spec: AgentSpec,
-        env: VecEnv,
+        env: PixelVectorEnv,
         task_names: list[str],
         frames_per_step: int,
     ) -> None:
         model = SAC(
             "MultiInputPolicy",
-            env,
+            Sb3VecEnv(env),
             learning_rate=config.learning_rate,
             buffer_size=config.buffer_size,
             learning_starts=config.learning_starts,
@@ -425,3 +439,6 @@ class SB3SACLearner(_SB3Learner):
 
 _REPLAY_ARRAYS = ("actions", "rewards", "dones", "timeouts")
 _REPLAY_GROUPS = ("observations", "next_observations")
+
+register_entry(AgentEntry("sb3_ppo", SB3PPOConfig, __name__, saved_ppo, SB3PPOLearner))
+register_entry(AgentEntry("sb3_sac", SB3SACConfig, __name__, saved_sac, SB3SACLearner))

@@ -50,7 +50,7 @@ class WorldModelAgent(nn.Module, ABC):
             spec.action_size,
             spec.task_size,
             spec.task_features,
-            config.conditioning,
+            config.conditioning.of_world_model(),
         )
 
     def task_input_size(self, module: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -10,30 +10,32 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hrl.config_field import MAX_SIZE, CheckedConfig, ConfigValueError, config_field
 from hrl.nets.mlp import orthogonal_
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """Sizes of the encoder.
+class EncoderConfig(CheckedConfig):
+    """Hold the sizes of the encoder."""
 
-    patch: side of the square patches that the stem cuts the image into; divides the image size.
-    channels: channels after the stem, then after each 3x3 convolution of stride 2.
-    features: size of the feature vector.
-    """
+    patch: int = config_field(
+        4,
+        "side of the square patches that the stem cuts the image into; divides the image size",
+        at_least=1,
+        at_most=MAX_SIZE,
+    )
+    channels: list[int] = config_field(
+        default_factory=lambda: [32, 32, 64],
+        help="channels after the stem, then after each 3x3 convolution of stride 2",
+        at_least=1,
+        at_most=MAX_SIZE,
+    )
+    features: int = config_field(256, "size of the feature vector", at_least=1, at_most=MAX_SIZE)
 
-    patch: int = 4
-    channels: list[int] = field(default_factory=lambda: [32, 32, 64])
-    features: int = 256
-
-    def __post_init__(self) -> None:
-        for key in ("patch", "features"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"encoder.{key} is {getattr(self, key)}; it must be at least 1")
-        if not self.channels or min(self.channels) < 1:
-            raise ValueError(
-                f"encoder.channels is {list(self.channels)}; give at least one size, each at least 1"
-            )
+    def check_together(self) -> None:
+        """Refuse an encoder without a stem."""
+        if not self.channels:
+            raise ConfigValueError("channels", list(self.channels), "give at least one size")
 
 
 class Encoder(nn.Module):

@@ -1,35 +1,19 @@
-"""Agents by name: builds the learner, or the policy that learns nothing, that a configuration asks
-for.
-"""
+"""Build what acts and what learns from a run's configuration, by the registry of agents."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 
 from envs import PixelVectorEnv, Suite
-from envs.adapters.stable_baselines3 import Sb3VecEnv
-from hrl.agents.base import AgentSpec, Learner, Policy, SavedPolicy
-from hrl.agents.director import Director
-from hrl.agents.dreamer import Dreamer
-from hrl.agents.model_based import ModelBasedAgent, ModelBasedLearner
-from hrl.agents.on_policy import OnPolicyAgent, OnPolicyLearner
-from hrl.agents.ppo import PPO
-from hrl.agents.saved_policy import SavedModule
-from hrl.agents.scripted import RandomPolicy, ZeroPolicy
-from hrl.agents.skills import Skills
-from hrl.agents.stable_baselines import SB3PPOLearner, SB3SACLearner, saved_ppo, saved_sac
+from hrl.agents.base import AgentSpec, Learner, RunShapes, SavedPolicy
+from hrl.agents.registry import find_agent, registered_agents
 from hrl.config import ConfigError, RunConfig
 from hrl.run.hardware import choose_device, choose_precision
 from hrl.seeding import stream_seed
 
-Build = Callable[[RunConfig, Suite, PixelVectorEnv, AgentSpec], Learner]
-BuildPolicy = Callable[[RunConfig, AgentSpec], SavedPolicy]
-
 
 def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
-    """Shapes, sizes and place for the agents of a run.
+    """Return shapes, sizes and device for the agent of a run.
 
     Raises:
         ConfigError: an image that the encoder cannot cut into patches.
@@ -38,9 +22,11 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
     patch = config.network.encoder.patch
     if config.image_size % patch:
         raise ConfigError(
-            f"network.encoder.patch is {patch}; it must divide image_size, which is {config.image_size}"
+            f"network.encoder.patch is {patch}; it must divide image_size, which is "
+            f"{config.image_size}"
         )
-    device, padding = choose_device(config.device), suite.padding()
+    device = choose_device(config.device)
+    padding = suite.padding()
     return AgentSpec(
         image_size=config.image_size,
         channels=3 * config.frame_stack,
@@ -59,87 +45,42 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
     )
 
 
+def run_shapes(config: RunConfig, suite: Suite) -> RunShapes:
+    """Return the numbers of a run that its agent's memory depends on."""
+    longest = max(task.episode_length for task in suite.tasks("train")) // suite.action_repeat
+    return RunShapes(
+        num_envs=config.num_envs,
+        image_bytes=config.image_size**2 * 3 * config.frame_stack,
+        task_size=suite.task_size,
+        action_size=suite.action_size,
+        longest_episode=longest,
+        world_model=config.network.world_model,
+    )
+
+
+def learns(config: RunConfig) -> bool:
+    """Return whether the agent of a run learns anything."""
+    return find_agent(config.agent.name).build_learner is not None
+
+
 def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
-    """The learner of `config.agent`, its weights drawn from the run's stream "weights".
+    """Return the learner of `config.agent`, its weights drawn from the run's stream "weights".
 
     Raises:
         ConfigError: an agent that learns nothing.
     """
-    if config.agent.name not in LEARNERS:
+    build = find_agent(config.agent.name).build_learner
+    if build is None:
+        learning = [name for name, entry in registered_agents().items() if entry.build_learner]
         raise ConfigError(
             f"agent {config.agent.name} learns nothing: evaluate it with scripts/evaluate.py, "
-            f"or train one of {', '.join(LEARNERS)}"
+            f"or train one of {', '.join(learning)}"
         )
     torch.manual_seed(stream_seed(config.seed, "weights"))
-    return LEARNERS[config.agent.name](config, suite, env, spec)
+    names = [task.name for task in env.tasks]
+    return build(config.agent, spec, env, names, suite.action_repeat)
 
 
 def build_policy(config: RunConfig, spec: AgentSpec) -> SavedPolicy:
-    """What acting needs of a saved run of `config.agent`, its weights still to be loaded."""
-    return POLICIES[config.agent.name](config, spec)
-
-
-def build_scripted(config: RunConfig, suite: Suite) -> Policy:
-    """The policy of `agent=random` or `agent=zero`."""
-    scripted: dict[str, Callable[[], Policy]] = {
-        "random": lambda: RandomPolicy(suite.action_size, config.seed),
-        "zero": lambda: ZeroPolicy(suite.action_size),
-    }
-    return scripted[config.agent.name]()
-
-
-def _on_policy(agent: Callable[..., OnPolicyAgent]) -> Build:
-    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
-        names = [task.name for task in env.tasks]
-        return OnPolicyLearner(
-            agent(config.agent, spec), config.agent, spec, env, names, suite.action_repeat
-        )
-
-    return build
-
-
-def _model_based(agent: Callable[..., ModelBasedAgent]) -> Build:
-    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
-        names = [task.name for task in env.tasks]
-        return ModelBasedLearner(
-            agent(config.agent, spec), config.agent, spec, env, names, suite.action_repeat
-        )
-
-    return build
-
-
-def _saved_module(agent: Callable[..., Policy]) -> BuildPolicy:
-    def build(config: RunConfig, spec: AgentSpec) -> SavedPolicy:
-        policy = agent(config.agent, spec)
-        assert isinstance(policy, torch.nn.Module)
-        return SavedModule(policy, policy.to(spec.device), "module")
-
-    return build
-
-
-def _stable_baselines(learner: Callable[..., Learner]) -> Build:
-    def build(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
-        names = [task.name for task in env.tasks]
-        return learner(config.agent, spec, Sb3VecEnv(env), names, suite.action_repeat)
-
-    return build
-
-
-LEARNERS: dict[str, Build] = {
-    "ppo": _on_policy(PPO),
-    "skills": _on_policy(Skills),
-    "dreamer": _model_based(Dreamer),
-    "director": _model_based(Director),
-    "sb3_ppo": _stable_baselines(SB3PPOLearner),
-    "sb3_sac": _stable_baselines(SB3SACLearner),
-}
-
-POLICIES: dict[str, BuildPolicy] = {
-    "ppo": _saved_module(PPO),
-    "skills": _saved_module(Skills),
-    "dreamer": _saved_module(Dreamer),
-    "director": _saved_module(Director),
-    "sb3_ppo": lambda config, spec: saved_ppo(spec),
-    "sb3_sac": lambda config, spec: saved_sac(spec),
-}
-"""For each of LEARNERS, what acting needs of it."""
+    """Return the policy of `config.agent`, its weights still to be loaded."""
+    return find_agent(config.agent.name).build_policy(config.agent, spec)

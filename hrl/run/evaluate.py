@@ -96,7 +96,7 @@ def evaluate_run(
     hardware.configure(run.config.threads)
     played = _play(run, names, eval_config)
     scores = played.scores.assign(
-        method=run.config.method_name, seed=run.config.seed, frames=run.frames
+        method=run.config.method, seed=run.config.seed, frames=run.frames
     )[SCORE_COLUMNS]
     folder.mkdir(parents=True, exist_ok=True)
     _describe(run, files, command)

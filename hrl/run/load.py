@@ -10,7 +10,7 @@ from typing import Any
 from envs import Suite
 from hrl.agents.base import Policy, SavedPolicy
 from hrl.config import ComposedConfig, ConfigError, RunConfig, from_saved, load
-from hrl.run.build import LEARNERS, agent_spec, build_policy, build_scripted
+from hrl.run.build import agent_spec, build_policy, learns
 from hrl.run.checkpoint_format import Checkpoint
 from hrl.run.checkpoints import Checkpoints
 from hrl.run.config_match import check_config_matches
@@ -59,7 +59,7 @@ def load_run(folder: Path, device: str = "") -> LoadedRun:
     """
     files = RunFolder(folder)
     config, plain = from_saved(files.read_config())
-    if config.agent.name not in LEARNERS:
+    if not learns(config):
         return _scripted(ComposedConfig(config, plain))
     config = replace(config, device=device) if device else config
     suite = Suite.from_dict(plain["suite"])
@@ -82,7 +82,7 @@ def load_scripted(overrides: Sequence[str]) -> LoadedRun:
     """
     composed = load(overrides)
     name = composed.config.agent.name
-    if name in LEARNERS:
+    if learns(composed.config):
         raise ConfigError(
             f"agent {name} learns: give the folder of a run that scripts/train.py made"
         )
@@ -101,4 +101,5 @@ def _load(saved: SavedPolicy, checkpoint: Checkpoint) -> None:
 
 def _scripted(composed: ComposedConfig) -> LoadedRun:
     suite = Suite.from_dict(composed.plain["suite"])
-    return LoadedRun(build_scripted(composed.config, suite), composed, suite, 0)
+    spec = agent_spec(replace(composed.config, device="cpu"), suite)
+    return LoadedRun(build_policy(composed.config, spec).policy, composed, suite, 0)

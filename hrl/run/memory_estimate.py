@@ -16,6 +16,7 @@ from envs.simulation.terrain import has_terrain
 from hrl.config import RunConfig
 from hrl.evaluation.episodes import worlds_at_once
 from hrl.evaluation.policy_video import SIZE
+from hrl.run.build import run_shapes
 from hrl.run.checkpoints import KEEP
 from hrl.run.memory import DiskEstimate, GpuMemoryEstimate, MemoryEstimate
 
@@ -37,24 +38,11 @@ def memory_estimates(config: RunConfig, suite: Suite, device: torch.device) -> l
     machine = MemoryEstimate()
     learner = GpuMemoryEstimate(device) if device.type == "cuda" else machine
     machine.add("observations", 3 * config.num_envs * image)
-    if hasattr(config.agent, "n_minibatches"):
-        rollout = config.agent.n_steps * config.num_envs * image
-        # Kept as the encoder reads it: in float32, or in half of that. The library's is in the
-        # machine's memory always.
-        (machine if config.agent.name == "sb3_ppo" else learner).add(
-            "rollout (agent.n_steps, num_envs)", 4 * rollout
-        )
-        # A shuffled part of it, and the stem's maps, forward and backward.
-        learner.add("minibatch (agent.n_minibatches)", 8 * rollout // config.agent.n_minibatches)
-    if holds_replay(config):
-        beside_learner = getattr(config.agent, "replay_on", "host") == "device"
-        (learner if beside_learner else machine).add(
-            f"replay (agent.{_capacity_key(config)})", replay_size(config, suite)
-        )
-        if beside_learner and learner is not machine:
-            machine.add("replay, while it is saved", replay_size(config, suite))
-    if hasattr(config.agent, "replay_capacity"):
-        learner.add("update (agent.batch_size, agent.sequence_length)", _update_size(config))
+    for use in config.agent.memory_uses(run_shapes(config, suite)):
+        place = learner if use.place == "learner" else machine
+        place.add(use.name, use.size)
+        if use.in_checkpoint and place is not machine:
+            machine.add(f"{use.name}, while it is saved", use.size)
     dealt = len(suite.tasks("train"))
     machine.add("simulation and rendering", simulation_size(config, suite, config.num_envs, dealt))
     if config.evaluation.every:
@@ -93,11 +81,9 @@ def checkpoint_disk_estimate(config: RunConfig, suite: Suite, folder: Path) -> D
     files = KEEP + 1
     # The environment's and the learner's last observation.
     budget.add(f"{files} checkpoints' observations", files * 2 * config.num_envs * _image(config))
-    if holds_replay(config):
-        budget.add(
-            f"{files} checkpoints' replay (agent.{_capacity_key(config)})",
-            files * replay_size(config, suite),
-        )
+    for use in config.agent.memory_uses(run_shapes(config, suite)):
+        if use.in_checkpoint:
+            budget.add(f"{files} checkpoints' {use.name}", files * use.size)
     return budget
 
 
@@ -117,58 +103,7 @@ def simulation_size(config: RunConfig, suite: Suite, worlds: int, tasks: int = 1
     return RENDERER + worlds * (WORLD + own)
 
 
-def holds_replay(config: RunConfig) -> bool:
-    """Whether the agent learns from a replay."""
-    return bool(_capacity_key(config))
-
-
-def replay_size(config: RunConfig, suite: Suite) -> int:
-    """Bytes of a full replay.
-
-    Our own keeps one image a step, and latents. The library's keeps transitions, each of two
-    observations, an action, a reward and two flags. Both round down to as many steps of every
-    environment.
-    """
-    if hasattr(config.agent, "replay_capacity"):
-        sizes = config.network.world_model
-        row = (
-            _image(config)
-            + 4 * (suite.task_size + suite.action_size + 1)
-            + 2
-            + 2 * sizes.deter
-            + sizes.groups
-        )
-        return int(config.agent.replay_capacity // config.num_envs * config.num_envs * row)
-    transitions = max(config.agent.buffer_size // config.num_envs, 1) * config.num_envs
-    observation = _image(config) + 4 * suite.task_size + suite.action_size
-    return int(transitions * (2 * observation + 4 * (suite.action_size + 3)))
-
-
 # Private functions.
-
-
-def _capacity_key(config: RunConfig) -> str:
-    """The key of the agent that says how large its replay is; empty where it has none."""
-    return next(
-        (key for key in ("replay_capacity", "buffer_size") if hasattr(config.agent, key)), ""
-    )
-
-
-def _update_size(config: RunConfig) -> int:
-    """What an update of a world model keeps for its backward pass, about: images and maps, imagined
-    features.
-    """
-    sizes, starts = (
-        config.network.world_model,
-        config.agent.batch_size * config.agent.sequence_length,
-    )
-    maps = 6 * 4 * _image(config) if sizes.strided else (10 + 2 * sizes.depth) * 4 * _image(config)
-    imagined = (
-        (config.agent.horizon + 1)
-        * (6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255)
-        * 4
-    )
-    return int(starts * (maps + imagined))
 
 
 def _image(config: RunConfig) -> int:

@@ -19,14 +19,15 @@ from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, make_vec
 from hrl.agents.base import Learner, NonFiniteUpdate
-from hrl.agents.model_based import ModelBasedConfig, ModelBasedLearner
+from hrl.agents.model_based import ModelBasedLearner
 from hrl.config import ComposedConfig, ConfigError, RunConfig
+from hrl.config_field import ConfigValueError
 from hrl.evaluation.episodes import evaluate, metrics
 from hrl.evaluation.imagination_video import REPLAY_GOALS, record_imagination
 from hrl.evaluation.policy_video import record_video
 from hrl.run import hardware
 from hrl.run.atomic_files import write_json
-from hrl.run.build import agent_spec, build_learner
+from hrl.run.build import agent_spec, build_learner, run_shapes
 from hrl.run.checkpoint_format import JSON, Checkpoint
 from hrl.run.checkpoints import Checkpoints
 from hrl.run.config_match import check_config_matches
@@ -72,11 +73,8 @@ def train(composed: ComposedConfig, command: str) -> Path:
     ):
         print(budget)
         budget.check()
-    if isinstance(config.agent, ModelBasedConfig) and config.agent.compile != "none":
-        print(
-            "updates are compiled when they are first made: minutes in which nothing is printed",
-            flush=True,
-        )
+    if config.agent.startup_notice:
+        print(config.agent.startup_notice, flush=True)
     hardware.configure(config.threads)
     with folder.lock():
         if folder.holds_run():
@@ -282,11 +280,10 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
         raise ConfigError(
             f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks to deal out"
         )
-    longest = max(task.episode_length for task in suite.tasks("train")) // suite.action_repeat
-    if isinstance(config.agent, ModelBasedConfig) and config.agent.sequence_length > longest:
-        raise ConfigError(
-            f"agent.sequence_length is {config.agent.sequence_length}; the longest episodes of suite {suite.name} have {longest} steps"
-        )
+    try:
+        config.agent.check_run(run_shapes(config, suite))
+    except ConfigValueError as error:
+        raise ConfigError(str(error.within("agent"))) from error
 
 
 def _crossed(every: int, before: int, after: int) -> bool:

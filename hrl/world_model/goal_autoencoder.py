@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hrl.config_field import MAX_LAYERS, MAX_SIZE, CheckedConfig, config_field
 from hrl.nets.one_hot import OneHot
 from hrl.nets.task_dense import TaskDense
 from hrl.optim.compile import compiled_part
@@ -22,34 +23,27 @@ from hrl.optim.normalizers import AdaptiveCoefficient
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoalAutoencoderConfig:
-    """Sizes and weights of the goal autoencoder.
+class GoalAutoencoderConfig(CheckedConfig):
+    """Hold the sizes and weights of the goal autoencoder."""
 
-    groups, classes: of the code: `groups` choices among `classes`.
-    layers: hidden layers of encoder and decoder.
-    divergence_target: share of the code's capacity (groups * ln classes nats) that a state may use;
-        the weight of the divergence from the uniform prior is moved to keep it, and is at most 1.
-    per_dimension: reconstruction errors are averaged over dimensions and counted 1024 times, so
-        that the balance with the divergence does not depend on the state's size; False sums them
-        (as published, for 1024 dimensions).
-    """
-
-    groups: int = 8
-    classes: int = 8
-    layers: int = 3
-    divergence_target: float = 0.6
-    per_dimension: bool = True
-
-    def __post_init__(self) -> None:
-        for key, least in (("groups", 1), ("classes", 2), ("layers", 1)):
-            if getattr(self, key) < least:
-                raise ValueError(
-                    f"agent.goal_autoencoder.{key} is {getattr(self, key)}; it must be at least {least}"
-                )
-        if not 0 < self.divergence_target < 1:
-            raise ValueError(
-                f"agent.goal_autoencoder.divergence_target is {self.divergence_target}; it must lie in (0, 1)"
-            )
+    groups: int = config_field(8, "choices of a code", at_least=1, at_most=MAX_SIZE)
+    classes: int = config_field(8, "classes of each choice", at_least=2, at_most=MAX_SIZE)
+    layers: int = config_field(
+        3, "hidden layers of encoder and decoder", at_least=1, at_most=MAX_LAYERS
+    )
+    divergence_target: float = config_field(
+        0.6,
+        "share of the code's capacity (groups * ln classes nats) that a state may use; the weight "
+        "of the divergence from the uniform prior is moved to keep it, and is at most 1",
+        above=0,
+        below=1,
+    )
+    per_dimension: bool = config_field(
+        True,
+        "average reconstruction errors over dimensions and count them 1024 times, so that the "
+        "balance with the divergence does not depend on the state's size; false sums them (as "
+        "published, for 1024 dimensions)",
+    )
 
 
 PUBLISHED_SIZE = 1024  # dimensions that the published weights were balanced for

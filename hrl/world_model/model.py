@@ -9,7 +9,7 @@ computed, so that it is never applied twice and every level's discount can be to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hrl.config_field import MAX_SIZE, CheckedConfig, ConfigValueError, config_field
 from hrl.nets.frozen import frozen
 from hrl.nets.image import ImageDecoder, ImageEncoder
 from hrl.nets.one_hot import OneHot, kl
@@ -29,98 +30,67 @@ from hrl.world_model.rssm import RSSM, RSSMConfig, RSSMState
 
 @dataclass(frozen=True, kw_only=True)
 class WorldModelConfig(RSSMConfig):
-    """Sizes of the world model and of the actors and critics beside it: those of the RSSM, and
+    """Hold the sizes of the world model and of the actors and critics beside it."""
 
-    units: of every hidden layer of heads, actors and critics.
-    depth: of the image's encoder and decoder, which have 2, 3, 4 and 4 times as many channels.
-    kernel: side of their convolutions, odd.
-    strided: convolutions that shrink the image themselves, several times as fast on a CPU, in place
-        of DreamerV3's convolutions at full resolution followed by pooling.
-    """
+    units: int = config_field(
+        128,
+        "units of every hidden layer of heads, actors and critics",
+        at_least=1,
+        at_most=MAX_SIZE,
+    )
+    depth: int = config_field(
+        8,
+        "channels of the image's encoder and decoder, which have 2, 3, 4 and 4 times as many",
+        at_least=1,
+        at_most=MAX_SIZE,
+    )
+    kernel: int = config_field(
+        3, "side of their convolutions in pixels, odd", at_least=1, at_most=31
+    )
+    strided: bool = config_field(
+        True,
+        "convolutions that shrink the image themselves, several times as fast on a CPU, in place "
+        "of DreamerV3's convolutions at full resolution followed by pooling",
+    )
 
-    units: int = 128
-    depth: int = 8
-    kernel: int = 3
-    strided: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("units", "depth", "kernel"):
-            if getattr(self, key) < 1:
-                raise ValueError(
-                    f"network.world_model.{key} is {getattr(self, key)}; it must be at least 1"
-                )
+    def check_together(self) -> None:
+        """Refuse an even kernel, and a depth that the blocks do not divide."""
+        super().check_together()
         if self.kernel % 2 == 0:
-            raise ValueError(f"network.world_model.kernel is {self.kernel}; it must be odd")
+            raise ConfigValueError("kernel", self.kernel, "it must be odd")
         if 4 * self.depth % self.blocks:
-            raise ValueError(
-                f"network.world_model.depth is {self.depth}; network.world_model.blocks, which is {self.blocks}, "
-                "must divide 4 times it"
-            )
-
-
-CONDITIONABLE_MODULES = ("encoder", "dynamics", "heads", "manager", "worker", "goal_autoencoder")
-PRESETS: dict[str, tuple[str, ...]] = {
-    "heads": ("heads", "manager"),
-    "world_model": ("encoder",),
-    "none": (),
-    "everywhere": CONDITIONABLE_MODULES,
-}
-"""What each preset tells the task; see `Conditioning`."""
+            rule = f"blocks, which is {self.blocks}, must divide 4 times it"
+            raise ConfigValueError("depth", self.depth, rule)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditioning:
-    """Which modules are told the task.
+class TaskConditioning:
+    """Say which parts of the world model get the task vector as an input.
 
-    preset: `heads` (the default: heads, critics and whoever decides what to do, so that encoder,
-        dynamics and worker can be reused on another task), `world_model` (as published in arXiv
-        2407.19142: the task is a part of what is observed, so that everything inherits it from the
-            model's state), `none`, `everywhere`.
-    encoder: the embedding of an observation.  dynamics: what moves the deterministic state.  heads: reward and end.
-    manager: the manager, or the flat policy, and their critics.  worker: the worker and its critic.
-    goal_autoencoder: the goals' encoder and decoder.
-        Each of these overrides the preset where it is set.
+    Attributes:
+        encoder: the embedding of an observation.
+        dynamics: the transition of the deterministic state.
+        heads: the predictions of reward and continuation.
     """
 
-    preset: str = "heads"
-    encoder: bool | None = None
-    dynamics: bool | None = None
-    heads: bool | None = None
-    manager: bool | None = None
-    worker: bool | None = None
-    goal_autoencoder: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(
-                f"agent.conditioning.preset is {self.preset!r}; choose from {', '.join(PRESETS)}"
-            )
-
-    def is_task_conditioned(self, module: str) -> bool:
-        """Whether this module is told the task."""
-        own: bool | None = getattr(self, module)
-        return module in PRESETS[self.preset] if own is None else own
+    encoder: bool = False
+    dynamics: bool = False
+    heads: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldModelLossConfig:
-    """Weights of the world model's losses (DreamerV3).
+class WorldModelLossConfig(CheckedConfig):
+    """Weigh the world model's losses (DreamerV3)."""
 
-    free_nats: of each divergence, below which it is not reduced further.
-    dynamics: of the divergence that trains the prior.  representation: of the one that trains the posterior.
-    """
-
-    free_nats: float = 1.0
-    dynamics: float = 1.0
-    representation: float = 0.1
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name) >= 0:
-                raise ValueError(
-                    f"agent.world_model_loss.{field.name} is {getattr(self, field.name)}; it must be at least 0"
-                )
+    free_nats: float = config_field(
+        1.0, "nats of each divergence below which it is not reduced further", at_least=0
+    )
+    dynamics: float = config_field(
+        1.0, "weight of the divergence that trains the prior", at_least=0
+    )
+    representation: float = config_field(
+        0.1, "weight of the divergence that trains the posterior", at_least=0
+    )
 
 
 class WorldModelOutput(NamedTuple):
@@ -141,7 +111,7 @@ class WorldModel(nn.Module):
         image_size, channels: of an image.
         action_size, task_size: of their vectors.
         task_features: size of the task's embeddings.
-        conditioning: which modules are told the task.
+        conditioning: which parts get the task vector.
     """
 
     def __init__(
@@ -152,7 +122,7 @@ class WorldModel(nn.Module):
         action_size: int,
         task_size: int,
         task_features: int,
-        conditioning: Conditioning,
+        conditioning: TaskConditioning,
     ) -> None:
         super().__init__()
         self.config = config
@@ -160,23 +130,17 @@ class WorldModel(nn.Module):
             image_size, channels, config.depth, config.kernel, strided=config.strided
         )
         self.encoder_task = (
-            TaskEmbedding(task_size, task_features)
-            if conditioning.is_task_conditioned("encoder")
-            else None
+            TaskEmbedding(task_size, task_features) if conditioning.encoder else None
         )
         self.dynamics_task = (
-            TaskEmbedding(task_size, task_features)
-            if conditioning.is_task_conditioned("dynamics")
-            else None
+            TaskEmbedding(task_size, task_features) if conditioning.dynamics else None
         )
-        embedding = self.encoder.outputs + task_features * conditioning.is_task_conditioned(
-            "encoder"
-        )
+        embedding = self.encoder.outputs + task_features * conditioning.encoder
         self.rssm = RSSM(
             config,
             embedding,
             action_size,
-            task_features * conditioning.is_task_conditioned("dynamics"),
+            task_features * conditioning.dynamics,
         )
         self.decoder = ImageDecoder(
             image_size,
@@ -189,7 +153,7 @@ class WorldModel(nn.Module):
             config.kernel,
             strided=config.strided,
         )
-        task_input_size = task_size * conditioning.is_task_conditioned("heads")
+        task_input_size = task_size * conditioning.heads
         self.reward_net = TaskDense(
             config.features, task_input_size, task_features, [config.units], BINS, output_scale=0.0
         )

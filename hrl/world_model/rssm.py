@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hrl.config_field import MAX_SIZE, CheckedConfig, ConfigValueError, config_field
 from hrl.nets.block_linear import BlockLinear
 from hrl.nets.dense import Dense, RMSNorm, truncated_normal_
 from hrl.nets.one_hot import OneHot
@@ -25,47 +26,35 @@ from hrl.optim.compile import compiled_part
 
 
 @dataclass(frozen=True, kw_only=True)
-class RSSMConfig:
-    """Sizes of the recurrent state-space model.
+class RSSMConfig(CheckedConfig):
+    """Hold the sizes of the recurrent state-space model."""
 
-    deter: units of the deterministic state.
-    hidden: units of every layer between the states.
-    groups, classes: of the stochastic state.
-    blocks: of the block-diagonal GRU; divides deter.
-    unimix: share of the uniform distribution in prior and posterior.
-    posterior_scale: of the first weights of the posterior's logits. At 1 (DreamerV3's) the first
-        draws are mostly noise, and what is small in an image takes long to be told apart from it.
-    """
+    deter: int = config_field(512, "units of the deterministic state", at_least=1, at_most=MAX_SIZE)
+    hidden: int = config_field(
+        128, "units of every layer between the states", at_least=1, at_most=MAX_SIZE
+    )
+    groups: int = config_field(
+        16, "categoricals of the stochastic state", at_least=1, at_most=MAX_SIZE
+    )
+    classes: int = config_field(16, "classes of each categorical", at_least=2, at_most=256)
+    blocks: int = config_field(
+        8, "blocks of the block-diagonal GRU; divides deter", at_least=1, at_most=MAX_SIZE
+    )
+    unimix: float = config_field(
+        0.01, "share of the uniform distribution in prior and posterior", at_least=0, below=1
+    )
+    posterior_scale: float = config_field(
+        1.0,
+        "scale of the first weights of the posterior's logits. At 1 (DreamerV3's) the first draws "
+        "are mostly noise, and what is small in an image takes long to be told apart from it",
+        above=0,
+    )
 
-    deter: int = 512
-    hidden: int = 128
-    groups: int = 16
-    classes: int = 16
-    blocks: int = 8
-    unimix: float = 0.01
-    posterior_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        for key in ("deter", "hidden", "groups", "blocks"):
-            if getattr(self, key) < 1:
-                raise ValueError(
-                    f"network.world_model.{key} is {getattr(self, key)}; it must be at least 1"
-                )
-        if not 2 <= self.classes <= 256:
-            raise ValueError(
-                f"network.world_model.classes is {self.classes}; it must be from 2 to 256"
-            )
+    def check_together(self) -> None:
+        """Refuse blocks that do not divide the deterministic state."""
         if self.deter % self.blocks:
-            raise ValueError(
-                f"network.world_model.blocks is {self.blocks}; it must divide network.world_model.deter, "
-                f"which is {self.deter}"
-            )
-        if not 0 <= self.unimix < 1:
-            raise ValueError(f"network.world_model.unimix is {self.unimix}; it must lie in [0, 1)")
-        if not self.posterior_scale > 0:
-            raise ValueError(
-                f"network.world_model.posterior_scale is {self.posterior_scale}; it must be above 0"
-            )
+            rule = f"it must divide deter, which is {self.deter}"
+            raise ConfigValueError("blocks", self.blocks, rule)
 
     @property
     def stoch(self) -> int:

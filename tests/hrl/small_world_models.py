@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import torch
 
-from hrl.world_model.model import Conditioning, WorldModel, WorldModelLossConfig, WorldModelOutput
+from hrl.world_model.model import (
+    TaskConditioning,
+    WorldModel,
+    WorldModelLossConfig,
+    WorldModelOutput,
+)
 from tests.fakes import model_setting, randomise, replayed
 
 BATCH, TIME = 3, 6
 ALL_BITS = WorldModelLossConfig(free_nats=0.0)
-OWN = ("encoder", "dynamics", "heads")  # modules of the world model that can be told the task
+OWN = ("encoder", "dynamics", "heads")  # modules of the world model that can get the task
 
 
 def world_model(
-    moved: bool = True, conditioning: Conditioning | None = None, **sizes: object
+    moved: bool = True, conditioning: TaskConditioning | None = None, **sizes: object
 ) -> WorldModel:
     """A small one; where `moved`, no head starts at zero."""
     torch.manual_seed(0)
     spec = model_setting(**sizes)
-    model = WorldModel(
-        spec.world_model, 16, 3, 2, 2, 4, conditioning or Conditioning(preset="none")
-    )
+    model = WorldModel(spec.world_model, 16, 3, 2, 2, 4, conditioning or TaskConditioning())
     return randomise(model) if moved else model
 
 
@@ -40,6 +43,6 @@ def observe(
     return model.observe(batch, noise(*batch["action"].shape[:2])[:, 1:], weights)
 
 
-def only(*task_input_size: str) -> Conditioning:
-    """Exactly these modules are told the task."""
-    return Conditioning(preset="none", **dict.fromkeys(task_input_size, True))
+def only(*modules: str) -> TaskConditioning:
+    """Exactly these modules get the task."""
+    return TaskConditioning(**dict.fromkeys(modules, True))

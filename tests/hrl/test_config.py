@@ -1,10 +1,14 @@
 """Configurations: what is refused, and that the message names the key and the choices."""
 
+from dataclasses import is_dataclass
+
 import pytest
 import yaml
 
 from hrl.agents.skills import SkillsConfig
-from hrl.config import AGENTS, CONFIG_DIR, ConfigError, choices, from_saved, load
+from hrl.agents.registry import registered_agents
+from hrl.config import ConfigError, choices, from_saved, load
+from hrl.config_field import field_infos
 
 
 def test_defaults_are_typed_and_plain():
@@ -15,7 +19,7 @@ def test_defaults_are_typed_and_plain():
     assert plain["folder"] == f"runs/{plain['suite']['name']}/skills/seed_3"
 
 
-@pytest.mark.parametrize("agent", sorted(AGENTS))
+@pytest.mark.parametrize("agent", sorted(registered_agents()))
 @pytest.mark.parametrize("size", choices("size"))
 def test_every_agent_composes_with_every_size_and_survives_its_file(agent, size):
     config, plain = load([f"agent={agent}", f"size={size}"])
@@ -23,8 +27,18 @@ def test_every_agent_composes_with_every_size_and_survives_its_file(agent, size)
     assert from_saved(yaml.safe_load(yaml.safe_dump(plain))) == (config, plain)
 
 
-def test_agents_have_a_file_each():
-    assert choices("agent") == sorted(AGENTS)
+def test_an_agent_changes_defaults_of_the_run_and_a_size_changes_them_again():
+    assert load(["agent=ppo"])[0].num_envs == 64
+    config = load(["agent=dreamer"])[0]
+    assert (config.num_envs, config.frame_stack, config.agent.imag_last) == (16, 1, 4)
+    assert load(["agent=dreamer", "size=debug"])[0].num_envs == 8
+
+
+def test_the_default_folder_has_the_methods_name():
+    """A changed setting under a new method's name does not meet the folder of another run."""
+    config, plain = load(["agent=ppo", "suite=debug", "method=ppo_wide", "seed=3"])
+    assert config.folder == plain["folder"] == "runs/debug/ppo_wide/seed_3"
+    assert load(["agent=ppo", "suite=debug"])[1]["method"] == "ppo"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +54,7 @@ def test_agents_have_a_file_each():
         ("agent=sac", r"agent/sac.*Available options.*skills"),
         ("suite=moon_walk", r"suite/moon_walk.*Available options.*point_mass"),
         ("seed=1.5", r"'1\.5'.*seed"),
-        ("seed=-1", r"seed is -1; it must be at least 0"),
+        ("seed=-1", r"seed is -1; it must be at least 0 and at most 9,223"),
         ("agent.num_skills=0", r"agent\.num_skills is 0"),
         ("agent.encoder_gradient=all", r"agent\.encoder_gradient.*both.*manager.*skills.*none"),
         ("precision=float16", r"precision is 'float16'; choose from auto, float32, bfloat16"),
@@ -49,7 +63,7 @@ def test_agents_have_a_file_each():
             r"tracking\.wandb is 'maybe'; choose from online, offline, disabled",
         ),
         ("evaluation.episodes=0", r"evaluation\.episodes is 0"),
-        ("network.hidden=[32,0]", r"network\.hidden is \[32, 0\]; every size must be at least 1"),
+        ("network.hidden=[32,0]", r"network\.hidden is \[32, 0\]; every number must be at least 1"),
         ("network.encoder.patch=0", r"network\.encoder\.patch is 0; it must be at least 1"),
         ("network.encoder.features=0", r"network\.encoder\.features is 0; it must be at least 1"),
         (
@@ -60,6 +74,22 @@ def test_agents_have_a_file_each():
         ("suite.action_repeat=0", r"action_repeat"),
         ("+suite.gravity=9", r"gravity"),
         ("agent hold", r"agent hold"),
+        ("agent=null", r"agent is 'null'; choose from director, dreamer, ppo"),
+        ("suite=", r"suite is ''; choose from .*point_mass"),
+        ("~agent", r"agent is None; choose from director, dreamer, ppo"),
+        ("agent.name=ppo", r"agent\.name is 'ppo'; the agent is 'skills'; choose .* agent=NAME"),
+        ("agent.name=dqn", r"agent\.name is 'dqn'; choose from director, dreamer, ppo"),
+        ("+new.key=1", r"unknown key new; valid keys of a run: agent, checkpoint_every"),
+        ("+agent.new=1", r"unknown key agent\.new; valid keys of agent: clip, discount"),
+        ("+tracking.project=x", r"unknown key tracking\.project; valid keys of tracking: progress"),
+        ("device=hpu", r"device is 'hpu'; choose from auto, cpu, cuda, or a GPU .* cuda:0"),
+        ("agent.skill_duration=1000000000", r"skill_duration is 1000000000; .* at most 10,000"),
+        ("agent.learning_rate=nan", r"agent\.learning_rate is nan; it must be a finite number"),
+        ("agent.temperature=inf", r"agent\.temperature is inf; it must be a finite number"),
+        ("evaluation.seed=-1", r"evaluation\.seed is -1; it must be at least 0"),
+        ("evaluation.seed=9223372036854775808", r"seed is 9223372036854775808; .* at most"),
+        ("method=../x", r"method is '\.\./x'; a name has letters, digits"),
+        ("method=", r"method is ''; a name has letters, digits"),
     ],
 )
 def test_mistakes_stop_with_the_key_and_the_choices(override, message):
@@ -70,8 +100,8 @@ def test_mistakes_stop_with_the_key_and_the_choices(override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("agent.tau=0", r"agent\.tau is 0\.0; it must lie in \(0, 1\]"),
-        ("agent.tau=1.5", r"agent\.tau is 1\.5; it must lie in \(0, 1\]"),
+        ("agent.tau=0", r"agent\.tau is 0\.0; it must be above 0 and at most 1"),
+        ("agent.tau=1.5", r"agent\.tau is 1\.5; it must be above 0 and at most 1"),
         ("agent.tau=nan", r"agent\.tau is nan"),
         ("agent.learning_starts=-1", r"agent\.learning_starts is -1; it must be at least 0"),
         ("agent.buffer_size=0", r"agent\.buffer_size is 0"),
@@ -84,17 +114,41 @@ def test_mistakes_in_soft_actor_critic_name_their_key(override, message):
     assert load(["agent=sb3_sac", "agent.tau=1.0", "agent.learning_starts=0"])[0].agent.tau == 1.0
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("agent.skill_duration=3", r"agent\.skill_duration is 3; it must divide horizon.* 16"),
+        ("agent.manager.layers=0", r"agent\.manager\.layers is 0; it must be at least 1"),
+        ("agent.worker.std_low=2", r"agent\.worker\.std_low is 2\.0; it must be below std_high"),
+        ("agent.conditioning.preset=all", r"conditioning\.preset is 'all'; choose from heads"),
+        ("agent.world_model_loss.free_nats=nan", r"agent\.world_model_loss\.free_nats is nan"),
+        ("agent.goal_autoencoder.divergence_target=1", r"divergence_target is 1\.0; .* below 1"),
+        ("network.world_model.blocks=7", r"network\.world_model\.blocks is 7; it must divide"),
+        ("network.world_model.kernel=4", r"network\.world_model\.kernel is 4; it must be odd"),
+        ("network.world_model.classes=300", r"classes is 300; .* at least 2 and at most 256"),
+    ],
+)
+def test_mistakes_in_nested_nodes_name_the_whole_path(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load(["agent=director", override])
+
+
+def test_every_key_declares_its_meaning():
+    for name in registered_agents():
+        for path, config_class in nodes(load([f"agent={name}"])[0]):
+            missing = [key for key, info in field_infos(config_class).items() if not info.help]
+            assert missing in ([], ["name"]), (path, missing)
+
+
+def nodes(config, path="run"):
+    """Every node of a configuration, with its path."""
+    yield path, type(config)
+    for key, value in vars(config).items():
+        if is_dataclass(value):
+            yield from nodes(value, f"{path}.{key}")
+
+
 def test_a_saved_configuration_of_an_unknown_agent_is_refused():
     plain = load([])[1]
-    with pytest.raises(ConfigError, match=r"agent\.name is 'dqn'; choose from ppo, skills"):
+    with pytest.raises(ConfigError, match=r"agent\.name is 'dqn'; choose from .*ppo, .*skills"):
         from_saved({**plain, "agent": {"name": "dqn"}})
-
-
-def test_configs_hold_no_copies():
-    """Agent files name their schema and say what differs; defaults live in the dataclasses
-    alone."""
-    for path in (CONFIG_DIR / "agent").glob("*.yaml"):
-        own = yaml.safe_load(path.read_text())
-        assert own["defaults"] in (
-            [f"/schema/agent/{path.stem}@{place}", "_self_"] for place in ("_here_", "agent")
-        )

@@ -242,7 +242,7 @@ def slow_advantage(trained: ActorCritic, seen: Trajectory, time: int, batch: int
                     [row[b] for row in values],
                     seen.continues[1:, b].tolist(),
                     seen.discount,
-                    trained.config.gae_lambda,
+                    trained.config.return_lambda,
                     t,
                 )
                 for b in range(BATCH)
@@ -422,16 +422,16 @@ def test_a_stream_that_dies_out_shows_below_the_floor():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"entropy": "none"}, r"agent\.worker\.entropy is \'none\'; choose from adaptive, fixed"),
+        ({"entropy": "none"}, r"entropy is \'none\'; choose from adaptive, fixed"),
         (
             {"return_scale": "max"},
-            r"agent\.worker\.return_scale is \'max\'; choose from std, percentile",
+            r"return_scale is \'max\'; choose from std, percentile",
         ),
-        ({"layers": 0}, r"agent\.worker\.layers is 0"),
-        ({"std_low": 2.0}, r"agent\.worker\.std_low is 2"),
-        ({"gae_lambda": 1.5}, r"agent\.worker\.gae_lambda is 1\.5; it must lie in \[0, 1\]"),
+        ({"layers": 0}, r"layers is 0"),
+        ({"std_low": 2.0}, r"std_low is 2"),
+        ({"return_lambda": 1.5}, r"return_lambda is 1\.5; it must be at least 0 and at most 1"),
     ],
 )
 def test_impossible_levels_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        ActorCriticConfig(**change).check("agent.worker")
+        ActorCriticConfig(**change)

@@ -243,9 +243,7 @@ def test_a_nonfinite_loss_stops_before_the_weights_change():
 
 
 def test_minibatches_must_divide_the_rollout():
-    with pytest.raises(
-        ValueError, match=r"agent\.n_minibatches is 7; it must divide .* which is 128"
-    ):
+    with pytest.raises(ValueError, match=r"n_minibatches is 7; it must divide .* which is 128"):
         make("ppo", n_steps=8, n_minibatches=7)
 
 
@@ -260,7 +258,7 @@ def test_minibatches_must_divide_the_rollout():
     ],
 )
 def test_impossible_hyperparameters_name_their_key(key, value):
-    with pytest.raises(ValueError, match=rf"agent\.{key}"):
+    with pytest.raises(ValueError, match=rf"^{key} is"):
         SkillsConfig(**{key: value})
 
 

@@ -96,7 +96,7 @@ def test_more_than_one_skill_trains_the_manager():
 
 def test_one_skill_leaves_no_level_named_manager_to_train_the_encoder():
     with pytest.raises(
-        ValueError, match=r"agent\.encoder_gradient is 'manager'.*choose from both, skills, none"
+        ValueError, match=r"encoder_gradient is 'manager'.*choose from both, skills, none"
     ):
         SkillsConfig(num_skills=1, encoder_gradient="manager")
 
@@ -229,5 +229,5 @@ def test_held_noise_goes_on_from_a_checkpoint():
 
 
 def test_noise_is_held_for_at_least_a_step():
-    with pytest.raises(ValueError, match=r"agent\.noise_repeat is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=r"noise_repeat is 0; it must be at least 1"):
         PPOConfig(noise_repeat=0)

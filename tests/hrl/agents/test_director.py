@@ -293,7 +293,13 @@ def steerable(gradient: str) -> tuple[Director, dict[str, torch.Tensor], RSSMSta
     """A fixed world model whose states its actions move far, and starts in it."""
     level = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.01)
     agent = director(
-        False, 32, horizon=3, skill_duration=3, sequence_length=8, worker=level, action_gradient=gradient
+        False,
+        32,
+        horizon=3,
+        skill_duration=3,
+        sequence_length=8,
+        worker=level,
+        action_gradient=gradient,
     )
     randomise(agent.world_model.rssm, 0.5)
     batch = replayed(agent.spec, BATCH, 8)
@@ -387,23 +393,19 @@ def test_segments_are_measured_at_their_start_and_end():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"skill_duration": 5}, r"agent\.skill_duration is 5; it must divide agent\.horizon, which is 16"),
-        ({"skill_duration": 32}, r"agent\.skill_duration is 32; it must divide agent\.horizon"),
+        ({"skill_duration": 5}, r"skill_duration is 5; it must divide horizon, which is 16"),
+        ({"skill_duration": 32}, r"skill_duration is 32; it must divide horizon"),
         (
             {"action_gradient": "both"},
-            r"agent\.action_gradient is 'both'; choose from reinforce, dynamics",
+            r"action_gradient is 'both'; choose from reinforce, dynamics",
         ),
-        ({"goal_alignment": "next"}, r"agent\.goal_alignment is 'next'; choose from own, current"),
+        ({"goal_alignment": "next"}, r"goal_alignment is 'next'; choose from own, current"),
         (
             {"manager_reward": "sum"},
-            r"agent\.manager_reward is 'sum'; choose from discounted_sum, mean",
+            r"manager_reward is 'sum'; choose from discounted_sum, mean",
         ),
-        ({"manager_discount": 1.0}, r"agent\.manager_discount is 1\.0; it must lie in \[0, 1\)"),
-        (
-            {"manager": ActorCriticConfig(gae_lambda=2.0)},
-            r"agent\.manager\.gae_lambda is 2\.0; it must lie in",
-        ),
-        ({"exploration_bonus": -1.0}, r"agent\.exploration_bonus is -1\.0; it must be at least 0"),
+        ({"manager_discount": 1.0}, r"manager_discount is 1\.0; it must be at least 0 and below 1"),
+        ({"exploration_bonus": -1.0}, r"exploration_bonus is -1\.0; it must be at least 0"),
     ],
 )
 def test_impossible_hierarchies_are_refused_by_key(change, message):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from hrl.agents.base import HierarchicalPolicy
+from hrl.agents.conditioning import CONDITIONABLE_MODULES, ConditioningConfig
 from hrl.data.observation import Observation, reset_state
-from hrl.world_model.model import CONDITIONABLE_MODULES, Conditioning
 from hrl.world_model.rssm import RSSMState
 from tests.hrl.small_directors import COUNT, director
 
@@ -145,7 +145,7 @@ def test_exploring_gives_the_latents_of_the_state_carried_on():
 
 @pytest.mark.parametrize("task_input_size", CONDITIONABLE_MODULES)
 def test_only_the_module_that_is_told_the_task_sees_it(task_input_size):
-    agent = director(conditioning=Conditioning(preset="none", **{task_input_size: True}))
+    agent = director(conditioning=ConditioningConfig(preset="none", **{task_input_size: True}))
     deter = torch.tanh(torch.randn(COUNT, 32, generator=torch.Generator().manual_seed(0)))
     stoch = torch.zeros(COUNT, 16)
     code = torch.eye(8).expand(COUNT, 8, 8)

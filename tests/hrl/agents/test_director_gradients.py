@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from hrl.agents.actor_critic import ActorCriticConfig
+from hrl.agents.conditioning import ConditioningConfig
 from hrl.agents.director import Director
 from hrl.agents.world_model_agent import model_loss
-from hrl.world_model.model import Conditioning
 from tests.fakes import reached
 from tests.hrl.small_directors import BATCH, COUNT, LENGTH, director, labelled, rows, states
 
@@ -61,7 +61,7 @@ TERMS = [
 def test_each_loss_reaches_exactly_its_own_module(term, gradient, preset):
     agent = director(
         action_gradient=gradient,
-        conditioning=Conditioning(preset=preset),
+        conditioning=ConditioningConfig(preset=preset),
         task_reward_to_worker=0.5,
     )
     losses(agent, rows())[term].backward()
@@ -85,7 +85,7 @@ def test_the_goal_autoencoder_never_moves_the_states_that_it_reads():
 def test_the_loss_trains_every_parameter_and_is_the_sum_of_its_terms(gradient, precision):
     """In bfloat16 too: autocast must not hand on weights that were cast where nothing was to be
     differentiated."""
-    agent = director(action_gradient=gradient, conditioning=Conditioning(preset="everywhere"))
+    agent = director(action_gradient=gradient, conditioning=ConditioningConfig(preset="everywhere"))
     agent.spec = replace(agent.spec, autocast=precision)
     torch.manual_seed(2)
     loss, metrics, latents = agent.loss(rows())

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from hrl.agents.actor_critic import ActorCriticConfig
+from hrl.agents.conditioning import ConditioningConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.world_model_agent import model_loss
-from hrl.world_model.model import Conditioning
 from tests.fakes import model_setting, randomise, reached, replayed
 
 BATCH, LENGTH = 3, 4
@@ -17,7 +17,10 @@ SILENT = ActorCriticConfig(layers=1, entropy="fixed", entropy_scale=0.0)
 def dreamer(**changes: object) -> Dreamer:
     torch.manual_seed(0)
     config = DreamerConfig(
-        **({"batch_size": BATCH, "sequence_length": LENGTH, "horizon": 4, "policy": SILENT} | changes)
+        **(
+            {"batch_size": BATCH, "sequence_length": LENGTH, "horizon": 4, "policy": SILENT}
+            | changes
+        )
     )
     return randomise(Dreamer(config, model_setting()))
 
@@ -38,7 +41,7 @@ def losses(agent: Dreamer) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
 @pytest.mark.parametrize("term", ["world_model", "critic", "actor"])
 def test_each_loss_reaches_exactly_its_own_module(term, gradient, preset, bonus):
-    conditioning = Conditioning(preset=preset)
+    conditioning = ConditioningConfig(preset=preset)
     agent = dreamer(action_gradient=gradient, conditioning=conditioning, exploration_bonus=bonus)
     losses(agent)[term].backward()
     assert reached(agent.parts()) == {term}
@@ -75,6 +78,6 @@ def test_by_likelihood_nothing_is_kept_of_the_way_back():
 
 def test_an_unknown_gradient_is_refused():
     with pytest.raises(
-        ValueError, match=r"agent\.action_gradient is 'both'; choose from reinforce, dynamics"
+        ValueError, match=r"action_gradient is 'both'; choose from reinforce, dynamics"
     ):
         DreamerConfig(action_gradient="both")

@@ -45,7 +45,12 @@ def on_policy(kind: str) -> PPO | Skills:
 
 def model_based(kind: str, gradient: str = "reinforce") -> Dreamer | Director:
     level, spec = ActorCriticConfig(layers=1), padded(model_setting(action_size=3))
-    sizes = {"batch_size": BATCH, "sequence_length": LENGTH, "horizon": 4, "action_gradient": gradient}
+    sizes = {
+        "batch_size": BATCH,
+        "sequence_length": LENGTH,
+        "horizon": 4,
+        "action_gradient": gradient,
+    }
     torch.manual_seed(0)
     if kind == "dreamer":
         return randomise(Dreamer(DreamerConfig(**sizes, policy=level), spec))

@@ -1,6 +1,7 @@
 """A run folder read back for acting: the policy that was trained, in memory for what acts and
 nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,12 +10,13 @@ import torch
 from safetensors import safe_open
 from stable_baselines3.common.buffers import DictReplayBuffer
 
-import hrl.run.build
 from envs import Suite, make_vec
+from hrl.agents import registry
 from hrl.agents.base import Policy, SavedPolicy
+from hrl.agents.registry import find_agent, registered_agents
 from hrl.config import load
 from hrl.data.observation import Observation
-from hrl.run.build import LEARNERS, POLICIES, agent_spec, build_learner, build_policy
+from hrl.run.build import agent_spec, build_learner, build_policy
 from hrl.run.checkpoint_format import read, write
 from hrl.run.checkpoints import Checkpoints
 from hrl.run.errors import CheckpointError
@@ -35,10 +37,11 @@ SAC = [
     "agent.batch_size=16",
 ]
 MODEL = ["agent.batch_size=4", "agent.sequence_length=4", "agent.train_ratio=2"]
+LEARNING = [name for name, entry in registered_agents().items() if entry.build_learner]
 OWN = {"sb3_sac": SAC, "dreamer": MODEL, "director": MODEL}
 
 
-@pytest.fixture(scope="module", params=sorted(LEARNERS))
+@pytest.fixture(scope="module", params=LEARNING)
 def run(request, tmp_path_factory) -> tuple[str, list[str], Path]:
     """A short run of each learner: its agent, what was typed, its folder."""
     agent = request.param
@@ -79,7 +82,8 @@ def test_no_learner_environment_or_replay_is_built(run, monkeypatch):
     def refuse(*arguments, **named):
         raise AssertionError("acting needs no learner")
 
-    monkeypatch.setattr(hrl.run.build, "LEARNERS", dict.fromkeys(LEARNERS, refuse))
+    entry = replace(find_agent(run[0]), build_learner=refuse)
+    monkeypatch.setitem(registry._ENTRIES, run[0], entry)
     monkeypatch.setattr(DictReplayBuffer, "__init__", refuse)
     monkeypatch.setattr("envs.vector.base.PixelVectorEnv.__init__", refuse)
     assert actions(load_run(run[2]).policy).shape == (10, 2)
@@ -95,10 +99,6 @@ def test_only_what_acts_is_read(run):
     )
     assert set(checkpoint.state) == {"learner"}
     assert set(checkpoint.state["learner"]) == set(saved.needs), agent
-
-
-def test_every_learner_has_its_policy():
-    assert POLICIES.keys() == LEARNERS.keys()
 
 
 def test_weights_of_another_kind_are_refused_in_one_message(run):

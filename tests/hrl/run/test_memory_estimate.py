@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from envs import Suite, load_suite
-from hrl.config import ComposedConfig, load
+from hrl.config import ComposedConfig, RunConfig, load
 from hrl.evaluation.episodes import worlds_at_once
+from hrl.run.build import run_shapes
 from hrl.run.checkpoints import Checkpoints
 from hrl.run.memory import DiskEstimateError, MemoryEstimateError
 from hrl.run.memory_estimate import (
     acting_memory_estimate,
     checkpoint_disk_estimate,
     memory_estimates,
-    replay_size,
     simulation_size,
 )
 from hrl.run.train import train
@@ -32,6 +32,12 @@ SAC = [
 ]
 QUIET = ["tracking.wandb=disabled", "tracking.tensorboard=false", "tracking.progress=false"]
 GIB = 2**30
+
+
+def replay_size(config: RunConfig, suite: Suite) -> int:
+    """Bytes of a full replay, as the agent's configuration estimates them."""
+    uses = config.agent.memory_uses(run_shapes(config, suite))
+    return sum(use.size for use in uses if use.in_checkpoint)
 
 
 def with_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> list[Path]:

@@ -18,7 +18,7 @@ from hrl.data.replay_collector import replay_columns
 from hrl.evaluation import imagination_video
 from hrl.evaluation.episodes import EvalConfig, evaluate
 from hrl.evaluation.imagination_video import record_imagination
-from hrl.run.build import agent_spec
+from hrl.run.build import agent_spec, run_shapes
 from hrl.run.checkpoints import Checkpoints
 from hrl.run.config_match import MAY_CHANGE, differing_keys
 from hrl.run.errors import CheckpointError, ConfigMismatchError
@@ -26,7 +26,6 @@ from hrl.run.evaluate import evaluate_run
 from hrl.run.folder import RunFolder
 from hrl.run.load import LoadedRun
 from hrl.run.memory import MemoryEstimateError
-from hrl.run.memory_estimate import replay_size
 from hrl.run.train import train
 from tests.fakes import replayed
 
@@ -60,7 +59,7 @@ def test_the_published_preset_turns_every_switch():
     published, modern = (
         load(overrides)[0] for overrides in (["experiment=director_2022"], ["agent=director"])
     )
-    assert published.method_name == "director_2022"
+    assert published.method == "director_2022"
     for key in (
         "action_gradient",
         "worker_reward",
@@ -196,7 +195,8 @@ def test_the_replays_budget_is_what_it_takes(agent):
     )
     kept = replay_columns(env.single_observation_space, suite.action_size, policy.latent_columns())
     env.close()
-    assert replay_size(config, suite) == ReplayBuffer.bytes_needed(kept, config.num_envs, 1000)
+    replay = config.agent.memory_uses(run_shapes(config, suite))[0]
+    assert replay.size == ReplayBuffer.bytes_needed(kept, config.num_envs, 1000)
 
 
 @pytest.mark.parametrize("agent", ["dreamer", "director"])

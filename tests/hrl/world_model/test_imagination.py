@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hrl.world_model.model import CONDITIONABLE_MODULES, Conditioning, WorldModelLossConfig
+from hrl.world_model.model import WorldModelLossConfig
 from hrl.world_model.rssm import RSSMState
 from tests.fakes import reached
 from tests.hrl.small_world_models import BATCH, OWN, TIME, noise, observe, only, rows, world_model
@@ -99,33 +99,6 @@ def test_only_modules_that_are_told_the_task_change_with_it(task_input_size):
     )
 
 
-@pytest.mark.parametrize(
-    ("preset", "task_input_size"),
-    [
-        ("heads", {"heads", "manager"}),
-        ("world_model", {"encoder"}),
-        ("none", set()),
-        ("everywhere", set(CONDITIONABLE_MODULES)),
-    ],
-)
-def test_presets(preset, task_input_size):
-    """Each is what it says, and a switch that is set overrides it."""
-    assert {
-        module
-        for module in CONDITIONABLE_MODULES
-        if Conditioning(preset=preset).is_task_conditioned(module)
-    } == task_input_size
-    for module in CONDITIONABLE_MODULES:
-        flipped = Conditioning(preset=preset, **{module: module not in task_input_size})
-        assert {
-            other for other in CONDITIONABLE_MODULES if flipped.is_task_conditioned(other)
-        } == task_input_size ^ {module}
-
-
-def test_an_unknown_preset_and_negative_weights_are_refused():
-    with pytest.raises(
-        ValueError, match=r"agent\.conditioning\.preset is 'all'; choose from heads"
-    ):
-        Conditioning(preset="all")
-    with pytest.raises(ValueError, match=r"agent\.world_model_loss\.free_nats is -1"):
+def test_negative_weights_are_refused():
+    with pytest.raises(ValueError, match=r"free_nats is -1"):
         WorldModelLossConfig(free_nats=-1.0)

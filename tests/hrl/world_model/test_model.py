@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hrl.agents.conditioning import PRESETS, ConditioningConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.config import load
 from hrl.data.observation import Observation
 from hrl.nets import TwoHot
 from hrl.optim.laprop import LaProp
-from hrl.world_model.model import PRESETS, Conditioning, WorldModel, WorldModelLossConfig
+from hrl.world_model.model import WorldModel, WorldModelLossConfig
 from hrl.world_model.rssm import RSSMState
 from tests.fakes import model_setting, randomise, reached, replayed
 from tests.hrl.small_world_models import (
@@ -279,7 +280,7 @@ def test_acting_and_training_go_through_the_same_states(preset):
     an episode."""
     torch.manual_seed(0)
     agent = randomise(
-        Dreamer(DreamerConfig(conditioning=Conditioning(preset=preset)), model_setting())
+        Dreamer(DreamerConfig(conditioning=ConditioningConfig(preset=preset)), model_setting())
     )
     batch = rows()
     batch["is_first"][:, 1:] = False
