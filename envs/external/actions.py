@@ -1,4 +1,4 @@
-"""Actions in [-1, 1] to what a Gymnasium environment takes."""
+"""Translate actions in [-1, 1] to what a Gymnasium environment takes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +11,16 @@ Translation = Callable[[Float32[np.ndarray, " action"]], Any]
 
 
 def action_size(space: spaces.Space[Any]) -> int:
-    """Numbers in [-1, 1] that an action of this space is made from. Raises ValueError for a space
-    that has none.
+    """Return how many numbers in [-1, 1] an action of this space is made from.
+
+    Raises:
+        ValueError: a space that `translation` does not know.
     """
-    return _parts(space)[0]
+    return _size_and_translation(space)[0]
 
 
 def translation(space: spaces.Space[Any]) -> Translation:
-    """The function from `action_size` numbers in [-1, 1] to an action of `space`.
+    """Return the function from `action_size` numbers in [-1, 1] to an action of `space`.
 
     A bounded box is scaled to its bounds; of a discrete space the action with the largest number is
     taken.
@@ -26,10 +28,10 @@ def translation(space: spaces.Space[Any]) -> Translation:
     Raises:
         ValueError: any other space.
     """
-    return _parts(space)[1]
+    return _size_and_translation(space)[1]
 
 
-def _parts(space: spaces.Space[Any]) -> tuple[int, Translation]:
+def _size_and_translation(space: spaces.Space[Any]) -> tuple[int, Translation]:
     if isinstance(space, spaces.Box):
         return _box(space)
     if isinstance(space, spaces.Discrete):
@@ -39,15 +41,18 @@ def _parts(space: spaces.Space[Any]) -> tuple[int, Translation]:
 
 
 def _box(space: spaces.Box) -> tuple[int, Translation]:
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()) or space.dtype is None:
+    low = space.low.astype(np.float64)
+    high = space.high.astype(np.float64)
+    dtype = space.dtype
+    if not (np.isfinite(low).all() and np.isfinite(high).all()) or dtype is None:
         raise ValueError(f"actions must have bounds to be scaled to, got {space}")
-    if not np.issubdtype(space.dtype, np.floating):
+    if not np.issubdtype(dtype, np.floating):
         raise ValueError(f"actions in a Box must be floating-point numbers, got {space}")
-    centre, half, kind = (low + high) / 2, (high - low) / 2, space.dtype
+    centre = (low + high) / 2
+    half = (high - low) / 2
 
     def scale(numbers: Float32[np.ndarray, " action"]) -> np.ndarray:
         scaled: np.ndarray = centre + half * np.clip(numbers, -1, 1).reshape(low.shape)
-        return scaled.astype(kind)
+        return scaled.astype(dtype)
 
     return low.size, scale

@@ -1,4 +1,4 @@
-"""Where an external environment is seen from."""
+"""Choose the place from which an external environment is seen."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -6,14 +6,16 @@ from typing import Any, Protocol
 import mujoco
 import numpy as np
 from jaxtyping import Float
+from typing_extensions import override
 
 FOVY = 45.0
 
 
 @dataclass(frozen=True)
 class Pose:
-    """A camera's place: position [3] in metres; the rotation's columns point right, up and
-    backwards.
+    """Place a camera: position [3] in metres, and a rotation.
+
+    The rotation's columns point right, up and backwards.
     """
 
     position: Float[np.ndarray, "3"]
@@ -21,35 +23,39 @@ class Pose:
 
 
 class CameraView(Protocol):
-    """A camera that may move with the state."""
+    """Place a camera that may move with the state."""
 
     def fovy(self, model: mujoco.MjModel) -> float:
-        """Vertical field of view, degrees."""
+        """Return the vertical field of view, degrees."""
 
     def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> Pose:
-        """Where it is in this state."""
+        """Return the place of the camera in this state."""
 
 
 @dataclass(frozen=True)
-class NamedView:
-    """A camera of the model.
+class NamedView(CameraView):
+    """See through a camera of the model.
 
     Attributes:
         name: in the model.
         position: in the world, where it is to stand elsewhere than the model says.
         upside_down: the model's camera is, so that it has to be turned about its axis.
+
+    Raises:
+        ValueError: from both methods, where the model has no such camera; the message names those
+            it has.
     """
 
     name: str
     position: tuple[float, float, float] | None = None
     upside_down: bool = False
 
+    @override
     def fovy(self, model: mujoco.MjModel) -> float:
-        """See `CameraView.fovy`. Raises ValueError naming the cameras there are."""
         return float(model.cam_fovy[self._index(model)])
 
+    @override
     def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> Pose:
-        """See `CameraView.pose`."""
         index = self._index(model)
         rotation = data.cam_xmat[index].reshape(3, 3).copy()
         if self.upside_down:
@@ -65,15 +71,16 @@ class NamedView:
 
 
 @dataclass(frozen=True)
-class OrbitView:
-    """MuJoCo's free camera: it looks at a point, or at a body wherever that goes, from an angle and
-    a distance.
+class OrbitView(CameraView):
+    """See through MuJoCo's free camera, which looks at a target from an angle and a distance.
 
     Attributes:
-        target: metres in the world, or the number of a body.
+        target: metres in the world, or the number of a body, which is followed wherever it goes.
         distance: metres.
-        azimuth, elevation: degrees, of the direction in which it looks; an elevation of -90 looks
-            straight down with the azimuth's direction upwards in the image.
+        azimuth: degrees, of the direction in which it looks.
+        elevation: degrees; -90 looks straight down with the azimuth's direction upwards in the
+            image.
+        field: vertical field of view, degrees.
     """
 
     target: tuple[float, float, float] | int
@@ -82,27 +89,27 @@ class OrbitView:
     elevation: float = -45.0
     field: float = FOVY
 
+    @override
     def fovy(self, model: mujoco.MjModel) -> float:
-        """See `CameraView.fovy`."""
         return self.field
 
+    @override
     def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> Pose:
-        """See `CameraView.pose`."""
-        around, above = np.radians(self.azimuth), np.radians(self.elevation)
-        level = np.array([np.cos(around), np.sin(around), 0.0])
-        forward = np.cos(above) * level + np.sin(above) * np.array([0.0, 0.0, 1.0])
-        upward = np.cos(above) * np.array([0.0, 0.0, 1.0]) - np.sin(above) * level
+        azimuth = np.radians(self.azimuth)
+        elevation = np.radians(self.elevation)
+        level = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
+        forward = np.cos(elevation) * level + np.sin(elevation) * np.array([0.0, 0.0, 1.0])
+        upward = np.cos(elevation) * np.array([0.0, 0.0, 1.0]) - np.sin(elevation) * level
         rotation = np.stack([np.cross(forward, upward), upward, -forward], axis=1)
         target = data.xpos[self.target] if isinstance(self.target, int) else np.array(self.target)
         return Pose(target - self.distance * forward, rotation)
 
 
 def own_view(env: Any, model: mujoco.MjModel, data: mujoco.MjData) -> CameraView:
-    """The view that a Gymnasium environment's own renderer has.
+    """Return the view that a Gymnasium environment's own renderer has.
 
     Source: Gymnasium's `MujocoRenderer`, whose camera looks at the median of the geoms from one
-        model extent away
-    unless the environment names a camera or says how to stand.
+    model extent away unless the environment names a camera or says where to place it.
     """
     renderer = getattr(env, "mujoco_renderer", None)
     index = getattr(renderer, "camera_id", -1)

@@ -1,6 +1,4 @@
-"""One external environment as the adapter's workers use it: seeded starts, actions in [-1, 1],
-success, images.
-"""
+"""Wrap one external environment for a worker: seeded starts, actions, success and images."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -11,13 +9,13 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from envs.external.actions import action_size, translation
-from envs.external.render import Renderer
+from envs.external.render import ExternalRenderer
 
 SUCCESS_KEYS = ("success", "is_success")
 
 
 class Outcome(NamedTuple):
-    """What one control step led to."""
+    """Hold what one control step led to."""
 
     reward: float
     terminated: bool
@@ -26,30 +24,38 @@ class Outcome(NamedTuple):
 
 
 def success_in(info: Mapping[str, Any], reward: float) -> bool:
-    """Success as most libraries report it: under one of `SUCCESS_KEYS`; False where there is none
-    of them.
-    """
+    """Return success as most libraries report it: under one of `SUCCESS_KEYS`, else False."""
     return any(bool(np.asarray(info[key]).any()) for key in SUCCESS_KEYS if key in info)
 
 
 class ExternalEnv:
-    """A Gymnasium environment with a painter."""
+    """Join a Gymnasium environment with what draws it.
+
+    Args:
+        env: the environment, which this object takes over.
+        renderer: draws its present state.
+        success: judges a step by its info and reward.
+
+    Attributes:
+        env: as given.
+        observation: what the environment itself last observed.
+
+    Raises:
+        ValueError: actions that cannot be made from numbers in [-1, 1].
+    """
 
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
-        painter: Renderer,
+        renderer: ExternalRenderer,
         success: Callable[[Mapping[str, Any], float], bool] = success_in,
     ) -> None:
-        """Take over `env`; `success` judges a step by its info and reward.
-
-        Raises:
-            ValueError: actions that cannot be made from numbers in [-1, 1].
-        """
         self.env = env
         self.observation: Any = None
-        self._painter, self._success = painter, success
-        self._size, self._translate = action_size(env.action_space), translation(env.action_space)
+        self._renderer = renderer
+        self._success = success
+        self._action_size = action_size(env.action_space)
+        self._translate = translation(env.action_space)
 
     def begin(self, seed: int) -> None:
         """Start the episode of this seed.
@@ -61,21 +67,23 @@ class ExternalEnv:
         np.random.seed(seed)  # noqa: NPY002  the generator that those libraries use
         self.env.action_space.seed(seed)
         self.observation, _ = self.env.reset(seed=seed)
-        self._painter.begin()
+        self._renderer.begin()
 
     def act(self, action: Float32[np.ndarray, " action"]) -> Outcome:
-        """One control step; numbers beyond what the environment takes (those of larger bodies) are
-        left aside.
+        """Take one control step.
+
+        Args:
+            action: numbers in [-1, 1]; those beyond what the environment takes, which are there for
+                larger bodies, are ignored.
         """
-        taken = self._translate(action[: self._size])
-        self.observation, reward, terminated, truncated, info = self.env.step(taken)
-        return Outcome(
-            float(reward), bool(terminated), bool(truncated), self._success(info, float(reward))
-        )
+        translated = self._translate(action[: self._action_size])
+        self.observation, reward, terminated, truncated, info = self.env.step(translated)
+        success = self._success(info, float(reward))
+        return Outcome(float(reward), bool(terminated), bool(truncated), success)
 
     def draw(self, out: UInt8[np.ndarray, "size size 3"]) -> None:
-        """Draw the present state."""
-        self._painter.draw(out)
+        """Draw the present state into `out`."""
+        self._renderer.draw(out)
 
     def close(self) -> None:
         """Give back what the environment holds."""

@@ -1,7 +1,7 @@
-"""The external families by name, and the family of a task wherever it is simulated."""
+"""List the external families, and find the family of a task wherever it is simulated."""
 
 from envs.external.family import ExternalFamily
-from envs.external.gymnasium_id import Registered
+from envs.external.gymnasium_id import GymnasiumId
 from envs.external.jaco import Jaco
 from envs.external.metaworld import MetaWorld
 from envs.external.ogbench_maze import OgbenchMaze
@@ -12,7 +12,7 @@ from envs.families.family import TaskFamily, check_parameters
 from envs.tasks import Task
 
 EXTERNAL: dict[str, ExternalFamily] = {
-    "gym": Registered(),
+    "gym": GymnasiumId(),
     "metaworld": MetaWorld(),
     "jaco": Jaco(),
     "robotics_maze": RoboticsMaze(),
@@ -22,14 +22,15 @@ EXTERNAL: dict[str, ExternalFamily] = {
 
 
 def external_family(task: Task) -> ExternalFamily:
-    """The family of a task, whose parameters have been checked.
+    """Return the external family of a task, whose parameters have been checked.
 
     Raises:
         ValueError: no external family, or a parameter that is unknown, missing or does not fit.
     """
     if task.family not in EXTERNAL:
+        valid = ", ".join(EXTERNAL)
         raise ValueError(
-            f"task {task.name!r}: {task.family!r} is no external family; those are {', '.join(EXTERNAL)}"
+            f"task {task.name!r}: {task.family!r} is no external family; valid are {valid}"
         )
     family = EXTERNAL[task.family]
     check_parameters(family, task)
@@ -37,7 +38,7 @@ def external_family(task: Task) -> ExternalFamily:
 
 
 def task_family(task: Task) -> TaskFamily:
-    """The family of a task, simulated here or outside, whose parameters have been checked.
+    """Return the family of a task, native or external, whose parameters have been checked.
 
     Raises:
         ValueError: unknown family, or a parameter that is unknown, missing or does not fit; names

@@ -1,4 +1,4 @@
-"""Tasks whose simulation belongs to another library."""
+"""Define what a family of tasks must offer whose simulation belongs to another library."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -9,19 +9,31 @@ from types import MappingProxyType, ModuleType
 
 import numpy as np
 from jaxtyping import Float32
+from typing_extensions import override
 
 from envs.external.env import ExternalEnv
 from envs.families.family import Choice, Parameter
 from envs.tasks import ParameterValue, Task
 
-EXTRA = "bridge"
+REQUIREMENTS: Mapping[str, str] = MappingProxyType(
+    {
+        "metaworld": "metaworld==3.0.0",
+        "gymnasium_robotics": "gymnasium-robotics==1.4.2",
+        "ogbench": "ogbench==1.2.2",
+    }
+)
+"""What to install for a module that an external suite needs; the extra `external` has them all."""
+
 RENDER = Choice(("ray", "opengl"))
 """How a MuJoCo-based environment is drawn: by our ray tracer, or by its own renderer."""
+
+WORKER_BYTES = 300 * 2**20
+"""About what a worker process takes, libraries and ray tracer included, beside its environments."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A parameter that is any text which `read` takes without a ValueError."""
+    """Accept any text which `read` takes without a ValueError."""
 
     read: Callable[[str], object]
 
@@ -35,72 +47,83 @@ class Text:
             raise ValueError(f"{what}: {error}") from error
 
 
-WORKER_BYTES = 300 * 2**20
-"""What a worker process takes, libraries and ray tracer included, about; beside its worlds."""
-
-
 class ExternalFamily(ABC):
-    """A library's tasks, played in worker processes (`ExternalVectorEnv`).
+    """Make environments of a library's tasks, for worker processes (`ExternalVectorEnv`).
 
     Attributes:
         parameters: the parameters a task must give.
         task_size: length of the task vector.
-        world_bytes: what one world takes in memory, about (Jaco and Fetch 4 MiB, robotics' mazes
-            13).
+        env_bytes: about what one environment takes in memory (Jaco and Fetch 4 MiB, robotics'
+            mazes 13).
         max_worlds: worlds that an evaluation plays side by side, at most.
     """
 
     parameters: Mapping[str, Parameter | Text]
     task_size: int
-    world_bytes: int = 16 * 2**20
+    env_bytes: int = 16 * 2**20
     max_worlds: int = 64
 
     @abstractmethod
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """What the agent is told about the task, scaled to about [-1, 1]."""
+        """Return what the agent observes of the task, scaled to about [-1, 1]."""
 
     @abstractmethod
     def action_size(self, task: Task) -> int:
-        """Numbers of an action. Raises ValueError as `check` does, where only the library knows."""
+        """Return how many numbers an action has.
 
-    @abstractmethod
-    def check(self, task: Task) -> None:
-        """Raise ValueError where the task cannot be played here: a package is missing, or does not
-        know the task.
+        Raises:
+            ValueError: as `check` does, where only the library knows.
         """
 
     @abstractmethod
-    def world(self, task: Task) -> ExternalEnv:
-        """The environment; called in a worker process."""
+    def check(self, task: Task) -> None:
+        """Raise ValueError where the task cannot be played here.
+
+        A package is missing, or it does not know the task.
+        """
+
+    @abstractmethod
+    def make_env(self, task: Task) -> ExternalEnv:
+        """Make the environment; called in a worker process."""
 
 
 class NamedTasks(ExternalFamily):
-    """Tasks that differ in their name only. Task vector: one-hot over all names, held-out ones
-    included.
+    """Tell tasks apart by their names only.
+
+    Task vector: one-hot over all names, held-out ones included.
+
+    Args:
+        names: of the tasks.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        self.names, self.task_size = names, len(names)
+        self.names = names
+        self.task_size = len(names)
         self.parameters = MappingProxyType({"task": Choice(names), "render": RENDER})
 
+    @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `ExternalFamily.task_vector`."""
-        return np.array([word(task, "task") == name for name in self.names], np.float32)
+        return np.array([text(task, "task") == name for name in self.names], np.float32)
 
 
 def require_package(name: str) -> ModuleType:
     """Import an optional package.
 
     Raises:
-        ValueError: it is not installed; the message names the extra that brings it.
+        ValueError: it is not installed; the message has the command that installs it.
     """
     if find_spec(name) is None:
-        raise ValueError(f"the package {name!r} is not installed: pip install 'pixel-hrl[{EXTRA}]'")
+        raise ValueError(f"the package {name!r} is not installed: {install_command(name)}")
     return import_module(name)
 
 
-def word(task: Task, key: str) -> str:
-    """A parameter that `check_parameters` has found to be text."""
+def install_command(*names: str) -> str:
+    """Return the command that installs these optional packages."""
+    return f"pip install {' '.join(REQUIREMENTS[name] for name in names)}"
+
+
+def text(task: Task, key: str) -> str:
+    """Return a parameter that `check_parameters` has found to be text."""
     value = task.parameters[key]
     assert isinstance(value, str)
     return value

@@ -1,4 +1,4 @@
-"""What gymnasium-robotics' Fetch and Hand need to run with a mujoco later than 3.11.
+"""Let gymnasium-robotics' Fetch and Hand run with a mujoco later than 3.11.
 
 Their helpers ask whether a number from a model's arrays, a NumPy integer, equals a member of one of
 mujoco's enumerations. Since mujoco 3.12 that comparison is False with the number on the left, so
@@ -15,13 +15,13 @@ from typing import Any
 import mujoco
 
 HELPERS = "gymnasium_robotics.utils.mujoco_utils"
-# Runs of mujoco's versions that need nothing, and those that this was tried on.
+# The last of mujoco's versions that needs nothing, and those that this was tried on.
 LAST_WITHOUT = (3, 11)
 TRIED = ("3.16",)
 
 
 class _View(SimpleNamespace):
-    """mujoco with other enumerations."""
+    """Show mujoco with other enumerations."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(mujoco, name)
@@ -41,13 +41,14 @@ def apply(version: str = mujoco.__version__) -> None:
         return
     if series not in TRIED:
         raise ValueError(
-            f"gymnasium-robotics' Fetch does not run on mujoco {version} as it is, and what mends it was tried on "
-            f"mujoco {', '.join(TRIED)} only: install one of those"
+            f"gymnasium-robotics' Fetch does not run on mujoco {version} as it is, and the fix was "
+            f"tried on mujoco {', '.join(TRIED)} only: install one of those"
         )
     helpers: Any = import_module(HELPERS)
     if helpers.mujoco is mujoco:
         plain = {name: _plain(getattr(mujoco, name)) for name in ("mjtJoint", "mjtEq", "mjtObj")}
-        helpers.mujoco, helpers.mjtObj = _View(**plain), plain["mjtObj"]
+        helpers.mujoco = _View(**plain)
+        helpers.mjtObj = plain["mjtObj"]
 
 
 def _plain(enumeration: Any) -> Any:

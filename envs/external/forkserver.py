@@ -1,10 +1,8 @@
-"""Worker processes in milliseconds: one process imports what they need, once, and is forked for
-each of them.
+"""Start worker processes in milliseconds, from a server that has imported what they need.
 
-The process that asks is never forked itself: it may have threads, a GPU and a half-written
-checkpoint. The nursery has imported libraries and done nothing with them.
-
-Run as `python -m envs.external.forkserver SOCKET`: the number of an inherited file descriptor.
+The server is a process that has imported libraries and done nothing with them; it is forked for
+each worker. The process that asks for workers is never forked itself: it may have threads, a GPU
+and a half-written checkpoint.
 """
 
 import atexit
@@ -22,18 +20,28 @@ from typing import Any
 from envs.external.worker import serve
 
 _LARGEST_MESSAGE = 2**16
-_LOOK_SECONDS = 0.005
+_POLL_SECONDS = 0.005
+# Its argument is the number of an inherited file descriptor. `python -m envs.external.forkserver`
+# would load this module twice, because importing `envs` already loads it.
+_PROGRAM = """
+import socket
+import sys
+from envs.external.forkserver import run_fork_server
+run_fork_server(socket.socket(fileno=int(sys.argv[1])))
+"""
 
 
 class ForkServer:
-    """The asking end. Not to be shared between threads.
+    """Start workers and wait for their ends; not to be shared between threads.
 
-    Its processes have one OpenGL backend, a value of MUJOCO_GL: mujoco chooses when it is imported.
+    Args:
+        backend: the OpenGL backend of all its workers, a value of MUJOCO_GL; mujoco reads it when
+            it is imported.
     """
 
     def __init__(self, backend: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "envs.external.forkserver", str(theirs.fileno())]
+        command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno())]
         environment = dict(os.environ) | {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "MUJOCO_GL": backend,
@@ -45,27 +53,31 @@ class ForkServer:
 
     @property
     def living(self) -> bool:
-        """Whether it still answers."""
+        """True while the server still answers."""
         return self._process.poll() is None
 
     def start(self, connection: int, frames: int, environment: dict[str, str]) -> int:
-        """A new worker's process number.
+        """Start a worker.
 
         Args:
-            connection, frames: file descriptors for `worker.serve`, which stay open here.
-            environment: variables to set.
+            connection: file descriptor of the pipe for `worker.serve`; it stays open here.
+            frames: file descriptor of the shared memory for `worker.serve`; it stays open here.
+            environment: environment variables to set.
+
+        Returns:
+            the worker's process id.
 
         Raises:
-            RuntimeError: the nursery has died.
+            RuntimeError: the server has died.
         """
         return self._ask({"environment": environment, "path": sys.path}, [connection, frames])
 
     def wait(self, process: int, seconds: float) -> int:
-        """A worker's exit code, minus the signal's number where one ended it; killed if it lives on
-        so long.
+        """Wait for a worker's end, and kill the worker if it lives on for so many seconds.
 
-        -1 for a worker of an earlier nursery: its end is nobody's to know, and it ends when its
-        pipe does.
+        Returns:
+            the exit code, minus the signal's number where one ended it; -1 for a worker of an
+            earlier server, whose exit code nobody can know and which ends when its pipe does.
         """
         return self._ask({"wait": process, "seconds": seconds}, [])
 
@@ -87,22 +99,22 @@ class ForkServer:
         return int(answer)
 
 
-def nursery(backend: str) -> ForkServer:
-    """The one of this process with an OpenGL backend; another one after it has died."""
-    if not _nursery(backend).living:
-        _nursery.cache_clear()
-    return _nursery(backend)
+def fork_server(backend: str) -> ForkServer:
+    """Return this process's server with an OpenGL backend; a new one after it has died."""
+    if not _fork_server(backend).living:
+        _fork_server.cache_clear()
+    return _fork_server(backend)
 
 
 @cache
-def _nursery(backend: str) -> ForkServer:
-    made = ForkServer(backend)
-    atexit.register(made.close)
-    return made
+def _fork_server(backend: str) -> ForkServer:
+    server = ForkServer(backend)
+    atexit.register(server.close)
+    return server
 
 
-def tend(asked: socket.socket) -> None:
-    """Start and await workers until the other end closes."""
+def run_fork_server(asked: socket.socket) -> None:
+    """Start workers and wait for them, in the server's process, until the other end closes."""
     # A terminal sends these to all of its processes. They are for the one that trains, which saves
     # first and needs its workers until then.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -134,9 +146,9 @@ def _fork(asked: socket.socket, request: dict[str, Any], descriptors: list[int])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(
-            0
-        )  # what there is to tidy up belongs to the asking process, and libraries take seconds over theirs
+        # What there is to tidy up belongs to the asking process, and libraries take seconds over
+        # theirs.
+        os._exit(0)
 
 
 def _wait(process: int, seconds: float) -> int:
@@ -150,8 +162,4 @@ def _wait(process: int, seconds: float) -> int:
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > limit:
             os.kill(process, signal.SIGKILL)
-        time.sleep(_LOOK_SECONDS)
-
-
-if __name__ == "__main__":
-    tend(socket.socket(fileno=int(sys.argv[1])))
+        time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Family `gym`: any environment that is registered with Gymnasium and draws RGB images."""
+"""Make environments of the family `gym`: any that Gymnasium knows by id and that draws images."""
 
 import difflib
 import re
@@ -16,46 +16,54 @@ import numpy as np
 import yaml
 from gymnasium.envs.registration import EnvSpec
 from jaxtyping import Float32
+from typing_extensions import override
 
 from envs.external.actions import action_size
 from envs.external.camera import CameraView, NamedView, own_view
 from envs.external.env import ExternalEnv
-from envs.external.family import EXTRA, ExternalFamily, Text, require_package, word
-from envs.external.render import RayTraced, SelfDrawn
+from envs.external.family import ExternalFamily, Text, install_command, require_package, text
+from envs.external.render import OwnRenderer, RayTracedRenderer
 from envs.families.family import Choice, Parameter
 from envs.tasks import Task
 
 PREFIX = "gym/"
-# Packages of the extra that register environments of their own when they are imported.
+# Optional packages that register environments of their own when they are imported.
 PACKAGES = ("gymnasium_robotics", "ogbench", "metaworld")
-DEFAULT_LENGTH, DEFAULT_REFERENCE = 1000, 1000.0
+DEFAULT_LENGTH = 1000
+DEFAULT_REFERENCE = 1000.0
 
 
-def read_arguments(text: str) -> dict[str, Any]:
-    """Arguments of an environment's constructor, written as a YAML mapping. Raises ValueError for
-    anything else.
+def read_arguments(written: str) -> dict[str, Any]:
+    """Read the arguments of an environment's constructor from a YAML mapping.
+
+    Raises:
+        ValueError: the text is not a YAML mapping with string keys.
     """
     try:
-        arguments = yaml.safe_load(text)
+        arguments = yaml.safe_load(written)
     except yaml.YAMLError as error:
-        raise ValueError(f"{text!r} is not YAML: {error}") from error
+        raise ValueError(f"{written!r} is not YAML: {error}") from error
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         raise ValueError(
-            f"must be a YAML mapping such as '{{}}' or '{{reward_type: dense}}', got {text!r}"
+            f"must be a YAML mapping such as '{{}}' or '{{reward_type: dense}}', got {written!r}"
         )
     return arguments
 
 
-class Registered(ExternalFamily):
-    """One environment a task. Task vector: a single 1; what tells the tasks apart must be in the
-    images.
+class GymnasiumId(ExternalFamily):
+    """Play one environment a task, known by its Gymnasium id.
 
-    Parameters: `id` as for `gymnasium.make`, "module:Name-v0" included; `kwargs`, a YAML mapping of
-        further arguments;
-    `render`: `ray` draws MuJoCo's models with our ray tracer, `opengl` takes what the environment
-        draws, by whatever
-    means, `auto` is `ray` where the environment has a MuJoCo model; `camera`: a camera of the
-    model, or empty for the environment's own view. Success: what the environment reports of it.
+    Task vector: a single 1; what tells the tasks apart must be in the images. Success: what the
+    environment reports of it. An environment whose observation is a Dict is refused, because agents
+    would see none of its entries.
+
+    Parameters of a task:
+
+    * `id`: as for `gymnasium.make`, "module:Name-v0" included;
+    * `kwargs`: a YAML mapping of further arguments;
+    * `render`: `ray` draws MuJoCo's models with our ray tracer, `opengl` takes what the environment
+      draws, by whatever means, `auto` is `ray` where the environment has a MuJoCo model;
+    * `camera`: a camera of the model, or empty for the environment's own view.
     """
 
     parameters: Mapping[str, Parameter | Text] = MappingProxyType(
@@ -68,42 +76,41 @@ class Registered(ExternalFamily):
     )
     task_size = 1
 
+    @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `ExternalFamily.task_vector`."""
         return np.ones(1, np.float32)
 
+    @override
     def action_size(self, task: Task) -> int:
-        """See `ExternalFamily.action_size`: the environment is made once, to be asked."""
-        return _action_size(word(task, "id"), word(task, "kwargs"))
+        # The environment is made once, to look at its action space.
+        return _action_size(text(task, "id"), text(task, "kwargs"))
 
+    @override
     def check(self, task: Task) -> None:
-        """See `ExternalFamily.check`."""
-        find(word(task, "id"))
+        find(text(task, "id"))
 
-    def world(self, task: Task) -> ExternalEnv:
-        """See `ExternalFamily.world`. Raises ValueError for a camera there is not, or `ray` without
-        a MuJoCo model.
-        """
-        render, camera = word(task, "render"), word(task, "camera")
+    @override
+    def make_env(self, task: Task) -> ExternalEnv:
+        render, camera = text(task, "render"), text(task, "camera")
         if render != "opengl":
-            env = _make(word(task, "id"), word(task, "kwargs"))
+            env = _make(text(task, "id"), text(task, "kwargs"))
             if mujoco_state(env) is not None:
-                return ExternalEnv(env, RayTraced(lambda: _state(env), _view(env, camera)))
+                return ExternalEnv(env, RayTracedRenderer(lambda: _state(env), _view(env, camera)))
             env.close()
             if render == "ray":
                 raise ValueError(
                     "it has no MuJoCo model to draw with render: ray; use opengl or auto"
                 )
-        drawn = _make(word(task, "id"), word(task, "kwargs"), "rgb_array", camera)
-        return ExternalEnv(drawn, SelfDrawn(drawn))
+        drawn = _make(text(task, "id"), text(task, "kwargs"), "rgb_array", camera)
+        return ExternalEnv(drawn, OwnRenderer(drawn))
 
 
 def find(name: str) -> EnvSpec:
-    """Gymnasium's record of an environment's id.
+    """Return Gymnasium's record of an environment's id.
 
     Raises:
         ValueError: there is none; the message has the closest ids and, where it may come with a
-            package that is not installed, the extra.
+            package that is not installed, the command that installs it.
     """
     module, _, own = name.rpartition(":")
     if module:
@@ -120,10 +127,10 @@ def find(name: str) -> EnvSpec:
 
 
 def suite_of(name: str) -> dict[str, Any]:
-    """A suite of one registered environment, as plain data: `suite=gym/ID`.
+    """Return a suite of one registered environment, as plain data: `suite=gym/ID`.
 
-    Its time limit is the registered one, its reference return the registered threshold, 1000 where
-    there is none.
+    Its time limit is the registered one and its reference return the registered threshold; either
+    is 1000 where there is none.
 
     Raises:
         ValueError: Gymnasium does not know the id.
@@ -148,8 +155,9 @@ def suite_of(name: str) -> dict[str, Any]:
 
 
 def mujoco_state(env: gymnasium.Env[Any, Any]) -> tuple[mujoco.MjModel, mujoco.MjData] | None:
-    """An environment's MuJoCo model and data; None where it has none."""
-    model, data = getattr(env.unwrapped, "model", None), getattr(env.unwrapped, "data", None)
+    """Return an environment's MuJoCo model and data; None where it has none."""
+    model = getattr(env.unwrapped, "model", None)
+    data = getattr(env.unwrapped, "data", None)
     if isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData):
         return model, data
     return None
@@ -168,11 +176,9 @@ def _advice(name: str, error: Exception) -> str:
     close = difflib.get_close_matches(name, gymnasium.registry, n=5, cutoff=0.5)
     near = f"; close are {', '.join(close)}" if close else ""
     missing = [package for package in PACKAGES if find_spec(package) is None]
-    more = (
-        f" (not installed: {', '.join(missing)}: pip install 'pixel-hrl[{EXTRA}]')"
-        if missing
-        else ""
-    )
+    more = ""
+    if missing:
+        more = f" (not installed: {', '.join(missing)}; {install_command(*missing)})"
     reason = "" if isinstance(error, gymnasium.error.UnregisteredEnv) else f": {error}"
     return reason + near + more
 
@@ -194,11 +200,26 @@ def _make(
         {"camera_name": camera} if camera else {}
     )
     try:
-        return gymnasium.make(name, render_mode=render_mode, disable_env_checker=True, **further)
+        env: gymnasium.Env[Any, Any] = gymnasium.make(
+            name, render_mode=render_mode, disable_env_checker=True, **further
+        )
     except Exception as error:
         raise ValueError(
             f"environment {name!r} cannot be made: {type(error).__name__}: {error}"
         ) from error
+    _refuse_dict_observation(name, env)
+    return env
+
+
+def _refuse_dict_observation(name: str, env: gymnasium.Env[Any, Any]) -> None:
+    if isinstance(env.observation_space, gymnasium.spaces.Dict):
+        entries = ", ".join(map(repr, env.observation_space))
+        env.close()
+        raise ValueError(
+            f"environment {name!r} observes a Dict of {entries}, which agents would not see: they "
+            "get the rendered image alone; register it with a wrapper whose observation is no Dict "
+            "if that is enough"
+        )
 
 
 def _state(env: gymnasium.Env[Any, Any]) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -212,5 +233,5 @@ def _view(env: gymnasium.Env[Any, Any], camera: str) -> CameraView:
     if not camera:
         return own_view(env.unwrapped, model, data)
     view = NamedView(camera)
-    view.fovy(model)  # says now which cameras there are
+    view.fovy(model)  # raises an error now where there is no such camera
     return view

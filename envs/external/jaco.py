@@ -1,8 +1,7 @@
-"""Family `jaco`: dm_control's manipulation tasks of a Jaco arm.
+"""Make environments of the family `jaco`: dm_control's manipulation tasks of a Jaco arm.
 
 Source: `dm_control.manipulation` (Tassa et al. 2020, "dm_control", section 6): rewards in [0, 1],
-    250 control steps of
-40 ms.
+250 control steps of 40 ms.
 """
 
 from collections.abc import Mapping
@@ -12,11 +11,12 @@ import dm_env
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from typing_extensions import override
 
 from envs.external.camera import NamedView
 from envs.external.env import ExternalEnv
-from envs.external.family import NamedTasks, word
-from envs.external.render import RayTraced, SelfDrawn
+from envs.external.family import NamedTasks, text
+from envs.external.render import OwnRenderer, RayTracedRenderer
 from envs.tasks import Task
 
 TRAINED = ("reach_site", "reach_duplo", "lift_brick", "place_brick")
@@ -30,26 +30,29 @@ _RENDER_SIZE = 256
 
 
 class Jaco(NamedTasks):
-    """One manipulation task an environment. Success: a reward of at least 0.9
-    (`SUCCESS_REWARD`).
+    """Play one manipulation task an environment.
+
+    Success: a reward of at least 0.9 (`SUCCESS_REWARD`).
     """
 
     def __init__(self) -> None:
         super().__init__(TASKS)
 
+    @override
     def action_size(self, task: Task) -> int:
-        """See `ExternalFamily.action_size`: velocities of six joints and three fingers."""
+        # Velocities of six joints and three fingers.
         return 9
 
+    @override
     def check(self, task: Task) -> None:
-        """See `ExternalFamily.check`: dm_control is always there."""
+        pass  # dm_control is always installed
 
-    def world(self, task: Task) -> ExternalEnv:
-        """See `ExternalFamily.world`."""
-        env = Manipulation(word(task, "task"))
-        if word(task, "render") == "opengl":
-            return ExternalEnv(env, SelfDrawn(env), _success)
-        return ExternalEnv(env, RayTraced(env.state, NamedView(CAMERA)), _success)
+    @override
+    def make_env(self, task: Task) -> ExternalEnv:
+        env = Manipulation(text(task, "task"))
+        if text(task, "render") == "opengl":
+            return ExternalEnv(env, OwnRenderer(env), _success)
+        return ExternalEnv(env, RayTracedRenderer(env.state, NamedView(CAMERA)), _success)
 
 
 def _success(info: Mapping[str, Any], reward: float) -> bool:
@@ -57,8 +60,10 @@ def _success(info: Mapping[str, Any], reward: float) -> bool:
 
 
 class Manipulation(gymnasium.Env[Any, Any]):
-    """A manipulation task of dm_control as a Gymnasium environment; observations are those without
-    a camera.
+    """Adapt a manipulation task of dm_control to Gymnasium; observations are without a camera.
+
+    Args:
+        name: of the task.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
@@ -77,26 +82,31 @@ class Manipulation(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode. There are no options."""
+        """Start an episode.
+
+        Args:
+            seed: of the episode.
+            options: ignored; there are none.
+        """
         super().reset(seed=seed)
         if seed is not None:
-            self._env._random_state.seed(
-                seed
-            )  # the generator that every part of the task draws from
+            # The generator that every part of the task draws from.
+            self._env._random_state.seed(seed)
         return self._env.reset().observation, {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One control step. The time limit truncates; a diverged simulation terminates."""
+        """Take one control step: the time limit truncates, a diverged simulation terminates."""
         moment: dm_env.TimeStep = self._env.step(action)
-        over = moment.last() and moment.discount == 0
-        return moment.observation, float(moment.reward or 0.0), over, moment.last() and not over, {}
+        terminated = moment.last() and moment.discount == 0
+        truncated = moment.last() and not terminated
+        return moment.observation, float(moment.reward or 0.0), terminated, truncated, {}
 
     def render(self) -> np.ndarray:
-        """The image of `CAMERA` in OpenGL."""
+        """Return the image of `CAMERA` in OpenGL."""
         return np.asarray(self._env.physics.render(_RENDER_SIZE, _RENDER_SIZE, camera_id=CAMERA))
 
     def state(self) -> tuple[Any, Any]:
-        """MuJoCo's model and data, which a reset replaces."""
+        """Return MuJoCo's model and data, which a reset replaces."""
         return self._env.physics.model.ptr, self._env.physics.data.ptr
 
     def close(self) -> None:

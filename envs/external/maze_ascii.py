@@ -1,5 +1,7 @@
-"""Mazes as text: rows from north to south, '/' between them; '#' a wall, '.' free, 'r' the start,
-'g' the goal.
+"""Read mazes that are written as text.
+
+Rows go from north to south, with '/' between them; '#' is a wall, '.' free, 'r' the start and 'g'
+the goal.
 """
 
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True)
 class Maze:
-    """A maze with walls all round, one start and one goal.
+    """Store a maze with walls all round, one start and one goal.
 
     Attributes:
         rows: from north to south, of one length.
@@ -22,17 +24,18 @@ class Maze:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """The numbers of rows and columns."""
         return len(self.rows), len(self.rows[0])
 
     @property
     def goal_place(self) -> tuple[float, float]:
-        """The goal's cell, eastwards and northwards from the maze's centre, in cells."""
-        (height, width), (row, column) = self.size, self.goal
+        """The middle of the goal's cell, in cells east and north of the maze's centre."""
+        height, width = self.size
+        row, column = self.goal
         return column + 0.5 - width / 2, height / 2 - row - 0.5
 
     def cells(self) -> list[list[int | str]]:
-        """As Gymnasium-Robotics takes a `maze_map`."""
+        """Return the maze as Gymnasium-Robotics takes a `maze_map`."""
         return [[{"#": 1, ".": 0}.get(cell, cell) for cell in row] for row in self.rows]
 
 
@@ -51,7 +54,8 @@ def read_maze(text: str) -> Maze:
     unknown = set(text) - set("#.rg/")
     if unknown:
         raise ValueError(
-            f"a maze has '#', '.', one 'r', one 'g' and '/' between its rows, got {sorted(unknown)[0]!r}"
+            "a maze has '#', '.', one 'r', one 'g' and '/' between its rows, got "
+            f"{sorted(unknown)[0]!r}"
         )
     border = rows[0] + rows[-1] + "".join(row[0] + row[-1] for row in rows)
     if set(border) != {"#"}:
@@ -75,7 +79,8 @@ def _only(rows: tuple[str, ...], mark: str) -> Cell:
 
 
 def _reachable(maze: Maze) -> set[Cell]:
-    seen, front = {maze.start}, [maze.start]
+    seen = {maze.start}
+    front = [maze.start]
     while front:
         row, column = front.pop()
         for cell in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):

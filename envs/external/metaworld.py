@@ -1,18 +1,18 @@
-"""Family `metaworld`: Meta-World's tasks of a Sawyer arm at a table.
+"""Make environments of the family `metaworld`: Meta-World's tasks of a Sawyer arm at a table.
 
 Source: Yu et al. 2019, "Meta-World", and the package metaworld 3.0.0: rewards in [0, 10] (version
-    2), 500 control steps
-of 12.5 ms, and success as the package reports it at any step.
+2), 500 control steps of 12.5 ms, and success as the package reports it at any step.
 """
 
 from typing import Any
 
 import gymnasium
+from typing_extensions import override
 
 from envs.external.camera import NamedView
 from envs.external.env import ExternalEnv
-from envs.external.family import NamedTasks, require_package, word
-from envs.external.render import RayTraced, SelfDrawn
+from envs.external.family import NamedTasks, require_package, text
+from envs.external.render import OwnRenderer, RayTracedRenderer
 from envs.tasks import Task
 
 MT10 = (
@@ -23,39 +23,41 @@ MT10 = (
 HELD_OUT = ("door-close-v3", "shelf-place-v3", "sweep-into-v3", "lever-pull-v3", "button-press-v3")
 TASKS = MT10 + HELD_OUT
 
-# "corner2" brought nearer, as TD-MPC2 films it (Hansen et al. 2024); the package's corner cameras
+# "corner2" brought nearer, as TD-MPC2 records it (Hansen et al. 2024); the package's corner cameras
 # are upside down.
 _CAMERA = NamedView("corner2", position=(0.75, 0.075, 0.7), upside_down=True)
 _RENDER_SIZE = 256
 
 
 class MetaWorld(NamedTasks):
-    """One task of Meta-World an environment, its goal and objects drawn anew for every episode; the
-    goal is visible.
+    """Play one task of Meta-World an environment.
+
+    Its goal and objects are drawn anew for every episode; the goal is visible.
     """
 
-    # Measured over 8 more worlds of MT10: 88 MiB each, most of it meshes.
-    world_bytes = 96 * 2**20
+    # Measured over 8 more environments of MT10: 88 MiB each, most of it meshes.
+    env_bytes = 96 * 2**20
 
     def __init__(self) -> None:
         super().__init__(TASKS)
 
+    @override
     def action_size(self, task: Task) -> int:
-        """See `ExternalFamily.action_size`: the hand's motion in three directions, and the
-        gripper.
-        """
+        # The hand's motion in three directions, and the gripper.
         return 4
 
+    @override
     def check(self, task: Task) -> None:
-        """See `ExternalFamily.check`."""
         require_package("metaworld")
 
-    def world(self, task: Task) -> ExternalEnv:
-        """See `ExternalFamily.world`."""
-        make = require_package("metaworld").env_dict.ALL_V3_ENVIRONMENTS[word(task, "task")]
-        if word(task, "render") == "ray":
+    @override
+    def make_env(self, task: Task) -> ExternalEnv:
+        make = require_package("metaworld").env_dict.ALL_V3_ENVIRONMENTS[text(task, "task")]
+        if text(task, "render") == "ray":
             own = make()
-            return ExternalEnv(Seeded(own), RayTraced(lambda: (own.model, own.data), _CAMERA))
+            return ExternalEnv(
+                Seeded(own), RayTracedRenderer(lambda: (own.model, own.data), _CAMERA)
+            )
         drawn = make(
             render_mode="rgb_array",
             camera_name=_CAMERA.name,
@@ -64,11 +66,11 @@ class MetaWorld(NamedTasks):
         )
         drawn.model.cam_pos[drawn.model.camera(_CAMERA.name).id] = _CAMERA.position
         seeded = Seeded(drawn)
-        return ExternalEnv(seeded, SelfDrawn(seeded, _CAMERA.upside_down))
+        return ExternalEnv(seeded, OwnRenderer(seeded, _CAMERA.upside_down))
 
 
 class Seeded(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Meta-World's environment with a start that follows from the seed given to `reset`.
+    """Let the start of Meta-World's environment follow from the seed given to `reset`.
 
     The package draws starts from a list of fifty that a benchmark object hands over, and ignores
     `reset`'s seed. Its own switches for drawing one from the environment's generator are used
@@ -82,15 +84,19 @@ class Seeded(gymnasium.Wrapper[Any, Any, Any, Any]):
         own._freeze_rand_vec = False
         own.seeded_rand_vec = True
         if own._partially_observable:
-            own._partially_observable = (
-                False  # the goal is a part of the observation, for the scripted experts
-            )
+            # The goal is a part of the observation, for the scripted experts.
+            own._partially_observable = False
             del own.sawyer_observation_space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start the episode of `seed`, or the next one. There are no options."""
+        """Start an episode.
+
+        Args:
+            seed: of the episode; None: the next one.
+            options: ignored; there are none.
+        """
         own: Any = self.unwrapped
         if seed is not None:
             own.seed(seed)

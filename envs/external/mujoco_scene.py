@@ -1,4 +1,4 @@
-"""Any compiled MuJoCo model, made drawable by our own ray tracer.
+"""Make any compiled MuJoCo model drawable by our own ray tracer.
 
 The model that is drawn holds what can be seen of the other one and nothing else: one fixed body
 with its geoms, its sites as geoms (which is how most libraries show a goal), its lights and one
@@ -16,11 +16,11 @@ from envs.external.camera import Pose
 from envs.simulation.physics import Scene
 from envs.simulation.renderer import RayTracer
 
-# MuJoCo's viewers show these groups, of geoms and of sites, unless they are told otherwise.
+# By default MuJoCo's viewers show the groups below this number, of geoms and of sites.
 VISIBLE_GROUPS = 3
-# The ray tracer knows no transparency: what is fainter than this is left out, everything else is
-# drawn as if opaque.
-FAINTEST = 0.2
+# The ray tracer knows no transparency: what has less opacity than this is left out, everything else
+# is drawn as if opaque.
+LEAST_OPACITY = 0.2
 CAMERA = "view"
 
 _RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
@@ -43,13 +43,13 @@ _LIGHT = (
     "specular",
     "type",
 )
-# What `DrawnModel` reads of a model once. An environment may change the first as it runs; the
+# The fields that decide how a model looks. An environment may change the first as it runs; the
 # second take long to read.
-_COLOURS = (
+_CHANGING_FIELDS = (
     *("geom_rgba", "geom_size", "geom_matid", "geom_group", "geom_dataid", "mat_rgba", "mat_texid"),
     *("site_rgba", "site_size", "site_group", "site_matid", "light_active", "light_diffuse"),
 )
-_SHAPES = (
+_FIXED_FIELDS = (
     "geom_type",
     "site_type",
     "mat_texrepeat",
@@ -61,21 +61,19 @@ _SHAPES = (
 
 
 class DrawnModel:
-    """An image-maker for one appearance of one model, at one size and one field of view.
+    """Draw one model with one appearance, at one size and one field of view.
+
+    Args:
+        model: compiled model of the environment; what is visible of it is copied.
+        data: its present state, by which the tree of bounding boxes is laid out.
+        size: height and width of an image.
+        fovy: vertical field of view of the camera, degrees.
 
     Attributes:
         model: what the ray tracer draws.
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, size: int, fovy: float) -> None:
-        """Copy what is visible.
-
-        Args:
-            model: compiled model of the environment.
-            data: its present state, which the tree of bounding boxes is laid out by.
-            size: height and width of an image.
-            fovy: vertical field of view of the camera, degrees.
-        """
         self._geoms = np.flatnonzero(
             _visible(model.geom_group, model.geom_rgba, model.geom_matid, model)
         )
@@ -102,17 +100,21 @@ class DrawnModel:
     def draw(
         self, data: mujoco.MjData, pose: Pose, out: UInt8[np.ndarray, "height width 3"]
     ) -> None:
-        """Draw the state `data` of the model, or of another one that looks the same, seen from
-        `pose`.
+        """Draw a state.
+
+        Args:
+            data: the state of the model, or of another one that looks the same.
+            pose: the camera's.
+            out: where to draw.
         """
         positions, rotations = self._placed(data)
         poses = self._tracer.poses
-        poses["geom_xpos"][0], poses["geom_xmat"][0] = positions.reshape(-1), rotations.reshape(-1)
-        poses["cam_xpos"][0], poses["cam_xmat"][0] = pose.position, pose.rotation.reshape(-1)
-        poses["light_xpos"][0], poses["light_xdir"][0] = (
-            data.light_xpos.reshape(-1),
-            data.light_xdir.reshape(-1),
-        )
+        poses["geom_xpos"][0] = positions.reshape(-1)
+        poses["geom_xmat"][0] = rotations.reshape(-1)
+        poses["cam_xpos"][0] = pose.position
+        poses["cam_xmat"][0] = pose.rotation.reshape(-1)
+        poses["light_xpos"][0] = data.light_xpos.reshape(-1)
+        poses["light_xdir"][0] = data.light_xdir.reshape(-1)
         self._tracer.draw(1, out[None])
 
     def _placed(
@@ -128,16 +130,17 @@ class DrawnModel:
         return positions, rotations
 
 
-def colours(model: mujoco.MjModel) -> bytes:
-    """A digest of the part of a model's looks that an environment may change as it runs."""
-    return _digest(model, _COLOURS)
+def appearance_digest(model: mujoco.MjModel) -> bytes:
+    """Return a digest of those looks of a model that an environment may change as it runs."""
+    return _digest(model, _CHANGING_FIELDS)
 
 
-def shapes(model: mujoco.MjModel) -> bytes:
-    """A digest of the rest: models with equal digests, of both kinds, are drawn alike, wherever
-    their parts stand.
+def shape_digest(model: mujoco.MjModel) -> bytes:
+    """Return a digest of the other looks of a model.
+
+    Models with equal digests, of both kinds, are drawn alike, wherever their parts are placed.
     """
-    return _digest(model, _SHAPES)
+    return _digest(model, _FIXED_FIELDS)
 
 
 def _digest(model: mujoco.MjModel, names: tuple[str, ...]) -> bytes:
@@ -151,24 +154,27 @@ def _digest(model: mujoco.MjModel, names: tuple[str, ...]) -> bytes:
 def _visible(
     groups: np.ndarray, colours: np.ndarray, materials: np.ndarray, model: mujoco.MjModel
 ) -> np.ndarray:
-    """Which are in a group that is shown and not too faint; a material's opacity counts where its
-    colour does.
+    """Return True for what is in a group that is shown and has enough opacity.
+
+    A material's opacity counts where its colour does.
     """
     opacity = colours[:, 3].copy()
     plain = (colours == np.array([0.5, 0.5, 0.5, 1.0], np.float32)).all(axis=1)
     coloured = (materials >= 0) & plain
     opacity[coloured] = model.mat_rgba[materials[coloured], 3]
-    return np.asarray((groups >= 0) & (groups < VISIBLE_GROUPS) & (opacity >= FAINTEST))
+    return np.asarray((groups >= 0) & (groups < VISIBLE_GROUPS) & (opacity >= LEAST_OPACITY))
 
 
 def _describe(
     model: mujoco.MjModel, data: mujoco.MjData, geoms: np.ndarray, sites: np.ndarray, fovy: float
 ) -> mujoco.MjSpec:
     spec = mujoco.MjSpec()
-    spec.stat.extent, spec.stat.center = model.stat.extent, model.stat.center
+    spec.stat.extent = model.stat.extent
+    spec.stat.center = model.stat.center
     for name in ("ambient", "diffuse", "specular", "active"):
         setattr(spec.visual.headlight, name, getattr(model.vis.headlight, name))
-    spec.visual.map.znear, spec.visual.map.zfar = model.vis.map.znear, model.vis.map.zfar
+    spec.visual.map.znear = model.vis.map.znear
+    spec.visual.map.zfar = model.vis.map.zfar
     used = set(model.geom_matid[geoms]) | set(model.site_matid[sites])
     _add_materials(spec, model, sorted(int(index) for index in used if index >= 0))
     _add_shapes(spec, model, geoms)
@@ -210,7 +216,7 @@ def _add_texture(spec: mujoco.MjSpec, model: mujoco.MjModel, index: int) -> None
 
 
 def _add_shapes(spec: mujoco.MjSpec, model: mujoco.MjModel, geoms: np.ndarray) -> None:
-    """The meshes and height fields of these geoms."""
+    """Add the meshes and height fields of these geoms."""
     for index in sorted(
         {int(model.geom_dataid[geom]) for geom in geoms if model.geom_type[geom] == _mesh_type()}
     ):
@@ -247,7 +253,8 @@ def _add_mesh(spec: mujoco.MjSpec, model: mujoco.MjModel, index: int) -> None:
 
 
 def _add_geom(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, index: int) -> None:
-    kind, shape = int(model.geom_type[index]), int(model.geom_dataid[index])
+    kind = int(model.geom_type[index])
+    shape = int(model.geom_dataid[index])
     geom = spec.worldbody.add_geom(
         type=mujoco.mjtGeom(kind),
         size=model.geom_size[index],
@@ -277,13 +284,17 @@ def _add_site(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, i
 
 
 def set_material(geom: mujoco.MjsGeom, rgba: np.ndarray, material: int) -> None:
-    geom.rgba, geom.group, geom.contype, geom.conaffinity = rgba, 0, 0, 0
+    """Give a geom a colour and a material (-1: none), and let it collide with nothing."""
+    geom.rgba = rgba
+    geom.group = 0
+    geom.contype = 0
+    geom.conaffinity = 0
     if material >= 0:
         geom.material = f"material{material}"
 
 
 def _sky(model: mujoco.MjModel) -> tuple[float, float, float]:
-    """The mean colour of the model's sky, black where it has none."""
+    """Return the mean colour of the model's sky; black where it has none."""
     skies = np.flatnonzero(model.tex_type == int(mujoco.mjtTexture.mjTEXTURE_SKYBOX))
     if not len(skies):
         return 0.0, 0.0, 0.0

@@ -1,10 +1,10 @@
-"""Family `ogbench_maze`: OGBench's ant in visual mazes, a camera behind its back, the floor
-coloured by place.
+"""Make environments of the family `ogbench_maze`: OGBench's ant in visual mazes.
+
+The camera is behind the ant's back, and the floor's colours tell places apart.
 
 Source: Park et al. 2024, "OGBench", and the package ogbench 1.2.2: control steps of 50 ms; reward
-    -1 in every step that
-does not begin within 0.5 m of the goal; reaching it ends the episode. The goal is not in the image:
-the task vector has it.
+-1 in every step that does not begin within 0.5 m of the goal; reaching it ends the episode. The
+goal is not in the image: the task vector has it.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,12 @@ from unittest.mock import patch
 import gymnasium
 import numpy as np
 from jaxtyping import Float32
+from typing_extensions import override
 
 from envs.external.camera import NamedView
 from envs.external.env import ExternalEnv
-from envs.external.family import RENDER, ExternalFamily, Text, require_package, word
-from envs.external.render import RayTraced, SelfDrawn
+from envs.external.family import RENDER, ExternalFamily, Text, require_package, text
+from envs.external.render import OwnRenderer, RayTracedRenderer
 from envs.families.family import Choice, Number, Parameter, number
 from envs.tasks import Task
 
@@ -34,8 +35,9 @@ _REACH = 6.0
 
 
 class OgbenchMaze(ExternalFamily):
-    """One of a maze's five evaluation tasks an environment: the start near one cell, the goal in
-    the middle of another.
+    """Play one of a maze's five evaluation tasks an environment.
+
+    The start is near the middle of one cell, the goal in the middle of another.
 
     Task vector: the goal's cell right of and above the maze's centre on its map, over six cells.
     """
@@ -45,55 +47,56 @@ class OgbenchMaze(ExternalFamily):
     )
     task_size = 2
 
+    @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `ExternalFamily.task_vector`."""
-        maze = word(task, "maze")
-        (row, column), (height, width) = GOALS[maze][_goal(task) - 1], SIZES[maze]
-        return np.array(
-            [column + 0.5 - width / 2, height / 2 - row - 0.5], np.float32
-        ) / np.float32(_REACH)
+        maze = text(task, "maze")
+        row, column = GOALS[maze][_goal(task) - 1]
+        height, width = SIZES[maze]
+        cells = np.array([column + 0.5 - width / 2, height / 2 - row - 0.5], np.float32)
+        return cells / np.float32(_REACH)
 
+    @override
     def action_size(self, task: Task) -> int:
-        """See `ExternalFamily.action_size`: the ant's hips and ankles."""
+        # The ant's hips and ankles.
         return 8
 
+    @override
     def check(self, task: Task) -> None:
-        """See `ExternalFamily.check`."""
         _goal(task)
         require_package("ogbench")
 
-    def world(self, task: Task) -> ExternalEnv:
-        """See `ExternalFamily.world`."""
+    @override
+    def make_env(self, task: Task) -> ExternalEnv:
         require_package("ogbench")
-        name = f"visual-antmaze-{word(task, 'maze')}-singletask-task{_goal(task)}-v0"
-        if word(task, "render") == "opengl":
+        name = f"visual-antmaze-{text(task, 'maze')}-singletask-task{_goal(task)}-v0"
+        if text(task, "render") == "opengl":
             drawn = gymnasium.make(name)
-            return ExternalEnv(drawn, SelfDrawn(drawn))
+            return ExternalEnv(drawn, OwnRenderer(drawn))
         # The visual scene comes only together with an OpenGL renderer that draws at every step,
         # which nobody asked for.
         with patch("mujoco.Renderer", Undrawn):
             env: Any = gymnasium.make(name, disable_env_checker=True)
         own = env.unwrapped
         return ExternalEnv(
-            env, RayTraced(lambda: (own.model, own.data), NamedView(own.camera_name))
+            env, RayTracedRenderer(lambda: (own.model, own.data), NamedView(own.camera_name))
         )
 
 
 class Undrawn:
-    """Stands in for `mujoco.Renderer` where its images are not used: they are black."""
+    """Stand in for `mujoco.Renderer` where its images are not used: they are black."""
 
     def __init__(self, model: Any, height: int, width: int) -> None:
         self._image = np.zeros((height, width, 3), np.uint8)
 
     def update_scene(self, data: Any, camera: Any = None) -> None:
-        """Nothing to keep."""
+        """Do nothing."""
 
     def render(self) -> np.ndarray:
-        """A black image."""
+        """Return a black image."""
         return self._image
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
 
 def _goal(task: Task) -> int:

@@ -1,6 +1,4 @@
-"""Images of an external environment: by our ray tracer from its MuJoCo model, or as the environment
-draws itself.
-"""
+"""Draw an external environment: with our ray tracer, or with the environment's own renderer."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,31 +9,39 @@ import mujoco
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from typing_extensions import override
 
 from envs.external.camera import CameraView
-from envs.external.mujoco_scene import DrawnModel, colours, shapes
+from envs.external.mujoco_scene import DrawnModel, appearance_digest, shape_digest
 
 State = tuple[mujoco.MjModel, mujoco.MjData]
 
 # Ray tracers that a process keeps: each holds a scene's textures, up to tens of megabytes.
 _KEPT = 24
-_gallery: OrderedDict[tuple[bytes, bytes, int, float], DrawnModel] = OrderedDict()
+_drawn_models: OrderedDict[tuple[bytes, bytes, int, float], DrawnModel] = OrderedDict()
 
 
-class Renderer(Protocol):
-    """Draws the present state of one environment."""
+class ExternalRenderer(Protocol):
+    """Draw the present state of one environment."""
 
     def begin(self) -> None:
-        """An episode has begun: what it looks like may have changed."""
+        """Take note that an episode has begun: its appearance may have changed."""
 
     def draw(self, out: UInt8[np.ndarray, "size size 3"]) -> None:
-        """Draw into `out`, which says how large."""
+        """Draw into `out`, whose shape says how large."""
 
 
-class RayTraced:
-    """Drawn from the environment's own model and data, without OpenGL.
+class RayTracedRenderer(ExternalRenderer):
+    """Draw from the environment's own MuJoCo model and data, without OpenGL.
 
     Environments that look alike share a ray tracer.
+
+    Args:
+        state: returns the present model and data; called for every image, because some
+            environments replace them.
+        view: the camera.
+        prepare: called before an image is drawn; what the environment's own renderer does before
+            one.
     """
 
     def __init__(
@@ -44,59 +50,60 @@ class RayTraced:
         view: CameraView,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        """Draw what `state()` returns, seen from `view`.
-
-        Args:
-            state: the present model and data; asked for at every image, because some environments
-                replace them.
-            prepare: called before an image is drawn; what the environment's own renderer does
-                before one.
-        """
-        self._state, self._view, self._prepare = state, view, prepare
+        self._state = state
+        self._view = view
+        self._prepare = prepare
         self._model: mujoco.MjModel | None = None
-        self._shapes = b""
-        self._colours = b""
+        self._shape = b""
+        self._appearance = b""
 
+    @override
     def begin(self) -> None:
-        """See `Renderer.begin`."""
         model, _ = self._state()
         if model is not self._model:
-            self._model, self._shapes = model, shapes(model)
-        self._colours = colours(model)
+            self._model = model
+            self._shape = shape_digest(model)
+        self._appearance = appearance_digest(model)
 
+    @override
     def draw(self, out: UInt8[np.ndarray, "size size 3"]) -> None:
-        """See `Renderer.draw`."""
         if self._prepare is not None:
             self._prepare()
         model, data = self._state()
-        self._drawn(model, data, len(out)).draw(data, self._view.pose(model, data), out)
+        drawn = self._drawn_model(model, data, len(out))
+        drawn.draw(data, self._view.pose(model, data), out)
 
-    def _drawn(self, model: mujoco.MjModel, data: mujoco.MjData, size: int) -> DrawnModel:
-        key = (self._shapes, self._colours, size, self._view.fovy(model))
-        if key not in _gallery:
-            _gallery[key] = DrawnModel(model, data, size, key[3])
-        _gallery.move_to_end(key)
-        while len(_gallery) > _KEPT:
-            _gallery.popitem(last=False)
-        return _gallery[key]
+    def _drawn_model(self, model: mujoco.MjModel, data: mujoco.MjData, size: int) -> DrawnModel:
+        key = (self._shape, self._appearance, size, self._view.fovy(model))
+        if key not in _drawn_models:
+            _drawn_models[key] = DrawnModel(model, data, size, key[3])
+        _drawn_models.move_to_end(key)
+        while len(_drawn_models) > _KEPT:
+            _drawn_models.popitem(last=False)
+        return _drawn_models[key]
 
 
-class SelfDrawn:
-    """What the environment's `render` returns, brought to the size that is asked for by averaging
-    over areas.
+class OwnRenderer(ExternalRenderer):
+    """Take what the environment's `render` returns, resized by averaging over areas.
+
+    Args:
+        env: an environment made with `render_mode="rgb_array"`.
+        upside_down: turns its images by half a turn.
+
+    Raises:
+        ValueError: from `draw`, where the environment gives no RGB image.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], upside_down: bool = False) -> None:
-        """Ask `env`, made with `render_mode="rgb_array"`; `upside_down` turns its images by half a
-        turn.
-        """
-        self._env, self._upside_down = env, upside_down
+        self._env = env
+        self._upside_down = upside_down
 
+    @override
     def begin(self) -> None:
-        """See `Renderer.begin`."""
+        pass
 
+    @override
     def draw(self, out: UInt8[np.ndarray, "size size 3"]) -> None:
-        """See `Renderer.draw`. Raises ValueError where the environment gives no RGB image."""
         image: Any = self._env.render()
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
@@ -110,7 +117,7 @@ class SelfDrawn:
 def resize(
     image: UInt8[np.ndarray, "height width 3"], size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """An image as a square of another size, every pixel the mean of the area that it covers."""
+    """Return an image as a square of another size, every pixel the mean of the area it covers."""
     if image.shape[:2] == (size, size):
         return image
     planes = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]

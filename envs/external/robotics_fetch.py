@@ -1,19 +1,20 @@
-"""Family `robotics_fetch`: Gymnasium-Robotics' Fetch arm.
+"""Make environments of the family `robotics_fetch`: Gymnasium-Robotics' Fetch arm.
 
 Source: Plappert et al. 2018, "Multi-Goal Reinforcement Learning", and the package
-    gymnasium-robotics 1.4.2: 50 control
-steps of 40 ms; success within 5 cm of the goal, which is drawn.
+gymnasium-robotics 1.4.2: 50 control steps of 40 ms; success within 5 cm of the goal, which is
+drawn.
 """
 
 from typing import Any
 
 import gymnasium
+from typing_extensions import override
 
 from envs.external.camera import OrbitView
 from envs.external.env import ExternalEnv
-from envs.external.family import NamedTasks, require_package, word
+from envs.external.family import NamedTasks, require_package, text
 from envs.external.fetch_shim import apply as apply_shim
-from envs.external.render import RayTraced, SelfDrawn
+from envs.external.render import OwnRenderer, RayTracedRenderer
 from envs.tasks import Task
 
 IDS = {
@@ -28,35 +29,36 @@ _VIEW = OrbitView((1.3, 0.75, 0.5), distance=1.5, azimuth=132.0, elevation=-25.0
 
 
 class RoboticsFetch(NamedTasks):
-    """One Fetch task an environment, its dense reward: minus the distance to the goal in metres."""
+    """Play one Fetch task an environment.
+
+    Its dense reward is minus the distance to the goal in metres.
+    """
 
     def __init__(self) -> None:
         super().__init__(TASKS)
 
+    @override
     def action_size(self, task: Task) -> int:
-        """See `ExternalFamily.action_size`: the gripper's motion in three directions, and its
-        fingers.
-        """
+        # The gripper's motion in three directions, and its fingers.
         return 4
 
+    @override
     def check(self, task: Task) -> None:
-        """See `ExternalFamily.check`; also where the installed mujoco is one that the shim was not
-        tried on.
-        """
+        # The shim raises a ValueError where it was not tried on the installed mujoco.
         require_package("gymnasium_robotics")
         apply_shim()
 
-    def world(self, task: Task) -> ExternalEnv:
-        """See `ExternalFamily.world`."""
+    @override
+    def make_env(self, task: Task) -> ExternalEnv:
         require_package("gymnasium_robotics")
         apply_shim()
-        name = IDS[word(task, "task")]
-        if word(task, "render") == "opengl":
+        name = IDS[text(task, "task")]
+        if text(task, "render") == "opengl":
             drawn = gymnasium.make(name, render_mode="rgb_array", width=256, height=256)
-            return ExternalEnv(drawn, SelfDrawn(drawn))
+            return ExternalEnv(drawn, OwnRenderer(drawn))
         env: Any = gymnasium.make(name, disable_env_checker=True)
         own = env.unwrapped
         # The goal's mark is put in its place when an image is asked for.
         return ExternalEnv(
-            env, RayTraced(lambda: (own.model, own.data), _VIEW, own._render_callback)
+            env, RayTracedRenderer(lambda: (own.model, own.data), _VIEW, own._render_callback)
         )

@@ -1,5 +1,6 @@
-"""A worker process: several external environments, asked through a pipe, drawing into shared
-memory.
+"""Run several external environments in a worker process.
+
+The process is asked through a pipe and draws into shared memory.
 """
 
 import mmap
@@ -11,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from gymnasium.error import DependencyNotInstalled
 
 from envs.external.env import ExternalEnv
 from envs.external.families import external_family
@@ -22,12 +24,12 @@ COLUMNS = 5
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message to a worker.
+    """Tell a worker what to make; the first message that it gets.
 
     Attributes:
         tasks: of the whole vector environment.
-        shape: of the frames in shared memory, [env, size, size, 3], of which a worker draws its own
-            environments'.
+        shape: of the frames in shared memory, [env, size, size, 3]; a worker draws those of its own
+            environments.
         repeat: control steps in an agent step.
     """
 
@@ -38,7 +40,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class EpisodeRequest:
-    """An episode to begin: which environment, which task, which seed."""
+    """Ask for an episode: the numbers of the environment and of the task, and the seed."""
 
     env: int
     task: int
@@ -46,65 +48,79 @@ class EpisodeRequest:
 
 
 class Worker:
-    """The environments of one process, by their numbers in the vector environment.
+    """Run the environments of one process, by their numbers in the vector environment.
 
-    An environment belongs to one task for good. Where an environment's next episode has another
-    task, it is put aside for whoever needs that task next.
+    An `ExternalEnv` belongs to one task for good. Where the next episode of a number has another
+    task, its `ExternalEnv` is put aside for the number that needs that task next.
+
+    Args:
+        setup: what to make.
+        frames: images in shared memory, [env, size, size, 3].
     """
 
     def __init__(self, setup: Setup, frames: np.ndarray) -> None:
-        self._setup, self._frames = setup, frames
-        self._worlds: dict[int, tuple[int, ExternalEnv]] = {}
+        self._setup = setup
+        self._frames = frames
+        self._envs: dict[int, tuple[int, ExternalEnv]] = {}
         self._idle: dict[int, list[ExternalEnv]] = {}
 
-    def begin(self, starts: list[EpisodeRequest]) -> None:
+    def begin(self, requests: list[EpisodeRequest]) -> None:
         """Start episodes and draw their first frames."""
-        for start in starts:
-            self._naming(start.env, start.task, partial(self._begin, start))
+        for request in requests:
+            self._naming(request.env, request.task, partial(self._begin, request))
 
     def act(self, envs: list[int], actions: np.ndarray) -> np.ndarray:
-        """One agent step of the listed environments; returns [env, COLUMNS] float64, and draws."""
+        """Take one agent step of the listed environments, and draw them.
+
+        Returns:
+            float64 [env, COLUMNS].
+        """
         rows = [
-            self._naming(env, self._worlds[env][0], partial(self._act, env, action))
+            self._naming(env, self._envs[env][0], partial(self._act, env, action))
             for env, action in zip(envs, actions, strict=True)
         ]
         return np.array(rows, np.float64).reshape(len(envs), COLUMNS)
 
     def image(self, env: int, size: int) -> np.ndarray:
-        """One environment drawn at another size."""
+        """Return an image of one environment at another size."""
         out = np.empty((size, size, 3), np.uint8)
-        self._naming(env, self._worlds[env][0], lambda: self._worlds[env][1].draw(out))
+        self._naming(env, self._envs[env][0], lambda: self._envs[env][1].draw(out))
         return out
 
     def observation(self, env: int) -> Any:
-        """What the environment itself last observed."""
-        return self._worlds[env][1].observation
+        """Return what the environment itself last observed."""
+        return self._envs[env][1].observation
 
-    def _begin(self, start: EpisodeRequest) -> None:
-        task, world = self._worlds.pop(start.env, (-1, None))
-        if world is not None and task != start.task:
-            self._idle.setdefault(task, []).append(world)
-            world = None
-        if world is None:
-            idle = self._idle.get(start.task)
-            chosen = self._setup.tasks[start.task]
-            world = idle.pop() if idle else external_family(chosen).world(chosen)
-        self._worlds[start.env] = (start.task, world)
-        world.begin(start.seed)
-        world.draw(self._frames[start.env])
+    def _begin(self, request: EpisodeRequest) -> None:
+        task, env = self._envs.pop(request.env, (-1, None))
+        if env is not None and task != request.task:
+            self._idle.setdefault(task, []).append(env)
+            env = None
+        if env is None:
+            idle = self._idle.get(request.task)
+            chosen = self._setup.tasks[request.task]
+            env = idle.pop() if idle else external_family(chosen).make_env(chosen)
+        self._envs[request.env] = (request.task, env)
+        env.begin(request.seed)
+        env.draw(self._frames[request.env])
 
-    def _act(self, env: int, action: np.ndarray) -> list[float]:
-        world, reward, success, steps = self._worlds[env][1], 0.0, False, 0
-        terminated = truncated = False
+    def _act(self, number: int, action: np.ndarray) -> list[float]:
+        env = self._envs[number][1]
+        reward = 0.0
+        success = terminated = truncated = False
+        steps = 0
         while steps < self._setup.repeat and not (terminated or truncated):
-            outcome = world.act(action)
-            terminated, truncated = outcome.terminated, outcome.truncated
-            reward, success, steps = reward + outcome.reward, success or outcome.success, steps + 1
-        world.draw(self._frames[env])
+            outcome = env.act(action)
+            reward += outcome.reward
+            success |= outcome.success
+            terminated = outcome.terminated
+            truncated = outcome.truncated
+            steps += 1
+        env.draw(self._frames[number])
         return [reward, steps, terminated, truncated, success]
 
     def _naming(self, env: int, task: int, work: Callable[[], Any]) -> Any:
-        """Do something with an environment; where it fails, say with which."""
+        """Do some work with an environment; where it fails, name the environment and its task."""
         try:
             return work()
         except Exception as error:
@@ -115,8 +131,10 @@ class Worker:
 
 
 def serve(connection: Connection, frames: int) -> None:
-    """Answer messages (method, arguments) with (None, result) or (message, traceback) until the
-    other end closes.
+    """Answer messages until the other end of the pipe closes.
+
+    A message is (method, arguments); the answer is (None, result) or (error, traceback). The
+    traceback is empty where a package is missing: the error says all there is to know.
 
     Args:
         connection: on which the first message is a `Setup`.
@@ -133,5 +151,6 @@ def serve(connection: Connection, frames: int) -> None:
         try:
             answer: tuple[str | None, Any] = (None, getattr(worker, method)(*arguments))
         except RuntimeError as error:
-            answer = (str(error), traceback.format_exc())
+            missing = isinstance(error.__cause__, DependencyNotInstalled)
+            answer = (str(error), "" if missing else traceback.format_exc())
         connection.send(answer)

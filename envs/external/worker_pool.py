@@ -1,6 +1,4 @@
-"""The worker processes of an external vector environment: who has which environment, and what is
-done when one dies.
-"""
+"""Divide external environments among worker processes, and replace the processes that die."""
 
 import math
 import mmap
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from envs.external.forkserver import nursery
+from envs.external.forkserver import fork_server
 from envs.external.worker import COLUMNS, EpisodeRequest, Setup
 from envs.tasks import Task
 
@@ -25,41 +23,50 @@ MAX_DEATHS = 3
 _PATIENCE_SECONDS = 5.0
 
 
-def shares(num_envs: int, workers: int) -> list[range]:
-    """The environments of each worker: contiguous, as many as the next one's or one more."""
+def parts(num_envs: int, workers: int) -> list[range]:
+    """Return the environments of each worker: contiguous numbers, of sizes that differ by one."""
     bounds = [round(worker * num_envs / workers) for worker in range(workers + 1)]
     return [range(low, high) for low, high in pairwise(bounds)]
 
 
-def worlds_held(num_envs: int, tasks: int, workers: int) -> int:
-    """Worlds that the workers come to hold.
+def envs_held(num_envs: int, tasks: int, workers: int) -> int:
+    """Return how many `ExternalEnv`s the workers come to hold.
 
-    Tasks are dealt out in turn, and a worker keeps the worlds that its environments change from,
-    one for each environment that ever has that task at the same time as others: as many as there
-    are environments where these are a multiple of the tasks, more elsewhere.
+    Tasks are assigned round-robin, and a worker keeps what its environments change from: for each
+    task as many as ever play it at the same time. These are as many as there are environments where
+    the latter are a multiple of the tasks, more elsewhere.
     """
     rounds = range(tasks // math.gcd(num_envs, tasks))
     return sum(
         max(sum((env + number * num_envs) % tasks == task for env in part) for number in rounds)
-        for part in shares(num_envs, workers)
+        for part in parts(num_envs, workers)
         for task in range(tasks)
     )
 
 
 class ExternalEnvError(RuntimeError):
-    """An external environment raised an error; the message names the environment and has its
-    traceback.
+    """Say that an external environment raised an error.
+
+    The message names the environment and has its traceback.
     """
 
 
 class WorkerPool:
-    """Worker processes, each with a contiguous part of the environments.
+    """Run worker processes, each with a contiguous part of the environments.
 
     A worker that dies is started again, with a warning. Its environments are then lost: they are
     not `alive` until `begin` starts another episode in them.
 
+    Args:
+        tasks: tasks that the environments may follow.
+        num_envs: number of environments.
+        size: height and width of their images.
+        repeat: control steps in an agent step.
+        workers: number of processes.
+        opengl: whether an environment draws with OpenGL.
+
     Attributes:
-        alive: [env], which have an episode to act in.
+        alive: [env], the environments that have an episode to act in.
         frames: uint8 [env, size, size, 3], the present images; of an environment that is lost, the
             last one or what was drawn of it.
     """
@@ -83,17 +90,17 @@ class WorkerPool:
         self.frames: UInt8[np.ndarray, "env size size 3"] = np.frombuffer(
             self._memory, np.uint8
         ).reshape(self._setup.shape)
-        self._parts = shares(num_envs, workers)
+        self._parts = parts(num_envs, workers)
         self._backend = _backend(opengl)
         self._processes = {worker: self._start() for worker in range(workers)}
         self._deaths = [0] * workers
 
     @property
     def processes(self) -> list[int]:
-        """The workers' process numbers."""
+        """The workers' process ids."""
         return [process for process, _ in self._processes.values()]
 
-    def begin(self, starts: Sequence[EpisodeRequest]) -> None:
+    def begin(self, requests: Sequence[EpisodeRequest]) -> None:
         """Start episodes, in these environments alone.
 
         Raises:
@@ -101,7 +108,7 @@ class WorkerPool:
             RuntimeError: a worker died again and again.
         """
         waiting = {
-            worker: [start for start in starts if start.env in part]
+            worker: [request for request in requests if request.env in part]
             for worker, part in enumerate(self._parts)
         }
         waiting = {worker: chosen for worker, chosen in waiting.items() if chosen}
@@ -110,14 +117,17 @@ class WorkerPool:
                 {worker: ("begin", (chosen,)) for worker, chosen in waiting.items()}
             )
             for worker in answers:
-                self.alive[[start.env for start in waiting.pop(worker)]] = True
+                self.alive[[request.env for request in waiting.pop(worker)]] = True
 
     def act(self, actions: Float32[np.ndarray, "env action"]) -> Float[np.ndarray, "env column"]:
-        """One agent step of all that are alive: `worker.COLUMNS` numbers each, zeros for those that
-        are not.
+        """Take one agent step of all environments that are alive.
+
+        Returns:
+            `worker.COLUMNS` numbers of each; zeros where one is not alive.
 
         Raises:
-            ExternalEnvError, RuntimeError: as `begin`.
+            ExternalEnvError: an environment raised an error.
+            RuntimeError: a worker died again and again.
         """
         rows = np.zeros((len(self.alive), COLUMNS))
         envs = {
@@ -149,14 +159,14 @@ class WorkerPool:
         for _, connection in self._processes.values():
             connection.close()  # a worker ends when its pipe does
         for process, _ in self._processes.values():
-            nursery(self._backend).wait(process, _PATIENCE_SECONDS)
+            fork_server(self._backend).wait(process, _PATIENCE_SECONDS)
         self._processes = {}
         self._folder.cleanup()
         os.close(self._file)
 
     def _start(self) -> tuple[int, Connection]:
         ours, theirs = Pipe()
-        process = nursery(self._backend).start(
+        process = fork_server(self._backend).start(
             theirs.fileno(), self._file, {"TMPDIR": self._folder.name}
         )
         theirs.close()
@@ -164,8 +174,10 @@ class WorkerPool:
         return process, ours
 
     def _ask(self, questions: dict[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
-        """Answers of the workers that lived to give one; the others have been started again."""
-        dead, answers, errors = [], {}, []
+        """Return the answers of the workers that gave one; the others have been started again."""
+        dead = []
+        answers = {}
+        errors = []
         for worker, question in questions.items():
             try:
                 self._processes[worker][1].send(question)
@@ -179,7 +191,8 @@ class WorkerPool:
             except (EOFError, OSError):
                 dead.append(worker)
                 continue
-            errors += [f"{error}\n{answers[worker]}"] if error else []
+            if error:
+                errors.append(f"{error}\n{answers[worker]}".rstrip())
         for worker in dead:
             self._replace(worker)
         if errors:
@@ -189,7 +202,7 @@ class WorkerPool:
     def _replace(self, worker: int) -> None:
         process, connection = self._processes.pop(worker)
         connection.close()
-        code = nursery(self._backend).wait(process, _PATIENCE_SECONDS)
+        code = fork_server(self._backend).wait(process, _PATIENCE_SECONDS)
         self.alive[self._parts[worker]] = False
         self._deaths[worker] += 1
         what = f"the worker process of {self._described(worker)} died (code {code})"
@@ -207,7 +220,7 @@ class WorkerPool:
 
 
 def _backend(opengl: bool) -> str:
-    """The value of MUJOCO_GL for the workers: OpenGL only where it is needed."""
+    """Return the value of MUJOCO_GL for the workers: OpenGL only where it is needed."""
     backend = os.environ.get("MUJOCO_GL", "")
     if not opengl:
         return "disabled"

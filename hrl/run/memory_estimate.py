@@ -11,7 +11,7 @@ import torch
 
 from envs import Suite
 from envs.external.family import WORKER_BYTES, ExternalFamily
-from envs.external.worker_pool import worlds_held
+from envs.external.worker_pool import envs_held
 from envs.simulation.terrain import has_terrain
 from hrl.config import RunConfig
 from hrl.evaluation.episodes import worlds_at_once
@@ -98,7 +98,7 @@ def simulation_size(config: RunConfig, suite: Suite, worlds: int, tasks: int = 1
     family = suite.family
     if isinstance(family, ExternalFamily):
         workers = min(worlds, config.threads or len(os.sched_getaffinity(0)))
-        return workers * WORKER_BYTES + worlds_held(worlds, tasks, workers) * family.world_bytes
+        return workers * WORKER_BYTES + envs_held(worlds, tasks, workers) * family.env_bytes
     own = TERRAIN if any(has_terrain(scene) for scene in suite.scenes()) else 0
     return RENDERER + worlds * (WORLD + own)
 

@@ -1,5 +1,4 @@
-"""Small Gymnasium environments without MuJoCo, whose images and rewards say what happened to
-them."""
+"""Imitate Gymnasium environments without MuJoCo: images and rewards say what happened to them."""
 
 import os
 from typing import Any
@@ -11,7 +10,9 @@ SIZE = 24
 
 
 class Counter(gymnasium.Env[np.ndarray, Any]):
-    """Red shows the clock, green the episode's start (0 to 255, drawn from the seed), blue the last
+    """Show its state as a colour.
+
+    Red is the clock, green the episode's start (0 to 255, drawn from the seed), blue the last
     action.
 
     The reward is the first number of the action as the environment gets it, in [-3, 5]; `ends_at`
@@ -36,7 +37,9 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         self.render_mode = render_mode
         self.limits = {"ends": ends_at, "cut": cut_at, "fails": fails_at, "dies": dies_at}
         self.dies_below, self.discrete, self.success_key = dies_below, discrete, success_key
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        self.observation_space: gymnasium.spaces.Space = gymnasium.spaces.Box(
+            -np.inf, np.inf, (2,), np.float64
+        )
         box = gymnasium.spaces.Box(
             np.array([-3.0, 0.0], np.float32), np.array([5.0, 10.0], np.float32)
         )
@@ -46,13 +49,12 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        self.clock, self.blue = 0, 0
+        self.clock = 0
+        self.blue = 0
         # One start from each of the random numbers that libraries use.
-        own, global_, space = (
-            self.np_random.integers(80),
-            np.random.randint(80),
-            self.action_space.sample(),
-        )
+        own = self.np_random.integers(80)
+        global_ = np.random.randint(80)  # noqa: NPY002  as such libraries do
+        space = self.action_space.sample()
         self.start = int(own + global_ + (space if self.discrete else space[1] * 8))
         return self._observation(), {}
 
@@ -86,8 +88,24 @@ class SixActions(Counter):
         self.action_space = gymnasium.spaces.Box(low, high)
 
 
+class DictCounter(Counter):
+    """Observe a Dict, of which an agent that gets images would see nothing."""
+
+    def __init__(self, render_mode: str | None = None, **limits: Any) -> None:
+        super().__init__(render_mode, **limits)
+        parts = {name: gymnasium.spaces.Box(-1, 1, (2,)) for name in ("proprio", "goal")}
+        self.observation_space = gymnasium.spaces.Dict(parts)
+
+
+class NeedsPackage(Counter):
+    """Draw with a package that is not installed."""
+
+    def render(self) -> np.ndarray:
+        raise gymnasium.error.DependencyNotInstalled("pygame is not installed")
+
+
 class Plain(Counter):
-    """Draws nothing that could be shown."""
+    """Draw nothing that could be shown."""
 
     def render(self) -> Any:
         return "a counter"
@@ -96,4 +114,6 @@ class Plain(Counter):
 gymnasium.register("Counter-v0", f"{__name__}:Counter")
 gymnasium.register("Limited-v0", f"{__name__}:Counter", max_episode_steps=30)
 gymnasium.register("SixActions-v0", f"{__name__}:SixActions")
+gymnasium.register("DictCounter-v0", f"{__name__}:DictCounter")
+gymnasium.register("NeedsPackage-v0", f"{__name__}:NeedsPackage")
 gymnasium.register("Plain-v0", f"{__name__}:Plain")

@@ -45,8 +45,10 @@ def test_the_peer_shows_dm_controls_images() -> None:
     if backend is None:
         pytest.skip("no OpenGL here")
     program = (
-        "import numpy as np; from hrl.benchmarks.env import DmControlPixels; env = DmControlPixels('walker', 'walk'); "
-        "env.reset(); pixels = env.step(np.zeros(6))[0]; assert pixels.std() > 0; print(pixels.shape, pixels.dtype)"
+        "import numpy as np; from hrl.benchmarks.env import DmControlPixels; "
+        "env = DmControlPixels('walker', 'walk'); env.reset(); "
+        "pixels = env.step(np.zeros(6))[0]; assert pixels.std() > 0; "
+        "print(pixels.shape, pixels.dtype)"
     )
     # In a process of its own: this one may have loaded dm_control without OpenGL.
     environment = os.environ | {"MUJOCO_GL": backend}

@@ -24,7 +24,7 @@ def _task(name: str = COUNTER, kwargs: str = "{}", render: str = "auto", camera:
 
 def _world(**parameters: Any) -> ExternalEnv:
     task = _task(**parameters)
-    return external_family(task).world(task)
+    return external_family(task).make_env(task)
 
 
 def _image(world: ExternalEnv, size: int = 24) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_actions_are_scaled_to_the_environments_bounds() -> None:
         assert world.act(np.array([given, 0], np.float32)).reward == taken
 
 
-def test_the_largest_number_is_a_discrete_action_and_surplus_numbers_are_left_aside() -> None:
+def test_the_largest_number_is_a_discrete_action_and_surplus_numbers_are_ignored() -> None:
     world = _world(kwargs="{discrete: true}")
     world.begin(0)
     taken = [world.act(np.array([*np.eye(3)[index], 9], np.float32)).reward for index in range(3)]
@@ -98,7 +98,7 @@ def test_success_is_what_the_environment_reports(key: str) -> None:
     assert not silent.act(np.ones(2, np.float32)).success
 
 
-def test_ends_are_told_apart() -> None:
+def test_termination_and_truncation_are_told_apart() -> None:
     for kwargs, ends in [("{ends_at: 2}", (True, False)), ("{cut_at: 2}", (False, True))]:
         world = _world(kwargs=kwargs)
         world.begin(0)
@@ -106,7 +106,7 @@ def test_ends_are_told_apart() -> None:
         assert world.act(np.zeros(2, np.float32))[1:3] == ends
 
 
-def test_a_image_of_another_size_is_the_mean_of_areas() -> None:
+def test_an_image_of_another_size_is_the_mean_of_areas() -> None:
     image = np.random.default_rng(0).integers(256, size=(12, 18, 3)).astype(np.uint8)
     means = image.reshape(6, 2, 6, 3, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(resize(image, 6), means, atol=0.5 + 1e-4)
@@ -121,6 +121,10 @@ def test_a_image_of_another_size_is_the_mean_of_areas() -> None:
         ({"render": "ray"}, "no MuJoCo model"),
         ({"kwargs": "{colour: red}"}, "cannot be made.*colour"),
         ({"name": "HalfCheetah-v5", "camera": "moon"}, "no camera 'moon'.*track"),
+        (
+            {"name": "tests.envs.external_fakes:DictCounter-v0"},
+            "observes a Dict of 'goal', 'proprio', which agents would not see",
+        ),
     ],
 )
 def test_what_cannot_be_played_is_refused(parameters: dict[str, str], named: str) -> None:
@@ -142,7 +146,7 @@ def test_what_cannot_be_played_is_refused(parameters: dict[str, str], named: str
         ({"render": "ascii"}, "'render' must be one of auto, ray, opengl"),
     ],
 )
-def test_wrong_parameters_are_told(parameters: dict[str, Any], named: str) -> None:
+def test_wrong_parameters_are_named(parameters: dict[str, Any], named: str) -> None:
     values = {**_task().parameters, **parameters}
     with pytest.raises(ValueError, match=named):
         external_family(Task("counter", "gym", values, 20, 0))
@@ -166,16 +170,18 @@ def test_any_registered_environment_is_a_suite() -> None:
     )
 
 
-def test_an_unknown_id_is_told_close_ones() -> None:
+def test_an_unknown_id_names_close_ones() -> None:
     with pytest.raises(
         ValueError, match=r"no environment 'HalfCheeta-v5'.*close are HalfCheetah-v5"
     ):
         load_suite("gym/HalfCheeta-v5")
 
 
-def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_id_names_the_missing_packages_and_how_to_install_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("envs.external.gymnasium_id.find_spec", lambda name: None)
     with pytest.raises(
-        ValueError, match=r"not installed: gymnasium_robotics.*pip install 'pixel-hrl\[bridge\]'"
+        ValueError, match=r"not installed: gymnasium_robotics.*pip install gymnasium-robotics==1"
     ):
         load_suite("gym/NoSuchMaze-v3")

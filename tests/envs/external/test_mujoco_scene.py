@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from envs.external.camera import NamedView, OrbitView, own_view
-from envs.external.mujoco_scene import DrawnModel, colours, shapes
+from envs.external.mujoco_scene import DrawnModel, appearance_digest, shape_digest
 from envs.families.suite_models import suite_model
 from envs.simulation.physics import Scene
 from envs.simulation.renderer import POSES, RayTracer
@@ -179,15 +179,18 @@ def test_a_tracking_view_follows_its_body_and_the_default_is_gymnasiums() -> Non
 def test_digests_tell_looks_apart_and_nothing_else() -> None:
     model, _ = _scene()
     other, _ = _scene(slide=0.4)
-    assert (colours(model), shapes(model)) == (colours(other), shapes(other))
+    assert (appearance_digest(model), shape_digest(model)) == (
+        appearance_digest(other),
+        shape_digest(other),
+    )
     other.geom_rgba[2, 0] = 0.5
-    assert colours(model) != colours(other)
-    assert shapes(model) == shapes(other)
+    assert appearance_digest(model) != appearance_digest(other)
+    assert shape_digest(model) == shape_digest(other)
     other.mesh_vert[0, 0] += 0.1
-    assert shapes(model) != shapes(other)
+    assert shape_digest(model) != shape_digest(other)
 
 
-def test_an_unknown_camera_is_told_the_known_ones() -> None:
+def test_an_unknown_camera_names_the_known_ones() -> None:
     model, _ = _scene()
     with pytest.raises(ValueError, match="no camera 'side'; the model's cameras are down, turned"):
         NamedView("side").fovy(model)

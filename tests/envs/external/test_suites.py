@@ -2,9 +2,11 @@
 libraries, oracles."""
 
 from collections.abc import Callable
+from configparser import ConfigParser
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -33,8 +35,7 @@ PACKAGES = {
 
 
 def _needs(package: str) -> pytest.MarkDecorator:
-    reason = f"{package} is not installed: pip install 'pixel-hrl[{external.EXTRA}]'"
-    return pytest.mark.skipif(find_spec(package) is None, reason=reason)
+    return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
 
 
 EVERY_SUITE = [pytest.param(name, marks=_needs(package)) for name, package in PACKAGES.items()]
@@ -48,7 +49,7 @@ def _vector(suite: Suite, num_envs: int, **arguments: Any) -> ExternalVectorEnv:
 
 def _first_world(name: str) -> ExternalEnv:
     task = load_suite(name).tasks("train")[0]
-    return external_family(task).world(task)
+    return external_family(task).make_env(task)
 
 
 @pytest.mark.slow
@@ -119,7 +120,7 @@ def test_the_numbers_of_an_action_are_the_librarys(name: str) -> None:
     suite = load_suite(name)
     tasks = {str(task.parameters.get("robot", "")): task for task in suite.tasks("train")}
     for task in tasks.values():
-        world = external_family(task).world(task)
+        world = external_family(task).make_env(task)
         assert world.env.action_space.shape == (external_family(task).action_size(task),)
         world.close()
 
@@ -187,17 +188,23 @@ def test_suites_have_their_tasks() -> None:
 
 
 @pytest.mark.parametrize("package", sorted({*PACKAGES.values()} - {"dm_control"}))
-def test_a_missing_package_is_told_with_its_extra_before_a_process_is_started(
+def test_a_missing_package_is_named_with_its_command_before_a_process_is_started(
     package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(external, "find_spec", lambda name: None)
+    message = f"'{package}' is not installed: pip install {external.REQUIREMENTS[package]}"
     for name in (name for name, needed in PACKAGES.items() if needed == package):
-        with pytest.raises(
-            ValueError, match=rf"'{package}' is not installed: pip install 'pixel-hrl\[bridge\]'"
-        ):
+        with pytest.raises(ValueError, match=message):
             make_vec(load_suite(name), 1)
-        with pytest.raises(ValueError, match=r"pixel-hrl\[bridge\]"):
+        with pytest.raises(ValueError, match=message):
             load_suite(name).check_installed()
+
+
+def test_requirements_are_those_of_the_extra() -> None:
+    settings = ConfigParser()
+    settings.read(Path(__file__).parents[3] / "setup.cfg")
+    extra = settings["options.extras_require"]["external"].split()
+    assert {*external.REQUIREMENTS.values()} <= {*extra}
 
 
 # Meta-World.
@@ -219,11 +226,11 @@ def test_metaworld_is_upright() -> None:
     """Up in the world is up in the image, and the arm's base, at the table's far left, is on the
     left."""
     task = load_suite("metaworld_mt10").tasks("train")[0]
-    world = external_family(task).world(task)
+    world = external_family(task).make_env(task)
     world.begin(0)
-    painter: Any = world._painter
-    model, data = painter._state()
-    pose = painter._view.pose(model, data)
+    renderer: Any = world._renderer
+    model, data = renderer._state()
+    pose = renderer._view.pose(model, data)
     assert pose.rotation[2, 1] > 0.5
     assert abs(pose.rotation[2, 0]) < 0.1
     assert np.linalg.det(pose.rotation) == pytest.approx(1.0)
@@ -265,7 +272,7 @@ def test_metaworlds_experts_solve_its_tasks_through_the_adapter() -> None:
 
 def test_jacos_success_is_a_full_reward_and_its_time_limit_truncates() -> None:
     task = load_suite("jaco").tasks("train")[0]
-    world = Jaco().world(task)
+    world = Jaco().make_env(task)
     world.begin(0)
     env: Any = world.env
     own, physics = env._env.task, env._env.physics
@@ -307,7 +314,7 @@ def test_a_maze_is_read_from_text() -> None:
         ("#####/#r#g#/#####", "a way from its start"),
     ],
 )
-def test_a_wrong_maze_is_told(text: str, named: str) -> None:
+def test_a_wrong_maze_is_named(text: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         read_maze(text)
     values = load_suite("robotics_maze").to_dict()
@@ -320,7 +327,7 @@ def test_a_wrong_maze_is_told(text: str, named: str) -> None:
 def test_a_maze_is_played_as_it_is_written() -> None:
     suite = load_suite("robotics_maze")
     for task in suite.tasks("train"):
-        world = external_family(task).world(task)
+        world = external_family(task).make_env(task)
         env: Any = world.env.unwrapped
         side = env.maze.maze_size_scaling
         east, north, robot = suite.family.task_vector(task)
@@ -335,7 +342,7 @@ def test_a_maze_is_played_as_it_is_written() -> None:
 @_needs("gymnasium_robotics")
 def test_the_whole_maze_is_in_the_image_and_the_goal_is_red() -> None:
     for task in load_suite("robotics_maze").tasks("train"):
-        world = external_family(task).world(task)
+        world = external_family(task).make_env(task)
         world.begin(1)
         image = _drawn(world).astype(int)
         rows, columns = np.nonzero((image[..., 0] > 120) & (image[..., 1:].max(axis=-1) < 60))
@@ -405,7 +412,7 @@ def test_ogbenchs_goals_are_the_packages() -> None:
             load_suite("ogbench_visual_maze").tasks("train")[0],
             parameters={"maze": maze, "goal": 1, "render": "ray"},
         )
-        world = external_family(task).world(task)
+        world = external_family(task).make_env(task)
         env: Any = world.env.unwrapped
         assert env.maze_map.shape == SIZES[maze]
         assert tuple(info["goal_ij"] for info in env.task_infos) == goals

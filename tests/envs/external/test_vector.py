@@ -69,7 +69,7 @@ def _episode(
 ) -> list[tuple[np.ndarray, float, bool, bool, bool]]:
     """One environment's episode step by step: image, reward, terminated, truncated, success. The
     first has none."""
-    world: ExternalEnv = external_family(task).world(task)
+    world: ExternalEnv = external_family(task).make_env(task)
     world.begin(seed)
     rows = [(_drawn(world), 0.0, False, False, False)]
     for step, action in enumerate(actions):
@@ -266,6 +266,15 @@ def test_a_worker_that_dies_by_itself_is_replaced_until_it_is_hopeless() -> None
     with pytest.raises(RuntimeError, match=r"hopeless.*3 times"):
         hopeless.step(np.zeros((1, 2), np.float32))
     hopeless.close()
+
+
+def test_a_missing_package_is_named_without_a_traceback() -> None:
+    task = _task("needs")
+    name = "tests.envs.external_fakes:NeedsPackage-v0"
+    env = _make(_suite(replace(task, parameters={**task.parameters, "id": name})), 1)
+    with pytest.raises(ExternalEnvError, match=r"pygame is not installed$"):
+        env.reset(seed=0)
+    env.close()
 
 
 def test_an_error_names_the_environment() -> None:

@@ -135,7 +135,7 @@ def test_what_cannot_be_is_refused():
     suite = short()
     with pytest.raises(
         ValueError,
-        match="num_envs is 4; suite 'mixed_speed' needs at least 5, or a body has no world",
+        match=r"num_envs is 4; suite 'mixed_speed' needs at least 5, or a body has no world",
     ):
         make_vec(suite, 4, image_size=SIZE)
     env = make_vec(suite, 6, image_size=SIZE)

@@ -69,7 +69,7 @@ def test_pages_say_how_tasks_are_rewarded(name, said):
     texts = [" ".join(text.split()) for text in suite_pages._documents(load_suite(name).family)]
     for words in said:
         assert any(words in text for text in texts), words
-    assert not any("world_bytes" in text for text in texts)
+    assert not any("env_bytes" in text for text in texts)
 
 
 def test_a_page_has_one_definition_of_success():
