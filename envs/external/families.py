@@ -21,6 +21,17 @@ EXTERNAL: dict[str, ExternalFamily] = {
 }
 
 
+def register_external_family(name: str, family: ExternalFamily) -> None:
+    """Make a family of external environments known under the name that suites give as `family`.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in EXTERNAL or name in FAMILIES:
+        raise ValueError(f"a task family named {name!r} exists already")
+    EXTERNAL[name] = family
+
+
 def external_family(task: Task) -> ExternalFamily:
     """Return the external family of a task, whose parameters have been checked.
 

@@ -17,6 +17,7 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
+from envs.extensions import import_modules, imported_modules
 from envs.external.worker import serve
 
 _LARGEST_MESSAGE = 2**16
@@ -70,7 +71,12 @@ class ForkServer:
         Raises:
             RuntimeError: the server has died.
         """
-        return self._ask({"environment": environment, "path": sys.path}, [connection, frames])
+        message = {
+            "environment": environment,
+            "path": sys.path,
+            "modules": list(imported_modules()),
+        }
+        return self._ask(message, [connection, frames])
 
     def wait(self, process: int, seconds: float) -> int:
         """Wait for a worker's end, and kill the worker if it lives on for so many seconds.
@@ -142,6 +148,7 @@ def _fork(asked: socket.socket, request: dict[str, Any], descriptors: list[int])
     os.environ.update(request["environment"])
     sys.path[:] = request["path"]
     try:
+        import_modules(request["modules"])
         serve(Connection(descriptors[0]), descriptors[1])
     finally:
         sys.stdout.flush()

@@ -40,6 +40,18 @@ def _checked(family: _Particular) -> Callable[[Task], Family]:
     return checked
 
 
+def _checked_if_it_can(family: Family) -> Callable[[Task], Family]:
+    check: Callable[[Task], None] | None = getattr(family, "check", None)
+
+    def checked(task: Task) -> Family:
+        check_parameters(family, task)
+        if check is not None:
+            check(task)
+        return family
+
+    return checked
+
+
 def _compat(task: Task) -> Family:
     value = task.parameters.get("task", "")
     Choice(TASKS).check(value, f"task {task.name!r} of family 'compat': parameter 'task'")
@@ -61,6 +73,22 @@ FAMILIES: dict[str, Callable[[Task], Family]] = {
     "ant_maze": _checked(AntMaze()),
     "compat": _compat,
 }
+
+
+def register_family(name: str, family: Family | Callable[[Task], Family]) -> None:
+    """Make a task family known under the name that suites give as `family`.
+
+    Args:
+        name: a new one.
+        family: for all its tasks, or a function that returns the family of a task, where several
+            scenes have one name. A method `check(task)` of a family is called for every task.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in FAMILIES:
+        raise ValueError(f"a task family named {name!r} exists already")
+    FAMILIES[name] = family if callable(family) else _checked_if_it_can(family)
 
 
 def resolve(task: Task) -> Family:
