@@ -1,8 +1,7 @@
-"""Batched reward shaping: dm_control's `tolerance`, for tensors on any device.
+"""Shape rewards in batches: dm_control's `tolerance` for tensors on any device.
 
 Source: Tassa et al. 2018, "DeepMind Control Suite", section 3 (rewards), and
-    `dm_control.utils.rewards`, against which
-the tests compare every sigmoid.
+`dm_control.utils.rewards`, against which the tests compare every sigmoid.
 """
 
 import math
@@ -69,24 +68,24 @@ def tolerance(
     sigmoid: str = "gaussian",
     value_at_margin: float = 0.1,
 ) -> Tensor:
-    """1 where `x` lies within the bounds, falling off outside them.
+    """Return 1 where `x` lies within the bounds, and less the farther it lies outside them.
 
     Args:
         x: any shape.
         bounds: lower and upper bound, inclusive; numbers or tensors that broadcast against `x`; may
             be infinite.
-        margin: distance from the nearer bound at which the value is `value_at_margin`; 0 makes it
-            drop to 0 at once.
-        sigmoid: shape of the fall, a key of `SIGMOIDS`.
+        margin: distance from the nearer bound at which the value is `value_at_margin`; with 0 the
+            value drops to 0 at the bound.
+        sigmoid: how the value falls outside the bounds, a key of `SIGMOIDS`.
         value_at_margin: in (0, 1), or 0 for cosine, linear and quadratic.
 
     Returns:
-        Values in [0, 1], shape of `x` (broadcast).
+        Values in [0, 1], with the shape of `x` (broadcast).
 
     Raises:
-        ValueError: unknown sigmoid, lower bound above the upper one, negative margin, value out of
-            range. Bounds and margins that are tensors are trusted: looking into them would make a
-            GPU wait.
+        ValueError: the sigmoid is unknown, the lower bound is above the upper one, the margin is
+            negative, or the value is out of range. Bounds and margins that are tensors are not
+            checked, because reading them would make a GPU wait.
     """
     _check(bounds, margin, sigmoid, value_at_margin)
     lower, upper, width = (
@@ -111,5 +110,6 @@ def _check(
     in_range = 0 < value_at_margin < 1 or (value_at_margin == 0 and sigmoid in _MAY_REACH_ZERO)
     if not in_range:
         raise ValueError(
-            f"value_at_margin must lie in (0, 1), or be 0 for {_MAY_REACH_ZERO}, got {value_at_margin}"
+            f"value_at_margin must lie in (0, 1), or be 0 for {', '.join(_MAY_REACH_ZERO)}, "
+            f"got {value_at_margin}"
         )

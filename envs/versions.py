@@ -1,6 +1,4 @@
-"""Refuse a simulator whose parts do not belong together when `envs` is imported, not at the first
-reset.
-"""
+"""Refuse simulator packages that do not belong together when `envs` is imported."""
 
 import os
 from importlib import metadata
@@ -9,11 +7,9 @@ from importlib import metadata
 # numbers.
 DM_CONTROL = "1.0.49"
 MUJOCO_SERIES = "3.16"
-# What mujoco takes as MUJOCO_GL, on one system or another (mujoco.rendering.classic.gl_context).
-_OFF, _ON = (
-    ("disable", "disabled", "off", "false", "0"),
-    ("", "enable", "enabled", "on", "true", "1"),
-)
+# Values of MUJOCO_GL that mujoco takes on any system (mujoco.rendering.classic.gl_context).
+_OFF = ("disable", "disabled", "off", "false", "0")
+_ON = ("", "enable", "enabled", "on", "true", "1")
 BACKENDS = (*_ON, "glfw", "glx", "egl", "osmesa", "wgl", "cgl", *_OFF)
 
 
@@ -36,20 +32,25 @@ def check_versions(mujoco: str, dm_control: str, mujoco_warp: str) -> None:
     )
     if not fits:
         raise ImportError(
-            f"{found} are installed, but these environments need mujoco {MUJOCO_SERIES}.x with dm-control {DM_CONTROL} "
-            f"and mujoco-warp {MUJOCO_SERIES}.x (each dm-control belongs to one mujoco series): install the versions "
-            "that setup.cfg names"
+            f"{found} are installed, but these environments need mujoco {MUJOCO_SERIES}.x with "
+            f"dm-control {DM_CONTROL} and mujoco-warp {MUJOCO_SERIES}.x (each dm-control belongs "
+            "to one mujoco series): install the versions that setup.cfg names"
         )
 
 
 def check_installed_versions() -> None:
-    """`check_versions` on what is installed. Raises ImportError."""
+    """Call `check_versions` with the installed versions.
+
+    Raises:
+        ImportError: they do not belong together.
+    """
     check_versions(*(metadata.version(name) for name in ("mujoco", "dm-control", "mujoco-warp")))
 
 
 def check_backend() -> None:
-    """Refuse an OpenGL backend that mujoco would refuse without saying what there is. Our own
-    images need none.
+    """Refuse an OpenGL backend that mujoco would refuse without naming the valid ones.
+
+    The ray tracer's images need no such backend.
 
     Raises:
         ImportError: names the environment variable, its value and the valid ones.
@@ -58,7 +59,8 @@ def check_backend() -> None:
     if value.lower().strip() not in BACKENDS:
         valid = ", ".join(filter(None, BACKENDS))
         raise ImportError(
-            f"the environment variable MUJOCO_GL is {value!r}; leave it unset or choose from {valid}"
+            f"the environment variable MUJOCO_GL is {value!r}; "
+            f"leave it unset or choose from {valid}"
         )
 
 

@@ -1,1 +1,1 @@
-"""MuJoCo physics, the ray-traced renderer, and how dynamics and appearance are varied."""
+"""Simulate MuJoCo models, draw them by ray tracing, and vary their dynamics and appearance."""

@@ -1,10 +1,10 @@
-"""What moves through an image and has nothing to do with the task: coloured spheres on paths of
-their own.
+"""Move coloured spheres through the image that have nothing to do with the task: distractors.
 
-They are geoms of the ray tracer's model alone: lit as everything is, hidden by what is before them
-and hiding what is behind, and unknown to the dynamics. Their paths are fixed to the camera, so that
-one that follows a body or belongs to it does not leave them behind, and lead as far before and
-behind what is filmed as in every scene.
+They are geoms of the ray tracer's model alone: they are lit like all others, are hidden by what is
+in front of them and hide what is behind them, and do not exist for the dynamics. Their paths are
+fixed to the camera, so that a camera that follows a body does not leave them behind. They reach
+equally far, relative to the distance of the camera's subject, in front of and behind it in every
+scene.
 """
 
 from functools import cache
@@ -17,12 +17,13 @@ from envs.simulation.physics import Scene
 
 # Metres behind the camera.
 OUT_OF_SIGHT = 10.0
-# As seen at the distance of what is filmed, in heights of the image.
+# In heights of the image, at the distance of the camera's subject.
 RADIUS = 1 / 16
-# Of the distance of what is filmed.
-NEAREST, FARTHEST = 0.5, 1.1
+# Shares of the distance of the camera's subject.
+NEAREST = 0.5
+FARTHEST = 1.1
 _REACH = 0.5 - 1.1 * RADIUS / NEAREST
-# None of the colours that goals, targets and the point mass have.
+# These differ from the colours of goals, targets and the point mass.
 _COLOURS = np.array(
     [
         (70, 110, 240),
@@ -36,65 +37,78 @@ _COLOURS = np.array(
     ],
     np.uint8,
 )
-MOST = len(_COLOURS)
-# Cycles a second across, upwards and away, and where in a cycle time begins: multiples of the
-# golden ratio and of its likes in more dimensions, so that no two spheres keep together and no path
-# comes round to itself within an episode.
-_TURNS = np.arange(1, MOST + 1)[:, None] * np.array([0.6180339887, 0.7548776662, 0.8191725134]) % 1
-_CYCLES, _FIRST = 0.1 + 0.15 * _TURNS, _TURNS[::-1]
+MAX_DISTRACTORS = len(_COLOURS)
+# Cycles per second to the right, upwards and away, and the initial phases: multiples of the golden
+# ratio and of its generalisations to more dimensions, so that no two spheres stay together and no
+# path repeats itself within an episode.
+_TURNS = (
+    np.arange(1, MAX_DISTRACTORS + 1)[:, None]
+    * np.array([0.6180339887, 0.7548776662, 0.8191725134])
+    % 1
+)
+_CYCLES = 0.1 + 0.15 * _TURNS
+_PHASES = _TURNS[::-1]
 
 
 def paths(seconds: Float[np.ndarray, " world"]) -> Float[np.ndarray, "world distractor 3"]:
-    """Where spheres are at a time: right of and above the image's middle, in its heights, and how
-    far away, as a share of the distance of what is filmed.
+    """Return the spheres' positions at a time.
+
+    They are given to the right of and above the image's centre in heights of the image, and away
+    from the camera as a share of the distance of the camera's subject.
     """
-    phase = seconds[:, None, None] * _CYCLES + _FIRST
+    phase = seconds[:, None, None] * _CYCLES + _PHASES
     swing = np.sin(2 * np.pi * phase)
-    middle, half = (NEAREST + FARTHEST) / 2, (FARTHEST - NEAREST) / 2
+    middle = (NEAREST + FARTHEST) / 2
+    half = (FARTHEST - NEAREST) / 2
     return np.concatenate([_REACH * swing[..., :2], middle + half * swing[..., 2:]], axis=-1)
 
 
-def places(
+def distractor_positions(
     scene: Scene,
     shown: Bool[np.ndarray, "world distractor"],
     seconds: Float[np.ndarray, " world"],
     distance: Float[np.ndarray, " world"],
 ) -> Float[np.ndarray, "world distractor 3"]:
-    """Where the first spheres of every world are: right of the camera, above and behind it, metres.
+    """Return the spheres' positions in the camera's frame (right, up, backwards), metres.
 
     Args:
-        shown: those that are not are behind their cameras.
-        seconds: all that the others depend on, beside
-        distance: factor on how far the camera is from what it films.
+        scene: its camera defines the frame.
+        shown: False puts a sphere behind the camera.
+        seconds: the time in each world.
+        distance: factor on the distance between each world's camera and its subject.
     """
-    size, away = _view(scene)
+    height, subject_distance = _view(scene)
     found = paths(seconds)[:, : shown.shape[1]]
-    depth = away * distance[:, None, None] * found[..., 2:]
-    ahead = np.concatenate([size * depth * found[..., :2], -depth], axis=-1)
-    return np.where(shown[..., None], ahead, (0.0, 0.0, OUT_OF_SIGHT))
+    depth = subject_distance * distance[:, None, None] * found[..., 2:]
+    in_view = np.concatenate([height * depth * found[..., :2], -depth], axis=-1)
+    return np.where(shown[..., None], in_view, (0.0, 0.0, OUT_OF_SIGHT))
 
 
 @cache
 def with_distractors(scene: Scene, count: int) -> mujoco.MjModel:
-    """The scene's model, for drawing alone, with the first `count` spheres as its last geoms."""
-    spec, (size, away) = scene.build(), _view(scene)
-    radius = RADIUS * size * away
+    """Return the scene's model, only for drawing, with the first `count` spheres as its last geoms.
+
+    Raises:
+        ValueError: compiling the model put them elsewhere.
+    """
+    spec = scene.build()
+    height, subject_distance = _view(scene)
+    radius = RADIUS * height * subject_distance
     body = spec.worldbody.add_body()
     for colour in _COLOURS[:count]:
         sphere = body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[radius, 0, 0], rgba=[*(colour / 255), 1]
         )
-        sphere.mass, sphere.material, sphere.group, sphere.contype, sphere.conaffinity = (
-            0,
-            "",
-            0,
-            0,
-            0,
-        )
-    model, plain = spec.compile(), scene.model
+        sphere.mass = 0
+        sphere.material = ""
+        sphere.group = 0
+        sphere.contype = 0
+        sphere.conaffinity = 0
+    model = spec.compile()
+    plain = scene.model
     if not all(
-        np.array_equal(getattr(model, of)[: plain.ngeom], getattr(plain, of))
-        for of in ("geom_type", "geom_size")
+        np.array_equal(getattr(model, name)[: plain.ngeom], getattr(plain, name))
+        for name in ("geom_type", "geom_size")
     ):
         raise ValueError(f"the distractors of scene {scene.name!r} did not become its last geoms")
     return model
@@ -102,16 +116,16 @@ def with_distractors(scene: Scene, count: int) -> mujoco.MjModel:
 
 @cache
 def _view(scene: Scene) -> tuple[float, float]:
-    """Metres from the lower to the upper edge of an image at a metre's distance, and to what is
-    filmed.
-    """
+    """Return the image's height at a distance of one metre, and the subject's distance, metres."""
     height = 2 * float(np.tan(np.deg2rad(scene.model.camera(scene.camera).fovy[0]) / 2))
-    return height, filming_distance(scene.model, scene.camera)
+    return height, subject_distance(scene.model, scene.camera)
 
 
-def filming_distance(model: mujoco.MjModel, camera: str) -> float:
-    """Metres from a camera to what it films, in the model's initial state: to the centre of mass of
-    the body that it follows or belongs to, and of all bodies where it stands still.
+def subject_distance(model: mujoco.MjModel, camera: str) -> float:
+    """Return the distance between a camera and its subject in the model's initial state, metres.
+
+    The subject is the centre of mass of the body that the camera follows or belongs to, or of all
+    bodies where the camera is fixed.
     """
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)

@@ -1,6 +1,4 @@
-"""Physics on the CPU: MuJoCo C, one MjData a world, contiguous chunks of worlds over a pool of
-threads.
-"""
+"""Simulate on the CPU: MuJoCo C, one MjData per world, contiguous chunks of worlds per thread."""
 
 import copy
 import os
@@ -13,23 +11,36 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
+from typing_extensions import override
 
 from envs.simulation.distractors import OUT_OF_SIGHT
 from envs.simulation.physics import InitialState, Physics, Scene, SimulationError
 from envs.simulation.renderer import APPEARANCE_FIELDS, POSES, RayTracer
 from envs.simulation.terrain import Terrain, has_terrain
 
-# Gathered after every control step.
+# Fields of MjData that are copied into the batch after every control step.
 _FIELDS = ("qpos", "qvel", "ctrl", "xpos", "xmat", "geom_xpos", "mocap_pos", "sensordata")
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 class MujocoPhysics(Physics):
-    """MuJoCo C over a thread pool: the binding gives up Python's lock inside every call.
+    """Run MuJoCo C in a thread pool; its Python binding releases the lock inside every call.
 
     One control step is what dm_control's `Physics.step(n)` does: `mj_step2`, `mj_step` n-1 times,
     `mj_step1`, so that positions, velocities and sensors belong to the new state; with Runge-Kutta
     `mj_step` n times, `mj_step1`.
+
+    All worlds have the first variant until `reset`.
+
+    Args:
+        scene: model, camera and control rate.
+        num_worlds: number of worlds.
+        image_size: height and width of the observation in pixels.
+        threads: number of worker threads; by default one for every core.
+        variants: variants of the scene's model (see `envs.simulation.variation`), among which
+            initial states choose; by default the model alone.
+        distractors: number of distractors in the images, at the positions that `set_distractors`
+            gives them (see `envs.simulation.distractors`).
     """
 
     def __init__(
@@ -41,22 +52,14 @@ class MujocoPhysics(Physics):
         variants: Sequence[mujoco.MjModel] = (),
         distractors: int = 0,
     ) -> None:
-        """Make the worlds, all of the first variant until `reset`.
-
-        Args:
-            threads: number of worker threads, by default one for every core there is.
-            variants: of the scene's model (see `envs.simulation.variation`), among which starts
-                choose; by default the model alone.
-            distractors: how many of them images show, wherever `set_distractors` puts them (see
-                `envs.simulation.distractors`).
-        """
         self._models = [copy.copy(model) for model in variants or [scene.model]]
         for model in self._models:
-            # A bad state must be reported, not replaced by the initial one behind the task's back.
+            # A bad state must be reported, not silently replaced by the initial one.
             model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.model = self._models[0]
         self.num_worlds = num_worlds
-        self._scene, self._distractors = scene, distractors
+        self._scene = scene
+        self._distractors = distractors
         self._datas = [mujoco.MjData(self.model) for _ in range(num_worlds)]
         self._arrays = {
             name: np.zeros((num_worlds, *getattr(self._datas[0], name).shape)) for name in _FIELDS
@@ -67,32 +70,36 @@ class MujocoPhysics(Physics):
         bounds = [round(i * num_worlds / count) for i in range(count + 1)]
         self._chunks = [self._chunk(low, high, image_size) for low, high in pairwise(bounds)]
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="physics") if count > 1 else None
-        self._galleries: dict[int, RayTracer] = {}
+        self._video_tracers: dict[int, RayTracer] = {}
         self.reset(
             torch.ones(num_worlds, dtype=torch.bool), InitialState.of(self.model, num_worlds)
         )
 
+    @override
     def step(self, control: Float[Tensor, "world actuator"]) -> None:
-        """See `Physics.step`."""
         rows = control.to(torch.float64).numpy()
         self._each(lambda chunk: chunk.step(rows, self._scene.substeps))
         if self._warnings.any():
             raise SimulationError(self._describe_warnings())
 
+    @override
     def reset(self, mask: Bool[Tensor, " world"], start: InitialState) -> None:
-        """See `Physics.reset`."""
         zeros = torch.zeros(self.num_worlds, dtype=torch.int64)
-        followed = [
-            zeros if given is None else given for given in (start.variants, start.model_seeds)
-        ]
-        parts = (start.joint_positions, start.joint_velocities, start.mocap_positions, *followed)
-        rows, chosen = [tensor.numpy() for tensor in parts], mask.numpy()
+        parts = (
+            start.joint_positions,
+            start.joint_velocities,
+            start.mocap_positions,
+            zeros if start.variants is None else start.variants,
+            zeros if start.model_seeds is None else start.model_seeds,
+        )
+        rows = [tensor.numpy() for tensor in parts]
+        chosen = mask.numpy()
         self._each(lambda chunk: chunk.reset(chosen, *rows))
 
+    @override
     def place(
         self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]
     ) -> None:
-        """See `Physics.place`."""
         mocap = int(self.model.body(body).mocapid[0])
         if mocap < 0:
             raise ValueError(
@@ -103,91 +110,97 @@ class MujocoPhysics(Physics):
             rows = positions.numpy()
             self._each(lambda chunk: chunk.place(chosen, mocap, rows))
 
+    @override
     def render(
         self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None
     ) -> None:
-        """See `Physics.render`."""
         pixels = out.numpy()
         listed = np.arange(self.num_worlds) if worlds is None else worlds.numpy()
         self._each(lambda chunk: chunk.draw(listed, pixels))
 
-    def set_distractors(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
-        """See `Physics.set_distractors`."""
+    @override
+    def set_distractors(self, positions: Float[np.ndarray, "world distractor 3"]) -> None:
         expected = (self.num_worlds, self._distractors, 3)
-        if places.shape != expected:
+        if positions.shape != expected:
             raise ValueError(
-                f"places must have the shape {expected} of worlds and distractors, got {places.shape}"
+                f"positions must have the shape {expected} of worlds and distractors, "
+                f"got {positions.shape}"
             )
         for chunk in self._chunks:
-            chunk.places[:] = places[chunk.low : chunk.end]
+            chunk.distractor_positions[:] = positions[chunk.low : chunk.end]
 
+    @override
     def image(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:
-        """See `Physics.image`."""
-        if size not in self._galleries:
-            self._galleries[size] = self._tracer(size, 1)
+        if size not in self._video_tracers:
+            self._video_tracers[size] = self._tracer(size, 1)
         out: np.ndarray = np.empty((1, size, size, 3), np.uint8)
         next(chunk for chunk in self._chunks if world < chunk.end).fill(
-            self._galleries[size], [world]
+            self._video_tracers[size], [world]
         )
-        self._galleries[size].draw(1, out)
+        self._video_tracers[size].draw(1, out)
         image: np.ndarray = out[0]
         return image
 
     def state(self) -> Float[np.ndarray, "world state"]:
-        """See `Physics.state`: MuJoCo's integration state, the solver's warm start included, and
-        what its model is.
+        """Return MuJoCo's integration state with the solver's warm start, and the model's choice.
+
+        See `Physics.state`.
         """
-        size, followed = mujoco.mj_stateSize(self.model, _STATE), self._followed()
-        out: np.ndarray = np.zeros((self.num_worlds, size + len(followed)))
+        size = mujoco.mj_stateSize(self.model, _STATE)
+        columns = self._model_columns()
+        out: np.ndarray = np.zeros((self.num_worlds, size + len(columns)))
         for data, row in zip(self._datas, out, strict=True):
             mujoco.mj_getState(self.model, data, row[:size], _STATE)
-        for column, name in enumerate(followed, size):
+        for column, name in enumerate(columns, size):
             out[:, column] = np.concatenate([getattr(chunk, name) for chunk in self._chunks])
         return out
 
+    @override
     def load_state(self, state: Float[np.ndarray, "world state"]) -> None:
-        """See `Physics.load_state`."""
-        size, followed = mujoco.mj_stateSize(self.model, _STATE), self._followed()
-        expected = (self.num_worlds, size + len(followed))
+        size = mujoco.mj_stateSize(self.model, _STATE)
+        columns = self._model_columns()
+        expected = (self.num_worlds, size + len(columns))
         if state.shape != expected:
             raise ValueError(
                 f"state must have the shape {expected} of these worlds, got {state.shape}"
             )
         chosen = {
-            name: state[:, column].astype(np.int64) for column, name in enumerate(followed, size)
+            name: state[:, column].astype(np.int64) for column, name in enumerate(columns, size)
         }
         zeros = np.zeros(self.num_worlds, np.int64)
         rows = state[:, :size], chosen.get("variants", zeros), chosen.get("model_seeds", zeros)
         self._each(lambda chunk: chunk.load(*rows))
 
+    @override
     def close(self) -> None:
-        """See `Physics.close`."""
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _followed(self) -> list[str]:
-        """What the state says of the model that a world follows, by the names of a chunk's
-        attributes.
-        """
-        return ["variants"] * (len(self._models) > 1) + ["model_seeds"] * (
-            self._scene.remodel is not None
-        )
+    def _model_columns(self) -> list[str]:
+        """Return the names of a chunk's attributes that say which model each world has."""
+        variants = ["variants"] if len(self._models) > 1 else []
+        seeds = ["model_seeds"] if self._scene.remodel is not None else []
+        return variants + seeds
 
     def _chunk(self, low: int, high: int, image_size: int) -> "_Chunk":
         arrays = {name: array[low:high] for name, array in self._arrays.items()}
-        tracer, camera = (
+        return _Chunk(
+            self._scene,
+            self._models,
+            self._datas[low:high],
+            low,
+            arrays,
+            self._warnings[low:high],
             self._tracer(image_size, high - low),
             int(self.model.camera(self._scene.camera).id),
         )
-        datas, warnings = self._datas[low:high], self._warnings[low:high]
-        return _Chunk(self._scene, self._models, datas, low, arrays, warnings, tracer, camera)
 
     def _tracer(self, size: int, capacity: int) -> RayTracer:
-        """One whose worlds all look as the first variant does."""
+        """Make a ray tracer whose worlds all have the appearance of the first variant."""
         tracer = RayTracer(self._scene, size, capacity, distractors=self._distractors)
         for name in APPEARANCE_FIELDS:
-            look = getattr(self.model, name).reshape(-1)
-            tracer.looks[name][:, : len(look)] = look
+            numbers = getattr(self.model, name).reshape(-1)
+            tracer.appearance[name][:, : len(numbers)] = numbers
         return tracer
 
     def _each(self, work: Callable[["_Chunk"], None]) -> None:
@@ -199,27 +212,33 @@ class MujocoPhysics(Physics):
     def _describe_warnings(self) -> str:
         kinds = list(mujoco.mjtWarning.__members__)
         worlds = [
-            f"world {world} ({', '.join(kinds[kind] for kind in np.flatnonzero(self._warnings[world]))} at "
+            f"world {world} ({', '.join(kinds[kind] for kind in np.flatnonzero(counts))} at "
             f"{self._datas[world].time:.3f} s, qpos {self._arrays['qpos'][world]})"
-            for world in np.flatnonzero(self._warnings.any(axis=1))
+            for world, counts in enumerate(self._warnings)
+            if counts.any()
         ]
         return f"{self._scene.name} cannot be simulated any further: " + "; ".join(worlds)
 
 
 class _Chunk:
-    """The worlds of one thread.
+    """Simulate and draw the worlds of one thread.
 
     Args:
-        models: the variants of the dynamics.
-        arrays: this chunk's rows of the batch.
-        camera: number of the camera that films.
+        scene: the scene of all worlds.
+        models: the variants of the scene's model.
+        datas: MuJoCo's data of these worlds.
+        low: index of the first world.
+        arrays: these worlds' rows of the batch.
+        warnings: these worlds' rows of MuJoCo's warning counters.
+        tracer: draws observations.
+        camera: index of the observation's camera.
 
     Attributes:
-        low: number of the first world.
-        end: number after the last world's.
-        variants, model_seeds: which model each of these worlds follows, and what it is changed by.
-        places: of the distractors of each of these worlds, float64 [world, distractor, 3], in the
-            camera's frame.
+        low: index of the first world.
+        end: index after that of the last world.
+        variants: int64 [world], index of the variant that each world has.
+        model_seeds: int64 [world], the seed by which `Scene.remodel` changes each world's model.
+        distractor_positions: float64 [world, distractor, 3], in the camera's frame, metres.
     """
 
     def __init__(
@@ -233,33 +252,33 @@ class _Chunk:
         tracer: RayTracer,
         camera: int,
     ) -> None:
-        self._scene, self._models, self._datas, self._tracer, self._camera = (
-            scene,
-            models,
-            datas,
-            tracer,
-            camera,
-        )
-        self.low, self.end = low, low + len(datas)
-        self.variants, self.model_seeds = np.zeros((2, len(datas)), np.int64)
+        self._scene = scene
+        self._models = models
+        self._datas = datas
+        self._tracer = tracer
+        self._camera = camera
+        self.low = low
+        self.end = low + len(datas)
+        self.variants = np.zeros(len(datas), np.int64)
+        self.model_seeds = np.zeros(len(datas), np.int64)
         self._own = [models[0]] * len(datas)
         self._terrains: dict[int, Terrain] = {}
         self._uneven = has_terrain(scene)
-        self.places = np.zeros((len(datas), tracer.distractors, 3))
-        self.places[..., 2] = OUT_OF_SIGHT
-        # The same places in the world.
-        self._distractors = np.zeros_like(self.places)
+        self.distractor_positions = np.zeros((len(datas), tracer.distractors, 3))
+        self.distractor_positions[..., 2] = OUT_OF_SIGHT
+        # The same positions in the world's frame.
+        self._distractors = np.zeros_like(self.distractor_positions)
         # Runge-Kutta takes whole steps only.
         self._in_halves = int(models[0].opt.integrator != mujoco.mjtIntegrator.mjINT_RK4)
         # The same models without actuation.
         self._passive = [copy.copy(model) for model in models]
         for passive in self._passive:
             passive.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
-        self._looks = {
+        self._appearance = {
             name: np.stack([getattr(model, name).reshape(-1) for model in models])
             for name in APPEARANCE_FIELDS
         }
-        # Views into every MjData are made once: making one costs more than copying through it.
+        # Views into every MjData are made once, because making one costs more than copying it.
         self._controls = [data.ctrl for data in datas]
         self._poses = {
             name: [[getattr(data, name).reshape(-1)] for data in datas] for name in POSES
@@ -299,30 +318,28 @@ class _Chunk:
     ) -> None:
         for world, data in enumerate(self._datas, self.low):
             if mask[world]:
-                model = self._follow(world - self.low, variants[world], model_seeds[world])
+                model = self._set_model(world - self.low, variants[world], model_seeds[world])
                 mujoco.mj_resetData(model, data)
-                data.qpos[:], data.qvel[:], data.mocap_pos[:] = (
-                    positions[world],
-                    velocities[world],
-                    mocap[world],
-                )
-                self._bring_up_to_date(model, variants[world], data)
+                data.qpos[:] = positions[world]
+                data.qvel[:] = velocities[world]
+                data.mocap_pos[:] = mocap[world]
+                self._forward(model, variants[world], data)
         self._gather()
 
     def place(self, mask: np.ndarray, mocap: int, positions: np.ndarray) -> None:
         for world, data in enumerate(self._datas, self.low):
             if mask[world]:
                 data.mocap_pos[mocap] = positions[world]
-                # As at the end of a step: contacts and images must know of it.
+                # As at the end of a step: contacts and images depend on it.
                 mujoco.mj_step1(self._own[world - self.low], data)
         self._gather()
 
     def load(self, state: np.ndarray, variants: np.ndarray, model_seeds: np.ndarray) -> None:
         for world, data in enumerate(self._datas, self.low):
-            model = self._follow(world - self.low, variants[world], model_seeds[world])
+            model = self._set_model(world - self.low, variants[world], model_seeds[world])
             mujoco.mj_resetData(model, data)
             mujoco.mj_setState(model, data, state[world], _STATE)
-            # All that the next `mj_step2` reads besides the state.
+            # This computes what the next `mj_step2` reads besides the state.
             mujoco.mj_step1(model, data)
         self._gather()
 
@@ -334,33 +351,38 @@ class _Chunk:
             self._tracer.draw(len(rows), out[rows[0] : rows[-1] + 1])
 
     def fill(self, tracer: RayTracer, listed: list[int]) -> None:
-        """Tells a ray tracer where everything is in some of these worlds and how they look."""
+        """Copy the poses and the appearance of some of these worlds into a ray tracer."""
         worlds = [world - self.low for world in listed]
         if tracer.distractors:
             for world in worlds:
                 data = self._datas[world]
                 turn = data.cam_xmat[self._camera].reshape(3, 3)
-                self._distractors[world] = data.cam_xpos[self._camera] + self.places[world] @ turn.T
+                self._distractors[world] = (
+                    data.cam_xpos[self._camera] + self.distractor_positions[world] @ turn.T
+                )
         for name, views in self._poses.items():
             target = tracer.poses[name][: len(worlds)].reshape(-1)
             np.concatenate(
                 [part for world in worlds for part in views[world]], out=target, casting="same_kind"
             )
         if len(self._models) > 1:
-            for name, looks in self._looks.items():
-                tracer.looks[name][: len(worlds), : looks.shape[1]] = looks[self.variants[worlds]]
+            for name, numbers in self._appearance.items():
+                chosen = numbers[self.variants[worlds]]
+                tracer.appearance[name][: len(worlds), : numbers.shape[1]] = chosen
         for row, world in enumerate(worlds if self._uneven else []):
             tracer.terrains[row] = self._terrain(world).id
 
-    def _follow(self, world: int, variant: int, seed: int) -> mujoco.MjModel:
-        """The model of one of these worlds from now on."""
+    def _set_model(self, world: int, variant: int, seed: int) -> mujoco.MjModel:
+        """Give one of these worlds another model and return it."""
         model = self._scene.remodelled(self._models[variant], int(seed))
-        self._own[world], self.variants[world], self.model_seeds[world] = model, variant, seed
+        self._own[world] = model
+        self.variants[world] = variant
+        self.model_seeds[world] = seed
         return model
 
-    def _bring_up_to_date(self, model: mujoco.MjModel, variant: int, data: mujoco.MjData) -> None:
-        """All that follows from a new state, without actuation, as dm_control does it."""
-        if model is self._models[variant]:  # which other threads read
+    def _forward(self, model: mujoco.MjModel, variant: int, data: mujoco.MjData) -> None:
+        """Compute what follows from a new state, without actuation, as dm_control does."""
+        if model is self._models[variant]:  # other threads read it: it must not change
             mujoco.mj_forward(self._passive[variant], data)
             return
         flags = int(model.opt.disableflags)
@@ -369,12 +391,12 @@ class _Chunk:
         model.opt.disableflags = flags
 
     def _terrain(self, world: int) -> Terrain:
-        """What is drawn in place of a world's height field; made when it is first asked for."""
+        """Return the mesh that is drawn in place of a world's height field."""
         if world not in self._terrains:
             self._terrains[world] = Terrain(self._own[world])
         terrain = self._terrains[world]
         if terrain.model is not self._own[world]:
-            terrain.mold(self._own[world])
+            terrain.update(self._own[world])
         return terrain
 
     def _gather(self) -> None:

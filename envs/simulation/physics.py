@@ -1,9 +1,8 @@
-"""What a task may know of a simulator: many worlds of one MuJoCo model, their state as batched
-torch tensors.
+"""Define the simulator's interface: many worlds of one MuJoCo model, with batched torch tensors.
 
-A task reads quantities by name and writes start states; whether the worlds are stepped by MuJoCo C
-on threads or by a GPU backend is not visible to it. What differs between worlds (a target, a wall)
-is a mocap body, because geoms fixed to the world are placed only once.
+A task reads quantities by name and writes initial states. It does not depend on whether MuJoCo C
+on threads or a GPU backend steps the worlds. Objects that differ between worlds (a target, a wall)
+are mocap bodies, because geoms fixed to the world are placed only once.
 """
 
 import copy
@@ -21,18 +20,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Scene:
-    """One MuJoCo model, how often it is controlled and how it is filmed.
+    """Describe one MuJoCo model, its control rate and its camera.
 
     Attributes:
         name: for messages.
-        build: describes the model.
+        build: returns the model's description.
         substeps: physics steps in a control step.
-        camera: name of the camera that films the observation.
+        camera: name of the observation's camera.
         background: red, green and blue in [0, 1] where nothing is drawn.
         textures: False draws plain colours, which is faster.
-        finish: changes of the compiled model that a description cannot express.
-        remodel: changes numbers of a world's own copy of the model for the length of an episode,
-            such as the heights of its terrain; its second argument is all that they depend on.
+        finish: makes changes to the compiled model that a description cannot express.
+        remodel: changes numbers of a world's own copy of the model for one episode, such as the
+            heights of its terrain; they depend on its second argument, a seed, alone.
     """
 
     name: str
@@ -46,16 +45,14 @@ class Scene:
 
     @cached_property
     def model(self) -> mujoco.MjModel:
-        """The compiled model, for reading: every simulator copies it."""
+        """Return the compiled model, only for reading: every simulator copies it."""
         model = self.build().compile()
         if self.finish is not None:
             self.finish(model)
         return model
 
     def remodelled(self, model: mujoco.MjModel, seed: int) -> mujoco.MjModel:
-        """A copy of one of the scene's models as it is in an episode with this seed; itself where
-        that is 0.
-        """
+        """Return a copy of a model as it is in an episode with this seed, or itself for seed 0."""
         if self.remodel is None or not seed:
             return model
         own = copy.copy(model)
@@ -65,17 +62,18 @@ class Scene:
 
 @dataclass
 class InitialState:
-    """Start states of all worlds, float64: where a partial reset does not touch a world its row is
-    ignored.
+    """Hold the initial states of all worlds, float64.
+
+    A partial reset ignores the rows of the other worlds.
 
     Attributes:
         joint_positions: [world, nq], metres and radians.
         joint_velocities: [world, nv].
         mocap_positions: [world, mocap body, 3], metres.
-        variants: int64 [world], which of the simulator's variants of the dynamics each world
-            follows; None: the first.
-        model_seeds: int64 [world], what `Scene.remodel` is given; 0, or None for all worlds: the
-            model stays as it is.
+        variants: int64 [world], index of the simulator's variant that each world gets; None is the
+            first for all.
+        model_seeds: int64 [world], the seed for `Scene.remodel`; 0, or None for all worlds, leaves
+            the model unchanged.
     """
 
     joint_positions: Tensor
@@ -86,7 +84,7 @@ class InitialState:
 
     @classmethod
     def of(cls, model: mujoco.MjModel, num_worlds: int) -> "InitialState":
-        """The model's own initial state, `num_worlds` times."""
+        """Return the model's own initial state, `num_worlds` times."""
         mocap = model.body_pos[model.body_mocapid >= 0]
         rows = [
             torch.from_numpy(np.array(row, np.float64))
@@ -96,7 +94,7 @@ class InitialState:
 
 
 class Physics(ABC):
-    """Many worlds of one model.
+    """Simulate many worlds of one model.
 
     Attributes:
         model: the MuJoCo model, for names and constants.
@@ -121,17 +119,21 @@ class Physics(ABC):
 
     @abstractmethod
     def reset(self, mask: Bool[Tensor, " world"], start: InitialState) -> None:
-        """Put the worlds in `mask` into their start states; the others are left as they are."""
+        """Put the worlds in `mask` into their initial states and leave the others unchanged."""
 
     @abstractmethod
     def place(
         self, body: str, positions: Float[Tensor, "world 3"], mask: Bool[Tensor, " world"]
     ) -> None:
-        """Put a mocap body somewhere else, metres, in the worlds in `mask`: what a task changes
-        within an episode.
+        """Move a mocap body, in the worlds in `mask`, within an episode.
 
-        Where mocap bodies are belongs to `state` and is set by `reset`, so this is also how a task
-        remembers.
+        The positions of mocap bodies belong to `state` and are set by `reset`, so that a task can
+        also store its own state in them.
+
+        Args:
+            body: the body's name.
+            positions: metres.
+            mask: the worlds in which it moves.
 
         Raises:
             ValueError: `body` is not a mocap body.
@@ -141,58 +143,65 @@ class Physics(ABC):
     def render(
         self, out: UInt8[Tensor, "drawn height width 3"], worlds: Tensor | None = None
     ) -> None:
-        """Draw the observation camera's image of all worlds, or of the listed ones (int64), into
-        `out`.
-        """
+        """Draw the observation of all worlds, or of the listed ones (int64), into `out`."""
 
     @abstractmethod
-    def set_distractors(self, places: Float[np.ndarray, "world distractor 3"]) -> None:
-        """Where distractors are in the next images: right of the camera, above and behind it,
-        metres.
+    def set_distractors(self, positions: Float[np.ndarray, "world distractor 3"]) -> None:
+        """Set the distractors' positions in the next images.
+
+        Args:
+            positions: in the camera's frame (right, up, backwards), metres.
 
         Raises:
-            ValueError: there are not as many worlds or distractors.
+            ValueError: the number of worlds or distractors is not that of this simulator.
         """
 
     @abstractmethod
     def image(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:
-        """One world drawn at another size, for videos."""
+        """Draw one world at another size, for videos."""
 
     @abstractmethod
     def state(self) -> Float[np.ndarray, "world state"]:
-        """Everything that the future of each world depends on."""
+        """Return everything that the future of each world depends on."""
 
     @abstractmethod
     def load_state(self, state: Float[np.ndarray, "world state"]) -> None:
-        """Continue from what `state` returned, bit for bit. Raises ValueError when the shape does
-        not fit.
+        """Continue from what `state` returned, bit for bit.
+
+        Raises:
+            ValueError: the shape is not that of these worlds' state.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give back threads and memory."""
+        """Release threads and memory."""
 
     @property
     def control(self) -> Float[Tensor, "world actuator"]:
-        """The control signal of the latest step."""
+        """Return the control signal of the latest step."""
         return self.fields["ctrl"]
 
     def body_position(self, name: str) -> Float[Tensor, "world 3"]:
-        """Position of a body's frame, metres. Raises KeyError naming the bodies there are."""
+        """Return the position of a body's frame, metres.
+
+        Raises:
+            KeyError: there is no such body; the message names the bodies.
+        """
         return self.fields["xpos"][:, self._index("body", name)]
 
     def body_rotation(self, name: str) -> Float[Tensor, "world 3 3"]:
-        """Rotation matrix of a body's frame: columns are its axes in the world."""
+        """Return the rotation matrix of a body's frame: its columns are the frame's axes."""
         return self.fields["xmat"][:, self._index("body", name)].reshape(-1, 3, 3)
 
     def geom_position(self, name: str) -> Float[Tensor, "world 3"]:
-        """Position of a geom, metres."""
+        """Return the position of a geom, metres."""
         return self.fields["geom_xpos"][:, self._index("geom", name)]
 
     def sensor(self, name: str) -> Float[Tensor, "world reading"]:
-        """Readings of a sensor, in its own units."""
+        """Return the readings of a sensor, in its own units."""
         index = self._index("sensor", name)
-        address, size = int(self.model.sensor_adr[index]), int(self.model.sensor_dim[index])
+        address = int(self.model.sensor_adr[index])
+        size = int(self.model.sensor_dim[index])
         return self.fields["sensordata"][:, address : address + size]
 
     def _index(self, kind: str, name: str) -> int:
@@ -207,6 +216,7 @@ class Physics(ABC):
 
 
 class SimulationError(FloatingPointError):
-    """A world's state is not finite or MuJoCo warned about it: the run must stop, its numbers mean
-    nothing.
+    """Report a world whose state is not finite or that MuJoCo warned about.
+
+    The run must stop, because its numbers are meaningless.
     """

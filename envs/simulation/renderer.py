@@ -1,5 +1,6 @@
-"""Images by MuJoCo Warp's ray tracer: no OpenGL, no display, the same image on a CPU and on a
-GPU.
+"""Draw images with MuJoCo Warp's ray tracer, which needs neither OpenGL nor a display.
+
+The image is the same on a CPU and on a GPU.
 """
 
 import copy
@@ -21,9 +22,9 @@ from envs.simulation.distractors import with_distractors
 from envs.simulation.physics import Scene
 from envs.simulation.terrain import has_terrain
 
-# What an image is made of: MuJoCo's own field names, equal in MjData and in Warp's Data.
+# MuJoCo's names of the fields that an image depends on, equal in MjData and in Warp's Data.
 POSES = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
-# How a world looks: MuJoCo's own field names in MjModel.
+# MuJoCo's names of the fields of MjModel that define a world's colours.
 APPEARANCE_FIELDS = ("geom_rgba", "mat_rgba")
 
 # Loading cached kernels takes a fraction of this; compiling them takes several times as long.
@@ -32,16 +33,25 @@ NO_GPU_NOTE = "Could not find or load the NVIDIA CUDA driver"
 
 
 class RayTracer:
-    """Draws one camera's image of up to `capacity` worlds at a time. Not to be shared between
-    threads.
+    """Draw one camera's image of up to `capacity` worlds at a time.
+
+    Threads must not share it.
+
+    Args:
+        scene: model, camera and background.
+        size: height and width of an image in pixels.
+        capacity: number of worlds, at most.
+        segmentation: draw geoms' numbers instead of colours.
+        distractors: number of spheres to add to the scene.
 
     Attributes:
-        poses: the buffers to fill before `draw`, by the names in `POSES`: float32, [capacity,
+        poses: the buffers to fill before `draw`, by the names in `POSES`: float32 [capacity,
             numbers of one world].
-        looks: the same by the names in `APPEARANCE_FIELDS`, filled already as the scene's model is.
+        appearance: the same by the names in `APPEARANCE_FIELDS`, initially that of the scene's
+            model.
         distractors: number of spheres that follow the scene's own geoms in both.
-        terrains: where a scene's height fields differ from world to world, the `Terrain.id` of
-            each; empty elsewhere.
+        terrains: the `Terrain.id` of each world where height fields differ between worlds; empty
+            for other scenes.
     """
 
     def __init__(
@@ -54,11 +64,12 @@ class RayTracer:
     ) -> None:
         start_warp()
         model = drawable(with_distractors(scene, distractors) if distractors else scene.model)
-        self._size, self.distractors = size, distractors
+        self._size = size
+        self.distractors = distractors
         terrain = has_terrain(scene)
         with announce_compilation(COMPILING_AFTER_SECONDS):
             self._model = mujoco_warp.put_model(model)
-            # Nothing is simulated here, so there is room for no more than one contact.
+            # Nothing is simulated here, so that room for one contact is enough.
             self._data = mujoco_warp.make_data(model, capacity, nconmax=1, njmax=1)
             self._context = _context(scene, model, size, capacity, segmentation)
             self._trace(1)
@@ -67,11 +78,11 @@ class RayTracer:
             name: getattr(self._data, name).numpy().reshape(capacity, -1).view(np.float32)
             for name in POSES
         }
-        self.looks: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
+        self.appearance: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
             name: self._per_world(name, getattr(model, name), capacity)
             for name in APPEARANCE_FIELDS
         }
-        # Which mesh is each world's terrain.
+        # The mesh of each world's terrain.
         self.terrains: UInt64[np.ndarray, " capacity"] = (
             self._own_terrains(model, capacity) if terrain else np.zeros(0)
         )
@@ -87,8 +98,9 @@ class RayTracer:
             out[..., colour] = pixels[..., 2 - colour]
 
     def segment(self, count: int) -> Int32[np.ndarray, "count height width"]:
-        """Which geom each pixel shows, -1 for none. Needs `segmentation=True`, and then `draw` has
-        no colours.
+        """Return the number of the geom that each pixel shows, -1 for none.
+
+        This needs `segmentation=True`, with which `draw` has no colours.
         """
         self._trace(count)
         labels: np.ndarray = self._context.seg_data.numpy()[:count, :, 0]
@@ -97,9 +109,7 @@ class RayTracer:
     def _per_world(
         self, name: str, colours: Float32[np.ndarray, "thing 4"], capacity: int
     ) -> Float32[np.ndarray, "capacity numbers"]:
-        """Gives every world colours of its own, in place of those that all worlds share; returns
-        their memory.
-        """
+        """Give every world its own colours in place of shared ones, and return their memory."""
         own = warp.array(np.tile(colours, (capacity, 1, 1)), dtype=warp.vec4)
         setattr(self._model, name, own)
         view: np.ndarray = own.numpy().view(np.float32).reshape(capacity, colours.size)
@@ -108,13 +118,11 @@ class RayTracer:
     def _own_terrains(
         self, model: mujoco.MjModel, capacity: int
     ) -> UInt64[np.ndarray, " capacity"]:
-        """Gives every world a height field of its own, in place of the model's; returns the memory
-        of their meshes.
-        """
+        """Give every world its own height field, and return the memory of the meshes' ids."""
         chosen = np.tile(model.geom_dataid, (capacity, 1))
         chosen[:, model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD] = np.arange(capacity)[:, None]
         self._model.geom_dataid = warp.array(chosen, dtype=int)
-        # Their boxes hold them up to half as much again as a height field's own height.
+        # The bounding boxes hold heights up to 1.5 times the height field's own.
         half = model.hfield_size[0, :3] * (1.0, 1.0, 0.75)
         self._context.hfield_bounds_size = warp.array(
             np.tile(half, (capacity, 1)).astype(np.float32), dtype=warp.vec3
@@ -125,7 +133,7 @@ class RayTracer:
         return view
 
     def _trace(self, count: int) -> None:
-        # Only the launch sizes read this number, so fewer worlds than there is room for cost less.
+        # Only the launch sizes read this number, so that drawing fewer worlds costs less.
         self._data.nworld = count
         mujoco_warp.refit_bvh(self._model, self._data, self._context)
         mujoco_warp.render(self._model, self._data, self._context)
@@ -134,7 +142,7 @@ class RayTracer:
 def _context(
     scene: Scene, model: mujoco.MjModel, size: int, capacity: int, segmentation: bool
 ) -> mujoco_warp.RenderContext:
-    """What the ray tracer works with. Whatever a scene has none of is compiled away."""
+    """Make the ray tracer's context, without the features that a scene does not have."""
     context = mujoco_warp.create_render_context(
         _planes_aside(model),
         capacity,
@@ -151,18 +159,18 @@ def _context(
         enable_backface_culling=False,
     )
     if scene.textures:
-        # The library interpolates between texels, which costs a tenth of an image; at this size
-        # nobody sees it.
+        # The library's interpolation between texels takes a tenth of an image's time and is not
+        # visible at this size.
         context.textures_registry = [_texture(model, index) for index in range(model.ntex)]
         context.textures = warp.array(context.textures_registry, dtype=warp.Texture2D)
     return context
 
 
 def drawable(model: mujoco.MjModel) -> mujoco.MjModel:
-    """A copy for drawing: without the features of the dynamics that MuJoCo Warp refuses."""
+    """Return a copy for drawing, without features of the dynamics that MuJoCo Warp refuses."""
     copied = copy.copy(model)
     copied.opt.enableflags = 0
-    # Without this MuJoCo Warp warns of pairs of geoms that it collides with fewer contacts.
+    # Without this MuJoCo Warp warns about pairs of geoms with fewer contacts than in MuJoCo.
     copied.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MULTICCD
     copied.opt.noslip_iterations = 0
     copied.geom_margin[:] = 0
@@ -171,7 +179,7 @@ def drawable(model: mujoco.MjModel) -> mujoco.MjModel:
 
 
 def _texture(model: mujoco.MjModel, index: int) -> warp.Texture2D:
-    """One of the model's textures, read at the nearest texel."""
+    """Return one of the model's textures, read at the nearest texel."""
     height, width, channels = (
         getattr(model, f"tex_{name}")[index] for name in ("height", "width", "nchannel")
     )
@@ -185,24 +193,23 @@ def _texture(model: mujoco.MjModel, index: int) -> warp.Texture2D:
 
 
 def _planes_aside(model: mujoco.MjModel) -> mujoco.MjModel:
-    """A copy that the tree of bounding boxes is built from; the boxes themselves are refitted for
-    every image.
+    """Return a copy from which to build the tree of bounding boxes, with planes moved away.
 
-    A plane's box is as long as the plane in every direction: with it in place the tree would tell
-    nothing else apart, and an image of the walker would cost an eighth more.
+    A plane's box is as long as the plane in every direction. With it in place the tree would not
+    separate anything else, and an image of the walker would take an eighth longer. The boxes
+    themselves are refitted for every image.
     """
     copied = copy.copy(model)
     planes = copied.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
-    copied.geom_size[planes], copied.geom_pos[planes] = 0.1, 100.0
+    copied.geom_size[planes] = 0.1
+    copied.geom_pos[planes] = 100.0
     copied.geom_sameframe[planes] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
     return copied
 
 
 @cache
 def start_warp() -> None:
-    """Start Warp on the CPU device, once, without its banner and its remark that there is no GPU
-    driver.
-    """
+    """Start Warp on the CPU device, once, without its banner and its note on a missing driver."""
     warp.config.log_level = warp.LOG_WARNING
     with without_line(NO_GPU_NOTE):
         warp.init()
@@ -212,7 +219,10 @@ def start_warp() -> None:
 @contextmanager
 def announce_compilation(seconds: float) -> Iterator[None]:
     """Say on stderr that kernels are being compiled, when the block takes longer than `seconds`."""
-    note = f"pixel-hrl: compiling the ray tracer for this scene (once; kept in {warp.config.kernel_cache_dir}) ..."
+    note = (
+        "pixel-hrl: compiling the ray tracer for this scene "
+        f"(once; kept in {warp.config.kernel_cache_dir}) ..."
+    )
     timer = threading.Timer(
         seconds, print, args=(note,), kwargs={"file": sys.stderr, "flush": True}
     )
@@ -226,9 +236,7 @@ def announce_compilation(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def without_line(unwanted: str) -> Iterator[None]:
-    """Hold back the block's stderr until its end and leave out the lines that contain
-    `unwanted`.
-    """
+    """Hold back the block's stderr until its end, and omit lines that contain `unwanted`."""
     # Warp's native part writes to the file descriptor, past sys.stderr and every log level.
     sys.stderr.flush()
     saved = os.dup(2)

@@ -1,6 +1,4 @@
-"""Ground that differs from world to world: the meshes that the ray tracer draws in place of a
-model's height field.
-"""
+"""Make the meshes that are drawn in place of height fields that differ between worlds."""
 
 import mujoco
 import numpy as np
@@ -11,37 +9,40 @@ from envs.simulation.physics import Scene
 
 
 def has_terrain(scene: Scene) -> bool:
-    """Whether the scene's one height field may differ from world to world."""
+    """Return whether the scene has a height field that may differ between worlds."""
     return scene.remodel is not None and bool(scene.model.nhfield)
 
 
 class Terrain:
-    """One world's height field as a mesh: two triangles for each of its cells.
+    """Hold one world's height field as a mesh with two triangles per cell.
 
     Args:
-        model: with one height field.
+        model: a model with one height field.
 
     Attributes:
-        id: by which the ray tracer knows it.
-        model: whose heights it has.
+        id: the ray tracer's name of the mesh.
+        model: the model that the heights are of.
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        self.model, self._points = model, _points(model)
+        self.model = model
+        self._points = _points(model)
         points = warp.array(self._points, dtype=warp.vec3)
         self._mesh = warp.Mesh(points=points, indices=warp.array(_triangles(model), dtype=int))
         self.id = int(self._mesh.id)
 
-    def mold(self, model: mujoco.MjModel) -> None:
+    def update(self, model: mujoco.MjModel) -> None:
         """Take the heights of another model of the same scene."""
-        self.model, self._points[:, 2] = model, _heights(model)
+        self.model = model
+        self._points[:, 2] = _heights(model)
         self._mesh.points.assign(self._points)
         self._mesh.refit()
 
 
 def _points(model: mujoco.MjModel) -> Float32[np.ndarray, "point 3"]:
-    """Corners of the cells in the frame of the height field, metres: row by row, south to north."""
-    rows, columns = int(model.hfield_nrow[0]), int(model.hfield_ncol[0])
+    """Return the cells' corners in the height field's frame, metres, row by row from the south."""
+    rows = int(model.hfield_nrow[0])
+    columns = int(model.hfield_ncol[0])
     east, north = model.hfield_size[0, :2]
     grid = np.meshgrid(np.linspace(-east, east, columns), np.linspace(-north, north, rows))
     return np.stack([grid[0].ravel(), grid[1].ravel(), _heights(model)], -1).astype(np.float32)
@@ -53,8 +54,15 @@ def _heights(model: mujoco.MjModel) -> Float32[np.ndarray, " point"]:
 
 
 def _triangles(model: mujoco.MjModel) -> Int32[np.ndarray, " corner"]:
-    """Numbers of their corners, one after the other, anticlockwise as seen from above."""
-    rows, columns = int(model.hfield_nrow[0]), int(model.hfield_ncol[0])
+    """Return the indices of the triangles' corners, anticlockwise as seen from above."""
+    rows = int(model.hfield_nrow[0])
+    columns = int(model.hfield_ncol[0])
     first = np.arange(rows * columns).reshape(rows, columns)[:-1, :-1].reshape(-1)
-    east, north, both = first + 1, first + columns, first + columns + 1
-    return np.stack([first, east, both, first, both, north], -1).reshape(-1).astype(np.int32)
+    east = first + 1
+    north = first + columns
+    north_east = north + 1
+    return (
+        np.stack([first, east, north_east, first, north_east, north], -1)
+        .reshape(-1)
+        .astype(np.int32)
+    )

@@ -1,8 +1,7 @@
-"""How a world differs from its scene: the state-space generalization of the splits `dynamics_*` and
-`vision_*`.
+"""Vary a scene's dynamics and appearance, for the splits `dynamics_*` and `vision_*`.
 
-A variant is a copy of the scene's model with other numbers and the same sizes, so that worlds of
-one batch may follow different ones.
+These splits test state-space generalization. A variant is a copy of the scene's model with other
+numbers and the same sizes, so that the worlds of one batch may have different variants.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from envs.simulation.distractors import MOST, filming_distance
+from envs.simulation.distractors import MAX_DISTRACTORS, subject_distance
 
-# MuJoCo's colour of a geom that has been given none.
-UNSET = (0.5, 0.5, 0.5, 1.0)
+# MuJoCo's default colour of a geom.
+_DEFAULT_COLOUR = (0.5, 0.5, 0.5, 1.0)
 
 
 def _within(default: float, least: float, most: float, whole: bool = False) -> Any:
@@ -29,19 +28,17 @@ def _within(default: float, least: float, most: float, whole: bool = False) -> A
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
-    """Numbers by name, each within its bounds; at their defaults they change nothing.
+    """Hold numbers by name, each within its range; their defaults change nothing.
 
     Raises:
-        ValueError: something that is not a number within the bounds of its name.
+        ValueError: a value is not a number within the range of its name.
     """
 
     def __post_init__(self) -> None:
         for part in fields(self):
-            value, least, most = (
-                getattr(self, part.name),
-                part.metadata["least"],
-                part.metadata["most"],
-            )
+            value = getattr(self, part.name)
+            least = part.metadata["least"]
+            most = part.metadata["most"]
             number = isinstance(value, int | float) and not isinstance(value, bool)
             whole = part.metadata["whole"]
             if not number or not least <= value <= most or (whole and value != int(value)):
@@ -53,8 +50,10 @@ class Variation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Those left out stay at their defaults. Raises ValueError naming an unknown one and what
-        there is.
+        """Return an instance with these values, and defaults for the others.
+
+        Raises:
+            ValueError: a key is unknown; the message names the valid ones.
         """
         valid = [part.name for part in fields(cls)]
         unknown = [key for key in values if key not in valid]
@@ -63,7 +62,7 @@ class Variation:
         return cls(**values)
 
     def to_dict(self) -> dict[str, float]:
-        """What is not at its default."""
+        """Return the values that are not at their defaults."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
         return {
             part.name: values[part.name]
@@ -74,16 +73,17 @@ class Variation:
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamics(Variation):
-    """Factors on what moves bodies.
+    """Scale the quantities that move bodies.
 
-    ImaginationStart are drawn for the plain model: what settles before an episode begins does so
-    under plain dynamics.
+    Initial states are drawn for the unchanged model: a body that settles before an episode begins
+    does so under unchanged dynamics.
 
-    mass: of every body, with its inertia, as a change of density.
-    friction: sliding friction of every geom.
-    gravity: acceleration.
-    damping: of every joint.
-    gain: force of every actuator at the same control and state.
+    Attributes:
+        mass: factor on the mass of every body and on its inertia, like a change of density.
+        friction: factor on the sliding friction of every geom.
+        gravity: factor on the acceleration.
+        damping: factor on the damping of every joint.
+        gain: factor on the force of every actuator at the same control and state.
     """
 
     mass: float = _within(1.0, 0.1, 10.0)
@@ -93,16 +93,16 @@ class Dynamics(Variation):
     gain: float = _within(1.0, 0.1, 10.0)
 
     def applied(self, model: mujoco.MjModel) -> mujoco.MjModel:
-        """A model that differs in these.
+        """Return a copy of the model with these changes.
 
         Raises:
-            ValueError: friction or gravity is to differ where it has no effect, or the gain of a
+            ValueError: friction or gravity is changed where it has no effect, or the gain of a
                 muscle.
         """
         varied = copy.copy(model)
-        if self.friction != 1 and not _rubs(model):
+        if self.friction != 1 and not _has_friction(model):
             raise ValueError("friction has no effect in a scene without contacts that have any")
-        if self.gravity != 1 and not _weighs(model):
+        if self.gravity != 1 and not _feels_gravity(model):
             raise ValueError("gravity has no effect in a scene where no joint feels it")
         if self.gain != 1 and (model.actuator_gaintype == int(mujoco.mjtGain.mjGAIN_MUSCLE)).any():
             raise ValueError("gain cannot be changed in a scene with muscles")
@@ -118,14 +118,14 @@ class Dynamics(Variation):
         return varied
 
 
-def _rubs(model: mujoco.MjModel) -> bool:
-    """Whether anything that touches is slowed by it."""
+def _has_friction(model: mujoco.MjModel) -> bool:
+    """Return whether there are contacts, and any with friction."""
     touching = not model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CONTACT
     return bool(touching and (model.geom_condim > 1).any())
 
 
-def _weighs(model: mujoco.MjModel) -> bool:
-    """Whether gravity pulls at a joint in the initial state."""
+def _feels_gravity(model: mujoco.MjModel) -> bool:
+    """Return whether gravity acts on a joint in the initial state."""
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     return bool(np.abs(data.qfrc_bias).max() > 1e-9)
@@ -133,16 +133,19 @@ def _weighs(model: mujoco.MjModel) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Vision(Variation):
-    """What images show otherwise. The background and the colours within textures (floors among
-    them) stay.
+    """Change the camera and the colours of images.
 
-    hue: degrees by which the colours of geoms and materials are turned.
-    brightness: factor on them, cut off at white.
-    distance: factor on how far the camera is from what it films, along its line of sight.
-    tilt: degrees by which the camera looks up; down where it is negative.
-    roll: degrees by which the camera is turned about the line of sight, anticlockwise.
-    distractors: number of coloured spheres that move through the image (see
-        `envs.simulation.distractors`).
+    The background and the colours within textures, such as those of floors, stay the same.
+
+    Attributes:
+        hue: degrees by which the hues of geoms and materials are rotated.
+        brightness: factor on their brightness, clipped at white.
+        distance: factor on the distance between the camera and its subject, along the line of
+            sight.
+        tilt: degrees by which the camera looks up; negative is down.
+        roll: degrees by which the camera is rotated about the line of sight, anticlockwise.
+        distractors: number of coloured spheres that move through the image (see
+            `envs.simulation.distractors`).
     """
 
     hue: float = _within(0.0, -180.0, 180.0)
@@ -150,18 +153,19 @@ class Vision(Variation):
     distance: float = _within(1.0, 0.1, 10.0)
     tilt: float = _within(0.0, -90.0, 90.0)
     roll: float = _within(0.0, -180.0, 180.0)
-    distractors: float = _within(0.0, 0.0, MOST, whole=True)
+    distractors: float = _within(0.0, 0.0, MAX_DISTRACTORS, whole=True)
 
     def applied(self, model: mujoco.MjModel, camera: str) -> mujoco.MjModel:
-        """A model whose named camera and colours differ in these; distractors are no part of it.
+        """Return a copy of the model with these changes of the named camera and the colours.
+
+        Distractors are not part of it.
 
         Raises:
-            ValueError: the camera is to be moved or turned and always looks at some body.
+            ValueError: the camera is moved or rotated but always looks at a body.
         """
         varied = copy.copy(model)
-        # A geom that has MuJoCo's default colour is drawn in that of its material, and in its own
-        # with any other.
-        unset = (varied.geom_matid >= 0) & (varied.geom_rgba == UNSET).all(axis=1)
+        # A geom with MuJoCo's default colour is drawn in the colour of its material.
+        unset = (varied.geom_matid >= 0) & (varied.geom_rgba == _DEFAULT_COLOUR).all(axis=1)
         for colour in (
             *(varied.geom_rgba[geom] for geom in np.flatnonzero(~unset)),
             *varied.mat_rgba,
@@ -184,9 +188,10 @@ class Vision(Variation):
         # A camera looks along its -z; x is to the right of the image and y upwards.
         backwards = np.zeros(3)
         mujoco.mju_rotVecQuat(backwards, np.array([0.0, 0.0, 1.0]), varied.cam_quat[index])
-        varied.cam_pos[index] += (self.distance - 1) * filming_distance(varied, camera) * backwards
+        varied.cam_pos[index] += (self.distance - 1) * subject_distance(varied, camera) * backwards
         for axis, degrees in (((1.0, 0.0, 0.0), self.tilt), ((0.0, 0.0, 1.0), self.roll)):
-            turn, turned = np.zeros(4), np.zeros(4)
+            turn = np.zeros(4)
+            turned = np.zeros(4)
             mujoco.mju_axisAngle2Quat(turn, np.array(axis), np.deg2rad(degrees))
             mujoco.mju_mulQuat(turned, varied.cam_quat[index], turn)
             varied.cam_quat[index] = turned
@@ -201,14 +206,20 @@ class Vision(Variation):
 def variant(
     model: mujoco.MjModel, camera: str, dynamics: Dynamics, vision: Vision
 ) -> mujoco.MjModel:
-    """A copy of a scene's model that differs in these; it may be simulated with the same data.
+    """Return a copy of a scene's model with these changes, for data of the same sizes.
+
+    Args:
+        model: the scene's model.
+        camera: name of the observation's camera.
+        dynamics: changes of the dynamics.
+        vision: changes of the camera and of colours.
 
     Raises:
-        ValueError: this scene cannot differ in one of them.
+        ValueError: one of the changes is not possible in this scene.
     """
     varied = vision.applied(dynamics.applied(model), camera)
     if dynamics.to_dict() or vision.to_dict():
-        # Masses of subtrees, inverse weights for contacts, cameras' frames and the like follow from
-        # these.
+        # This recomputes what depends on them: masses of subtrees, inverse weights for contacts,
+        # cameras' frames and others.
         mujoco.mj_setConst(varied, mujoco.MjData(varied))
     return varied

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from envs.families.family import Family
-from envs.simulation.distractors import places
+from envs.simulation.distractors import distractor_positions
 from envs.simulation.mujoco_cpu import MujocoPhysics
 from envs.simulation.physics import InitialState
 from envs.simulation.variation import variant
@@ -116,7 +116,7 @@ class MujocoWorlds:
             return
         shown = np.arange(self._distractors.max()) < self._distractors[tasks, None]
         seconds = self.distractor_start + steps * self.seconds
-        where = places(self.family.scene, shown, seconds, self._distance[tasks])
+        where = distractor_positions(self.family.scene, shown, seconds, self._distance[tasks])
         self.physics.set_distractors(where)
 
     def draw(

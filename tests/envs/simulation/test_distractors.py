@@ -1,5 +1,4 @@
-"""Spheres that move through images: where, when, before and behind what, against rays that are
-traced one by one."""
+"""Spheres that move through images, against rays that are traced one by one."""
 
 import numpy as np
 import pytest
@@ -10,12 +9,12 @@ from envs.families.point_mass import PointMass
 from envs.families.walker_speed import WalkerSpeed
 from envs.simulation.distractors import (
     FARTHEST,
-    MOST,
+    MAX_DISTRACTORS,
     NEAREST,
     RADIUS,
-    filming_distance,
+    distractor_positions,
     paths,
-    places,
+    subject_distance,
     with_distractors,
 )
 from envs.simulation.mujoco_cpu import MujocoPhysics
@@ -52,27 +51,31 @@ def first_hit(ray: np.ndarray, spheres: list[tuple[np.ndarray, float]]) -> int:
     return found
 
 
-def test_spheres_are_seen_where_rays_meet_them_first() -> None:
+def test_spheres_are_visible_where_rays_meet_them_first() -> None:
     """Among them the point mass, which some of them pass before and some behind; its target is out
     of sight."""
-    scene, counts, worlds = PointMass.scene, np.array([0, 1, MOST, 3, MOST, MOST]), 6
+    scene, counts, worlds = (
+        PointMass.scene,
+        np.array([0, 1, MAX_DISTRACTORS, 3, MAX_DISTRACTORS, MAX_DISTRACTORS]),
+        6,
+    )
     model = scene.model
     seconds, mass = np.linspace(3.0, 40.0, worlds), np.linspace(-0.2, 0.2, worlds)
-    shown_spheres = np.arange(MOST) < counts[:, None]
-    scattered = places(scene, shown_spheres, seconds, np.ones(worlds))
-    physics = MujocoPhysics(scene, worlds, SIZE, threads=1, distractors=MOST)
+    shown_spheres = np.arange(MAX_DISTRACTORS) < counts[:, None]
+    scattered = distractor_positions(scene, shown_spheres, seconds, np.ones(worlds))
+    physics = MujocoPhysics(scene, worlds, SIZE, threads=1, distractors=MAX_DISTRACTORS)
     start = InitialState.of(model, worlds)
     start.joint_positions[:, 0], start.mocap_positions[:] = torch.from_numpy(mass), 9.0
     physics.reset(torch.ones(worlds, dtype=torch.bool), start)
     physics.set_distractors(scattered)
-    tracer = RayTracer(scene, SIZE, worlds, segmentation=True, distractors=MOST)
+    tracer = RayTracer(scene, SIZE, worlds, segmentation=True, distractors=MAX_DISTRACTORS)
     physics._chunks[0].fill(tracer, list(range(worlds)))
     shown = tracer.segment(worlds)
     physics.close()
 
     wrong, seen = 0, set()
-    radius = RADIUS * 2 * CAMERA_TAN * filming_distance(model, "fixed")
-    numbers = [model.geom("pointmass").id, *range(model.ngeom, model.ngeom + MOST), -1]
+    radius = RADIUS * 2 * CAMERA_TAN * subject_distance(model, "fixed")
+    numbers = [model.geom("pointmass").id, *range(model.ngeom, model.ngeom + MAX_DISTRACTORS), -1]
     for world in range(worlds):
         spheres = [(np.array([mass[world], 0.0, 0.01 - HEIGHT]), 0.03)]
         spheres += [(middle, radius) for middle in scattered[world, : counts[world]]]
@@ -91,9 +94,9 @@ def test_spheres_are_seen_where_rays_meet_them_first() -> None:
 def test_spheres_stay_whole_and_do_not_keep_together() -> None:
     """Over an episode of 25 s at 40 control steps a second: within the image, everywhere in it,
     near and far."""
-    ways = paths(np.arange(1000) / 40)
-    assert ways.shape == (1000, MOST, 3)
-    middles, away = ways[..., :2], ways[..., 2:]
+    found = paths(np.arange(1000) / 40)
+    assert found.shape == (1000, MAX_DISTRACTORS, 3)
+    middles, away = found[..., :2], found[..., 2:]
     assert (np.abs(middles) + RADIUS / away).max() <= 0.5
     assert (middles.min(0) < -0.3).all()
     assert (middles.max(0) > 0.3).all()
@@ -102,17 +105,17 @@ def test_spheres_stay_whole_and_do_not_keep_together() -> None:
     speeds = np.linalg.norm(np.diff(middles, axis=0), axis=-1) * 40
     assert speeds.max() < 1.0, "an image's height a second"
     apart = np.linalg.norm(middles[:, :, None] - middles[:, None], axis=-1)[
-        :, *np.triu_indices(MOST, 1)
+        :, *np.triu_indices(MAX_DISTRACTORS, 1)
     ]
     assert (apart > 2 * RADIUS).mean(0).min() > 0.5, "any two are mostly clear of each other"
 
 
 def test_a_body_hides_what_passes_behind_it() -> None:
-    """Through the middle of what the walker's camera films: behind the body less of a sphere is
-    seen than before it."""
+    """Through the centre of the walker's image: less of a sphere is visible behind the body than
+    in front of it."""
     scene = WalkerSpeed.scene
     physics = MujocoPhysics(scene, 2, 64, threads=1, distractors=1)
-    away = filming_distance(scene.model, scene.camera)
+    away = subject_distance(scene.model, scene.camera)
     physics.set_distractors(
         np.array([[[0.0, 0.1, -NEAREST * away]], [[0.0, 0.1, -FARTHEST * away]]])
     )
@@ -174,7 +177,7 @@ def test_images_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int
             alone = MujocoPhysics(PointMass.scene, 1, SIZE, threads=1, distractors=count)
             alone.load_state(state[world : world + 1, :-1])
             alone.set_distractors(
-                places(
+                distractor_positions(
                     PointMass.scene,
                     np.ones((1, count), bool),
                     seconds[world : world + 1],
@@ -187,18 +190,18 @@ def test_images_do_not_depend_on_the_tasks_beside(worlds: int, counts: tuple[int
             np.testing.assert_array_equal(shown[world], image[0].numpy())
 
 
-def test_spheres_pass_before_and_behind_what_a_camera_farther_away_films() -> None:
+def test_spheres_pass_in_front_of_and_behind_the_subject_of_a_camera_farther_away() -> None:
     """In shares of how far it is: the same paths, so that from twice as far they are seen half as
     large."""
     scene, shown, seconds = WalkerSpeed.scene, np.ones((2, 4), bool), np.array([5.0, 5.0])
-    near, far = places(scene, shown, seconds, np.array([1.0, 2.0]))
+    near, far = distractor_positions(scene, shown, seconds, np.array([1.0, 2.0]))
     np.testing.assert_allclose(far, 2 * near)
 
 
-def test_places_must_be_of_all_worlds_and_distractors() -> None:
+def test_positions_must_be_of_all_worlds_and_distractors() -> None:
     physics = MujocoPhysics(PointMass.scene, 2, 8, threads=1, distractors=3)
     with pytest.raises(
-        ValueError, match=r"places must have the shape \(2, 3, 3\) .* got \(2, 1, 3\)"
+        ValueError, match=r"positions must have the shape \(2, 3, 3\) .* got \(2, 1, 3\)"
     ):
         physics.set_distractors(np.zeros((2, 1, 3)))
     image, plain = (
@@ -226,7 +229,9 @@ def test_only_worlds_of_such_tasks_show_them_and_all_images_agree() -> None:
 
     def expected(counts: list[int], seconds: np.ndarray) -> np.ndarray:
         reference.set_distractors(
-            places(scene, np.arange(3) < np.array(counts)[:, None], seconds, np.ones(3))
+            distractor_positions(
+                scene, np.arange(3) < np.array(counts)[:, None], seconds, np.ones(3)
+            )
         )
         out = torch.zeros((3, SIZE, SIZE, 3), dtype=torch.uint8)
         reference.render(out)

@@ -1,5 +1,5 @@
-"""Worlds that move or look otherwise: against closed forms, models compiled that way, and plain
-worlds beside them."""
+"""Worlds with other dynamics and appearance, against closed forms, models compiled that way, and
+plain worlds beside them."""
 
 import mujoco
 import numpy as np
@@ -132,7 +132,7 @@ def test_a_heavier_model_is_the_one_that_compiles_from_a_heavier_description():
 
 
 def test_worlds_beside_varied_ones_are_as_without_them():
-    """Tasks are dealt out in turn: a world changes its dynamics with its task, from episode to
+    """Tasks are assigned round-robin: a world changes its dynamics with its task, from episode to
     episode."""
     suite = varied_suite(mass=3.0, gain=0.5)
     mixed = make_vec(suite, 3, image_size=8, seed=1)
@@ -207,7 +207,7 @@ def test_a_camera_that_is_turned_around_shows_the_image_turned():
     assert (drawn(half) ^ drawn(plain)).sum() > 40, "the mass covers some thirty pixels"
 
 
-def test_what_a_camera_sees_sinks_when_it_looks_up_and_turns_clockwise_when_it_turns_anticlockwise():
+def test_the_image_sinks_when_the_camera_looks_up_and_turns_clockwise_when_it_turns_anticlockwise():
     plain, up, quarter = (
         np.argwhere(drawn(image)) for image in seen(Vision(), Vision(tilt=5.0), Vision(roll=90.0))
     )
@@ -252,7 +252,7 @@ def test_a_camera_moves_along_its_line_of_sight_wherever_its_body_is(name):
         np.testing.assert_allclose(other.cam_xmat[index], plain.cam_xmat[index], atol=1e-9)
 
 
-def test_worlds_keep_their_look_from_episode_to_episode_of_its_task():
+def test_worlds_keep_their_appearance_from_episode_to_episode_of_a_task():
     """Images of a varied task are the same beside a plain one, and the plain one's are
     untouched."""
     suite = varied_suite("vision", hue=90.0)
@@ -394,7 +394,7 @@ SUITES = [
 
 
 @pytest.mark.parametrize(("name", "moved"), SUITES)
-def test_the_splits_turn_one_number_at_a_time(name, moved):
+def test_the_splits_change_one_number_at_a_time(name, moved):
     """Each factor down and up, each view one way and the other, mildly and strongly, on one
     training task."""
     suite, changes = load_suite(name), {"mild": (0.75, 1.5), "strong": (0.5, 2.0)}
@@ -486,5 +486,5 @@ def test_every_variation_has_an_effect(name):
     env.close()
 
 
-def test_a_task_is_plain_unless_told():
+def test_a_task_is_plain_by_default():
     assert Task("a", "walker_speed", {"speed": 1.0}, 10, 0).variations() == {}
