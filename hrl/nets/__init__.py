@@ -1,6 +1,4 @@
-"""Networks that know nothing of agents: encoders and decoders of pixels, perceptrons, heads'
-distributions.
-"""
+"""Networks and output distributions that know nothing of agents."""
 
 from hrl.nets.action_mask import ActionMask
 from hrl.nets.block_linear import BlockLinear

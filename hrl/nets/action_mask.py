@@ -1,6 +1,4 @@
-"""Which numbers of an action a body has actuators for, where an agent controls bodies of different
-sizes.
-"""
+"""Mask the padding of actions of bodies with different numbers of actuators."""
 
 from __future__ import annotations
 
@@ -10,12 +8,13 @@ from torch import Tensor, nn
 
 
 class ActionMask(nn.Module):
-    """1 for the first numbers of an action, which the body of a task uses, 0 for those that are
-    padding to it.
+    """Look up the action mask that belongs to a task vector.
+
+    A mask is 1 for the leading numbers of an action, which the task's body uses, and 0 for padding.
 
     Args:
         tasks: task vectors, [row, task].
-        masks: of the body of each, [row, action].
+        masks: of each task's body, [row, action].
     """
 
     tasks: Tensor
@@ -29,7 +28,7 @@ class ActionMask(nn.Module):
         self.register_buffer("masks", masks, persistent=False)
 
     def forward(self, task: Float[Tensor, "*batch task"]) -> Float[Tensor, "*batch action"]:
-        """The mask of the nearest of the tasks."""
+        """Return the mask of the nearest known task."""
         with torch.autocast(task.device.type, enabled=False):
             distance = self.tasks.square().sum(-1) - 2 * task.float() @ self.tasks.T
         mask: Tensor = self.masks[distance.argmin(-1)]

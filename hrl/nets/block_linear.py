@@ -1,4 +1,4 @@
-"""A linear layer whose weights are block-diagonal."""
+"""Multiply by block-diagonal weights."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from hrl.nets.dense import truncated_normal_
 
 
 class BlockLinear(nn.Module):
-    """Linear layer of `blocks` equal groups: each group of outputs sees its own group of inputs
-    only.
+    """Map each of `blocks` equal groups of inputs linearly to its own group of outputs.
 
-    Weights and multiplications shrink by the number of blocks, which is what makes a recurrent
-    state of thousands of units affordable (DreamerV3, Hafner et al. 2023, arXiv 2301.04104, the
-    block GRU).
+    Weights and multiplications shrink by the number of blocks, which makes a recurrent state of
+    thousands of units affordable (DreamerV3, Hafner et al. 2023, arXiv 2301.04104, the block GRU).
 
     Args:
         inputs: size of the input vector.
@@ -24,7 +22,7 @@ class BlockLinear(nn.Module):
         output_scale: of the weights.
 
     Raises:
-        ValueError: where `blocks` does not divide a size.
+        ValueError: `blocks` does not divide a size; the message names it.
     """
 
     def __init__(self, inputs: int, outputs: int, blocks: int, output_scale: float = 1.0) -> None:
@@ -36,12 +34,12 @@ class BlockLinear(nn.Module):
                 )
         self.weight = nn.Parameter(torch.empty(blocks, inputs // blocks, outputs // blocks))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        # The fan-in is that of the whole layer, not of a block: blocks start small, as in the
-        # published code.
+        # The fan-in is that of the whole layer, not of a block: the weights of blocks start small,
+        # as in the published code.
         truncated_normal_(self.weight, inputs, output_scale)
 
     def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        """Each group of inputs times its own block, plus the bias."""
+        """Multiply each group of inputs by its own block and add the bias."""
         groups = inputs.unflatten(-1, (self.weight.shape[0], -1))
         products = torch.einsum("...bi,bio->...bo", groups, self.weight).flatten(-2)
         return products + self.bias.to(products.dtype)

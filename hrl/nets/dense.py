@@ -1,6 +1,4 @@
-"""Linear layers with root-mean-square norms, as the world model and its actors and critics are
-built from.
-"""
+"""Build perceptrons with root-mean-square norms, for world models and their actors and critics."""
 
 from __future__ import annotations
 
@@ -18,10 +16,11 @@ _UNTRUNCATE = 1.1368
 
 
 class RMSNorm(nn.Module):
-    """Divides the last axis by its root mean square, then scales it by learned weights; no offset.
+    """Divide the last axis by its root mean square, then scale it by learned weights; no offset.
 
-    Zhang and Sennrich 2019, arXiv 1910.07467, equation 4, with the epsilon of DreamerV3, 1e-4. The
-    sum of squares is float32 whatever the dtype of the inputs, which the outputs share.
+    Source: Zhang and Sennrich 2019, arXiv 1910.07467, equation 4, with the epsilon of DreamerV3,
+    1e-4. The sum of squares is float32 whatever the dtype of the inputs; outputs have the inputs'
+    dtype.
 
     Args:
         size: of the last axis.
@@ -32,17 +31,20 @@ class RMSNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(size))
 
     def forward(self, inputs: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
-        """Inputs of about unit root mean square."""
+        """Return the inputs scaled to about unit root mean square, times the weights."""
         normed: Tensor = _RMSNorm.apply(inputs, self.scale)  # type: ignore[no-untyped-call]
         return normed
 
 
 class _RMSNorm(torch.autograd.Function):
-    """The norm with its gradient in closed form.
+    """Compute the norm, and its gradient in closed form.
 
-    y = x r s, where r = (|x|^2 / n + eps)^(-1/2); dx = r (g s - x r^2 (g x . s) / n), ds = sum of g x r over rows. Few
-    wide operations, in the inputs' dtype: on a CPU the library's own norm, and autograd's way back
-    through this one, are chains of passes that cost more than the products between them.
+    y = x r s, where r = (|x|^2 / n + eps)^(-1/2);
+    dx = r (g s - x r^2 (g x . s) / n), ds = sum of g x r over rows.
+
+    These are few wide operations, in the inputs' dtype. On a CPU the library's own norm, and
+    autograd's backward pass through this one, are chains of passes over memory that cost more than
+    the matrix products between them.
     """
 
     @staticmethod
@@ -56,18 +58,18 @@ class _RMSNorm(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         inputs, scale, inverse, factors = context.saved_tensors
         product = gradient * inputs
-        onto = (
-            (product @ scale.to(inputs.dtype)).unsqueeze(-1).float() * inverse**3 / inputs.shape[-1]
-        )
-        back = _outer(-onto.to(inputs.dtype), torch.ones_like(scale, dtype=inputs.dtype))
+        dot = (product @ scale.to(inputs.dtype)).unsqueeze(-1).float()
+        along_inputs = dot * inverse**3 / inputs.shape[-1]
+        ones = torch.ones_like(scale, dtype=inputs.dtype)
+        along_inputs = _outer(-along_inputs.to(inputs.dtype), ones)
+        d_inputs = torch.addcmul(gradient * factors, inputs, along_inputs)
         rows = product.reshape(-1, product.shape[-1])
-        moved = torch.addcmul(gradient * factors, inputs, back)
-        return moved, (inverse.to(inputs.dtype).reshape(1, -1) @ rows).flatten().to(scale.dtype)
+        d_scale = (inverse.to(inputs.dtype).reshape(1, -1) @ rows).flatten()
+        return d_inputs, d_scale.to(scale.dtype)
 
 
-_NARROW = (
-    64  # up to so many columns a row is too short for the CPU's loops over broadcast or summed axes
-)
+# Rows of at most so many columns are too short for the CPU's loops over broadcast or summed axes.
+_NARROW = 64
 
 
 def _is_narrow(rows: Tensor, size: int) -> bool:
@@ -75,14 +77,12 @@ def _is_narrow(rows: Tensor, size: int) -> bool:
 
 
 def _mean_square(rows: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch 1"]:
-    """In float32."""
+    """Return the mean square of each row in float32."""
     size = rows.shape[-1]
     mean: Tensor
     if not _is_narrow(rows, size):
-        mean = (
-            torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32).square()
-            / size
-        )
+        norm = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32)
+        mean = norm.square() / size
         return mean
     with torch.autocast(rows.device.type, enabled=False):
         mean = rows.float().square() @ torch.full((size, 1), 1 / size, device=rows.device)
@@ -92,29 +92,29 @@ def _mean_square(rows: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch 1"
 def _outer(
     column: Float[Tensor, "*batch 1"], row: Float[Tensor, " size"]
 ) -> Float[Tensor, "*batch size"]:
-    """Products of all with all."""
+    """Return the product of every element of the column with every element of the row."""
     return column @ row.unsqueeze(0) if _is_narrow(column, len(row)) else column * row
 
 
 @torch.no_grad()
 def truncated_normal_(weight: Tensor, fan_in: int, scale: float = 1.0) -> Tensor:
-    """Fills `weight` with draws of standard deviation `scale / sqrt(fan_in)`, in place.
+    """Fill `weight` with draws of standard deviation `scale / sqrt(fan_in)`, in place.
 
-    A normal distribution cut off at two standard deviations and widened again to unit variance
-    (DreamerV3, Hafner et al. 2023, arXiv 2301.04104, as in its published code). A scale of 0 gives
-    zeros.
+    The distribution is a normal one, truncated at two standard deviations and widened again to unit
+    variance (DreamerV3, Hafner et al. 2023, arXiv 2301.04104, as in its published code). A scale of
+    0 gives zeros.
 
     Raises:
-        ValueError: where `fan_in` is not positive or `scale` is negative.
+        ValueError: `fan_in` is not positive or `scale` is negative.
     """
-    if fan_in < 1 or scale < 0:
+    if not (fan_in >= 1 and scale >= 0):
         raise ValueError(f"fan_in is {fan_in} and scale {scale}; they must be at least 1 and 0")
     std = scale * _UNTRUNCATE / fan_in**0.5
     return nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std) if std else weight.zero_()
 
 
 def linear(inputs: int, outputs: int, scale: float = 1.0) -> nn.Linear:
-    """A linear layer with truncated normal weights of the given scale and zero bias."""
+    """Return a linear layer with truncated normal weights of the given scale and zero bias."""
     layer = nn.Linear(inputs, outputs)
     truncated_normal_(layer.weight, inputs, scale)
     nn.init.zeros_(layer.bias)
@@ -122,15 +122,15 @@ def linear(inputs: int, outputs: int, scale: float = 1.0) -> nn.Linear:
 
 
 class Dense(nn.Module):
-    """Perceptron: linear layer, RMSNorm and SiLU for each hidden size, then a plain linear layer
-    where asked for.
+    """Apply linear layer, RMSNorm and SiLU for each hidden size, then perhaps one linear layer.
 
     Args:
         inputs: size of the input vector.
         hidden: size of each hidden layer, possibly none.
-        outputs: size of the output vector; None for the last hidden layer's activations.
-        output_scale: of the last layer's weights. 0 starts a head at exactly zero, as the reward's
-            and the critics' (DreamerV3); 0.01 starts a policy close to its broadest.
+        outputs: size of the output vector; None for no last linear layer, so that the outputs are
+            the last hidden layer's activations.
+        output_scale: of the last layer's weights. 0 starts a head at exactly zero, as for the
+            reward and the critics in DreamerV3; 0.01 starts a policy close to its largest entropy.
     """
 
     def __init__(
@@ -147,6 +147,6 @@ class Dense(nn.Module):
         self.outputs = sizes[-1] if outputs is None else outputs
 
     def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        """The last layer's outputs."""
+        """Return the last layer's outputs."""
         outputs: Tensor = self.layers(inputs)
         return outputs

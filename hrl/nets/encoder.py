@@ -1,4 +1,7 @@
-"""The pixel encoder that every method shares: one class, one set of sizes."""
+"""Encode images for on-policy agents and for those of stable-baselines3.
+
+World-model agents encode images by `hrl.nets.image.ImageEncoder` instead.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch.nn import functional as F
 
 from hrl.config_field import MAX_SIZE, CheckedConfig, ConfigValueError, config_field
 from hrl.nets.mlp import orthogonal_
+from hrl.nets.patches import space_to_depth
 
 
 @dataclass(frozen=True)
@@ -39,22 +43,25 @@ class EncoderConfig(CheckedConfig):
 
 
 class Encoder(nn.Module):
-    """Pixels to features: a patch stem, strided convolutions, one linear layer, LayerNorm, tanh.
+    """Map images to features: patch stem, strided convolutions, linear layer, LayerNorm, tanh.
 
     The stem is a convolution whose kernel equals its stride, computed as one matrix product over
-    patches: bytes are moved before they are widened to floats, and the product is what a CPU's bf16
-        matrix units are fast at. A learner
-    that looks at an image several times keeps its patches (`to_patches`) and reads those (`encode_patches`).
+    patches: bytes are rearranged before they are widened to floats, and a CPU's bf16 matrix units
+    are fast at the product. A learner that encodes an image several times stores its patches
+    (`to_patches`) and encodes those (`encode_patches`).
 
     Args:
         image_size: side of the square image in pixels; divisible by `config.patch`.
         in_channels: 3 times the frame stack.
         config: sizes.
         autocast: dtype of the convolutions and matrix products, `torch.float32` or
-            `torch.bfloat16`; parameters and the features that come out are float32 either way.
+            `torch.bfloat16`; parameters and output features are float32 in both cases.
+
+    Attributes:
+        features: size of the feature vector.
 
     Raises:
-        ValueError: where the image size is not divisible by the patch.
+        ValueError: `config.patch` does not divide `image_size`.
     """
 
     def __init__(
@@ -67,9 +74,10 @@ class Encoder(nn.Module):
         super().__init__()
         if image_size % config.patch:
             raise ValueError(
-                f"encoder.patch is {config.patch}; it must divide image_size, which is {image_size}"
+                f"patch is {config.patch}; it must divide image_size, which is {image_size}"
             )
-        self.patch, self.autocast = config.patch, autocast
+        self.patch = config.patch
+        self.autocast = autocast
         self.features = config.features
         widths = list(config.channels)
         self.stem = orthogonal_(nn.Linear(config.patch**2 * in_channels, widths[0]), 2**0.5)
@@ -84,21 +92,22 @@ class Encoder(nn.Module):
     def forward(
         self, pixels: Num[Tensor, "batch height width channel"]
     ) -> Float[Tensor, "batch features"]:
-        """Features in [-1, 1] of images in [0, 255], best given as bytes."""
+        """Return features in [-1, 1] of images in [0, 255], preferably given as bytes."""
         return self.encode_patches(self.to_patches(pixels))
 
     def to_patches(
         self, pixels: Num[Tensor, "batch height width channel"]
     ) -> Float[Tensor, "batch row column patch"]:
-        """The patches of images, in the dtype of the products; bfloat16 holds every byte
-        exactly.
+        """Return the patches of images in the dtype of the matrix products.
+
+        Bfloat16 represents every byte exactly.
         """
-        return _patches(pixels, self.patch).to(self.autocast)
+        return space_to_depth(pixels, self.patch).to(self.autocast)
 
     def encode_patches(
         self, patches: Float[Tensor, "batch row column patch"]
     ) -> Float[Tensor, "batch features"]:
-        """Features in [-1, 1] of what `to_patches` gave."""
+        """Return features in [-1, 1] of patches from `to_patches`."""
         with torch.autocast(
             patches.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32
         ):
@@ -107,20 +116,9 @@ class Encoder(nn.Module):
         return torch.tanh(self.norm(features.float()))
 
     def _maps(self, patches: Tensor) -> Tensor:
-        # The division by 255 is done on the few weights, not on the many pixels.
+        # Divide the few weights by 255 rather than the many pixels.
         hidden = F.relu(F.linear(patches, self.stem.weight / 255, self.stem.bias))
         hidden = hidden.permute(0, 3, 1, 2)  # a view: channels stay last in memory
         for layer in self.convolutions:
             hidden = F.relu(layer(hidden))
         return hidden.permute(0, 2, 3, 1)
-
-
-def _patches(pixels: Tensor, size: int) -> Tensor:
-    """[batch, height, width, channel] -> [batch, height / size, width / size, size * size *
-    channel].
-    """
-    batch, height, width, channel = pixels.shape
-    tiles = pixels.reshape(batch, height // size, size, width // size, size, channel).transpose(
-        2, 3
-    )
-    return tiles.reshape(batch, height // size, width // size, size * size * channel)

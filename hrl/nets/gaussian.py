@@ -1,4 +1,4 @@
-"""Diagonal Gaussians over actions before the tanh, and their multiplicative composition."""
+"""Represent actions before the tanh by diagonal Gaussians, and compose several of them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Gaussian(NamedTuple):
-    """A diagonal Gaussian; an action is `tanh` of a draw from it.
+    """Represent a diagonal Gaussian; an action is the tanh of a draw from it.
 
     A likelihood ratio between two such policies is the same before and after the tanh, since both
-    carry the same Jacobian; so log-probabilities, ratios and entropies here are those before the
-    tanh.
+    have the same Jacobian. Therefore log-probabilities, ratios and entropies here are those before
+    the tanh.
 
-    mask: 0 where a dimension is padding, which is always 0 and counts for nothing; None: there is
-        none.
+    Attributes:
+        mean: of each dimension.
+        log_std: natural logarithm of each dimension's standard deviation.
+        mask: 1 where a dimension is used, 0 where it is padding. Padding is always 0 in draws, and
+            adds nothing to densities and entropies. None: all dimensions are used.
     """
 
     mean: Float[Tensor, "*batch dim"]
@@ -30,46 +33,47 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def from_parameters(cls, parameters: Float[Tensor, "*batch twice_dim"]) -> Gaussian:
-        """From a network's output: means, then log standard deviations mapped smoothly into their
-        range.
+        """Return the Gaussian of a network's output: means, then raw log standard deviations.
+
+        The latter are mapped smoothly into [LOG_STD_MIN, LOG_STD_MAX].
         """
         mean, raw = parameters.chunk(2, dim=-1)
-        # ImaginationStart near the top of the range (std 0.9 at raw = 0), where exploration is
-        # broad and gradients are alive.
+        # Start near the top of the range (std 0.9 at raw = 0), where exploration is broad and the
+        # sigmoid's gradient does not vanish.
         return cls(mean, LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * torch.sigmoid(raw + 3.0))
 
     def masked(self, mask: Float[Tensor, "*batch dim"] | None) -> Gaussian:
-        """The same with padding."""
+        """Return the same Gaussian with padding, or itself where there is no mask."""
         return self if mask is None else Gaussian(self.mean * mask, self.log_std, mask)
 
     def sample(self, generator: torch.Generator | None) -> Float[Tensor, "*batch dim"]:
-        """A draw, or the mean where no generator is given (greedy)."""
+        """Return a draw, or the mean if no generator is given (greedy)."""
         if generator is None:
             return self.mean
         return self.at(torch.empty_like(self.mean).normal_(generator=generator))
 
     def at(self, noise: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """The draw that standard normal `noise` leads to."""
-        return self.mean + self._kept(self.log_std.exp() * noise)
+        """Return the draw that standard normal `noise` gives."""
+        return self.mean + self._masked(self.log_std.exp() * noise)
 
     def log_prob(self, value: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
-        """Log density of `value`, summed over dimensions."""
+        """Return the log density of `value`, summed over dimensions."""
         scaled = (value - self.mean) * torch.exp(-self.log_std)
-        return self._kept(-0.5 * scaled.square() - self.log_std - _LOG_SQRT_2PI).sum(-1)
+        return self._masked(-0.5 * scaled.square() - self.log_std - _LOG_SQRT_2PI).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
-        """Differential entropy in nats, summed over dimensions."""
-        return self._kept(self.log_std + 0.5 + _LOG_SQRT_2PI).sum(-1)
+        """Return the differential entropy in nats, summed over dimensions."""
+        return self._masked(self.log_std + 0.5 + _LOG_SQRT_2PI).sum(-1)
 
-    def _kept(self, values: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+    def _masked(self, values: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         return values if self.mask is None else values * self.mask
 
 
 def compose(skills: Gaussian, weights: Float[Tensor, "*batch skill"]) -> Gaussian:
-    """The multiplicative composition of K Gaussians (Peng et al. 2019, MCP, arXiv 1905.09808,
-    equations 3 and 4).
+    """Return the multiplicative composition of K Gaussians.
 
-    The product of the skills' densities, each to the power of its weight, is Gaussian again, with
+    Source: Peng et al. 2019, MCP, arXiv 1905.09808, equations 3 and 4. The product of the skills'
+    densities, each to the power of its weight, is Gaussian again, with
     precision `sum_i w_i / sigma_i^2` and mean `variance * sum_i w_i mu_i / sigma_i^2`. With weights
     that sum to one its standard deviation lies between the smallest and the largest of the skills',
     and composing before the tanh is the same as composing the squashed densities, since the

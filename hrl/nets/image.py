@@ -1,7 +1,6 @@
-"""The world model's encoder and decoder of images: DreamerV3's, and a strided variant that a CPU
-can afford.
+"""Encode and decode images for world models: DreamerV3's networks, and strided ones for CPUs.
 
-Maps are [batch, height, width, channel] throughout. PyTorch's convolutions see them as
+Maps are [batch, height, width, channel] throughout. PyTorch's convolutions get them as
 channels-last views, so that norms and matrix products over channels need no copies. Under
 `torch.autocast` convolutions and products run in its dtype, norms and the loss in float32.
 """
@@ -18,38 +17,36 @@ from torch.nn import functional as F
 
 from hrl.nets.block_linear import BlockLinear
 from hrl.nets.dense import Dense, RMSNorm, linear, truncated_normal_
+from hrl.nets.patches import depth_to_space, space_to_depth
 
-MULTIPLIERS = (
-    2,
-    3,
-    4,
-    4,
-)  # channels at 1/2, 1/4, 1/8 and 1/16 of the image's side, in units of `depth`
+# Channels of the maps of 1/2, 1/4, 1/8 and 1/16 of the image's side, in units of `depth`.
+MULTIPLIERS = (2, 3, 4, 4)
 REDUCTION = 1 << len(MULTIPLIERS)
-_SKIPPED = 2  # the finest scales, in place of which the strided variant works on patches
+# The strided variant works on patches in place of so many of the finest scales.
+_SKIPPED = 2
 PATCH = 1 << _SKIPPED
 
 
 class ImageEncoder(nn.Module):
-    """Bytes to a flat vector, through maps of 1/2, 1/4, 1/8 and 1/16 of the image's side.
+    """Map bytes to a flat vector, through maps of 1/2, 1/4, 1/8 and 1/16 of the image's side.
 
-    As in DreamerV3 (Hafner et al. 2023, arXiv 2301.04104, and its published code): at each scale a
-    convolution, 2x2 maximum pooling, RMSNorm over channels, SiLU. The strided variant starts from
-    4x4 patches as one matrix product and pools by strides: the maps of 1/4, 1/8 and 1/16 have the
-    same sizes, at a small part of the cost.
+    As in DreamerV3 (Hafner et al. 2023, arXiv 2301.04104, and its published code), each scale has a
+    convolution, 2x2 maximum pooling, RMSNorm over channels and SiLU. The strided variant begins
+    with one matrix product over 4x4 patches and pools by strides: the maps of 1/4, 1/8 and 1/16
+    have the same sizes, at a small part of the cost.
 
     Args:
         image_size: side of the square image in pixels, a multiple of 16.
         channels: of the image.
-        depth: channels of the finest maps are twice, of the coarsest four times as many.
+        depth: the finest maps have twice, the coarsest four times as many channels.
         kernel: side of the convolutions' kernels, odd.
-        strided: the variant for CPUs.
+        strided: whether to use the variant for CPUs.
 
     Attributes:
         outputs: size of the vector.
 
     Raises:
-        ValueError: where a size does not fit, named.
+        ValueError: a size does not fit; the message names it.
     """
 
     def __init__(
@@ -63,18 +60,18 @@ class ImageEncoder(nn.Module):
     def forward(
         self, pixels: UInt8[Tensor, "*batch height width channel"]
     ) -> Float[Tensor, "*batch outputs"]:
-        """The coarsest maps, flattened."""
+        """Return the coarsest maps, flattened."""
         maps: Tensor = self.stages(pixels.reshape(-1, *pixels.shape[-3:]))
         return maps.reshape(*pixels.shape[:-3], self.outputs)
 
 
 class ImageDecoder(nn.Module):
-    """The model's state to an image in [0, 1], through maps of 1/16, 1/8, 1/4 and 1/2 of its side.
+    """Map the model's state to an image in [0, 1], through maps of 1/16 to 1/2 of its side.
 
-    As in DreamerV3: the recurrent state through a block-diagonal layer and the latent through a
-    perceptron give the coarsest map together; then RMSNorm over channels, SiLU, nearest upsampling
-    and a convolution at each scale. The strided variant ends with one matrix product from the map
-    of 1/4 to patches of 4x4 pixels.
+    As in DreamerV3, the recurrent state through a block-diagonal layer and the latent through a
+    perceptron add up to the coarsest map. Then each scale has RMSNorm over channels, SiLU, nearest
+    upsampling and a convolution. The strided variant ends with one matrix product from the map of
+    1/4 to patches of 4x4 pixels.
 
     Args:
         image_size: side of the square image in pixels, a multiple of 16.
@@ -82,13 +79,13 @@ class ImageDecoder(nn.Module):
         deter: size of the recurrent state.
         stoch: size of the flat latent.
         units: half the width of the latent's hidden layer.
-        depth: as the encoder's.
+        depth: as of the encoder.
         blocks: of the recurrent state's layer; divides `deter` and four times `depth`.
         kernel: side of the convolutions' kernels, odd.
-        strided: the variant for CPUs.
+        strided: whether to use the variant for CPUs.
 
     Raises:
-        ValueError: where a size does not fit, named.
+        ValueError: a size does not fit; the message names it.
     """
 
     def __init__(
@@ -107,7 +104,8 @@ class ImageDecoder(nn.Module):
         widths = [depth * multiplier for multiplier in reversed(MULTIPLIERS)]
         if widths[0] % blocks:
             raise ValueError(f"depth is {depth}; blocks, which is {blocks}, must divide 4 * depth")
-        self.side, self.blocks = _coarsest_side(image_size, kernel), blocks
+        self.side = _coarsest_side(image_size, kernel)
+        self.blocks = blocks
         self.deter = BlockLinear(deter, self.side**2 * widths[0], blocks)
         self.stoch = Dense(stoch, [2 * units], self.side**2 * widths[0])
         self.norm = RMSNorm(widths[0])
@@ -124,13 +122,13 @@ class ImageDecoder(nn.Module):
     def forward(
         self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
     ) -> Float[Tensor, "*batch height width channel"]:
-        """The image that the state stands for, float32."""
+        """Return the image that belongs to the state, in float32."""
         return torch.sigmoid(self.logits(deter, stoch).float())
 
     def logits(
         self, deter: Float[Tensor, "*batch deter"], stoch: Float[Tensor, "*batch stoch"]
     ) -> Float[Tensor, "*batch height width channel"]:
-        """What the image is the sigmoid of."""
+        """Return the image before the sigmoid."""
         logits: Tensor = self.stages[-1](self._maps(deter, stoch))
         return logits.reshape(*deter.shape[:-1], *logits.shape[-3:])
 
@@ -140,27 +138,25 @@ class ImageDecoder(nn.Module):
         stoch: Float[Tensor, "*batch stoch"],
         pixels: UInt8[Tensor, "*batch height width channel"],
     ) -> Float[Tensor, "*batch"]:
-        """`image_loss` of the logits. Where these are patches, bytes are cut into patches too, not
-        patches joined.
+        """Return the `image_loss` of the logits.
+
+        The strided variant compares patches with patches: cutting bytes is cheaper than joining
+        logits.
         """
-        maps, seen, last = (
-            self._maps(deter, stoch),
-            pixels.reshape(-1, *pixels.shape[-3:]),
-            self.stages[-1],
-        )
+        maps = self._maps(deter, stoch)
+        images = pixels.reshape(-1, *pixels.shape[-3:])
+        last = self.stages[-1]
         if isinstance(last, _PatchHead):
-            loss = image_loss(last.project(maps), space_to_depth(seen, PATCH))
+            loss = image_loss(last.project(maps), space_to_depth(images, PATCH))
         else:
-            loss = image_loss(last(maps), seen)
+            loss = image_loss(last(maps), images)
         return loss.reshape(deter.shape[:-1])
 
     def _maps(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        """The finest maps before the last layer, [all, height, width, channel]."""
-        side, blocks = self.side, self.blocks
-        # Each block of the recurrent state paints its own channels everywhere.
-        block_maps = self.deter(deter).reshape(
-            -1, blocks, side, side, self.norm.scale.numel() // blocks
-        )
+        """Return the finest maps before the last layer, [all, height, width, channel]."""
+        channels = self.norm.scale.numel() // self.blocks
+        # Each block of the recurrent state fills its own channels at every position.
+        block_maps = self.deter(deter).reshape(-1, self.blocks, self.side, self.side, channels)
         maps = block_maps.permute(0, 2, 3, 1, 4).flatten(-2)
         maps = maps + self.stoch(stoch).reshape(maps.shape)
         finest: Tensor = self.stages[:-1](F.silu(self.norm(maps)))
@@ -171,16 +167,18 @@ def image_loss(
     logits: Float[Tensor, "*batch height width channel"],
     pixels: UInt8[Tensor, "*batch height width channel"],
 ) -> Float[Tensor, "*batch"]:
-    """Squared error between the logits' sigmoid and bytes over 255, summed over each image (no
-    factor 1/2).
+    """Return the squared error of sigmoid(logits) to bytes over 255, summed over each image.
+
+    There is no factor 1/2.
     """
     loss: Tensor = _SigmoidSquaredError.apply(logits, pixels)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _SigmoidSquaredError(torch.autograd.Function):
-    """Loss and gradient in one go: images are the largest tensors of an update, and every pass over
-    them counts.
+    """Compute loss and gradient together, because images are the largest tensors of an update.
+
+    Every pass over them that is saved shortens the update.
     """
 
     @staticmethod
@@ -196,22 +194,6 @@ class _SigmoidSquaredError(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (slope,) = context.saved_tensors
         return slope * (2 * gradient).to(slope.dtype)[..., None, None, None], None
-
-
-def space_to_depth(maps: Tensor, size: int) -> Tensor:
-    """[batch, height, width, channel] -> [batch, height / size, width / size, size * size *
-    channel].
-    """
-    batch, height, width, channel = maps.shape
-    tiles = maps.reshape(batch, height // size, size, width // size, size, channel).transpose(2, 3)
-    return tiles.reshape(batch, height // size, width // size, size * size * channel)
-
-
-def depth_to_space(maps: Tensor, size: int) -> Tensor:
-    """The inverse of `space_to_depth`."""
-    batch, height, width, channel = maps.shape
-    rows = maps.reshape(batch, height, width, size, size, channel // size**2).transpose(2, 3)
-    return rows.reshape(batch, height * size, width * size, channel // size**2)
 
 
 def _coarsest_side(image_size: int, kernel: int) -> int:
@@ -231,7 +213,7 @@ def _pooled_stages(channels: int, widths: list[int], kernel: int) -> nn.Sequenti
         _stage(_PooledConv(before, after, kernel), after)
         for before, after in pairwise([channels, *widths])
     ]
-    return nn.Sequential(_Centre(), *stages)
+    return nn.Sequential(_Center(), *stages)
 
 
 def _strided_stages(channels: int, widths: list[int], kernel: int) -> nn.Sequential:
@@ -250,15 +232,15 @@ def _compute_dtype(device: torch.device) -> torch.dtype:
     )
 
 
-class _Centre(nn.Module):
-    """Bytes to [-0.5, 0.5]."""
+class _Center(nn.Module):
+    """Map bytes to [-0.5, 0.5]."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.to(_compute_dtype(pixels.device)) / 255 - 0.5
 
 
 class _Conv(nn.Conv2d):
-    """Convolution of maps with zero padding: a stride of 1 keeps their side, of 2 halves it."""
+    """Convolve maps with zero padding: a stride of 1 keeps their side, a stride of 2 halves it."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2)
@@ -271,41 +253,41 @@ class _Conv(nn.Conv2d):
 
 
 class _PooledConv(_Conv):
-    """Convolution, then the maximum of each 2x2 block."""
+    """Convolve, then take the maximum of each 2x2 block."""
 
     def forward(self, maps: Tensor) -> Tensor:
         return F.max_pool2d(super().forward(maps).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
 class _UpsampleConv(_Conv):
-    """Nearest upsampling by two, then a convolution, computed as one transposed convolution of the
-    coarse map.
+    """Upsample by two (nearest) and convolve, computed as one transposed convolution.
 
-    After upsampling, several of the kernel's columns and rows fall on copies of the same coarse
-    element. Their weights are summed beforehand: seen from a coarse element, which has two copies
-    along each axis, a kernel of k x k adds to (k + 1) x (k + 1) fine ones. The map is the same,
-    borders included, for 2.8 (k = 5) or 2.25 (k = 3) times fewer multiplications and without the
-    upsampled copy in memory.
+    After upsampling, several of the kernel's columns and rows meet copies of the same coarse
+    element. Their weights are summed beforehand: a coarse element, which has two copies along each
+    axis, adds to (k + 1) x (k + 1) fine elements by a kernel of k x k. The map is the same, borders
+    included, for 2.8 (k = 5) or 2.25 (k = 3) times fewer multiplications and without the upsampled
+    copy in memory.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
         # The sums are exact to float32 before anything is rounded to autocast's dtype.
         with torch.autocast(maps.device.type, enabled=False):
-            twice = torch.ones(1, 1, 2, 2, device=maps.device)
-            mirrored = self.weight.flip(-2, -1).transpose(
-                0, 1
-            )  # [inputs, outputs, row, column], from coarse to fine
-            kernels = F.conv2d(mirrored.flatten(0, 1).unsqueeze(1), twice, padding=1).squeeze(1)
-        kernels, reach = kernels.unflatten(0, mirrored.shape[:2]), self.weight.shape[-1] // 2
-        fine = F.conv_transpose2d(
-            maps.permute(0, 3, 1, 2), kernels, self.bias, stride=2, padding=reach
-        )
+            two_copies = torch.ones(1, 1, 2, 2, device=maps.device)
+            # [inputs, outputs, row, column], from coarse to fine
+            mirrored = self.weight.flip(-2, -1).transpose(0, 1)
+            flat = mirrored.flatten(0, 1).unsqueeze(1)
+            kernels = F.conv2d(flat, two_copies, padding=1).squeeze(1)
+        kernels = kernels.unflatten(0, mirrored.shape[:2])
+        channels_first = maps.permute(0, 3, 1, 2)
+        padding = self.weight.shape[-1] // 2
+        fine = F.conv_transpose2d(channels_first, kernels, self.bias, stride=2, padding=padding)
         return fine.permute(0, 2, 3, 1)
 
 
 class _PatchStem(nn.Module):
-    """Bytes, cut into patches, to features: a convolution whose stride is its kernel, as one matrix
-    product.
+    """Cut bytes into patches and map each to features by one matrix product.
+
+    This is a convolution whose stride is its kernel's side.
     """
 
     def __init__(self, channels: int, outputs: int) -> None:
@@ -314,14 +296,15 @@ class _PatchStem(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = space_to_depth(pixels, PATCH).to(_compute_dtype(pixels.device))
-        # Bytes over 255 less a half, done on the few weights rather than on the many pixels.
+        # Scale by 1/255 and subtract 1/2 on the few weights rather than on the many pixels.
         weight = self.project.weight
         return F.linear(patches, weight / 255, self.project.bias - 0.5 * weight.sum(1))
 
 
 class _PatchHead(nn.Module):
-    """Features to patches side by side: a transposed convolution whose stride is its kernel, as one
-    matrix product.
+    """Map features to adjacent patches by one matrix product.
+
+    This is a transposed convolution whose stride is its kernel's side.
     """
 
     def __init__(self, inputs: int, channels: int) -> None:

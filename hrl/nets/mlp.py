@@ -1,4 +1,4 @@
-"""Perceptrons and their initialisation."""
+"""Build and initialise perceptrons with tanh."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def orthogonal_(layer: Layer, gain: float) -> Layer:
-    """Orthogonal weights of the given gain and zero bias, in place (Saxe et al. 2014, arXiv
-    1312.6120).
+    """Set orthogonal weights of the given gain and zero bias, in place.
+
+    Source: Saxe et al. 2014, arXiv 1312.6120.
     """
     nn.init.orthogonal_(layer.weight, gain)
     if layer.bias is not None:
@@ -23,7 +24,7 @@ def orthogonal_(layer: Layer, gain: float) -> Layer:
 
 
 class MLP(nn.Module):
-    """Linear layers with tanh between them; the last is linear.
+    """Apply linear layers with tanh between them; the last layer is linear.
 
     Args:
         inputs: size of the input vector.
@@ -42,6 +43,6 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers, orthogonal_(nn.Linear(sizes[-1], outputs), gain))
 
     def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        """The last layer's outputs."""
+        """Return the last layer's outputs."""
         outputs: Tensor = self.layers(inputs)
         return outputs

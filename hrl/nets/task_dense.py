@@ -1,4 +1,4 @@
-"""A perceptron that is told the task, or is not."""
+"""Build perceptrons with or without the task as an input."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from hrl.nets.task_embedding import TaskEmbedding
 
 
 class TaskDense(nn.Module):
-    """`Dense` over its inputs and, where `task_size` is not 0, an embedding of the task vector of
-    its own.
+    """Apply `Dense` to the inputs and, if `task_size` is not 0, to an own embedding of the task.
 
-    The first layer's products with inputs and embedding are added, which is the product with both
-    side by side without a copy of either.
+    The first layer multiplies inputs and embedding separately and adds the products. That equals
+    the product with both concatenated, without copying either.
 
     Args:
         inputs: size of the input vector without the task.
-        task_size: size of the task vector; 0 for a perceptron that never sees it.
+        task_size: size of the task vector; 0 for a perceptron without the task as an input.
         task_features: size of the embedding.
         hidden: size of each hidden layer, at least one.
         outputs, output_scale: of `Dense`.
@@ -43,8 +42,9 @@ class TaskDense(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch outputs"]:
-        """The last layer's outputs. `task` may have fewer leading axes, or axes of 1, where it is
-        the same.
+        """Return the last layer's outputs.
+
+        `task` may have fewer leading axes, or axes of size 1, where it does not vary.
         """
         hidden: Tensor = self.dense.layers[0](inputs)
         if self.task is not None and self.from_task is not None:

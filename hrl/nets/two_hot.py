@@ -1,5 +1,6 @@
-"""Real numbers of any magnitude as distributions over fixed bins: the output of reward heads and
-critics.
+"""Represent real numbers of any magnitude by distributions over fixed bins.
+
+Reward heads and critics of world-model agents have this output.
 """
 
 from __future__ import annotations
@@ -14,36 +15,39 @@ _LIMIT = 20.0
 
 
 def symlog(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """`sign(x) log(1 + |x|)`: near the identity at zero, logarithmic far from it (arXiv 2301.04104)."""
+    """Return `sign(x) log(1 + |x|)`, near the identity at 0, logarithmic far from it.
+
+    Source: DreamerV3, arXiv 2301.04104.
+    """
     return torch.sign(value) * torch.log1p(torch.abs(value))
 
 
 def symexp(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """`sign(x) (exp(|x|) - 1)`, the inverse of `symlog`."""
+    """Return `sign(x) (exp(|x|) - 1)`, the inverse of `symlog`."""
     return torch.sign(value) * torch.expm1(torch.abs(value))
 
 
 def bins(device: torch.device | str | None = None) -> Float[Tensor, " bin"]:
-    """The 255 values that probability is placed on: 0, +-0.17, +-0.37, ... +-4.9e8, in raw units.
+    """Return the 255 values of the bins in raw units: 0, +-0.17, +-0.37, ... +-4.9e8.
 
-    Equally spaced in symlog between -20 and 20. One half is mirrored, so that bins are symmetric to
-    the last bit.
+    They are equally spaced in symlog between -20 and 20. One half mirrors the other, so that bins
+    are symmetric to the last bit.
     """
     negative = symexp(torch.linspace(-_LIMIT, 0.0, _HALF + 1, device=device))
     return torch.cat([negative, -negative[:-1].flip(0)])
 
 
 class TwoHot:
-    """A categorical distribution over `bins` that stands for a real number (DreamerV3, arXiv
-    2301.04104).
+    """Represent a real number by a categorical distribution over `bins`.
 
-    Everything is computed in float32, whatever the dtype of the logits.
+    Source: DreamerV3, arXiv 2301.04104. Everything is computed in float32, whatever the dtype of
+    the logits.
 
     Args:
         logits: unnormalised log-probabilities, [*batch, 255].
 
     Raises:
-        ValueError: where there are not 255 logits.
+        ValueError: the last axis does not have 255 logits.
     """
 
     def __init__(self, logits: Float[Tensor, "*batch bin"]) -> None:
@@ -53,7 +57,7 @@ class TwoHot:
         self.bins = bins(logits.device)
 
     def mean(self) -> Float[Tensor, "*batch"]:
-        """The expected value in raw units, exactly 0 for equal logits.
+        """Return the expected value in raw units, exactly 0 for equal logits.
 
         Probabilities of a bin and of its mirror image are subtracted before anything is summed:
         summed in order, the rounding errors of bins of 1e8 would outweigh every reward.
@@ -63,18 +67,19 @@ class TwoHot:
         return (surplus * self.bins[_HALF + 1 :]).sum(-1)
 
     def log_prob(self, value: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Log-probability of `value` in raw units, spread over the two bins around it by linear
-        interpolation.
+        """Return the log-probability of `value` in raw units.
 
-        Values beyond the outermost bins count as those bins. No gradient flows into `value`.
+        The value is spread over the two bins around it by linear interpolation; a value beyond the
+        outermost bins is treated as that bin. `value` gets no gradient.
         """
         target = value.detach().float().contiguous()
         below = (torch.searchsorted(self.bins, target, right=True) - 1).clamp(0, BINS - 2)
-        low, high = self.bins[below], self.bins[below + 1]
+        low = self.bins[below]
+        high = self.bins[below + 1]
         share = ((target - low) / (high - low)).clamp(0, 1)
         pair = self.log_probs.gather(-1, torch.stack([below, below + 1], -1))
         return (1 - share) * pair[..., 0] + share * pair[..., 1]
 
     def loss(self, value: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Cross-entropy in nats between `value` as two-hot weights and this distribution."""
+        """Return the cross-entropy in nats of this distribution with `value` as two-hot weights."""
         return -self.log_prob(value)

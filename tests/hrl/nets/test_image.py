@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hrl.nets import BoundedNormal, ImageDecoder, ImageEncoder, OneHot, TwoHot, image_loss, kl
-from hrl.nets.image import depth_to_space, space_to_depth
+from hrl.nets.patches import depth_to_space, space_to_depth
 
 
 def draws(*shape, seed=0):

@@ -108,9 +108,7 @@ def test_bfloat16_encoder_is_close_to_float32_and_trains_float32_weights():
 
 
 def test_encoder_refuses_a_patch_that_does_not_divide_the_image():
-    with pytest.raises(
-        ValueError, match=r"encoder\.patch is 5; it must divide image_size, which is 64"
-    ):
+    with pytest.raises(ValueError, match=r"patch is 5; it must divide image_size, which is 64"):
         Encoder(64, 3, EncoderConfig(patch=5))
 
 
@@ -118,7 +116,7 @@ def test_encoder_refuses_a_patch_that_does_not_divide_the_image():
     ("key", "value"), [("patch", 0), ("features", 0), ("channels", []), ("channels", [8, 0])]
 )
 def test_encoder_config_names_the_key(key, value):
-    with pytest.raises(ValueError, match=f"encoder.{key}"):
+    with pytest.raises(ValueError, match=key):
         EncoderConfig(**{key: value})
 
 
