@@ -34,7 +34,7 @@ def aggregate_figure(study: Study) -> ReportFigure:
     for row, split in zip(grid, splits, strict=True):
         for axes, name in zip(row, AGGREGATES, strict=True):
             _aggregate_panel(axes, study, split, name)
-        row[0].set_ylabel(words(split).replace(" ", "\n"), fontweight="bold")
+        row[0].set_ylabel(words(split).replace(" ", "\n"), fontweight="bold", fontsize=8)
     for axes, name in zip(grid[0], AGGREGATES, strict=True):
         axes.set_title(AGGREGATE_TITLES[name])
     figure.supxlabel("normalised score (optimality gap: lower is better)", fontsize=9)
@@ -62,6 +62,7 @@ def _aggregate_panel(axes: Axes, study: Study, split: str, name: str) -> None:
             score = numbers["training"]["score_mean"]
             look = study.looks[method]
             axes.plot(score, i, ls="", marker=look.marker, ms=6, mfc="none", mec=look.colour)
+    axes.use_sticky_edges = False  # a bar keeps its distance from the axis
     axes.set_yticks(range(len(methods)), methods)
     axes.set_ylim(len(methods) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)

@@ -152,6 +152,7 @@ def _map_panel(axes: Axes, study: Study, space: ParameterSpace, method: str) -> 
                 va="top",
                 fontsize=7,
                 path_effects=[withStroke(linewidth=2, foreground="white")],
+                zorder=5,
             )
     corners = hull_vertices(space.train)
     axes.plot(*np.vstack([corners, corners[:1]]).T, color=INK, ls="--", lw=1, zorder=1)

@@ -2,7 +2,7 @@
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from hrl.reporting.figures.style import FAINT, INK, ReportFigure, frames_axis, method_legend, panels
 from hrl.reporting.runs import Run
@@ -50,7 +50,8 @@ def goal_figures(study: Study) -> list[ReportFigure]:
     axes[1].axhline(1, color=FAINT, lw=0.9, ls=(0, (2, 2)))
     axes[1].set_yscale("log")
     # The default formatter writes powers of ten as mathematics.
-    axes[1].yaxis.set_major_formatter(LogFormatter())
+    axes[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[1].yaxis.set_major_formatter("{x:g}")
     axes[1].yaxis.set_minor_formatter(NullFormatter())
     lines = [
         Line2D([], [], color=INK, ls=line, label=f"segment's {name}")

@@ -1,6 +1,5 @@
 """Tests of the report: its figures, its self-contained page, and the command that writes it."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from hrl import reporting
+from hrl.cli import run_command
 from hrl.reporting.cautions import cautions
 from hrl.reporting.figures.comparison import aggregate_figure, improvement_figure, profile_figure
 from hrl.reporting.figures.diagnostics import diagnostic_figures, shuffle_returns, skill_entropy
@@ -25,7 +25,6 @@ from hrl.reporting.figures.training import missing_curves_note, training_figures
 from hrl.reporting.study import Study, study_of
 from tests.hrl.synthetic_runs import position_suite, speed_suite, write_fixed, write_trained
 
-ROOT = Path(__file__).resolve().parents[3]
 COMMAND = "python scripts/report.py runs/a --out <here>"
 
 
@@ -386,36 +385,26 @@ def test_cautions_name_what_stands_against_the_comparison(tmp_path: Path) -> Non
         assert sum(expected in sentence for sentence in found) == 1, expected
 
 
-@pytest.fixture(scope="module")
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("report_script", ROOT / "scripts" / "report.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_script_reports_one_run_of_one_method(
-    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_reports_one_run_of_one_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suite = position_suite()
     suite["splits"] = {"train": suite["splits"]["train"][:2]}
     write_trained(tmp_path / "runs" / "only", suite, episodes=1)
     write_fixed(tmp_path / "runs" / "random", suite, episodes=1)
-    assert script.main([str(tmp_path / "ru*"), "--out", str(tmp_path / "out")]) == 0
+    assert run_command("report", [str(tmp_path / "ru*"), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "score IQM" in printed
     assert f"report: {tmp_path / 'out' / 'report.html'}" in printed
     page = (tmp_path / "out" / "report.html").read_text()
     assert "flat: 1 run (no interval)" in page
-    assert "scripts/report.py" in page
+    assert "pixel-hrl report" in page
 
 
-def test_the_script_says_in_one_line_what_is_wrong(
-    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_says_in_one_line_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert script.main([str(tmp_path / "nowhere")]) == 2
+    assert run_command("report", [str(tmp_path / "nowhere")]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1

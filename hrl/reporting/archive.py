@@ -1,0 +1,127 @@
+"""Keep of a study what its report needs, in kilobytes: scores, thinned curves, figures, summary."""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+
+from hrl.reporting.figures.style import LOOK
+from hrl.reporting.report import fix_layout
+from hrl.reporting.runs import find_run_folders, load_runs
+from hrl.reporting.sections import draw_figures
+from hrl.reporting.study import study_of
+from hrl.reporting.tables import read_json_lines
+from hrl.run.folder import RunFolder
+
+MOST_POINTS = 60  # of a thinned curve
+DIGITS = 5  # significant ones of a thinned curve
+KEPT_METRICS = ("train/return", "goal/")
+FIGURE_FORMAT = {"quality": 80, "method": 6}  # WebP
+FIGURE_DPI = 110
+
+
+def archive_run(run: Path, out: Path) -> None:
+    """Copy what a report needs of a run, with its logs thinned to learning_curves.csv.
+
+    Args:
+        run: the run's folder.
+        out: where it goes; made where it is missing.
+    """
+    files = RunFolder(run)
+    out.mkdir(parents=True, exist_ok=True)
+    kept = (
+        files.config,
+        files.environment,
+        files.evaluation,
+        files.scores,
+        files.shuffled_scores,
+        files.skill_usage,
+        files.open_loop_error,
+        files.goal_reaching,
+        files.goal_distance,
+    )
+    for path in kept:
+        if path.exists():
+            shutil.copyfile(path, out / path.name)
+    if files.metrics.exists():
+        curves = thinned_curves(
+            read_json_lines(files.metrics, ("frames",)),
+            read_json_lines(files.timing, ("frames", "seconds")),
+        )
+        name = RunFolder(out).learning_curves
+        name.write_text(curves.to_csv(index=False, float_format=f"%.{DIGITS}g"), encoding="utf-8")
+
+
+def thinned_curves(metrics: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
+    """Return what the report draws of the logs, on few points.
+
+    Evaluations stay as they are. Other metrics are means over as many neighbouring rows as leave
+    `MOST_POINTS` of them.
+
+    Args:
+        metrics: read from metrics.jsonl.
+        timing: read from timing.jsonl; it may be empty.
+
+    Returns:
+        Columns frames, seconds (of training), metrics; missing where nothing was logged.
+    """
+    evaluations = [key for key in metrics if str(key).startswith("eval/")]
+    others = [key for key in metrics if str(key).startswith(KEPT_METRICS)]
+    evaluated = metrics[["frames", *evaluations]].dropna(how="all", subset=evaluations)
+    group = np.arange(len(metrics)) * min(MOST_POINTS, len(metrics)) // max(1, len(metrics))
+    means = metrics[["frames", *others]].groupby(group).mean()
+    means["frames"] = means["frames"].round()
+    curves = pd.concat([evaluated, means]).groupby("frames", as_index=False).first()
+    curves.insert(1, "seconds", _seconds(curves["frames"], timing))
+    return curves.astype({"frames": np.int64})
+
+
+def archive_study(runs: Sequence[str | Path], out: Path) -> None:
+    """Archive each run below `out` as METHOD/seed_N, and write the study's summary and figures.
+
+    Raises:
+        RunFolderError: the runs cannot stand in one report.
+    """
+    for run in load_runs(runs).runs:
+        archive_run(run.path, out / run.method / f"seed_{run.seed}")
+    rebuild_figures(out)
+
+
+def rebuild_figures(study: Path) -> list[Path]:
+    """Write summary.json and figures/*.webp of an archived study from what it keeps.
+
+    Returns:
+        The figures' paths.
+
+    Raises:
+        RunFolderError: the study holds no runs, or they cannot stand in one report.
+    """
+    runs = load_runs(find_run_folders([study]))
+    folder = study / "figures"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    written = []
+    with mpl.rc_context(LOOK):
+        prepared = study_of(runs)
+        for drawn in draw_figures(prepared).values():
+            for figure in drawn:
+                fix_layout(figure)
+                written.append(folder / f"{figure.name}.webp")
+                figure.drawing.savefig(written[-1], dpi=FIGURE_DPI, pil_kwargs=FIGURE_FORMAT)
+    summary = json.dumps(prepared.summary, indent=1) + "\n"
+    (study / "summary.json").write_text(summary, encoding="utf-8")
+    return written
+
+
+def _seconds(frames: Iterable[float], timing: pd.DataFrame) -> np.ndarray | float:
+    """Return the training time at some frames, which begins at 0; NaN without a log of it."""
+    if timing.empty:
+        return np.nan
+    known = timing[["frames", "seconds"]].to_numpy(dtype=np.float64)
+    known = np.concatenate([np.zeros((1, 2)), known])
+    at = np.asarray(frames, dtype=np.float64)
+    return np.asarray(np.interp(at, known[:, 0], known[:, 1]))
