@@ -1,5 +1,6 @@
-"""A suite: the tasks to train on and the held-out ones, by kind of generalization. Suites are data,
-never drawn.
+"""Load suites: the tasks to train on and the held-out ones, by kind of generalization.
+
+Suites are data; no task of theirs is drawn at random.
 """
 
 import math
@@ -20,20 +21,30 @@ from envs.families.mixed import MixedFamily
 from envs.resources import config_files
 from envs.simulation.physics import Scene
 from envs.simulation.variation import variant
-from envs.tasks import Task, require_count, require_keys, require_mapping, require_number
+from envs.tasks import (
+    Task,
+    check_name,
+    require_count,
+    require_keys,
+    require_mapping,
+    require_number,
+)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks by split, of one family or, where it is mixed, of several bodies.
+    """Store tasks by split, of one family or, where it is mixed, of several bodies.
 
     Attributes:
-        name: of the file in configs/suite.
+        name: of the file in configs/suite; it becomes part of file names.
         action_repeat: control steps in an agent step.
         reference_return: episode return that counts as a score of 1.
         parameter: the task parameter that figures are drawn against.
         splits: tasks by split; "train" is always there.
-        mixed: whether its tasks are of several bodies, simulated here.
+        mixed: whether its tasks are of several bodies, all of them native.
+
+    Raises:
+        ValueError: a value is wrong; the message names its key.
     """
 
     name: str
@@ -44,27 +55,29 @@ class Suite:
     mixed: bool = False
 
     def __post_init__(self) -> None:
+        check_name(self.name, "suite name")
         where = f"suite {self.name!r}"
-        if not isinstance(self.name, str) or not isinstance(self.parameter, str):
-            raise ValueError(
-                f"{where}: name and parameter must be strings, got {self.name!r} and {self.parameter!r}"
-            )
+        if not isinstance(self.parameter, str):
+            raise ValueError(f"{where}: parameter must be a string, got {self.parameter!r}")
         require_count(self.action_repeat, f"{where}: action_repeat", 1)
         reference = require_number(self.reference_return, f"{where}: reference_return")
         object.__setattr__(self, "reference_return", reference)
-        object.__setattr__(
-            self, "splits", {name: tuple(tasks) for name, tasks in self.splits.items()}
-        )
+        splits = {name: tuple(tasks) for name, tasks in self.splits.items()}
+        object.__setattr__(self, "splits", splits)
         _check_splits(where, self.splits)
-        tasks = [task for split in self.splits.values() for task in split]
         if not isinstance(self.mixed, bool):
             raise ValueError(f"{where}: mixed must be true or false, got {self.mixed!r}")
-        _check_tasks(where, tasks, self.action_repeat, self.mixed)
+        _check_tasks(where, self.all_tasks, self.action_repeat, self.mixed)
         if self.parameter not in self.family.parameters:
             valid = ", ".join(self.family.parameters)
             raise ValueError(
                 f"{where}: parameter {self.parameter!r} is none of its family's; valid are {valid}"
             )
+
+    @property
+    def all_tasks(self) -> list[Task]:
+        """The tasks of all splits."""
+        return [task for split in self.splits.values() for task in split]
 
     @property
     def family(self) -> TaskFamily:
@@ -74,10 +87,10 @@ class Suite:
         return task_family(self.splits["train"][0])
 
     def scenes(self) -> list[Scene]:
-        """What its worlds are simulated and drawn by; none of an external suite."""
-        return (
-            [] if isinstance(self.family, ExternalFamily) else [body.scene for body in self._bodies]
-        )
+        """Return the scenes of its bodies; none of an external suite."""
+        if isinstance(self.family, ExternalFamily):
+            return []
+        return [body.scene for body in self._bodies]
 
     @property
     def max_worlds(self) -> int | None:
@@ -86,10 +99,8 @@ class Suite:
 
     @property
     def _bodies(self) -> list[Family]:
-        """The families of its tasks, in the order in which they come."""
-        return list(
-            dict.fromkeys(resolve(task) for split in self.splits.values() for task in split)
-        )
+        """The families of its tasks, in the order of their first tasks."""
+        return list(dict.fromkeys(resolve(task) for task in self.all_tasks))
 
     @property
     def task_size(self) -> int:
@@ -98,14 +109,13 @@ class Suite:
 
     @property
     def action_size(self) -> int:
-        """Number of actuators; of an external or a mixed suite, of the largest body in it."""
-        return max(self.actuators().values())
+        """Numbers of an action; of an external or a mixed suite, those of the largest body."""
+        return max(self.actuator_count(task) for task in self.all_tasks)
 
     def padding(
         self,
     ) -> tuple[Float32[np.ndarray, "row task"], Float32[np.ndarray, "row action"]] | None:
-        """Task vectors, and for each the numbers of an action that its body uses (1) and those that
-        are padding (0).
+        """Return task vectors, and for each a mask of an action: 1 is used, 0 is padding.
 
         None where every body uses all.
         """
@@ -124,23 +134,27 @@ class Suite:
         return int(resolve(task).scene.model.nu)
 
     def actuators(self) -> dict[Task, int]:
-        """Numbers of an action that the body of each task uses."""
-        tasks, family = [task for split in self.splits.values() for task in split], self.family
-        if isinstance(family, ExternalFamily):
-            return {task: family.action_size(task) for task in tasks}
-        return {task: int(resolve(task).scene.model.nu) for task in tasks}
+        """Return how many numbers of an action the body of each task uses."""
+        return {task: self.actuator_count(task) for task in self.all_tasks}
 
     def check_installed(self) -> "Suite":
-        """The suite itself. Raises ValueError where an optional package is missing, or does not
-        know a task.
+        """Return the suite itself, if it can be played here.
+
+        Raises:
+            ValueError: an optional package is missing, or does not know a task.
         """
-        for task in (task for split in self.splits.values() for task in split):
-            if isinstance(self.family, ExternalFamily):
-                self.family.check(task)
+        family = self.family
+        if isinstance(family, ExternalFamily):
+            for task in self.all_tasks:
+                family.check(task)
         return self
 
     def tasks(self, split: str) -> tuple[Task, ...]:
-        """The tasks of a split. Raises ValueError naming the splits there are."""
+        """Return the tasks of a split.
+
+        Raises:
+            ValueError: there is no such split; the message names the splits there are.
+        """
         if split not in self.splits:
             raise ValueError(
                 f"suite {self.name!r} has no split {split!r}; valid are {', '.join(self.splits)}"
@@ -148,25 +162,24 @@ class Suite:
         return self.splits[split]
 
     def coordinate(self, task: Task) -> float:
-        """Where a task stands on a figure's axis: its parameter, a vector's length, or a word's
-        place among the words.
+        """Return a task's coordinate on a figure's axis.
 
-        In the parameter's own unit (m/s for a speed, metres from the arena's centre for a target).
+        It is the parameter of a task, in the parameter's own unit: a number (m/s for a speed), a
+        vector's length (metres from the arena's centre for a target), or a word's place among the
+        words.
         """
         value = task.parameters[self.parameter]
         if isinstance(value, str):
-            words = [
-                other.parameters[self.parameter]
-                for split in self.splits.values()
-                for other in split
-            ]
+            words = [other.parameters[self.parameter] for other in self.all_tasks]
             return float(words.index(value))
         return math.hypot(*value) if isinstance(value, list) else value
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Suite":
-        """A suite from plain data. Raises ValueError naming the key that is unknown, missing or of
-        the wrong type.
+        """Make a suite from plain data.
+
+        Raises:
+            ValueError: a key is unknown, missing or of the wrong type; the message names it.
         """
         names = [field.name for field in fields(cls)]
         where = f"suite {values.get('name', '(without a name)')!r}"
@@ -178,7 +191,7 @@ class Suite:
         return cls(**{**values, "splits": tasks})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that `from_dict` turns into an equal suite."""
+        """Return plain data that `from_dict` turns into an equal suite."""
         splits = {name: [task.to_dict() for task in tasks] for name, tasks in self.splits.items()}
         plain = {field.name: getattr(self, field.name) for field in fields(self)} | {
             "splits": splits
@@ -189,8 +202,11 @@ class Suite:
 
 
 def load_suite(name: str) -> Suite:
-    """The suite in configs/suite/NAME.yaml, or of one environment that is registered with
-    Gymnasium: gym/ID.
+    """Load a suite.
+
+    Args:
+        name: of a file `suite/NAME.yaml` of the project's or a user's configuration folder; or
+            gym/ID for a suite of one environment that is registered with Gymnasium.
 
     Raises:
         ValueError: there is no such file (the message lists the suites), its content is not a
@@ -219,6 +235,8 @@ def _check_splits(where: str, splits: Mapping[str, tuple[Task, ...]]) -> None:
         raise ValueError(
             f"{where}: split 'train' is missing; its splits are {', '.join(splits) or 'none'}"
         )
+    for name in splits:
+        check_name(name, f"{where}: split name")
     empty = [name for name, tasks in splits.items() if not tasks]
     if empty:
         raise ValueError(f"{where}: split {empty[0]!r} has no tasks")
@@ -235,22 +253,24 @@ def _check_tasks(where: str, tasks: list[Task], action_repeat: int, mixed: bool)
     for task, family in zip(tasks, families, strict=True):
         if mixed and isinstance(family, ExternalFamily):
             raise ValueError(
-                f"{where}: task {task.name!r} is of an external family, which cannot be mixed with others"
+                f"{where}: task {task.name!r} is of an external family, which cannot be mixed with "
+                "others"
             )
         if not mixed and family is not families[0]:
             raise ValueError(
-                f"{where}: task {task.name!r} has another scene than {names[0]!r}; one scene a suite, or mixed: true"
+                f"{where}: task {task.name!r} has another scene than {names[0]!r}; one scene a "
+                "suite, or mixed: true"
             )
         _check_variations(where, task)
         if task.episode_length % action_repeat:
             raise ValueError(
-                f"{where}: episode_length {task.episode_length} of task {task.name!r} must be a multiple of "
-                f"action_repeat {action_repeat}"
+                f"{where}: episode_length {task.episode_length} of task {task.name!r} must be a "
+                f"multiple of action_repeat {action_repeat}"
             )
 
 
 def _check_variations(where: str, task: Task) -> None:
-    """Before worlds are made."""
+    """Raise ValueError, before worlds are made, for variations that the task cannot have."""
     varied = ", ".join(task.variations())
     if not varied:
         return

@@ -1,6 +1,4 @@
-"""A task: one setting of a family's parameters, with its episode length and the seed of its
-evaluation episodes.
-"""
+"""Define a task: one setting of a family's parameters, an episode length, an evaluation seed."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,12 +11,12 @@ from envs.simulation.variation import Dynamics, Vision
 
 ParameterValue = float | list[float] | str
 
-_FILE_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_FILE_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a suite.
+    """Store one task of a suite.
 
     Attributes:
         name: unique within its suite and usable as a part of a file name.
@@ -27,10 +25,15 @@ class Task:
         parameters: the family's parameters; numbers are floats, vectors are lists of floats.
         episode_length: control steps until the time limit truncates an episode.
         evaluation_seed: with the evaluator's own seed and an episode's number, all that the start
-            of an evaluation episode depends on: it is the same for every arm, whatever else is
+            of an evaluation episode depends on: it is the same for every method, whatever else is
             evaluated beside it.
-        dynamics, vision: how its worlds move and look otherwise than the family's scene; the agent
-            is not told.
+        dynamics: what its worlds' dynamics change of the family's scene; the task vector does not
+            say so.
+        vision: what its worlds' images change of the family's scene; the task vector does not say
+            so.
+
+    Raises:
+        ValueError: a value is wrong; the message names its key.
     """
 
     name: str
@@ -42,10 +45,7 @@ class Task:
     vision: Vision = field(default_factory=Vision)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _FILE_SAFE.fullmatch(self.name):
-            raise ValueError(
-                f"task name {self.name!r} must be letters, digits, '_' and '-' only: it names files"
-            )
+        check_name(self.name, "task name")
         where = f"task {self.name!r}"
         if not isinstance(self.family, str):
             raise ValueError(f"{where}: family must be a string, got {self.family!r}")
@@ -59,8 +59,10 @@ class Task:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Task":
-        """A task from plain data. Raises ValueError naming the key that is unknown, missing or of
-        the wrong type.
+        """Make a task from plain data.
+
+        Raises:
+            ValueError: a key is unknown, missing or of the wrong type; the message names it.
         """
         where = f"task {values.get('name', '(without a name)')!r}"
         kinds: dict[str, type[Dynamics | Vision]] = {"dynamics": Dynamics, "vision": Vision}
@@ -75,7 +77,7 @@ class Task:
         return cls(**{**values, **variations})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that `from_dict` turns into an equal task."""
+        """Return plain data that `from_dict` turns into an equal task."""
         parameters = {
             key: list(value) if isinstance(value, list) else value
             for key, value in self.parameters.items()
@@ -87,8 +89,9 @@ class Task:
         return plain | self.variations()
 
     def variations(self) -> dict[str, dict[str, float]]:
-        """What its worlds differ in: keys `dynamics` and `vision`, each only where something
-        does.
+        """Return what differs from the family's scene, under `dynamics` and `vision`.
+
+        Either key is there only where something differs.
         """
         both = {"dynamics": self.dynamics.to_dict(), "vision": self.vision.to_dict()}
         return {key: values for key, values in both.items() if values}
@@ -97,15 +100,22 @@ class Task:
         return hash((self.name, self.family, self.episode_length, self.evaluation_seed))
 
 
+def check_name(name: object, what: str) -> None:
+    """Raise ValueError unless a name can be a part of a file name."""
+    if not isinstance(name, str) or not _FILE_SAFE_NAME.fullmatch(name):
+        raise ValueError(
+            f"{what} {name!r} must be letters, digits, '_' and '-' only, with a letter or digit "
+            "first: it becomes part of file names"
+        )
+
+
 def require_keys(
     values: Mapping[str, Any], names: Sequence[str], where: str, optional: Sequence[str] = ()
 ) -> None:
     """Raise ValueError unless the mapping has exactly these keys, of which some may be left out."""
     needed = [name for name in names if name not in optional]
-    unknown, missing = (
-        sorted(set(values) - set(names)),
-        [name for name in needed if name not in values],
-    )
+    unknown = sorted(set(values) - set(names))
+    missing = [name for name in needed if name not in values]
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; valid keys are {', '.join(names)}")
     if missing:
@@ -115,8 +125,10 @@ def require_keys(
 
 
 def require_count(value: object, what: str, smallest: int, largest: int | None = None) -> int:
-    """The value, when it is an integer from `smallest` to `largest` (None: no limit); ValueError
-    otherwise.
+    """Return the value as an integer.
+
+    Raises:
+        ValueError: it is no integer from `smallest` to `largest` (None: no upper limit).
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         count = int(value)
@@ -127,14 +139,14 @@ def require_count(value: object, what: str, smallest: int, largest: int | None =
 
 
 def require_mapping(value: object, what: str) -> Mapping[str, Any]:
-    """The value, when it is a mapping with string keys; ValueError otherwise."""
+    """Return the value; raise ValueError unless it is a mapping with string keys."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"{what} must be a mapping with string keys, got {value!r}")
     return value
 
 
 def require_number(value: object, what: str) -> float:
-    """The value as a float, when it is a finite number; ValueError otherwise."""
+    """Return the value as a float; raise ValueError unless it is a finite number."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)

@@ -1,1 +1,1 @@
-"""Other libraries' interfaces to these environments."""
+"""Offer these environments to other libraries, through those libraries' own interfaces."""

@@ -1,29 +1,33 @@
-"""One world as a plain Gymnasium environment, for wrappers, checkers and libraries that want single
-environments.
-"""
+"""Adapt one world to Gymnasium's `Env`, for what expects a single environment."""
 
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.error import ResetNeeded
+from typing_extensions import override
 
 from envs.vector.base import Observation, PixelVectorEnv
 
 
 class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
-    """A vector environment of one world without its automatic resets: an episode's end needs
-    `reset`.
+    """Step a vector environment of one world without its automatic resets.
 
-    Observations and actions as in `PixelVectorEnv`, without the first axis. `info` has "task_index"
-    and "success", and at the end of an episode "episode" with "return", "length" in control steps,
-    "success", "steps_to_success" (0 without one) and "partial".
+    Observations and actions are as in `PixelVectorEnv`, without the first axis. After the end of an
+    episode `reset` must be called. `info` has "task_index" and "success", and at the end of an
+    episode "episode" with "return", "length" in control steps, "success", "steps_to_success" (0
+    without one) and "partial".
+
+    Args:
+        env: a vector environment of one world, which this object takes over.
+
+    Raises:
+        ValueError: `env` has more than one world.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  as Gymnasium has it
 
     def __init__(self, env: PixelVectorEnv) -> None:
-        """Take over a vector environment of one world. Raises ValueError when it has more."""
         if env.num_envs != 1:
             raise ValueError(f"env must have num_envs=1, got {env.num_envs}")
         self._env = env
@@ -39,18 +43,23 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin the next episode, or with `seed` the first one of that run seed. Options: as
-        `PixelVectorEnv.reset`.
+        """Begin an episode.
+
+        Args:
+            seed: a run seed, whose first episode is begun; None: the next episode.
+            options: as in `PixelVectorEnv.reset`.
         """
         super().reset(seed=seed)
         if seed is not None or self._next is None:
             observation, infos = self._env.reset(seed=seed, options=options)
             self._next = _first(observation), _first(infos)
-        first, self._next, self._running = self._next, None, True
+        first = self._next
+        self._next = None
+        self._running = True
         return first
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """One agent step.
+        """Take one agent step.
 
         Raises:
             ResetNeeded: the episode is over, or none has begun.
@@ -71,11 +80,11 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
         return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray:
-        """The present image, at the size of the videos."""
+        """Return the present image, at the size of the videos."""
         return self._env.render_frames(0)
 
+    @override
     def close(self) -> None:
-        """Give back the threads."""
         self._env.close()
 
 

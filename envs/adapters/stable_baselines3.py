@@ -1,4 +1,4 @@
-"""Our vector environment as stable-baselines3's `VecEnv`."""
+"""Adapt our vector environment to stable-baselines3's `VecEnv`."""
 
 import time
 from collections.abc import Sequence
@@ -14,13 +14,14 @@ from envs.vector.base import Observation, PixelVectorEnv
 
 
 class Sb3VecEnv(VecEnv):
-    """Dict observations "pixels" uint8 [env, height, width, channel] and "task" float32 [env,
-    task_size].
+    """Step a `PixelVectorEnv`; observations, actions and automatic resets are as there.
 
     At an episode's end `infos[i]` has what SB3 looks for: "terminal_observation",
-    "TimeLimit.truncated" and, unless only the end of a staggered first episode was played,
-    "episode" with return "r", length "l" in agent steps and seconds since the start "t", beside
-    "is_success".
+    "TimeLimit.truncated" and, unless the episode began part of the way, "episode" with return "r",
+    length "l" in agent steps and seconds since the start "t", beside "is_success".
+
+    Args:
+        env: the vector environment, which this object takes over.
     """
 
     def __init__(self, env: PixelVectorEnv) -> None:
@@ -42,7 +43,11 @@ class Sb3VecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """One agent step. Raises ValueError without a `step_async` before it."""
+        """Take one agent step.
+
+        Raises:
+            ValueError: there was no `step_async` before.
+        """
         if self._actions is None:
             raise ValueError("call step_async(actions) before step_wait()")
         observation, rewards, terminated, truncated, infos = self._env.step(self._actions)
@@ -56,19 +61,19 @@ class Sb3VecEnv(VecEnv):
         return observation, rewards, done, rows
 
     def close(self) -> None:
-        """Give back the threads."""
+        """Close the vector environment."""
         self._env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """The present image of every world."""
+        """Return the present image of every world."""
         return self._env.render()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of the vector environment, once for every world asked for."""
+        """Return an attribute of the vector environment, once for every world asked for."""
         return [getattr(self._env, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Refused: the worlds are one environment. Raises ValueError."""
+        """Raise ValueError: an attribute cannot be set, because the worlds are one environment."""
         raise ValueError(
             f"{attr_name!r} cannot be set: the worlds share one environment, make it anew"
         )
@@ -76,16 +81,14 @@ class Sb3VecEnv(VecEnv):
     def env_method(
         self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
-        """Call a method of the vector environment, once, and give its result to every world asked
-        for.
-        """
+        """Call a method of the vector environment once; return its result for every world."""
         result = getattr(self._env, method_name)(*args, **kwargs)
         return [result for _ in self._get_indices(indices)]
 
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """True for SB3's `Monitor`, whose records the infos have, and for nothing else."""
+        """Return True for SB3's `Monitor`, whose records the infos have, else False."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
     def _rows(self, infos: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -100,10 +103,8 @@ class Sb3VecEnv(VecEnv):
         }
         episode = {key: values[index].item() for key, values in infos["episode"].items()}
         if not episode["partial"]:
-            steps, seconds = (
-                episode["length"] // self._env.action_repeat,
-                round(time.time() - self._started, 6),
-            )
+            steps = episode["length"] // self._env.action_repeat
+            seconds = round(time.time() - self._started, 6)
             row |= {
                 "episode": {"r": episode["return"], "l": steps, "t": seconds},
                 "is_success": episode["success"],

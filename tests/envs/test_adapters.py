@@ -63,7 +63,7 @@ def test_a_single_environment_needs_a_reset_after_an_episodes_end() -> None:
 def test_behaves_like_gymnasiums_own_vector_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spaces, keys, types, autoreset and values equal those of SyncVectorEnv over single
     environments."""
-    # SyncVectorEnv gives its i-th environment the seed s + i; ours are told apart by their number.
+    # SyncVectorEnv gives its i-th environment the seed s + i; ours differ by their number.
     monkeypatch.setattr(
         envs.vector.base,
         "episode_rng",
@@ -143,7 +143,7 @@ def test_sb3_sees_episode_ends_as_it_expects() -> None:
     env.close()
 
 
-def test_sb3_is_not_told_the_return_of_a_part_of_an_episode() -> None:
+def test_sb3_does_not_get_the_return_of_a_part_of_an_episode() -> None:
     env = Sb3VecEnv(
         make_vec(short_suite(length=100), 4, image_size=36, random_initial_episode_step=True)
     )

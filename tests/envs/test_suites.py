@@ -1,5 +1,4 @@
-"""Suites are data: what is in the files, that it survives a round trip, and what a wrong file is
-told."""
+"""Suites are data: what is in the files, that it survives a round trip, and which are refused."""
 
 import copy
 from collections.abc import Callable
@@ -44,7 +43,7 @@ def test_every_suite_survives_a_round_trip(name: str) -> None:
         assert np.isfinite(suite.coordinate(task))
 
 
-def test_walker_speeds_are_the_studys() -> None:
+def test_walker_speeds_are_those_of_the_study() -> None:
     suite = load_suite("walker_speed")
     plain = {name: tasks for name, tasks in suite.splits.items() if not tasks[0].variations()}
     assert {
@@ -126,7 +125,14 @@ def _parameters(value: object) -> Callable[[dict], Any]:
         (_set("splits", {"test": []}), "'train' is missing"),
         (_set("splits", {"train": 3}), "splits.train must be a list"),
         (_task("name", "north_west"), "two tasks are named 'north_west'"),
-        (_task("name", "../x"), "'../x'"),
+        (_task("name", "../x"), "task name '../x' must be letters"),
+        (
+            _set("name", "../../x"),
+            r"suite name '../../x' must be letters, digits, '_' and '-' only",
+        ),
+        (_set("name", ""), "suite name '' must be letters"),
+        (_set("name", 3), "suite name 3 must be letters"),
+        (_set("splits", {"train": [], "a/b": []}), "split name 'a/b' must be letters"),
         (_task("family", "cartpole"), "unknown family 'cartpole'; valid are point_mass"),
         (_task("family", 3), "family must be a string"),
         (_task("episode_length", 0), "episode_length must be an integer of at least 1"),
@@ -146,7 +152,7 @@ def _parameters(value: object) -> Callable[[dict], Any]:
         (_parameters({"target": [0.0, None]}), "finite number"),
     ],
 )
-def test_a_wrong_suite_is_told_the_key(change: Callable[[dict], Any], named: str) -> None:
+def test_a_wrong_suite_names_the_key(change: Callable[[dict], Any], named: str) -> None:
     values = copy.deepcopy(load_suite("point_mass").to_dict())
     change(values)
     with pytest.raises(ValueError, match=named):
@@ -171,11 +177,13 @@ def test_wrong_parameters_of_other_families(name: str, parameters: dict, named: 
         Suite.from_dict(values)
 
 
-def test_unknown_names_are_told_the_valid_ones() -> None:
+def test_unknown_names_come_with_the_valid_ones() -> None:
     with pytest.raises(
         ValueError, match=r"unknown suite 'humanoid'.*compat_walker.*point_mass.*walker_speed"
     ):
         load_suite("humanoid")
+    with pytest.raises(ValueError, match=r"unknown suite '\.\./\.\./x'; valid are"):
+        load_suite("../../x")
     with pytest.raises(ValueError, match="no split 'test'; valid are train, interpolation"):
         load_suite("point_mass").tasks("test")
 

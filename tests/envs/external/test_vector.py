@@ -196,7 +196,7 @@ def test_evaluation_episodes_start_alike_whatever_is_played_beside_them() -> Non
     beside.close()
 
 
-def test_first_episodes_are_staggered_and_say_that_they_are_partial() -> None:
+def test_first_episodes_begin_part_of_the_way_and_say_that_they_are_partial() -> None:
     env = _make(_suite(_task("long", length=40)), 8, random_initial_episode_step=True)
     env.reset(seed=0)
     lengths, partial = [], []

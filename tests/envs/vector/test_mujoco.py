@@ -177,7 +177,7 @@ def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended() -> N
     env.close()
 
 
-def test_stagger_spreads_the_first_ends_and_only_those() -> None:
+def test_random_initial_steps_spread_the_first_ends_and_only_those() -> None:
     env = _make(16, length=100, random_initial_episode_step=True, seed=1)
     observation, _ = env.reset()
     plain = _make(16, length=100, seed=1)
@@ -261,7 +261,7 @@ def test_an_evaluation_episode_starts_the_same_whatever_is_played_beside_it(name
         ),  # another order, fewer episodes
         _starts(make_vec(suite, 3, tasks[1:2], **settings)),  # alone
         _starts(
-            make_vec(suite, 2, tasks[:2], **settings | {"stream": "film"}), rounds=3
+            make_vec(suite, 2, tasks[:2], **settings | {"stream": "video"}), rounds=3
         ),  # one after the other
         _starts(
             make_vec(suite, 5, tasks[:3], **settings)

@@ -81,18 +81,20 @@ def test_worlds_are_what_they_would_be_among_their_own_kind():
                 )
                 for key, values in own["episode"].items():
                     np.testing.assert_array_equal(infos["episode"][key][rows], values)
-        told = np.stack([suite.family.task_vector(tasks[index]) for index in infos["task_index"]])
+        vectors = np.stack(
+            [suite.family.task_vector(tasks[index]) for index in infos["task_index"]]
+        )
         if truncated.any():
-            np.testing.assert_array_equal(infos["final_obs"]["task"], told)
+            np.testing.assert_array_equal(infos["final_obs"]["task"], vectors)
         else:
-            np.testing.assert_array_equal(observation["task"], told)
+            np.testing.assert_array_equal(observation["task"], vectors)
     assert ended >= 3
     assert observation["task"].shape == (14, 4)
     for env in (mixed, *alone.values()):
         env.close()
 
 
-def test_first_episodes_are_dealt_in_turn_whatever_the_bodies():
+def test_first_episodes_are_assigned_round_robin_whatever_the_bodies():
     """As evaluations count on: world i plays episode i // tasks of task i % tasks."""
     suite = short()
     env = make_vec(
@@ -125,7 +127,7 @@ def test_a_saved_environment_goes_on_to_the_bit():
     np.testing.assert_array_equal(first.render_frames(5, 32), second.render_frames(5, 32))
     state = first.state_dict()
     del state["physics.1"]
-    with pytest.raises(ValueError, match="state has no key 'physics.1'"):
+    with pytest.raises(ValueError, match=r"state has no key 'physics\.1'"):
         second.load_state_dict(state)
     first.close()
     second.close()
