@@ -37,7 +37,7 @@ from hrl.run.stepping_speed import measure
 MOMENTS, SIZE, GAP = 8, 64, 3
 ROW_HEIGHT, IMAGE_HEIGHT = 0.94, 0.86  # inches
 CHARACTER_WIDTH = 0.075  # inches, of a label's widest common letters at 8 points
-SHEET_FORMAT = {"quality": 60, "method": 6}  # WebP: small, and legible at this size
+SHEET_FORMAT = {"quality": 30, "method": 6}  # WebP: small, and legible at this size
 # Attributes of families that their docstrings name.
 NUMBERS = ("fastest", "half_width", "cell", "hold_steps")
 TIMED_WORLDS, TIMED_SECONDS = 32, 2.0
@@ -145,12 +145,14 @@ def contact_sheet(images: np.ndarray, labels: Sequence[str]) -> Figure:
 
 
 def _scores(suite: Suite, method: str, policy: Policy, episodes: int) -> pd.DataFrame:
-    """Return the scores of the episodes that every evaluation plays, columns SCORE_COLUMNS."""
+    """Return the scores of the episodes that every evaluation plays, as scores.csv has them."""
     eval_config = EvalConfig(
         episodes, EvaluationScheduleConfig().seed, 1, SIZE, torch.device("cpu")
     )
     scores = evaluate(policy, suite, list(suite.splits), eval_config).scores
-    return scores.assign(method=method, seed=0, frames=0)[SCORE_COLUMNS]
+    return scores.assign(method=method, seed=0, frames=0)[SCORE_COLUMNS].drop(
+        columns="intervention"
+    )
 
 
 def _core_milliseconds(suite: Suite) -> float:
