@@ -78,7 +78,13 @@ def replayed(spec: AgentSpec, batch: int, time: int, seed: int = 0) -> dict[str,
         "is_terminal": torch.cat([first[:, 1:], first[:, :1]], 1) & (uniform() > 0),
         "deter": uniform(sizes.deter).bfloat16(),
         "stoch": below(sizes.classes, sizes.groups),
+        "action_mask": torch.ones(*rows, spec.action_size, dtype=torch.bool),
     }
+
+
+def all_used(num_envs: int, action_size: int) -> Tensor:
+    """The action masks of bodies without padding."""
+    return torch.ones(num_envs, action_size, dtype=torch.bool)
 
 
 def randomise(module: nn.Module, scale: float = 0.3, seed: int = 0) -> Any:
@@ -111,7 +117,11 @@ class _SameStepEnv(gym.vector.VectorEnv):
         self.num_envs, self.length = num_envs, length
         pixels = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
         task = gym.spaces.Box(-1, 1, (task_size,), np.float32)
-        self.single_observation_space = gym.spaces.Dict({"pixels": pixels, "task": task})
+        mask = gym.spaces.Box(0, 1, (action_size,), np.bool_)
+        self.action_mask = np.ones((num_envs, action_size), np.bool_)
+        self.single_observation_space = gym.spaces.Dict(
+            {"pixels": pixels, "task": task, "action_mask": mask}
+        )
         self.single_action_space = gym.spaces.Box(-1, 1, (action_size,), np.float32)
         self.steps_since_decision = np.zeros(num_envs, np.int64)
         self.returns = np.zeros(num_envs)
@@ -122,7 +132,7 @@ class _SameStepEnv(gym.vector.VectorEnv):
         del seed, options
         self.steps_since_decision[:], self.returns[:] = 0, 0.0
         self._begin(np.ones(self.num_envs, dtype=bool))
-        return self._observe(), {}
+        return self._observation(), {}
 
     def step(self, actions: np.ndarray) -> tuple[Any, ...]:
         assert actions.shape == (self.num_envs, *self.single_action_space.shape), actions.shape
@@ -141,7 +151,10 @@ class _SameStepEnv(gym.vector.VectorEnv):
             infos |= self._final_infos(done, terminated)
             self.steps_since_decision[done], self.returns[done] = 0, 0.0
             self._begin(done)
-        return self._observe(), reward.astype(np.float32), terminated, truncated, infos
+        return self._observation(), reward.astype(np.float32), terminated, truncated, infos
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        return {**self._observe(), "action_mask": self.action_mask.copy()}
 
     def _final_infos(self, done: np.ndarray, terminated: np.ndarray) -> dict[str, Any]:
         never = np.zeros_like(done)
@@ -152,7 +165,7 @@ class _SameStepEnv(gym.vector.VectorEnv):
             "partial": never,
         }
         return {
-            "final_obs": self._observe(),
+            "final_obs": self._observation(),
             "_final_obs": done,
             "episode": episode,
             "_episode": done,
@@ -201,8 +214,9 @@ class ToyReach(_SameStepEnv):
         length: int = 24,
         seed: int = 0,
         targets: tuple[float, ...] = (-0.8, 0.8),
+        action_size: int = 1,
     ) -> None:
-        super().__init__(num_envs, length)
+        super().__init__(num_envs, length, action_size=action_size)
         self.rng = np.random.default_rng(seed)
         self.targets = np.array(targets)[np.arange(num_envs) % len(targets)]
         self.position = np.zeros(num_envs)

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hrl.config_field import MAX_LAYERS, CheckedConfig, ConfigValueError, config_field
-from hrl.nets.action_mask import ActionMask
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.frozen import frozen
 from hrl.nets.one_hot import OneHot
@@ -119,6 +118,7 @@ class Trajectory(NamedTuple):
     rewards: by stream, each received on arriving at states 1 to T.
     continues: probability that the episode goes on at states 0 to T.
     discount: per decision.
+    action_mask: False for numbers of an action that are padding; None where none is.
     """
 
     inputs: Float[Tensor, "states batch inputs"]
@@ -127,6 +127,7 @@ class Trajectory(NamedTuple):
     rewards: dict[str, Float[Tensor, "time batch"]]
     continues: Float[Tensor, "states batch"]
     discount: float
+    action_mask: Bool[Tensor, "1 batch action"] | None = None
 
 
 class ContinuousActor(nn.Module):
@@ -140,10 +141,10 @@ class ContinuousActor(nn.Module):
         units: int,
         action_size: int,
         config: ActorCriticConfig,
-        padding: ActionMask | None = None,
     ) -> None:
         super().__init__()
-        self.config, self.dimensions, self.padding = config, action_size, padding
+        self.config = config
+        self.dimensions = action_size
         hidden = [units] * config.layers
         self.net = TaskDense(
             inputs, task_size, task_features, hidden, 2 * action_size, output_scale=0.01
@@ -151,10 +152,13 @@ class ContinuousActor(nn.Module):
 
     @compiled_part
     def forward(
-        self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
+        self,
+        inputs: Float[Tensor, "*batch inputs"],
+        task: Float[Tensor, "*#batch task"],
+        action_mask: Bool[Tensor, "*#batch action"] | None = None,
     ) -> BoundedNormal:
-        """The policy."""
-        mask = None if self.padding is None else self.padding(task)
+        """Return the policy; without a mask every number of an action is used."""
+        mask = None if action_mask is None else action_mask.float()
         return BoundedNormal(
             self.net(inputs, task), self.config.std_low, self.config.std_high, mask
         )
@@ -196,9 +200,13 @@ class CodeActor(nn.Module):
         )
 
     def forward(
-        self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
+        self,
+        inputs: Float[Tensor, "*batch inputs"],
+        task: Float[Tensor, "*#batch task"],
+        action_mask: Bool[Tensor, "*#batch action"] | None = None,
     ) -> OneHot:
-        """The policy."""
+        """Return the policy; codes have no padding, so that no mask concerns them."""
+        del action_mask
         return OneHot(
             self.net(inputs, task).unflatten(-1, (self.dimensions, self.classes)),
             self.config.unimix,
@@ -365,7 +373,7 @@ class ActorCritic(nn.Module):
         if self.config.normalise_advantage:
             self.advantages.update(advantage.detach())
             advantage = self.advantages.normalise(advantage)
-        policy = self.actor(seen.inputs[:-1].detach(), seen.task)
+        policy = self.actor(seen.inputs[:-1].detach(), seen.task, seen.action_mask)
         if self.gradient == "reinforce":
             gain = policy.log_prob(seen.actions.detach()).sum(-1) * advantage.detach()
         else:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hrl.config_field import CheckedConfig
 from hrl.data.observation import Observation, PolicyState
-from hrl.nets import ActionMask, Encoder, EncoderConfig, TaskEmbedding
+from hrl.nets import Encoder, EncoderConfig, TaskEmbedding
 
 if TYPE_CHECKING:
     from hrl.world_model.model import WorldModelConfig
@@ -47,15 +47,10 @@ class AgentSpec:
     device: torch.device
     autocast: torch.dtype
     world_model: WorldModelConfig
-    padding: tuple[Tensor, Tensor] | None = None
 
     def build_encoder(self) -> Encoder:
         """Return a new encoder of these sizes."""
         return Encoder(self.image_size, self.channels, self.encoder, self.autocast)
-
-    def build_action_mask(self) -> ActionMask | None:
-        """Return the lookup of action masks by task vectors; None where every body uses all."""
-        return None if self.padding is None else ActionMask(*self.padding)
 
     def build_task_embedding(self) -> TaskEmbedding:
         """Return a new embedding of the task vector."""
@@ -221,6 +216,7 @@ class GoalReacher(HierarchicalPolicy, Protocol):
         state: PolicyState,
         steps: Sequence[int],
         task: Float[Tensor, "env task"],
+        action_mask: Bool[Tensor, "env action"],
     ) -> Float[Tensor, "time env high_level_action"]:
         """Return `deter` after so many greedy steps towards the goals in force, which stay.
 
@@ -228,6 +224,7 @@ class GoalReacher(HierarchicalPolicy, Protocol):
             state: of every environment, with its goal.
             steps: numbers of steps, at least one, ascending.
             task: of every environment.
+            action_mask: of every environment's body.
         """
 
     def reach_images(
@@ -235,6 +232,7 @@ class GoalReacher(HierarchicalPolicy, Protocol):
         state: PolicyState,
         steps: int,
         task: Float[Tensor, "env task"],
+        action_mask: Bool[Tensor, "env action"],
     ) -> Float[Tensor, "time env height width channel"]:
         """Return images in [0, 1] of the states that `reach` passes, step by step."""
 

@@ -156,6 +156,7 @@ class ImaginedTrajectory(NamedTuple):
     rewards: Float[Tensor, "time batch"]
     continues: Float[Tensor, "states batch"]
     task: Float[Tensor, "1 batch task"]
+    action_mask: Bool[Tensor, "1 batch action"]
 
 
 @register_agent(
@@ -195,9 +196,7 @@ class Director(WorldModelAgent):
             {"task": config.task_reward_to_worker} if config.task_reward_to_worker else {}
         )
         critics = {name: Critic(*is_task_conditioned, config.worker) for name in reward_weights}
-        worker = ContinuousActor(
-            *is_task_conditioned, spec.action_size, config.worker, spec.build_action_mask()
-        )
+        worker = ContinuousActor(*is_task_conditioned, spec.action_size, config.worker)
         self.worker = ActorCritic(
             worker, critics, reward_weights, config.worker, config.action_gradient
         )
@@ -250,7 +249,7 @@ class Director(WorldModelAgent):
     ) -> tuple[Tensor, PolicyState]:
         """The worker's actions towards the goals in force."""
         return self._act_low_level(
-            self.see(observation, state, generator), observation.task, state, generator
+            self.see(observation, state, generator), observation, state, generator
         )
 
     def high_level_action(self, state: PolicyState) -> Float[Tensor, "env deter"]:
@@ -273,32 +272,42 @@ class Director(WorldModelAgent):
 
     @torch.no_grad()
     def reach_images(
-        self, state: PolicyState, steps: int, task: Float[Tensor, "env task"]
+        self,
+        state: PolicyState,
+        steps: int,
+        task: Float[Tensor, "env task"],
+        action_mask: Bool[Tensor, "env action"],
     ) -> Float[Tensor, "time env height width channel"]:
         """See `GoalReacher.reach_images`."""
         with self.autocast():
             return torch.stack(
                 [
                     self.world_model.decode_image(now).float()
-                    for now in self._way(state, steps, task)
+                    for now in self._way(state, steps, task, action_mask)
                 ]
             )
 
     @torch.no_grad()
     def reach(
-        self, state: PolicyState, steps: Sequence[int], task: Float[Tensor, "env task"]
+        self,
+        state: PolicyState,
+        steps: Sequence[int],
+        task: Float[Tensor, "env task"],
+        action_mask: Bool[Tensor, "env action"],
     ) -> Float[Tensor, "time env deter"]:
         """See `GoalReacher.reach`."""
-        way = enumerate(self._way(state, steps[-1], task), 1)
+        way = enumerate(self._way(state, steps[-1], task, action_mask), 1)
         return torch.stack([now.deter.float() for count, now in way if count in steps])
 
-    def _way(self, state: PolicyState, steps: int, task: Tensor) -> Iterator[RSSMState]:
+    def _way(
+        self, state: PolicyState, steps: int, task: Tensor, action_mask: Tensor
+    ) -> Iterator[RSSMState]:
         """The worker's greedy way to the goals in force, imagined."""
         model, now = self.world_model, RSSMState(state["deter"], state["stoch"])
         for _ in range(steps):
             with self.autocast():
                 action = self.worker.actor(
-                    torch.cat([now.features(), state["goal"]], -1), task
+                    torch.cat([now.features(), state["goal"]], -1), task, action_mask
                 ).mean
                 now = model.rssm(now, model.dynamics_input(action, task), None)
             yield now
@@ -309,7 +318,7 @@ class Director(WorldModelAgent):
         """Decide where due, then execute."""
         seen = self.see(observation, state, generator)
         state = self._decide(seen, observation.task, state, generator)
-        return self._act_low_level(seen, observation.task, state, generator)
+        return self._act_low_level(seen, observation, state, generator)
 
     # Learning.
 
@@ -373,10 +382,15 @@ class Director(WorldModelAgent):
         return noise
 
     def _act_low_level(
-        self, seen: RSSMState, task: Tensor, state: PolicyState, generator: torch.Generator | None
+        self,
+        seen: RSSMState,
+        observation: Observation,
+        state: PolicyState,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, PolicyState]:
+        inputs = torch.cat([seen.features(), state["goal"]], -1)
         with self.autocast():
-            policy = self.worker.actor(torch.cat([seen.features(), state["goal"]], -1), task)
+            policy = self.worker.actor(inputs, observation.task, observation.action_mask)
         return self.draw_action(
             policy,
             {**state, **seen._asdict(), "steps_since_decision": state["steps_since_decision"] + 1},
@@ -403,7 +417,7 @@ class Director(WorldModelAgent):
         return torch.stack([loss for loss, _ in levels.values()]).sum(), metrics
 
     def _imagine(self, starts: ImaginationStart) -> ImaginedTrajectory:
-        start, task, _ = starts
+        start, task, action_mask, _ = starts
         skill_duration, horizon, count = self.config.skill_duration, self.config.horizon, len(task)
         noise = self.noise(horizon, count, self.spec.action_size, normal=True)
         codes, goals = [], []
@@ -419,7 +433,9 @@ class Director(WorldModelAgent):
                 set_goal(state)
             # Gradient reaches the worker through its actions only: what it sees counts as given.
             is_task_conditioned = torch.cat([state.features(), goals[-1]], -1).detach()
-            action: Tensor = self.worker.actor(is_task_conditioned, task).sample(noise[time])
+            action: Tensor = self.worker.actor(is_task_conditioned, task, action_mask).sample(
+                noise[time]
+            )
             return action
 
         latents = self.noise(horizon, count, self.spec.world_model.groups)
@@ -441,6 +457,7 @@ class Director(WorldModelAgent):
             rewards,
             continues,
             task.unsqueeze(0),
+            action_mask.unsqueeze(0),
         )
 
     def _worker_trajectory(self, dream: ImaginedTrajectory) -> tuple[Trajectory, dict[str, Tensor]]:
@@ -466,10 +483,13 @@ class Director(WorldModelAgent):
         task = dream.task.repeat(1, self.decisions, 1)
         inputs = torch.cat([deter, stoch, goal], -1)
         actions = steps_of_segments(dream.actions, skill_duration)
-        view = Trajectory(inputs, task, actions, rewards, continues, self.config.discount)
+        action_mask = dream.action_mask.repeat(1, self.decisions, 1)
+        view = Trajectory(
+            inputs, task, actions, rewards, continues, self.config.discount, action_mask
+        )
         heeded = {
             "goal/swap_divergence": self._swap_divergence(
-                RSSMState(deter[0], stoch[0]), goal[0], task
+                RSSMState(deter[0], stoch[0]), goal[0], task, action_mask
             )
         }
         return view, self._diagnose(deter.detach(), goal) | heeded
@@ -536,13 +556,15 @@ class Director(WorldModelAgent):
         return {f"goal/{name}": value for name, value in measured.items()}
 
     @torch.no_grad()
-    def _swap_divergence(self, start: RSSMState, goal: Tensor, task: Tensor) -> Tensor:
+    def _swap_divergence(
+        self, start: RSSMState, goal: Tensor, task: Tensor, action_mask: Tensor
+    ) -> Tensor:
         """How much the worker heeds its goal: nats by which its policy changes when it is given
         another row's goal.
         """
         features = start.features()
         own, other = (
-            self.worker.actor(torch.cat([features, goals], -1), task[0])
+            self.worker.actor(torch.cat([features, goals], -1), task[0], action_mask[0])
             for goals in (goal, goal.roll(1, 0))
         )
         divergence: Tensor = own.kl(other).sum(-1).mean()

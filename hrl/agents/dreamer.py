@@ -76,7 +76,7 @@ class Dreamer(WorldModelAgent):
             {"exploration": config.exploration_bonus} if config.exploration_bonus else {}
         )
         critics = {name: Critic(*shape, config.policy) for name in reward_types}
-        actor = ContinuousActor(*shape, spec.action_size, config.policy, spec.build_action_mask())
+        actor = ContinuousActor(*shape, spec.action_size, config.policy)
         self.actor_critic = ActorCritic(
             actor, critics, reward_types, config.policy, config.action_gradient
         )
@@ -109,7 +109,9 @@ class Dreamer(WorldModelAgent):
         """Actions in [-1, 1]; greedy where no generator is given."""
         seen = self.see(observation, state, generator)
         with self.autocast():
-            policy = self.actor_critic.actor(seen.features(), observation.task)
+            policy = self.actor_critic.actor(
+                seen.features(), observation.task, observation.action_mask
+            )
         return self.draw_action(policy, {**state, **seen._asdict()}, generator)
 
     # Learning.
@@ -141,15 +143,14 @@ class Dreamer(WorldModelAgent):
     # Private methods.
 
     def _imagine(self, starts: ImaginationStart) -> Trajectory:
-        start, task, _ = starts
+        start, task, action_mask, _ = starts
         horizon, count = self.config.horizon, len(task)
         noise = self.noise(horizon, count, self.spec.action_size, normal=True)
 
         def act(time: int, state: RSSMState) -> Tensor:
             # Gradient reaches the actor through its actions only: what it sees counts as given.
-            action: Tensor = self.actor_critic.actor(state.features().detach(), task).sample(
-                noise[time]
-            )
+            policy = self.actor_critic.actor(state.features().detach(), task, action_mask)
+            action: Tensor = policy.sample(noise[time])
             return action
 
         latents = self.noise(horizon, count, self.spec.world_model.groups)
@@ -164,5 +165,11 @@ class Dreamer(WorldModelAgent):
                 imagined.deter[1:].detach(), task
             )
         return Trajectory(
-            imagined.features(), task, actions, rewards, continues, self.config.discount
+            imagined.features(),
+            task,
+            actions,
+            rewards,
+            continues,
+            self.config.discount,
+            action_mask.unsqueeze(0),
         )

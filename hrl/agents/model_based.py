@@ -168,7 +168,8 @@ class ModelBasedConfig(AgentConfig):
         """
         sizes = shapes.world_model
         vectors = 4 * (shapes.task_size + shapes.action_size + 1)
-        row = shapes.image_bytes + vectors + 2 + 2 * sizes.deter + sizes.groups
+        flags = 2 + shapes.action_size
+        row = shapes.image_bytes + vectors + flags + 2 * sizes.deter + sizes.groups
         return self.replay_capacity // shapes.num_envs * shapes.num_envs * row
 
     def _update_bytes(self, shapes: RunShapes) -> int:

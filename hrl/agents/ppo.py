@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,7 +60,7 @@ class PPO(nn.Module):
         super().__init__()
         self.config, self.action_size = config, spec.action_size
         self.encoder = spec.build_encoder()
-        self.task, self.padding = spec.build_task_embedding(), spec.build_action_mask()
+        self.task = spec.build_task_embedding()
         inputs = self.encoder.features + spec.task_features
         self.actor = MLP(inputs, spec.hidden, 2 * spec.action_size, gain=0.01)
         self.critic = MLP(inputs, spec.hidden, 1)
@@ -85,7 +86,10 @@ class PPO(nn.Module):
         """Actions in [-1, 1]; the mode where no generator is given, which leaves the state as it
         is.
         """
-        distribution, _ = self._heads(self.encoder.to_patches(observation.pixels), observation.task)
+        patches = self.encoder.to_patches(observation.pixels)
+        distribution = self._policy(
+            self._features(patches, observation.task), observation.action_mask
+        )
         raw, state = self._draw(distribution, state, generator)
         return torch.tanh(raw), state
 
@@ -94,22 +98,22 @@ class PPO(nn.Module):
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         """Actions, and what the loss needs of them."""
         patches = self.encoder.to_patches(observation.pixels)
-        distribution, value = self._heads(patches, observation.task)
+        features = self._features(patches, observation.task)
+        distribution = self._policy(features, observation.action_mask)
         raw, state = self._draw(distribution, state, generator)
         records = {
             "patches": patches,
             "raw_action": raw,
             "log_prob": distribution.log_prob(raw),
-            "value": value,
+            "value": self._value(features),
         }
         return torch.tanh(raw), state, records
 
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         """The critic's value."""
         del state
-        return {
-            "value": self._heads(self.encoder.to_patches(observation.pixels), observation.task)[1]
-        }
+        patches = self.encoder.to_patches(observation.pixels)
+        return {"value": self._value(self._features(patches, observation.task))}
 
     # Learning.
 
@@ -121,7 +125,9 @@ class PPO(nn.Module):
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped objective, squared error of the value, entropy."""
-        distribution, value = self._heads(batch["patches"], batch["task"])
+        features = self._features(batch["patches"], batch["task"])
+        distribution = self._policy(features, batch["action_mask"])
+        value = self._value(features)
         log_prob = distribution.log_prob(batch["raw_action"])
         even = torch.full_like(log_prob, 1 / len(log_prob))
         objective, kl = policy_objective(
@@ -153,9 +159,12 @@ class PPO(nn.Module):
             "steps_since_decision": steps_since_decision,
         }
 
-    def _heads(self, patches: Tensor, task: Tensor) -> tuple[Gaussian, Tensor]:
-        inputs = torch.cat([self.encoder.encode_patches(patches), self.task(task)], -1)
-        mask = None if self.padding is None else self.padding(task)
-        return Gaussian.from_parameters(self.actor(inputs)).masked(mask), self.critic(
-            inputs
-        ).squeeze(-1)
+    def _features(self, patches: Tensor, task: Tensor) -> Float[Tensor, "batch features"]:
+        return torch.cat([self.encoder.encode_patches(patches), self.task(task)], -1)
+
+    def _policy(self, features: Tensor, action_mask: Tensor) -> Gaussian:
+        return Gaussian.from_parameters(self.actor(features)).masked(action_mask.float())
+
+    def _value(self, features: Tensor) -> Float[Tensor, " batch"]:
+        value: Tensor = self.critic(features).squeeze(-1)
+        return value

@@ -130,7 +130,7 @@ class Skills(nn.Module):
         self.config = config
         self.action_size = spec.action_size
         self.encoder = spec.build_encoder()
-        self.task, self.padding = spec.build_task_embedding(), spec.build_action_mask()
+        self.task = spec.build_task_embedding()
         features, task, hidden = self.encoder.features, spec.task_features, spec.hidden
         skill_inputs = features + task * config.skills_see_task
         self.manager = MLP(features + task, hidden, 2 * config.num_skills, gain=0.01)
@@ -177,7 +177,7 @@ class Skills(nn.Module):
         """Actions of the composite under the weights in force; the clock moves on."""
         view = self._see(observation)
         return torch.tanh(
-            self._composite(view, observation.task, state["weights"]).sample(generator)
+            self._composite(view, observation.action_mask, state["weights"]).sample(generator)
         ), self._tick(state)
 
     def high_level_action(self, state: PolicyState) -> Float[Tensor, "env skill"]:
@@ -197,7 +197,7 @@ class Skills(nn.Module):
         view = self._see(observation)
         state = self._decide(view, state, generator)[0]
         return torch.tanh(
-            self._composite(view, observation.task, state["weights"]).sample(generator)
+            self._composite(view, observation.action_mask, state["weights"]).sample(generator)
         ), self._tick(state)
 
     def explore(
@@ -207,7 +207,7 @@ class Skills(nn.Module):
         patches = self.encoder.to_patches(observation.pixels)
         view = self._read(patches, observation.task)
         state, records = self._decide(view, state, generator)
-        composite = self._composite(view, observation.task, state["weights"])
+        composite = self._composite(view, observation.action_mask, state["weights"])
         raw = composite.sample(generator)
         records |= {"patches": patches, "raw_action": raw, "log_prob": composite.log_prob(raw)}
         records |= {
@@ -308,14 +308,16 @@ class Skills(nn.Module):
         policy = Gaussian.from_parameters(self.manager(torch.cat(view, -1)))
         return policy._replace(mean=LOGIT_RANGE * torch.tanh(policy.mean / LOGIT_RANGE))
 
-    def _composite(self, view: EncodedObservation, task: Tensor, weights: Tensor) -> Gaussian:
-        """Of the skills; what they know of the task is how many numbers its body's actions have."""
+    def _composite(
+        self, view: EncodedObservation, action_mask: Tensor, weights: Tensor
+    ) -> Gaussian:
+        """Return the skills' composite, without what is padding to the environment's body."""
         inputs = torch.cat(view, -1) if self.config.skills_see_task else view.features
         parameters = self.skills(inputs).unflatten(
             -1, (self.config.num_skills, 2 * self.action_size)
         )
-        mask = None if self.padding is None else self.padding(task)
-        return compose(Gaussian.from_parameters(parameters), weights).masked(mask)
+        composite = compose(Gaussian.from_parameters(parameters), weights)
+        return composite.masked(action_mask.float())
 
     def _manager_value(self, view: EncodedObservation) -> Float[Tensor, " batch"]:
         value: Tensor = self.manager_critic(torch.cat(view, -1)).squeeze(-1)
@@ -331,7 +333,7 @@ class Skills(nn.Module):
     def _skills_loss(
         self, batch: Mapping[str, Tensor], view: EncodedObservation
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        composite = self._composite(view, batch["task"], batch["weights"])
+        composite = self._composite(view, batch["action_mask"], batch["weights"])
         log_prob = composite.log_prob(batch["raw_action"])
         even = torch.full_like(log_prob, 1 / len(log_prob))
         objective, kl = policy_objective(

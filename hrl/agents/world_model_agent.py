@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hrl.agents.action_noise import repeat_noise
@@ -25,10 +25,18 @@ from hrl.world_model.rssm import RSSMState
 
 
 class ImaginationStart(NamedTuple):
-    """Where imagination begins: states, their task, and 1 where the episode goes on."""
+    """Hold where imagination begins: states, their task and body, and 1 where the episode goes on.
+
+    Attributes:
+        states: of the replayed steps.
+        task: task vectors.
+        action_mask: False for numbers of an action that are padding.
+        alive: 0 where an episode terminated.
+    """
 
     states: RSSMState
     task: Float[Tensor, "batch task"]
+    action_mask: Bool[Tensor, "batch action"]
     alive: Float[Tensor, " batch"]
 
 
@@ -126,10 +134,11 @@ class WorldModelAgent(nn.Module, ABC):
         """Where imagination begins: the last `imag_last` states of every sequence of a batch."""
         last = slice(-self.config.imag_last, None)  # -0 is the first: all of them
         alive = (~batch["is_terminal"][:, 1:][:, last]).flatten().float()
-        task = batch["task"][:, 1:][:, last].flatten(0, 1)
-        return ImaginationStart(
-            RSSMState(states.deter[:, last], states.stoch[:, last]).flatten(), task, alive
+        task, action_mask = (
+            batch[name][:, 1:][:, last].flatten(0, 1) for name in ("task", "action_mask")
         )
+        start = RSSMState(states.deter[:, last], states.stoch[:, last]).flatten()
+        return ImaginationStart(start, task, action_mask, alive)
 
     def predict_rewards_and_continues(
         self, imagined: RSSMState, starts: ImaginationStart, differentiable: bool

@@ -1,4 +1,4 @@
-"""What an agent observes, and the memory that it carries from step to step."""
+"""What an agent observes, and the state that its policy carries from step to step."""
 
 from __future__ import annotations
 
@@ -16,29 +16,35 @@ memory."""
 
 
 class Observation(NamedTuple):
-    """What an agent sees."""
+    """Hold what an agent observes in a batch of environments.
+
+    Attributes:
+        pixels: stacks of images in [0, 255].
+        task: task vectors.
+        action_mask: True for each number of an action that moves an actuator of the environment's
+            body, False for padding, which bodies with fewer actuators ignore.
+    """
 
     pixels: UInt8[Tensor, "env height width channel"]
     task: Float[Tensor, "env task"]
+    action_mask: Bool[Tensor, "env action"]
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], device: torch.device) -> Observation:
-        """The environment's arrays as tensors, without a copy on a CPU."""
-        return cls(
-            torch.from_numpy(arrays["pixels"]).to(device),
-            torch.from_numpy(arrays["task"]).to(device),
-        )
+        """Return the environment's arrays as tensors, without a copy on a CPU."""
+        return cls(*(torch.from_numpy(arrays[name]).to(device) for name in cls._fields))
 
     def rows(self, index: Tensor) -> Observation:
-        """The observation of some of the environments."""
-        return Observation(self.pixels[index], self.task[index])
+        """Return the observation of some of the environments."""
+        return Observation(*(values[index] for values in self))
 
 
 def reset_state(
     policy: object, state: PolicyState, initial: PolicyState, done: Bool[Tensor, " env"]
 ) -> PolicyState:
-    """`state`, with the initial state where an episode ended, except for what
-    `policy.persistent_keys` names.
+    """Return `state` with the initial state where an episode ended.
+
+    Entries that `policy.persistent_keys` names outlive their episode.
     """
     kept: tuple[str, ...] = getattr(policy, "persistent_keys", ())
     return {

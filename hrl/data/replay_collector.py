@@ -41,6 +41,7 @@ def replay_columns(
     return {
         "pixels": Column(_shape(observation["pixels"]), torch.uint8),
         "task": Column(_shape(observation["task"]), torch.float32),
+        "action_mask": Column((action_size,), torch.bool),
         "action": Column((action_size,), torch.float32),
         "reward": Column((), torch.float32),
         "is_first": Column((), torch.bool),

@@ -123,7 +123,9 @@ def _trajectories(
         key: torch.cat([value] * len(goals)) for key, value in rollouts.states[start_step].items()
     }
     state = policy.with_high_level_action(start, torch.cat(list(goals.values())))
-    reached = policy.reach(state, STEPS[1:], torch.cat([rollouts.task] * len(goals)))
+    task = torch.cat([rollouts.task] * len(goals))
+    action_mask = torch.cat([rollouts.action_mask] * len(goals))
+    reached = policy.reach(state, STEPS[1:], task, action_mask)
     states = torch.cat([start["deter"].unsqueeze(0), reached])
     return torch.stack(states.chunk(len(goals), 1))
 

@@ -128,6 +128,7 @@ class _Episode:
         self.pixels = torch.stack(pixels).float() / 255
         self.actions = torch.stack(actions)
         self.task = observation.task
+        self.action_mask = observation.action_mask
 
 
 def _open_loop_frames(policy: Predictor, episode: _Episode, size: int) -> list[np.ndarray]:
@@ -161,7 +162,9 @@ def _goal_reaching_frames(
     for deter, image, name in goals:
         goal = caption(enlarged(image, size), f"goal: {name}")
         state = policy.with_high_level_action(episode.states[0], deter.unsqueeze(0))
-        trajectory = policy.reach_images(state, IMAGINED_STEPS, episode.task)[:, 0]
+        trajectory = policy.reach_images(state, IMAGINED_STEPS, episode.task, episode.action_mask)[
+            :, 0
+        ]
         frames += [
             beside(goal, caption(enlarged(imagined, size), "imagined")) for imagined in trajectory
         ]

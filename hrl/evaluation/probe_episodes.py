@@ -37,6 +37,7 @@ class DiagnosticRollouts:
         actions: the actions of the steps.
         is_decision: True where a manager decided; False everywhere for a policy without one.
         task: task vectors.
+        action_mask: False for numbers of an action that are padding.
         n_tasks: number of tasks; world i has task i modulo this number.
         previous: index of the world before each one whose body has as many actuators; its own where
             there is none.
@@ -46,6 +47,7 @@ class DiagnosticRollouts:
     actions: Float[Tensor, "time env action"]
     is_decision: Bool[Tensor, "time env"]
     task: Float[Tensor, "env task"]
+    action_mask: Bool[Tensor, "env action"]
 
     @torch.inference_mode()
     def __init__(
@@ -90,6 +92,7 @@ class DiagnosticRollouts:
         self.actions = torch.stack(actions)
         self.is_decision = torch.stack(decisions)
         self.task = observation.task
+        self.action_mask = observation.action_mask
 
 
 def next_pixels(

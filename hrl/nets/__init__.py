@@ -1,6 +1,5 @@
 """Networks and output distributions that know nothing of agents."""
 
-from hrl.nets.action_mask import ActionMask
 from hrl.nets.block_linear import BlockLinear
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.dense import Dense, RMSNorm, truncated_normal_
@@ -14,7 +13,6 @@ from hrl.nets.two_hot import TwoHot, symexp, symlog
 
 __all__ = [
     "MLP",
-    "ActionMask",
     "BlockLinear",
     "BoundedNormal",
     "Dense",

@@ -26,7 +26,6 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
             f"{config.image_size}"
         )
     device = choose_device(config.device)
-    padding = suite.padding()
     return AgentSpec(
         image_size=config.image_size,
         channels=3 * config.frame_stack,
@@ -39,9 +38,6 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
         device=device,
         autocast=choose_precision(config.precision, device),
         world_model=config.network.world_model,
-        padding=None
-        if padding is None
-        else (torch.from_numpy(padding[0]), torch.from_numpy(padding[1])),
     )
 
 

@@ -103,7 +103,9 @@ def main(method: str, gradient: str) -> None:
     """Loss, the optimiser's step, acting, what is pictured for films."""
     kind, config_type = METHODS[method]
     spec = replace(model_setting(), device=GPU, autocast=BF16)
-    config = config_type(batch_size=BATCH, sequence_length=LENGTH, horizon=8, action_gradient=gradient)
+    config = config_type(
+        batch_size=BATCH, sequence_length=LENGTH, horizon=8, action_gradient=gradient
+    )
     agent, batch = kind(config, spec), replayed(spec, BATCH, LENGTH)
     with FakeTensorMode(allow_non_fake_inputs=False):
         move(agent)
@@ -124,7 +126,7 @@ def main(method: str, gradient: str) -> None:
         is_on_gpu({str(index): average for index, average in enumerate(optimizer.averages())})
 
         observation = Observation(
-            *(batch[name].flatten(0, 1)[:ENVS] for name in ("pixels", "task"))
+            *(batch[name].flatten(0, 1)[:ENVS] for name in Observation._fields)
         )
         state = agent.initial_state(ENVS)
         with torch.no_grad():
@@ -138,7 +140,8 @@ def main(method: str, gradient: str) -> None:
             )
             if isinstance(agent, Director):
                 is_on_gpu({"goals": agent.decode_high_level_action(state)}, goals=torch.float32)
-                is_on_gpu({"way": agent.reach(state, [1, 2], observation.task)}, way=torch.float32)
+                way = agent.reach(state, [1, 2], observation.task, observation.action_mask)
+                is_on_gpu({"way": way}, way=torch.float32)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def labelled(skill_duration: int, decisions: int) -> ImaginedTrajectory:
         rewards=label(steps, 2, 1.0)[..., 0] + 0.01 * torch.arange(COUNT),
         continues=0.5 + 0.5 * torch.rand(steps + 1, COUNT, generator=generator),
         task=torch.arange(2.0 * COUNT).reshape(1, COUNT, 2),
+        action_mask=torch.ones(1, COUNT, 2, dtype=torch.bool),
     )
 
 

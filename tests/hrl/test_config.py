@@ -5,8 +5,8 @@ from dataclasses import is_dataclass
 import pytest
 import yaml
 
-from hrl.agents.skills import SkillsConfig
 from hrl.agents.registry import registered_agents
+from hrl.agents.skills import SkillsConfig
 from hrl.config import ConfigError, choices, from_saved, load
 from hrl.config_field import field_infos
 

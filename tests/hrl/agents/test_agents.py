@@ -10,7 +10,7 @@ from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
 from hrl.nets import Gaussian
-from tests.fakes import ToyReach, small_setting
+from tests.fakes import ToyReach, all_used, small_setting
 
 ENVS = 6
 
@@ -25,7 +25,7 @@ def skills(**changes) -> Skills:
 def observation(seed: int = 0) -> Observation:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (ENVS, 16, 16, 3), dtype=torch.uint8, generator=generator)
-    return Observation(pixels, torch.randn(ENVS, 1, generator=generator))
+    return Observation(pixels, torch.randn(ENVS, 1, generator=generator), all_used(ENVS, 1))
 
 
 def noise(seed: int) -> torch.Generator:
@@ -71,14 +71,14 @@ def test_one_skill_makes_the_manager_and_the_task_irrelevant():
         before, _ = agent.act(view, state, None)
         for parameter in agent.manager.parameters():
             parameter.add_(torch.randn_like(parameter))
-        after, carried = agent.act(Observation(view.pixels, view.task + 3), state, None)
+        after, carried = agent.act(view._replace(task=view.task + 3), state, None)
     assert torch.equal(before, after)
     assert bool((agent.high_level_action(carried) == 1).all())
 
 
 def test_skills_see_no_task_unless_told_to():
     view = observation()
-    other = Observation(view.pixels, view.task + 1)
+    other = view._replace(task=view.task + 1)
     for is_task_conditioned in (False, True):
         agent = skills(skills_see_task=is_task_conditioned)
         state = agent.initial_state(ENVS)

@@ -9,8 +9,9 @@ from hrl.agents.on_policy import OnPolicyLearner
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
+from hrl.nets import Gaussian
 from hrl.seeding import torch_generator
-from tests.fakes import ToyReach, small_setting
+from tests.fakes import ToyReach, all_used, small_setting
 
 ENVS, LENGTH = 8, 6
 
@@ -38,7 +39,7 @@ def observation() -> Observation:
     pixels = torch.randint(
         0, 256, (ENVS, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    return Observation(pixels, torch.linspace(-1, 1, ENVS)[:, None])
+    return Observation(pixels, torch.linspace(-1, 1, ENVS)[:, None], all_used(ENVS, 1))
 
 
 # One skill.
@@ -168,10 +169,18 @@ def test_noise_held_for_one_step_is_a_draw_at_every_step():
     seed = learner.spec.seed
     with torch.no_grad():
         for time in range(12):
-            distribution, _ = learner.policy._heads(steps["patches"][time], steps["task"][time])
+            distribution = policy_of(
+                learner, {name: values[time] for name, values in steps.items()}
+            )
             assert torch.equal(
                 steps["raw_action"][time], distribution.sample(torch_generator(seed, "act", time))
             )
+
+
+def policy_of(learner: OnPolicyLearner, batch: dict[str, torch.Tensor]) -> Gaussian:
+    """What a flat policy would do at the observations of a batch."""
+    features = learner.policy._features(batch["patches"], batch["task"])
+    return learner.policy._policy(features, batch["action_mask"])
 
 
 @pytest.mark.parametrize("skill_duration", [1, 4])
@@ -179,7 +188,7 @@ def test_likelihoods_are_those_of_the_actions_taken(skill_duration):
     learner = make(PPO, noise_repeat=skill_duration)
     taken = batch(learner)
     with torch.no_grad():
-        distribution, _ = learner.policy._heads(taken["patches"], taken["task"])
+        distribution = policy_of(learner, taken)
         _, metrics = learner.policy.loss(taken)
     torch.testing.assert_close(taken["log_prob"], distribution.log_prob(taken["raw_action"]))
     assert abs(float(metrics["policy/kl"])) < 1e-5

@@ -8,13 +8,15 @@ from hrl.agents.base import HierarchicalPolicy
 from hrl.agents.conditioning import CONDITIONABLE_MODULES, ConditioningConfig
 from hrl.data.observation import Observation, reset_state
 from hrl.world_model.rssm import RSSMState
+from tests.fakes import all_used
 from tests.hrl.small_directors import COUNT, director
 
 
 def view(seed: int = 0) -> Observation:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (COUNT, 16, 16, 3), dtype=torch.uint8, generator=generator)
-    return Observation(pixels, torch.rand(COUNT, 2, generator=generator) * 2 - 1)
+    task = torch.rand(COUNT, 2, generator=generator) * 2 - 1
+    return Observation(pixels, task, all_used(COUNT, 2))
 
 
 def noise(seed: int) -> torch.Generator:
@@ -123,11 +125,9 @@ def test_the_worker_heeds_the_goal_in_force():
     assert torch.equal(own, again)
     assert not torch.isclose(own, other).any()
     seen = RSSMState(state["deter"], state["stoch"])
-    assert float(agent._swap_divergence(seen, state["goal"], view().task[None])) > 1e-4
-    assert (
-        float(agent._swap_divergence(seen, state["goal"][:1].expand(COUNT, -1), view().task[None]))
-        == 0
-    )
+    task, mask, same = view().task[None], view().action_mask[None], state["goal"][:1]
+    assert float(agent._swap_divergence(seen, state["goal"], task, mask)) > 1e-4
+    assert float(agent._swap_divergence(seen, same.expand(COUNT, -1), task, mask)) == 0
 
 
 @torch.no_grad()

@@ -592,7 +592,7 @@ def test_gathering_holds_the_noise_of_actions(method):
     policy = learner(method, noise_repeat=3).policy
     rows = replayed(model_setting(task_size=1, action_size=1, deter=16), ENVS, 1)
     view, state, generator = (
-        Observation(rows["pixels"][:, 0], rows["task"][:, 0]),
+        Observation(*(rows[name][:, 0] for name in Observation._fields)),
         policy.initial_state(ENVS),
         None,
     )

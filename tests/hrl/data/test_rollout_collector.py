@@ -35,6 +35,7 @@ def test_images_are_stored_only_as_the_policy_records_them():
     """A policy that records patches must not pay for the images beside them."""
     assert set(collected().steps) == {
         "task",
+        "action_mask",
         "shown",
         "age",
         "action",

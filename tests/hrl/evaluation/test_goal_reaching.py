@@ -26,6 +26,7 @@ from hrl.evaluation.probe_episodes import DiagnosticRollouts
 from tests.hrl.small_directors import director
 
 WORLDS, TASKS, TIME, SIZE = 4, 2, 30, 3
+from tests.fakes import all_used
 
 
 class Walker:
@@ -44,9 +45,13 @@ class Walker:
         return state["goal"]
 
     def reach(
-        self, state: dict[str, torch.Tensor], steps: tuple[int, ...], task: torch.Tensor
+        self,
+        state: dict[str, torch.Tensor],
+        steps: tuple[int, ...],
+        task: torch.Tensor,
+        action_mask: torch.Tensor,
     ) -> torch.Tensor:
-        assert len(task) == len(state["deter"])
+        assert len(task) == len(action_mask) == len(state["deter"])
         goal = state["goal"] if self.uses_goal else torch.zeros_like(state["goal"])
         left = torch.tensor([0.9**step for step in steps])[:, None, None]
         return goal + left * (state["deter"] - goal)
@@ -66,6 +71,7 @@ def rollouts(time: int = TIME, worlds: int = WORLDS) -> Any:
     return SimpleNamespace(
         states=states,
         task=torch.zeros(worlds, 2),
+        action_mask=all_used(worlds, 2),
         n_tasks=min(TASKS, worlds),
         is_decision=is_decision,
         previous=previous,
@@ -170,7 +176,8 @@ def test_rollouts_store_the_managers_decisions_and_the_images() -> None:
     generator = torch.Generator().manual_seed(3)
     for step in range(2):
         with torch.inference_mode():
-            action, again = agent.act(Observation(found.pixels[step], found.task), again, generator)
+            observation = Observation(found.pixels[step], found.task, found.action_mask)
+            action, again = agent.act(observation, again, generator)
         torch.testing.assert_close(action, found.actions[step])
         torch.testing.assert_close(again["goal"], found.states[step]["goal"])
 
@@ -183,11 +190,16 @@ def test_a_directors_trajectory_is_what_its_images_show() -> None:
         key: torch.randn_like(value) if value.is_floating_point() else value
         for key, value in agent.initial_state(3).items()
     }
-    trajectory, images = agent.reach(state, (1, 2, 3, 4), task), agent.reach_images(state, 4, task)
+    mask = all_used(3, agent.spec.action_size)
+    trajectory = agent.reach(state, (1, 2, 3, 4), task, mask)
+    images = agent.reach_images(state, 4, task, mask)
     assert trajectory.shape == (4, 3, 32)
     assert images.shape == (4, 3, 16, 16, 3)
-    torch.testing.assert_close(agent.reach(state, (2, 4), task), trajectory[[1, 3]])
+    torch.testing.assert_close(agent.reach(state, (2, 4), task, mask), trajectory[[1, 3]])
     other = agent.reach(
-        agent.with_high_level_action(state, -agent.high_level_action(state)), (1, 2, 3, 4), task
+        agent.with_high_level_action(state, -agent.high_level_action(state)),
+        (1, 2, 3, 4),
+        task,
+        mask,
     )
     assert not torch.allclose(other, trajectory)

@@ -66,10 +66,14 @@ class Drifter:
         assert len(actions), "an image needs an action"
         return state["image"].expand(len(actions), -1, -1, -1, -1)
 
-    def reach(self, state: PolicyState, steps: Sequence[int], task: Tensor) -> Tensor:
+    def reach(
+        self, state: PolicyState, steps: Sequence[int], task: Tensor, action_mask: Tensor
+    ) -> Tensor:
         return state["goal"].expand(len(steps), -1, -1)
 
-    def reach_images(self, state: PolicyState, steps: int, task: Tensor) -> Tensor:
+    def reach_images(
+        self, state: PolicyState, steps: int, task: Tensor, action_mask: Tensor
+    ) -> Tensor:
         return state["image"].expand(steps, -1, -1, -1, -1)
 
 

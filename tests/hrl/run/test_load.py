@@ -39,6 +39,7 @@ SAC = [
 MODEL = ["agent.batch_size=4", "agent.sequence_length=4", "agent.train_ratio=2"]
 LEARNING = [name for name, entry in registered_agents().items() if entry.build_learner]
 OWN = {"sb3_sac": SAC, "dreamer": MODEL, "director": MODEL}
+from tests.fakes import all_used
 
 
 @pytest.fixture(scope="module", params=LEARNING)
@@ -56,7 +57,8 @@ def actions(policy: Policy) -> torch.Tensor:
     pixels = torch.randint(
         0, 256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    observation = Observation(pixels, torch.linspace(-1, 1, 10).reshape(5, 2))
+    task = torch.linspace(-1, 1, 10).reshape(5, 2)
+    observation = Observation(pixels, task, all_used(5, 2))
     with torch.no_grad():
         greedy, state = policy.act(observation, policy.initial_state(5), None)
         drawn, _ = policy.act(observation, state, torch.Generator().manual_seed(1))

@@ -1,5 +1,5 @@
 """Actions of bodies that use fewer numbers than others: padding is 0, counts for nothing and
-teaches nothing."""
+teaches nothing, whatever the task vector says."""
 
 from dataclasses import replace
 
@@ -8,43 +8,35 @@ import pytest
 import torch
 from torch import nn
 
-from envs import load_suite
 from hrl.agents.actor_critic import ActorCriticConfig, ContinuousActor
-from hrl.agents.base import AgentSpec
 from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
+from hrl.agents.model_based import ModelBasedLearner
+from hrl.agents.on_policy import OnPolicyLearner
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
-from hrl.nets import ActionMask, BoundedNormal, Gaussian
-from tests.fakes import model_setting, randomise, replayed, small_setting
+from hrl.nets import BoundedNormal, Gaussian
+from tests.fakes import ToyReach, model_setting, randomise, replayed, small_setting
 
-# A large body with three actuators and a small one with one, told apart by the sign of the task's
-# first number.
-TASKS, MASKS = (
-    torch.tensor([[-1.0, 0.0], [1.0, 0.0]]),
-    torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]),
-)
-SMALL, LARGE = torch.tensor([[1.0, 0.3]] * 4), torch.tensor([[-1.0, 0.3]] * 4)
+# A small body with one actuator and a large one with three, both with the same task vector.
+SMALL = torch.tensor([True, False, False])
+LARGE = torch.tensor([True, True, True])
 BATCH, LENGTH = 2, 3
 
 
-def padded(spec: AgentSpec) -> AgentSpec:
-    return replace(spec, padding=(TASKS, MASKS))
-
-
 def mask(*, small: bool) -> torch.Tensor:
-    return MASKS[int(small)].expand(4, 3)
+    return (SMALL if small else LARGE).float().expand(4, 3)
 
 
 def on_policy(kind: str) -> PPO | Skills:
-    spec = padded(small_setting(task_size=2, action_size=3))
+    spec = small_setting(task_size=2, action_size=3)
     torch.manual_seed(0)
     return PPO(PPOConfig(), spec) if kind == "ppo" else Skills(SkillsConfig(skill_duration=1), spec)
 
 
 def model_based(kind: str, gradient: str = "reinforce") -> Dreamer | Director:
-    level, spec = ActorCriticConfig(layers=1), padded(model_setting(action_size=3))
+    level, spec = ActorCriticConfig(layers=1), model_setting(action_size=3)
     sizes = {
         "batch_size": BATCH,
         "sequence_length": LENGTH,
@@ -59,9 +51,9 @@ def model_based(kind: str, gradient: str = "reinforce") -> Dreamer | Director:
     )
 
 
-def seen(task: torch.Tensor) -> Observation:
-    pixels = np.random.default_rng(0).integers(0, 256, (len(task), 16, 16, 3), np.uint8)
-    return Observation(torch.from_numpy(pixels), task)
+def observation(body: torch.Tensor) -> Observation:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    return Observation(torch.from_numpy(pixels), torch.full((4, 2), 0.3), body.expand(4, 3))
 
 
 def output_rows(actor: nn.Module) -> torch.Tensor:
@@ -69,27 +61,6 @@ def output_rows(actor: nn.Module) -> torch.Tensor:
     layers = [layer for layer in actor.modules() if isinstance(layer, nn.Linear)]
     assert layers[-1].weight.grad is not None
     return layers[-1].weight.grad.abs().sum(1) > 0
-
-
-def test_every_task_of_a_mixed_suite_gets_the_mask_of_its_body() -> None:
-    suite = load_suite("mixed_speed")
-    padding = suite.padding()
-    assert padding is not None
-    masks = ActionMask(*(torch.from_numpy(rows) for rows in padding))
-    sizes = {"walker": 6, "cheetah": 6, "quadruped": 12}
-    for task in (task for split in suite.splits for task in suite.tasks(split)):
-        told = torch.from_numpy(suite.family.task_vector(task))
-        expected = [
-            float(number < sizes[task.family.split("_")[0]]) for number in range(suite.action_size)
-        ]
-        assert masks(told).tolist() == expected
-        assert masks(told.expand(5, 2, -1)).tolist() == [[expected] * 2] * 5
-
-
-def test_bodies_of_one_size_have_no_padding() -> None:
-    for name in ("walker_speed", "point_mass", "jaco"):
-        assert load_suite(name).padding() is None
-    assert small_setting().build_action_mask() is None
 
 
 def test_a_masked_gaussian_is_one_of_fewer_dimensions() -> None:
@@ -129,13 +100,13 @@ def test_entropies_are_averaged_over_the_states_that_have_the_dimension() -> Non
     """Three states of the large body and one of the small one; then the small one's alone."""
     torch.manual_seed(0)
     config = ActorCriticConfig(layers=1)
-    actor = randomise(ContinuousActor(5, 2, 4, 8, 3, config, ActionMask(TASKS, MASKS)))
-    inputs = torch.randn(4, 5)
-    policy = actor(inputs, torch.cat([LARGE[:3], SMALL[:1]]))
+    actor = randomise(ContinuousActor(5, 2, 4, 8, 3, config))
+    inputs, task = torch.randn(4, 5), torch.randn(4, 2)
+    policy = actor(inputs, task, torch.stack([LARGE] * 3 + [SMALL]))
     entropy = actor.normalised_entropy(policy)
     expected = [entropy[:, 0].mean(), entropy[:3, 1].mean(), entropy[:3, 2].mean()]
     torch.testing.assert_close(actor.average(policy, entropy), torch.stack(expected))
-    policy = actor(inputs, SMALL)
+    policy = actor(inputs, task, SMALL.expand(4, 3))
     entropy = actor.normalised_entropy(policy)
     assert actor.average(policy, entropy)[1:].tolist() == [config.entropy_target] * 2
     torch.testing.assert_close(actor.average(policy, entropy)[0], entropy[:, 0].mean())
@@ -144,9 +115,9 @@ def test_entropies_are_averaged_over_the_states_that_have_the_dimension() -> Non
 @pytest.mark.parametrize("kind", ["ppo", "skills", "dreamer", "director"])
 def test_padding_of_an_action_is_zero_and_the_rest_is_not(kind: str) -> None:
     agent = on_policy(kind) if kind in ("ppo", "skills") else model_based(kind)
-    for task, used in ((SMALL, 1), (LARGE, 3)):
+    for body, used in ((SMALL, 1), (LARGE, 3)):
         for generator in (None, torch.Generator().manual_seed(0)):
-            action = agent.act(seen(task), agent.initial_state(4), generator)[0]
+            action = agent.act(observation(body), agent.initial_state(4), generator)[0]
             assert action.shape == (4, 3)
             assert not action[:, used:].any()
             assert (action[:, :used] != 0).all()
@@ -156,12 +127,14 @@ def test_padding_of_an_action_is_zero_and_the_rest_is_not(kind: str) -> None:
 def test_on_policy_losses_are_blind_to_padding(kind: str) -> None:
     """Whatever stands there, the loss is the same; its weights learn from the large body's actions
     alone."""
-    for task, small in ((SMALL, True), (LARGE, False)):
+    for body, small in ((SMALL, True), (LARGE, False)):
         agent = on_policy(kind)
         agent.config = replace(agent.config, entropy_coefficient=0.1)
         generator = torch.Generator().manual_seed(0)
-        _, _, records = agent.explore(seen(task), agent.initial_state(4), generator)
-        batch = {key: value.detach() for key, value in records.items()} | {"task": task}
+        shown = observation(body)
+        _, _, records = agent.explore(shown, agent.initial_state(4), generator)
+        batch = {key: value.detach() for key, value in records.items()}
+        batch |= {"task": shown.task, "action_mask": shown.action_mask}
         for name in ("value", "skill_value", "manager_value"):
             batch |= {
                 f"{name}_advantage": torch.randn(4, generator=generator),
@@ -179,10 +152,10 @@ def test_on_policy_losses_are_blind_to_padding(kind: str) -> None:
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
 @pytest.mark.parametrize("kind", ["dreamer", "director"])
 def test_imagined_actions_are_padded_too_and_teach_nothing(kind: str, gradient: str) -> None:
-    for task, small in ((SMALL, True), (LARGE, False)):
+    for body, small in ((SMALL, True), (LARGE, False)):
         agent = model_based(kind, gradient)
         batch = replayed(agent.spec, BATCH, LENGTH)
-        batch["task"] = task[0].expand_as(batch["task"]).clone()
+        batch["action_mask"] = body.expand_as(batch["action_mask"])
         agent.loss(batch)[0].backward()
         level = agent.actor_critic if isinstance(agent, Dreamer) else agent.worker
         assert (
@@ -202,20 +175,54 @@ def test_in_one_batch_every_row_has_the_mask_of_its_own_body(kind: str) -> None:
     """Through imagination, and where a worker's segments lie side by side."""
     agent = model_based(kind)
     batch = replayed(agent.spec, BATCH, LENGTH)
-    batch["task"] = torch.stack([SMALL[0], LARGE[0]])[:, None].expand_as(batch["task"]).clone()
+    batch["action_mask"] = torch.stack([SMALL, LARGE])[:, None].expand_as(batch["action_mask"])
     states = agent.world_model.observe(
         batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
     ).states
-    seen = agent._imagine(agent.starts(batch, states))
+    imagined = agent._imagine(agent.starts(batch, states))
     small = torch.tensor([True] * LENGTH + [False] * LENGTH)  # starts, sequence by sequence
-    assert (seen.actions[..., 1:] == 0).all(-1).all(0).tolist() == small.tolist()
+    assert (imagined.actions[..., 1:] == 0).all(-1).all(0).tolist() == small.tolist()
     view, level = (
-        (seen, agent.actor_critic)
+        (imagined, agent.actor_critic)
         if isinstance(agent, Dreamer)
-        else (agent._worker_trajectory(seen)[0], agent.worker)
+        else (agent._worker_trajectory(imagined)[0], agent.worker)
     )
-    policy = level.actor(view.inputs[:-1], view.task)
+    policy = level.actor(view.inputs[:-1], view.task, view.action_mask)
     padded_rows = (view.actions[..., 1:] == 0).all(-1)
     assert torch.equal((policy.mean[..., 1:] == 0).all(-1), padded_rows)
     assert torch.equal((policy.log_prob(view.actions)[..., 1:] == 0).all(-1), padded_rows)
     assert 0 < padded_rows.float().mean() < 1
+
+
+class TwoBodies(ToyReach):
+    """Two environments with the same task vector, whose bodies have 2 and 6 actuators."""
+
+    def __init__(self) -> None:
+        super().__init__(2, length=4, targets=(0.5, 0.5), action_size=6)
+        self.action_mask[0, 2:] = False
+
+
+def test_bodies_with_equal_task_vectors_are_told_apart_in_a_rollout() -> None:
+    config, spec = PPOConfig(n_steps=8), small_setting(action_size=6)
+    torch.manual_seed(0)
+    learner = OnPolicyLearner(PPO(config, spec), config, spec, TwoBodies(), ["toy"], 1)
+    with torch.no_grad():
+        steps = learner.collector.collect(learner.policy, config.n_steps).steps
+    assert (steps["task"] == 0.5).all()
+    assert steps["action_mask"].sum(-1).tolist() == [[2, 6]] * 8
+    assert ((steps["raw_action"] != 0) == steps["action_mask"]).all()
+
+
+def test_bodies_with_equal_task_vectors_are_told_apart_in_the_replay() -> None:
+    config = DreamerConfig(batch_size=2, sequence_length=3, policy=ActorCriticConfig(layers=1))
+    spec = model_setting(task_size=1, action_size=6)
+    torch.manual_seed(0)
+    learner = ModelBasedLearner(Dreamer(config, spec), config, spec, TwoBodies(), ["toy"], 1)
+    with torch.no_grad():
+        learner.collector.collect(learner.policy, 12)
+    columns = learner.replay.sample(8, torch.Generator().manual_seed(0)).columns
+    used = columns["action_mask"].sum(-1)
+    assert set(used[:, 0].tolist()) == {2, 6}
+    assert (used == used[:, :1]).all(), "a sequence is of one body"
+    assert not columns["action"][~columns["action_mask"]].any()
+    assert columns["action"][columns["action_mask"]].any()
