@@ -9,9 +9,9 @@ import pytest
 from envs import load_suite
 from envs.resources import REFERENCE_SCORES, config_files
 from hrl.agents.scripted import ZeroPolicy
+from hrl.cli import run_command
 from hrl.reporting import suite_pages
 from hrl.reporting.tables import read_scores
-from tests.hrl.test_scripts import call
 
 
 def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
@@ -85,7 +85,10 @@ def test_one_episode_is_not_called_episodes(tmp_path, monkeypatch):
     page = suite_pages.write_page(suite, *folders, episodes=1, command="a test")
     before = page.read_text()
     assert "mean returns of 1 episode a task" in before
-    assert suite_pages.rewrite_text(suite, *folders).read_text() == before
+    page.write_text(f"overwritten\n\n{before.split(chr(10) * 2)[-1]}")
+    chosen = [f"--out={folders[0]}", f"--reference-scores={folders[1]}"]
+    assert run_command("suites", ["debug", "--text-only", *chosen]) == 0
+    assert page.read_text() == before
 
 
 def test_the_longest_label_of_a_contact_sheet_is_not_cut_off():
@@ -107,8 +110,9 @@ def test_moments_are_spread_over_the_episode():
     assert np.array_equal(shown, suite_pages.moments(suite, tasks)), "the same images every time"
 
 
-def test_an_unknown_suite_is_refused_with_the_known_ones(tmp_path):
-    message = call("suites.py", "nowhere", f"--out={tmp_path}", code=2)
+def test_an_unknown_suite_is_refused_with_the_known_ones(tmp_path, capsys):
+    assert run_command("suites", ["nowhere", f"--out={tmp_path}"]) == 2
+    message = capsys.readouterr().err
     assert "unknown suite 'nowhere'" in message
     assert "point_mass" in message
 
