@@ -49,7 +49,7 @@ from hrl.data.observation import Observation, PolicyState
 from hrl.world_model.goal_autoencoder import (
     GoalAutoencoder,
     GoalAutoencoderConfig,
-    distinct,
+    distinct_fraction,
     perplexity,
 )
 from hrl.world_model.rssm import RSSMState
@@ -411,7 +411,7 @@ class Director(WorldModelAgent):
             metrics |= {f"{level}/{name}": value.detach() for name, value in measured.items()}
         codes = dream.codes[: self.decisions]
         metrics |= {
-            "manager/codes_distinct": distinct(codes),
+            "manager/codes_distinct": distinct_fraction(codes),
             "manager/codes_perplexity": perplexity(codes),
         }
         return torch.stack([loss for loss, _ in levels.values()]).sum(), metrics

@@ -152,7 +152,7 @@ class WorldModelAgent(nn.Module, ABC):
         features, task = imagined.features()[1:], starts.task.unsqueeze(0)
         with torch.no_grad():
             continues = torch.cat(
-                [starts.alive.unsqueeze(0), self.world_model.continues(features, task)]
+                [starts.alive.unsqueeze(0), self.world_model.predict_continue(features, task)]
             )
         with torch.set_grad_enabled(differentiable):
             rewards = TwoHot(frozen(self.world_model.reward_net)(features, task)).mean()

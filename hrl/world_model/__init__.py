@@ -1,1 +1,1 @@
-"""The recurrent state-space model, the world model around it, and the goal autoencoder."""
+"""World model, its recurrent state-space model, and the goal autoencoder."""

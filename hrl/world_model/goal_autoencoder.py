@@ -1,15 +1,14 @@
-"""Goals as short discrete codes: what a manager chooses among, and how new a state is.
+"""Encode goals as short discrete codes, which a manager can choose and which show novel states.
 
-Director (Hafner et al. 2022, arXiv 2206.04114, section 2.2): an autoencoder of the deterministic
-state with a discrete bottleneck. The decoder turns a manager's code into a goal; a state that it
-cannot reconstruct is one not often seen.
+This is the goal autoencoder of Director (Hafner et al. 2022, arXiv 2206.04114, section 2.2): an
+autoencoder of the deterministic state with a discrete bottleneck. The decoder turns a manager's
+code into a goal. A state that the autoencoder reconstructs badly is one that was not seen often.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -46,17 +45,27 @@ class GoalAutoencoderConfig(CheckedConfig):
     )
 
 
-PUBLISHED_SIZE = 1024  # dimensions that the published weights were balanced for
-PROBES, PROBE_DECAY = 16, 0.99
-_ODD = 6364136223846793005  # a multiplier of linear congruential generators
+# The published weights of the losses were balanced for so many dimensions.
+PUBLISHED_SIZE = 1024
+PROBES = 16
+PROBE_DECAY = 0.99
+# An odd multiplier, as of linear congruential generators, to hash codes with.
+_HASH_MULTIPLIER = 6364136223846793005
 
 
 class GoalAutoencoder(nn.Module):
-    """Deterministic state to code to deterministic state.
+    """Map a deterministic state to a code, and a code back to a deterministic state.
 
-    A few fixed codes are decoded at every update, beside the running mean of what they stood for in
-    the updates before: a worker cannot learn to reach what a code means, nor a manager to choose
-    it, while that changes.
+    To measure how fast the meaning of codes changes, a few fixed codes (probes) are decoded at
+    every update and compared with the running mean of their earlier goals. While meanings change, a
+    worker cannot learn to reach a code's goal, and a manager cannot learn to choose it.
+
+    Args:
+        deter: size of the deterministic state.
+        task_size: size of the task vector; 0 for no task as an input.
+        task_features: size of the task's embeddings.
+        units: of every hidden layer.
+        config: sizes and weights.
     """
 
     probes: Tensor
@@ -71,8 +80,10 @@ class GoalAutoencoder(nn.Module):
         config: GoalAutoencoderConfig,
     ) -> None:
         super().__init__()
-        self.config, self.deter = config, deter
-        hidden, code = [units] * config.layers, config.groups * config.classes
+        self.config = config
+        self.deter = deter
+        hidden = [units] * config.layers
+        code = config.groups * config.classes
         self.encoder = TaskDense(deter, task_size, task_features, hidden, code)
         self.decoder = TaskDense(code, task_size, task_features, hidden, deter)
         self.capacity = config.groups * math.log(config.classes)
@@ -85,38 +96,34 @@ class GoalAutoencoder(nn.Module):
         self.register_buffer("probes", probes, persistent=False)
         self.register_buffer("probe_goals", torch.zeros(PROBES, deter))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # Checkpoints from before drift was measured.
-        state_dict.setdefault(f"{prefix}probe_goals", torch.zeros_like(self.probe_goals))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
     def encode(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> OneHot:
-        """The distribution of codes for a state."""
-        return OneHot(
-            self.encoder(deter, task).unflatten(-1, (self.config.groups, self.config.classes))
-        )
+        """Return the distribution of codes for a state."""
+        logits = self.encoder(deter, task)
+        return OneHot(logits.unflatten(-1, (self.config.groups, self.config.classes)))
 
     def decode(
         self, code: Float[Tensor, "*batch group class"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch deter"]:
-        """The state that a code stands for."""
+        """Return the deterministic state that a code stands for, in float32."""
         deter: Tensor = self.decoder(code.flatten(-2), task)
         return deter.float()
 
     def reconstruct(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> tuple[Float[Tensor, "*batch deter"], OneHot]:
-        """A state through a code that is drawn for it."""
-        return self._reconstruct(
-            deter, task, torch.rand(*deter.shape[:-1], self.config.groups, device=deter.device)
-        )
+        """Reconstruct a state from a code drawn for it; return it and the codes' distribution."""
+        noise = torch.rand(*deter.shape[:-1], self.config.groups, device=deter.device)
+        return self._reconstruct(deter, task, noise)
 
     def loss(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reconstruction and divergence from uniform codes, of states that carry no gradient."""
+        """Return the autoencoder's loss and its metrics; the states get no gradient.
+
+        The loss is the reconstruction error plus the weighted divergence from uniform codes.
+        """
         reconstructed, codes = self.reconstruct(deter.detach(), task)
         error = (reconstructed - deter.detach()).square()
         scale = PUBLISHED_SIZE / self.deter if self.config.per_dimension else 1.0
@@ -129,8 +136,6 @@ class GoalAutoencoder(nn.Module):
             "reconstruction": reconstruction,
             "divergence": divergence,
             "unexplained": unexplained,
-        }
-        metrics |= {
             "weight": weight,
             "perplexity": perplexity(codes.probs),
             "drift": self._drift(task),
@@ -142,9 +147,7 @@ class GoalAutoencoder(nn.Module):
     def exploration_reward(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch"]:
-        """The exploration bonus: mean squared error of the reconstruction (Director, equation
-        8).
-        """
+        """Return the mean squared error of the reconstruction (Director, equation 8)."""
         return (self.reconstruct(deter, task)[0] - deter).square().mean(-1)
 
     @compiled_part
@@ -156,8 +159,10 @@ class GoalAutoencoder(nn.Module):
 
     @torch.no_grad()
     def _drift(self, task: Float[Tensor, "*#batch task"]) -> Tensor:
-        """How far the goals of fixed codes are from what they were, as a share of how far they are
-        from each other.
+        """Return how much the goals of the probes changed, relative to their own spread.
+
+        The change is the mean distance of the goals from their running means, and the spread the
+        mean distance of the goals from their average. The running means begin at the first goals.
         """
         goals = self.decode(self.probes, torch.zeros_like(task.flatten(0, -2)[:1]))
         self.probe_goals.copy_(torch.where(self.probe_goals.any(), self.probe_goals, goals))
@@ -169,17 +174,23 @@ class GoalAutoencoder(nn.Module):
 
 
 def perplexity(probabilities: Float[Tensor, "*batch group class"]) -> Float[Tensor, ""]:
-    """Number of classes in use, as the exponential of the entropy of their mean probability,
-    averaged over groups.
+    """Return the effective number of classes in use, averaged over groups.
+
+    It is the exponential of the entropy of the classes' mean probability.
     """
     mean = probabilities.flatten(0, -3).mean(0)
     return torch.exp(-(mean * (mean + 1e-8).log()).sum(-1)).mean()
 
 
-def distinct(codes: Float[Tensor, "*batch group class"]) -> Float[Tensor, ""]:
-    """Share of different ones among codes: 1 where no two are alike."""
+def distinct_fraction(codes: Float[Tensor, "*batch group class"]) -> Float[Tensor, ""]:
+    """Return the number of different codes, divided by the number of codes.
+
+    Codes are compared by a 64-bit hash.
+    """
     number = torch.zeros(codes.shape[:-2], dtype=torch.int64, device=codes.device)
     for choice in codes.argmax(-1).unbind(-1):
-        number = number * _ODD + choice  # modulo 2**64: no choice is shifted out
+        number = (
+            number * _HASH_MULTIPLIER + choice
+        )  # modulo 2**64: an odd multiplier keeps every choice
     numbers = number.flatten().sort().values
     return (1 + (numbers[1:] != numbers[:-1]).sum()) / len(numbers)

@@ -1,9 +1,9 @@
-"""The world model that the flat and the hierarchical method share: sees images, predicts images,
-rewards and ends.
+"""Learn a world model: encode images, and predict images, rewards and continuation.
 
-DreamerV3's (Hafner et al. 2023, arXiv 2301.04104), with one difference: the continuation head
-predicts whether the episode goes on and nothing else; the discount is applied where returns are
-computed, so that it is never applied twice and every level's discount can be told apart.
+The flat and the hierarchical agent share it. It is DreamerV3's (Hafner et al. 2023, arXiv
+2301.04104), with one difference: the continuation head predicts only whether the episode continues.
+The discount is applied where returns are computed, so that it is never applied twice and each level
+of a hierarchy can have its own.
 """
 
 from __future__ import annotations
@@ -94,8 +94,12 @@ class WorldModelLossConfig(CheckedConfig):
 
 
 class WorldModelOutput(NamedTuple):
-    """What the world model made of a batch: losses [batch, time] by name, posterior states,
-    metrics.
+    """Hold the world model's outputs for a batch.
+
+    Attributes:
+        losses: [batch, time] by name.
+        states: posterior states [batch, time, ...], without gradient.
+        metrics: [batch, time] by name.
     """
 
     losses: dict[str, Tensor]
@@ -104,14 +108,16 @@ class WorldModelOutput(NamedTuple):
 
 
 class WorldModel(nn.Module):
-    """Encoder, recurrent state-space model, decoder, reward head, continuation head.
+    """Combine encoder, recurrent state-space model, decoder, reward head and continuation head.
 
     Args:
         config: sizes.
-        image_size, channels: of an image.
-        action_size, task_size: of their vectors.
+        image_size: side of the square image in pixels.
+        channels: of an image, 3 times the frame stack.
+        action_size: size of the action vector.
+        task_size: size of the task vector.
         task_features: size of the task's embeddings.
-        conditioning: which parts get the task vector.
+        conditioning: the parts that get the task vector as an input.
     """
 
     def __init__(
@@ -136,12 +142,7 @@ class WorldModel(nn.Module):
             TaskEmbedding(task_size, task_features) if conditioning.dynamics else None
         )
         embedding = self.encoder.outputs + task_features * conditioning.encoder
-        self.rssm = RSSM(
-            config,
-            embedding,
-            action_size,
-            task_features * conditioning.dynamics,
-        )
+        self.rssm = RSSM(config, embedding, action_size, task_features * conditioning.dynamics)
         self.decoder = ImageDecoder(
             image_size,
             channels,
@@ -167,13 +168,15 @@ class WorldModel(nn.Module):
         pixels: UInt8[Tensor, "*batch height width channel"],
         task: Float[Tensor, "*#batch task"],
     ) -> Float[Tensor, "*batch embedding"]:
-        """What the posterior is told of an observation."""
-        decode_image: Tensor = self.encoder(pixels)
-        return (
-            decode_image
-            if self.encoder_task is None
-            else torch.cat([decode_image, self.encoder_task(task)], -1)
-        )
+        """Return the embedding of an observation, which is the posterior's input.
+
+        It is the encoded image, concatenated with the task embedding if the encoder is
+        task-conditioned.
+        """
+        image: Tensor = self.encoder(pixels)
+        if self.encoder_task is None:
+            return image
+        return torch.cat([image, self.encoder_task(task)], -1)
 
     def dynamics_input(
         self,
@@ -181,31 +184,38 @@ class WorldModel(nn.Module):
         task: Float[Tensor, "*#batch task"],
         constant: bool = False,
     ) -> Float[Tensor, "*batch move"]:
-        """What moves the state: the action, and the task where dynamics are told it."""
+        """Return the dynamics input of an action.
+
+        It is the action, concatenated with the task embedding if the dynamics are task-conditioned.
+        `constant` keeps gradients from the embedding's parameters.
+        """
         if self.dynamics_task is None:
             return action
         embed = frozen(self.dynamics_task) if constant else self.dynamics_task
         return torch.cat([action, embed(task)], -1)
 
-    def reward(
+    def predict_reward(
         self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*#batch task"]
     ) -> TwoHot:
-        """The reward received on arriving at a state of these features."""
+        """Return the distribution of the reward on arriving at a state of these features."""
         return TwoHot(self.reward_net(features, task))
 
-    def continues(
+    def predict_continue(
         self, features: Float[Tensor, "*batch features"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch"]:
-        """Probability that the episode does not terminate at a state of these features."""
+        """Return the probability that the episode continues at a state of these features."""
         return torch.sigmoid(self._continue_logit(features, task))
 
     def decode_image(self, state: RSSMState) -> Float[Tensor, "*batch height width channel"]:
-        """The image in [0, 1] that is expected at `state`."""
+        """Return the predicted image in [0, 1] at `state`."""
         pixels: Tensor = self.decoder(state.deter, state.stoch)
         return pixels
 
     def goal_state(self, deter: Float[Tensor, "*batch deter"]) -> RSSMState:
-        """The state of a goal, which names `deter` only: the likeliest `stoch` with it."""
+        """Return the state of a goal, which consists of `deter` only.
+
+        `stoch` is the most likely one under the prior.
+        """
         return RSSMState(deter, self.rssm.prior(deter).mode().flatten(-2))
 
     def observe(
@@ -214,22 +224,31 @@ class WorldModel(nn.Module):
         noise: Float[Tensor, "batch time groups"],
         weights: WorldModelLossConfig,
     ) -> WorldModelOutput:
-        """States and losses of replayed sequences.
+        """Return posterior states and losses of replayed sequences.
 
         Args:
-            batch: columns [batch, 1 + time, ...]; the first row is context: its latents `deter` and
-                `stoch`, as they were when it was last seen, are where the sequence begins.
+            batch: columns [batch, 1 + time, ...]. The first row is context: the sequence begins at
+                its latents `deter` and `stoch`, as they were stored last.
             noise: uniform in [0, 1), for the posterior's draws.
+            weights: of the losses.
         """
-        pixels, task = batch["pixels"][:, 1:], batch["task"][:, 1:]
-        first, terminal = batch["is_first"][:, 1:], batch["is_terminal"][:, 1:]
-        embeddings = self.embed(pixels, task)
+        following = {name: rows[:, 1:] for name, rows in batch.items()}
+        task = following["task"]
+        embeddings = self.embed(following["pixels"], task)
         context = RSSMState(batch["deter"][:, 0], self._one_hot(batch["stoch"][:, 0]))
         initial = RSSMState(*(part.to(embeddings.dtype) for part in context))
-        moves = self.dynamics_input(batch["action"][:, :-1], task)
-        states, posterior = self.rssm.observe(initial, moves, embeddings, first, noise)
-        task_input_size = pixels, task, batch["reward"][:, 1:], terminal
-        losses, metrics = self._losses(states, posterior, *task_input_size, weights)
+        inputs = self.dynamics_input(batch["action"][:, :-1], task)
+        is_first = following["is_first"]
+        states, posterior = self.rssm.observe(initial, inputs, embeddings, is_first, noise)
+        losses, metrics = self._losses(
+            states,
+            posterior,
+            following["pixels"],
+            task,
+            following["reward"],
+            following["is_terminal"],
+            weights,
+        )
         return WorldModelOutput(losses, states.detach(), metrics)
 
     def imagine(
@@ -240,36 +259,33 @@ class WorldModel(nn.Module):
         noise: Float[Tensor, "time batch groups"],
         differentiable: bool,
     ) -> tuple[RSSMState, Float[Tensor, "time batch action"]]:
-        """A trajectory of as many steps as there is noise.
+        """Imagine a trajectory of as many steps as there is noise.
 
         Args:
-            start: where it begins.
-            act: the action at a time and a state.
-            differentiable: whether gradient passes through the steps, to the actions; never to this
-                model.
+            start: the first state of the trajectory.
+            task: the task vector, which stays the same.
+            act: returns the action at a time and a state.
+            noise: uniform in [0, 1), for the prior's draws.
+            differentiable: whether actions get gradients through the steps. The parameters of this
+                model never do.
 
         Returns:
             States 0 to T, actions 0 to T - 1.
         """
-        states, actions = [start.detach()], []
+        states = [start.detach()]
+        actions = []
         with torch.set_grad_enabled(differentiable):
             step = frozen(self.rssm) if differentiable else self.rssm
             for time in range(len(noise)):
-                actions.append(act(time, states[-1]))
-                states.append(
-                    RSSMState(
-                        *step(
-                            states[-1],
-                            self.dynamics_input(actions[-1], task, differentiable),
-                            noise[time],
-                        )
-                    )
-                )
+                action = act(time, states[-1])
+                inputs = self.dynamics_input(action, task, differentiable)
+                actions.append(action)
+                states.append(RSSMState(*step(states[-1], inputs, noise[time])))
         deter, stoch = (torch.stack(parts) for parts in zip(*states, strict=True))
         return RSSMState(deter, stoch), torch.stack(actions)
 
     def latents(self, states: RSSMState) -> dict[str, Tensor]:
-        """States as they are kept beside replayed steps: bfloat16 and class indices."""
+        """Return states as the replay buffer stores them: bfloat16 and class indices."""
         index = states.stoch.unflatten(-1, (self.config.groups, self.config.classes)).argmax(-1)
         return {"deter": states.deter.to(torch.bfloat16), "stoch": index.to(torch.uint8)}
 
@@ -294,11 +310,11 @@ class WorldModel(nn.Module):
         terminal: Bool[Tensor, "batch time"],
         weights: WorldModelLossConfig,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """All losses of states [batch, time], and metrics."""
+        """Return all losses of states [batch, time], and metrics."""
         losses, metrics = self._divergences(posterior, self.rssm.prior(states.deter), weights)
         losses["image"] = self.decoder.loss(states.deter, states.stoch, pixels)
         features = states.features()
-        losses["reward"] = self.reward(features, task).loss(reward)
+        losses["reward"] = self.predict_reward(features, task).loss(reward)
         logit = self._continue_logit(features, task)
         losses["continue"] = F.binary_cross_entropy_with_logits(
             logit, (~terminal).float(), reduction="none"
@@ -308,20 +324,20 @@ class WorldModel(nn.Module):
     def _divergences(
         self, posterior: OneHot, prior: OneHot, weights: WorldModelLossConfig
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """KL balancing with free bits, per state after summing over groups (arXiv 2301.04104,
+        """Return the two balanced divergences with free bits, and metrics.
+
+        Divergences are summed over groups before the free bits are applied (arXiv 2301.04104,
         equation 5).
         """
-        trains_prior, trains_posterior = (
-            kl(posterior.detach(), prior),
-            kl(posterior, prior.detach()),
-        )
+        dynamics = kl(posterior.detach(), prior)
+        representation = kl(posterior, prior.detach())
+        free = weights.free_nats
         losses = {
-            "dynamics": weights.dynamics * trains_prior.clamp(min=weights.free_nats),
-            "representation": weights.representation
-            * trains_posterior.clamp(min=weights.free_nats),
+            "dynamics": weights.dynamics * dynamics.clamp(min=free),
+            "representation": weights.representation * representation.clamp(min=free),
         }
         entropies = {
             "posterior_entropy": posterior.entropy().sum(-1),
             "prior_entropy": prior.entropy().sum(-1),
         }
-        return losses, {"divergence": trains_prior, **entropies}
+        return losses, {"divergence": dynamics, **entropies}

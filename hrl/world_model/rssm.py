@@ -1,10 +1,11 @@
-"""The recurrent state-space model: what the world model remembers, and how it moves under actions.
+"""Update the world model's state by actions and observations: the recurrent state-space model.
 
-    deter(t-1), stoch(t-1), action(t-1) -> block GRU -> deter(t) -+-> prior      (imagining)      -> stoch(t)
-                                      embedding(t) ---------------+-> posterior  (having seen it) -> stoch(t)
+    deter(t-1), stoch(t-1), action(t-1) -> block GRU -> deter(t) -+-> prior     -> stoch(t)
+                                      embedding(t) ---------------+-> posterior -> stoch(t)
 
-DreamerV3's (Hafner et al. 2023, arXiv 2301.04104, and its published code): a deterministic state
-`deter` moved by a block-diagonal GRU, and a stochastic state `stoch` of `groups` categoricals with
+The prior is used when imagining, the posterior when the observation is known. As in DreamerV3
+(Hafner et al. 2023, arXiv 2301.04104, and its published code), a block-diagonal GRU updates the
+deterministic state `deter`, and the stochastic state `stoch` consists of `groups` categoricals with
 `classes` classes each.
 """
 
@@ -58,45 +59,50 @@ class RSSMConfig(CheckedConfig):
 
     @property
     def stoch(self) -> int:
-        """Size of the flat stochastic state."""
+        """Return the size of the flat stochastic state."""
         return self.groups * self.classes
 
     @property
     def features(self) -> int:
-        """Size of both states together."""
+        """Return the size of both states together."""
         return self.deter + self.stoch
 
 
 class RSSMState(NamedTuple):
-    """What the model remembers. `stoch` holds one-hot vectors, flattened. Both in the dtype of
-    matrix products.
+    """Hold the model's state; both parts have the dtype of matrix products.
+
+    Attributes:
+        deter: deterministic state.
+        stoch: stochastic state, flattened one-hot vectors.
     """
 
     deter: Float[Tensor, "*batch deter"]
     stoch: Float[Tensor, "*batch stoch"]
 
     def features(self) -> Float[Tensor, "*batch features"]:
-        """Both parts side by side: what heads, actors and critics read."""
+        """Return both parts concatenated, the input of heads, actors and critics."""
         return torch.cat([self.deter, self.stoch], -1)
 
     def detach(self) -> RSSMState:
-        """The same state as a constant."""
+        """Return the same state as a constant."""
         return RSSMState(self.deter.detach(), self.stoch.detach())
 
     def flatten(self) -> RSSMState:
-        """Leading axes as one."""
+        """Return the state with all leading axes flattened into one."""
         return RSSMState(self.deter.flatten(0, -2), self.stoch.flatten(0, -2))
 
 
 class RSSM(nn.Module):
-    """Moves the state under actions (`forward`), and corrects it by what is seen (`observe`).
+    """Predict the next state from an action, or infer it from an action and an observation.
+
+    `forward` predicts one step, `correct` infers one step, `observe` infers whole sequences.
 
     Args:
         config: sizes.
         embedding: size of the embedding of an observation.
         action: size of the action.
-        task_input_size: size of what moves the state beside it, and is not forgotten at an
-            episode's start: the task's features.
+        task_input_size: size of the task embedding that is concatenated to actions; 0 for none. In
+            contrast to actions, it is not set to zero at the start of an episode.
     """
 
     def __init__(
@@ -109,9 +115,9 @@ class RSSM(nn.Module):
         self.from_stoch = Dense(config.stoch, hidden, None)
         self.from_action = Dense(action + task_input_size, hidden, None)
         self.task_input_size = task_input_size
-        # DreamerV3's block layer sees its own block and, in every block, all that enters. The
-        # latter's weights make one dense layer, whose inputs need not be copied for every block.
-        # The fan-in is that of the whole layer.
+        # In DreamerV3, each block's inputs are its own part of `deter` and all embedded inputs. The
+        # weights of the latter are one dense layer here, so that its inputs need not be copied for
+        # every block. The fan-in is that of the whole layer.
         self.core = BlockLinear(config.deter, config.deter, config.blocks)
         self.core_inputs = nn.Linear(3 * config.hidden, config.deter, bias=False)
         for layer in (self.core, self.core_inputs):
@@ -124,20 +130,20 @@ class RSSM(nn.Module):
         )
 
     def initial(self, *batch: int) -> RSSMState:
-        """The state before anything was seen: zeros."""
+        """Return the state before any observation: zeros."""
         like = self.core_norm.scale
-        return RSSMState(
-            like.new_zeros(*batch, self.config.deter), like.new_zeros(*batch, self.config.stoch)
-        )
+        deter = like.new_zeros(*batch, self.config.deter)
+        stoch = like.new_zeros(*batch, self.config.stoch)
+        return RSSMState(deter, stoch)
 
     def prior(self, deter: Float[Tensor, "*batch deter"]) -> OneHot:
-        """The stochastic state that is expected at `deter`."""
+        """Return the distribution of the stochastic state at `deter` without an observation."""
         return self._categorical(self.prior_net(deter))
 
     def posterior(
         self, deter: Float[Tensor, "*batch deter"], embedding: Float[Tensor, "*batch embedding"]
     ) -> OneHot:
-        """The stochastic state at `deter` once the observation is known."""
+        """Return the distribution of the stochastic state at `deter` given the observation."""
         return self._categorical(self.posterior_net(torch.cat([deter, embedding], -1)))
 
     @compiled_part
@@ -147,13 +153,15 @@ class RSSM(nn.Module):
         action: Float[Tensor, "batch action"],
         noise: Float[Tensor, "batch groups"] | None,
     ) -> RSSMState:
-        """One imagined step.
+        """Imagine one step.
 
         Args:
+            state: before the step.
+            action: dynamics input, the action with the task embedding, if any.
             noise: uniform in [0, 1) for the draw from the prior; None takes its mode.
         """
         deter = self.advance(state, self.from_action(bounded(action)))
-        return RSSMState(deter, draw(self.prior(deter), noise).to(deter.dtype))
+        return RSSMState(deter, sample_or_mode(self.prior(deter), noise).to(deter.dtype))
 
     def correct(
         self,
@@ -162,9 +170,17 @@ class RSSM(nn.Module):
         embedding: Float[Tensor, "batch embedding"],
         noise: Float[Tensor, "batch groups"] | None,
     ) -> RSSMState:
-        """One step in which the next observation is seen: what acting needs."""
+        """Make one step to a known observation, as acting needs it.
+
+        Args:
+            state: before the step.
+            action: dynamics input, the action with the task embedding, if any.
+            embedding: of the observation after the step.
+            noise: uniform in [0, 1) for the draw from the posterior; None takes its mode.
+        """
         deter = self.advance(state, self.from_action(bounded(action)))
-        return RSSMState(deter, draw(self.posterior(deter, embedding), noise).to(deter.dtype))
+        posterior = self.posterior(deter, embedding)
+        return RSSMState(deter, sample_or_mode(posterior, noise).to(deter.dtype))
 
     def observe(
         self,
@@ -174,38 +190,42 @@ class RSSM(nn.Module):
         is_first: Bool[Tensor, "batch time"],
         noise: Float[Tensor, "batch time groups"],
     ) -> tuple[RSSMState, OneHot]:
-        """States along sequences that were seen, and the posterior that they were drawn from.
+        """Return states along observed sequences, and the posterior that they were drawn from.
 
         Args:
             initial: the state one step before the sequences begin.
-            actions: at each time the action that led there.
-            is_first: where an episode begins: the state and the action before count as zero.
+            actions: at each time the dynamics input of the step that led there.
+            embeddings: of the observations.
+            is_first: where an episode begins. The state and the action before count as zero there.
+            noise: uniform in [0, 1), for the posterior's draws.
         """
-        going_on = (~is_first).to(initial.deter.dtype).unsqueeze(-1)
-        # What is beside the action, such as the task, is known at an episode's start already, as it
-        # is when acting.
-        kept = going_on.expand_as(actions).clone()
-        kept[..., actions.shape[-1] - self.task_input_size :] = 1
-        moves = self.from_action(bounded(actions) * kept)
-        state, deters, stochs, logits = initial, [], [], []
-        for now in zip(
-            *(rows.unbind(1) for rows in (going_on, moves, embeddings, noise)), strict=True
-        ):
-            state, posterior = self._see(state, *now)
+        is_same_episode = (~is_first).to(initial.deter.dtype).unsqueeze(-1)
+        # The task is known at the start of an episode already, as it is when acting.
+        mask = is_same_episode.expand_as(actions).clone()
+        mask[..., actions.shape[-1] - self.task_input_size :] = 1
+        embedded_actions = self.from_action(bounded(actions) * mask)
+        inputs = (is_same_episode, embedded_actions, embeddings, noise)
+        state = initial
+        deters = []
+        stochs = []
+        logits = []
+        for step_inputs in zip(*(rows.unbind(1) for rows in inputs), strict=True):
+            state, step_logits = self._observe_step(state, *step_inputs)
             deters.append(state.deter)
             stochs.append(state.stoch)
-            logits.append(posterior)
-        return RSSMState(torch.stack(deters, 1), torch.stack(stochs, 1)), OneHot(
-            torch.stack(logits, 1), self.config.unimix
-        )
+            logits.append(step_logits)
+        states = RSSMState(torch.stack(deters, 1), torch.stack(stochs, 1))
+        return states, OneHot(torch.stack(logits, 1), self.config.unimix)
 
     def advance(
-        self, state: RSSMState, move: Float[Tensor, "batch hidden"]
+        self, state: RSSMState, embedded_action: Float[Tensor, "batch hidden"]
     ) -> Float[Tensor, "batch deter"]:
-        """The block GRU: the next deterministic state. `move` is the embedding of the action."""
-        inputs = torch.cat([self.from_deter(state.deter), self.from_stoch(state.stoch), move], -1)
+        """Return the next deterministic state, by the block GRU."""
+        deter = self.from_deter(state.deter)
+        stoch = self.from_stoch(state.stoch)
+        inputs = torch.cat([deter, stoch, embedded_action], -1)
         core = F.silu(self.core_norm(self.core(state.deter) + self.core_inputs(inputs)))
-        # Each block has its own three gates, so that a block's gates see their own block only.
+        # Each block has its own three gates, whose inputs are that block alone.
         gates = self.gates(core).unflatten(-1, (self.config.blocks, 3, -1))
         reset, candidate, update = (gate.flatten(-2) for gate in gates.unbind(-2))
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
@@ -214,35 +234,37 @@ class RSSM(nn.Module):
     # Private methods.
 
     @compiled_part
-    def _see(
+    def _observe_step(
         self,
         state: RSSMState,
-        going_on: Float[Tensor, "batch 1"],
-        move: Float[Tensor, "batch hidden"],
+        is_same_episode: Float[Tensor, "batch 1"],
+        embedded_action: Float[Tensor, "batch hidden"],
         embedding: Float[Tensor, "batch embedding"],
         noise: Float[Tensor, "batch groups"],
     ) -> tuple[RSSMState, Float[Tensor, "batch groups classes"]]:
-        """The next state along a sequence, and the logits that it was drawn by."""
-        deter = self.advance(RSSMState(state.deter * going_on, state.stoch * going_on), move)
+        """Return the next state along a sequence, and the logits that it was drawn from."""
+        before = RSSMState(state.deter * is_same_episode, state.stoch * is_same_episode)
+        deter = self.advance(before, embedded_action)
         posterior = self.posterior(deter, embedding)
-        return RSSMState(deter, draw(posterior, noise).to(deter.dtype)), posterior.logits
+        stoch = sample_or_mode(posterior, noise).to(deter.dtype)
+        return RSSMState(deter, stoch), posterior.logits
 
     def _categorical(self, logits: Tensor) -> OneHot:
-        return OneHot(
-            logits.unflatten(-1, (self.config.groups, self.config.classes)), self.config.unimix
-        )
+        groups = logits.unflatten(-1, (self.config.groups, self.config.classes))
+        return OneHot(groups, self.config.unimix)
 
 
-def draw(
+def sample_or_mode(
     distribution: OneHot, noise: Float[Tensor, "*batch groups"] | None
 ) -> Float[Tensor, "*batch stoch"]:
-    """A flat one-hot draw, or the mode where there is no noise; gradients are straight-through."""
-    chosen = distribution.mode() if noise is None else distribution.sample(noise)
-    return chosen.flatten(-2)
+    """Return a flat one-hot draw, or the mode without noise; gradients are straight-through."""
+    onehot = distribution.mode() if noise is None else distribution.sample(noise)
+    return onehot.flatten(-2)
 
 
 def bounded(action: Float[Tensor, "*batch action"]) -> Float[Tensor, "*batch action"]:
-    """Actions scaled down to at most 1 in size, each on its own: draws of a policy may lie
-    beyond.
+    """Return actions scaled down to a magnitude of at most 1, each number on its own.
+
+    A policy's draws may exceed it.
     """
     return action / action.detach().abs().clamp(min=1)

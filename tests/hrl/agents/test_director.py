@@ -211,9 +211,9 @@ def test_goals_and_actions_of_an_imagined_trajectory(alignment, is_decision):
             torch.testing.assert_close(dream.goals[j], agent.goals.decode(dream.codes[j], task))
         features = dream.states.features()
         for time in range(6):
-            expected = agent.world_model.reward(features[time + 1], task).mean()
+            expected = agent.world_model.predict_reward(features[time + 1], task).mean()
             torch.testing.assert_close(dream.rewards[time], expected, rtol=1e-5, atol=1e-5)
-            goes_on = agent.world_model.continues(features[time + 1], task)
+            goes_on = agent.world_model.predict_continue(features[time + 1], task)
             torch.testing.assert_close(dream.continues[time + 1], goes_on)
     done = batch["is_terminal"][:, 1:].reshape(count)
     assert bool(done.any())

@@ -89,7 +89,10 @@ def test_only_modules_that_are_told_the_task_change_with_it(task_input_size):
     for task in (batch["task"][:, 1:], -batch["task"][:, 1:]):
         embedding = model.embed(batch["pixels"][:, 1:], task)
         move = model.rssm.from_action(model.dynamics_input(batch["action"][:, 1:], task))
-        reward, goes_on = model.reward(features, task).mean(), model.continues(features, task)
+        reward, goes_on = (
+            model.predict_reward(features, task).mean(),
+            model.predict_continue(features, task),
+        )
         outputs.append(
             {"encoder": embedding, "dynamics": move, "reward": reward, "continue": goes_on}
         )

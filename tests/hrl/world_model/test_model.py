@@ -188,7 +188,7 @@ def test_losses_of_the_heads_by_hand():
     model, batch = world_model(), rows()
     observed = observe(model, batch)
     features, task = observed.states.features(), batch["task"][:, 1:]
-    goes_on, terminal = model.continues(features, task), batch["is_terminal"][:, 1:]
+    goes_on, terminal = model.predict_continue(features, task), batch["is_terminal"][:, 1:]
     assert bool(terminal.any())
     assert not bool(terminal.all())
     slow = -torch.where(terminal, 1 - goes_on, goes_on).log()
@@ -205,7 +205,9 @@ def test_losses_of_the_heads_by_hand():
 def test_a_fresh_model_expects_no_reward():
     model = world_model(moved=False)
     observed = observe(model, rows())
-    assert not bool(model.reward(observed.states.features(), rows()["task"][:, 1:]).mean().any())
+    assert not bool(
+        model.predict_reward(observed.states.features(), rows()["task"][:, 1:]).mean().any()
+    )
     torch.testing.assert_close(
         observed.losses["reward"], torch.full((BATCH, TIME), math.log(255.0)), rtol=1e-5, atol=1e-5
     )

@@ -283,9 +283,9 @@ def test_gradient_passes_draws_straight_through(rssm):
     ("sizes", "message"),
     [
         ({"deter": 10, "blocks": 4}, r"blocks is 4; it must divide .*deter, which is 10"),
-        ({"classes": 300}, r"classes is 300; it must be from 2 to 256"),
+        ({"classes": 300}, r"classes is 300; it must be at least 2 and at most 256"),
         ({"hidden": 0}, r"hidden is 0; it must be at least 1"),
-        ({"unimix": 1.0}, r"unimix is 1\.0; it must lie in \[0, 1\)"),
+        ({"unimix": 1.0}, r"unimix is 1\.0; it must be at least 0 and below 1"),
     ],
 )
 def test_impossible_sizes_are_refused_by_name(sizes, message):
@@ -310,5 +310,5 @@ def test_the_posterior_may_start_with_larger_logits():
     for (name, plain), scaled in zip(pair[0].named_parameters(), pair[1].parameters(), strict=True):
         factor = 3.0 if name == "posterior_net.layers.3.weight" else 1.0
         torch.testing.assert_close(scaled, factor * plain, msg=name)
-    with pytest.raises(ValueError, match=r"network\.world_model\.posterior_scale is 0"):
+    with pytest.raises(ValueError, match=r"posterior_scale is 0\.0; it must be above 0"):
         RSSMConfig(posterior_scale=0.0)
