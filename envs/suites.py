@@ -76,12 +76,12 @@ class Suite:
 
     @property
     def all_tasks(self) -> list[Task]:
-        """The tasks of all splits."""
+        """Return the tasks of all splits."""
         return [task for split in self.splits.values() for task in split]
 
     @property
     def family(self) -> TaskFamily:
-        """The family of all its tasks."""
+        """Return the family of all its tasks."""
         if self.mixed:
             return MixedFamily(self._bodies, resolve)
         return task_family(self.splits["train"][0])
@@ -94,22 +94,22 @@ class Suite:
 
     @property
     def max_worlds(self) -> int | None:
-        """Worlds that an evaluation plays side by side, at most; None is as many as episodes."""
+        """Return how many worlds an evaluation plays side by side, at most; None: no limit."""
         return self.family.max_worlds if isinstance(self.family, ExternalFamily) else None
 
     @property
     def _bodies(self) -> list[Family]:
-        """The families of its tasks, in the order of their first tasks."""
+        """Return the families of its tasks, in the order of their first tasks."""
         return list(dict.fromkeys(resolve(task) for task in self.all_tasks))
 
     @property
     def task_size(self) -> int:
-        """Length of the task vector."""
+        """Return the length of the task vector."""
         return self.family.task_size
 
     @property
     def action_size(self) -> int:
-        """Numbers of an action; of an external or a mixed suite, those of the largest body."""
+        """Return how many numbers an action has: those that the largest body needs."""
         return max(self.actuator_count(task) for task in self.all_tasks)
 
     def padding(

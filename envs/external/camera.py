@@ -34,7 +34,7 @@ class CameraView(Protocol):
 
 @dataclass(frozen=True)
 class NamedView(CameraView):
-    """See through a camera of the model.
+    """Look through a camera of the model.
 
     Attributes:
         name: in the model.
@@ -72,7 +72,7 @@ class NamedView(CameraView):
 
 @dataclass(frozen=True)
 class OrbitView(CameraView):
-    """See through MuJoCo's free camera, which looks at a target from an angle and a distance.
+    """Look through MuJoCo's free camera, which looks at a target from an angle and a distance.
 
     Attributes:
         target: metres in the world, or the number of a body, which is followed wherever it goes.

@@ -54,7 +54,7 @@ class ForkServer:
 
     @property
     def living(self) -> bool:
-        """True while the server still answers."""
+        """Return True while the server still answers."""
         return self._process.poll() is None
 
     def start(self, connection: int, frames: int, environment: dict[str, str]) -> int:

@@ -91,7 +91,8 @@ class GymnasiumId(ExternalFamily):
 
     @override
     def make_env(self, task: Task) -> ExternalEnv:
-        render, camera = text(task, "render"), text(task, "camera")
+        render = text(task, "render")
+        camera = text(task, "camera")
         if render != "opengl":
             env = _make(text(task, "id"), text(task, "kwargs"))
             if mujoco_state(env) is not None:

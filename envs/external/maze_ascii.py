@@ -24,12 +24,12 @@ class Maze:
 
     @property
     def size(self) -> tuple[int, int]:
-        """The numbers of rows and columns."""
+        """Return the numbers of rows and columns."""
         return len(self.rows), len(self.rows[0])
 
     @property
     def goal_place(self) -> tuple[float, float]:
-        """The middle of the goal's cell, in cells east and north of the maze's centre."""
+        """Return the middle of the goal's cell, in cells east and north of the maze's centre."""
         height, width = self.size
         row, column = self.goal
         return column + 0.5 - width / 2, height / 2 - row - 0.5

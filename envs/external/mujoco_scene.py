@@ -225,7 +225,8 @@ def _add_shapes(spec: mujoco.MjSpec, model: mujoco.MjModel, geoms: np.ndarray) -
     for index in sorted(
         {int(model.geom_dataid[geom]) for geom in geoms if model.geom_type[geom] == height_field}
     ):
-        rows, columns = int(model.hfield_nrow[index]), int(model.hfield_ncol[index])
+        rows = int(model.hfield_nrow[index])
+        columns = int(model.hfield_ncol[index])
         first = model.hfield_adr[index]
         heights = model.hfield_data[first : first + rows * columns]
         size = model.hfield_size[index]

@@ -107,7 +107,9 @@ class Worker:
     def _act(self, number: int, action: np.ndarray) -> list[float]:
         env = self._envs[number][1]
         reward = 0.0
-        success = terminated = truncated = False
+        success = False
+        terminated = False
+        truncated = False
         steps = 0
         while steps < self._setup.repeat and not (terminated or truncated):
             outcome = env.act(action)

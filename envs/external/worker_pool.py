@@ -97,7 +97,7 @@ class WorkerPool:
 
     @property
     def processes(self) -> list[int]:
-        """The workers' process ids."""
+        """Return the workers' process ids."""
         return [process for process, _ in self._processes.values()]
 
     def begin(self, requests: Sequence[EpisodeRequest]) -> None:

@@ -97,18 +97,18 @@ class Episodes:
 
     @property
     def task_index(self) -> Int64[np.ndarray, " env"]:
-        """The index of each world's task, a new array."""
+        """Return the index of each world's task, a new array."""
         place = self._first_of_body + self._round_robin_place % self._tasks_of_body
         return np.asarray(self._tasks_by_body[place], np.int64)
 
     @property
     def task_episode(self) -> Int64[np.ndarray, " env"]:
-        """The number of each world's episode among the episodes of its task, a new array."""
+        """Return the number of each world's episode among the episodes of its task, a new array."""
         return np.asarray(self._round_robin_place // self._tasks_of_body, np.int64)
 
     @property
     def ended(self) -> Bool[np.ndarray, " env"]:
-        """The worlds that have reached their time limits, a new array."""
+        """Return True for worlds that have reached their time limits, a new array."""
         return np.asarray(self.step >= self._lengths[self.task_index])
 
     def begin(self, mask: Bool[np.ndarray, " env"]) -> None:
@@ -172,5 +172,5 @@ class Episodes:
 
     @property
     def _round_robin_place(self) -> Int64[np.ndarray, " env"]:
-        """Place of each world's episode in the order in which its body's tasks are assigned."""
+        """Return each world's place in the order in which its body's tasks are assigned."""
         return np.asarray(self.rank + np.maximum(self.number, 0) * self._worlds_of_body)

@@ -66,7 +66,7 @@ class ExternalVectorEnv(PixelVectorEnv):
 
     @property
     def worker_processes(self) -> list[int]:
-        """Process numbers of the workers."""
+        """Return the process ids of the workers."""
         return self._pool.processes
 
     def own_observation(self, index: int) -> Any:

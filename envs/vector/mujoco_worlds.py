@@ -20,7 +20,7 @@ LONGEST_DISTRACTOR_START = 1000.0
 
 
 class MujocoWorlds:
-    """Worlds of one body.
+    """Simulate worlds of one body.
 
     Args:
         family: of all tasks.

@@ -18,7 +18,7 @@ from envs.vector.mujoco_worlds import MujocoWorlds
 
 
 class _Body(NamedTuple):
-    """The worlds of one body.
+    """Hold the worlds of one body.
 
     Attributes:
         envs: numbers of these worlds in the vector environment.

@@ -36,7 +36,9 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
     ) -> None:
         self.render_mode = render_mode
         self.limits = {"ends": ends_at, "cut": cut_at, "fails": fails_at, "dies": dies_at}
-        self.dies_below, self.discrete, self.success_key = dies_below, discrete, success_key
+        self.dies_below = dies_below
+        self.discrete = discrete
+        self.success_key = success_key
         self.observation_space: gymnasium.spaces.Space = gymnasium.spaces.Box(
             -np.inf, np.inf, (2,), np.float64
         )
@@ -68,7 +70,8 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         first = float(action) if self.discrete else float(action[0])
         self.blue = int(10 * (first + 3))
         info = {self.success_key: np.float64(first > 4)}
-        ends, cut = self.clock >= self.limits["ends"], self.clock >= self.limits["cut"]
+        ends = self.clock >= self.limits["ends"]
+        cut = self.clock >= self.limits["cut"]
         return self._observation(), first, ends, cut and not ends, info
 
     def render(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A physics whose quantities are set by hand, for rewards that are worked out by hand."""
+"""Imitate a physics with quantities set by hand, for rewards that are worked out by hand."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -13,7 +13,9 @@ Rows = Mapping[str, list[list[float]]]
 
 class _Puppet:
     def __init__(self, positions: Rows, sensors: Rows, upright: list[float]) -> None:
-        self._positions, self._sensors, self._upright = positions, sensors, upright
+        self._positions = positions
+        self._sensors = sensors
+        self._upright = upright
 
     def geom_position(self, name: str) -> Tensor:
         return torch.tensor(self._positions[name], dtype=torch.float64)
@@ -32,7 +34,7 @@ class _Puppet:
 def puppet(
     positions: Rows | None = None, sensors: Rows | None = None, upright: list[float] | None = None
 ) -> Physics:
-    """What answers a family's questions by name; each quantity is given as a row a world.
+    """Return a physics that answers a family's questions by name, with a row a world.
 
     `positions` are of bodies or geoms; `upright` is the cosine of every body's tilt, one number a
     world.
@@ -41,10 +43,10 @@ def puppet(
 
 
 def at_heights(**heights: list[float]) -> Rows:
-    """Positions of bodies by name at these heights, far from the origin otherwise."""
+    """Return positions of bodies by name at these heights, far from the origin otherwise."""
     return {name: [[5.0, 5.0, height] for height in column] for name, column in heights.items()}
 
 
 def goal_rows(*rows: tuple[float, ...]) -> Tensor:
-    """A goal a world."""
+    """Return goals, one row a world."""
     return torch.tensor(rows, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""A suite that ends its episodes within a few steps."""
+"""Make suites that end their episodes within a few steps."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from envs.tasks import Task
 
 
 def short_suite(name: str = "point_mass", length: int = 12) -> Suite:
-    """A suite whose training episodes have `length` control steps."""
+    """Return a suite whose training episodes have `length` control steps."""
     suite = load_suite(name)
     return replace(
         suite,
@@ -18,5 +18,5 @@ def short_suite(name: str = "point_mass", length: int = 12) -> Suite:
 
 
 def one_task(suite: Suite) -> list[Task]:
-    """Its first training task."""
+    """Return a suite's first training task."""
     return [suite.tasks("train")[0]]

@@ -22,28 +22,28 @@ def _task(name: str = COUNTER, kwargs: str = "{}", render: str = "auto", camera:
     )
 
 
-def _world(**parameters: Any) -> ExternalEnv:
+def _env(**parameters: Any) -> ExternalEnv:
     task = _task(**parameters)
     return external_family(task).make_env(task)
 
 
-def _image(world: ExternalEnv, size: int = 24) -> np.ndarray:
+def _image(env: ExternalEnv, size: int = 24) -> np.ndarray:
     out = np.zeros((size, size, 3), np.uint8)
-    world.draw(out)
+    env.draw(out)
     return out
 
 
 def test_actions_are_scaled_to_the_environments_bounds() -> None:
-    world = _world()
-    world.begin(0)
+    env = _env()
+    env.begin(0)
     for given, taken in [(-1, -3), (0, 1), (1, 5), (0.25, 2), (3, 5)]:
-        assert world.act(np.array([given, 0], np.float32)).reward == taken
+        assert env.act(np.array([given, 0], np.float32)).reward == taken
 
 
 def test_the_largest_number_is_a_discrete_action_and_surplus_numbers_are_ignored() -> None:
-    world = _world(kwargs="{discrete: true}")
-    world.begin(0)
-    taken = [world.act(np.array([*np.eye(3)[index], 9], np.float32)).reward for index in range(3)]
+    env = _env(kwargs="{discrete: true}")
+    env.begin(0)
+    taken = [env.act(np.array([*np.eye(3)[index], 9], np.float32)).reward for index in range(3)]
     assert taken == [5, 6, 7]
 
 
@@ -69,9 +69,9 @@ def test_a_box_of_any_shape_is_a_row_of_numbers() -> None:
 
 
 def test_an_episode_starts_from_its_seed_alone_whatever_was_played_before() -> None:
-    fresh, used = _world(), _world()
+    used = _env()
     for seed in (5, 6, 7):
-        fresh = _world()
+        fresh = _env()
         fresh.begin(seed)
         used.begin(seed)
         np.testing.assert_array_equal(_image(fresh), _image(used))
@@ -86,24 +86,24 @@ def test_an_episode_starts_from_its_seed_alone_whatever_was_played_before() -> N
 
 @pytest.mark.parametrize("key", ["success", "is_success"])
 def test_success_is_what_the_environment_reports(key: str) -> None:
-    world = _world(kwargs=f"{{success_key: {key}}}")
-    world.begin(0)
-    assert [world.act(np.array([number, 0], np.float32)).success for number in (0, 0.9, -1)] == [
+    env = _env(kwargs=f"{{success_key: {key}}}")
+    env.begin(0)
+    assert [env.act(np.array([number, 0], np.float32)).success for number in (0, 0.9, -1)] == [
         False,
         True,
         False,
     ]
-    silent = _world(kwargs="{success_key: solved}")
+    silent = _env(kwargs="{success_key: solved}")
     silent.begin(0)
     assert not silent.act(np.ones(2, np.float32)).success
 
 
 def test_termination_and_truncation_are_told_apart() -> None:
     for kwargs, ends in [("{ends_at: 2}", (True, False)), ("{cut_at: 2}", (False, True))]:
-        world = _world(kwargs=kwargs)
-        world.begin(0)
-        assert world.act(np.zeros(2, np.float32))[1:3] == (False, False)
-        assert world.act(np.zeros(2, np.float32))[1:3] == ends
+        env = _env(kwargs=kwargs)
+        env.begin(0)
+        assert env.act(np.zeros(2, np.float32))[1:3] == (False, False)
+        assert env.act(np.zeros(2, np.float32))[1:3] == ends
 
 
 def test_an_image_of_another_size_is_the_mean_of_areas() -> None:
@@ -129,9 +129,9 @@ def test_an_image_of_another_size_is_the_mean_of_areas() -> None:
 )
 def test_what_cannot_be_played_is_refused(parameters: dict[str, str], named: str) -> None:
     def play() -> None:
-        world = _world(**parameters)
-        world.begin(0)
-        _image(world)
+        env = _env(**parameters)
+        env.begin(0)
+        _image(env)
 
     with pytest.raises(ValueError, match=named):
         play()

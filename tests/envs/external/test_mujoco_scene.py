@@ -1,5 +1,4 @@
-"""Drawing any MuJoCo model: the same image as the ray tracer's own of that model, from any camera,
-sites included."""
+"""Images of any MuJoCo model are the ray tracer's own, from any camera, sites included."""
 
 import mujoco
 import numpy as np
@@ -85,8 +84,10 @@ def test_a_copy_is_drawn_as_the_model_itself(name: str, camera: str) -> None:
 
 
 def test_what_is_seen_stands_where_it_is() -> None:
-    """Closed form: seen straight down from 2 m with 45 degrees, a metre is a share 1 / (4 tan 22.5)
-    of the image."""
+    """Compare with the closed form of a view straight down.
+
+    From 2 m with 45 degrees, a metre is a share 1 / (4 tan 22.5) of the image.
+    """
     model, data = _scene(slide=0.3)
     image = _draw(model, data, NamedView("down"), 96)
     for colour, name, height in [(1, "geom", 0.1), (2, "site", 0.0)]:
@@ -102,11 +103,12 @@ def test_what_is_seen_stands_where_it_is() -> None:
 
 
 def test_a_mesh_lies_where_its_vertices_do() -> None:
-    """The library turns a mesh into its principal axes; the corners in the world say what must be
-    covered."""
+    """Compare with the corners in the world, since MuJoCo turns a mesh into its principal axes."""
     model, data = _scene()
-    index, mesh = model.geom("wedge").id, 0
-    first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+    index = model.geom("wedge").id
+    mesh = 0
+    first = model.mesh_vertadr[mesh]
+    count = model.mesh_vertnum[mesh]
     corners = (
         data.geom_xpos[index]
         + model.mesh_vert[first : first + count] @ data.geom_xmat[index].reshape(3, 3).T

@@ -1,5 +1,4 @@
-"""The scripts on an external suite: named on the command line, trained, continued, evaluated,
-refused."""
+"""Runs on an external suite: named on the command line, trained, continued, evaluated."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""The suites of external domains: episodes from pixels, what their families know of their
-libraries, oracles."""
+"""External suites: episodes from pixels, their families against their libraries, experts."""
 
 from collections.abc import Callable
 from configparser import ConfigParser
@@ -47,7 +46,7 @@ def _vector(suite: Suite, num_envs: int, **arguments: Any) -> ExternalVectorEnv:
     return env
 
 
-def _first_world(name: str) -> ExternalEnv:
+def _first_env(name: str) -> ExternalEnv:
     task = load_suite(name).tasks("train")[0]
     return external_family(task).make_env(task)
 
@@ -90,7 +89,7 @@ def _random(rng: np.random.Generator, env: ExternalVectorEnv) -> np.ndarray:
 
 @pytest.mark.parametrize("name", EVERY_SUITE)
 def test_a_start_follows_from_its_seed_alone_and_actions_matter(name: str) -> None:
-    one, other = _first_world(name), _first_world(name)
+    one, other = _first_env(name), _first_env(name)
     other.begin(5)
     for _ in range(3):
         other.act(np.full(9, 0.5, np.float32))
@@ -132,8 +131,10 @@ def test_the_numbers_of_an_action_are_the_librarys(name: str) -> None:
 def test_ray_traced_images_show_what_opengl_shows(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nearer to the environment's own image than to that image mirrored or upside down (Fetch has
-    another view)."""
+    """Compare with the environment's own image, mirrored and upside down too.
+
+    Fetch has another view.
+    """
     backend = opengl_backend()
     if backend is None:
         pytest.skip("no OpenGL (neither egl nor osmesa works here)")
@@ -223,8 +224,7 @@ def test_metaworlds_tasks_are_the_packages() -> None:
 
 @_needs("metaworld")
 def test_metaworld_is_upright() -> None:
-    """Up in the world is up in the image, and the arm's base, at the table's far left, is on the
-    left."""
+    """Find up in the world up in the image, and the arm's base, at the far left, on the left."""
     task = load_suite("metaworld_mt10").tasks("train")[0]
     world = external_family(task).make_env(task)
     world.begin(0)
@@ -362,7 +362,7 @@ def test_the_whole_maze_is_in_the_image_and_the_goal_is_red() -> None:
 def test_fetchs_shim_makes_the_helpers_agree_with_mujoco() -> None:
     """Joint positions and welds as the helpers give them, against mujoco's own accessors."""
     mujoco_utils: Any = import_module("gymnasium_robotics.utils.mujoco_utils")
-    world = _first_world("robotics_fetch")
+    world = _first_env("robotics_fetch")
     world.begin(0)
     env: Any = world.env.unwrapped
     for joint in range(env.model.njnt):
@@ -380,7 +380,7 @@ def test_fetchs_shim_makes_the_helpers_agree_with_mujoco() -> None:
 
 @_needs("gymnasium_robotics")
 def test_fetch_moves_where_its_action_points_and_reports_success() -> None:
-    world = _first_world("robotics_fetch")
+    world = _first_env("robotics_fetch")
     world.begin(3)
     env: Any = world.env.unwrapped
     outcomes = []

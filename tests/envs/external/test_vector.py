@@ -1,5 +1,4 @@
-"""External environments behind the vector interface: episodes against a slow loop, deaths of
-workers, continuation."""
+"""External environments as vector environments: against a slow loop, deaths, continuation."""
 
 import os
 import signal
@@ -20,7 +19,9 @@ from envs.external.worker_pool import ExternalEnvError
 from envs.vector.episodes import episode_rng, evaluation_rng
 from envs.vector.external import ExternalVectorEnv
 
-SIZE, LENGTH, REPEAT = 24, 12, 2
+SIZE = 24
+LENGTH = 12
+REPEAT = 2
 
 
 def _task(name: str, kwargs: str = "{}", length: int = LENGTH, evaluation_seed: int = 0) -> Task:
@@ -67,16 +68,22 @@ def _actions(steps: int, num_envs: int, seed: int = 0) -> np.ndarray:
 def _episode(
     task: Task, seed: int, actions: np.ndarray
 ) -> list[tuple[np.ndarray, float, bool, bool, bool]]:
-    """One environment's episode step by step: image, reward, terminated, truncated, success. The
-    first has none."""
+    """Play one environment's episode step by step.
+
+    A row has image, reward, terminated, truncated and success; the first row is the start.
+    """
     world: ExternalEnv = external_family(task).make_env(task)
     world.begin(seed)
     rows = [(_drawn(world), 0.0, False, False, False)]
     for step, action in enumerate(actions):
-        reward, success, terminated, truncated = 0.0, False, False, False
+        reward = 0.0
+        success = False
+        terminated = False
+        truncated = False
         for repeat in range(REPEAT):
             outcome = world.act(action)
-            reward, success = reward + outcome.reward, success or outcome.success
+            reward += outcome.reward
+            success |= outcome.success
             terminated = outcome.terminated
             truncated = outcome.truncated or step * REPEAT + repeat + 1 == task.episode_length
             if terminated or truncated:
@@ -118,11 +125,12 @@ def test_the_interface(counters: ExternalVectorEnv) -> None:
 
 
 def test_episodes_are_those_of_a_slow_loop(counters: ExternalVectorEnv) -> None:
-    """Images, rewards, ends, successes, final observations and statistics of every environment and
-    episode."""
+    """Compare all that is returned with every environment and episode played alone."""
     observation, _ = counters.reset(seed=3)
     actions = _actions(25, 4)
-    number, since, seen = [0] * 4, [0] * 4, []
+    number = [0] * 4
+    since = [0] * 4
+    seen = []
     episodes = [_reference(counters, env, 0, actions) for env in range(4)]
     for time_, action in enumerate(actions):
         for env in range(4):
@@ -141,7 +149,8 @@ def test_episodes_are_those_of_a_slow_loop(counters: ExternalVectorEnv) -> None:
                 continue
             _check_end(infos, env, episodes[env], since[env])
             seen.append((int(infos["task_index"][env]), bool(terminated[env])))
-            number[env], since[env] = number[env] + 1, 0
+            number[env] += 1
+            since[env] = 0
             episodes[env] = _reference(counters, env, number[env], actions[time_ + 1 :])
     assert set(seen) == {(0, False), (1, True), (2, False)}
     assert max(number) >= 5
@@ -199,7 +208,8 @@ def test_evaluation_episodes_start_alike_whatever_is_played_beside_them() -> Non
 def test_first_episodes_begin_part_of_the_way_and_say_that_they_are_partial() -> None:
     env = _make(_suite(_task("long", length=40)), 8, random_initial_episode_step=True)
     env.reset(seed=0)
-    lengths, partial = [], []
+    lengths = []
+    partial = []
     for _ in range(40):
         *_, infos = env.step(np.zeros((8, 2), np.float32))
         if "_episode" in infos:

@@ -1,4 +1,4 @@
-"""The action mask in the observation: which numbers of an action the world's body uses."""
+"""The observation's action mask says which numbers of an action the world's body uses."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,5 +1,4 @@
-"""The vector environment: time limits, tasks, seeds, frame stacks, statistics, saving, and what it
-refuses."""
+"""Worlds of one body: time limits, tasks, seeds, frames, statistics, saving, refusals."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -234,8 +233,7 @@ def test_seeds_streams_worlds_and_episodes_have_their_own_random_numbers() -> No
 
 
 def _starts(env: PixelVectorEnv, rounds: int = 1) -> dict[tuple[str, int], np.ndarray]:
-    """Physical state at the start of each episode that is played, by task and number among the
-    task's episodes."""
+    """Return the state at the start of each episode, by task and number among the task's."""
     found: dict[tuple[str, int], np.ndarray] = {}
     for _ in range(rounds):
         index = env.reset()[1]["task_index"]
@@ -311,8 +309,7 @@ def test_training_starts_are_a_function_of_seed_stream_world_and_episode() -> No
 @pytest.mark.parametrize("name", ["point_mass", "walker_speed"])
 @pytest.mark.parametrize("before", [0, 3, 6, 7])
 def test_continuing_from_a_saved_state_is_bit_identical(name: str, before: int) -> None:
-    """Saved right after a reset, within an episode, right after an automatic reset and one step
-    later."""
+    """Save right after a reset, within an episode, after an automatic reset and one step later."""
     env = _make(3, name=name, frame_stack=2, random_initial_episode_step=before == 3)
     actions = _actions(env, 30)
     env.reset(seed=2)
@@ -402,8 +399,7 @@ def test_bad_arguments_are_named(arguments: dict, named: str) -> None:
 
 
 def test_any_episode_can_be_begun_by_its_number() -> None:
-    """The third one as it comes after two resets, and the first one again, whatever was played in
-    between."""
+    """Begin the third episode as after two resets, and the first again, whatever was played."""
     env = _make(3)
     first, _ = env.reset(seed=4)
     env.reset()

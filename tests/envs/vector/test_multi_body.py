@@ -40,8 +40,7 @@ def test_the_task_vector_says_which_body_it_is_and_then_what_its_family_says():
 
 
 def test_worlds_are_what_they_would_be_among_their_own_kind():
-    """The same images, rewards and ends, over the ends of episodes; actions beyond a body's own
-    change nothing."""
+    """Compare images, rewards and ends; actions beyond a body's own change nothing."""
     suite = short()
     mixed = make_vec(suite, 14, image_size=SIZE, seed=3, threads=2)
     assert isinstance(mixed, MultiBodyVectorEnv)
