@@ -23,7 +23,6 @@ from envs import Suite, load_suite
 from envs.external.gymnasium_id import PREFIX
 from envs.resources import CONFIG_DIR
 from hrl.agents.registry import find_agent, registered_agents
-from hrl.config_field import ConfigError as ConfigError
 from hrl.config_field import (
     MAX_SIZE,
     CheckedConfig,
@@ -32,7 +31,8 @@ from hrl.config_field import (
     config_field,
     join_key,
 )
-from hrl.nets import EncoderConfig
+from hrl.config_field import ConfigError as ConfigError
+from hrl.nets.encoder import EncoderConfig
 from hrl.world_model.model import WorldModelConfig
 
 GROUPS = ("agent", "suite", "size", "experiment")

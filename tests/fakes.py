@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hrl.agents.base import AgentSpec
 from hrl.data.observation import Observation, PolicyState
-from hrl.nets import EncoderConfig
+from hrl.nets.encoder import EncoderConfig
 from hrl.world_model.model import WorldModelConfig
 
 

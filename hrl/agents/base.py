@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hrl.config_field import CheckedConfig
 from hrl.data.observation import Observation, PolicyState
-from hrl.nets import Encoder, EncoderConfig, TaskEmbedding
+from hrl.nets.encoder import Encoder, EncoderConfig
+from hrl.nets.task_embedding import TaskEmbedding
 
 if TYPE_CHECKING:
     from hrl.world_model.model import WorldModelConfig

@@ -24,7 +24,8 @@ from hrl.agents.registry import register_agent
 from hrl.config_field import config_field
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.rollout_collector import Rollout
-from hrl.nets import MLP, Gaussian
+from hrl.nets.gaussian import Gaussian
+from hrl.nets.mlp import MLP
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,8 @@ from hrl.agents.registry import register_agent
 from hrl.config_field import ConfigValueError, config_field
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.rollout_collector import Rollout
-from hrl.nets import MLP, Gaussian, compose
+from hrl.nets.gaussian import Gaussian, compose
+from hrl.nets.mlp import MLP
 
 GRADIENT_SOURCES = ("both", "manager", "skills", "none")
 LOGIT_RANGE = 3.0

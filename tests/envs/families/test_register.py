@@ -2,7 +2,7 @@
 
 import pytest
 
-from envs.external.families import EXTERNAL, task_family, register_external_family
+from envs.external.families import EXTERNAL, register_external_family, task_family
 from envs.families import FAMILIES, register_family
 from envs.families.point_mass import PointMass
 from envs.tasks import Task

@@ -16,7 +16,8 @@ from hrl.agents.on_policy import OnPolicyLearner
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
-from hrl.nets import BoundedNormal, Gaussian
+from hrl.nets.bounded_normal import BoundedNormal
+from hrl.nets.gaussian import Gaussian
 from tests.fakes import ToyReach, model_setting, randomise, replayed, small_setting
 
 # A small body with one actuator and a large one with three, both with the same task vector.

@@ -14,7 +14,7 @@ from hrl.agents.actor_critic import (
     Critic,
     Trajectory,
 )
-from hrl.nets import TwoHot
+from hrl.nets.two_hot import TwoHot
 from hrl.optim.laprop import LaProp
 from hrl.optim.returns import lambda_returns
 from tests.fakes import randomise, reached

@@ -9,7 +9,7 @@ from hrl.agents.on_policy import OnPolicyAgentConfig, OnPolicyLearner, policy_ob
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
-from hrl.nets import Gaussian
+from hrl.nets.gaussian import Gaussian
 from tests.fakes import ToyReach, all_used, small_setting
 
 ENVS = 6

@@ -10,8 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hrl.nets import BoundedNormal, ImageDecoder, ImageEncoder, OneHot, TwoHot, image_loss, kl
+from hrl.nets.bounded_normal import BoundedNormal
+from hrl.nets.image import ImageDecoder, ImageEncoder, image_loss
+from hrl.nets.one_hot import OneHot, kl
 from hrl.nets.patches import depth_to_space, space_to_depth
+from hrl.nets.two_hot import TwoHot
 
 
 def draws(*shape, seed=0):

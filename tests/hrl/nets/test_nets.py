@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from hrl.nets import MLP, Encoder, EncoderConfig, Gaussian, TaskEmbedding, compose
+from hrl.nets.encoder import Encoder, EncoderConfig
+from hrl.nets.gaussian import Gaussian, compose
+from hrl.nets.mlp import MLP
+from hrl.nets.task_embedding import TaskEmbedding
 
 
 def test_composite_equals_the_renormalised_product_of_densities():

@@ -7,19 +7,11 @@ import torch
 from torch import distributions
 from torch.nn import functional as F
 
-from hrl.nets import (
-    BlockLinear,
-    BoundedNormal,
-    Dense,
-    OneHot,
-    RMSNorm,
-    TwoHot,
-    kl,
-    symexp,
-    symlog,
-    truncated_normal_,
-)
-from hrl.nets.two_hot import bins
+from hrl.nets.block_linear import BlockLinear
+from hrl.nets.bounded_normal import BoundedNormal
+from hrl.nets.dense import Dense, RMSNorm, truncated_normal_
+from hrl.nets.one_hot import OneHot, kl
+from hrl.nets.two_hot import TwoHot, bins, symexp, symlog
 
 
 def draws(*shape, seed=0):

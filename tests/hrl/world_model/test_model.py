@@ -11,7 +11,7 @@ from hrl.agents.conditioning import PRESETS, ConditioningConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.config import load
 from hrl.data.observation import Observation
-from hrl.nets import TwoHot
+from hrl.nets.two_hot import TwoHot
 from hrl.optim.laprop import LaProp
 from hrl.world_model.model import WorldModel, WorldModelLossConfig
 from hrl.world_model.rssm import RSSMState

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hrl.nets import OneHot
+from hrl.nets.one_hot import OneHot
 from hrl.world_model.rssm import RSSM, RSSMConfig, RSSMState, bounded
 from tests.fakes import randomise
 
