@@ -1,7 +1,6 @@
-"""Task families by name, and the one that a task belongs to."""
+"""Look up task families by name, and the family that a task belongs to."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 from envs.families import cheetah_behaviours, quadruped_behaviours, walker_behaviours
 from envs.families.ant_maze import AntMaze
@@ -16,31 +15,18 @@ from envs.families.quadruped_speed import QuadrupedSpeed
 from envs.families.walker_speed import WalkerSpeed
 from envs.tasks import Task
 
-_WALKER, _CHEETAH, _QUADRUPED = WalkerSpeed(), CheetahSpeed(), QuadrupedSpeed()
+_WALKER = WalkerSpeed()
+_CHEETAH = CheetahSpeed()
+_QUADRUPED = QuadrupedSpeed()
 _COMPAT = compat_families()
 
 
-def _always(family: Family) -> Callable[[Task], Family]:
-    return lambda task: family
+def _checked(family: Family) -> Callable[[Task], Family]:
+    """Return a function that checks a task and returns its family.
 
-
-class _Particular(Family, Protocol):
-    """A family with more to say of a task than which parameters it has."""
-
-    def check(self, task: Task) -> None:
-        """Raise ValueError where the task cannot be."""
-
-
-def _checked(family: _Particular) -> Callable[[Task], Family]:
-    def checked(task: Task) -> Family:
-        check_parameters(family, task)
-        family.check(task)
-        return family
-
-    return checked
-
-
-def _checked_if_it_can(family: Family) -> Callable[[Task], Family]:
+    A family's own method `check(task)`, where it has one, is called once the parameters are known
+    to be valid.
+    """
     check: Callable[[Task], None] | None = getattr(family, "check", None)
 
     def checked(task: Task) -> Family:
@@ -58,13 +44,13 @@ def _compat(task: Task) -> Family:
     return _COMPAT[str(value)]
 
 
-# Functions of the task, because a family's name may stand for several scenes, told apart by a
-# parameter.
+# Functions of the task, because a family's name may stand for several scenes, which a parameter
+# distinguishes.
 FAMILIES: dict[str, Callable[[Task], Family]] = {
-    "point_mass": _always(PointMass()),
-    "walker_speed": _always(_WALKER),
-    "cheetah_speed": _always(_CHEETAH),
-    "quadruped_speed": _always(_QUADRUPED),
+    "point_mass": _checked(PointMass()),
+    "walker_speed": _checked(_WALKER),
+    "cheetah_speed": _checked(_CHEETAH),
+    "quadruped_speed": _checked(_QUADRUPED),
     "walker_behaviours": _checked(BehaviourFamily(_WALKER, walker_behaviours.BEHAVIOURS)),
     "cheetah_behaviours": _checked(BehaviourFamily(_CHEETAH, cheetah_behaviours.BEHAVIOURS)),
     "quadruped_behaviours": _checked(BehaviourFamily(_QUADRUPED, quadruped_behaviours.BEHAVIOURS)),
@@ -76,27 +62,27 @@ FAMILIES: dict[str, Callable[[Task], Family]] = {
 
 
 def register_family(name: str, family: Family | Callable[[Task], Family]) -> None:
-    """Make a task family known under the name that suites give as `family`.
+    """Register a task family under the name that suites give as `family`.
 
     Args:
-        name: a new one.
-        family: for all its tasks, or a function that returns the family of a task, where several
-            scenes have one name. A method `check(task)` of a family is called for every task.
+        name: a name that is not yet taken.
+        family: the family of all its tasks, or a function that returns the family of a task where
+            several scenes share a name. A family's method `check(task)` is called for every task.
 
     Raises:
         ValueError: the name is taken.
     """
     if name in FAMILIES:
         raise ValueError(f"a task family named {name!r} exists already")
-    FAMILIES[name] = family if callable(family) else _checked_if_it_can(family)
+    FAMILIES[name] = family if callable(family) else _checked(family)
 
 
 def resolve(task: Task) -> Family:
-    """The family of a task, whose parameters have been checked.
+    """Return the family of a task after checking the task's parameters.
 
     Raises:
-        ValueError: unknown family, or a parameter that is unknown, missing or does not fit; names
-            the valid choices.
+        ValueError: the family is unknown, or a parameter is unknown, missing or invalid; the
+            message names the valid choices.
     """
     if task.family not in FAMILIES:
         raise ValueError(

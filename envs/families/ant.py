@@ -1,27 +1,30 @@
-"""The ant of dm_control's locomotion library: what every ant task builds on."""
+"""Build the ant of dm_control's locomotion library, which all ant tasks share."""
 
 import mujoco
 
 from envs.families.suite_models import library_model
 
-# Control timestep of 0.02 s over a physics timestep of 0.005 s: those of the quadruped, and of
+# A control timestep of 0.02 s over a physics timestep of 0.005 s, as for the quadruped and in
 # Director's ant mazes.
 SUBSTEPS = 4
 _TIMESTEP = 0.005
 
 
 def spec(floor_half_length: float) -> mujoco.MjSpec:
-    """dm_control's ant, free on a checkered floor, without its range finders.
+    """Return dm_control's ant, free on a checkered floor, without its range finders.
+
+    The floor reaches `floor_half_length` metres in every direction.
 
     Source: `walkers.Ant` as `arenas.Floor().add_free_entity` attaches it (dm_control.locomotion),
-        with the options of
-    `composer/arena.xml`. The floor reaches `floor_half_length` metres in every direction.
+    with the options of `composer/arena.xml`.
     """
     scene = mujoco.MjSpec()
     scene.option.timestep = _TIMESTEP
     scene.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    scene.option.noslip_iterations, scene.option.noslip_tolerance = 5, 0.0
-    scene.compiler.boundmass, scene.compiler.boundinertia = 1e-5, 1e-11
+    scene.option.noslip_iterations = 5
+    scene.option.noslip_tolerance = 0.0
+    scene.compiler.boundmass = 1e-5
+    scene.compiler.boundinertia = 1e-11
     scene.visual.map.znear = 0.01
     _add_floor(scene, floor_half_length)
     ant = library_model("third_party/ant/ant.xml")
@@ -29,15 +32,14 @@ def spec(floor_half_length: float) -> mujoco.MjSpec:
         each for each in ant.sensors if each.type == mujoco.mjtSensor.mjSENS_RANGEFINDER
     ]:
         ant.delete(sensor)
-    # Attached, not extended: what the ant's file says of geoms must not hold for those of the
-    # scene.
+    # Attached, not extended: the ant file's defaults must not apply to the scene's geoms.
     torso = scene.worldbody.add_frame().attach_body(ant.body("torso"), "", "")
     torso.add_freejoint()
     return scene
 
 
 def _add_floor(scene: mujoco.MjSpec, half_length: float) -> None:
-    """The plane of `arenas.Floor`, whose white lines are a metre apart."""
+    """Add the plane of `arenas.Floor`, which has white lines one metre apart."""
     scene.add_texture(
         name="floor",
         type=mujoco.mjtTexture.mjTEXTURE_2D,

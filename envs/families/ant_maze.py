@@ -1,12 +1,13 @@
-"""The ant in a maze, seen through its own eyes."""
+"""Let the ant walk through mazes, seen by a camera on its body."""
 
 from envs.families import ant
 from envs.families.egocentric_maze import EgocentricMaze
 
 
 class AntMaze(EgocentricMaze):
-    """The ant of dm_control's locomotion library, 8 actuators, 50 control steps a second: see
-    `EgocentricMaze`.
+    """Walk through a maze with the ant of dm_control's locomotion library, 8 actuators.
+
+    There are 50 control steps a second. See `EgocentricMaze`.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,10 @@
-"""Other things that a body can do than move at a speed, as tasks beside its speed tasks.
+"""Define behaviours of a body other than moving at a speed, as tasks beside its speed tasks.
 
-A body has two families in the same scene. `walker_speed` (and so on) knows speeds only, with a task
-vector of one
-number: its runs stay comparable whatever is added here. `walker_behaviours` has the same speed
-    tasks and the
-behaviours, with a task vector that says which; an agent that is to be adapted to a behaviour it
-never saw in training is trained on this one's speed tasks, so that its networks already have a
-place for the behaviour's name.
+A body has two families in the same scene. `walker_speed` (and its likes) has speeds only, with a
+task vector of one number, so that its runs stay comparable whatever is added here.
+`walker_behaviours` has the same speed tasks and the behaviours, with a task vector that names the
+behaviour. An agent that is to be fine-tuned on an unseen behaviour is trained on the speed tasks of
+this family, so that its networks already have an input for the behaviour's name.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,8 +15,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
+from typing_extensions import override
 
-from envs.families.family import Choice, Number, Parameter, TaskStart, number
+from envs.families.family import Choice, Family, Number, Parameter, TaskStart, number
 from envs.families.speed import SpeedFamily
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
@@ -28,12 +27,13 @@ AT_SPEED = "speed"
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One behaviour of a body.
+    """Describe one behaviour of a body.
 
     Attributes:
-        reward: of a physics and the tasks' speeds [world] in m/s, in [0, 1].
-        slowest, fastest: the speeds in m/s that it can be asked for; 0 and 0 where it has no speed.
-        lasting: whether it can be kept up for a second. What cannot, a jump, is never a success.
+        reward: returns the reward in [0, 1], given the physics and the tasks' speeds [world], m/s.
+        slowest: the lowest speed of a task, m/s; 0 where the behaviour has no speed.
+        fastest: the highest speed of a task, m/s; 0 where the behaviour has no speed.
+        lasting: whether it can be held for a second. A jump cannot, and is never a success.
     """
 
     reward: Callable[[Physics, Tensor], Tensor]
@@ -42,16 +42,21 @@ class Behaviour:
     lasting: bool = True
 
 
-class BehaviourFamily:
-    """One body's speed tasks and its other behaviours.
+class BehaviourFamily(Family):
+    """Combine one body's speed tasks with its other behaviours.
 
-    Task vector: speed / the fastest of the speed tasks, then one-hot over the behaviours, "speed"
-    first. Reward: the behaviour's own. Success: a reward of at least 0.8 in every control step of
-    one second, never for a behaviour that does not last. Start: as in the speed tasks.
+    Task vector: the speed divided by the fastest of the speed tasks, then one-hot over the
+    behaviours, "speed" first. Reward: the behaviour's own. Success: a reward of at least 0.8 in
+    every control step of one second, never for a behaviour that cannot be held. Initial state: as
+    in the speed tasks.
 
-    Attributes, besides those of `Family`:
+    Args:
         at_speed: the body's speed tasks.
-        behaviours: by name, moving at a speed first.
+        others: its other behaviours by name.
+
+    Attributes:
+        at_speed: the body's speed tasks.
+        behaviours: all behaviours by name, moving at a speed first.
     """
 
     scene: Scene
@@ -63,10 +68,12 @@ class BehaviourFamily:
             -at_speed.fastest,
             at_speed.fastest,
         )
-        self.at_speed, self.behaviours = at_speed, {AT_SPEED: moving, **others}
+        self.at_speed = at_speed
+        self.behaviours = {AT_SPEED: moving, **others}
         self._rewards = [behaviour.reward for behaviour in self.behaviours.values()]
         self._lasting = torch.tensor([behaviour.lasting for behaviour in self.behaviours.values()])
-        self.scene, self.hold_steps = at_speed.scene, at_speed.hold_steps
+        self.scene = at_speed.scene
+        self.hold_steps = at_speed.hold_steps
         self.parameters = MappingProxyType(
             {
                 "behaviour": Choice(tuple(self.behaviours)),
@@ -76,13 +83,19 @@ class BehaviourFamily:
         self.task_size = 1 + len(self.behaviours)
 
     def check(self, task: Task) -> None:
-        """Raise ValueError when the behaviour cannot be done at the task's speed, both of which
-        exist.
+        """Check that the behaviour, which is known to exist, is possible at the task's speed.
+
+        Raises:
+            ValueError: it is not; the message names the valid speeds.
         """
-        name, speed = str(task.parameters["behaviour"]), number(task, "speed")
+        name = str(task.parameters["behaviour"])
+        speed = number(task, "speed")
         behaviour = self.behaviours[name]
         if not behaviour.slowest <= speed <= behaviour.fastest:
-            where = f"task {task.name!r} of family {task.family!r}: parameter 'speed' of behaviour {name!r}"
+            where = (
+                f"task {task.name!r} of family {task.family!r}: "
+                f"parameter 'speed' of behaviour {name!r}"
+            )
             in_place = behaviour.slowest == behaviour.fastest == 0
             valid = (
                 "0, it has no speed"
@@ -91,35 +104,35 @@ class BehaviourFamily:
             )
             raise ValueError(f"{where} must be {valid}, got {speed:g}")
 
+    @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `Family.task_vector`."""
         named = [task.parameters["behaviour"] == name for name in self.behaviours]
         return np.array([number(task, "speed") / self.at_speed.fastest, *named], np.float32)
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """Place of the behaviour among all, and speed in m/s."""
+        """Return the index of the behaviour and the speed in m/s."""
         return np.array(
             [list(self.behaviours).index(str(task.parameters["behaviour"])), number(task, "speed")]
         )
 
+    @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`."""
         return self.at_speed.start(task, rng)
 
+    @override
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """See `Family.reward`."""
-        asked, total = goal[:, 0].long(), torch.zeros_like(goal[:, 0])
-        # A GPU waits for this list, once; working out what nobody asks for would cost dozens of
-        # launches.
-        for place in asked.unique().tolist():
-            total = torch.where(asked == place, self._rewards[place](physics, goal[:, 1]), total)
+        chosen = goal[:, 0].long()
+        total = torch.zeros_like(goal[:, 0])
+        # A GPU waits for this list once; computing all behaviours would take dozens of launches.
+        for index in chosen.unique().tolist():
+            total = torch.where(chosen == index, self._rewards[index](physics, goal[:, 1]), total)
         return total
 
+    @override
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        """See `Family.holding`."""
         lasting = self._lasting.to(goal.device)[goal[:, 0].long()]
         return self.at_speed.holding(physics, goal[:, 1:], reward) & lasting

@@ -1,4 +1,4 @@
-"""The planar cheetah of dm_control's suite: what every cheetah task reads from it."""
+"""Read from the planar cheetah of dm_control's suite what all cheetah tasks need."""
 
 import mujoco
 import numpy as np
@@ -19,27 +19,26 @@ _SETTLING_STEPS = 200
 
 
 def spec() -> mujoco.MjSpec:
-    """dm_control's cheetah, whose scene is to be finished by `set_mass`."""
+    """Return dm_control's cheetah, whose compiled model `set_mass` must finish."""
     loaded = suite_model("cheetah")
-    # This option of the compiler is deprecated, with a warning at every use; `set_mass` does its
-    # work.
+    # This option of the compiler is deprecated and warns at every use; `set_mass` replaces it.
     loaded.compiler.settotalmass = -1
     return loaded
 
 
 def set_mass(model: mujoco.MjModel) -> None:
-    """Gives it the mass that dm_control's file asks for."""
+    """Scale the model to the total mass that dm_control's file asks for."""
     mujoco.mj_setTotalmass(model, _MASS)
     mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
 def speed(physics: Physics) -> Float[Tensor, " world"]:
-    """Horizontal velocity of the centre of mass, m/s."""
+    """Return the horizontal velocity of the centre of mass, m/s."""
     return physics.sensor("torso_subtreelinvel")[:, 0]
 
 
 def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
-    """Random joint angles, then two seconds without control in which it drops and settles.
+    """Draw joint angles, then let the body drop and settle for two seconds without control.
 
     Source: `Cheetah.initialize_episode` of dm_control's suite.
     """
@@ -51,14 +50,11 @@ def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
 
 
 def settled(model: mujoco.MjModel, joint_positions: Float[np.ndarray, " nq"]) -> TaskStart:
-    """The state two seconds after it was let go at these joint positions [nq], metres and
-    radians.
-    """
+    """Return the state two seconds after a start at these joint positions, metres and radians."""
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     data.qpos[:] = joint_positions
-    # dm_control finishes the step that the model's initial state began before it looks at the new
-    # positions.
+    # dm_control first finishes the step that the model's initial state began.
     mujoco.mj_step2(model, data)
     mujoco.mj_step(model, data, _SETTLING_STEPS - 1)
     return TaskStart(data.qpos.copy(), data.qvel.copy(), np.zeros((0, 3)))

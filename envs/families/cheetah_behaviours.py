@@ -1,10 +1,8 @@
-"""Tricks for the cheetah: rewards of TD-MPC2's additional tasks (Hansen et al. 2024, arXiv
-2310.16828).
+"""Reward the cheetah's behaviours of TD-MPC2's additional tasks.
 
-Source: `CustomCheetah` of github.com/nicklashansen/tdmpc2, tdmpc2/envs/tasks/cheetah.py. Heights
-    are those of the
-frames of MuJoCo's bodies, in metres: a foot's is the ankle. A trick "on the front leg" has the back
-foot in the air.
+Hansen et al. 2024, arXiv 2310.16828. Source: `CustomCheetah` of github.com/nicklashansen/tdmpc2,
+tdmpc2/envs/tasks/cheetah.py. Heights are those of the frames of MuJoCo's bodies, in metres: a
+foot's is the ankle. A behaviour "on the front leg" has the back foot in the air.
 """
 
 from collections.abc import Mapping
@@ -18,39 +16,43 @@ from envs.families.behaviours import Behaviour
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics
 
-_RAISED, _LYING, _IN_PLACE = 1.2, 0.25, 0.5
-_FRONT_FOOT, _BACK_FOOT = "ffoot", "bfoot"
+_RAISED = 1.2
+_LYING = 0.25
+_IN_PLACE = 0.5
+_FRONT_FOOT = "ffoot"
+_BACK_FOOT = "bfoot"
 # Published: 60 % of dm_control's running speed of 10 m/s.
-_SLOWEST_RUN, _FASTEST_RUN = 1.0, 10.0
+_SLOWEST_RUN = 1.0
+_FASTEST_RUN = 10.0
 
 
 def stand_front(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Standing on the front leg."""
+    """Reward standing on the front leg."""
     return _stand(physics, _BACK_FOOT)
 
 
 def stand_back(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Standing on the back leg."""
+    """Reward standing on the back leg."""
     return _stand(physics, _FRONT_FOOT)
 
 
 def jump(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Both feet in the air without moving on."""
+    """Reward both feet in the air without moving forwards or backwards."""
     return (_stand(physics, _FRONT_FOOT) + _stand(physics, _BACK_FOOT)) / 2
 
 
 def run_front(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Running on the front leg, at `speed` or faster."""
+    """Reward running on the front leg, at `speed` or faster."""
     return _run(physics, _BACK_FOOT, speed)
 
 
 def run_back(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Running on the back leg, at `speed` or faster."""
+    """Reward running on the back leg, at `speed` or faster."""
     return _run(physics, _FRONT_FOOT, speed)
 
 
 def lie_down(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Torso and feet near the floor."""
+    """Reward torso and feet near the floor."""
     feet = (_height(physics, _FRONT_FOOT) + _height(physics, _BACK_FOOT)) / 2
     return (3 * _low(_height(physics, "torso")) + _low(feet)) / 4
 
@@ -68,7 +70,7 @@ BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
 
 
 def _stand(physics: Physics, raised_foot: str) -> Tensor:
-    """Five parts torso and foot in the air, one part staying in place."""
+    """Weight torso and foot in the air with 5/6, and staying in place with 1/6."""
     raised = _raised((_height(physics, "torso") + _height(physics, raised_foot)) / 2)
     bounds = (-_IN_PLACE, _IN_PLACE)
     staying = tolerance(

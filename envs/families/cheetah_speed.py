@@ -1,9 +1,10 @@
-"""The planar cheetah at a commanded speed."""
+"""Move the planar cheetah at a commanded speed."""
 
 import mujoco
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families import cheetah
 from envs.families.family import TaskStart
@@ -24,8 +25,9 @@ def _build() -> mujoco.MjSpec:
 
 
 class CheetahSpeed(SpeedFamily):
-    """Run at the task's speed, in any posture: see `SpeedFamily`. The start is dm_control's
-    cheetah's.
+    """Run at the task's speed, in any posture: see `SpeedFamily`.
+
+    The initial state is that of dm_control's cheetah.
     """
 
     scene = Scene(
@@ -36,14 +38,14 @@ class CheetahSpeed(SpeedFamily):
     fastest = FASTEST
     half_width = 0.25
 
+    @override
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:
-        """See `SpeedFamily.speed`."""
         return cheetah.speed(physics)
 
     def posture(self, physics: Physics) -> float:
-        """See `SpeedFamily.posture`: any will do."""
+        """Return 1: any posture will do."""
         return 1.0
 
+    @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`."""
         return cheetah.start(self.scene, rng)

@@ -1,4 +1,4 @@
-"""Whether a state touches anything, for start states that must not."""
+"""Find contacts, for initial states that must have none."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,9 @@ _HIGHEST = 100.0
 
 
 def contacts(model: mujoco.MjModel, data: mujoco.MjData) -> int:
-    """Number of contacts at the joint positions of `data`, whose position-dependent fields are
-    brought up to date.
+    """Return the number of contacts at the joint positions of `data`.
+
+    This updates the position-dependent fields of `data`.
     """
     mujoco.mj_fwdPosition(model, data)
     return int(data.ncon)
@@ -25,21 +26,24 @@ def lifted(
     orientation: Float[np.ndarray, " 4"],
     place: Sequence[float] | np.ndarray = (0.0, 0.0),
 ) -> TaskStart:
-    """The initial pose of a free body in this orientation, at the lowest multiple of 1 cm without a
-    contact, at rest.
+    """Return a free body's initial pose, at rest, at the lowest height without a contact.
+
+    The height is a multiple of 1 cm.
 
     Source: `_find_non_contacting_height` of dm_control's quadruped.
 
     Args:
-        model: whose first joint is free.
+        model: a model whose first joint is free.
         orientation: a unit quaternion.
-        place: of its frame, x and y in metres.
+        place: x and y of the body's frame, metres.
 
     Raises:
         RuntimeError: there are contacts at every height up to 100 m.
     """
     data = mujoco.MjData(model)
-    data.qpos[:2], data.qpos[2], data.qpos[3:7] = place, 0.0, orientation
+    data.qpos[:2] = place
+    data.qpos[2] = 0.0
+    data.qpos[3:7] = orientation
     while contacts(model, data):
         data.qpos[2] += _LIFT
         if data.qpos[2] > _HIGHEST:

@@ -1,5 +1,6 @@
-"""Mazes seen through a walking body's own eyes: corridors of 3 m, walls whose colours tell where it
-is.
+"""Build mazes for walking bodies with a camera on the torso.
+
+Corridors are 3 m wide; the walls' colours show where the body is.
 """
 
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from functools import cached_property
 import mujoco
 import numpy as np
 from jaxtyping import Float64
+from typing_extensions import override
 
 from envs.families.contacts import lifted
 from envs.families.maze import LARGEST
@@ -16,12 +18,11 @@ from envs.families.scenery import SKY, light_from_the_camera
 from envs.simulation.physics import Scene
 
 CELL = 3.0
-# In cells: as wide a corridor as this leaves a quadruped, legs spread, about half a metre on each
-# side.
+# In cells. The corridor leaves a quadruped with spread legs about half a metre on each side.
 START_SPREAD = 0.1
 WALL_HEIGHT = 2.0
 
-# Three boxes of each in turn make sections.
+# Sections of three wall boxes each have one colour.
 _SECTION = 3
 _COLOURS = (
     (0.85, 0.3, 0.25, 1.0),
@@ -36,11 +37,12 @@ _GOAL_COLOUR = (0.2, 0.85, 0.2, 1.0)
 
 
 def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
-    """A body on its floor and what a maze is made of: the goal's marker, a half sphere on the
-    floor, and walls.
+    """Return a body on its floor with the parts of a maze: the goal's marker and walls.
+
+    The marker is a half sphere on the floor.
 
     Args:
-        body_on_floor: given how far the floor reaches, metres.
+        body_on_floor: makes the body, given how far the floor reaches, metres.
     """
     spec = lit(body_on_floor)
     marker = spec.worldbody.add_body(name=GOAL, mocap=True)
@@ -59,19 +61,23 @@ def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
 
 
 def lit(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
-    """A body on a floor as large as the largest maze, under the light of mazes."""
+    """Return a body on a floor as large as the largest maze, with the light of mazes."""
     spec = body_on_floor(LARGEST * CELL / 2)
     light_from_the_camera(spec)
     return spec
 
 
 class EgocentricMaze(MazeFamily):
-    """Walk through a maze: see `MazeFamily`. The torso must touch the goal, a half sphere on the
-    floor.
+    """Walk through a maze to the goal, a half sphere on the floor that the torso must touch.
 
-    The camera is dm_control's on the torso, which looks forwards. Start: upright, just above the
-    floor, at rest, facing anywhere, uniform within 0.1 cells (`START_SPREAD`) of the middle of the
-    start's cell, north and east.
+    See `MazeFamily`. The camera is dm_control's on the torso, which looks forwards. Initial state:
+    upright, just above the floor, at rest, in any direction, uniform within 0.1 cells
+    (`START_SPREAD`) of the centre of the start's cell, north and east.
+
+    Args:
+        name: name of the scene, for messages.
+        substeps: physics steps in a control step.
+        body_on_floor: makes the body, given how far the floor reaches, metres.
     """
 
     cell = CELL
@@ -88,13 +94,13 @@ class EgocentricMaze(MazeFamily):
 
     @cached_property
     def _alone(self) -> mujoco.MjModel:
-        """Without walls, for the height at which it stands."""
+        """Return the model without walls, to find the height at which the body stands."""
         return lit(self._body_on_floor).compile()
 
+    @override
     def pose(
         self, place: Float64[np.ndarray, " 2"], rng: np.random.Generator
     ) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
-        """See `MazeFamily.pose`."""
         half_turn = rng.uniform(-np.pi, np.pi) / 2
         start = lifted(self._alone, np.array([np.cos(half_turn), 0.0, 0.0, np.sin(half_turn)]))
         start.joint_positions[:2] = place + rng.uniform(-START_SPREAD, START_SPREAD, 2) * CELL

@@ -1,6 +1,4 @@
-"""What every task family answers: its scene, its parameters, its start states, its reward and its
-success.
-"""
+"""Define a task family: its scene, parameters, initial states, reward and success."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from envs.tasks import ParameterValue, Task
 
 @dataclass(frozen=True)
 class Number:
-    """A parameter that is a number within [low, high], or a list of `size` such numbers."""
+    """Declare a parameter that is a number in [low, high], or a list of `size` such numbers."""
 
     low: float
     high: float
@@ -39,7 +37,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """A parameter that is one of some words."""
+    """Declare a parameter that is one of some words."""
 
     choices: tuple[str, ...]
 
@@ -54,11 +52,14 @@ Parameter = Number | Choice
 
 @dataclass(frozen=True)
 class TaskStart:
-    """One world's start: joint positions [nq], joint velocities [nv], mocap bodies' positions
-    [mocap body, 3].
+    """Hold the initial state of one world's episode.
 
-    model_seed: what `Scene.remodel` changes the model by for this episode, below 2**53; 0 leaves it
-        alone.
+    Attributes:
+        joint_positions: [nq], metres and radians.
+        joint_velocities: [nv].
+        mocap_positions: [mocap body, 3], metres.
+        model_seed: seed for `Scene.remodel` in this episode, below 2**53; 0 leaves the model
+            unchanged.
     """
 
     joint_positions: Float64[np.ndarray, " nq"]
@@ -68,10 +69,10 @@ class TaskStart:
 
 
 class Family(Protocol):
-    """Tasks that differ in numbers only, in one scene.
+    """Define tasks in one scene that differ only in numbers.
 
-    A task's numbers reach the reward as its *goal*, one float64 row a world, so that the worlds of
-    one batch can follow different tasks.
+    A task's numbers reach the reward as its *goal*, one float64 row per world, so that the worlds
+    of one batch can have different tasks.
 
     Attributes:
         scene: model, camera and control rate.
@@ -86,56 +87,55 @@ class Family(Protocol):
     hold_steps: int
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """What the agent is told about the task, scaled to about [-1, 1]."""
+        """Return the agent's task input, scaled to about [-1, 1]."""
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """The numbers that `reward` and `holding` need, in their own units."""
+        """Return the numbers that `reward` and `holding` need, in their own units."""
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Draw the state in which an episode starts."""
+        """Draw the initial state of an episode."""
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Reward in [0, 1] of the control step that led to the present state."""
+        """Return the reward in [0, 1] of the control step that led to the present state."""
 
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        """Whether the present state, with this `reward`, makes a success when held for
-        `hold_steps`.
-        """
+        """Return whether the present state, held for `hold_steps`, is a success."""
 
 
 class Checkable(Protocol):
-    """A parameter that knows which values it may have."""
+    """Check the values of a parameter."""
 
     def check(self, value: ParameterValue, what: str) -> None:
         """Raise ValueError unless the value fits."""
 
 
 class TaskFamily(Protocol):
-    """What a suite knows of a family, wherever its tasks are simulated. See `Family` and
-    `ExternalFamily`.
-    """
+    """Define what suites need of a family, whether `Family` or `ExternalFamily`."""
 
     @property
     def parameters(self) -> Mapping[str, Checkable]:
-        """The parameters a task must give."""
+        """Return the parameters that a task must give."""
 
     @property
     def task_size(self) -> int:
-        """Length of the task vector."""
+        """Return the length of the task vector."""
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """What the agent is told about the task, scaled to about [-1, 1]."""
+        """Return the agent's task input, scaled to about [-1, 1]."""
 
 
 def check_parameters(family: TaskFamily, task: Task) -> None:
-    """Raise ValueError naming the parameter that is unknown, missing or does not fit, and what
-    would be valid.
+    """Check that a task has all parameters of its family, and valid values for them.
+
+    Raises:
+        ValueError: a parameter is unknown, missing or invalid; the message names the valid choices.
     """
-    where, valid = f"task {task.name!r} of family {task.family!r}", ", ".join(family.parameters)
+    where = f"task {task.name!r} of family {task.family!r}"
+    valid = ", ".join(family.parameters)
     for key in task.parameters:
         if key not in family.parameters:
             raise ValueError(f"{where}: unknown parameter {key!r}; valid are {valid}")
@@ -146,14 +146,14 @@ def check_parameters(family: TaskFamily, task: Task) -> None:
 
 
 def number(task: Task, key: str) -> float:
-    """A parameter that `check_parameters` has found to be a number."""
+    """Return a parameter that `check_parameters` has found to be a number."""
     value = task.parameters[key]
     assert isinstance(value, float)
     return value
 
 
 def numbers(task: Task, key: str) -> list[float]:
-    """A parameter that `check_parameters` has found to be a list of numbers."""
+    """Return a parameter that `check_parameters` has found to be a list of numbers."""
     value = task.parameters[key]
     assert isinstance(value, list)
     return value

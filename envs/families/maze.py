@@ -1,8 +1,7 @@
-"""Mazes as text: layouts, cells, walls and shortest ways.
+"""Define mazes as text: layouts, cells, walls and shortest paths.
 
 A row of text is a row of cells, the first one in the north: `#` is a wall, every other character a
-free cell. Capital letters name places: `S` where episodes start and `G` where they lead unless a
-task names others.
+free cell. Capital letters name places: `S` is the usual start and `G` the usual goal.
 """
 
 from collections import deque
@@ -22,14 +21,14 @@ PLACES = ("S", "G", "A", "B", "C", "D")
 
 @dataclass(frozen=True)
 class Maze:
-    """One layout, centred on the origin; cells are (row, column) from the north-west corner.
+    """Define one layout, centred on the origin; cells are (row, column) from the north-west.
 
     Attributes:
         rows: the layout's text, row by row.
 
     Raises:
-        ValueError: rows of different lengths, an unknown character, a place that is there twice, no
-            `S` or no `G`, an outer wall with a gap, or a free cell that cannot be reached.
+        ValueError: rows have different lengths, a character is unknown, a place occurs twice, `S`
+            or `G` is missing, the outer wall has a gap, or a free cell cannot be reached.
     """
 
     rows: tuple[str, ...]
@@ -41,7 +40,8 @@ class Maze:
         unknown = sorted(set(text) - {WALL, FREE, *PLACES})
         if unknown:
             raise ValueError(
-                f"unknown character {unknown[0]!r} in a maze; valid are {WALL} {FREE} {' '.join(PLACES)}"
+                f"unknown character {unknown[0]!r} in a maze; "
+                f"valid are {WALL} {FREE} {' '.join(PLACES)}"
             )
         wrong = [
             place
@@ -50,60 +50,63 @@ class Maze:
         ]
         if wrong:
             raise ValueError(
-                f"place {wrong[0]!r} must be in a maze {'once' if wrong[0] in 'SG' else 'at most once'}"
+                f"place {wrong[0]!r} must be in a maze "
+                f"{'once' if wrong[0] in 'SG' else 'at most once'}"
             )
-        self._check_ways()
+        self._check_paths()
 
-    def _check_ways(self) -> None:
+    def _check_paths(self) -> None:
         outer = [
             *self.rows[0],
             *self.rows[-1],
             *(end for row in self.rows for end in (row[0], row[-1])),
         ]
         if set(outer) != {WALL}:
-            raise ValueError(f"a maze must be closed by walls all round, got {list(self.rows)}")
-        shut = [cell for cell in self.free if cell not in self.distances(self.places["S"])]
-        if shut:
+            raise ValueError(f"a maze must be surrounded by walls, got {list(self.rows)}")
+        unreachable = [cell for cell in self.free if cell not in self.distances(self.places["S"])]
+        if unreachable:
             raise ValueError(
-                f"cell {shut[0]} of maze {list(self.rows)} cannot be reached from its start"
+                f"cell {unreachable[0]} of maze {list(self.rows)} cannot be reached from its start"
             )
 
     @property
     def height(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.rows)
 
     @property
     def width(self) -> int:
-        """Number of columns."""
+        """Return the number of columns."""
         return len(self.rows[0])
 
     @cached_property
     def places(self) -> Mapping[str, Cell]:
-        """The cells that have a letter."""
+        """Return the cells that have a letter, by letter."""
         found = ((self.rows[row][column], (row, column)) for row, column in self._cells())
         return MappingProxyType({mark: cell for mark, cell in found if mark in PLACES})
 
     @cached_property
     def free(self) -> tuple[Cell, ...]:
-        """Cells without a wall, row by row."""
+        """Return the cells without a wall, row by row."""
         return tuple(cell for cell in self._cells() if not self._is_wall(cell))
 
     @cached_property
     def walls(self) -> tuple[Cell, ...]:
-        """Cells with a wall, row by row."""
+        """Return the cells with a wall, row by row."""
         return tuple(cell for cell in self._cells() if self._is_wall(cell))
 
     def centre(self, cell: Cell) -> Float64[np.ndarray, " 2"]:
-        """East and north of a cell's centre from the maze's own, in cells."""
+        """Return a cell's centre, east and north of the maze's centre, in cells."""
         row, column = cell
         return np.array([column + 0.5 - self.width / 2, self.height / 2 - row - 0.5])
 
     def distances(self, goal: Cell) -> dict[Cell, int]:
-        """Cells to walk from every cell that `goal` can be reached from, moving north, south, east
-        and west.
+        """Return the path length in cells to `goal` from every cell that it can be reached from.
+
+        Moves are to the north, south, east and west.
         """
-        found, frontier = {goal: 0}, deque([goal])
+        found = {goal: 0}
+        frontier = deque([goal])
         while frontier:
             cell = frontier.popleft()
             for neighbour in self._neighbours(cell):
@@ -113,7 +116,7 @@ class Maze:
         return found
 
     def mirrored(self) -> "Maze":
-        """The same maze with east and west exchanged."""
+        """Return the same maze with east and west exchanged."""
         return Maze(tuple(row[::-1] for row in self.rows))
 
     def _neighbours(self, cell: Cell) -> Iterator[Cell]:
@@ -129,8 +132,10 @@ class Maze:
 
 
 def read_maze(text: str) -> Maze:
-    """A maze from its drawing, one line a row. Raises ValueError where it is not a maze: see
-    `Maze`.
+    """Read a maze from its drawing, one line per row.
+
+    Raises:
+        ValueError: it is not a maze: see `Maze`.
     """
     return Maze(tuple(line.strip() for line in text.split()))
 
@@ -246,5 +251,5 @@ def _with_mirrored(mazes: Mapping[str, Maze]) -> Mapping[str, Maze]:
 
 MAZES = _with_mirrored({name: read_maze(drawing) for name, drawing in _DRAWN.items()})
 LARGEST = max(max(maze.height, maze.width) for maze in MAZES.values())
-# Every scene with mazes has as many wall boxes as the maze with most walls needs.
-MOST_WALLS = max(len(maze.walls) for maze in MAZES.values())
+# Every scene with mazes has as many wall boxes as the maze with the most walls needs.
+MAX_WALLS = max(len(maze.walls) for maze in MAZES.values())

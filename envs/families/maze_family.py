@@ -1,10 +1,10 @@
-"""Finding a goal in a maze, whatever body does it: tasks, task vector, reward and success.
+"""Define maze tasks for any body: tasks, task vector, reward and success.
 
 All mazes are one scene. A wall is a box of one cell that is a mocap body, so that every world has
-its own; the boxes that a maze does not need are out of sight. What an episode must remember is part
-of the scene as well, and so is saved and reset with the physics: the goal's marker goes out of
-sight when it is first touched, which also shows in the image, and a body without a shape stays
-where the walker was one control step ago.
+its own walls; the boxes that a maze does not need are out of sight. The state of an episode is also
+part of the scene, so that it is saved and reset with the physics: the goal's marker moves out of
+sight when it is first touched, which the image shows too, and a body without a shape marks where
+the walking body was one control step ago.
 """
 
 from abc import ABC, abstractmethod
@@ -16,49 +16,51 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
+from typing_extensions import override
 
-from envs.families.family import Choice, Parameter, TaskStart
-from envs.families.maze import LARGEST, MAZES, MOST_WALLS, PLACES, Cell, Maze
+from envs.families.family import Choice, Family, Parameter, TaskStart
+from envs.families.maze import LARGEST, MAX_WALLS, MAZES, PLACES, Cell, Maze
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
-GOAL, FOOTPRINT = "goal", "footprint"
+GOAL = "goal"
+FOOTPRINT = "footprint"
 REWARDS = ("latched", "once", "progress")
-# A goal counts as touched when the walker is this near to its middle, in cells.
+# A goal is touched when the body is at most this far from its centre, in cells.
 TOUCH = 0.4
 
 _LATCHED, _ONCE, _PROGRESS = range(len(REWARDS))
-# More than any way is long: where the table of distances has a wall.
+# The distance of a wall in the table of distances, longer than any path.
 _FAR = float(LARGEST**2)
 _NUMBERS = 6
 # A cell itself and those around it, as rows and columns.
 _AROUND = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 
 
-class MazeFamily(ABC):
+class MazeFamily(Family, ABC):
     """Go from `start` to `goal` in `maze`.
 
     A task names a layout of `envs.families.maze.MAZES`, two of the places in it, and a reward per
     control step:
 
     * `latched`: 1 from the first touch of the goal to the episode's end, also away from the goal
-      (an episode's sum is the number of control steps that were left; Director's maze tasks, Hafner
+      (an episode's sum is the number of remaining control steps; Director's maze tasks, Hafner
       et al. 2022, arXiv 2206.04114).
     * `once`: 1 in the control step of the first touch only.
-    * `progress`: by how much the way to the goal has become shorter, as a share of the way from the
-      start's cell, so that going all the way sums to 1 (more or less by what the start and the
-      touch are off their cells' middles). It is negative on the way back, the only reward here that
-      can be.
+    * `progress`: by how much the path to the goal has become shorter, as a share of the path from
+      the start's cell, so that reaching the goal sums to 1 (more or less by the offsets of start
+      and touch from their cells' centres). It is negative for moving away, the only reward here
+      that can be.
 
-    A touch is being within 0.4 cells (`TOUCH`) of the middle of the goal's cell. Task vector: the
-    goal's place east and north of the maze's middle, over half the width of the largest maze.
+    A touch is being within 0.4 cells (`TOUCH`) of the centre of the goal's cell. Task vector: the
+    goal's position east and north of the maze's centre, over half the width of the largest maze.
     Success: a touch.
 
-    Attributes, besides those of `Family`:
+    Attributes:
         cell: width of a cell, metres.
         body: the body that must touch the goal.
-        aside: where boxes and markers are out of sight, metres.
-        heights: of the middle of the goal's marker and of the walls, metres.
+        aside: a position that is out of sight, for unused boxes and markers, metres.
+        heights: heights of the centres of the goal's marker and of the walls, metres.
     """
 
     scene: Scene
@@ -81,45 +83,52 @@ class MazeFamily(ABC):
     def pose(
         self, place: Float64[np.ndarray, " 2"], rng: np.random.Generator
     ) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
-        """Draw joint positions and velocities for a start in the cell with its middle at `place`,
-        metres.
-        """
+        """Draw joint positions and velocities in the cell whose centre is `place`, metres."""
 
     def check(self, task: Task) -> None:
-        """Raise ValueError unless start and goal, already known to be letters, are two places of
-        the task's maze.
+        """Check that start and goal, known to be letters, are two places of the task's maze.
+
+        Raises:
+            ValueError: one is not in the maze, or both are the same.
         """
-        maze, where = _maze(task), f"task {task.name!r} of family {task.family!r}"
+        maze = _maze(task)
+        where = f"task {task.name!r} of family {task.family!r}"
         for key in ("start", "goal"):
             if task.parameters[key] not in maze.places:
                 named = f"{key!r} of maze {task.parameters['maze']!r}"
                 valid = ", ".join(maze.places)
                 raise ValueError(
-                    f"{where}: parameter {named} must be one of {valid}, got {task.parameters[key]!r}"
+                    f"{where}: parameter {named} must be one of {valid}, "
+                    f"got {task.parameters[key]!r}"
                 )
         if task.parameters["start"] == task.parameters["goal"]:
             raise ValueError(
-                f"{where}: 'start' and 'goal' must be two places, got {task.parameters['goal']!r} twice"
+                f"{where}: 'start' and 'goal' must be two places, "
+                f"got {task.parameters['goal']!r} twice"
             )
 
+    @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `Family.task_vector`."""
         return (_maze(task).centre(_cell(task, "goal")) / (LARGEST / 2)).astype(np.float32)
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """Goal east and north, reward, way from the start, rows, columns, the way from every cell;
-        all in cells.
+        """Return the goal and the distances to it, all in cells.
+
+        They are: goal east and north, index of the reward, distance from the start, rows, columns,
+        and the distance from every cell.
         """
-        maze, goal = _maze(task), _cell(task, "goal")
-        kind, ways = REWARDS.index(str(task.parameters["reward"])), maze.distances(goal)
+        maze = _maze(task)
+        goal = _cell(task, "goal")
+        kind = REWARDS.index(str(task.parameters["reward"]))
+        distances = maze.distances(goal)
         table = np.full((LARGEST, LARGEST), _FAR)
-        for cell, way in ways.items():
-            table[cell] = way
+        for cell, distance in distances.items():
+            table[cell] = distance
         return np.array(
             [
                 *maze.centre(goal),
                 kind,
-                ways[_cell(task, "start")],
+                distances[_cell(task, "start")],
                 maze.height,
                 maze.width,
                 *table.flat,
@@ -127,7 +136,7 @@ class MazeFamily(ABC):
         )
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`: in the start's cell; the body says how."""
+        """Draw an initial state in the start's cell, with the pose that the body needs."""
         maze = _maze(task)
         place = maze.centre(_cell(task, "start")) * self.cell
         positions, velocities = self.pose(place, rng)
@@ -136,71 +145,70 @@ class MazeFamily(ABC):
             [*positions[:2], 0.0],
         ]
         walls = [[*maze.centre(cell) * self.cell, self.heights[1]] for cell in maze.walls]
-        unused = [self.aside] * (MOST_WALLS - len(walls))
+        unused = [self.aside] * (MAX_WALLS - len(walls))
         return TaskStart(positions, velocities, np.array([*markers, *walls, *unused], np.float64))
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Reward of the control step that led to the present state.
+        """Return the reward of the control step that led to the present state.
 
-        Puts the markers where they are to be at the next control step: to be asked once after each.
+        This moves the markers for the next control step, so call it once after each.
         """
-        kind, touching, before = (
-            goal[:, 2],
-            self.holding(physics, goal, goal[:, 0]),
-            self._touched(physics),
-        )
+        kind = goal[:, 2]
+        touching = self.holding(physics, goal, goal[:, 0])
+        before = self._touched(physics)
         reward = torch.where(kind == _ONCE, touching & ~before, touching | before).to(goal.dtype)
         advancing = kind == _PROGRESS
-        # Ways cost a dozen operations: a suite without this reward does not pay for them.
+        # Path lengths take a dozen operations, which a suite without this reward does not need.
         if advancing.any():
             reward = torch.where(advancing, self._progress(physics, goal), reward)
             physics.place(FOOTPRINT, physics.body_position(self.body).clone(), advancing)
         physics.place(GOAL, goal.new_tensor(self.aside).expand(len(goal), 3), touching & ~before)
         return reward
 
+    @override
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        """See `Family.holding`."""
-        away: Tensor = torch.linalg.vector_norm(
+        distance: Tensor = torch.linalg.vector_norm(
             self._place(physics, self.body) - goal[:, :2], dim=-1
         )
-        return away <= TOUCH
+        return distance <= TOUCH
 
     def _place(self, physics: Physics, body: str) -> Tensor:
-        """East and north of a body, in cells."""
+        """Return a body's position, east and north, in cells."""
         return physics.body_position(body)[:, :2] / self.cell
 
     def _touched(self, physics: Physics) -> Tensor:
-        """Whether the goal has been touched in an earlier control step."""
+        """Return whether the goal has been touched in an earlier control step."""
         marker = physics.body_position(GOAL)
         touched: Tensor = (marker == marker.new_tensor(self.aside)).all(dim=1)
         return touched
 
     def _progress(self, physics: Physics, goal: Tensor) -> Tensor:
         before, now = (
-            way_length(self._place(physics, body), goal) for body in (FOOTPRINT, self.body)
+            path_length(self._place(physics, body), goal) for body in (FOOTPRINT, self.body)
         )
         return (before - now) / goal[:, 3]
 
 
-def way_length(
+def path_length(
     place: Float[Tensor, "world 2"], goal: Float[Tensor, "world goal"]
 ) -> Float[Tensor, " world"]:
-    """Length of a shortest way to the goal, in cells.
+    """Return the length of a shortest path to the goal, in cells.
 
-    The way goes straight to the middle of the present cell or of a free one beside it, whichever is
-    better, and on from middle to middle. Along a straight corridor it changes evenly; where it
-    turns, it becomes shorter by up to 0.6 cells at once when the corner's cell is entered, because
+    The path goes straight to the centre of the present cell or of a free neighbour, whichever is
+    better, and on from centre to centre. Along a straight corridor the length changes evenly; at a
+    turn it becomes shorter by up to 0.6 cells at once when the corner's cell is entered, because
     from there the corner can be cut.
 
     Args:
-        place: east and north of the maze's middle, in cells.
+        place: positions east and north of the maze's centre, in cells.
         goal: rows as `MazeFamily.goal` makes them.
     """
-    height, width = goal[:, 4, None], goal[:, 5, None]
+    height = goal[:, 4, None]
+    width = goal[:, 5, None]
     around = goal.new_tensor(_AROUND)
     rows = (height / 2 - place[:, 1:]).floor() + around[:, 0]
     columns = (place[:, :1] + width / 2).floor() + around[:, 1]
@@ -215,20 +223,19 @@ def way_length(
 def add_markers_and_walls(
     spec: mujoco.MjSpec, cell: float, wall_height: float, colours: tuple[tuple[float, ...], ...]
 ) -> None:
-    """Add the bodies that `MazeFamily` places, in the order of its start states, all as mocap
-    bodies.
+    """Add the mocap bodies that `MazeFamily` places, in the order of its initial states.
 
     Walls touch geoms of contact affinity 1 but not each other.
 
     Args:
-        spec: the scene; the goal's marker is the scene's own body, whose name is `GOAL`.
-        cell: metres.
+        spec: the scene, which must already have the goal's marker, named `GOAL`.
+        cell: width of a cell, metres.
         wall_height: metres.
-        colours: red, green, blue, opacity; wall boxes take them in turn.
+        colours: red, green, blue and opacity, assigned to wall boxes in turn.
     """
     spec.worldbody.add_body(name=FOOTPRINT, mocap=True)
-    # The ray tracer sorts geoms by these positions, once: images take twice as long when boxes that
-    # come to be neighbours do not begin as such.
+    # The ray tracer sorts geoms by these positions, once. Images take twice as long when boxes that
+    # become neighbours are not neighbours here.
     fullest = max(MAZES.values(), key=lambda maze: len(maze.walls))
     for index, wall in enumerate(fullest.walls):
         name = f"wall_{index}"

@@ -1,5 +1,6 @@
-"""A point mass seen from above that must go to a drawn target: minutes on a CPU, for demonstrations
-and tests.
+"""Move a point mass, seen from above, to a drawn target.
+
+Training takes minutes on a CPU, which suits demonstrations and tests.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
+from typing_extensions import override
 
-from envs.families.family import Number, Parameter, TaskStart, numbers
+from envs.families.family import Family, Number, Parameter, TaskStart, numbers
 from envs.families.joints import random_joint_positions
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -22,9 +24,9 @@ TARGET_RADIUS = 0.03
 REWARD_MARGIN = 0.3
 NEAREST_START = 0.25
 
-# The dynamics of dm_control's point mass: timestep, damping, gear, mass, joint ranges. What is
-# drawn is larger, so that mass and target each cover dozens of pixels at 64x64, and the ground is
-# the background: a plane would double the cost.
+# Timestep, damping, gear, mass and joint ranges are those of dm_control's point mass. The drawn
+# shapes are larger, so that mass and target each cover dozens of pixels at 64x64. The ground is the
+# background, because a plane would double an image's time.
 _MJCF = """
 <mujoco model="point mass with a drawn target">
   <option timestep="0.02"><flag contact="disable"/></option>
@@ -60,15 +62,14 @@ def _build() -> mujoco.MjSpec:
     return mujoco.MjSpec.from_string(_MJCF)
 
 
-class PointMass:
+class PointMass(Family):
     """Reach the target and stay there.
 
     Task vector: target x, y over the arena's half-width. Reward per control step: 1 within 3 cm
     (`TARGET_RADIUS`) of the target in the plane, falling linearly to 0 at 30 cm (`REWARD_MARGIN`)
     beyond. Success: ever within these 3 cm; at the mass's top speed of 0.1 m/s crossing the target
-    takes 30 control steps, so this does not happen in passing.
-    Start: uniform over the joint range, but no nearer to the target than 25 cm (`NEAREST_START`),
-        at rest.
+    takes 30 control steps, so that this does not happen in passing. Initial state: at rest, uniform
+    over the joint range, but at least 25 cm (`NEAREST_START`) from the target.
     """
 
     scene = Scene(
@@ -83,17 +84,18 @@ class PointMass:
     task_size = 2
     hold_steps = 1
 
+    @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `Family.task_vector`."""
         return np.asarray(numbers(task, "target"), np.float32) / np.float32(ARENA)
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """Target x, y in metres."""
+        """Return the target's x and y in metres."""
         return np.asarray(numbers(task, "target"), np.float64)
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`: rejection sampling, at least two thirds of the draws are kept in the
-        worst case.
+        """Draw an initial state by rejection sampling.
+
+        At least two thirds of the draws are accepted, even in the worst case.
         """
         target = self.goal(task)
         positions = random_joint_positions(self.scene.model, rng)
@@ -101,19 +103,19 @@ class PointMass:
             positions = random_joint_positions(self.scene.model, rng)
         return TaskStart(positions, np.zeros(2), np.array([[*target, 0.0]]))
 
+    @override
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """See `Family.reward`."""
         bounds = (0.0, TARGET_RADIUS)
         return tolerance(
             _distance(physics, goal), bounds, REWARD_MARGIN, sigmoid="linear", value_at_margin=0.0
         )
 
+    @override
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        """See `Family.holding`."""
         return _distance(physics, goal) <= TARGET_RADIUS
 
 

@@ -1,17 +1,19 @@
-"""A point mass in a maze, seen from above: the questions of the large mazes at a fraction of their
-cost.
+"""Move a point mass through mazes, seen from above.
+
+It asks the questions of the large mazes at a fraction of their cost.
 """
 
 import mujoco
 import numpy as np
 from jaxtyping import Float64
+from typing_extensions import override
 
 from envs.families.maze import LARGEST
 from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
 from envs.simulation.physics import Scene
 
 CELL = 0.0625
-# In cells: there is room to be a fifth of a cell off the middle of a corridor.
+# In cells: the point can be a fifth of a cell off the centre of a corridor.
 RADIUS = 0.3
 START_SPREAD = 0.15
 WALL_HEIGHT = 0.04
@@ -19,9 +21,10 @@ WALL_HEIGHT = 0.04
 _VIEW_FROM = 4.0
 _VIEW_ANGLE = 2 * np.degrees(np.arctan(LARGEST * CELL / 2 / _VIEW_FROM))
 
-# The point mass of envs.families.point_mass with twice its force: 3.2 cells a second at most. The
-# camera is so far away that walls hide nothing, and shows the largest maze from edge to edge, a
-# cell in 7 of 64 pixels. Without friction, walls stop what goes into them and nothing else.
+# This is the point mass of envs.families.point_mass with twice its force: 3.2 cells a second at
+# most. The camera is so far away that walls hide nothing, and shows the largest maze from edge to
+# edge, with 7 of 64 pixels per cell. There is no friction, so that walls only stop motion into
+# them.
 _MJCF = f"""
 <mujoco model="point mass in a maze">
   <option timestep="0.02" gravity="0 0 0"/>
@@ -42,7 +45,8 @@ _MJCF = f"""
     <body name="pointmass">
       <joint name="root_x" axis="1 0 0"/>
       <joint name="root_y" axis="0 1 0"/>
-      <geom name="pointmass" type="sphere" size="{RADIUS * CELL}" mass=".3" rgba="1 .9 .3 1" conaffinity="1"/>
+      <geom name="pointmass" type="sphere" size="{RADIUS * CELL}" mass=".3" rgba="1 .9 .3 1"
+            conaffinity="1"/>
     </body>
   </worldbody>
   <actuator>
@@ -63,8 +67,8 @@ def _build() -> mujoco.MjSpec:
 class PointMaze(MazeFamily):
     """Move a point mass through a maze: see `MazeFamily`.
 
-    Start: at rest, uniform within 0.15 cells (`START_SPREAD`) of the middle of the start's cell,
-        north and east.
+    Initial state: at rest, uniform within 0.15 cells (`START_SPREAD`) of the centre of the start's
+    cell, north and east.
     """
 
     scene = Scene(
@@ -77,14 +81,14 @@ class PointMaze(MazeFamily):
     )
     cell = CELL
     body = "pointmass"
-    # In the mazes' plane: elsewhere the ray tracer's boxes around several walls would reach through
-    # the whole image.
+    # In the mazes' plane: otherwise the ray tracer's boxes around several walls would fill the
+    # image.
     aside = (1.0, 0.0, 0.0)
-    # The marker lies under the point's middle, so that the point is drawn on top of it.
+    # The marker lies under the point's centre, so that the point is drawn on top of it.
     heights = (-RADIUS * CELL, 0.0)
 
+    @override
     def pose(
         self, place: Float64[np.ndarray, " 2"], rng: np.random.Generator
     ) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
-        """See `MazeFamily.pose`."""
         return place + rng.uniform(-START_SPREAD, START_SPREAD, 2) * CELL, np.zeros(2)

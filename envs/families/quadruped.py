@@ -1,4 +1,4 @@
-"""The quadruped of dm_control's suite: what every quadruped task reads from it."""
+"""Read from the quadruped of dm_control's suite what all quadruped tasks need."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from envs.simulation.physics import Physics, Scene
 # dm_control's quadruped: control timestep of 0.02 s over a physics timestep of 0.005 s.
 SUBSTEPS = 4
 STEPS_PER_SECOND = 50
-# Published images show the suite's third camera, which films it from its left.
+# Published images are of the suite's third camera, which shows the body from its left.
 CAMERA = "y"
 
 _PUPILS = ("pupil_r", "pupil_l")
@@ -25,15 +25,15 @@ _WALLS = ("wall_px", "wall_py", "wall_nx", "wall_ny")
 def spec(
     floor_half_length: float | None, ball: bool = False, terrain: bool = False
 ) -> mujoco.MjSpec:
-    """dm_control's quadruped, without range finders and other tasks' surroundings.
+    """Return dm_control's quadruped, without range finders and other tasks' surroundings.
 
     Source: `make_model` of dm_control's quadruped.
 
     Args:
         floor_half_length: how far the floor reaches in every direction, metres; None as in the
             file.
-        ball: with a ball, the place it is to be brought to, and walls.
-        terrain: with a height field, which is flat.
+        ball: keep the ball, its target and the walls.
+        terrain: keep the height field, which is flat.
     """
     changed = suite_model("quadruped")
     parts: list[Any] = []
@@ -57,8 +57,9 @@ def spec(
 
 
 def _draw_pupils(changed: mujoco.MjSpec) -> None:
-    """Small spheres without mass or contacts where the pupils are: MuJoCo's sites, which the ray
-    tracer leaves out.
+    """Add spheres at the pupils, which are MuJoCo sites and not drawn by the ray tracer.
+
+    They have neither mass nor contacts.
     """
     for name in _PUPILS:
         site = changed.site(name)
@@ -75,12 +76,12 @@ def _draw_pupils(changed: mujoco.MjSpec) -> None:
 
 
 def speed(physics: Physics) -> Float[Tensor, " world"]:
-    """Velocity of the torso in its own forward direction, m/s."""
+    """Return the velocity of the torso in its own forward direction, m/s."""
     return physics.sensor("velocimeter")[:, 0]
 
 
 def posture(physics: Physics) -> Float[Tensor, " world"]:
-    """How upright the torso is, in [0, 1]: 1 upright, 0 on its back.
+    """Return how upright the torso is, in [0, 1]: 1 upright, 0 on its back.
 
     Source: `_upright_reward` of dm_control's quadruped, without a deviation angle.
     """
@@ -88,8 +89,9 @@ def posture(physics: Physics) -> Float[Tensor, " world"]:
 
 
 def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
-    """Any orientation, just above the floor, at rest. Source: `Move.initialize_episode` of
-    dm_control's quadruped.
+    """Draw any orientation, just above the floor, at rest.
+
+    Source: `Move.initialize_episode` of dm_control's quadruped.
     """
     orientation = rng.standard_normal(4)
     return lifted(scene.model, orientation / np.linalg.norm(orientation))

@@ -1,7 +1,7 @@
-"""The quadruped's tasks of the unsupervised RL benchmark (Laskin et al. 2021, arXiv 2110.15191).
+"""Reward the quadruped's tasks of the unsupervised RL benchmark.
 
-Source: `Stand`, `Jump` and `Roll` of github.com/rll-research/url_benchmark,
-    custom_dmc_tasks/quadruped.py.
+Laskin et al. 2021, arXiv 2110.15191. Source: `Stand`, `Jump` and `Roll` of
+github.com/rll-research/url_benchmark, custom_dmc_tasks/quadruped.py.
 """
 
 from collections.abc import Mapping
@@ -18,16 +18,17 @@ from envs.simulation.physics import Physics
 
 _JUMP_HEIGHT = 1.0
 # Published: 0.5 m/s for rolling, 5 m/s for rolling fast.
-_SLOWEST_ROLL, _FASTEST_ROLL = 0.5, 5.0
+_SLOWEST_ROLL = 0.5
+_FASTEST_ROLL = 5.0
 
 
 def stand(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Upright, at whatever speed."""
+    """Reward an upright torso, at any speed."""
     return quadruped.posture(physics)
 
 
 def jump(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Upright with the centre of mass a metre above the floor."""
+    """Reward an upright torso with the centre of mass one metre above the floor."""
     height = physics.sensor("center_of_mass")[:, 2]
     bounds = (_JUMP_HEIGHT, float("inf"))
     high = tolerance(height, bounds, margin=_JUMP_HEIGHT, sigmoid="linear", value_at_margin=0.5)
@@ -35,8 +36,9 @@ def jump(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " wo
 
 
 def roll(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Upright while the torso moves in any direction at `speed` or faster. The name is the
-    published one.
+    """Reward an upright torso that moves in any direction at `speed` or faster.
+
+    The name is the published one.
     """
     moved = torch.linalg.vector_norm(physics.sensor("velocimeter"), dim=-1)
     fast = tolerance(

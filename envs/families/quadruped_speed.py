@@ -1,9 +1,10 @@
-"""The quadruped at a commanded speed."""
+"""Move the quadruped at a commanded speed."""
 
 import mujoco
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families import quadruped
 from envs.families.family import TaskStart
@@ -14,8 +15,8 @@ from envs.tasks import Task
 
 FASTEST = 5.0
 
-# Which way is forward is hard to see: at 64x64 the pupils that dm_control draws are a pixel each.
-# The front legs have a colour of their own here.
+# The forward direction is hard to see: at 64x64 the pupils that dm_control draws are one pixel
+# each. The front legs therefore have their own colour here.
 _FRONT = tuple(
     f"{part}_front_{side}"
     for part in ("thigh", "shin", "foot", "toe")
@@ -29,17 +30,19 @@ def _build() -> mujoco.MjSpec:
     spec = quadruped.spec(floor_half_length=100.0)
     light_from_the_camera(spec)
     for name in _FRONT:
-        spec.geom(name).material, spec.geom(name).rgba = "", _FRONT_COLOUR
+        spec.geom(name).material = ""
+        spec.geom(name).rgba = _FRONT_COLOUR
     return spec
 
 
 class QuadrupedSpeed(SpeedFamily):
-    """Walk or run at the task's speed: see `SpeedFamily`. Start: dm_control's quadruped's.
+    """Walk or run at the task's speed: see `SpeedFamily`.
 
-    Posture, also dm_control's: (1 + cosine of the torso's tilt) / 2.
+    The initial state is that of dm_control's quadruped, and so is the posture:
+    (1 + cosine of the torso's tilt) / 2.
 
-    Tasks are as little as 0.25 m/s apart: the band of full reward is narrow enough that no two of
-    them share a part.
+    Tasks differ by as little as 0.25 m/s: the band of full reward is narrow enough that those of
+    two tasks do not overlap.
     """
 
     scene = Scene("quadruped_speed", _build, quadruped.SUBSTEPS, quadruped.CAMERA, SKY)
@@ -48,14 +51,14 @@ class QuadrupedSpeed(SpeedFamily):
     fastest = FASTEST
     half_width = 0.1
 
+    @override
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:
-        """See `SpeedFamily.speed`."""
         return quadruped.speed(physics)
 
+    @override
     def posture(self, physics: Physics) -> Float[Tensor, " world"]:
-        """See `SpeedFamily.posture`."""
         return quadruped.posture(physics)
 
+    @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`."""
         return quadruped.start(self.scene, rng)

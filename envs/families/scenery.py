@@ -1,4 +1,4 @@
-"""How dm_control's scenes are changed where their published images are not needed."""
+"""Change dm_control's scenes where their published images are not needed."""
 
 import mujoco
 
@@ -9,21 +9,19 @@ _BRIGHTNESS = 0.7
 
 
 def light_from_the_camera(spec: mujoco.MjSpec) -> None:
-    """Leave the headlight alone: a second light would cost a sixth of every image."""
+    """Keep only the headlight: a second light would take a sixth of every image's time."""
     for light in list(spec.lights):
         spec.delete(light)
-    spec.visual.headlight.ambient, spec.visual.headlight.diffuse = (
-        [_BRIGHTNESS] * 3,
-        [_BRIGHTNESS] * 3,
-    )
+    spec.visual.headlight.ambient = [_BRIGHTNESS] * 3
+    spec.visual.headlight.diffuse = [_BRIGHTNESS] * 3
 
 
 def lengthen_floor(spec: mujoco.MjSpec, name: str, half_length: float) -> None:
     """Draw the floor `half_length` metres to both sides of the start.
 
     The planar bodies' floors begin 2 m behind the start, which is too short for moving backwards. A
-    body that leaves the drawn floor does not fall, because planes are endless to MuJoCo's contacts,
-    but nothing shows that it moves.
+    body that leaves the drawn floor does not fall, because planes are infinite for MuJoCo's
+    contacts, but images no longer show that it moves.
     """
     floor = spec.geom(name)
     floor.size = [half_length, *floor.size[1:]]

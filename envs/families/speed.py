@@ -1,8 +1,8 @@
-"""Moving at a commanded speed: too fast is as wrong as too slow, and backwards is a task like any
-other.
+"""Reward moving at a commanded speed, forwards or backwards.
 
-dm_control's own speed rewards are one-sided: running flat out is best for every lower target, so
-they do not test whether an agent heeds its task. They are in `envs.families.compat`.
+Too fast is as wrong as too slow. dm_control's own speed rewards are one-sided: running at full
+speed is best for every lower target, so that they do not test whether an agent uses its task input.
+They are in `envs.families.compat`.
 """
 
 from abc import ABC, abstractmethod
@@ -12,8 +12,9 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
+from typing_extensions import override
 
-from envs.families.family import Number, Parameter, TaskStart, number
+from envs.families.family import Family, Number, Parameter, TaskStart, number
 from envs.families.success import close_to_best
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -23,7 +24,10 @@ from envs.tasks import Task
 def two_sided(
     speed: Float[Tensor, " world"], target: Float[Tensor, " world"], half_width: float
 ) -> Float[Tensor, " world"]:
-    """1 within `half_width` of the target speed, falling linearly to 0 at max(|target|, 1) m/s beyond; all in m/s."""
+    """Return 1 within `half_width` of the target speed, falling linearly to 0 outside, all in m/s.
+
+    The value is 0 at max(|target|, 1) m/s beyond.
+    """
     bounds = (target - half_width, target + half_width)
     return tolerance(
         speed, bounds, target.abs().clamp(min=1), sigmoid="linear", value_at_margin=0.0
@@ -31,11 +35,11 @@ def two_sided(
 
 
 def speed_parameters(fastest: float) -> Mapping[str, Parameter]:
-    """The one parameter of a speed task, in m/s."""
+    """Return the one parameter of a speed task, in m/s."""
     return MappingProxyType({"speed": Number(-fastest, fastest)})
 
 
-class SpeedFamily(ABC):
+class SpeedFamily(Family, ABC):
     """Move at the task's speed.
 
     Task vector: speed / `fastest`. Reward per control step, with the speed v, the task's speed w
@@ -43,12 +47,12 @@ class SpeedFamily(ABC):
 
         posture * clip(1 - (|v - w| - d) / max(|w|, 1), 0, 1),
 
-    the body's posture being in [0, 1]. Success: a reward of at least 0.8 in every control step of
-    one second (`hold_steps`).
+    where the body's posture is in [0, 1]. Success: a reward of at least 0.8 in every control step
+    of one second (`hold_steps`).
 
-    Attributes, besides those of `Family`:
-        fastest: the largest speed of a task, m/s, forwards or backwards.
-        half_width: how far from the target the reward is still full, m/s.
+    Attributes:
+        fastest: the highest speed of a task, m/s, forwards or backwards.
+        half_width: distance from the target speed up to which the reward is full, m/s.
     """
 
     scene: Scene
@@ -60,32 +64,32 @@ class SpeedFamily(ABC):
 
     @abstractmethod
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:
-        """Speed in the body's forward direction, m/s."""
+        """Return the speed in the body's forward direction, m/s."""
 
     @abstractmethod
     def posture(self, physics: Physics) -> Float[Tensor, " world"] | float:
-        """How well the body holds itself, in [0, 1]."""
+        """Return how good the body's posture is, in [0, 1]."""
 
     @abstractmethod
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`."""
+        """Draw the initial state of an episode."""
 
+    @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """See `Family.task_vector`."""
         return np.array([number(task, "speed") / self.fastest], np.float32)
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """Speed in m/s."""
+        """Return the speed in m/s."""
         return np.array([number(task, "speed")])
 
+    @override
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """See `Family.reward`."""
         return self.posture(physics) * two_sided(self.speed(physics), goal[:, 0], self.half_width)
 
+    @override
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        """See `Family.holding`."""
         return close_to_best(reward)

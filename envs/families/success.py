@@ -1,6 +1,4 @@
-"""When a task whose reward says it all counts as solved: a reward close to its best, kept up for a
-while.
-"""
+"""Define success for tasks without a goal state: a reward near its maximum, held for a while."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,5 +8,5 @@ SUCCESS_REWARD = 0.8
 
 
 def close_to_best(reward: Float[Tensor, " world"]) -> Bool[Tensor, " world"]:
-    """Whether the reward of a control step, which is at most 1, is at least `SUCCESS_REWARD`."""
+    """Return whether the reward of a control step, at most 1, is at least `SUCCESS_REWARD`."""
     return torch.ge(reward, SUCCESS_REWARD)

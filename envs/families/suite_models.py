@@ -1,4 +1,4 @@
-"""dm_control's own models, read from the installed package without importing it.
+"""Read dm_control's own models from the installed package without importing it.
 
 Importing `dm_control.suite` would load every domain and choose an OpenGL backend, neither of which
 is needed here.
@@ -11,10 +11,10 @@ import mujoco
 
 
 def suite_model(name: str) -> mujoco.MjSpec:
-    """A suite domain such as "walker", to be changed and compiled, without its sky.
+    """Return a suite domain such as "walker", to be changed and compiled, without its sky.
 
-    The sky is never drawn (a scene's background is one colour), but its texture would take 60 MB in
-    every thread.
+    The sky is never drawn (a scene's background is one colour), but its texture would take 60 MB
+    per thread.
 
     Raises:
         FileNotFoundError: the installed dm-control has no such domain.
@@ -27,8 +27,13 @@ def suite_model(name: str) -> mujoco.MjSpec:
 
 
 def library_model(file: str) -> mujoco.MjSpec:
-    """A model file of dm_control, named from its package's folder. Raises FileNotFoundError where
-    there is none.
+    """Return a model file of dm_control.
+
+    Args:
+        file: path relative to the folder of dm_control's package.
+
+    Raises:
+        FileNotFoundError: there is no such file.
     """
     package = find_spec("dm_control")
     roots = list(package.submodule_search_locations or []) if package else []

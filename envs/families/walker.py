@@ -1,4 +1,4 @@
-"""The planar biped of dm_control's suite: what every walker task reads from it."""
+"""Read from the planar biped of dm_control's suite what all walker tasks need."""
 
 import numpy as np
 from jaxtyping import Float
@@ -18,17 +18,17 @@ _STAND_HEIGHT = 1.2
 
 
 def speed(physics: Physics) -> Float[Tensor, " world"]:
-    """Horizontal velocity of the centre of mass, m/s."""
+    """Return the horizontal velocity of the centre of mass, m/s."""
     return physics.sensor("torso_subtreelinvel")[:, 0]
 
 
 def upright(physics: Physics) -> Float[Tensor, " world"]:
-    """Cosine of the torso's tilt: 1 upright, -1 head down."""
+    """Return the cosine of the torso's tilt: 1 upright, -1 upside down."""
     return physics.body_rotation("torso")[:, 2, 2]
 
 
 def posture(physics: Physics) -> Float[Tensor, " world"]:
-    """How well it stands, in [0, 1]: three parts torso height, one part uprightness.
+    """Return how well the body stands, in [0, 1]: 3/4 torso height, 1/4 uprightness.
 
     Source: `stand_reward` of dm_control's planar walker.
     """
@@ -38,8 +38,9 @@ def posture(physics: Physics) -> Float[Tensor, " world"]:
 
 
 def start(scene: Scene, rng: np.random.Generator) -> TaskStart:
-    """Random joint angles and orientation at rest, from which it falls to the floor, as in
-    dm_control's suite.
+    """Draw joint angles and orientation at rest, from which the body falls to the floor.
+
+    Source: dm_control's suite.
     """
     return TaskStart(
         random_joint_positions(scene.model, rng), np.zeros(scene.model.nv), np.zeros((0, 3))

@@ -1,10 +1,9 @@
-"""Yoga for the walker: rewards of TD-MPC2's additional tasks (Hansen et al. 2024, arXiv
-2310.16828).
+"""Reward the walker's behaviours ("yoga") of TD-MPC2's additional tasks.
 
-Source: `YogaPlanarWalker` of github.com/nicklashansen/tdmpc2, tdmpc2/envs/tasks/walker.py. Heights
-    are those of the
-frames of MuJoCo's bodies, in metres: a thigh's is the hip, a foot's the middle of the foot. Their
-lie_down is left out: a walker that does nothing earns 800 of 1000 for it.
+Hansen et al. 2024, arXiv 2310.16828. Source: `YogaPlanarWalker` of
+github.com/nicklashansen/tdmpc2, tdmpc2/envs/tasks/walker.py. Heights are those of the frames of
+MuJoCo's bodies, in metres: a thigh's is the hip, a foot's the middle of the foot. Their lie_down is
+left out, because a walker that does nothing earns 800 of 1000 for it.
 """
 
 from collections.abc import Mapping
@@ -18,11 +17,13 @@ from envs.families.behaviours import Behaviour
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics
 
-_STANDING, _LYING, _RAISED = 1.0, 0.08, 1.1
+_STANDING = 1.0
+_LYING = 0.08
+_RAISED = 1.1
 
 
 def legs_up(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """On its back with both feet in the air."""
+    """Reward lying on the back with both feet in the air."""
     lying = (
         3 * _below(_height(physics, "torso"))
         + _below(_mean_height(physics, "thigh"))
@@ -32,12 +33,12 @@ def legs_up(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, "
 
 
 def arabesque(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """On the left foot with the right one in the air.
+    """Reward standing on the left foot with the right one in the air.
 
-    The last part rewards a torso that hangs head down, as published.
+    The last part rewards an upside-down torso, as published.
     """
     standing = _above(_height(physics, "torso"), _STANDING)
-    # As wide a margin as for what is raised to standing height.
+    # The margin is as wide as for parts that are raised to standing height.
     left_down = tolerance(
         _height(physics, "left_foot"), (-float("inf"), _LYING), margin=_STANDING / 2
     )
@@ -46,8 +47,9 @@ def arabesque(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor,
 
 
 def headstand(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " world"]:
-    """Hips and feet in the air."""
-    feet, hips = _mean_height(physics, "foot"), _mean_height(physics, "thigh")
+    """Reward hips and feet in the air."""
+    feet = _mean_height(physics, "foot")
+    hips = _mean_height(physics, "thigh")
     return (3 * _above(feet, _RAISED) + 2 * _above(hips, _STANDING)) / 5
 
 

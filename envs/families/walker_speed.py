@@ -1,9 +1,10 @@
-"""The planar biped at a commanded speed."""
+"""Move the planar biped at a commanded speed."""
 
 import mujoco
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families import walker
 from envs.families.family import TaskStart
@@ -25,10 +26,11 @@ def _build() -> mujoco.MjSpec:
 
 
 class WalkerSpeed(SpeedFamily):
-    """Walk at the task's speed: see `SpeedFamily`. Start: dm_control's walker's.
+    """Walk at the task's speed: see `SpeedFamily`.
 
-    Posture, also dm_control's: three parts `tolerance(height of the torso, (1.2 m, inf), margin=0.6
-    m)`, one part (1 + cosine of its tilt) / 2, over four.
+    The initial state is that of dm_control's walker, and so is the posture: the sum of 3/4
+    `tolerance(height of the torso, (1.2 m, inf), margin=0.6 m)` and 1/4 (1 + cosine of the torso's
+    tilt) / 2.
     """
 
     scene = Scene("walker_speed", _build, walker.SUBSTEPS, walker.CAMERA, SKY)
@@ -37,14 +39,14 @@ class WalkerSpeed(SpeedFamily):
     fastest = FASTEST
     half_width = 0.25
 
+    @override
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:
-        """See `SpeedFamily.speed`."""
         return walker.speed(physics)
 
+    @override
     def posture(self, physics: Physics) -> Float[Tensor, " world"]:
-        """See `SpeedFamily.posture`."""
         return walker.posture(physics)
 
+    @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`."""
         return walker.start(self.scene, rng)

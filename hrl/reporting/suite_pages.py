@@ -238,7 +238,11 @@ def _documents(family: TaskFamily) -> list[str]:
     if isinstance(family, ExternalFamily):
         module, own = inspect.getmodule(type(family)), inspect.getdoc(type(family))
         return [text for text in (module and inspect.getdoc(module), own) if text]
-    classes = [cls for cls in type(family).__mro__ if cls.__module__.startswith("envs.")]
+    classes = [
+        cls
+        for cls in type(family).__mro__
+        if cls.__module__.startswith("envs.") and cls not in (Family, TaskFamily)
+    ]
     texts = one_success([text for cls in classes if (text := inspect.getdoc(cls))])
     numbers = {key: getattr(family, key) for key in NUMBERS if hasattr(family, key)}
     if numbers:
@@ -276,7 +280,10 @@ def _source(*functions: Callable[..., object]) -> str:
 
     for function in functions:
         visit(function)
-    sources = [textwrap.dedent(inspect.getsource(one)).rstrip() for one in found]
+    sources = [
+        textwrap.dedent(inspect.getsource(one)).removeprefix("@override\n").rstrip()
+        for one in found
+    ]
     named = (
         ["\n".join(f"{name} = {value!r}" for name, value in constants.items())] if constants else []
     )

@@ -1,5 +1,4 @@
-"""Make data/silhouettes.npz: dm_control's own OpenGL images of some states, as masks of the geoms
-that move.
+"""Make data/silhouettes.npz: masks of the moving geoms in dm_control's OpenGL images of states.
 
 Needs OpenGL (`MUJOCO_GL=egl` or `osmesa`); the test that reads the file does not. Run it from the
 repository root:

@@ -1,4 +1,4 @@
-"""Which geom each pixel of an image shows."""
+"""Segment images: the geom that each pixel shows."""
 
 import mujoco
 import numpy as np

@@ -59,7 +59,7 @@ def test_bounds_and_margins_may_differ_between_worlds() -> None:
     actual = tolerance(speeds, (targets, math.inf), targets / 2, "linear", 0.5)
     expected = [
         dm_rewards.tolerance(v, (t, np.inf), t / 2, "linear", 0.5)
-        for v, t in zip([0.5, 0.5, 6], [0, 1, 8])
+        for v, t in zip([0.5, 0.5, 6], [0, 1, 8], strict=True)
     ]
     assert actual.tolist() == pytest.approx(expected)
 

@@ -34,7 +34,7 @@ def test_others_are_refused(versions: tuple[str, str, str]) -> None:
     assert "mujoco 3.16.x with dm-control 1.0.49" in message
 
 
-def test_an_unknown_backend_is_told_the_valid_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_valid_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("", "egl", "Disabled", "disable", "on", "glx", "osmesa"):
         monkeypatch.setenv("MUJOCO_GL", value)
         check_backend()

@@ -1,10 +1,10 @@
-"""Tasks of dm_control's suite as published, for comparison with published curves.
+"""Provide tasks of dm_control's suite as published, for comparison with published curves.
 
-Start states and rewards are dm_control's (tested against it), and so are the models, but for what
-is told in a family's own docstring; images have no shadows, no reflections and a plain sky. The
-task vector is one-hot over all of them, so that agents trained on some of them fit the others.
-These are all tasks of these bodies but humanoid-run_pure_state, which is humanoid-run with other
-observations than pixels.
+Initial states and rewards are dm_control's (tested against it), and so are the models, except where
+a family's own docstring names a difference. Images have no shadows, no reflections and a plain sky.
+The task vector is one-hot over all tasks, so that agents trained on some of them fit the others.
+These are all tasks of these bodies except humanoid-run_pure_state, which is humanoid-run with
+observations other than pixels.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def compat_families() -> Mapping[str, Family]:
-    """The family of each of `TASKS`: tasks that share a scene share a family."""
+    """Return the family of each of `TASKS`; tasks that share a scene share a family."""
     bodies: dict[str, Family] = {
         "point_mass": CompatPointMass(),
         "walker": CompatWalker(),

@@ -1,4 +1,4 @@
-"""dm_control's tasks of a cart with one, two and three poles."""
+"""Provide dm_control's tasks of a cart with one, two and three poles."""
 
 import mujoco
 import numpy as np
@@ -14,16 +14,19 @@ from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
-_CART_RANGE, _ANGLE_COSINE_RANGE = (-0.25, 0.25), (0.995, 1.0)
+_CART_RANGE = (-0.25, 0.25)
+_ANGLE_COSINE_RANGE = (0.995, 1.0)
 _START_SPEED = 0.01
 
 
 def with_poles(count: int) -> mujoco.MjSpec:
-    """A cart with a chain of poles, under a camera that shows all of it. Source: `_make_model` of
-    dm_control.
+    """Return a cart with a chain of poles and a camera that shows all of it.
+
+    Source: `_make_model` of dm_control.
     """
     spec = suite_model("cartpole")
-    pole, style = spec.body("pole_1"), spec.find_default("pole")
+    pole = spec.body("pole_1")
+    style = spec.find_default("pole")
     for number in range(2, count + 1):
         pole = pole.add_body(name=f"pole_{number}", pos=[0, 0, 1])
         pole.childclass = "pole"
@@ -37,11 +40,13 @@ def with_poles(count: int) -> mujoco.MjSpec:
 
 
 class CompatCartpole(CompatTask):
-    """dm_control's cartpole-balance and -swingup, smooth and sparse, and -two_poles and
-    -three_poles.
+    """Provide cartpole-balance and -swingup, smooth and sparse, -two_poles and -three_poles.
 
     Success: a reward of 0.8 for five seconds, because a pole that starts upright takes a second to
-        fall by itself.
+    fall by itself.
+
+    Args:
+        poles: number of poles.
     """
 
     hold_steps = 500
@@ -54,12 +59,13 @@ class CompatCartpole(CompatTask):
         self._poles = [f"pole_{number}" for number in range(1, poles + 1)]
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """1 for the sparse reward, 0 for the smooth one."""
+        """Return 1 for the sparse reward, 0 for the smooth one."""
         return np.array([float(task_name(task).endswith("_sparse"))])
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Hanging near the middle, or nearly upright anywhere near it. Source: dm_control's
-        `Balance`.
+        """Draw poles that hang near the centre or, for `balance`, that are nearly upright.
+
+        Source: dm_control's `Balance`.
         """
         count = len(self._poles)
         if "balance" in task_name(task):
@@ -74,7 +80,7 @@ class CompatCartpole(CompatTask):
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Source: dm_control's `Balance.get_reward`."""
+        """Return the smooth or sparse reward; source: dm_control's `Balance.get_reward`."""
         cosines = torch.stack([physics.body_rotation(pole)[:, 2, 2] for pole in self._poles], -1)
         return torch.where(goal[:, 0] == 1, _sparse(physics, cosines), _smooth(physics, cosines))
 

@@ -1,8 +1,9 @@
-"""dm_control's cheetah-run."""
+"""Provide dm_control's cheetah-run."""
 
 import numpy as np
 from jaxtyping import Float, Float64
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families import cheetah
 from envs.families.compat.tasks import CompatTask
@@ -16,7 +17,10 @@ _RUN_SPEED = 10.0
 
 
 class CompatCheetah(CompatTask):
-    """dm_control's cheetah-run: the faster the better. Success: a reward of 0.8 for one second."""
+    """Provide cheetah-run: the faster the better.
+
+    Success: a reward of 0.8 for one second.
+    """
 
     scene = Scene(
         "compat cheetah",
@@ -29,17 +33,17 @@ class CompatCheetah(CompatTask):
     hold_steps = cheetah.STEPS_PER_SECOND
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """The speed from which the reward is full, m/s."""
+        """Return the speed from which the reward is full, m/s."""
         return np.array([_RUN_SPEED])
 
+    @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`."""
         return cheetah.start(self.scene, rng)
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Speed. Source: dm_control's `Cheetah.get_reward`."""
+        """Reward speed; source: dm_control's `Cheetah.get_reward`."""
         target = goal[:, 0]
         bounds = (target, float("inf"))
         return tolerance(

@@ -1,4 +1,4 @@
-"""dm_control's hopper-stand and hopper-hop."""
+"""Provide dm_control's hopper-stand and hopper-hop."""
 
 import numpy as np
 import torch
@@ -19,7 +19,10 @@ _SPEEDS = {"hopper-stand": 0.0, "hopper-hop": 2.0}
 
 
 class CompatHopper(CompatTask):
-    """dm_control's hopper-stand and -hop. Success: a reward of 0.8 for one second."""
+    """Provide hopper-stand and -hop.
+
+    Success: a reward of 0.8 for one second.
+    """
 
     scene = Scene(
         "compat hopper",
@@ -31,23 +34,27 @@ class CompatHopper(CompatTask):
     hold_steps = 50
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """The speed from which the reward is full, m/s; 0 rewards standing with little control."""
+        """Return the speed of full reward, m/s; 0 rewards standing with little control."""
         return np.array([_SPEEDS[task_name(task)]])
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Random joint angles and orientation at rest, as in dm_control's suite."""
+        """Draw joint angles and orientation at rest, as in dm_control's suite."""
         model = self.scene.model
         return TaskStart(random_joint_positions(model, rng), np.zeros(model.nv), np.zeros((0, 3)))
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Height times speed or times small control. Source: dm_control's `Hopper.get_reward`."""
+        """Reward height times speed, or times small control.
+
+        Source: dm_control's `Hopper.get_reward`.
+        """
         target = goal[:, 0]
         standing = tolerance(
             _centre_height(physics, "torso") - _centre_height(physics, "foot"), _STAND_HEIGHTS
         )
-        speed, bounds = physics.sensor("torso_subtreelinvel")[:, 0], (target, float("inf"))
+        speed = physics.sensor("torso_subtreelinvel")[:, 0]
+        bounds = (target, float("inf"))
         hopping = tolerance(speed, bounds, target / 2, sigmoid="linear", value_at_margin=0.5)
         small = tolerance(
             physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic"
@@ -56,6 +63,6 @@ class CompatHopper(CompatTask):
 
 
 def _centre_height(physics: Physics, body: str) -> Tensor:
-    """Height of a body's centre of mass, which is not where its frame is."""
+    """Return the height of a body's centre of mass, which differs from that of its frame."""
     offset = torch.from_numpy(physics.model.body(body).ipos.copy()).to(physics.fields["xpos"])
     return physics.body_position(body)[:, 2] + physics.body_rotation(body)[:, 2] @ offset

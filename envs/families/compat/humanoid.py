@@ -1,4 +1,4 @@
-"""dm_control's humanoid-stand, humanoid-walk and humanoid-run."""
+"""Provide dm_control's humanoid-stand, humanoid-walk and humanoid-run."""
 
 import mujoco
 import numpy as np
@@ -16,12 +16,16 @@ from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
-_STAND_HEIGHT, _UPRIGHT = 1.4, 0.9
+_STAND_HEIGHT = 1.4
+_UPRIGHT = 0.9
 _SPEEDS = {"humanoid-stand": 0.0, "humanoid-walk": 1.0, "humanoid-run": 10.0}
 
 
 class CompatHumanoid(CompatTask):
-    """dm_control's humanoid-stand, -walk and -run. Success: a reward of 0.8 for one second."""
+    """Provide humanoid-stand, -walk and -run.
+
+    Success: a reward of 0.8 for one second.
+    """
 
     scene = Scene(
         "compat humanoid",
@@ -33,12 +37,13 @@ class CompatHumanoid(CompatTask):
     hold_steps = 40
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """The speed from which the reward is full, m/s; 0 rewards standing still."""
+        """Return the speed from which the reward is full, m/s; 0 rewards standing still."""
         return np.array([_SPEEDS[task_name(task)]])
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Random joint angles and orientation at rest that touch nothing: rejection sampling, as in
-        dm_control.
+        """Draw joint angles and orientation at rest without contacts.
+
+        Rejection sampling, as in dm_control.
         """
         model = self.scene.model
         data = mujoco.MjData(model)
@@ -50,15 +55,18 @@ class CompatHumanoid(CompatTask):
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Posture times small control times speed, or stillness. Source: dm_control's
-        `Humanoid.get_reward`.
+        """Reward posture times small control times speed, or times standing still.
+
+        Source: dm_control's `Humanoid.get_reward`.
         """
         small = tolerance(
             physics.control, margin=1.0, value_at_margin=0.0, sigmoid="quadratic"
         ).mean(dim=-1)
-        velocity, target = physics.sensor("torso_subtreelinvel")[:, :2], goal[:, 0]
+        velocity = physics.sensor("torso_subtreelinvel")[:, :2]
+        target = goal[:, 0]
         still = tolerance(velocity, margin=2.0).mean(dim=-1)
-        speed, bounds = torch.linalg.vector_norm(velocity, dim=-1), (target, float("inf"))
+        speed = torch.linalg.vector_norm(velocity, dim=-1)
+        bounds = (target, float("inf"))
         moving = tolerance(speed, bounds, target, sigmoid="linear", value_at_margin=0.0)
         return (
             (4 + small)
@@ -69,7 +77,8 @@ class CompatHumanoid(CompatTask):
 
 
 def _posture(physics: Physics) -> Tensor:
-    height, tilt = physics.body_position("head")[:, 2], physics.body_rotation("torso")[:, 2, 2]
+    height = physics.body_position("head")[:, 2]
+    tilt = physics.body_rotation("torso")[:, 2, 2]
     standing = tolerance(height, (_STAND_HEIGHT, float("inf")), margin=_STAND_HEIGHT / 4)
     upright = tolerance(
         tilt, (_UPRIGHT, float("inf")), margin=1 + _UPRIGHT, sigmoid="linear", value_at_margin=0.0

@@ -1,10 +1,11 @@
-"""dm_control's point_mass-easy and point_mass-hard."""
+"""Provide dm_control's point_mass-easy and point_mass-hard."""
 
 import mujoco
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families.compat.tasks import CompatTask, task_name
 from envs.families.family import TaskStart
@@ -14,16 +15,18 @@ from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
-_MOST_PARALLEL = 0.9
+_MAX_COSINE = 0.9
 
 
 def mix_actuators(model: mujoco.MjModel, seed: int) -> None:
-    """Makes each actuator push in a direction of this seed's. Source: dm_control's
-    `PointMass.initialize_episode`.
+    """Make each actuator push in a direction drawn with this seed.
+
+    Source: dm_control's `PointMass.initialize_episode`.
     """
     rng = np.random.default_rng(seed)
-    first, second = (_direction(rng) for _ in range(2))
-    while abs(first @ second) > _MOST_PARALLEL:
+    first = _direction(rng)
+    second = _direction(rng)
+    while abs(first @ second) > _MAX_COSINE:
         second = _direction(rng)
     model.wrap_prm[:4] = [*first, *second]
 
@@ -34,10 +37,10 @@ def _direction(rng: np.random.Generator) -> Float64[np.ndarray, " 2"]:
 
 
 class CompatPointMass(CompatTask):
-    """dm_control's point_mass-easy and -hard: a target of 15 mm at the centre. Success: ever within
-    the target.
+    """Provide point_mass-easy and -hard: a target of 15 mm at the centre.
 
-    In the hard one actuators push in other directions in every episode.
+    In the hard one the actuators push in other directions in every episode. Success: ever within
+    the target.
     """
 
     scene = Scene(
@@ -50,11 +53,11 @@ class CompatPointMass(CompatTask):
     hold_steps = 1
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """The target's radius in metres."""
+        """Return the target's radius in metres."""
         return np.array([self.scene.model.geom("target").size[0]], np.float64)
 
+    @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`."""
         positions = random_joint_positions(self.scene.model, rng)
         seed = int(rng.integers(1, 2**32)) if task_name(task) == "point_mass-hard" else 0
         return TaskStart(positions, np.zeros(2), np.zeros((0, 3)), seed)
@@ -62,8 +65,9 @@ class CompatPointMass(CompatTask):
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Nearness to the target times a bonus for small control. Source: dm_control's
-        `PointMass.get_reward`.
+        """Reward nearness to the target times a bonus for small control.
+
+        Source: dm_control's `PointMass.get_reward`.
         """
         radius = goal[:, 0]
         near = tolerance(_distance(physics), (0.0, radius), margin=radius)
@@ -72,10 +76,10 @@ class CompatPointMass(CompatTask):
         ).mean(dim=-1)
         return near * (small + 4) / 5
 
+    @override
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        """See `Family.holding`."""
         return _distance(physics) <= goal[:, 0]
 
 

@@ -1,8 +1,9 @@
-"""dm_control's quadruped-walk and quadruped-run."""
+"""Provide dm_control's quadruped-walk and quadruped-run."""
 
 import numpy as np
 from jaxtyping import Float, Float64
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families import quadruped
 from envs.families.compat.tasks import CompatTask, task_name
@@ -16,11 +17,12 @@ _SPEEDS = {"quadruped-walk": 0.5, "quadruped-run": 5.0}
 
 
 class CompatQuadruped(CompatTask):
-    """dm_control's quadruped-walk and -run: one-sided speed rewards. Success: a reward of 0.8 for
-    one second.
+    """Provide quadruped-walk and -run, which have one-sided speed rewards.
 
-    Both tasks are filmed on the floor of quadruped-run, which is drawn 100 m far; dm_control draws
-    quadruped-walk's 10 m far. To contacts either floor is endless.
+    Success: a reward of 0.8 for one second.
+
+    Both tasks have the floor of quadruped-run, which is drawn up to 100 m; dm_control draws that of
+    quadruped-walk up to 10 m. For contacts both floors are infinite.
     """
 
     scene = Scene(
@@ -33,17 +35,17 @@ class CompatQuadruped(CompatTask):
     hold_steps = quadruped.STEPS_PER_SECOND
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """The speed from which the reward is full, m/s."""
+        """Return the speed from which the reward is full, m/s."""
         return np.array([_SPEEDS[task_name(task)]])
 
+    @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`."""
         return quadruped.start(self.scene, rng)
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Uprightness times speed. Source: dm_control's `Move.get_reward`."""
+        """Reward uprightness times speed; source: dm_control's `Move.get_reward`."""
         target = goal[:, 0]
         bounds = (target, float("inf"))
         moving = tolerance(

@@ -1,4 +1,4 @@
-"""dm_control's quadruped-escape."""
+"""Provide dm_control's quadruped-escape."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -20,16 +20,18 @@ from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 _FLOOR_HALF_LENGTH = 40.0
-# Of the bumps: their length in metres, and the share of the bowl's height that they leave at least.
-_BUMP, _SMOOTHNESS = 2.0, 0.15
-# Of the bowl's middle, as a share of its radius: flat.
+# Length of a bump in metres, and the share of the bowl's height that bumps leave at least.
+_BUMP = 2.0
+_SMOOTHNESS = 0.15
+# Radius of the bowl's flat centre, as a share of the bowl's.
 _FLAT = 0.04
 _UPRIGHT = float(np.cos(np.deg2rad(20)))
 
 
 def bumpy(model: mujoco.MjModel, seed: int) -> None:
-    """Shapes the model's height field into the bowl with bumps of this seed."""
-    cells, length = int(model.hfield_nrow[0]), 2 * float(model.hfield_size[0, 0])
+    """Shape the model's height field into the bowl with bumps drawn with this seed."""
+    cells = int(model.hfield_nrow[0])
+    length = 2 * float(model.hfield_size[0, 0])
     bumps = int(length / _BUMP)
     heights = np.random.default_rng(seed).uniform(_SMOOTHNESS, 1, (bumps, bumps))
     model.hfield_data[: cells**2] = bowl(cells, heights).ravel()
@@ -38,9 +40,11 @@ def bumpy(model: mujoco.MjModel, seed: int) -> None:
 def bowl(
     cells: int, bumps: Float64[np.ndarray, "bump bump"]
 ) -> Float64[np.ndarray, "{cells} {cells}"]:
-    """A ring-shaped wall around a flat middle, times smoothed bumps. Source: `Escape`.
+    """Return heights of a ring-shaped wall around a flat centre, times smoothed bumps.
 
-    Heights are as a share of the height field's own, from about 0 to 1.3: splines overshoot.
+    Heights are shares of the height field's own, from about 0 to 1.3, because splines overshoot.
+
+    Source: `Escape` of dm_control's quadruped.
     """
     line = np.linspace(-1, 1, cells)
     radius = np.clip(np.hypot(line[:, None], line), _FLAT, 1)
@@ -49,13 +53,13 @@ def bowl(
 
 
 class CompatQuadrupedEscape(CompatTask):
-    """dm_control's quadruped-escape: walk out of a bowl with bumps, other ones in every episode.
+    """Provide quadruped-escape: walk out of a bowl with new bumps in every episode.
 
-    The ground rises from the middle to a ring of up to 5 m at half of the bowl's radius of 30 m and
-    falls again to its rim; it is the product of that and of bumps of 0.15 to 1 every 2 m. Start: in
-    the middle, in any orientation, just above the ground, at rest. Reward: the way from the middle
-    over 30 m, at most 1, times uprightness, which is full within 20 degrees of upright and falls
-    linearly to 0 on the back. Success: a reward of 0.8 for one second.
+    The ground rises from the centre to a ring of up to 5 m at half of the bowl's radius of 30 m and
+    falls again towards its rim; this height is multiplied by bumps of 0.15 to 1 every 2 m. Initial
+    state: at the centre, in any orientation, just above the ground, at rest. Reward: the distance
+    from the centre over 30 m, at most 1, times uprightness, which is full within 20 degrees of
+    upright and falls linearly to 0 on the back. Success: a reward of 0.8 for one second.
     """
 
     scene = Scene(
@@ -70,16 +74,17 @@ class CompatQuadrupedEscape(CompatTask):
 
     @cached_property
     def _workspace(self) -> Float64[np.ndarray, " 3"]:
-        """The place on the torso whose way counts, in its frame, metres."""
+        """Return the point on the torso whose distance counts, in the torso's frame, metres."""
         return np.array(self.scene.model.site("workspace").pos)
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """The distance from the middle at which the reward is full, metres."""
+        """Return the distance from the centre at which the reward is full, metres."""
         return np.array([self.scene.model.hfield_size[0, 0]])
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See the class. Source: dm_control's `Escape`."""
-        seed, orientation = int(rng.integers(1, 2**32)), rng.standard_normal(4)
+        """Draw bumps and an orientation; source: dm_control's `Escape`."""
+        seed = int(rng.integers(1, 2**32))
+        orientation = rng.standard_normal(4)
         start = lifted(
             self.scene.remodelled(self.scene.model, seed), orientation / np.linalg.norm(orientation)
         )
@@ -88,12 +93,19 @@ class CompatQuadrupedEscape(CompatTask):
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Uprightness times the way from the middle. Source: dm_control's `Escape.get_reward`."""
+        """Reward uprightness times the distance from the centre.
+
+        Source: dm_control's `Escape.get_reward`.
+        """
         torso = physics.body_position("torso")
         place = torso + physics.body_rotation("torso") @ torso.new_tensor(self._workspace)
-        away, far = torch.linalg.vector_norm(place, dim=-1), goal[:, 0]
-        escaped = tolerance(away, (far, float("inf")), far, sigmoid="linear", value_at_margin=0.0)
-        tilt, bounds = physics.body_rotation("torso")[:, 2, 2], (_UPRIGHT, float("inf"))
+        distance = torch.linalg.vector_norm(place, dim=-1)
+        far = goal[:, 0]
+        escaped = tolerance(
+            distance, (far, float("inf")), far, sigmoid="linear", value_at_margin=0.0
+        )
+        tilt = physics.body_rotation("torso")[:, 2, 2]
+        bounds = (_UPRIGHT, float("inf"))
         return (
             tolerance(tilt, bounds, 1 + _UPRIGHT, sigmoid="linear", value_at_margin=0.0) * escaped
         )

@@ -1,4 +1,4 @@
-"""dm_control's quadruped-fetch."""
+"""Provide dm_control's quadruped-fetch."""
 
 import mujoco
 import numpy as np
@@ -15,15 +15,19 @@ from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
-_BALL, _BALL_JOINT, _TARGET = "ball", "ball_root", "target"
-_SPAWN_SHARE, _BALL_HEIGHT, _BALL_SPEED = 0.9, 2.0, 5.0
+_BALL = "ball"
+_BALL_JOINT = "ball_root"
+_TARGET = "target"
+_SPAWN_SHARE = 0.9
+_BALL_HEIGHT = 2.0
+_BALL_SPEED = 5.0
 
 
 def _build() -> mujoco.MjSpec:
     spec = quadruped.spec(floor_half_length=None, ball=True)
     site = spec.site(_TARGET)
-    # The target is one of MuJoCo's sites, which the ray tracer leaves out: a shape of its size that
-    # touches nothing.
+    # The target is a MuJoCo site, which the ray tracer does not draw: this adds a shape of its size
+    # without contacts.
     spec.worldbody.add_geom(
         name=_TARGET,
         type=site.type,
@@ -37,7 +41,7 @@ def _build() -> mujoco.MjSpec:
 
 
 class CompatQuadrupedFetch(CompatTask):
-    """dm_control's quadruped-fetch: bring a ball to the middle of a walled floor.
+    """Provide quadruped-fetch: bring a ball to the centre of a walled floor.
 
     Success: a reward of 0.8 for one second.
     """
@@ -46,25 +50,23 @@ class CompatQuadrupedFetch(CompatTask):
     hold_steps = quadruped.STEPS_PER_SECOND
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """Nothing differs between tasks: one number that nobody reads."""
+        """Return one unused number, because there is only one task."""
         return np.zeros(1)
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Upright anywhere, facing anywhere; the ball anywhere, 2 m up and thrown. Source:
-        dm_control's `Fetch`.
+        """Draw an upright body anywhere, in any direction, and a ball that is thrown from 2 m up.
+
+        Source: dm_control's `Fetch`.
         """
         model = self.scene.model
-        half_turn, reach = (
-            rng.uniform(0, 2 * np.pi) / 2,
-            _SPAWN_SHARE * float(model.geom("floor").size[0]),
-        )
-        place, orientation = (
-            rng.uniform(-reach, reach, 2),
-            np.array([np.cos(half_turn), 0.0, 0.0, np.sin(half_turn)]),
-        )
+        half_turn = rng.uniform(0, 2 * np.pi) / 2
+        reach = _SPAWN_SHARE * float(model.geom("floor").size[0])
+        place = rng.uniform(-reach, reach, 2)
+        orientation = np.array([np.cos(half_turn), 0.0, 0.0, np.sin(half_turn)])
         start = lifted(model, orientation, place)
         ball = model.joint(_BALL_JOINT)
-        first, speed = int(ball.qposadr[0]), int(ball.dofadr[0])
+        first = int(ball.qposadr[0])
+        speed = int(ball.dofadr[0])
         start.joint_positions[first : first + 3] = [*rng.uniform(-reach, reach, 2), _BALL_HEIGHT]
         start.joint_velocities[speed : speed + 2] = _BALL_SPEED * rng.standard_normal(2)
         return start
@@ -72,11 +74,14 @@ class CompatQuadrupedFetch(CompatTask):
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Uprightness times nearness to the ball times the ball's to the target. Source:
-        `Fetch.get_reward`.
+        """Reward uprightness times nearness to the ball times nearness of ball and target.
+
+        Source: dm_control's `Fetch.get_reward`.
         """
-        model, ball = physics.model, physics.body_position(_BALL)
-        far, workspace = float(model.geom("floor").size[0]) * np.sqrt(2), model.site("workspace")
+        model = physics.model
+        ball = physics.body_position(_BALL)
+        far = float(model.geom("floor").size[0]) * np.sqrt(2)
+        workspace = model.site("workspace")
         place = physics.body_rotation("torso") @ ball.new_tensor(workspace.pos)
         reaching = _horizontal(physics.body_position("torso") + place - ball)
         touch = float(workspace.size[0] + model.geom(_BALL).size[0])
@@ -89,6 +94,6 @@ class CompatQuadrupedFetch(CompatTask):
         return quadruped.posture(physics) * reached * (0.5 + 0.5 * fetched)
 
 
-def _horizontal(way: Float[Tensor, "world 3"]) -> Float[Tensor, " world"]:
-    length: Tensor = torch.linalg.vector_norm(way[:, :2], dim=-1)
+def _horizontal(vector: Float[Tensor, "world 3"]) -> Float[Tensor, " world"]:
+    length: Tensor = torch.linalg.vector_norm(vector[:, :2], dim=-1)
     return length

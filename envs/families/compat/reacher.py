@@ -1,4 +1,4 @@
-"""dm_control's reacher-easy and reacher-hard."""
+"""Provide dm_control's reacher-easy and reacher-hard."""
 
 import math
 
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families.compat.tasks import CompatTask, task_name
 from envs.families.family import TaskStart
@@ -17,8 +18,10 @@ from envs.tasks import Task
 
 # Radii of the two targets, metres.
 _RADII = {"reacher-easy": 0.05, "reacher-hard": 0.015}
-_NEAREST, _FARTHEST, _HEIGHT = 0.05, 0.2, 0.01
-# Where the other task's target waits, outside of the image.
+_NEAREST = 0.05
+_FARTHEST = 0.2
+_HEIGHT = 0.01
+# The position of the other task's target, outside the image.
 _ASIDE = (10.0, 10.0, _HEIGHT)
 
 
@@ -40,27 +43,25 @@ def _build() -> mujoco.MjSpec:
 
 
 class CompatReacher(CompatTask):
-    """dm_control's reacher-easy and -hard: a reward of 1 while finger and target overlap. Success:
-    ever reached.
+    """Provide reacher-easy and -hard: a reward of 1 while finger and target overlap.
 
-    dm_control moves and resizes a geom of the model at every episode. Here each task's target is a
-    mocap body of its own, and the other task's is out of sight, so that worlds of one batch can
-    differ.
+    dm_control moves and resizes a geom of the model in every episode. Here each task's target is
+    its own mocap body, and the other task's is out of sight, so that worlds of one batch can
+    differ. Success: ever reached.
     """
 
     scene = Scene("compat reacher", _build, substeps=1, camera="fixed")
     hold_steps = 1
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """The distance in metres at which finger and target touch."""
+        """Return the distance at which finger and target touch, metres."""
         return np.array([_RADII[task_name(task)] + self.scene.model.geom("finger").size[0]])
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """Random joint angles at rest; the target at any angle, uniformly 5 to 20 cm from the
-        shoulder.
-        """
+        """Draw joint angles at rest and a target, at any angle and 5 to 20 cm from the shoulder."""
         positions = random_joint_positions(self.scene.model, rng)
-        angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(_NEAREST, _FARTHEST)
+        angle = rng.uniform(0, 2 * math.pi)
+        distance = rng.uniform(_NEAREST, _FARTHEST)
         place = (distance * math.sin(angle), distance * math.cos(angle), _HEIGHT)
         targets = [place if name == task_name(task) else _ASIDE for name in _RADII]
         return TaskStart(positions, np.zeros(2), np.array(targets))
@@ -68,18 +69,21 @@ class CompatReacher(CompatTask):
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Whether they overlap, seen from above. Source: dm_control's `Reacher.get_reward`."""
+        """Return 1 where they overlap, seen from above.
+
+        Source: dm_control's `Reacher.get_reward`.
+        """
         return (_distance(physics) <= goal[:, 0]).to(goal.dtype)
 
+    @override
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        """See `Family.holding`."""
         return reward > 0
 
 
 def _distance(physics: Physics) -> Tensor:
-    """From the finger to the nearer target, which is the task's: the other one is metres away."""
+    """Return the distance from the finger to the nearer target; the other is metres away."""
     finger = physics.geom_position("finger")[:, :2]
     distances = [
         torch.linalg.vector_norm(physics.geom_position(name)[:, :2] - finger, dim=-1)

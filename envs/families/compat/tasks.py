@@ -1,4 +1,4 @@
-"""The tasks by name, and what all of their families have in common."""
+"""List the tasks by name, and define what all of their families share."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,8 +6,9 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
+from typing_extensions import override
 
-from envs.families.family import Choice, Parameter
+from envs.families.family import Choice, Family, Parameter
 from envs.families.success import close_to_best
 from envs.simulation.physics import Physics
 from envs.tasks import Task
@@ -41,16 +42,15 @@ TASKS = (
 
 
 def task_name(task: Task) -> str:
-    """Which of `TASKS` it is."""
+    """Return the name of a task, one of `TASKS`."""
     return str(task.parameters["task"])
 
 
-class CompatTask:
-    """What the families of all bodies share: their parameter, their task vector and, for most of
-    them, success.
+class CompatTask(Family):
+    """Define what the families of all bodies share: parameter, task vector and usual success.
 
-    Success: a reward of at least 0.8 in `hold_steps` successive control steps. dm_control has no
-        notion of success.
+    Success: a reward of at least 0.8 in `hold_steps` successive control steps. dm_control does not
+    define success.
     """
 
     parameters: Mapping[str, Parameter] = MappingProxyType({"task": Choice(TASKS)})
@@ -58,11 +58,11 @@ class CompatTask:
     hold_steps: int
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """One-hot over `TASKS`."""
+        """Return a one-hot vector over `TASKS`."""
         return np.array([task_name(task) == name for name in TASKS], np.float32)
 
+    @override
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        """See `Family.holding`."""
         return close_to_best(reward)

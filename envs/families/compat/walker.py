@@ -1,9 +1,10 @@
-"""dm_control's walker-stand, walker-walk and walker-run."""
+"""Provide dm_control's walker-stand, walker-walk and walker-run."""
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families import walker
 from envs.families.compat.tasks import CompatTask, task_name
@@ -18,8 +19,9 @@ _SPEEDS = {"walker-stand": 0.0, "walker-walk": 1.0, "walker-run": 8.0}
 
 
 class CompatWalker(CompatTask):
-    """dm_control's walker-stand, -walk and -run: one-sided speed rewards. Success: a reward of 0.8
-    for one second.
+    """Provide walker-stand, -walk and -run, which have one-sided speed rewards.
+
+    Success: a reward of 0.8 for one second.
     """
 
     scene = Scene(
@@ -32,18 +34,19 @@ class CompatWalker(CompatTask):
     hold_steps = walker.STEPS_PER_SECOND
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """The speed from which the reward is full, m/s; 0 rewards standing only."""
+        """Return the speed from which the reward is full, m/s; 0 rewards standing only."""
         return np.array([_SPEEDS[task_name(task)]])
 
+    @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
-        """See `Family.start`."""
         return walker.start(self.scene, rng)
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
     ) -> Float[Tensor, " world"]:
-        """Posture times speed. Source: dm_control's `PlanarWalker.get_reward`."""
-        target, standing = goal[:, 0], walker.posture(physics)
+        """Reward posture times speed; source: dm_control's `PlanarWalker.get_reward`."""
+        target = goal[:, 0]
+        standing = walker.posture(physics)
         bounds = (target, float("inf"))
         moving = tolerance(
             walker.speed(physics), bounds, target / 2, sigmoid="linear", value_at_margin=0.5

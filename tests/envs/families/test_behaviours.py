@@ -1,5 +1,4 @@
-"""Behaviours beside speed: rewards worked out by hand, task vectors, success and what a wrong task
-is told."""
+"""Behaviours beside speed: rewards worked out by hand, task vectors, success and errors."""
 
 import mujoco
 import numpy as np
@@ -71,7 +70,7 @@ def _walker(
         ("headstand", [None, None, None, (3 * EDGE + 2) / 5]),
     ],
 )
-def test_the_walkers_yoga(behaviour: str, expected: list[float | None]) -> None:
+def test_the_walkers_behaviours(behaviour: str, expected: list[float | None]) -> None:
     physics = _walker(
         torso=[0.08, 0.12, 1.0, 0.5],
         hips=[0.08, 0.0, 0.9, 1.0],
@@ -96,7 +95,9 @@ def test_the_walkers_yoga(behaviour: str, expected: list[float | None]) -> None:
         ("lie_down", 0.0, [0, None, None, 0]),
     ],
 )
-def test_the_cheetahs_tricks(behaviour: str, speed: float, expected: list[float | None]) -> None:
+def test_the_cheetahs_behaviours(
+    behaviour: str, speed: float, expected: list[float | None]
+) -> None:
     """In the air and still; half as high; back foot up at 0.75 m/s; in the air and running."""
     heights = at_heights(
         torso=[1.2, 0.6, 0.6, 1.2], ffoot=[1.2, 0.6, 0.6, 1.2], bfoot=[1.2, 0.6, 1.8, 1.2]
@@ -256,7 +257,7 @@ def test_a_jump_is_never_a_success_and_a_stand_can_be() -> None:
         ),
     ],
 )
-def test_a_wrong_task_is_told_what_is_valid(body: str, parameters: dict, named: str) -> None:
+def test_an_error_names_the_valid_values(body: str, parameters: dict, named: str) -> None:
     values = load_suite(f"{body}_behaviours").to_dict()
     values["splits"]["novel"][-1]["parameters"] = parameters
     with pytest.raises(ValueError, match=named):

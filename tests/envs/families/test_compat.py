@@ -289,7 +289,7 @@ def test_a_bowl_with_bumps_is_dm_controls() -> None:
 
 
 def test_every_world_has_its_own_terrain_until_its_episode_ends_and_is_shown_it() -> None:
-    """What each pixel shows against MuJoCo's own rays through that world's model; saved, restored,
+    """The geom of each pixel against MuJoCo's own rays through that world's model; saved, restored,
     another one next."""
     name = "quadruped-escape"
     family, task = _family(name)

@@ -1,4 +1,4 @@
-"""Mazes as text: which are refused, shortest ways, and the tasks of the suites in them."""
+"""Mazes as text: refused ones, shortest paths, and the tasks of the suites in them."""
 
 from itertools import product
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from envs import Suite, Task, load_suite
-from envs.families.maze import LARGEST, MAZES, MOST_WALLS, Cell, Maze, read_maze
-from envs.families.maze_family import way_length
+from envs.families.maze import LARGEST, MAX_WALLS, MAZES, Cell, Maze, read_maze
+from envs.families.maze_family import path_length
 from envs.families.point_maze import PointMaze
 
 SUITE = load_suite("point_maze")
@@ -33,16 +33,16 @@ def _relaxed(maze: Maze, goal: Cell) -> dict[Cell, float]:
 
 
 @pytest.mark.parametrize("name", MAZES)
-def test_shortest_ways_are_those_of_a_slow_search(name: str) -> None:
+def test_shortest_paths_are_those_of_a_slow_search(name: str) -> None:
     maze = MAZES[name]
     for goal in maze.places.values():
         assert maze.distances(goal) == _relaxed(maze, goal)
     assert len(maze.free) + len(maze.walls) == maze.height * maze.width
-    assert len(maze.walls) <= MOST_WALLS
+    assert len(maze.walls) <= MAX_WALLS
     assert max(maze.height, maze.width) <= LARGEST
 
 
-def test_ways_are_as_long_as_the_suite_says() -> None:
+def test_paths_are_as_long_as_the_suite_says() -> None:
     def ways(split: str) -> list[int]:
         tasks = [task.parameters for task in SUITE.tasks(split)]
         mazes = [MAZES[str(task["maze"])] for task in tasks]
@@ -97,7 +97,7 @@ def test_places_are_measured_from_the_middle_and_mirrored_in_it() -> None:
         ("#### #SG? ####", r"unknown character '\?'.*valid are # \. S G"),
         ("##### #S.S# #.G.# #####", "place 'S'.*once"),
         ("#### #S.# ####", "place 'G'.*once"),
-        ("##### #S.GA #####", "closed by walls"),
+        ("##### #S.GA #####", "surrounded by walls"),
         ("###### #S.#G# ######", r"cell \(1, 4\).*cannot be reached"),
     ],
 )
@@ -117,14 +117,14 @@ def test_what_is_not_a_maze_is_refused(text: str, named: str) -> None:
         ({"reward": "dense"}, "'reward' must be one of latched, once, progress"),
     ],
 )
-def test_wrong_parameters_are_told_the_valid_ones(change: dict[str, str], named: str) -> None:
+def test_errors_name_the_valid_parameters(change: dict[str, str], named: str) -> None:
     values = SUITE.to_dict()
     values["splits"]["train"][0]["parameters"].update(change)
     with pytest.raises(ValueError, match=named):
         Suite.from_dict(values)
 
 
-def _way_by_hand(maze: Maze, goal: Cell, place: np.ndarray) -> float:
+def _path_by_hand(maze: Maze, goal: Cell, place: np.ndarray) -> float:
     ways = _relaxed(maze, goal)
     own = min(maze.free, key=lambda cell: np.abs(maze.centre(cell) - place).max())
     near = [cell for cell in maze.free if abs(cell[0] - own[0]) + abs(cell[1] - own[1]) <= 1]
@@ -137,19 +137,19 @@ def test_the_way_from_any_place_is_that_of_a_slow_search(name: str) -> None:
     cells = [maze.free[index] for index in rng.integers(len(maze.free), size=12)]
     places = np.array([maze.centre(cell) + rng.uniform(-0.49, 0.49, 2) for cell in cells])
     goal = torch.from_numpy(FAMILY.goal(_task(name))).expand(12, -1)
-    expected = [_way_by_hand(maze, maze.places["G"], place) for place in places]
-    np.testing.assert_allclose(way_length(torch.from_numpy(places), goal), expected)
+    expected = [_path_by_hand(maze, maze.places["G"], place) for place in places]
+    np.testing.assert_allclose(path_length(torch.from_numpy(places), goal), expected)
 
 
 def test_the_way_grows_evenly_along_a_corridor_and_leads_around_walls() -> None:
-    """The corridor is 4 cells long; in the last of them the way turns, and from there the corner
+    """The corridor is 4 cells long; in the last of them the path turns, and from there the corner
     may be cut."""
     maze = MAZES["serpent"]
     goal = torch.from_numpy(FAMILY.goal(_task("serpent"))).expand(35, -1)
     down = torch.linspace(0, 3.4, 35, dtype=torch.float64)
     top = torch.from_numpy(maze.centre(maze.places["S"]))
     places = torch.stack([top[0].expand(35), top[1] - down], dim=1)
-    torch.testing.assert_close(way_length(places, goal), 16 - down)
+    torch.testing.assert_close(path_length(places, goal), 16 - down)
 
 
 def test_the_quadruped_has_the_points_tasks() -> None:

@@ -190,7 +190,7 @@ def test_no_wall_can_be_passed(pushing: str) -> None:
 
 
 def test_every_goal_can_be_reached_in_half_an_episode() -> None:
-    """A point that is driven from cell to cell along a shortest way; the longest is 18 cells."""
+    """A point that is driven from cell to cell along a shortest path; the longest is 18 cells."""
     physics, goal = _physics(*TASKS)
     mazes = [MAZES[str(task.parameters["maze"])] for task in TASKS]
     ways = [
@@ -276,7 +276,7 @@ def test_a_pixel_observation_shows_point_and_goal() -> None:
     env.close()
 
 
-def test_worlds_with_other_mazes_beside_them_are_as_if_alone() -> None:
+def test_worlds_do_not_depend_on_the_mazes_of_other_worlds() -> None:
     tasks = [_task("hook"), _task("estate", reward="progress"), _task("channel", reward="once")]
     actions = (
         np.random.default_rng(5).uniform(-1, 1, (15, 3, 2)).astype(np.float32).repeat(4, axis=0)

@@ -72,7 +72,7 @@ def test_too_fast_is_as_wrong_as_too_slow() -> None:
     assert two_sided(speed, target, half_width=0.25).tolist() == pytest.approx(expected)
 
 
-def test_the_cheetahs_reward_is_its_speeds_alone() -> None:
+def test_the_cheetahs_reward_depends_on_speed_alone() -> None:
     speeds = [0.0, 1.75, 3.75, 4.25, 8.25, -4.0]
     rewards = CheetahSpeed().reward(_cheetah_at(*speeds), goal_rows(*[(4.0,)] * 6))
     assert rewards.tolist() == pytest.approx([0.0625, 0.5, 1, 1, 0, 0])
@@ -171,7 +171,7 @@ def test_a_quadruped_that_always_touches_itself_is_refused(monkeypatch: pytest.M
         lifted(QuadrupedSpeed.scene.model, np.array([1.0, 0.0, 0.0, 0.0]))
 
 
-def test_front_legs_can_be_told_from_hind_legs() -> None:
+def test_front_legs_can_be_distinguished_from_hind_legs() -> None:
     """At 64x64, upright and seen from its left: dozens of pixels of either, and only the front is
     nearly white."""
     model = QuadrupedSpeed.scene.model
