@@ -67,11 +67,12 @@ class Checkpoint:
     metadata: dict[str, Any]
     versions: dict[str, str]
     path: Path
+    checksum: str
 
 
 def write(
     path: Path, frames: int, state: Mapping[str, CheckpointTree], metadata: Mapping[str, JSON]
-) -> None:
+) -> str:
     """Write one checkpoint file atomically; `read` gives it back bit for bit.
 
     Args:
@@ -83,6 +84,9 @@ def write(
             strides, its device, `requires_grad`, or that it shares memory with another. Of a numpy
             array, not its byte order.
         metadata: JSON values about it.
+
+    Returns:
+        The checksum of everything in it, which `read` returns too.
 
     Raises:
         ValueError: a key or a value that cannot be saved, named; nothing was written.
@@ -97,7 +101,8 @@ def write(
     # Large alignments first, as the safetensors library itself does, so that every tensor can be
     # mapped in place.
     arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
-    header = _header(_content(frames, tree, metadata, arrays), arrays)
+    content = _content(frames, tree, metadata, arrays)
+    header = _header(content, arrays)
     # The format is an 8-byte length, JSON and raw bytes. Writing them here rather than through the
     # library costs no copy of an array in any of its versions, and a full disk is an OSError with
     # its number.
@@ -105,6 +110,7 @@ def write(
         file.write(struct.pack("<Q", len(header)) + header)
         for array in arrays.values():
             file.write(array.data)
+    return _checksum(content)
 
 
 def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
@@ -123,7 +129,8 @@ def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
     path = Path(path)
     try:
         with safe_open(path, framework="pt") as file:
-            content = _read_content(path, file.metadata() or {})
+            text = _read_content(path, file.metadata() or {})
+            content = json.loads(text)
             names = set(file.keys())
             _verify_names(path, names, content["checksums"])
             tree = content["tree"] if parts is None else _prune(path, content["tree"], parts)
@@ -136,7 +143,14 @@ def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
         raise CheckpointError(path, _why_unreadable(path, error)) from error
     _verify(path, tensors, content["checksums"])
     state = _decode(tree, tensors)
-    return Checkpoint(content["frames"], state, content["metadata"], content["versions"], path)
+    return Checkpoint(
+        frames=content["frames"],
+        state=state,
+        metadata=content["metadata"],
+        versions=content["versions"],
+        path=path,
+        checksum=_checksum(text),
+    )
 
 
 @dataclass(frozen=True)
@@ -318,7 +332,7 @@ def _header(content: str, arrays: Mapping[str, _Array]) -> bytes:
         "__metadata__": {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),
-            "checksum": str(zlib.crc32(content.encode())),
+            "checksum": _checksum(content),
             "content": content,
         }
     }
@@ -338,16 +352,20 @@ def _header(content: str, arrays: Mapping[str, _Array]) -> bytes:
     return header + b" " * (-len(header) % 8)
 
 
-def _read_content(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
+def _checksum(content: str) -> str:
+    return str(zlib.crc32(content.encode()))
+
+
+def _read_content(path: Path, header: Mapping[str, str]) -> str:
     if header.get("format") != FORMAT:
         raise CheckpointError(path, f"not written by {FORMAT}")
     version = header.get("format_version")
     if version != str(FORMAT_VERSION):
         raise CheckpointError(path, f"format version {version}, this is version {FORMAT_VERSION}")
     text = header.get("content", "")
-    if header.get("checksum") != str(zlib.crc32(text.encode())):
+    if header.get("checksum") != _checksum(text):
         raise CheckpointError(path, "damaged: the checksum of its header does not match")
-    return json.loads(text)  # type: ignore[no-any-return]
+    return text
 
 
 def _verify_names(path: Path, names: set[str], checksums: Mapping[str, int]) -> None:

@@ -1,39 +1,61 @@
-"""The checkpoints of a run: the newest whole one is found whatever happened to the process or to
-the files.
+"""Keep the checkpoints of a run, each a pair of files: the policy, and the rest of the training state.
 
-The file itself is described in `hrl.run.checkpoint_format`.
+The newest whole pair is found whatever happened to the process or to the files. A pair is written
+in this order, each file atomically::
+
+    step_N.policy.safetensors     what acting needs: weights, and the configuration of the run
+    step_N.training.safetensors   what only learning needs, and the checksum of its policy file
+    policy.safetensors            a second name of the newest policy file, in the run folder
+
+A kill before the second step leaves the pair before, because a policy file counts only with the
+training file that names it. The files themselves are described in `hrl.run.checkpoint_format`.
 """
+
+from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from hrl.run.atomic_files import remove_abandoned
+from hrl.run.atomic_files import link_atomic, remove_abandoned
 from hrl.run.checkpoint_format import JSON, Checkpoint, CheckpointTree, read, write
 from hrl.run.errors import CheckpointError, CheckpointWriteError
 
 KEEP = 2
 """Checkpoints that a run keeps."""
+POLICY = "policy"
+"""Key of a checkpoint's state whose value is saved in the policy file."""
+POLICY_METADATA = ("config",)
+"""Keys of a checkpoint's metadata that the policy file has too."""
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last `keep` of them, as
-    folder/step_{frames:012d}.safetensors.
+    """Keep the last checkpoints of one run.
 
     Temporary files of a killed writer are removed at construction.
+
+    Args:
+        folder: of the checkpoints, which need not exist.
+        newest_policy: file that the newest policy can also be found at; none by default.
+        keep: number of checkpoints to keep.
     """
 
-    def __init__(self, folder: Path, keep: int = KEEP) -> None:
+    def __init__(self, folder: Path, newest_policy: Path | None = None, keep: int = KEEP) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1 checkpoint, not {keep}")
         self.folder = Path(folder)
+        self.newest_policy = newest_policy
         self.keep = keep
         self._unusable: set[Path] = set()
         remove_abandoned(self.folder, "step_*.safetensors.*")
+        if newest_policy is not None:
+            remove_abandoned(newest_policy.parent, f"{newest_policy.name}.*")
 
     def path(self, frames: int) -> Path:
-        return self.folder / f"step_{frames:012d}.safetensors"
+        """Return the file of the training state after so many control steps."""
+        return self.folder / f"step_{frames:012d}.training.safetensors"
 
     def save(
         self, frames: int, state: Mapping[str, CheckpointTree], metadata: Mapping[str, JSON]
@@ -42,8 +64,12 @@ class Checkpoints:
 
         Args:
             frames: control steps done so far, the checkpoint's name.
-            state: what `write` takes; nothing may change it before this returns.
+            state: what `write` takes; nothing may change it before this returns. The mapping
+                `state["policy"]` goes into the policy file.
             metadata: JSON values about it.
+
+        Returns:
+            The file of the training state.
 
         Raises:
             ValueError: a key or a value that cannot be saved; nothing was written.
@@ -52,33 +78,75 @@ class Checkpoints:
         path = self.path(frames)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write(path, frames, state, metadata)
+            self._write_pair(path, frames, state, metadata)
+            self.publish_policy(path)
         except OSError as error:
             raise CheckpointWriteError(frames, path, str(error), self._last_good()) from error
         self._unusable.discard(path)
         self._delete_old(path)
         return path
 
-    def load_latest(self, parts: Collection[str] | None = None) -> Checkpoint | None:
-        """The newest whole checkpoint, None where there is no file at all.
+    def load_latest(self) -> Checkpoint | None:
+        """Return the newest whole checkpoint, None where there is none at all.
 
-        A file that is not whole is skipped with a warning that names it and the reason.
-
-        Args:
-            parts: of its state, as `read` takes them; all by default.
+        A pair that is not whole is skipped with a warning that names the file and the reason.
 
         Raises:
-            CheckpointError: there are files and none is whole; the message lists them with their
-                reasons.
+            CheckpointError: there are checkpoints and none is whole; the message lists them with
+                their reasons.
         """
+        return self._newest(_read_pair)
+
+    def load_policy(self) -> Checkpoint | None:
+        """Return the policy of the newest whole checkpoint, None where there is none at all.
+
+        Memory is taken for the policy alone.
+
+        Raises:
+            CheckpointError: there are checkpoints and none is whole.
+        """
+        return self._newest(_read_policy)
+
+    def publish_policy(self, path: Path) -> None:
+        """Let the newest policy be found at `newest_policy`.
+
+        Args:
+            path: the file of the training state that belongs to it.
+        """
+        if self.newest_policy is not None:
+            link_atomic(policy_path(path), self.newest_policy)
+
+    # Private methods.
+
+    def _write_pair(
+        self,
+        path: Path,
+        frames: int,
+        state: Mapping[str, CheckpointTree],
+        metadata: Mapping[str, JSON],
+    ) -> None:
+        if not isinstance(state, Mapping) or not isinstance(state.get(POLICY, {}), Mapping):
+            raise ValueError(f"a checkpoint's state and its {POLICY!r} must each be a mapping")
+        policy: Mapping[str, CheckpointTree] = state.get(POLICY, {})  # type: ignore[assignment]
+        rest = {key: value for key, value in state.items() if key != POLICY}
+        about_policy = {key: metadata[key] for key in POLICY_METADATA if key in metadata}
+        written = write(policy_path(path), frames, policy, about_policy)
+        try:
+            write(path, frames, rest, {**metadata, "policy_checksum": written})
+        except ValueError:
+            policy_path(path).unlink()
+            raise
+
+    def _newest(self, read_checkpoint: Callable[[Path], Checkpoint]) -> Checkpoint | None:
         failures: list[CheckpointError] = []
         for path in reversed(self._files()):
             try:
-                checkpoint = read(path, parts)
+                checkpoint = read_checkpoint(path)
             except CheckpointError as error:
                 failures.append(error)
+                self._unusable.add(path)
                 continue
-            self._skip(failures, path)
+            _warn_of(failures, checkpoint.path)
             return checkpoint
         if failures:
             reasons = "\n".join(f"  {error.path.name}: {error.reason}" for error in failures)
@@ -88,35 +156,64 @@ class Checkpoints:
         return None
 
     def _files(self) -> list[Path]:
-        """All checkpoint files, oldest first."""
+        """Return the training files, oldest first."""
         named = [
             path
-            for path in self.folder.glob("step_*.safetensors")
-            if re.fullmatch(r"step_\d{12,}", path.stem)
+            for path in self.folder.glob("step_*.training.safetensors")
+            if re.fullmatch(r"step_\d{12,}\.training\.safetensors", path.name)
         ]
         return sorted(named, key=_frames_of)
 
-    def _skip(self, failures: list[CheckpointError], used: Path) -> None:
-        for error in failures:
-            self._unusable.add(error.path)
-            warnings.warn(f"checkpoint {error} - skipped, {used.name} is used", stacklevel=3)
-
     def _delete_old(self, newest: Path) -> None:
-        """Files that were found unusable never count as one of the `keep`, and are left for the
-        user to look at.
+        """Delete old pairs, the training file first, and policies without a training file.
+
+        Pairs that were found unusable never count as one of the `keep`, and are left for the user
+        to look at.
         """
         older = [path for path in self._files() if _frames_of(path) <= _frames_of(newest)]
         for path in [path for path in older if path not in self._unusable][: -self.keep]:
             path.unlink(missing_ok=True)
+        policies = {policy_path(path) for path in self._files()}
+        for policy in self.folder.glob("step_*.policy.safetensors"):
+            if policy not in policies:
+                policy.unlink(missing_ok=True)
 
     def _last_good(self) -> Path | None:
         for path in reversed(self._files()):
             try:
-                return read(path).path
+                return _read_pair(path).path
             except CheckpointError:
                 continue
         return None
 
 
+def policy_path(path: Path) -> Path:
+    """Return the policy file that belongs to a file of the training state."""
+    return path.with_name(path.name.replace(".training.", ".policy."))
+
+
+def _read_pair(path: Path) -> Checkpoint:
+    training = read(path)
+    policy = _matching_policy(training)
+    return replace(training, state={**training.state, POLICY: policy.state})
+
+
+def _read_policy(path: Path) -> Checkpoint:
+    """Read a policy; of its training file only the header, which is refused where it was cut."""
+    return _matching_policy(read(path, parts=()))
+
+
+def _matching_policy(training: Checkpoint) -> Checkpoint:
+    policy = read(policy_path(training.path))
+    if policy.checksum != training.metadata.get("policy_checksum"):
+        raise CheckpointError(policy.path, f"it does not belong to {training.path.name}")
+    return policy
+
+
+def _warn_of(failures: list[CheckpointError], used: Path) -> None:
+    for error in failures:
+        warnings.warn(f"checkpoint {error} - skipped, {used.name} is used", stacklevel=4)
+
+
 def _frames_of(path: Path) -> int:
-    return int(path.stem.removeprefix("step_"))
+    return int(path.name.split(".")[0].removeprefix("step_"))

@@ -1,4 +1,4 @@
-"""Reading a run folder back: its configuration, its suite, its trained policy."""
+"""Read a run back: its configuration, its suite, its trained policy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from envs import Suite
-from hrl.agents.base import Policy, SavedPolicy
+from hrl.agents.base import Policy
 from hrl.config import ComposedConfig, ConfigError, RunConfig, from_saved, load
 from hrl.run.build import agent_spec, build_policy, learns
-from hrl.run.checkpoint_format import Checkpoint
+from hrl.run.checkpoint_format import Checkpoint, read
 from hrl.run.checkpoints import Checkpoints
 from hrl.run.config_match import check_config_matches
-from hrl.run.errors import CheckpointError
+from hrl.run.errors import CheckpointError, FolderError
 from hrl.run.folder import RunFolder
 
 
@@ -46,57 +46,80 @@ class LoadedRun:
 
 
 def load_run(folder: Path, device: str = "") -> LoadedRun:
-    """The policy of a run folder's last checkpoint.
+    """Return the policy of a run folder's last checkpoint.
 
-    Takes memory for what acts, and for nothing that only learning needs: no rollout, no replay, no
-    worlds.
+    Memory is taken for what acts, and for nothing that only learning needs: no rollout, no replay,
+    no environments. A folder that has no checkpoints, only its configuration and its policy file,
+    will do.
 
     Args:
+        folder: of the run.
         device: where to put the policy; empty for where it was trained.
 
     Raises:
-        ConfigError: no run folder, or one of another version.  CheckpointError: no whole checkpoint.
+        FolderError: it is no run folder, it is one of another version, or it has no checkpoint yet.
+        ConfigError: its configuration cannot be used.
+        CheckpointError: no checkpoint is whole.
     """
     files = RunFolder(folder)
-    config, plain = from_saved(files.read_config())
-    if not learns(config):
-        return _scripted(ComposedConfig(config, plain))
-    config = replace(config, device=device) if device else config
-    suite = Suite.from_dict(plain["suite"])
-    saved = build_policy(config, agent_spec(config, suite))
-    checkpoint = Checkpoints(files.checkpoints).load_latest(
-        [f"learner/{key}" for key in saved.needs]
-    )
+    composed = from_saved(files.read_config())
+    if not learns(composed.config):
+        return _scripted(composed)
+    checkpoint = Checkpoints(files.checkpoints).load_policy()
+    if checkpoint is None and files.policy.exists():
+        checkpoint = read(files.policy)
     if checkpoint is None:
-        raise ConfigError(f"{folder} has no checkpoint yet: train it with scripts/train.py")
-    check_config_matches(checkpoint.metadata["config"], plain)
-    _load(saved, checkpoint)
-    return LoadedRun(saved.policy, ComposedConfig(config, plain), suite, checkpoint.frames)
+        raise FolderError(f"{folder} has no checkpoint yet: train it with scripts/train.py")
+    check_config_matches(checkpoint.metadata["config"], composed.plain)
+    return _loaded(composed, checkpoint, device)
+
+
+def load_policy_file(path: Path, device: str = "") -> LoadedRun:
+    """Return the policy of a policy file, which needs nothing beside it.
+
+    Args:
+        path: the file.
+        device: where to put the policy; empty for where it was trained.
+
+    Raises:
+        CheckpointError: the file is not whole, or holds no policy of a run.
+        ConfigError: its configuration cannot be used.
+    """
+    checkpoint = read(path)
+    plain = checkpoint.metadata.get("config")
+    if not isinstance(plain, dict) or "policy_checksum" in checkpoint.metadata:
+        raise CheckpointError(path, "it is not a policy file; give a run folder's policy.safetensors")
+    return _loaded(from_saved(plain), checkpoint, device)
 
 
 def load_scripted(overrides: Sequence[str]) -> LoadedRun:
-    """A policy that learns nothing, from the command line's `agent=random suite=...`.
+    """Return a policy that learns nothing, from the command line's `agent=random suite=...`.
 
     Raises:
         ConfigError: the agent is one that learns, and so needs a run folder.
     """
     composed = load(overrides)
-    name = composed.config.agent.name
     if learns(composed.config):
         raise ConfigError(
-            f"agent {name} learns: give the folder of a run that scripts/train.py made"
+            f"agent {composed.config.agent.name} learns: give the folder of a run that "
+            "scripts/train.py made"
         )
     return _scripted(composed)
 
 
-def _load(saved: SavedPolicy, checkpoint: Checkpoint) -> None:
+def _loaded(composed: ComposedConfig, checkpoint: Checkpoint, device: str) -> LoadedRun:
+    config, plain = composed
+    config = replace(config, device=device) if device else config
+    suite = Suite.from_dict(plain["suite"])
+    saved = build_policy(config, agent_spec(config, suite))
     try:
-        saved.load(checkpoint.state["learner"])
+        saved.load(checkpoint.state)
     except (KeyError, RuntimeError) as error:  # another version of the agent
         reason = " ".join(str(error).split())
         raise CheckpointError(
             checkpoint.path, f"it does not hold this agent's weights: {reason}"
         ) from error
+    return LoadedRun(saved.policy, ComposedConfig(config, plain), suite, checkpoint.frames)
 
 
 def _scripted(composed: ComposedConfig) -> LoadedRun:
