@@ -1,8 +1,21 @@
-"""Hierarchical reinforcement learning from pixels, and the flat baselines that it is compared
-with.
+"""Train hierarchical agents from pixels, and the flat agents that they are compared with.
+
+import hrl
+
+policy = hrl.load_policy("runs/point_mass/skills/seed_0")
+env = policy.make_env()
+action = policy.act(env.reset()[0], done=True)
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hrl.run.acting import ActingPolicy, load_policy
+
+__all__ = ["ActingPolicy", "__version__", "load_policy"]
 
 __version__ = "0.1.0"
 
@@ -13,3 +26,12 @@ __version__ = "0.1.0"
 # before torch is imported.
 if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what acts when it is first asked for, so that `import hrl` alone is quick."""
+    if name in ("ActingPolicy", "load_policy"):
+        from hrl.run import acting
+
+        return getattr(acting, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

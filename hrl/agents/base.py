@@ -261,7 +261,11 @@ class Learner(Protocol):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a continued run needs to continue to the last bit."""
+        """Return all that a continued run needs to continue to the last bit.
+
+        The key "policy" has all that acting depends on, as a mapping: it is saved as a file of its
+        own, which users share.
+        """
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
@@ -278,19 +282,12 @@ class SavedPolicy(Protocol):
     def policy(self) -> Policy:
         """Return the policy, which can act once `load` has been called."""
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Return the keys of `Learner.state_dict` that acting depends on.
-
-        Only these are read from a checkpoint.
-        """
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Take the weights from a state that has at least the keys of `needs`.
+    def load(self, weights: Mapping[str, Any]) -> None:
+        """Take the weights, which `Learner.state_dict` has under the key "policy".
 
         Raises:
-            KeyError: it is the state of another kind of agent.
-            RuntimeError: it is the state of an agent of other sizes.
+            KeyError: they are of another kind of agent.
+            RuntimeError: they are of an agent of other sizes.
         """
 
 

@@ -316,7 +316,7 @@ class ModelBasedLearner:
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser moments, replay, counters, where the collector stands."""
         return {
-            "module": self.module.state_dict(),
+            "policy": self.module.state_dict(),
             "optimizer": optimizer_state(self.optimizer),
             "replay": self.replay.state_dict(),
             "collector": self.collector.state_dict(),
@@ -327,7 +327,7 @@ class ModelBasedLearner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         self._prepared = None  # a recorded graph holds the moments that are replaced
-        self.module.load_state_dict(state["module"])
+        self.module.load_state_dict(state["policy"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.replay.load_state_dict(state["replay"])
         self.collector.load_state_dict(state["collector"])

@@ -190,7 +190,7 @@ class OnPolicyLearner:
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser moments, counters, where the collector stands."""
         return {
-            "module": self.module.state_dict(),
+            "policy": self.module.state_dict(),
             "optimizer": optimizer_state(self.optimizer),
             "collector": self.collector.state_dict(),
             "updates": self.updates,
@@ -198,7 +198,7 @@ class OnPolicyLearner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.module.load_state_dict(state["module"])
+        self.module.load_state_dict(state["policy"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.collector.load_state_dict(state["collector"])
         self.updates = state["updates"]

@@ -93,7 +93,7 @@ def register_agent(
         def build_policy(config: Any, spec: AgentSpec) -> SavedPolicy:
             policy = agent(config, spec)
             assert isinstance(policy, nn.Module)
-            return SavedModule(policy, policy.to(spec.device), "module")
+            return SavedModule(policy, policy.to(spec.device))
 
         register_entry(
             AgentEntry(

@@ -16,22 +16,19 @@ class SavedModule:
     Args:
         policy: acts with the module's weights; often the module itself.
         module: takes the weights.
-        key: the key of `Learner.state_dict` under which the whole module was saved.
     """
 
-    def __init__(self, policy: Policy, module: nn.Module, key: str) -> None:
+    def __init__(self, policy: Policy, module: nn.Module) -> None:
         self.policy = policy
-        self.needs = (key,)
         self._module = module
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load(self, weights: Mapping[str, Any]) -> None:
         """Take the weights.
 
         Raises:
-            KeyError: the state has none under this key.
             RuntimeError: they are not this module's.
         """
-        self._module.load_state_dict(state[self.needs[0]])
+        self._module.load_state_dict(weights)
 
 
 class WithoutWeights:
@@ -41,11 +38,9 @@ class WithoutWeights:
         policy: acts as it is.
     """
 
-    needs: tuple[str, ...] = ()
-
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load(self, weights: Mapping[str, Any]) -> None:
         """Take nothing."""
-        del state
+        del weights

@@ -326,7 +326,7 @@ def _saved(policy: type[BasePolicy], spec: AgentSpec, net_arch: Any) -> SavedMod
         spaces.Dict({"pixels": pixels, "task": task}), actions, lambda _: 0.0, **arguments
     )
     network = network.to(spec.device)
-    return SavedModule(SB3Policy(network), network, "policy")
+    return SavedModule(SB3Policy(network), network)
 
 
 def _layers(spec: AgentSpec) -> dict[str, list[int]]:

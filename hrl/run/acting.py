@@ -38,9 +38,7 @@ class ActingPolicy:
         self._num_envs = 0
 
     @torch.inference_mode()
-    def act(
-        self, observation: Mapping[str, np.ndarray], done: bool | np.ndarray
-    ) -> np.ndarray:
+    def act(self, observation: Mapping[str, np.ndarray], done: bool | np.ndarray) -> np.ndarray:
         """Return the actions for an observation, in [-1, 1].
 
         Args:

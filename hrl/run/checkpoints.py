@@ -133,7 +133,7 @@ class Checkpoints:
         written = write(policy_path(path), frames, policy, about_policy)
         try:
             write(path, frames, rest, {**metadata, "policy_checksum": written})
-        except ValueError:
+        except (ValueError, OSError):
             policy_path(path).unlink()
             raise
 

@@ -88,7 +88,9 @@ def load_policy_file(path: Path, device: str = "") -> LoadedRun:
     checkpoint = read(path)
     plain = checkpoint.metadata.get("config")
     if not isinstance(plain, dict) or "policy_checksum" in checkpoint.metadata:
-        raise CheckpointError(path, "it is not a policy file; give a run folder's policy.safetensors")
+        raise CheckpointError(
+            path, "it is not a policy file; give a run folder's policy.safetensors"
+        )
     return _loaded(from_saved(plain), checkpoint, device)
 
 

@@ -29,7 +29,7 @@ from hrl.run import hardware
 from hrl.run.atomic_files import write_json
 from hrl.run.build import agent_spec, build_learner, run_shapes
 from hrl.run.checkpoint_format import JSON, Checkpoint
-from hrl.run.checkpoints import Checkpoints
+from hrl.run.checkpoints import POLICY, Checkpoints
 from hrl.run.config_match import check_config_matches
 from hrl.run.errors import CheckpointError, Interrupted, NonFiniteError
 from hrl.run.eval_config import eval_config_for
@@ -125,7 +125,7 @@ class _Run:
         # Written once nothing of the configuration is left to refuse, so that a mistake leaves no
         # run behind.
         folder.write_config(plain)
-        self.checkpoints = Checkpoints(folder.checkpoints)
+        self.checkpoints = Checkpoints(folder.checkpoints, folder.policy)
         self.clock = _Clock()
         resumed = self._resume(self.checkpoints.load_latest())
         if not folder.environment.exists():
@@ -175,7 +175,8 @@ class _Run:
                 stacklevel=2,
             )
         try:
-            self.learner.load_state_dict(checkpoint.state["learner"])
+            learned = {**checkpoint.state["learner"], POLICY: checkpoint.state[POLICY]}
+            self.learner.load_state_dict(learned)
         except (
             KeyError,
             RuntimeError,
@@ -187,6 +188,7 @@ class _Run:
             ) from error
         self.env.load_state_dict(checkpoint.state["env"])
         self.clock.seconds = float(checkpoint.metadata["seconds"])
+        self.checkpoints.publish_policy(checkpoint.path)
         print(f"continuing {self.folder} at {self.learner.frames:,} frames")
         return dict(checkpoint.metadata["position"])
 
@@ -252,7 +254,9 @@ class _Run:
             "config": self.plain,
             "computed_with": self._computed_with(),
         }
-        state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
+        learned = self.learner.state_dict()
+        policy = learned.pop(POLICY)
+        state = {POLICY: policy, "learner": learned, "env": self.env.state_dict()}
         self.checkpoints.save(self.learner.frames, state, metadata)
         return self.learner.frames
 

@@ -124,7 +124,7 @@ def test_decisions_go_on_from_a_checkpoint():
         make(Skills, num_skills=2, skill_duration=4),
     )
     first = [through.iterate()["decisions"] for _ in range(2)]
-    stopped.module.load_state_dict(through.state_dict()["module"])
+    stopped.module.load_state_dict(through.state_dict()["policy"])
     stopped.collector.load_state_dict(through.collector.state_dict())
     assert [through.iterate()["decisions"], first] == [stopped.iterate()["decisions"], first]
 

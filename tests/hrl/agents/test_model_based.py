@@ -338,7 +338,7 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(method, waits, monke
     trained.iterate()
     moved = trained.updates
     before = copy.deepcopy(
-        {"module": trained.module.state_dict(), "optimizer": optimizer_state(trained.optimizer)}
+        {"policy": trained.module.state_dict(), "optimizer": optimizer_state(trained.optimizer)}
     )
     trained.replay._storage["reward"].fill_(math.nan)
     if not waits:
@@ -351,7 +351,7 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(method, waits, monke
     assert bool(failed.value.batch["reward"].isnan().any())
     # Running scales and coefficients are in the module's state.
     assert_same(
-        {"module": trained.module.state_dict(), "optimizer": optimizer_state(trained.optimizer)},
+        {"policy": trained.module.state_dict(), "optimizer": optimizer_state(trained.optimizer)},
         before,
         "state",
     )

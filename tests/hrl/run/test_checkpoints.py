@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hrl.run.checkpoint_format import DTYPES, read, write
-from hrl.run.checkpoints import Checkpoints
+from hrl.run.checkpoints import Checkpoints, policy_path
 from hrl.run.errors import CheckpointError, CheckpointWriteError
 
 STATE = {
@@ -323,7 +323,7 @@ class Payload:
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_pickle_is_refused_and_never_executed(tmp_path: Path, legacy: bool) -> None:
-    target, path = tmp_path / "executed", tmp_path / "step_000000000100.safetensors"
+    target, path = tmp_path / "executed", tmp_path / "step_000000000100.training.safetensors"
     torch.save({"agent": Payload(target)}, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(CheckpointError, match="not a safetensors file"):
         Checkpoints(tmp_path).load_latest()
@@ -347,12 +347,16 @@ def test_the_last_ones_are_kept(tmp_path: Path) -> None:
     for frames in (0, 500, 1000, 10**13):
         checkpoints.save(frames, {"frames": frames}, {})
     assert {path.name for path in tmp_path.iterdir()} == {
-        "step_000000001000.safetensors",
-        "step_10000000000000.safetensors",
+        "step_000000001000.training.safetensors",
+        "step_000000001000.policy.safetensors",
+        "step_10000000000000.training.safetensors",
+        "step_10000000000000.policy.safetensors",
     }
     latest = Checkpoints(tmp_path).load_latest()
     assert latest is not None
-    assert latest.state == {"frames": latest.frames} == {"frames": 10**13}
+    assert (
+        latest.state == {"frames": latest.frames, "policy": {}} == {"frames": 10**13, "policy": {}}
+    )
 
 
 def test_a_damaged_newest_one_is_skipped_with_a_warning_and_never_counts_as_kept(
@@ -360,31 +364,32 @@ def test_a_damaged_newest_one_is_skipped_with_a_warning_and_never_counts_as_kept
 ) -> None:
     for frames in (100, 200):
         Checkpoints(tmp_path, keep=2).save(frames, {"frames": frames}, {})
-    (tmp_path / "step_000000000200.safetensors").write_bytes(b"")
+    (tmp_path / "step_000000000200.training.safetensors").write_bytes(b"")
     checkpoints = Checkpoints(tmp_path, keep=2)
     with pytest.warns(
         UserWarning,
-        match=r"step_000000000200\.safetensors: truncated.*step_000000000100\.safetensors",
+        match=r"step_000000000200\.training\.safetensors: truncated.*step_000000000100\.training",
     ):
         latest = checkpoints.load_latest()
     assert latest is not None
-    assert latest.state == {"frames": 100}
+    assert latest.state == {"frames": 100, "policy": {}}
     checkpoints.save(150, {"frames": 150}, {})
     checkpoints.save(250, {"frames": 250}, {})
-    assert sorted(path.name[5:17] for path in tmp_path.iterdir()) == [
-        "000000000150",
-        "000000000200",
-        "000000000250",
-    ]
+    for part in ("training", "policy"):
+        assert sorted(path.name[5:17] for path in tmp_path.glob(f"*.{part}.*")) == [
+            "000000000150",
+            "000000000200",
+            "000000000250",
+        ]
 
 
 def test_where_none_is_whole_each_is_listed(tmp_path: Path) -> None:
-    (tmp_path / "step_000000000100.safetensors").write_bytes(b"")
-    save_file({"weight": torch.zeros(3)}, tmp_path / "step_000000000200.safetensors")
+    (tmp_path / "step_000000000100.training.safetensors").write_bytes(b"")
+    save_file({"weight": torch.zeros(3)}, tmp_path / "step_000000000200.training.safetensors")
     with pytest.raises(CheckpointError) as caught:
         Checkpoints(tmp_path).load_latest()
-    assert "step_000000000100.safetensors: truncated" in str(caught.value)
-    assert "step_000000000200.safetensors: not written by pixel-hrl" in str(caught.value)
+    assert "step_000000000100.training.safetensors: truncated" in str(caught.value)
+    assert "step_000000000200.training.safetensors: not written by pixel-hrl" in str(caught.value)
 
 
 # Writes that do not end.
@@ -409,9 +414,9 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_ones(whole: Path) -> N
     assert (error.frames, error.path, error.last_good) == (200, checkpoints.path(200), whole)
     assert os.strerror(errno.EFBIG) in error.reason
     assert str(whole) in str(error)
-    assert list(whole.parent.iterdir()) == [whole]
-    checkpoints.save(200, {"large": np.zeros(100_000)}, {})
-    assert list(whole.parent.iterdir()) == [checkpoints.path(200)]
+    assert set(whole.parent.iterdir()) == {whole, policy_path(whole)}
+    newest = checkpoints.save(200, {"large": np.zeros(100_000)}, {})
+    assert set(whole.parent.iterdir()) == {newest, policy_path(newest)}
 
 
 def test_a_disk_that_is_full_only_at_the_end_counts_as_full(
@@ -423,7 +428,7 @@ def test_a_disk_that_is_full_only_at_the_end_counts_as_full(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointWriteError, match="No space left on device"):
         Checkpoints(whole.parent).save(200, STATE, {})
-    assert list(whole.parent.iterdir()) == [whole]
+    assert set(whole.parent.iterdir()) == {whole, policy_path(whole)}
 
 
 def test_the_first_write_that_fails_says_that_there_is_none(tmp_path: Path) -> None:
@@ -449,17 +454,19 @@ KILLED_AT_RANDOM = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
+from hrl.run.checkpoint_format import read
 from hrl.run.checkpoints import Checkpoints
 
-folder = Path(sys.argv[1])
+folder = Path(sys.argv[1]) / "checkpoints"
 
 def save_forever(frames):
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, folder.parent / "policy.safetensors")
     while True:
         frames += 1
-        checkpoints.save(frames, {"values": np.full(250_000, frames), "frames": frames}, {})
+        state = {"values": np.full(250_000, frames), "frames": frames}
+        checkpoints.save(frames, {**state, "policy": state}, {})
 
-Checkpoints(folder).save(0, {"values": np.zeros(1, dtype=np.int64), "frames": 0}, {})
+Checkpoints(folder).save(0, {"values": np.zeros(1, dtype=np.int64), "frames": 0, "policy": {}}, {})
 moments, frames, interrupted = random.Random(0), 0, 0
 for _ in range(25):
     child = os.fork()
@@ -473,10 +480,17 @@ for _ in range(25):
     assert latest.frames >= frames
     assert latest.state["frames"] == latest.frames
     assert (latest.state["values"] == latest.frames).all()
+    policy = latest.state["policy"] or {"values": np.zeros(1), "frames": 0}
+    assert policy["frames"] == latest.frames
+    assert (policy["values"] == latest.frames).all()
+    if latest.frames:
+        shared = read(folder.parent / "policy.safetensors")
+        assert shared.frames <= latest.frames
+        assert (shared.state["values"] == shared.frames).all()
     assert not list(folder.glob(".*"))
     frames = latest.frames
 Checkpoints(folder).save(frames + 1, {}, {})
-assert len(list(folder.iterdir())) == 2  # what a kill between a save and its deletions left is deleted by the next save
+assert len(list(folder.iterdir())) == 4  # what a kill between a save and its deletions left is deleted by the next save
 print(frames, interrupted)
 """
 
@@ -488,3 +502,70 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     frames, interrupted = map(int, result.stdout.split())
     assert frames > 0, "no child lived long enough to save"
     assert interrupted > 0, "no child was killed while it wrote"
+
+
+KILLED_AT_A_STEP = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from hrl.run.checkpoints import Checkpoints
+
+folder, steps, moment = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+replace = os.replace
+
+def replace_and_count(source, target):
+    global steps
+    steps -= 1
+    if moment == "after":
+        replace(source, target)
+    if steps == 0:
+        os.kill(os.getpid(), 9)
+    if moment == "before":
+        replace(source, target)
+
+checkpoints = Checkpoints(folder / "checkpoints", folder / "policy.safetensors")
+checkpoints.save(1, {"policy": {"weight": np.ones(9)}, "moment": np.ones(9)}, {})
+os.replace = replace_and_count
+checkpoints.save(2, {"policy": {"weight": np.full(9, 2.0)}, "moment": np.full(9, 2.0)}, {})
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "moment", "used", "shared"),
+    [
+        (1, "before", 1, 1),  # nothing of the second checkpoint has its name yet
+        (1, "after", 1, 1),  # its policy has
+        (2, "before", 1, 1),
+        (2, "after", 2, 1),  # the pair is complete
+        (3, "before", 2, 1),
+        (3, "after", 2, 2),  # the newest policy is found in the run folder too
+    ],
+)
+def test_a_kill_between_the_two_files_leaves_the_pair_before(
+    step: int, moment: str, used: int, shared: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED_AT_A_STEP, str(tmp_path), str(step), moment]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -9
+    checkpoints = Checkpoints(tmp_path / "checkpoints", tmp_path / "policy.safetensors")
+    for latest in (checkpoints.load_latest(), checkpoints.load_policy()):
+        assert latest is not None
+        assert latest.frames == used
+    latest = checkpoints.load_latest()
+    assert latest is not None
+    for values in (latest.state["policy"]["weight"], latest.state["moment"]):
+        assert (values == used).all()
+    assert (read(tmp_path / "policy.safetensors").state["weight"] == shared).all()
+    assert not list(tmp_path.glob("**/.*")), "nothing half-written is left"
+    checkpoints.save(3, {}, {})
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 4
+
+
+def test_a_policy_that_belongs_to_another_training_state_is_not_used(whole: Path) -> None:
+    checkpoints = Checkpoints(whole.parent)
+    checkpoints.save(200, {"policy": {"weight": np.ones(2)}}, {})
+    write(policy_path(checkpoints.path(200)), 200, {"weight": np.zeros(2)}, {})
+    for load in (checkpoints.load_latest, checkpoints.load_policy):
+        with pytest.warns(UserWarning, match=r"does not belong to step_0+200\.training"):
+            latest = load()
+        assert latest is not None
+        assert latest.frames == 100

@@ -1,6 +1,7 @@
 """A run folder read back for acting: the policy that was trained, in memory for what acts and
 nothing else."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -12,14 +13,15 @@ from stable_baselines3.common.buffers import DictReplayBuffer
 
 from envs import Suite, make_vec
 from hrl.agents import registry
-from hrl.agents.base import Policy, SavedPolicy
+from hrl.agents.base import Policy
 from hrl.agents.registry import find_agent, registered_agents
 from hrl.config import load
 from hrl.data.observation import Observation
-from hrl.run.build import agent_spec, build_learner, build_policy
+from hrl.run import checkpoints
+from hrl.run.build import agent_spec, build_learner
 from hrl.run.checkpoint_format import read, write
 from hrl.run.checkpoints import Checkpoints
-from hrl.run.errors import CheckpointError
+from hrl.run.errors import CheckpointError, FolderError
 from hrl.run.load import load_run
 from hrl.run.train import train
 
@@ -72,7 +74,8 @@ def test_it_acts_as_the_learner_that_was_saved_does(run):
     env = make_vec(suite, config.num_envs, image_size=config.image_size)
     learner = build_learner(config, suite, env, agent_spec(config, suite))
     untrained = actions(learner.policy)
-    learner.load_state_dict(Checkpoints(folder / "checkpoints").load_latest().state["learner"])
+    state = Checkpoints(folder / "checkpoints").load_latest().state
+    learner.load_state_dict({**state["learner"], "policy": state["policy"]})
     env.close()
     opened = load_run(folder)
     assert opened.frames == learner.frames == 256
@@ -91,32 +94,57 @@ def test_no_learner_environment_or_replay_is_built(run, monkeypatch):
     assert actions(load_run(run[2]).policy).shape == (10, 2)
 
 
-def test_only_what_acts_is_read(run):
-    agent, overrides, folder = run
-    config, plain = load(overrides)
-    saved = build_policy(config, agent_spec(config, Suite.from_dict(plain["suite"])))
-    assert isinstance(saved, SavedPolicy)
-    checkpoint = Checkpoints(folder / "checkpoints").load_latest(
-        [f"learner/{key}" for key in saved.needs]
+def test_only_what_acts_is_read(run, monkeypatch):
+    folder = run[2]
+    opened = []
+    whole = checkpoints.read
+    monkeypatch.setattr(
+        checkpoints,
+        "read",
+        lambda path, parts=None: opened.append((path, parts)) or whole(path, parts),
     )
-    assert set(checkpoint.state) == {"learner"}
-    assert set(checkpoint.state["learner"]) == set(saved.needs), agent
+    load_run(folder)
+    steps = folder / "checkpoints" / "step_000000000256"
+    assert opened == [
+        (steps.with_suffix(".training.safetensors"), ()),
+        (steps.with_suffix(".policy.safetensors"), None),
+    ]
 
 
-def test_weights_of_another_kind_are_refused_in_one_message(run):
-    agent, _, folder = run
-    path = max((folder / "checkpoints").iterdir())
-    original, checkpoint = path.read_bytes(), read(path)
-    key = "policy" if agent.startswith("sb3") else "module"
-    checkpoint.state["learner"][key].popitem()
-    write(path, checkpoint.frames, checkpoint.state, checkpoint.metadata)
-    try:
-        with pytest.raises(
-            CheckpointError, match=r"does not hold this agent's weights.*[Mm]issing key"
-        ):
-            load_run(folder)
-    finally:
-        path.write_bytes(original)
+def test_the_policy_file_holds_the_weights_by_their_names_and_says_what_it_is(run):
+    folder = run[2]
+    opened = load_run(folder)
+    with safe_open(folder / "policy.safetensors", framework="pt") as file:
+        names = set(file.keys())
+    saved = read(folder / "policy.safetensors")
+    assert names <= saved.state.keys()
+    assert saved.frames == opened.frames
+    assert saved.metadata == {"config": opened.plain}
+    size = (folder / "policy.safetensors").stat().st_size
+    whole = sum(path.stat().st_size for path in (folder / "checkpoints").iterdir())
+    assert size < whole / 2, "weights are not all of a checkpoint"
+
+
+def test_a_run_can_be_shared_without_its_checkpoints(run, tmp_path):
+    for name in ("config.yaml", "policy.safetensors"):
+        shutil.copy(run[2] / name, tmp_path / name)
+    assert torch.equal(actions(load_run(tmp_path).policy), actions(load_run(run[2]).policy))
+    (tmp_path / "policy.safetensors").unlink()
+    with pytest.raises(FolderError, match="has no checkpoint yet"):
+        load_run(tmp_path)
+
+
+def test_weights_of_another_kind_are_refused_in_one_message(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run[2], folder)
+    saved = Checkpoints(folder / "checkpoints")
+    checkpoint = saved.load_latest()
+    checkpoint.state["policy"].popitem()
+    saved.save(checkpoint.frames, checkpoint.state, checkpoint.metadata)
+    with pytest.raises(
+        CheckpointError, match=r"does not hold this agent's weights.*[Mm]issing key"
+    ):
+        load_run(folder)
 
 
 # Parts of a checkpoint.

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from hrl.config import CONFIG_DIR, ConfigError, load
-from hrl.run.checkpoint_format import write
 from hrl.run.checkpoints import Checkpoints
 from hrl.run.errors import (
     CheckpointError,
@@ -67,7 +66,12 @@ def test_a_finished_run_leaves_its_record(finished):
     assert [line["frames"] for line in lines] == [256, 512, 768, 1024]
     assert "eval/train/return" in lines[-1]
     assert not any("second" in key for line in lines for key in line)
-    assert len(list((finished / "checkpoints").glob("*.safetensors"))) == 2
+    names = {path.name for path in (finished / "checkpoints").iterdir()}
+    assert names == {
+        f"step_{frames:012d}.{part}.safetensors"
+        for frames in (512, 1024)
+        for part in ("policy", "training")
+    }
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["parameters"]["total"] == sum(
         v for k, v in environment["parameters"].items() if k != "total"
@@ -172,9 +176,10 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
     with pytest.raises(Interrupted, match="the same command continues") as stopped:
         start(tmp_path / "run", "evaluation.every=0", "checkpoint_every=1000000")
     assert stopped.value.exit_code == 128 + number
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [
-        "step_000000000256.safetensors"
-    ]
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {
+        "step_000000000256.policy.safetensors",
+        "step_000000000256.training.safetensors",
+    }
 
 
 ENDLESS = ["frames=1_000_000_000", "evaluation.every=0", "checkpoint_every=1_000_000_000"]
@@ -231,9 +236,10 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_differing_keys(finished
 def test_a_checkpoint_of_another_version_of_the_agent_is_refused(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
-    checkpoint = Checkpoints(folder / "checkpoints").load_latest()
-    del checkpoint.state["learner"]["module"]["decisions"]
-    write(checkpoint.path, checkpoint.frames, checkpoint.state, checkpoint.metadata)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoint = checkpoints.load_latest()
+    del checkpoint.state["policy"]["decisions"]
+    checkpoints.save(checkpoint.frames, checkpoint.state, checkpoint.metadata)
     with pytest.raises(CheckpointError, match=r"does not fit this agent: .*decisions"):
         start(folder, "frames=2048")
 
