@@ -1,4 +1,4 @@
-"""Exploration noise that is held for several steps, as a hierarchy holds its commands."""
+"""Repeat exploration noise for several steps, as a hierarchy keeps its high-level actions."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 def repeat_noise(
     noise: Float[Tensor, "env action"],
-    steps_since_decision: Int64[Tensor, " env"],
-    skill_duration: int,
+    steps_since_noise: Int64[Tensor, " env"],
+    noise_repeat: int,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "env action"], Int64[Tensor, " env"]]:
-    """Standard normal noise in force at this step, and the clock of the next.
+    """Return the standard normal noise of this step, and the counter of the next step.
 
     Args:
-        noise, steps_since_decision: in force so far, and steps since it was drawn; a draw is due
-            where the clock is 0.
-        skill_duration: steps for which a draw is held.
+        noise: of the last step.
+        steps_since_noise: steps since that noise was drawn; it is drawn anew where this is 0.
+        noise_repeat: steps that share one draw.
+        generator: source of random numbers.
     """
     # Drawn for all environments at every step, so that what one draws does not depend on the
-    # others' clocks.
+    # others' counters.
     fresh = torch.empty_like(noise).normal_(generator=generator)
-    return torch.where((steps_since_decision == 0).unsqueeze(-1), fresh, noise), (
-        steps_since_decision + 1
-    ) % skill_duration
+    is_drawn = (steps_since_noise == 0).unsqueeze(-1)
+    return torch.where(is_drawn, fresh, noise), (steps_since_noise + 1) % noise_repeat

@@ -159,7 +159,7 @@ class HierarchicalPolicy(Policy, Protocol):
     def act_low_level(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "env action"], PolicyState]:
-        """Return actions under the high-level actions in `state`, and the state for the next step."""
+        """Return actions under the high-level actions in `state`, and the next state."""
 
     def high_level_action(self, state: PolicyState) -> Float[Tensor, "env high_level_action"]:
         """Return the high-level actions in force."""

@@ -1,5 +1,6 @@
-"""The on-policy learner that the flat and the hierarchical method share: gather, estimate
-advantages, clipped updates.
+"""Train on-policy agents: gather a rollout, estimate advantages, make clipped updates.
+
+The flat and the hierarchical agent share this learner.
 """
 
 from __future__ import annotations
@@ -100,26 +101,28 @@ class OnPolicyAgentConfig(OnPolicyConfig):
 
 @runtime_checkable
 class OnPolicyAgent(Policy, Explorer, Protocol):
-    """What the learner needs of a method."""
+    """Give the learner what it needs of an agent."""
 
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
-        """Columns [time, env] to be stored with the rollout before it is cut into minibatches."""
+        """Return columns [time, env] that join the rollout before it is cut into minibatches."""
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a minibatch [batch, ...], and metrics."""
+        """Return the loss of a minibatch [batch, ...], and metrics."""
 
     def parts(self) -> dict[str, nn.Module]:
-        """Modules by name; every parameter is in exactly one."""
+        """Return the modules by name; every parameter is in exactly one."""
 
 
 class OnPolicyLearner:
-    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) of any `OnPolicyAgent`.
+    """Train any `OnPolicyAgent` by PPO (Schulman et al. 2017, arXiv 1707.06347).
 
     Args:
-        agent: the method, an `nn.Module`.
+        agent: the agent, an `nn.Module`.
+        config: its hyperparameters.
+        spec: what it was built for.
         env: a vector env with same-step autoreset.
-        task_names: of the env's tasks, for metrics.
-        frames_per_step: the suite's action repeat.
+        task_names: names of the env's tasks, for metrics.
+        frames_per_step: control steps of an agent step, the suite's action repeat.
 
     Raises:
         ConfigValueError: n_minibatches does not divide num_envs * n_steps.
@@ -138,7 +141,9 @@ class OnPolicyLearner:
         assert isinstance(agent, nn.Module)
         self.policy: OnPolicyAgent = agent
         self.module: nn.Module = agent.to(spec.device)
-        self.config, self.spec, self.frames_per_step = config, spec, frames_per_step
+        self.config = config
+        self.spec = spec
+        self.frames_per_step = frames_per_step
         self.collector = RolloutCollector(env, task_names, spec.seed, spec.device)
         self.optimizer = torch.optim.Adam(
             self.module.parameters(), config.learning_rate, eps=1e-5, fused=True
@@ -147,16 +152,16 @@ class OnPolicyLearner:
 
     @property
     def steps(self) -> int:
-        """Agent steps over all environments."""
+        """Return the agent steps over all environments."""
         return self.collector.steps * self.collector.env.num_envs
 
     @property
     def frames(self) -> int:
-        """Control steps over all environments."""
+        """Return the control steps over all environments."""
         return self.steps * self.frames_per_step
 
     def iterate(self) -> dict[str, float | int]:
-        """One rollout and `epochs` passes over it."""
+        """Return the metrics of one rollout and `n_epochs` passes over it."""
         with torch.no_grad():
             rollout = self.collector.collect(self.policy, self.config.n_steps)
             rollout.steps.update(self.policy.advantages(rollout))
@@ -173,7 +178,7 @@ class OnPolicyLearner:
         }
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
-        """Clipped updates over minibatches; metrics are means over them."""
+        """Make clipped updates over minibatches, and return the means of their metrics."""
         sums: dict[str, Tensor] = {}
         count = 0
         size = rollout.steps["reward"].numel() // self.config.n_minibatches
@@ -188,7 +193,7 @@ class OnPolicyLearner:
         return {key: float(value) / count for key, value in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser moments, counters, where the collector stands."""
+        """Return weights, optimiser state, counters and the collector's state."""
         return {
             "policy": self.module.state_dict(),
             "optimizer": optimizer_state(self.optimizer),
@@ -204,7 +209,7 @@ class OnPolicyLearner:
         self.updates = state["updates"]
 
     def parameter_counts(self) -> dict[str, int]:
-        """Trainable parameters by part."""
+        """Return the numbers of trainable parameters by part."""
         parts = {
             name: sum(p.numel() for p in part.parameters())
             for name, part in self.policy.parts().items()
@@ -221,17 +226,17 @@ class OnPolicyLearner:
         metrics = {"loss/total": loss, **metrics, "gradient_norm": norm}
         for name, value in metrics.items():
             if not torch.isfinite(value.detach()):
-                raise NonFiniteUpdate(
-                    name, self.updates, batch, {k: float(v.detach()) for k, v in metrics.items()}
-                )
+                values = {key: float(value.detach()) for key, value in metrics.items()}
+                raise NonFiniteUpdate(name, self.updates, batch, values)
         self.optimizer.step()
         self.updates += 1
         return metrics
 
 
 def with_mean(episodes: dict[str, float], tasks: int) -> dict[str, float]:
-    """Adds the mean over tasks of returns and successes where every task has some: else it would
-    shift with the mix.
+    """Return metrics with the mean over tasks of returns and successes.
+
+    The mean is there only where every task has an episode: otherwise it would shift with the mix.
     """
     means: dict[str, float] = {}
     for group in ("train/return", "train/success"):
@@ -244,17 +249,22 @@ def with_mean(episodes: dict[str, float], tasks: int) -> dict[str, float]:
 def advantage_columns(
     name: str, rollout: Rollout, is_decision: Bool[Tensor, "time env"], config: OnPolicyAgentConfig
 ) -> dict[str, Tensor]:
-    """Advantages, normalised over the decisions, and value targets of the decisions whose value is
-    stored as `name`.
+    """Return advantages, normalised over the decisions, and value targets.
 
     Values are those of rewards times (1 - discount), which keeps them within the range of one
     step's reward.
+
+    Args:
+        name: the column that holds the values of decisions.
+        rollout: steps, and the values after the last one.
+        is_decision: True at steps at which this level decides.
+        config: discount and lambda.
     """
     steps = rollout.steps
     values = steps[name]
     bootstrap = steps.get(f"{name}_bootstrap", torch.zeros_like(values))
     rewards = steps["reward"] * (1 - config.discount)
-    raw = generalized_advantages(
+    advantages = generalized_advantages(
         rewards,
         values,
         is_decision,
@@ -264,11 +274,11 @@ def advantage_columns(
         config.discount,
         config.gae_lambda,
     )
-    chosen = raw[is_decision]
-    normal = torch.where(
-        is_decision, (raw - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0
+    chosen = advantages[is_decision]
+    normalised = torch.where(
+        is_decision, (advantages - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0
     )
-    return {f"{name}_advantage": normal, f"{name}_target": values + raw}
+    return {f"{name}_advantage": normalised, f"{name}_target": values + advantages}
 
 
 def policy_objective(
@@ -278,16 +288,20 @@ def policy_objective(
     weight: Float[Tensor, " batch"],
     config: OnPolicyAgentConfig,
 ) -> tuple[Tensor, Tensor]:
-    """What one level maximises, and its policy's divergence from the one that acted.
+    """Return what one level maximises, and its divergence from the policy that acted.
 
-    The clipped surrogate (Schulman et al. 2017, equation 7) less the divergence times
-    `kl_coefficient` (the same, equation 8), estimated by `ratio - 1 - log ratio`, whose mean is the
-    Kullback-Leibler divergence and which is never negative (Schulman 2020, "Approximating KL
-    divergence"). Clipping gives no force back towards the policy that acted once other losses of
-    the shared encoder have moved it away; the divergence does.
+    The objective is the clipped surrogate (Schulman et al. 2017, equation 7) less the divergence
+    times `kl_coefficient` (the same, equation 8), estimated by `ratio - 1 - log ratio`, whose mean
+    is the Kullback-Leibler divergence and which is never negative (Schulman 2020, "Approximating
+    KL divergence"). Clipping gives no force back towards the policy that acted once other losses
+    of the shared encoder have moved it away; the divergence does.
 
     Args:
+        log_prob: of the actions under the policy that learns.
+        old_log_prob: of the actions under the policy that acted.
+        advantage: of the actions.
         weight: of each sample in both means, summing to one; zero where this level decided nothing.
+        config: clipping and `kl_coefficient`.
 
     Returns:
         Two scalars: objective, divergence.

@@ -1,5 +1,7 @@
-"""The flat method: one policy that sees features of the pixels and the task, trained by proximal
-policy optimisation.
+"""Train the flat agent: one policy over features of the pixels and the task, trained by PPO.
+
+Proximal policy optimisation (PPO): Schulman et al. 2017, arXiv 1707.06347. The learner is in
+`hrl.agents.on_policy`.
 """
 
 from __future__ import annotations
@@ -45,21 +47,27 @@ class PPOConfig(OnPolicyAgentConfig):
 
 @register_agent("ppo", config=PPOConfig, learner=OnPolicyLearner)
 class PPO(nn.Module):
-    """Encoder, Gaussian policy and critic.
+    """Act by a Gaussian policy, and value observations by a critic.
 
-    The policy and the critic are perceptrons over features of the pixels and of the task; the
-    action is the tanh of a draw from a Gaussian.
+    Both are perceptrons over features of the pixels and of the task; the action is the tanh of a
+    draw from the Gaussian.
 
-    The policy's state: `noise` [env, action] in force, and `steps_since_decision` [env], agent
-    steps since it was drawn; a draw is due where the clock is 0. The likelihoods that are learned
-    from are those of each action given its own observation: with noise that is held they are the
-    marginal ones, blind to what earlier actions say of the noise, so the likelihood ratios of a
-    held stretch are corrected step by step and not as the one draw that it is.
+    The policy's state holds `noise` [env, action], the noise in use, and `steps_since_noise` [env],
+    agent steps since it was drawn; it is drawn anew where that is 0. The likelihoods that are
+    learned from are those of each action given its own observation. With repeated noise they are
+    marginal likelihoods, which ignore what earlier actions tell of the noise, so that the
+    likelihood ratios of steps that share a draw are corrected step by step and not as the one draw
+    that they are.
+
+    Args:
+        config: hyperparameters.
+        spec: shapes and sizes.
     """
 
     def __init__(self, config: PPOConfig, spec: AgentSpec) -> None:
         super().__init__()
-        self.config, self.action_size = config, spec.action_size
+        self.config = config
+        self.action_size = spec.action_size
         self.encoder = spec.build_encoder()
         self.task = spec.build_task_embedding()
         inputs = self.encoder.features + spec.task_features
@@ -67,51 +75,50 @@ class PPO(nn.Module):
         self.critic = MLP(inputs, spec.hidden, 1)
 
     def parts(self) -> dict[str, nn.Module]:
-        """Modules by name."""
+        """Return the modules by name."""
         return {name: getattr(self, name) for name in ("encoder", "task", "actor", "critic")}
 
     # Acting.
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """No noise, and a draw due."""
+        """Return a state without noise, which is drawn at the next step."""
         device = next(self.parameters()).device
-        steps_since_decision = torch.zeros(num_envs, dtype=torch.int64, device=device)
         return {
             "noise": torch.zeros(num_envs, self.action_size, device=device),
-            "steps_since_decision": steps_since_decision,
+            "steps_since_noise": torch.zeros(num_envs, dtype=torch.int64, device=device),
         }
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Actions in [-1, 1]; the mode where no generator is given, which leaves the state as it
-        is.
+        """Return actions in [-1, 1] and the state for the next step.
+
+        Without a generator the action is the mode, and the state stays as it is.
         """
         patches = self.encoder.to_patches(observation.pixels)
-        distribution = self._policy(
-            self._features(patches, observation.task), observation.action_mask
-        )
-        raw, state = self._draw(distribution, state, generator)
-        return torch.tanh(raw), state
+        features = self._features(patches, observation.task)
+        distribution = self._policy(features, observation.action_mask)
+        raw_action, state = self._draw(distribution, state, generator)
+        return torch.tanh(raw_action), state
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
-        """Actions, and what the loss needs of them."""
+        """Return actions, the state for the next step, and the columns that the loss needs."""
         patches = self.encoder.to_patches(observation.pixels)
         features = self._features(patches, observation.task)
         distribution = self._policy(features, observation.action_mask)
-        raw, state = self._draw(distribution, state, generator)
+        raw_action, state = self._draw(distribution, state, generator)
         records = {
             "patches": patches,
-            "raw_action": raw,
-            "log_prob": distribution.log_prob(raw),
+            "raw_action": raw_action,
+            "log_prob": distribution.log_prob(raw_action),
             "value": self._value(features),
         }
-        return torch.tanh(raw), state, records
+        return torch.tanh(raw_action), state, records
 
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
-        """The critic's value."""
+        """Return the critic's value of an observation."""
         del state
         patches = self.encoder.to_patches(observation.pixels)
         return {"value": self._value(self._features(patches, observation.task))}
@@ -119,20 +126,19 @@ class PPO(nn.Module):
     # Learning.
 
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
-        """Generalized advantage estimates: every step is a decision."""
-        return advantage_columns(
-            "value", rollout, torch.ones_like(rollout.steps["done"]), self.config
-        )
+        """Return generalized advantage estimates; every step is a decision."""
+        is_decision = torch.ones_like(rollout.steps["done"])
+        return advantage_columns("value", rollout, is_decision, self.config)
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Clipped objective, squared error of the value, entropy."""
+        """Return the clipped objective, value loss and entropy as one loss, and metrics."""
         features = self._features(batch["patches"], batch["task"])
         distribution = self._policy(features, batch["action_mask"])
         value = self._value(features)
         log_prob = distribution.log_prob(batch["raw_action"])
-        even = torch.full_like(log_prob, 1 / len(log_prob))
+        weight = torch.full_like(log_prob, 1 / len(log_prob))
         objective, kl = policy_objective(
-            log_prob, batch["log_prob"], batch["value_advantage"], even, self.config
+            log_prob, batch["log_prob"], batch["value_advantage"], weight, self.config
         )
         value_loss = F.mse_loss(value, batch["value_target"])
         entropy = distribution.entropy().mean()
@@ -144,21 +150,18 @@ class PPO(nn.Module):
         metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
         return loss, {**metrics, "policy/kl": kl}
 
+    # Private methods.
+
     def _draw(
         self, distribution: Gaussian, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Actions before the tanh under the noise in force, drawn anew where that is due; greedy
-        without generator.
-        """
+        """Return actions before the tanh, and the state for the next step."""
         if generator is None:
             return distribution.mean, state
-        noise, steps_since_decision = repeat_noise(
-            state["noise"], state["steps_since_decision"], self.config.noise_repeat, generator
+        noise, steps_since_noise = repeat_noise(
+            state["noise"], state["steps_since_noise"], self.config.noise_repeat, generator
         )
-        return distribution.at(noise), {
-            "noise": noise,
-            "steps_since_decision": steps_since_decision,
-        }
+        return distribution.at(noise), {"noise": noise, "steps_since_noise": steps_since_noise}
 
     def _features(self, patches: Tensor, task: Tensor) -> Float[Tensor, "batch features"]:
         return torch.cat([self.encoder.encode_patches(patches), self.task(task)], -1)

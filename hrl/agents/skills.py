@@ -1,20 +1,20 @@
-"""The hierarchical method: a manager that weighs composable skills, over one encoder that both
-share.
+"""Train the hierarchical agent: a manager that weighs composable skills, over one shared encoder.
 
-    pixels -> encoder -> features -+-> skills: K Gaussians over actions          (see no task)
-                                   |                    | product of densities, each to the power of its weight
-                      task --------+-> manager: softmax weights, every `skill_duration` agent steps, held in between
-                                                        |
-                                                 composite Gaussian -> draw -> tanh -> action
+    pixels -> encoder -> features -+-> skills: K Gaussians over actions       (no task)
+                                   |             | product of densities, each to the power of
+                                   |             | its weight
+                      task --------+-> manager: softmax weights, every `skill_duration` agent
+                                                 | steps, kept in between
+                                                 |
+                                       composite Gaussian -> draw -> tanh -> action
 
 Skills are composed multiplicatively (Peng et al. 2019, MCP, arXiv 1905.09808), with softmax in
-place of MCP's sigmoid
-weights: then the composite's spread stays within the skills' (docstring of
-    `hrl.nets.gaussian.compose`). Both levels
-are trained by the same on-policy learner as the flat method: the skills on every step, of the
-process whose state is (observation, weights, steps since the decision), the manager on its
-decisions only, of the semi-Markov process in which a decision lasts until the next one or the
-episode's end. The discount is per agent step at both levels.
+place of MCP's sigmoid weights: then the composite's spread stays within the skills' (docstring of
+`hrl.nets.gaussian.compose`). Both levels are trained by the same on-policy learner as the flat
+agent. The skills learn on every step, of the process whose state is (observation, weights, steps
+since the decision). The manager learns on its decisions only, of the semi-Markov process in which a
+decision lasts until the next one or the episode's end. The discount is per agent step at both
+levels.
 """
 
 from __future__ import annotations
@@ -107,8 +107,11 @@ class SkillsConfig(OnPolicyAgentConfig):
 
 
 class EncodedObservation(NamedTuple):
-    """What one level sees of an observation: features of the pixels, with or without gradient, and
-    of the task.
+    """Hold the encoded observation that one level gets.
+
+    Attributes:
+        features: of the pixels, with or without gradient.
+        task: the embedding of the task.
     """
 
     features: Float[Tensor, "batch features"]
@@ -117,11 +120,15 @@ class EncodedObservation(NamedTuple):
 
 @register_agent("skills", config=SkillsConfig, learner=OnPolicyLearner)
 class Skills(nn.Module):
-    """Manager, skills, a critic for each, one encoder.
+    """Act by a manager and skills, each with a critic, over one encoder.
 
-    The policy's state: `weights` [env, K] in force, and `steps_since_decision` [env], agent steps
-    since the last decision; a decision is due where the clock is 0. `decisions` counts those of the
-    manager, over all environments and continuations.
+    The policy's state holds `weights` [env, K], the high-level action in force, and
+    `steps_since_decision` [env], agent steps since the last decision; the manager decides where
+    that is 0. `decisions` counts those of the manager, over all environments and continuations.
+
+    Args:
+        config: hyperparameters.
+        spec: shapes and sizes.
     """
 
     decisions: Tensor
@@ -132,162 +139,164 @@ class Skills(nn.Module):
         self.action_size = spec.action_size
         self.encoder = spec.build_encoder()
         self.task = spec.build_task_embedding()
-        features, task, hidden = self.encoder.features, spec.task_features, spec.hidden
+        features = self.encoder.features
+        task = spec.task_features
+        hidden = spec.hidden
         skill_inputs = features + task * config.skills_see_task
+        skill_outputs = config.num_skills * 2 * spec.action_size
+        value_inputs = features + task + config.num_skills + config.skill_duration
         self.manager = MLP(features + task, hidden, 2 * config.num_skills, gain=0.01)
-        self.skills = MLP(skill_inputs, hidden, config.num_skills * 2 * spec.action_size, gain=0.01)
+        self.skills = MLP(skill_inputs, hidden, skill_outputs, gain=0.01)
         _spread(self.skills, config.num_skills, spec.action_size, config.spread)
         self.manager_critic = MLP(features + task, hidden, 1)
-        self.skill_critic = MLP(
-            features + task + config.num_skills + config.skill_duration, hidden, 1
-        )
-        self.manages = config.num_skills > 1
+        self.skill_critic = MLP(value_inputs, hidden, 1)
+        self.has_manager = config.num_skills > 1
         self.register_buffer("decisions", torch.zeros((), dtype=torch.int64))
 
     def parts(self) -> dict[str, nn.Module]:
-        """Modules by name."""
+        """Return the modules by name."""
         names = ("encoder", "task", "manager", "skills", "manager_critic", "skill_critic")
         return {name: getattr(self, name) for name in names}
 
     # Acting.
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """Even weights, and a decision due."""
+        """Return even weights; the manager decides at the next step."""
         device = self.encoder.stem.weight.device
-        weights = torch.full(
-            (num_envs, self.config.num_skills), 1 / self.config.num_skills, device=device
-        )
+        even = 1 / self.config.num_skills
         return {
-            "weights": weights,
+            "weights": torch.full((num_envs, self.config.num_skills), even, device=device),
             "steps_since_decision": torch.zeros(num_envs, dtype=torch.int64, device=device),
         }
 
     def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
-        """Where the manager decides at this step."""
+        """Return where the manager decides at this step."""
         return state["steps_since_decision"] == 0
 
     def decide(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> PolicyState:
-        """New weights where a decision is due."""
-        return self._decide(self._see(observation), state, generator)[0]
+        """Return the state with new weights where the manager decides."""
+        return self._decide(self._encode(observation), state, generator)[0]
 
     def act_low_level(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Actions of the composite under the weights in force; the clock moves on."""
-        view = self._see(observation)
-        return torch.tanh(
-            self._composite(view, observation.action_mask, state["weights"]).sample(generator)
-        ), self._tick(state)
+        """Return actions of the composite under the weights in force, and the next state."""
+        encoded = self._encode(observation)
+        return self._act_low_level(encoded, observation.action_mask, state, generator)
 
     def high_level_action(self, state: PolicyState) -> Float[Tensor, "env skill"]:
-        """The weights in force."""
+        """Return the weights in force."""
         return state["weights"]
 
     def with_high_level_action(
         self, state: PolicyState, high_level_action: Float[Tensor, "env skill"]
     ) -> PolicyState:
-        """The state with other weights in force."""
+        """Return the state with other weights in force."""
         return {**state, "weights": high_level_action}
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Decide where due, then execute."""
-        view = self._see(observation)
-        state = self._decide(view, state, generator)[0]
-        return torch.tanh(
-            self._composite(view, observation.action_mask, state["weights"]).sample(generator)
-        ), self._tick(state)
+        """Return actions and the next state: `decide`, then `act_low_level`."""
+        encoded = self._encode(observation)
+        state, _ = self._decide(encoded, state, generator)
+        return self._act_low_level(encoded, observation.action_mask, state, generator)
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
-        """Actions, and what the losses of both levels need of them."""
+        """Return actions, the next state, and the columns that the losses of both levels need."""
         patches = self.encoder.to_patches(observation.pixels)
-        view = self._read(patches, observation.task)
-        state, records = self._decide(view, state, generator)
-        composite = self._composite(view, observation.action_mask, state["weights"])
-        raw = composite.sample(generator)
-        records |= {"patches": patches, "raw_action": raw, "log_prob": composite.log_prob(raw)}
+        encoded = self._encode_patches(patches, observation.task)
+        state, records = self._decide(encoded, state, generator)
+        weights = state["weights"]
+        steps_since_decision = state["steps_since_decision"]
+        composite = self._composite(encoded, observation.action_mask, weights)
+        raw_action = composite.sample(generator)
         records |= {
-            "weights": state["weights"],
-            "steps_since_decision": state["steps_since_decision"],
+            "patches": patches,
+            "raw_action": raw_action,
+            "log_prob": composite.log_prob(raw_action),
+            "weights": weights,
+            "steps_since_decision": steps_since_decision,
+            "skill_value": self._skill_value(encoded, weights, steps_since_decision),
         }
-        records |= {
-            "skill_value": self._skill_value(view, state["weights"], state["steps_since_decision"])
-        }
-        return torch.tanh(raw), self._tick(state), records
+        return torch.tanh(raw_action), self._next_step(state), records
 
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
-        """Values of both levels where `state` is carried to `observation`.
+        """Return the values of both levels where `state` is carried to `observation`.
 
-        In the middle of a decision both are the skill critic's value of its rest; where a decision
-        is due, both are the manager critic's, whose weights are not drawn yet. With one skill all
-        is the skill critic's.
+        In the middle of a decision both are the skill critic's value of its rest. Where the manager
+        decides, both are the manager critic's, since the weights are not drawn yet. With one skill
+        there is only the skill critic's.
         """
-        view = self._see(observation)
-        rest = self._skill_value(view, state["weights"], state["steps_since_decision"])
-        if not self.manages:
+        encoded = self._encode(observation)
+        rest = self._skill_value(encoded, state["weights"], state["steps_since_decision"])
+        if not self.has_manager:
             return {"skill_value": rest}
-        value = torch.where(self.is_decision_step(state), self._manager_value(view), rest)
+        value = torch.where(self.is_decision_step(state), self._manager_value(encoded), rest)
         return {"manager_value": value, "skill_value": value}
 
     # Learning.
 
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
-        """Of every step for the skills, of every decision for the manager."""
+        """Return advantages of every step for the skills, of every decision for the manager."""
         is_decision = rollout.steps["steps_since_decision"] == 0
         columns = advantage_columns(
             "skill_value", rollout, torch.ones_like(is_decision), self.config
         )
-        if self.manages:
+        if self.has_manager:
             columns |= advantage_columns("manager_value", rollout, is_decision, self.config)
         return columns
 
     def count(self, steps: Mapping[str, Tensor]) -> dict[str, int]:
-        """`decisions` of the manager so far, over all environments; with one skill it makes
-        none.
-        """
-        if self.manages:
+        """Return the manager's `decisions` so far over all environments; none with one skill."""
+        if self.has_manager:
             self.decisions += (steps["steps_since_decision"] == 0).sum()
         return {"decisions": int(self.decisions)}
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the levels' losses; each is a mean over what that level decided. With one
-        skill, its own alone.
+        """Return the sum of the levels' losses, and metrics.
+
+        Each loss is a mean over what that level decided. With one skill there is only the skills'.
         """
-        view = self._read(batch["patches"], batch["task"])
-        skills_loss, skill_metrics = self._skills_loss(batch, self._for_level(view, "skills"))
-        if not self.manages:
+        encoded = self._encode_patches(batch["patches"], batch["task"])
+        skills_loss, skill_metrics = self._skills_loss(batch, self._for_level(encoded, "skills"))
+        if not self.has_manager:
             return skills_loss, skill_metrics
-        manager_loss, manager_metrics = self._manager_loss(batch, self._for_level(view, "manager"))
+        manager_loss, manager_metrics = self._manager_loss(
+            batch, self._for_level(encoded, "manager")
+        )
         return skills_loss + manager_loss, {**skill_metrics, **manager_metrics}
 
     # Private methods.
 
-    def _see(self, observation: Observation) -> EncodedObservation:
-        return self._read(self.encoder.to_patches(observation.pixels), observation.task)
+    def _encode(self, observation: Observation) -> EncodedObservation:
+        return self._encode_patches(self.encoder.to_patches(observation.pixels), observation.task)
 
-    def _read(self, patches: Tensor, task: Tensor) -> EncodedObservation:
+    def _encode_patches(self, patches: Tensor, task: Tensor) -> EncodedObservation:
         return EncodedObservation(self.encoder.encode_patches(patches), self.task(task))
 
-    def _for_level(self, view: EncodedObservation, level: str) -> EncodedObservation:
+    def _for_level(self, encoded: EncodedObservation, level: str) -> EncodedObservation:
+        """Return the observation with gradient to the encoder only if this level trains it."""
         trains = self.config.encoder_gradient in ("both", level)
-        return view if trains else EncodedObservation(view.features.detach(), view.task)
+        return encoded if trains else EncodedObservation(encoded.features.detach(), encoded.task)
 
     def _decide(
-        self, view: EncodedObservation, state: PolicyState, generator: torch.Generator | None
+        self,
+        encoded: EncodedObservation,
+        state: PolicyState,
+        generator: torch.Generator | None,
     ) -> tuple[PolicyState, dict[str, Tensor]]:
-        if not self.manages:
+        if not self.has_manager:
             return state, {}
-        policy = self._manager_policy(view)
+        policy = self._manager_policy(encoded)
         logits = policy.sample(generator)
-        weights = torch.where(
-            self.is_decision_step(state)[:, None], self._weights(logits), state["weights"]
-        )
-        value = self._manager_value(view)
+        is_decision = self.is_decision_step(state)[:, None]
+        weights = torch.where(is_decision, self._weights(logits), state["weights"])
+        value = self._manager_value(encoded)
         records = {
             "logits": logits,
             "manager_log_prob": policy.log_prob(logits),
@@ -295,52 +304,59 @@ class Skills(nn.Module):
         }
         return {**state, "weights": weights}, records
 
-    def _tick(self, state: PolicyState) -> PolicyState:
-        return {
-            **state,
-            "steps_since_decision": (state["steps_since_decision"] + 1)
-            % self.config.skill_duration,
-        }
+    def _act_low_level(
+        self,
+        encoded: EncodedObservation,
+        action_mask: Tensor,
+        state: PolicyState,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, PolicyState]:
+        composite = self._composite(encoded, action_mask, state["weights"])
+        return torch.tanh(composite.sample(generator)), self._next_step(state)
+
+    def _next_step(self, state: PolicyState) -> PolicyState:
+        steps = (state["steps_since_decision"] + 1) % self.config.skill_duration
+        return {**state, "steps_since_decision": steps}
 
     def _weights(self, logits: Float[Tensor, "batch skill"]) -> Float[Tensor, "batch skill"]:
         return torch.softmax(logits / self.config.temperature, -1)
 
-    def _manager_policy(self, view: EncodedObservation) -> Gaussian:
-        policy = Gaussian.from_parameters(self.manager(torch.cat(view, -1)))
+    def _manager_policy(self, encoded: EncodedObservation) -> Gaussian:
+        policy = Gaussian.from_parameters(self.manager(torch.cat(encoded, -1)))
         return policy._replace(mean=LOGIT_RANGE * torch.tanh(policy.mean / LOGIT_RANGE))
 
     def _composite(
-        self, view: EncodedObservation, action_mask: Tensor, weights: Tensor
+        self, encoded: EncodedObservation, action_mask: Tensor, weights: Tensor
     ) -> Gaussian:
         """Return the skills' composite, without what is padding to the environment's body."""
-        inputs = torch.cat(view, -1) if self.config.skills_see_task else view.features
+        inputs = torch.cat(encoded, -1) if self.config.skills_see_task else encoded.features
         parameters = self.skills(inputs).unflatten(
             -1, (self.config.num_skills, 2 * self.action_size)
         )
         composite = compose(Gaussian.from_parameters(parameters), weights)
         return composite.masked(action_mask.float())
 
-    def _manager_value(self, view: EncodedObservation) -> Float[Tensor, " batch"]:
-        value: Tensor = self.manager_critic(torch.cat(view, -1)).squeeze(-1)
+    def _manager_value(self, encoded: EncodedObservation) -> Float[Tensor, " batch"]:
+        value: Tensor = self.manager_critic(torch.cat(encoded, -1)).squeeze(-1)
         return value
 
     def _skill_value(
-        self, view: EncodedObservation, weights: Tensor, steps_since_decision: Tensor
+        self, encoded: EncodedObservation, weights: Tensor, steps_since_decision: Tensor
     ) -> Float[Tensor, " batch"]:
         phase = F.one_hot(steps_since_decision, self.config.skill_duration).to(weights.dtype)
-        value: Tensor = self.skill_critic(torch.cat([*view, weights, phase], -1)).squeeze(-1)
+        value: Tensor = self.skill_critic(torch.cat([*encoded, weights, phase], -1)).squeeze(-1)
         return value
 
     def _skills_loss(
-        self, batch: Mapping[str, Tensor], view: EncodedObservation
+        self, batch: Mapping[str, Tensor], encoded: EncodedObservation
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        composite = self._composite(view, batch["action_mask"], batch["weights"])
+        composite = self._composite(encoded, batch["action_mask"], batch["weights"])
         log_prob = composite.log_prob(batch["raw_action"])
-        even = torch.full_like(log_prob, 1 / len(log_prob))
+        weight = torch.full_like(log_prob, 1 / len(log_prob))
         objective, kl = policy_objective(
-            log_prob, batch["log_prob"], batch["skill_value_advantage"], even, self.config
+            log_prob, batch["log_prob"], batch["skill_value_advantage"], weight, self.config
         )
-        value = self._skill_value(view, batch["weights"], batch["steps_since_decision"])
+        value = self._skill_value(encoded, batch["weights"], batch["steps_since_decision"])
         value_loss = F.mse_loss(value, batch["skill_value_target"])
         entropy = composite.entropy().mean()
         loss = (
@@ -352,21 +368,24 @@ class Skills(nn.Module):
         return loss, {**metrics, "policy/kl": kl}
 
     def _manager_loss(
-        self, batch: Mapping[str, Tensor], view: EncodedObservation
+        self, batch: Mapping[str, Tensor], encoded: EncodedObservation
     ) -> tuple[Tensor, dict[str, Tensor]]:
         is_decision = (batch["steps_since_decision"] == 0).to(torch.float32)
-        share = is_decision / is_decision.sum().clamp(min=1)
-        policy = self._manager_policy(view)
-        log_prob, advantage = policy.log_prob(batch["logits"]), batch["manager_value_advantage"]
+        weight = is_decision / is_decision.sum().clamp(min=1)
+        policy = self._manager_policy(encoded)
+        log_prob = policy.log_prob(batch["logits"])
         objective, kl = policy_objective(
-            log_prob, batch["manager_log_prob"], advantage, share, self.config
+            log_prob,
+            batch["manager_log_prob"],
+            batch["manager_value_advantage"],
+            weight,
+            self.config,
         )
-        value_loss = (
-            (self._manager_value(view) - batch["manager_value_target"]).square() * share
-        ).sum()
-        entropy = (policy.entropy() * share).sum()
-        regulariser, metrics = self._usage(self._weights(policy.mean), share)
-        policy_loss = -objective + regulariser - self.config.manager_entropy_coefficient * entropy
+        errors = self._manager_value(encoded) - batch["manager_value_target"]
+        value_loss = (errors.square() * weight).sum()
+        entropy = (policy.entropy() * weight).sum()
+        balance_loss, metrics = self._load_balance(self._weights(policy.mean), weight)
+        policy_loss = -objective + balance_loss - self.config.manager_entropy_coefficient * entropy
         loss = policy_loss + self.config.value_coefficient * value_loss
         metrics |= {
             "manager/loss": -objective,
@@ -375,28 +394,32 @@ class Skills(nn.Module):
         }
         return loss, {**metrics, "manager/kl": kl}
 
-    def _usage(self, weights: Tensor, share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss that balances the load of skills, as in mixtures of experts, and metrics.
+    def _load_balance(
+        self, weights: Float[Tensor, "batch skill"], share: Float[Tensor, " batch"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss that balances the skills' load, as in mixtures of experts, and metrics.
 
-        Both are computed from the greedy weights.
+        Args:
+            weights: the greedy weights of every sample.
+            share: of each sample in the mean, summing to one over the decisions.
         """
         load = (weights * share[:, None]).sum(0)
         imbalance = self.config.num_skills * (load - load.mean()).square().sum()
-        sharpness = -((weights * torch.log(weights + 1e-8)).sum(-1) * share).sum()
+        entropy = -((weights * torch.log(weights + 1e-8)).sum(-1) * share).sum()
         loss = self.config.load_balance_coefficient * imbalance
         usage = {f"skills/load/{index}": value for index, value in enumerate(load)}
-        return loss, {**usage, "skills/imbalance": imbalance, "skills/weight_entropy": sharpness}
+        return loss, {**usage, "skills/imbalance": imbalance, "skills/weight_entropy": entropy}
 
 
 def _spread(skills: MLP, num_skills: int, action_size: int, length: float) -> None:
-    """Gives each skill's mean a bias of that length: random directions, the second half opposite to
-    the first.
+    """Give each skill's mean a bias of that length in a direction of its own.
+
+    Directions are random; those of the second half are opposite to those of the first.
     """
     output = skills.layers[-1]
     assert isinstance(output, nn.Linear)
     directions = F.normalize(torch.randn((num_skills + 1) // 2, action_size), dim=-1)
     directions = torch.cat([directions, -directions])[:num_skills] * (num_skills > 1)
     with torch.no_grad():
-        output.bias.unflatten(0, (num_skills, 2 * action_size))[:, :action_size] = (
-            length * directions
-        )
+        biases = output.bias.unflatten(0, (num_skills, 2 * action_size))
+        biases[:, :action_size] = length * directions

@@ -139,7 +139,7 @@ def test_one_levels_encoder_gradient_is_its_own_losss(level):
     agent, batch = trained.policy, one_batch(trained)
     weight = agent.encoder.stem.weight
     total = torch.autograd.grad(agent.loss(batch)[0], weight)[0]
-    view = agent._for_level(agent._read(batch["patches"], batch["task"]), level)
+    view = agent._for_level(agent._encode_patches(batch["patches"], batch["task"]), level)
     alone = torch.autograd.grad(getattr(agent, f"_{level}_loss")(batch, view)[0], weight)[0]
     torch.testing.assert_close(total, alone)
 

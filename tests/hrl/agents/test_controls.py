@@ -152,13 +152,13 @@ def test_noise_is_held_for_k_steps_and_redrawn_at_an_episodes_start():
 
 def test_environments_whose_episodes_end_apart_keep_their_own_clocks():
     agent = still(make(PPO, noise_repeat=3)).policy
-    state = {**agent.initial_state(ENVS), "steps_since_decision": torch.arange(ENVS) % 3}
+    state = {**agent.initial_state(ENVS), "steps_since_noise": torch.arange(ENVS) % 3}
     with torch.no_grad():
         _, carried, _ = agent.explore(observation(), state, torch.Generator().manual_seed(0))
-    assert torch.equal((carried["noise"] == 0)[:, 0], state["steps_since_decision"] != 0), (
+    assert torch.equal((carried["noise"] == 0)[:, 0], state["steps_since_noise"] != 0), (
         "only the due ones draw"
     )
-    assert torch.equal(carried["steps_since_decision"], (state["steps_since_decision"] + 1) % 3)
+    assert torch.equal(carried["steps_since_noise"], (state["steps_since_noise"] + 1) % 3)
 
 
 def test_noise_held_for_one_step_is_a_draw_at_every_step():
@@ -225,7 +225,7 @@ def test_held_noise_goes_on_from_a_checkpoint():
     resumed.load_state_dict(through.state_dict())
     resumed.collector.env = through.collector.env
     state = through.collector.state_dict()["policy"]
-    assert bool((state["steps_since_decision"] > 0).any())
+    assert bool((state["steps_since_noise"] > 0).any())
     with torch.no_grad():
         actions = [
             learner.policy.explore(
