@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import yaml
-from jaxtyping import Float32
 
 from envs.external.families import task_family
 from envs.external.family import ExternalFamily
@@ -112,30 +110,12 @@ class Suite:
         """Return how many numbers an action has: those that the largest body needs."""
         return max(self.actuator_count(task) for task in self.all_tasks)
 
-    def padding(
-        self,
-    ) -> tuple[Float32[np.ndarray, "row task"], Float32[np.ndarray, "row action"]] | None:
-        """Return task vectors, and for each a mask of an action: 1 is used, 0 is padding.
-
-        None where every body uses all.
-        """
-        family, actuators = self.family, self.actuators()
-        sizes = np.array(list(actuators.values()))
-        if sizes.min() == sizes.max():
-            return None
-        vectors = np.stack([family.task_vector(task) for task in actuators]).astype(np.float32)
-        return vectors, (np.arange(sizes.max()) < sizes[:, None]).astype(np.float32)
-
     def actuator_count(self, task: Task) -> int:
         """Return how many numbers of an action the body of a task uses."""
         family = self.family
         if isinstance(family, ExternalFamily):
             return family.action_size(task)
         return int(resolve(task).scene.model.nu)
-
-    def actuators(self) -> dict[Task, int]:
-        """Return how many numbers of an action the body of each task uses."""
-        return {task: self.actuator_count(task) for task in self.all_tasks}
 
     def check_installed(self) -> "Suite":
         """Return the suite itself, if it can be played here.

@@ -195,8 +195,7 @@ def previous_worlds(
     do not fit the body, and a task vector that names a very different body would lower the return
     of any policy that knows its body.
     """
-    actuators = suite.actuators()
-    sizes = np.array([actuators[task] for task in tasks])[np.arange(worlds) % len(tasks)]
+    sizes = np.array([suite.actuator_count(task) for task in tasks])[np.arange(worlds) % len(tasks)]
     previous = np.arange(worlds)
     for size in np.unique(sizes):
         same_size = np.flatnonzero(sizes == size)
