@@ -52,16 +52,18 @@ def build_parser() -> CommandParser:
 
 def run(options: argparse.Namespace, command: str) -> None:
     """Write the pages; each names the command that writes it anew."""
+    from envs import load_suite
     from envs.resources import REFERENCE_SCORES
     from hrl.reporting.suite_pages import rewrite_text, write_page
     from hrl.run import hardware
 
     hardware.configure(0)
     scores = options.reference_scores or REFERENCE_SCORES
+    if options.text_only:
+        for name in options.names or sorted(page.stem for page in options.out.glob("*.md")):
+            print(rewrite_text(load_suite(name), options.out, scores))
+        return
     for suite in _suites(options.names):
-        if options.text_only:
-            print(rewrite_text(suite, options.out, scores))
-            continue
         own = shlex.join(["pixel-hrl", "suites", suite.name, f"--episodes={options.episodes}"])
         print(write_page(suite, options.out, scores, options.episodes, own))
 
