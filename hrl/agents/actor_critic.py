@@ -1,9 +1,8 @@
-"""One level of behaviour learned in imagination: an actor and its critics, the same code for every
-level of every method.
+"""Learn one actor and its critics in imagination, the same code for every level of every agent.
 
-The flat method has one level; the hierarchical method has two, a manager and a worker. A level is
-told what it sees, what it did, what it earned and how likely the episode went on, as a `Trajectory`
-of its own decisions, whatever their length.
+The flat agent has one actor-critic; the hierarchical agent has two, a manager and a worker. Each
+learns from a `Trajectory` of its own decisions, whatever their duration: inputs, actions, rewards,
+and the probability that the episode continues.
 """
 
 from __future__ import annotations
@@ -111,14 +110,16 @@ class ActorCriticConfig(CheckedConfig):
 
 
 class Trajectory(NamedTuple):
-    """Decisions of one level, imagined: T of them, and the state after the last.
+    """Hold imagined decisions of one actor-critic: T of them, and the state after the last.
 
-    inputs: what the level sees beside the task, which stays the same.
-    actions: what it did, for actors that learn by the likelihood of it.
-    rewards: by stream, each received on arriving at states 1 to T.
-    continues: probability that the episode goes on at states 0 to T.
-    discount: per decision.
-    action_mask: False for numbers of an action that are padding; None where none is.
+    Attributes:
+        inputs: inputs of actor and critics at states 0 to T, beside the task.
+        task: task vectors, which stay the same.
+        actions: the actions, for actors that learn by their likelihood.
+        rewards: by reward type, each received on arriving at states 1 to T.
+        continues: probability that the episode continues at states 0 to T.
+        discount: discount per decision.
+        action_mask: False for numbers of an action that are padding; None where none is.
     """
 
     inputs: Float[Tensor, "states batch inputs"]
@@ -131,7 +132,16 @@ class Trajectory(NamedTuple):
 
 
 class ContinuousActor(nn.Module):
-    """Bounded normal actions, those that are padding to a task's body 0."""
+    """Choose continuous actions by a bounded normal; padding of an action is 0.
+
+    Args:
+        inputs: size of the inputs.
+        task_size: size of the task vector; 0 where the actor gets no task.
+        task_features: size of the task's embedding.
+        units: units of the hidden layers.
+        action_size: size of the action.
+        config: hyperparameters.
+    """
 
     def __init__(
         self,
@@ -164,23 +174,36 @@ class ContinuousActor(nn.Module):
         )
 
     def normalised_entropy(self, policy: BoundedNormal) -> Float[Tensor, "*batch dim"]:
-        """Of each action dimension, in [0, 1]."""
+        """Return the entropy of each action dimension, in [0, 1]."""
         return policy.normalised_entropy()
 
     def average(
         self, policy: BoundedNormal, entropy: Float[Tensor, "*batch dim"]
     ) -> Float[Tensor, " dim"]:
-        """Over all states in which a dimension is no padding; the target where there are none."""
+        """Return the mean over all states in which a dimension is no padding.
+
+        It is the target of the entropy where there are no such states.
+        """
         return policy.average(entropy, self.config.entropy_target)
 
     def diagnose(self, policy: BoundedNormal) -> dict[str, Tensor]:
-        """Share of means at their bounds, where the hyperbolic tangent lets no gradient through."""
+        """Return the share of means at their bounds, where tanh lets no gradient through."""
         saturated = (policy.mean.detach().abs() > SATURATED).float()
         return {"saturated": policy.average(saturated, math.nan).nanmean()}
 
 
 class CodeActor(nn.Module):
-    """Categorical codes: `groups` choices among `classes`."""
+    """Choose discrete codes: `groups` choices among `classes`.
+
+    Args:
+        inputs: size of the inputs.
+        task_size: size of the task vector; 0 where the actor gets no task.
+        task_features: size of the task's embedding.
+        units: units of the hidden layers.
+        groups: choices of a code.
+        classes: classes of each choice.
+        config: hyperparameters.
+    """
 
     def __init__(
         self,
@@ -193,7 +216,9 @@ class CodeActor(nn.Module):
         config: ActorCriticConfig,
     ) -> None:
         super().__init__()
-        self.config, self.dimensions, self.classes = config, groups, classes
+        self.config = config
+        self.dimensions = groups
+        self.classes = classes
         hidden = [units] * config.layers
         self.net = TaskDense(
             inputs, task_size, task_features, hidden, groups * classes, output_scale=0.01
@@ -207,29 +232,33 @@ class CodeActor(nn.Module):
     ) -> OneHot:
         """Return the policy; codes have no padding, so that no mask concerns them."""
         del action_mask
-        return OneHot(
-            self.net(inputs, task).unflatten(-1, (self.dimensions, self.classes)),
-            self.config.unimix,
-        )
+        logits = self.net(inputs, task).unflatten(-1, (self.dimensions, self.classes))
+        return OneHot(logits, self.config.unimix)
 
     def normalised_entropy(self, policy: OneHot) -> Float[Tensor, "*batch group"]:
-        """Of each code, in [0, 1]."""
+        """Return the entropy of each choice, in [0, 1]."""
         return policy.entropy() / math.log(self.classes)
 
     def average(
         self, policy: OneHot, entropy: Float[Tensor, "*batch group"]
     ) -> Float[Tensor, " group"]:
-        """Over all states."""
+        """Return the mean over all states."""
         return entropy.flatten(0, -2).mean(0)
 
     def diagnose(self, policy: OneHot) -> dict[str, Tensor]:
-        """Nothing beside the entropy."""
+        """Return no metrics beside the entropy."""
         return {}
 
 
 class Critic(nn.Module):
-    """Predicts returns as a distribution over bins, with a slow copy of itself and the scale of its
-    returns.
+    """Predict returns as a distribution over bins, with a slow copy and the scale of the returns.
+
+    Args:
+        inputs: size of the inputs.
+        task_size: size of the task vector; 0 where the critic gets no task.
+        task_features: size of the task's embedding.
+        units: units of the hidden layers.
+        config: hyperparameters.
     """
 
     def __init__(
@@ -237,17 +266,17 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.net = TaskDense(
-            inputs, task_size, task_features, [units] * config.layers, BINS, output_scale=0.0
-        )
+        hidden = [units] * config.layers
+        self.net = TaskDense(inputs, task_size, task_features, hidden, BINS, output_scale=0.0)
         self.slow = deepcopy(self.net).requires_grad_(False)
         self.scale = EmaStd() if config.return_scale == "std" else PercentileRange()
 
     def values(
         self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
     ) -> Float[Tensor, "*batch"]:
-        """Values that returns bootstrap from and advantages are relative to; gradient reaches
-        `inputs` only.
+        """Return the values that returns bootstrap from and advantages are relative to.
+
+        Gradient reaches `inputs` only.
         """
         net = self.slow if self.config.slow_bootstrap else frozen(self.net)
         return TwoHot(net(inputs, task)).mean()
@@ -260,10 +289,15 @@ class Critic(nn.Module):
         weights: Float[Tensor, "*batch"],
         values: Float[Tensor, "*batch"],
     ) -> Tensor:
-        """Weighted cross-entropy with the returns, and with the slow copy's values (arXiv
-        2301.04104, "Critic").
+        """Return the cross-entropy with the returns and with the slow copy's values.
+
+        The second term keeps the critic near its slow copy (arXiv 2301.04104, "Critic").
 
         Args:
+            inputs: of the states.
+            task: of the states.
+            returns: targets.
+            weights: of the states.
             values: what `values` gave, which are the slow copy's where returns bootstrap from it.
         """
         slow = values if self.config.slow_bootstrap else self._slow_values(inputs, task)
@@ -277,18 +311,19 @@ class Critic(nn.Module):
 
     @torch.no_grad()
     def update_target(self) -> None:
-        """Moves the slow copy towards the critic."""
+        """Move the slow copy towards the critic."""
         slow, fast = ([p.detach() for p in net.parameters()] for net in (self.slow, self.net))
         torch._foreach_lerp_(slow, fast, self.config.slow_rate)
 
 
 class ActorCritic(nn.Module):
-    """An actor and a critic for each stream of rewards.
+    """Train an actor, and a critic for each type of reward.
 
     Args:
         actor: a `ContinuousActor` or a `CodeActor`.
-        critics: by stream.
-        reward_weights: weight of each stream's normalised advantage.
+        critics: by reward type.
+        reward_weights: weight of each reward type's normalised advantage.
+        config: hyperparameters.
         gradient: reinforce: by the likelihood of what was done; dynamics: through the imagined
             trajectory, whose rewards and inputs must then carry gradient.
     """
@@ -302,8 +337,11 @@ class ActorCritic(nn.Module):
         gradient: str = "reinforce",
     ) -> None:
         super().__init__()
-        self.actor, self.critics = actor, nn.ModuleDict(critics)
-        self.reward_weights, self.config, self.gradient = dict(reward_weights), config, gradient
+        self.actor = actor
+        self.critics = nn.ModuleDict(critics)
+        self.reward_weights = dict(reward_weights)
+        self.config = config
+        self.gradient = gradient
         self.advantages = EmaMoments()
         self.coefficients = AdaptiveCoefficient(
             (actor.dimensions,),
@@ -314,68 +352,74 @@ class ActorCritic(nn.Module):
         )
 
     @compiled_part
-    def loss(self, seen: Trajectory) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of actor and critics over a trajectory, and metrics, of which the critics' loss alone
-        carries gradient.
-        """
-        weights = self._weights(seen)
+    def loss(self, trajectory: Trajectory) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the total actor-critic loss and metrics; only `critic_loss` keeps its gradient."""
+        weights = self._weights(trajectory)
         metrics: dict[str, Tensor] = {}
-        advantage, critic_loss = torch.zeros_like(weights), weights.new_zeros(())
+        advantage = torch.zeros_like(weights)
+        critic_loss = weights.new_zeros(())
         for name, critic in self.critics.items():
             assert isinstance(critic, Critic)
-            share, loss, measured = self._critic_loss(name, critic, seen, weights)
-            advantage, critic_loss = advantage + share, critic_loss + loss
+            part, loss, measured = self._critic_loss(name, critic, trajectory, weights)
+            advantage = advantage + part
+            critic_loss = critic_loss + loss
             metrics |= measured
-        actor_loss, measured = self._actor_loss(seen, advantage, weights)
+        actor_loss, measured = self._actor_loss(trajectory, advantage, weights)
         return actor_loss + critic_loss, {**metrics, **measured, "critic_loss": critic_loss}
 
     def update_target(self) -> None:
-        """Moves the critics' slow copies; called once an update."""
+        """Move the critics' slow copies; called once an update."""
         for critic in self.critics.values():
             assert isinstance(critic, Critic)
             critic.update_target()
 
     # Private methods.
 
-    def _weights(self, seen: Trajectory) -> Float[Tensor, "time batch"]:
-        """Discounted probability that the trajectory gets to each decision."""
-        discounts = torch.cat([seen.continues[:1], seen.discount * seen.continues[1:-1]])
+    def _weights(self, trajectory: Trajectory) -> Float[Tensor, "time batch"]:
+        """Return the discounted probability that the trajectory reaches each decision."""
+        continues = trajectory.continues
+        discounts = torch.cat([continues[:1], trajectory.discount * continues[1:-1]])
         return discounts.cumprod(0).detach()
 
     def _critic_loss(
-        self, name: str, critic: Critic, seen: Trajectory, weights: Tensor
+        self, name: str, critic: Critic, trajectory: Trajectory, weights: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """One stream's part in the advantage, its critic's loss, metrics."""
-        values = critic.values(seen.inputs, seen.task)
+        """Return one reward type's part of the advantage, its critic's loss, and metrics."""
+        values = critic.values(trajectory.inputs, trajectory.task)
         returns = lambda_returns(
-            seen.rewards[name], values, seen.continues[1:], seen.discount, self.config.return_lambda
+            trajectory.rewards[name],
+            values,
+            trajectory.continues[1:],
+            trajectory.discount,
+            self.config.return_lambda,
         )
         critic.scale.update(returns.detach())
         constants = (tensor.detach() for tensor in (returns, weights, values[:-1]))
-        loss = critic.loss(seen.inputs[:-1].detach(), seen.task, *constants)
-        share = self.reward_weights[name] * (returns - values[:-1]) / critic.scale.scale()
-        spread = share.detach().abs().mean()
+        loss = critic.loss(trajectory.inputs[:-1].detach(), trajectory.task, *constants)
+        part = self.reward_weights[name] * (returns - values[:-1]) / critic.scale.scale()
+        spread = part.detach().abs().mean()
         measured = {
             f"{name}/return": returns.detach().mean(),
             f"{name}/return_std": returns.detach().std(correction=0),
             f"{name}/return_spread": critic.scale.spread(),
-            f"{name}/reward": seen.rewards[name].detach().mean(),
+            f"{name}/reward": trajectory.rewards[name].detach().mean(),
             f"{name}/value": values.detach().mean(),
             f"{name}/value_least": values.detach().min(),
             f"{name}/value_most": values.detach().max(),
             f"{name}/advantage": spread,
         }
-        return share, loss, measured
+        return part, loss, measured
 
     def _actor_loss(
-        self, seen: Trajectory, advantage: Tensor, weights: Tensor
+        self, trajectory: Trajectory, advantage: Tensor, weights: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.config.normalise_advantage:
             self.advantages.update(advantage.detach())
             advantage = self.advantages.normalise(advantage)
-        policy = self.actor(seen.inputs[:-1].detach(), seen.task, seen.action_mask)
+        inputs = trajectory.inputs[:-1].detach()
+        policy = self.actor(inputs, trajectory.task, trajectory.action_mask)
         if self.gradient == "reinforce":
-            gain = policy.log_prob(seen.actions.detach()).sum(-1) * advantage.detach()
+            gain = policy.log_prob(trajectory.actions.detach()).sum(-1) * advantage.detach()
         else:
             gain = advantage
         entropy = self.actor.normalised_entropy(policy)

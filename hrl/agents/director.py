@@ -241,7 +241,7 @@ class Director(WorldModelAgent):
     ) -> PolicyState:
         """New goals where a decision is due."""
         return self._decide(
-            self.see(observation, state, generator), observation.task, state, generator
+            self.observe(observation, state, generator), observation.task, state, generator
         )
 
     def act_low_level(
@@ -249,7 +249,7 @@ class Director(WorldModelAgent):
     ) -> tuple[Tensor, PolicyState]:
         """The worker's actions towards the goals in force."""
         return self._act_low_level(
-            self.see(observation, state, generator), observation, state, generator
+            self.observe(observation, state, generator), observation, state, generator
         )
 
     def high_level_action(self, state: PolicyState) -> Float[Tensor, "env deter"]:
@@ -316,7 +316,7 @@ class Director(WorldModelAgent):
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
         """Decide where due, then execute."""
-        seen = self.see(observation, state, generator)
+        seen = self.observe(observation, state, generator)
         state = self._decide(seen, observation.task, state, generator)
         return self._act_low_level(seen, observation, state, generator)
 

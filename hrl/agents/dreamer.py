@@ -1,11 +1,20 @@
-"""The flat method with a world model: one actor-critic that learns in imagination and sees the
-task.
+"""Train the flat agent with a world model: one actor-critic that learns in imagination.
 
     replayed sequences -> world model -> states -> imagined trajectories -> returns -> actor, critic
 
-Dreamer (Hafner et al. 2023, arXiv 2301.04104) on the same world model, the same code for a level of
-behaviour, the same horizon, discount and budget as the hierarchical method (`hrl.agents.director`):
-what is different is that there is one level, whose rewards are the task's.
+It is DreamerV3 (Hafner et al. 2023, arXiv 2301.04104) on the same world model, actor-critic code,
+horizon, discount and budget as the hierarchical agent (`hrl.agents.director`). The one difference
+between the two is the hierarchy: here one actor-critic learns from the task's rewards.
+
+What differs from DreamerV3:
+- The replay value loss (`repval`, scale 0.3), which trains DreamerV3's critic on replayed
+  sequences too, is not there: the critic learns from imagined trajectories alone.
+- The entropy of the actor is kept near a target by adaptive coefficients, and returns are divided
+  by their standard deviation, as in Director; `agent.policy` has DreamerV3's choices (`entropy:
+  fixed`, `return_scale: percentile`).
+- Returns bootstrap from the slow critic (`slow_bootstrap`).
+- Which modules get the task vector is chosen by `agent.conditioning`.
+- `configs/size` and the experiments choose smaller models and batches for CPUs.
 """
 
 from __future__ import annotations
@@ -63,36 +72,40 @@ class DreamerConfig(ModelBasedConfig):
     "dreamer", config=DreamerConfig, learner=ModelBasedLearner, run_defaults=RUN_DEFAULTS
 )
 class Dreamer(WorldModelAgent):
-    """World model, actor, critic."""
+    """Act by an actor on the states of a world model, with a critic for each type of reward.
+
+    Args:
+        config: hyperparameters.
+        spec: shapes and sizes.
+    """
 
     config: DreamerConfig
 
     def __init__(self, config: DreamerConfig, spec: AgentSpec) -> None:
         super().__init__(config, spec)
-        sizes, task_input_size = spec.world_model, self.task_input_size("manager")
+        sizes = spec.world_model
         units = config.policy_units or sizes.units
-        shape = (sizes.features, task_input_size, spec.task_features, units)
-        reward_types = {"task": 1.0} | (
-            {"exploration": config.exploration_bonus} if config.exploration_bonus else {}
-        )
-        critics = {name: Critic(*shape, config.policy) for name in reward_types}
-        actor = ContinuousActor(*shape, spec.action_size, config.policy)
-        self.actor_critic = ActorCritic(
-            actor, critics, reward_types, config.policy, config.action_gradient
-        )
-        self.goals = None
+        inputs = (sizes.features, self.task_input_size("manager"), spec.task_features, units)
+        reward_weights = {"task": 1.0}
         if config.exploration_bonus:
-            task_input_size = self.task_input_size("goal_autoencoder")
+            reward_weights["exploration"] = config.exploration_bonus
+        critics = {name: Critic(*inputs, config.policy) for name in reward_weights}
+        actor = ContinuousActor(*inputs, spec.action_size, config.policy)
+        self.actor_critic = ActorCritic(
+            actor, critics, reward_weights, config.policy, config.action_gradient
+        )
+        self.goals: GoalAutoencoder | None = None
+        if config.exploration_bonus:
             self.goals = GoalAutoencoder(
                 sizes.deter,
-                task_input_size,
+                self.task_input_size("goal_autoencoder"),
                 spec.task_features,
                 sizes.units,
                 config.goal_autoencoder,
             )
 
     def parts(self) -> dict[str, nn.Module]:
-        """Modules by name."""
+        """Return the modules by name."""
         goals: dict[str, nn.Module] = {} if self.goals is None else {"goal_autoencoder": self.goals}
         return {
             "world_model": self.world_model,
@@ -106,49 +119,53 @@ class Dreamer(WorldModelAgent):
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Actions in [-1, 1]; greedy where no generator is given."""
-        seen = self.see(observation, state, generator)
+        """Return actions in [-1, 1] and the next state; greedy where no generator is given."""
+        posterior = self.observe(observation, state, generator)
         with self.autocast():
             policy = self.actor_critic.actor(
-                seen.features(), observation.task, observation.action_mask
+                posterior.features(), observation.task, observation.action_mask
             )
-        return self.draw_action(policy, {**state, **seen._asdict()}, generator)
+        return self.draw_action(policy, {**state, **posterior._asdict()}, generator)
 
     # Learning.
 
     def loss(
         self, batch: Mapping[str, Tensor], train_actor_critic: bool = True
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """World model, then behaviour imagined from states of the batch."""
+        """Return the loss of world model and actor-critic, metrics, and latents for the replay.
+
+        The actor-critic learns in imagination, which begins at states of the batch.
+        """
         with self.autocast():
             groups = self.spec.world_model.groups
             noise = self.noise(self.config.batch_size, self.config.sequence_length, groups)
-            observed = self.world_model.observe(batch, noise, self.config.world_model_loss)
-            total, metrics = model_loss(observed)
+            output = self.world_model.observe(batch, noise, self.config.world_model_loss)
+            total, metrics = model_loss(output)
             if self.goals is not None:
-                loss, measured = self.goals.loss(observed.states.deter, batch["task"][:, 1:])
-                total, metrics = total + loss, metrics | measured
+                loss, measured = self.goals.loss(output.states.deter, batch["task"][:, 1:])
+                total = total + loss
+                metrics |= measured
             if train_actor_critic:
-                loss, measured = self.actor_critic.loss(
-                    self._imagine(self.starts(batch, observed.states))
-                )
+                trajectory = self._imagine(self.starts(batch, output.states))
+                loss, measured = self.actor_critic.loss(trajectory)
                 total = total + loss
                 metrics |= {f"policy/{name}": value.detach() for name, value in measured.items()}
-        return total, metrics, self.world_model.latents(observed.states)
+        return total, metrics, self.world_model.latents(output.states)
 
     def update_target(self) -> None:
-        """Moves the critic's slow copy."""
+        """Move the critics' slow copies."""
         self.actor_critic.update_target()
 
     # Private methods.
 
     def _imagine(self, starts: ImaginationStart) -> Trajectory:
         start, task, action_mask, _ = starts
-        horizon, count = self.config.horizon, len(task)
+        horizon = self.config.horizon
+        count = len(task)
         noise = self.noise(horizon, count, self.spec.action_size, normal=True)
 
         def act(time: int, state: RSSMState) -> Tensor:
-            # Gradient reaches the actor through its actions only: what it sees counts as given.
+            # Gradient reaches the actor through its actions only: its inputs are constants.
             policy = self.actor_critic.actor(state.features().detach(), task, action_mask)
             action: Tensor = policy.sample(noise[time])
             return action
@@ -159,14 +176,14 @@ class Dreamer(WorldModelAgent):
         task_rewards, continues = self.predict_rewards_and_continues(
             imagined, starts, differentiable
         )
-        rewards, task = {"task": task_rewards}, task.unsqueeze(0)
+        rewards = {"task": task_rewards}
         if self.goals is not None:
             rewards["exploration"] = self.goals.exploration_reward(
-                imagined.deter[1:].detach(), task
+                imagined.deter[1:].detach(), task.unsqueeze(0)
             )
         return Trajectory(
             imagined.features(),
-            task,
+            task.unsqueeze(0),
             actions,
             rewards,
             continues,

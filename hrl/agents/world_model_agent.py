@@ -1,5 +1,7 @@
-"""What the methods with a world model share: seeing and remembering, where imagination begins, what
-it looks out on.
+"""Share what agents with a world model have in common.
+
+That is the posterior state of an observation, the action noise, where imagination begins, and the
+rewards and continuations that the world model predicts for imagined states.
 """
 
 from __future__ import annotations
@@ -41,16 +43,21 @@ class ImaginationStart(NamedTuple):
 
 
 class WorldModelAgent(nn.Module, ABC):
-    """What agents with a world model have in common: seeing and remembering.
+    """Act and imagine in the states of a world model; each agent adds its own actors.
 
-    The policy's state: `deter` and `stoch`, and the `action` that leads from there; `noise` of
-    actions in force, and `steps_since_noise`, steps since it was drawn. Greedy acting takes the
+    The policy's state holds `deter` and `stoch`, the `action` that leads from there, `noise`, the
+    action noise in use, and `steps_since_noise`, steps since it was drawn. Greedy acting takes the
     mode of the posterior.
+
+    Args:
+        config: hyperparameters.
+        spec: shapes and sizes.
     """
 
     def __init__(self, config: ModelBasedConfig, spec: AgentSpec) -> None:
         super().__init__()
-        self.config, self.spec = config, spec
+        self.config = config
+        self.spec = spec
         self.world_model = WorldModel(
             spec.world_model,
             spec.image_size,
@@ -62,76 +69,73 @@ class WorldModelAgent(nn.Module, ABC):
         )
 
     def task_input_size(self, module: str) -> int:
-        """Size of the task vector for this module: 0 where it is not told the task."""
+        """Return the size of this module's task input: 0 where it gets no task."""
         return self.spec.task_size * self.config.conditioning.is_task_conditioned(module)
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """Nothing seen, no action taken."""
+        """Return a state without observation or action."""
         state = self.world_model.rssm.initial(num_envs)
-        still = torch.zeros(num_envs, self.spec.action_size, device=state.deter.device)
-        steps_since_decision = torch.zeros(num_envs, dtype=torch.int64, device=state.deter.device)
+        device = state.deter.device
+        zero_action = torch.zeros(num_envs, self.spec.action_size, device=device)
         return {
             **state._asdict(),
-            "action": still,
-            "noise": still,
-            "steps_since_noise": steps_since_decision,
+            "action": zero_action,
+            "noise": zero_action,
+            "steps_since_noise": torch.zeros(num_envs, dtype=torch.int64, device=device),
         }
 
     def latent_columns(self) -> dict[str, Column]:
-        """`deter` and `stoch` as `WorldModel.latents` gives them."""
+        """Return the replay columns of `deter` and `stoch`, as `WorldModel.latents` gives them."""
         sizes = self.spec.world_model
         return {
             "deter": Column((sizes.deter,), torch.bfloat16),
             "stoch": Column((sizes.groups,), torch.uint8),
         }
 
-    def see(
+    def observe(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> RSSMState:
-        """The posterior state at an observation."""
+        """Return the posterior state at an observation."""
         with self.autocast():
-            model, before = self.world_model, RSSMState(state["deter"], state["stoch"])
-            moves = model.dynamics_input(state["action"], observation.task)
+            model = self.world_model
+            before = RSSMState(state["deter"], state["stoch"])
+            dynamics_input = model.dynamics_input(state["action"], observation.task)
             embedding = model.embed(observation.pixels, observation.task)
-            shape = (len(moves), self.spec.world_model.groups)
-            return model.rssm.correct(
-                before, moves, embedding, uniform(shape, moves.device, generator)
-            )
+            shape = (len(dynamics_input), self.spec.world_model.groups)
+            noise = uniform(shape, dynamics_input.device, generator)
+            return model.rssm.correct(before, dynamics_input, embedding, noise)
 
     def draw_action(
         self, policy: BoundedNormal, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "env action"], PolicyState]:
-        """An action in [-1, 1] under the noise in force, the mean where there is no generator; it
-        joins the state.
+        """Return an action in [-1, 1] under the noise in use, and the state with both.
+
+        Without a generator the action is the mean.
         """
         if generator is None:
             return policy.mean, {**state, "action": policy.mean}
-        noise, steps_since_decision = repeat_noise(
+        noise, steps_since_noise = repeat_noise(
             state["noise"], state["steps_since_noise"], self.config.noise_repeat, generator
         )
         action = policy.sample(noise).clamp(-1, 1)
-        return action, {
-            **state,
-            "action": action,
-            "noise": noise,
-            "steps_since_noise": steps_since_decision,
-        }
+        drawn = {"action": action, "noise": noise, "steps_since_noise": steps_since_noise}
+        return action, {**state, **drawn}
 
     @abstractmethod
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Actions in [-1, 1] and the state to carry on: what every method does in its own way."""
+        """Return actions in [-1, 1] and the state for the next step."""
 
     def explore(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
-        """Actions, and the latents to be kept in the replay."""
+        """Return actions, the state for the next step, and the latents to keep in the replay."""
         action, state = self.act(observation, state, generator)
         return action, state, self.world_model.latents(RSSMState(state["deter"], state["stoch"]))
 
     def starts(self, batch: Mapping[str, Tensor], states: RSSMState) -> ImaginationStart:
-        """Where imagination begins: the last `imag_last` states of every sequence of a batch."""
+        """Return where imagination begins: the last `imag_last` states of every sequence."""
         last = slice(-self.config.imag_last, None)  # -0 is the first: all of them
         alive = (~batch["is_terminal"][:, 1:][:, last]).flatten().float()
         task, action_mask = (
@@ -143,17 +147,19 @@ class WorldModelAgent(nn.Module, ABC):
     def predict_rewards_and_continues(
         self, imagined: RSSMState, starts: ImaginationStart, differentiable: bool
     ) -> tuple[Float[Tensor, "time batch"], Float[Tensor, "states batch"]]:
-        """Rewards on arriving at states 1 to T of a trajectory, and continuations at states 0 to T.
+        """Return rewards on arriving at states 1 to T, and continuations at states 0 to T.
 
         Args:
+            imagined: states 0 to T of a trajectory.
+            starts: where it begins.
             differentiable: whether gradient passes from the rewards to the states; never to the
                 model.
         """
-        features, task = imagined.features()[1:], starts.task.unsqueeze(0)
+        features = imagined.features()[1:]
+        task = starts.task.unsqueeze(0)
         with torch.no_grad():
-            continues = torch.cat(
-                [starts.alive.unsqueeze(0), self.world_model.predict_continue(features, task)]
-            )
+            predicted = self.world_model.predict_continue(features, task)
+            continues = torch.cat([starts.alive.unsqueeze(0), predicted])
         with torch.set_grad_enabled(differentiable):
             rewards = TwoHot(frozen(self.world_model.reward_net)(features, task)).mean()
         return rewards, continues
@@ -165,10 +171,10 @@ class WorldModelAgent(nn.Module, ABC):
         actions: Float[Tensor, "time env action"],
         task: Float[Tensor, "env task"],
     ) -> Float[Tensor, "time env height width channel"]:
-        """What the model expects to see after each of the actions, its likeliest latents
-        throughout.
-        """
-        model, now, images = self.world_model, RSSMState(state["deter"], state["stoch"]), []
+        """Return the images that are expected after each action, with the likeliest latents."""
+        model = self.world_model
+        now = RSSMState(state["deter"], state["stoch"])
+        images = []
         with self.autocast():
             for action in actions:
                 now = model.rssm(now, model.dynamics_input(action, task), None)
@@ -176,12 +182,15 @@ class WorldModelAgent(nn.Module, ABC):
         return torch.stack(images)
 
     def autocast(self) -> torch.autocast:
-        """The precision of matrix products and convolutions."""
+        """Return the context in which matrix products and convolutions have their dtype."""
         dtype = self.spec.autocast
         return torch.autocast(self.spec.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def noise(self, *shape: int, normal: bool = False) -> Tensor:
-        """Random numbers of an update, from torch's default generator, which the learner seeds."""
+        """Return an update's random numbers, from torch's default generator.
+
+        The learner seeds that generator before every update.
+        """
         device = self.spec.device
         return torch.randn(shape, device=device) if normal else torch.rand(shape, device=device)
 
@@ -189,15 +198,15 @@ class WorldModelAgent(nn.Module, ABC):
 def uniform(
     shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
 ) -> Tensor | None:
-    """Uniform numbers, or none where there is no generator."""
+    """Return uniform numbers, or None where there is no generator."""
     return None if generator is None else torch.rand(shape, device=device, generator=generator)
 
 
-def model_loss(observed: WorldModelOutput) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sum over losses of their means over the batch, and metrics."""
-    means = {name: loss.mean() for name, loss in observed.losses.items()}
+def model_loss(output: WorldModelOutput) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the sum over losses of their means over the batch, and metrics."""
+    means = {name: loss.mean() for name, loss in output.losses.items()}
     metrics = {f"world_model/{name}": value.detach() for name, value in means.items()}
     metrics |= {
-        f"world_model/{name}": value.detach().mean() for name, value in observed.metrics.items()
+        f"world_model/{name}": value.detach().mean() for name, value in output.metrics.items()
     }
     return torch.stack(list(means.values())).sum(), metrics

@@ -291,7 +291,7 @@ def test_acting_and_training_go_through_the_same_states(preset):
     with torch.no_grad():
         for row in range(1, TIME + 1):
             view = Observation(*(batch[name][:, row] for name in Observation._fields))
-            now = agent.see(view, state, torch.Generator().manual_seed(row))
+            now = agent.observe(view, state, torch.Generator().manual_seed(row))
             seen.append(now)
             state = {**now._asdict(), "action": batch["action"][:, row]}
         draws = [
