@@ -8,6 +8,7 @@ anything is built, with the key and the choices.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from envs import Suite, load_suite
+from envs.extensions import imported_modules
 from envs.external.gymnasium_id import PREFIX
-from envs.resources import CONFIG_DIR
+from envs.resources import CONFIG_DIR, config_dirs, config_files
 from hrl.agents.registry import find_agent, registered_agents
 from hrl.config_field import (
     MAX_SIZE,
@@ -33,6 +35,7 @@ from hrl.config_field import (
 )
 from hrl.config_field import ConfigError as ConfigError
 from hrl.nets.encoder import EncoderConfig
+from hrl.overrides import OverrideError, check_overrides, quoted
 from hrl.world_model.model import WorldModelConfig
 
 GROUPS = ("agent", "suite", "size", "experiment")
@@ -165,6 +168,11 @@ class RunConfig(CheckedConfig):
         0, "threads of torch and of the simulator, 0 for one per core", at_least=0, at_most=4096
     )
 
+    imports: list[str] = config_field(
+        default_factory=lambda: list(imported_modules()),
+        help="modules that register what the run is made of, as given with --import=MODULE",
+    )
+
     def check_together(self) -> None:
         """Refuse names that cannot be part of a path, and devices that are never supported."""
         if not _NAME.fullmatch(self.method):
@@ -198,13 +206,15 @@ def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> ComposedCon
         ConfigError: unknown key or choice, wrong type, impossible combination; names the key and
             the valid choices.
     """
+    try:
+        check_overrides(overrides)
+    except OverrideError as error:
+        raise ConfigError(str(error)) from error
     _register()
     _refuse_null_groups(overrides)
     _register_external(overrides)
     try:
-        with initialize_config_dir(str(config_dir), version_base="1.3"):
-            composed = compose("config", list(overrides))
-            return from_composed(composed)
+        return from_composed(_compose(overrides, config_dir))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, overrides, config_dir)) from error
 
@@ -216,6 +226,7 @@ def from_composed(composed: DictConfig) -> ComposedConfig:
         ConfigError: a value out of its range, or a combination that cannot be.
     """
     try:
+        _refuse_missing_modules(composed.get("imports"))
         for group in ("agent", "suite"):
             _refuse_missing(composed, group)
         _refuse_other_agent(composed)
@@ -238,6 +249,7 @@ def from_saved(plain: dict[str, Any]) -> ComposedConfig:
     Raises:
         ConfigError: a file of another version of this project, or edited by hand.
     """
+    _refuse_missing_modules(plain.get("imports"))
     schema = _writable(OmegaConf.structured(RunConfig))
     try:
         entry = find_agent(plain.get("agent", {}).get("name"))
@@ -273,11 +285,31 @@ def check_tree(node: DictConfig, path: str = "") -> None:
 
 def choices(group: str, config_dir: Path = CONFIG_DIR) -> list[str]:
     """Return the choices of a group: its files in `configs/`, and the registered agents."""
-    files = {path.stem for path in (config_dir / group).glob("*.yaml")}
+    files = {path.stem for path in (config_dir / group).glob("*.yaml")} | set(config_files(group))
     return sorted(files | (set(registered_agents()) if group == "agent" else set()))
 
 
 # Private functions.
+
+
+def _compose(overrides: Sequence[str], config_dir: Path) -> DictConfig:
+    """Compose a run from the project's files, and from those of the folders that a user added."""
+    added = [f"file://{folder}" for folder in config_dirs() if folder != CONFIG_DIR]
+    search_path = ", ".join(shlex.split(quoted(f"x={folder}"))[0][2:] for folder in added)
+    extended = [*overrides, f"hydra.searchpath=[{search_path}]"] if added else list(overrides)
+    with initialize_config_dir(str(config_dir), version_base="1.3"):
+        return compose("config", extended)
+
+
+def _refuse_missing_modules(names: Any) -> None:
+    """Refuse a run whose modules have not been imported: that is done on request alone."""
+    missing = [str(name) for name in names or () if name not in imported_modules()]
+    if missing:
+        flags = " ".join(f"--import={name}" for name in missing)
+        raise ConfigError(
+            f"the run uses {', '.join(missing)}, which is imported only when the command says so: "
+            f"add {flags}"
+        )
 
 
 def _register() -> None:
@@ -369,6 +401,8 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: Path) -> st
     key = getattr(cause, "full_key", None)
     first = str(cause).split("\nConfig search path")[0].splitlines()
     message = " ".join(line.strip() for line in first if line.strip() and "object_type" not in line)
+    if isinstance(error, MissingConfigException):
+        return f"{message} (files of your own: --config-dir=DIR; agents: --import=MODULE)"
     if not key or not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return message
     valid = ", ".join(_valid_keys(key, overrides, config_dir))
@@ -380,6 +414,5 @@ def _valid_keys(key: str, overrides: Sequence[str], config_dir: Path) -> list[st
     if "." not in key:
         return sorted(entry.name for entry in fields(RunConfig))
     groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
-    with initialize_config_dir(str(config_dir), version_base="1.3"):
-        node = OmegaConf.select(compose("config", groups), key.rpartition(".")[0])
-        return sorted(map(str, node)) if isinstance(node, DictConfig) else []
+    node = OmegaConf.select(_compose(groups, config_dir), key.rpartition(".")[0])
+    return sorted(map(str, node)) if isinstance(node, DictConfig) else []

@@ -62,8 +62,15 @@ def expected(tmp_path_factory):
 
 def pip(python, *arguments):
     command = [python, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=without_sources()
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def without_sources():
+    """The environment variables, but for folders that sources would be imported from."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 def results(folder):
@@ -75,8 +82,7 @@ def results(folder):
 
 def installed_results(venv, folder):
     """What the installed package writes in an empty folder."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    place = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+    place = {"cwd": folder, "env": without_sources(), "capture_output": True, "text": True}
     version = subprocess.run([venv / "bin" / "pixel-hrl", "--version"], check=True, **place)
     assert version.stdout == f"pixel-hrl {hrl.__version__}\n"
     done = subprocess.run([venv / "bin" / "python", "-c", PROGRAM], check=False, **place)

@@ -16,6 +16,7 @@ MAY_CHANGE = (
     "checkpoint_every",
     "evaluation.every",
     "threads",
+    "imports",
 )
 """Keys that a continued run may change, each with everything below it.
 
