@@ -1,1 +1,1 @@
-"""Measure the speed of environments, learners, updates and replay as ratios within one run."""
+"""Measure speed as ratios within one run: environments, learners, updates and the replay buffer."""

@@ -1,5 +1,6 @@
-"""Speed of our environments beside the usual way to the same observations: dm_control pixels in
-SB3's SubprocVecEnv.
+"""Measure the speed of our environments beside dm_control images in SB3's SubprocVecEnv.
+
+The latter is the usual way to the same observations.
 """
 
 from __future__ import annotations
@@ -16,48 +17,63 @@ import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from envs import load_suite, make_vec
-from hrl.run.stepping_speed import Measurement, measure
+from hrl.benchmarks.timing import check_at_least
+from hrl.config import ConfigError
+from hrl.run.stepping_speed import SteppingSpeed, check_seconds, measure_speed
 
-IMAGE_SIZE, ACTION_REPEAT = 64, 2
+IMAGE_SIZE = 64
+ACTION_REPEAT = 2
 ROUNDS = 3
-# Our suite, and the task of dm_control's with the same body, camera, image size and action repeat.
+# For each of our suites, dm_control's task with the same body, camera and action repeat.
 PEERS = {"walker_speed": ("walker", "walk"), "point_mass": ("point_mass", "easy")}
 
 
 def run(num_envs: int = 64, seconds: float = 5.0) -> dict[str, Any]:
-    """Agent steps per second under random actions, ours and the peer's in turn.
+    """Return agent steps per second under random actions, measured in turn with the peer's.
 
     Args:
-        num_envs: worlds in our vector environment.
-        seconds: length of each of the three measurements of either; the peer also tries two numbers
-            of processes.
+        num_envs: number of worlds in our vector environment, at least 1.
+        seconds: length of each of the three measurements of each side, above 0. Before them, the
+            peer is measured with two numbers of processes, and the faster one is used.
 
     Returns:
-        By suite `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; median of the ratios
-        of neighbours in time), all `measurements`, `cpu_milliseconds` of a step on either side and
-        their `cpu_ratio` (which other programs on the machine disturb less) and `peer_processes`;
-        without OpenGL there is nothing of the peer's. `load_average` is the machine's, over the
-        last minute, at the start and at the end.
+        By suite `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; the median of the
+        ratios of successive measurements), all `measurements`, `cpu_milliseconds` of a step on each
+        side, their `cpu_ratio` (which other programs on the machine disturb less) and
+        `peer_processes`. Without OpenGL the peer's keys are missing. `load_average` is the
+        machine's, over the last minute, at the start and at the end.
+
+    Raises:
+        ConfigError: an argument out of its range.
     """
-    before = os.getloadavg()[0]
+    check_at_least(1, num_envs=num_envs)
+    try:
+        check_seconds(seconds)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    load_before = os.getloadavg()[0]
     backend = opengl_backend()
     if backend is None:
         print(
-            "no OpenGL (neither egl nor osmesa works here): dm_control's pixels are skipped",
+            "no OpenGL (neither egl nor osmesa works here): dm_control's images are skipped",
             file=sys.stderr,
         )
     result: dict[str, Any] = {suite: _compare(suite, num_envs, seconds, backend) for suite in PEERS}
     return result | {
         "num_envs": num_envs,
-        "load_average": [round(load, 2) for load in (before, os.getloadavg()[0])],
+        "load_average": [round(load, 2) for load in (load_before, os.getloadavg()[0])],
     }
 
 
 def opengl_backend() -> str | None:
-    """The value of MUJOCO_GL with which dm_control can draw here without a display, None when there
-    is none.
+    """Return the value of MUJOCO_GL with which dm_control can render here without a display.
+
+    None: no value works.
     """
-    probe = "from dm_control import suite; suite.load('point_mass', 'easy').physics.render(8, 8, camera_id=0)"
+    probe = (
+        "from dm_control import suite; "
+        "suite.load('point_mass', 'easy').physics.render(8, 8, camera_id=0)"
+    )
     for backend in ("egl", "osmesa"):
         done = subprocess.run(
             [sys.executable, "-c", probe],
@@ -71,10 +87,10 @@ def opengl_backend() -> str | None:
 
 
 class DmControlPixels(gymnasium.Env[np.ndarray, np.ndarray]):
-    """A dm_control task seen through its first camera, in OpenGL at MuJoCo's default quality."""
+    """Observe a dm_control task by its first camera, in OpenGL at MuJoCo's default quality."""
 
     def __init__(self, domain: str, task: str) -> None:
-        # Imported in the process that draws: the import chooses OpenGL's backend.
+        # The import chooses OpenGL's backend, so it belongs into the process that renders.
         from dm_control import suite
 
         self._env = suite.load(domain, task)
@@ -85,20 +101,20 @@ class DmControlPixels(gymnasium.Env[np.ndarray, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode."""
+        """Begin an episode."""
         super().reset(seed=seed)
         self._env.reset()
         return self._pixels(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One agent step."""
+        """Make one agent step."""
         reward = 0.0
         for _ in range(ACTION_REPEAT):
-            moment = self._env.step(action)
-            reward += moment.reward or 0.0
-            if moment.last():
+            time_step = self._env.step(action)
+            reward += time_step.reward or 0.0
+            if time_step.last():
                 break
-        return self._pixels(), reward, False, moment.last(), {}
+        return self._pixels(), reward, False, time_step.last(), {}
 
     def _pixels(self) -> np.ndarray:
         return np.asarray(self._env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=0))
@@ -118,51 +134,42 @@ def _compare(suite: str, num_envs: int, seconds: float, backend: str | None) -> 
         for _ in range(ROUNDS)
     ]
     ours, peer = ([pair[side] for pair in pairs] for side in (0, 1))
-    theirs = {f"peer_{key}": value for key, value in _summary(peer).items()}
-    return _summary(ours) | theirs | _ratios(pairs) | {"peer_processes": best}
+    peer_summary = {f"peer_{key}": value for key, value in _summary(peer).items()}
+    return _summary(ours) | peer_summary | _ratios(pairs) | {"peer_processes": best}
 
 
-def _summary(measurements: list[Measurement]) -> dict[str, Any]:
+def _summary(measurements: list[SteppingSpeed]) -> dict[str, Any]:
     speeds = [measured.steps_per_second for measured in measurements]
+    cpu_milliseconds = statistics.median(measured.cpu_milliseconds for measured in measurements)
     return {
         "steps_per_second": round(statistics.median(speeds), 1),
         "measurements": [round(speed, 1) for speed in speeds],
-        "cpu_milliseconds": round(
-            statistics.median(measured.cpu_milliseconds for measured in measurements), 3
-        ),
+        "cpu_milliseconds": round(cpu_milliseconds, 3),
     }
 
 
-def _ratios(pairs: list[tuple[Measurement, Measurement]]) -> dict[str, float]:
+def _ratios(pairs: list[tuple[SteppingSpeed, SteppingSpeed]]) -> dict[str, float]:
+    speeds = [ours.steps_per_second / peer.steps_per_second for ours, peer in pairs]
+    costs = [peer.cpu_milliseconds / ours.cpu_milliseconds for ours, peer in pairs]
     return {
-        "ratio": round(
-            statistics.median(
-                ours.steps_per_second / peer.steps_per_second for ours, peer in pairs
-            ),
-            1,
-        ),
-        "cpu_ratio": round(
-            statistics.median(
-                peer.cpu_milliseconds / ours.cpu_milliseconds for ours, peer in pairs
-            ),
-            1,
-        ),
+        "ratio": round(statistics.median(speeds), 1),
+        "cpu_ratio": round(statistics.median(costs), 1),
     }
 
 
-def _ours(suite: str, num_envs: int, seconds: float) -> Measurement:
+def _ours(suite: str, num_envs: int, seconds: float) -> SteppingSpeed:
     env = make_vec(load_suite(suite), num_envs, image_size=IMAGE_SIZE)
     env.reset()
-    measured = measure(env.step, env.action_space.shape or (), seconds, [os.getpid()])
+    measured = measure_speed(env.step, env.action_space.shape or (), seconds, [os.getpid()])
     env.close()
     return measured
 
 
-def _peer(suite: str, processes: int, seconds: float, backend: str) -> Measurement:
+def _peer(suite: str, processes: int, seconds: float, backend: str) -> SteppingSpeed:
     os.environ["MUJOCO_GL"] = backend  # the processes inherit it
     env = SubprocVecEnv([partial(DmControlPixels, *PEERS[suite])] * processes, start_method="spawn")
     env.reset()
     pids = [process.pid for process in env.processes]
-    measured = measure(env.step, (processes, *(env.action_space.shape or ())), seconds, pids)
+    measured = measure_speed(env.step, (processes, *(env.action_space.shape or ())), seconds, pids)
     env.close()
     return measured

@@ -1,48 +1,55 @@
-"""Speed of our flat learner beside stable-baselines3's PPO: the same encoder, sizes, batch, epochs
-and environments.
+"""Measure the speed of an on-policy learner beside stable-baselines3's PPO.
+
+Encoder, sizes, batch, epochs and environments are the same.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
-
-import torch
 
 from envs import load_suite, make_vec
 from hrl.agents.base import Learner
+from hrl.benchmarks.timing import check_at_least, timed
 from hrl.config import load
 from hrl.run import hardware
 from hrl.run.build import agent_spec, build_learner
 
 
 def run(iterations: int = 5, agent: str = "ppo", peer: str = "sb3_ppo") -> dict[str, object]:
-    """Agent steps per second of whole iterations (gathering and learning), one of each in turn.
+    """Return agent steps per second of whole iterations (collecting and learning), in turn.
 
-    The peer computes in float32, since the library has no mixed precision; ours in what
-    `precision=auto` chooses, and once more in float32, so that the part of the precision in the
-    ratio can be told.
+    The peer computes in float32, since the library has no mixed precision. Our learner is measured
+    with the precision that `precision=auto` chooses, and again in float32, which shows how much of
+    the ratio is due to precision.
+
+    Args:
+        iterations: number of timed iterations of each learner, at least 1.
+        agent: name of our on-policy agent.
+        peer: name of the agent that it is compared with.
 
     Returns:
-        `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; median of the ratios of
-        neighbours in time), `float32_steps_per_second`, and the sizes.
+        `steps_per_second`, `peer_steps_per_second`, `ratio` (medians; the median of the ratios of
+        successive iterations), `float32_steps_per_second`, and the sizes.
+
+    Raises:
+        ConfigError: iterations below 1, or an unknown agent.
     """
+    check_at_least(1, iterations=iterations)
     hardware.configure(0)
-    methods = {
+    learners = {
         "ours": _learner([f"agent={agent}"]),
         "ours_float32": _learner([f"agent={agent}", "precision=float32"]),
         "peer": _learner([f"agent={peer}", "precision=float32"]),
     }
-    times: dict[str, list[float]] = {name: [] for name in methods}
-    for learner in methods.values():
-        learner.iterate()  # compiles kernels, takes memory
+    times: dict[str, list[float]] = {name: [] for name in learners}
+    for learner in learners.values():
+        learner.iterate()  # compiles kernels and allocates memory
     for _ in range(iterations):
-        for name, learner in methods.items():
-            times[name].append(_seconds(learner.iterate))
-    steps = load([f"agent={agent}"])[0]
-    count = steps.num_envs * steps.agent.n_steps
-    ratios = [theirs / ours for ours, theirs in zip(times["ours"], times["peer"], strict=True)]
+        for name, learner in learners.items():
+            times[name].append(timed(learner.iterate)[0])
+    config = load([f"agent={agent}"])[0]
+    count = config.num_envs * config.agent.n_steps
+    ratios = [peer_s / our_s for our_s, peer_s in zip(times["ours"], times["peer"], strict=True)]
     return {
         "steps_per_second": round(count / statistics.median(times["ours"]), 1),
         "peer_steps_per_second": round(count / statistics.median(times["peer"]), 1),
@@ -50,9 +57,9 @@ def run(iterations: int = 5, agent: str = "ppo", peer: str = "sb3_ppo") -> dict[
         "float32_steps_per_second": round(count / statistics.median(times["ours_float32"]), 1),
         "agent": agent,
         "peer": peer,
-        "log_interval": count,
+        "steps_per_iteration": count,
         "parameters": {
-            name: learner.parameter_counts()["total"] for name, learner in methods.items()
+            name: learner.parameter_counts()["total"] for name, learner in learners.items()
         },
     }
 
@@ -68,11 +75,3 @@ def _learner(overrides: list[str]) -> Learner:
         random_initial_episode_step=True,
     )
     return build_learner(config, suite, env, agent_spec(config, suite))
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started

@@ -1,5 +1,6 @@
-"""Time to draw a batch from replays of different sizes, and to write back: it must not grow with
-the capacity.
+"""Measure the time to sample from replay buffers of different sizes, and to update latents.
+
+It must not grow with the capacity.
 """
 
 from __future__ import annotations
@@ -7,22 +8,21 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
+from hrl.benchmarks.timing import check_at_least, timed
 from hrl.data.replay_buffer import Column, ReplayBuffer
 from hrl.run import hardware
 from hrl.run.memory import MemoryEstimate, available_memory
 
 SIZES = (10_000, 100_000, 1_000_000)
-PICTURES = (64, 32, 16)
+IMAGE_SIZES = (64, 32, 16)
 NUM_ENVS = 64
 WARM_UP = 5
 MEMORY_SHARE = 0.5
-Result = TypeVar("Result")
 
 
 def run(
@@ -32,33 +32,37 @@ def run(
     device: str = "auto",
     sizes: Sequence[int] = SIZES,
 ) -> dict[str, Any]:
-    """Milliseconds of sampling and of writing back, from full replays of all sizes in turn.
+    """Return milliseconds of sampling and of updating latents, from full buffers of all sizes.
 
-    All replays are in memory at once and are measured one after the other in every round, so that
-    what else the machine does meets all of them. Images are the largest of 64, 32 and 16 pixels a
-    side with which the replays fit into half of the memory available.
+    All buffers are in memory at once and are measured one after the other in every round, so that
+    other programs on the machine disturb all of them alike. Images are the largest of 64, 32 and 16
+    pixels a side with which the buffers fit into half of the available memory.
 
     Args:
-        batch: sequences.
-        length: rows of a sequence, context included.
-        rounds: measurements of each size.
-        device: where the replays are kept.
-        sizes: rows, smallest first.
+        batch: number of sequences, at least 1.
+        length: rows of a sequence, the context row included, at least 2.
+        rounds: number of measurements of each size, at least 2.
+        device: of the buffers.
+        sizes: rows of each buffer, smallest first.
 
     Returns:
-        By size under `rows`: medians `sample_milliseconds` and `write_back_milliseconds`,
-        `sample_quartiles`, `bytes` taken. `ratio` is the median, over rounds, of the largest's
-        sampling time by the smallest's. `image`, the other sizes and the machine's `load_average`
-        before and after say under what conditions.
+        By size under `rows`: medians `sample_milliseconds` and `update_latents_milliseconds`,
+        `sample_quartiles` and the `bytes` taken. `ratio` is the median, over rounds, of the largest
+        buffer's sampling time divided by the smallest's. `image`, the other sizes and the machine's
+        `load_average` before and after describe the conditions.
 
     Raises:
+        ConfigError: an argument out of its range.
         MemoryEstimateError: not even the smallest images fit.
     """
+    check_at_least(1, batch=batch)
+    check_at_least(2, length=length, rounds=rounds)
     hardware.configure(0)
-    index, load = hardware.choose_device(device), os.getloadavg()[0]
-    image = _affordable_image(sizes, _available(index))
+    place = hardware.choose_device(device)
+    load_before = os.getloadavg()[0]
+    image = _affordable_image(sizes, _available(place))
     replays = [
-        _full(ReplayBuffer(_columns(image), NUM_ENVS, size, length, index)) for size in sizes
+        _full(ReplayBuffer(_columns(image), NUM_ENVS, size, length, place)) for size in sizes
     ]
     generator = torch.Generator().manual_seed(0)
     times = [
@@ -78,14 +82,14 @@ def run(
         "length": length,
         "num_envs": NUM_ENVS,
         "rounds": rounds,
-        "device": str(index),
+        "device": str(place),
         "threads": torch.get_num_threads(),
-        "load_average": [round(load, 2), round(os.getloadavg()[0], 2)],
+        "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
     }
 
 
 def _columns(image: int) -> dict[str, Column]:
-    """Rows of a world model's replay, with the latents of a small one."""
+    """Return the columns of a small world model's replay buffer."""
     return {
         "pixels": Column((image, image, 3), torch.uint8),
         "task": Column((4,), torch.float32),
@@ -99,15 +103,15 @@ def _columns(image: int) -> dict[str, Column]:
 
 
 def _affordable_image(sizes: Sequence[int], available: int) -> int:
-    """Says what will be taken, before it is."""
-    for image in PICTURES:
+    """Return the largest side of images that fits, after printing the memory to be taken."""
+    for image in IMAGE_SIZES:
         budget = MemoryEstimate()
         for size in sizes:
             budget.add(
                 f"{size} rows, {image}x{image}",
                 ReplayBuffer.bytes_needed(_columns(image), NUM_ENVS, size),
             )
-        if budget.total <= MEMORY_SHARE * available or image == PICTURES[-1]:
+        if budget.total <= MEMORY_SHARE * available or image == IMAGE_SIZES[-1]:
             break
     budget.check(available, MEMORY_SHARE)
     print(budget, file=sys.stderr)
@@ -119,7 +123,7 @@ def _available(device: torch.device) -> int:
 
 
 def _full(replay: ReplayBuffer) -> ReplayBuffer:
-    """Adds rows until every ring is full; what they hold has no part in the time."""
+    """Add rows until every ring is full; their content does not influence the time."""
     rows = {
         name: torch.ones(NUM_ENVS, *column.shape, dtype=column.dtype, device=replay.device)
         for name, column in replay.columns.items()
@@ -131,34 +135,19 @@ def _full(replay: ReplayBuffer) -> ReplayBuffer:
 
 
 def _measure(replay: ReplayBuffer, batch: int, generator: torch.Generator) -> tuple[float, float]:
-    """Milliseconds of one sampling and of writing its latents back, without the context's."""
-    sampling, drawn = _milliseconds(lambda: replay.sample(batch, generator), replay.device)
+    """Return milliseconds of sampling once and of updating its latents, without the context's."""
+    sampling, drawn = timed(lambda: replay.sample(batch, generator))
     latents = {name: drawn.columns[name][:, 1:] for name in ("deter", "stoch")}
-    writing, _ = _milliseconds(
-        lambda: replay.update_latents(drawn.sequence_index, latents), replay.device
-    )
-    return sampling, writing
-
-
-def _milliseconds(call: Callable[[], Result], device: torch.device) -> tuple[float, Result]:
-    _wait(device)
-    started = time.perf_counter()
-    result = call()
-    _wait(device)
-    return 1000 * (time.perf_counter() - started), result
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    updating, _ = timed(lambda: replay.update_latents(drawn.sequence_index, latents))
+    return 1000 * sampling, 1000 * updating
 
 
 def _summary(replay: ReplayBuffer, times: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    sampling, writing = zip(*times, strict=True)
+    sampling, updating = zip(*times, strict=True)
     low, _, high = statistics.quantiles(sampling, n=4)
     return {
         "sample_milliseconds": round(statistics.median(sampling), 3),
         "sample_quartiles": [round(low, 3), round(high, 3)],
-        "write_back_milliseconds": round(statistics.median(writing), 3),
+        "update_latents_milliseconds": round(statistics.median(updating), 3),
         "bytes": ReplayBuffer.bytes_needed(replay.columns, NUM_ENVS, replay.capacity),
     }

@@ -32,7 +32,7 @@ from hrl.evaluation.episodes import SCORE_COLUMNS, EvalConfig, evaluate
 from hrl.reporting.tables import read_scores
 from hrl.run.atomic_files import write_text_atomic
 from hrl.run.provenance import hardware
-from hrl.run.stepping_speed import measure
+from hrl.run.stepping_speed import measure_speed
 
 MOMENTS, SIZE, GAP = 8, 64, 3
 ROW_HEIGHT, IMAGE_HEIGHT = 0.94, 0.86  # inches
@@ -164,7 +164,7 @@ def _core_milliseconds(suite: Suite) -> float:
     env = make_vec(suite, TIMED_WORLDS, image_size=SIZE, random_initial_episode_step=True)
     env.reset()
     processes = [os.getpid(), *(env.worker_processes if isinstance(env, ExternalVectorEnv) else [])]
-    measured = measure(env.step, (TIMED_WORLDS, suite.action_size), TIMED_SECONDS, processes)
+    measured = measure_speed(env.step, (TIMED_WORLDS, suite.action_size), TIMED_SECONDS, processes)
     env.close()
     return measured.cpu_milliseconds
 

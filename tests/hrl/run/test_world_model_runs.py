@@ -293,13 +293,13 @@ def test_predictions_use_the_actions_alone():
     assert not torch.equal(first, other)
 
 
-def test_a_way_back_is_the_parts_that_the_operation_was_in():
+def test_a_backward_pass_counts_for_the_part_that_called_the_operation():
     """Actions that learn through the imagined steps have gradient that passes them; goals have a
     part of their own."""
     overrides = ["agent=director", *SMALL, "precision=float32", "agent.action_gradient=dynamics"]
     shares = benchmark_update.run(overrides, updates=2)["director"]["shares"]
     assert min(shares["imagination, backward"], shares["goal autoencoder, backward"]) > 0
-    assert {"replay", "optimiser"} < shares.keys(), "these have no way back"
+    assert {"replay", "optimizer"} < shares.keys(), "these have no backward pass"
     assert np.isclose(sum(shares.values()), 1, atol=0.01)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hrl.benchmarks import env as benchmark_env
-from hrl.benchmarks.env import Measurement
+from hrl.run.stepping_speed import SteppingSpeed
 
 
 def test_without_opengl_only_ours_is_measured(
@@ -26,7 +26,7 @@ def test_without_opengl_only_ours_is_measured(
 def test_ratios_are_of_neighbours_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = iter([10.0, 30.0, 20.0])
     monkeypatch.setattr(benchmark_env, "opengl_backend", lambda: "egl")
-    monkeypatch.setattr(benchmark_env, "_ours", lambda *_: Measurement(600.0, 0.5))
+    monkeypatch.setattr(benchmark_env, "_ours", lambda *_: SteppingSpeed(600.0, 0.5))
     monkeypatch.setattr(benchmark_env, "_peer", _peers(speeds))
     monkeypatch.setattr(benchmark_env, "PEERS", {"point_mass": ("point_mass", "easy")})
     result = benchmark_env.run()["point_mass"]
@@ -34,10 +34,10 @@ def test_ratios_are_of_neighbours_in_time(monkeypatch: pytest.MonkeyPatch) -> No
     assert (result["steps_per_second"], result["peer_steps_per_second"]) == (600.0, 20.0)
 
 
-def _peers(speeds: Iterator[float]) -> Callable[..., Measurement]:
+def _peers(speeds: Iterator[float]) -> Callable[..., SteppingSpeed]:
     # Two trials choose the number of processes; the measurements follow.
-    trials = iter([Measurement(1.0, 1.0), Measurement(2.0, 1.0)])
-    return lambda *_: next(trials, None) or Measurement(next(speeds), 10.0)
+    trials = iter([SteppingSpeed(1.0, 1.0), SteppingSpeed(2.0, 1.0)])
+    return lambda *_: next(trials, None) or SteppingSpeed(next(speeds), 10.0)
 
 
 def test_the_peer_shows_dm_controls_images() -> None:
