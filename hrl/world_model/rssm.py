@@ -47,7 +47,7 @@ class RSSMConfig(CheckedConfig):
     posterior_scale: float = config_field(
         1.0,
         "scale of the first weights of the posterior's logits. At 1 (DreamerV3's) the first draws "
-        "are mostly noise, and what is small in an image takes long to be told apart from it",
+        "are mostly noise, and small details of an image are learned late",
         above=0,
     )
 

@@ -131,8 +131,8 @@ def test_each_coefficient_follows_its_own_measured_value(raise_when_low):
 
 
 def test_values_within_directors_tolerance_leave_the_coefficient_unchanged():
-    """A target of 3.5 nats: 3.19 and 3.84 leave a penalty unchanged, 3.18 lowers it, 3.86 raises it, by
-    1.1."""
+    """A target of 3.5 nats: 3.19 and 3.84 leave a penalty unchanged, 3.18 lowers and 3.86 raises
+    it, by 1.1."""
     for measured, expected in ((3.19, 0.5), (3.84, 0.5), (3.18, 0.5 / 1.1), (3.86, 0.55)):
         penalty = AdaptiveCoefficient((), 3.5, 1e-5, 1.0, raise_when_low=False, start=0.5)
         penalty.update(torch.tensor(measured))
