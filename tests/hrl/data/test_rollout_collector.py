@@ -135,7 +135,7 @@ def test_a_reward_that_is_not_finite_stops_the_run():
         collector.collect(_Noise(), 1)
 
 
-def test_restart_touches_only_ended_environments():
+def test_states_are_reset_only_where_episodes_ended():
     state = {"a": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "b": torch.tensor([5, 6])}
     initial = {"a": torch.zeros(2, 2), "b": torch.zeros(2, dtype=torch.int64)}
     after = reset_state(object(), state, initial, torch.tensor([False, True]))

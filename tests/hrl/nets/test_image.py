@@ -194,7 +194,7 @@ def test_the_decoders_loss_is_that_of_its_image(strided):
     )
 
 
-def test_picture_loss_sums_squared_errors_over_each_image():
+def test_image_loss_sums_squared_errors_over_each_image():
     logits, pixels = draws(2, 3, 4, 4, 3), images(2, 3, 4, 4, 3)
     loss = image_loss(logits, pixels)
     pairs = zip(logits[1, 2].flatten().tolist(), pixels[1, 2].flatten().tolist(), strict=True)

@@ -129,7 +129,7 @@ def test_mlp_gain_scales_the_last_layer():
     torch.testing.assert_close(singular, torch.full((4,), 0.01))
 
 
-def test_task_embedding_weighs_as_much_as_features_and_tells_near_tasks_apart():
+def test_task_embedding_has_the_size_of_features_and_differs_between_near_tasks():
     torch.manual_seed(0)
     embedding = TaskEmbedding(1, 64)
     features = embedding(torch.tensor([[0.1], [0.2], [0.9]])).detach()

@@ -90,7 +90,7 @@ def test_the_weight_steers_the_divergence_to_its_share_of_the_capacity():
         assert float(goals.weight.value) == pytest.approx(moved)
 
 
-def test_surprise_is_the_mean_squared_error_and_carries_no_gradient():
+def test_the_exploration_reward_is_the_mean_squared_error_and_carries_no_gradient():
     goals, (deter, task) = autoencoder(), states()
     torch.manual_seed(2)
     exploration_reward = goals.exploration_reward(deter.requires_grad_(), task)
@@ -142,7 +142,7 @@ def test_a_few_states_are_learned_by_heart():
     assert float(metrics["goal_autoencoder/unexplained"]) < 0.1
 
 
-def test_drift_is_how_far_fixed_codes_have_moved_from_their_running_mean():
+def test_drift_is_the_distance_of_fixed_codes_goals_from_their_running_mean():
     """Over how far they are from each other: falls to 0 while weights stay, and rises when the
     decoder moves."""
     goals, (deter, task) = autoencoder(), states()
@@ -161,7 +161,7 @@ def test_drift_is_how_far_fixed_codes_have_moved_from_their_running_mean():
     assert len({tuple(code.argmax(-1).tolist()) for code in goals.probes}) > 12
 
 
-def test_distinct_codes_are_counted_as_a_set_counts_them():
+def test_different_codes_are_counted_as_a_set_counts_them():
     generator = torch.Generator().manual_seed(0)
     for classes, count in ((2, 40), (4, 200), (8, 7)):
         chosen = torch.randint(classes, (count, 2, GROUPS), generator=generator)

@@ -1,4 +1,4 @@
-"""Imagined trajectories of the world model, and which of its modules are told the task."""
+"""Imagined trajectories of the world model, and which of its modules depend on the task."""
 
 import pytest
 import torch
@@ -35,9 +35,9 @@ def test_an_imagined_trajectory_is_steps_of_the_model():
         torch.testing.assert_close(states.stoch[time + 1], state.stoch)
 
 
-@pytest.mark.parametrize("task_input_size", [(), ("dynamics",)])
-def test_gradient_through_imagination_reaches_actions_and_never_the_model(task_input_size):
-    model = world_model(conditioning=only(*task_input_size))
+@pytest.mark.parametrize("conditioned", [(), ("dynamics",)])
+def test_gradient_through_imagination_reaches_actions_and_never_the_model(conditioned):
+    model = world_model(conditioning=only(*conditioned))
     start, task = observe(model, rows()).states.flatten(), rows()["task"][:, 1:].flatten(0, 1)
     uniform = noise(len(task), 3).transpose(0, 1)
     chosen = torch.zeros(3, len(task), 2, requires_grad=True)
@@ -81,25 +81,27 @@ def test_gradient_through_imagination_is_that_of_finite_differences():
 # The task.
 
 
-@pytest.mark.parametrize("task_input_size", [(), ("encoder",), ("dynamics",), ("heads",), OWN])
-def test_only_modules_that_are_told_the_task_change_with_it(task_input_size):
-    model, batch = world_model(conditioning=only(*task_input_size)), rows()
+@pytest.mark.parametrize("conditioned", [(), ("encoder",), ("dynamics",), ("heads",), OWN])
+def test_only_modules_that_are_task_conditioned_change_with_it(conditioned):
+    model, batch = world_model(conditioning=only(*conditioned)), rows()
     features = observe(model, batch).states.features()
     outputs = []
     for task in (batch["task"][:, 1:], -batch["task"][:, 1:]):
         embedding = model.embed(batch["pixels"][:, 1:], task)
         move = model.rssm.from_action(model.dynamics_input(batch["action"][:, 1:], task))
-        reward, goes_on = (
-            model.predict_reward(features, task).mean(),
-            model.predict_continue(features, task),
-        )
         outputs.append(
-            {"encoder": embedding, "dynamics": move, "reward": reward, "continue": goes_on}
+            {
+                "encoder": embedding,
+                "dynamics": move,
+                "reward": model.predict_reward(features, task).mean(),
+                "continue": model.predict_continue(features, task),
+            }
         )
     changed = {name for name in outputs[0] if not torch.equal(outputs[0][name], outputs[1][name])}
-    assert changed == {name for name in ("encoder", "dynamics") if name in task_input_size} | (
-        {"reward", "continue"} if "heads" in task_input_size else set()
-    )
+    expected = {name for name in ("encoder", "dynamics") if name in conditioned}
+    if "heads" in conditioned:
+        expected |= {"reward", "continue"}
+    assert changed == expected
 
 
 def test_negative_weights_are_refused():

@@ -217,7 +217,7 @@ def test_a_fresh_model_expects_no_reward():
 
 
 def test_an_action_leads_to_the_row_after_it():
-    """The state at row t is moved by actions of rows before t, by that of row t - 1 foremost, since
+    """The state at row t depends on actions of rows before t, most on that of row t - 1, since
     the last start."""
     model, batch = world_model(), rows(batch=1)
     batch["is_first"][:] = False
@@ -255,7 +255,7 @@ def test_sequences_begin_at_the_latents_of_their_context():
         assert (after != before).tolist() == [True, False, True]
 
 
-def test_latents_as_the_replay_keeps_them_fit_a_float32_model():
+def test_latents_as_the_replay_buffer_stores_them_fit_a_float32_model():
     """bfloat16 beside float32 weights: precision=float32 is one of the choices."""
     model = world_model()
     batch = replayed(model_setting(), BATCH, TIME)

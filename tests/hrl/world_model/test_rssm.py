@@ -128,7 +128,7 @@ def test_a_fresh_state_moves_slowly():
     torch.testing.assert_close(after, state.deter / (1 + math.exp(-1)))
 
 
-def test_an_imagined_step_is_the_prior_and_a_seen_one_the_posterior(rssm):
+def test_an_imagined_step_draws_from_the_prior_and_an_observed_one_from_the_posterior(rssm):
     """Both from the `deter` that the action leads to; draws invert the cumulative distribution of
     each group."""
     state, action, embedding = some_state(), draws(BATCH, ACTION), draws(BATCH, EMBEDDING, seed=1)
@@ -184,7 +184,7 @@ def test_actions_beyond_one_count_as_one(rssm):
     torch.testing.assert_close(wide.deter, narrow.deter)
 
 
-def test_nothing_seen_is_zeros(rssm):
+def test_the_initial_state_is_zero(rssm):
     initial = rssm.initial(2, 3)
     assert (initial.deter.shape, initial.stoch.shape) == ((2, 3, 12), (2, 3, 12))
     assert not bool(initial.features().any())
@@ -214,7 +214,7 @@ def test_observing_is_correcting_step_by_step(rssm):
         torch.testing.assert_close(posterior.probs[:, time], again.probs)
 
 
-def test_an_episodes_start_forgets_state_and_action(rssm):
+def test_an_episodes_start_resets_state_and_action(rssm):
     """Two pasts that differ in everything, then the same episode: equal states; without the flag
     they differ."""
     first = torch.zeros(BATCH, TIME, dtype=torch.bool)
