@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,10 +13,7 @@ from torch import Tensor
 from hrl.config_field import CheckedConfig
 from hrl.data.observation import Observation, PolicyState
 from hrl.nets.encoder import Encoder, EncoderConfig
-from hrl.nets.task_embedding import TaskEmbedding
-
-if TYPE_CHECKING:
-    from hrl.world_model.model import WorldModelConfig
+from hrl.nets.mlp import TaskEmbedding
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class AgentSpec:
         seed: seed of the run.
         device: where the agent computes.
         autocast: dtype of matrix products and convolutions.
-        world_model: sizes of agents with a world model.
+        world_model: sizes of agents with a world model, a `hrl.world_model.model.WorldModelConfig`.
     """
 
     image_size: int
@@ -47,7 +44,7 @@ class AgentSpec:
     seed: int
     device: torch.device
     autocast: torch.dtype
-    world_model: WorldModelConfig
+    world_model: Any
 
     def build_encoder(self) -> Encoder:
         """Return a new encoder of these sizes."""
@@ -67,7 +64,7 @@ class RunShapes(NamedTuple):
         task_size: size of the task vector.
         action_size: size of the action.
         longest_episode: agent steps of the longest training episode.
-        world_model: sizes of agents with a world model.
+        world_model: sizes of agents with a world model, a `hrl.world_model.model.WorldModelConfig`.
     """
 
     num_envs: int
@@ -75,7 +72,7 @@ class RunShapes(NamedTuple):
     task_size: int
     action_size: int
     longest_episode: int
-    world_model: WorldModelConfig
+    world_model: Any
 
 
 class MemoryUse(NamedTuple):

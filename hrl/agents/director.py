@@ -40,7 +40,6 @@ from hrl.agents.model_based import (
     MAX_HORIZON,
     RUN_DEFAULTS,
     ModelBasedConfig,
-    ModelBasedLearner,
 )
 from hrl.agents.registry import register_agent
 from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss, uniform
@@ -159,9 +158,7 @@ class ImaginedTrajectory(NamedTuple):
     action_mask: Bool[Tensor, "1 batch action"]
 
 
-@register_agent(
-    "director", config=DirectorConfig, learner=ModelBasedLearner, run_defaults=RUN_DEFAULTS
-)
+@register_agent("director", config=DirectorConfig, run_defaults=RUN_DEFAULTS)
 class Director(WorldModelAgent):
     """World model, goal autoencoder, manager, worker.
 

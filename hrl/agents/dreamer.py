@@ -33,7 +33,7 @@ from hrl.agents.actor_critic import (
     Trajectory,
 )
 from hrl.agents.base import AgentSpec
-from hrl.agents.model_based import RUN_DEFAULTS, ModelBasedConfig, ModelBasedLearner
+from hrl.agents.model_based import RUN_DEFAULTS, ModelBasedConfig
 from hrl.agents.registry import register_agent
 from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss
 from hrl.config_field import MAX_SIZE, config_field
@@ -68,9 +68,7 @@ class DreamerConfig(ModelBasedConfig):
     )
 
 
-@register_agent(
-    "dreamer", config=DreamerConfig, learner=ModelBasedLearner, run_defaults=RUN_DEFAULTS
-)
+@register_agent("dreamer", config=DreamerConfig, run_defaults=RUN_DEFAULTS)
 class Dreamer(WorldModelAgent):
     """Act by an actor on the states of a world model, with a critic for each type of reward.
 

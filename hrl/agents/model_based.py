@@ -24,16 +24,17 @@ from hrl.agents.base import (
     RunShapes,
 )
 from hrl.agents.conditioning import ConditioningConfig
-from hrl.agents.on_policy import with_mean
+from hrl.agents.registry import register_learner
 from hrl.config_field import ConfigValueError, config_field
 from hrl.data.replay_buffer import Column, ReplayBuffer
 from hrl.data.replay_collector import LatentExplorer, ReplayCollector, replay_columns
+from hrl.data.rollout_collector import with_task_means
 from hrl.optim.compile import COMPILE_MODES, Update
 from hrl.optim.cuda_graph import GraphedUpdate
 from hrl.optim.laprop import LaProp
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import stream_seed, torch_generator
-from hrl.world_model.model import WorldModelLossConfig
+from hrl.world_model.model import WorldModelConfig, WorldModelLossConfig
 
 MOMENTUM_DECAY = 0.9
 PLACES = ("device", "host")
@@ -166,7 +167,7 @@ class ModelBasedConfig(AgentConfig):
 
         It rounds down to as many steps of every environment.
         """
-        sizes = shapes.world_model
+        sizes: WorldModelConfig = shapes.world_model
         vectors = 4 * (shapes.task_size + shapes.action_size + 1)
         flags = 2 + shapes.action_size
         row = shapes.image_bytes + vectors + flags + 2 * sizes.deter + sizes.groups
@@ -174,7 +175,7 @@ class ModelBasedConfig(AgentConfig):
 
     def _update_bytes(self, shapes: RunShapes) -> int:
         """Return about what an update keeps: images and their maps, imagined features."""
-        sizes = shapes.world_model
+        sizes: WorldModelConfig = shapes.world_model
         images = 6 if sizes.strided else 10 + 2 * sizes.depth
         features = 6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255
         step = images * shapes.image_bytes + (self.horizon + 1) * features
@@ -205,6 +206,7 @@ class ModelBasedAgent(Policy, LatentExplorer, Protocol):
         """Modules by name; every parameter is in exactly one."""
 
 
+@register_learner(ModelBasedConfig)
 class ModelBasedLearner:
     """Trains any `ModelBasedAgent`.
 
@@ -274,7 +276,7 @@ class ModelBasedLearner:
             "frames": self.frames,
             "steps": self.steps,
             "updates": self.updates,
-            **with_mean(episodes, len(self.collector.task_names)),
+            **with_task_means(episodes, len(self.collector.task_names)),
             **losses,
         }
 

@@ -1,7 +1,7 @@
 """Train the flat agent: one policy over features of the pixels and the task, trained by PPO.
 
 Proximal policy optimisation (PPO): Schulman et al. 2017, arXiv 1707.06347. The learner is in
-`hrl.agents.on_policy`.
+`hrl.agents.on_policy_learner`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hrl.agents.action_noise import repeat_noise
 from hrl.agents.base import AgentSpec
-from hrl.agents.on_policy import (
-    OnPolicyAgentConfig,
-    OnPolicyLearner,
-    advantage_columns,
-    policy_objective,
-)
+from hrl.agents.on_policy import OnPolicyAgentConfig, advantage_columns, policy_objective
 from hrl.agents.registry import register_agent
 from hrl.config_field import config_field
 from hrl.data.observation import Observation, PolicyState
-from hrl.data.rollout_collector import Rollout
-from hrl.nets.gaussian import Gaussian
+from hrl.data.rollout import Rollout
+from hrl.nets.gaussian import Gaussian, repeat_noise
 from hrl.nets.mlp import MLP
 
 
@@ -45,7 +39,7 @@ class PPOConfig(OnPolicyAgentConfig):
     )
 
 
-@register_agent("ppo", config=PPOConfig, learner=OnPolicyLearner)
+@register_agent("ppo", config=PPOConfig)
 class PPO(nn.Module):
     """Act by a Gaussian policy, and value observations by a critic.
 

@@ -2,12 +2,13 @@
 
 An agent is one file. Its class is registered where it is defined,
 
-    @register_agent("mine", config=MyConfig, learner=OnPolicyLearner)
+    @register_agent("mine", config=MyConfig)
     class MyAgent(nn.Module): ...
 
 and `agent=mine` works on every command line: from a module of this package without further steps,
 from any other module once it is imported. `MyConfig` derives from `AgentConfig`, states the meaning
-and range of every key, and estimates the memory that its training takes.
+and range of every key, and estimates the memory that its training takes. The learner is the one
+that was registered for the nearest class that `MyConfig` derives from.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gymnasium as gym
 from torch import nn
 
-import hrl.agents
 from hrl.agents.base import AgentConfig, AgentSpec, Learner, Policy, SavedPolicy
-from hrl.agents.saved_policy import SavedModule
 
 BuildLearner = Callable[[Any, AgentSpec, Any, list[str], int], Learner]
 BuildPolicy = Callable[[Any, AgentSpec], SavedPolicy]
 AgentClass = TypeVar("AgentClass", bound=Callable[..., Policy])
+LearnerClass = TypeVar("LearnerClass", bound=Callable[..., Learner])
 
 
 class UnknownAgentError(ValueError):
@@ -59,13 +60,66 @@ class AgentEntry:
 
 
 _ENTRIES: dict[str, AgentEntry] = {}
+_LEARNERS: dict[type[AgentConfig], Callable[..., Learner]] = {}
+
+
+class SavedModule:
+    """Load a policy whose weights are those of one module.
+
+    Args:
+        policy: acts with the module's weights; often the module itself.
+        module: takes the weights.
+    """
+
+    def __init__(self, policy: Policy, module: nn.Module) -> None:
+        self.policy = policy
+        self._module = module
+
+    def load(self, weights: Mapping[str, Any]) -> None:
+        """Take the weights.
+
+        Raises:
+            RuntimeError: they are not this module's.
+        """
+        self._module.load_state_dict(weights)
+
+
+class WithoutWeights:
+    """Hold a policy that learns nothing and has nothing to load.
+
+    Args:
+        policy: acts as it is.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def load(self, weights: Mapping[str, Any]) -> None:
+        """Take nothing."""
+        del weights
+
+
+def register_learner(config: type[AgentConfig]) -> Callable[[LearnerClass], LearnerClass]:
+    """Return a decorator that registers the class of a learner.
+
+    It trains every agent whose configuration derives from `config`, and is made from (agent,
+    config, spec, env, task_names, frames_per_step).
+
+    Args:
+        config: class of the hyperparameters that the learner reads.
+    """
+
+    def register(learner: LearnerClass) -> LearnerClass:
+        _LEARNERS[config] = learner
+        return learner
+
+    return register
 
 
 def register_agent(
     name: str,
     *,
     config: type[AgentConfig],
-    learner: Callable[..., Learner],
     run_defaults: Mapping[str, Any] | None = None,
 ) -> Callable[[AgentClass], AgentClass]:
     """Return a decorator that registers the class of an agent.
@@ -75,8 +129,6 @@ def register_agent(
     Args:
         name: what `agent=NAME` chooses; the default of `config.name`.
         config: class of its hyperparameters.
-        learner: class of its learner, made from (agent, config, spec, env, task_names,
-            frames_per_step).
         run_defaults: keys of the run whose defaults differ with this agent, as nested mappings.
     """
 
@@ -88,6 +140,7 @@ def register_agent(
             task_names: list[str],
             frames_per_step: int,
         ) -> Learner:
+            learner = _find_learner(type(config))
             return learner(agent(config, spec), config, spec, env, task_names, frames_per_step)
 
         def build_policy(config: Any, spec: AgentSpec) -> SavedPolicy:
@@ -130,9 +183,21 @@ def register_entry(entry: AgentEntry) -> None:
     _ENTRIES[entry.name] = entry
 
 
+def _find_learner(config: type[AgentConfig]) -> Callable[..., Learner]:
+    """Return the learner of the nearest class that a configuration class derives from."""
+    for base in config.__mro__:
+        if base in _LEARNERS:
+            return _LEARNERS[base]
+    known = ", ".join(known.__name__ for known in _LEARNERS)
+    raise UnknownAgentError(
+        f"no learner trains agents with {config.__name__}; derive it from one of {known}, or "
+        f"register a learner for it with register_learner"
+    )
+
+
 def registered_agents() -> dict[str, AgentEntry]:
     """Return all agents by name: those of this package, and those of modules imported so far."""
-    for module in pkgutil.iter_modules(hrl.agents.__path__, "hrl.agents."):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], "hrl.agents."):
         importlib.import_module(module.name)
     return dict(sorted(_ENTRIES.items()))
 

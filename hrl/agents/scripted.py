@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from hrl.agents.base import AgentConfig, AgentSpec, SavedPolicy
-from hrl.agents.registry import AgentEntry, register_entry
-from hrl.agents.saved_policy import WithoutWeights
+from hrl.agents.registry import AgentEntry, WithoutWeights, register_entry
 from hrl.data.observation import Observation, PolicyState
 from hrl.seeding import torch_generator
 

@@ -29,16 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.agents.base import AgentSpec
-from hrl.agents.on_policy import (
-    OnPolicyAgentConfig,
-    OnPolicyLearner,
-    advantage_columns,
-    policy_objective,
-)
+from hrl.agents.on_policy import OnPolicyAgentConfig, advantage_columns, policy_objective
 from hrl.agents.registry import register_agent
 from hrl.config_field import ConfigValueError, config_field
 from hrl.data.observation import Observation, PolicyState
-from hrl.data.rollout_collector import Rollout
+from hrl.data.rollout import Rollout
 from hrl.nets.gaussian import Gaussian, compose
 from hrl.nets.mlp import MLP
 
@@ -118,7 +113,7 @@ class EncodedObservation(NamedTuple):
     task: Float[Tensor, "batch task_features"]
 
 
-@register_agent("skills", config=SkillsConfig, learner=OnPolicyLearner)
+@register_agent("skills", config=SkillsConfig)
 class Skills(nn.Module):
     """Act by a manager and skills, each with a critic, over one encoder.
 

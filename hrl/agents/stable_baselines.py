@@ -30,11 +30,11 @@ from torch import Tensor, nn
 from envs import PixelVectorEnv
 from envs.adapters.stable_baselines3 import Sb3VecEnv
 from hrl.agents.base import AgentConfig, AgentSpec, MemoryUse, NonFiniteUpdate, RunShapes
-from hrl.agents.on_policy import OnPolicyConfig, with_mean
-from hrl.agents.registry import AgentEntry, register_entry
-from hrl.agents.saved_policy import SavedModule
+from hrl.agents.on_policy import OnPolicyConfig
+from hrl.agents.registry import AgentEntry, SavedModule, register_entry
 from hrl.config_field import config_field
 from hrl.data.observation import Observation, PolicyState
+from hrl.data.rollout_collector import with_task_means
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import stream_seed
 
@@ -208,7 +208,7 @@ class _SB3Learner:
             "steps": self.steps,
             "updates": int(self.model._n_updates),
         }
-        return {**counters, **with_mean(means, len(self._names)), **logged}
+        return {**counters, **with_task_means(means, len(self._names)), **logged}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, moments, counters, the last observation."""

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hrl.agents.action_noise import repeat_noise
 from hrl.agents.base import AgentSpec
 from hrl.agents.model_based import ModelBasedConfig
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.replay_buffer import Column
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.frozen import frozen
+from hrl.nets.gaussian import repeat_noise
 from hrl.nets.two_hot import TwoHot
 from hrl.world_model.model import WorldModel, WorldModelOutput
 from hrl.world_model.rssm import RSSMState

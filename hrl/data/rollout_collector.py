@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,57 +12,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from hrl.data.observation import Observation, PolicyState, reset_state
+from hrl.data.rollout import Explorer, Rollout
 from hrl.seeding import torch_generator
-
-
-@runtime_checkable
-class Explorer(Protocol):
-    """Act, and record what the learner needs to know of each action."""
-
-    def initial_state(self, num_envs: int) -> PolicyState:
-        """Return the state in which every episode starts."""
-
-    def explore(
-        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
-    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
-        """Return actions, the next state, and records [env, ...] to be stored with the step."""
-
-    def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
-        """Return values [env], by name, of being at `observation` with `state` carried there."""
-
-
-@dataclass
-class Rollout:
-    """Hold consecutive steps of several environments.
-
-    Attributes:
-        steps: [time, env, ...] by name: every part of the observation but the image, `reward`,
-            `done` and the explorer's records, among which is what it keeps of the image, such as
-            `patches`. For each value NAME of `bootstrap_values` there is `NAME_bootstrap`, which is
-            zero except where a time limit ended the episode.
-        last_values: [env] by name, the values after the last step.
-        episodes: returns and successes of the whole episodes that ended, by metric name.
-    """
-
-    steps: dict[str, Tensor] = field(default_factory=dict)
-    last_values: dict[str, Tensor] = field(default_factory=dict)
-    episodes: dict[str, list[float]] = field(default_factory=dict)
-
-    def store(self, time: int, n_steps: int, step: Mapping[str, Tensor]) -> None:
-        """Store one step [env, ...]; the first one allocates memory for all `n_steps`."""
-        for key, value in step.items():
-            if key not in self.steps:
-                shape = (n_steps, *value.shape)
-                self.steps[key] = torch.zeros(shape, dtype=value.dtype, device=value.device)
-            self.steps[key][time] = value
-
-    def minibatches(self, size: int, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
-        """Yield shuffled minibatches [size, ...] that contain every step once."""
-        flat = {key: value.flatten(0, 1) for key, value in self.steps.items()}
-        reward = flat["reward"]
-        order = torch.randperm(len(reward), generator=generator, device=generator.device)
-        for chunk in order.to(reward.device).split(size):
-            yield {key: value.index_select(0, chunk) for key, value in flat.items()}
 
 
 class RolloutCollector:
@@ -214,3 +164,16 @@ def record_episodes(
         task = names[infos["task_index"][env]]
         episodes.setdefault(f"train/return/{task}", []).append(float(ended["return"][env]))
         episodes.setdefault(f"train/success/{task}", []).append(float(ended["success"][env]))
+
+
+def with_task_means(episodes: dict[str, float], tasks: int) -> dict[str, float]:
+    """Return metrics with the mean over tasks of returns and successes.
+
+    The mean is there only where every task has an episode: otherwise it would shift with the mix.
+    """
+    means: dict[str, float] = {}
+    for group in ("train/return", "train/success"):
+        values = [value for key, value in episodes.items() if key.startswith(group + "/")]
+        if len(values) == tasks:
+            means[group] = sum(values) / len(values)
+    return {**means, **dict(sorted(episodes.items()))}

@@ -1,4 +1,4 @@
-"""Represent actions before the tanh by diagonal Gaussians, and compose several of them."""
+"""Represent actions before the tanh by diagonal Gaussians, compose them, and repeat their noise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 LOG_STD_MIN, LOG_STD_MAX = -2.3, 0.0
@@ -89,3 +89,26 @@ def compose(skills: Gaussian, weights: Float[Tensor, "*batch skill"]) -> Gaussia
     precisions = weights.unsqueeze(-1) * torch.exp(-2 * skills.log_std)
     precision = precisions.sum(-2)
     return Gaussian((precisions * skills.mean).sum(-2) / precision, -0.5 * precision.log())
+
+
+def repeat_noise(
+    noise: Float[Tensor, "env action"],
+    steps_since_noise: Int64[Tensor, " env"],
+    noise_repeat: int,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "env action"], Int64[Tensor, " env"]]:
+    """Return the standard normal noise of this step, and the counter of the next step.
+
+    Noise is repeated for several steps as a hierarchy keeps its high-level actions.
+
+    Args:
+        noise: of the last step.
+        steps_since_noise: steps since that noise was drawn; it is drawn anew where this is 0.
+        noise_repeat: steps that share one draw.
+        generator: source of random numbers.
+    """
+    # Drawn for all environments at every step, so that what one draws does not depend on the
+    # others' counters.
+    fresh = torch.empty_like(noise).normal_(generator=generator)
+    is_drawn = (steps_since_noise == 0).unsqueeze(-1)
+    return torch.where(is_drawn, fresh, noise), (steps_since_noise + 1) % noise_repeat

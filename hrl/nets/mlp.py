@@ -1,4 +1,4 @@
-"""Build and initialise perceptrons with tanh."""
+"""Build and initialise perceptrons with tanh, and embeddings of the task vector."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+TASK_WEIGHT_STD = 1.5
 
 
 def orthogonal_(layer: Layer, gain: float) -> Layer:
@@ -46,3 +48,27 @@ class MLP(nn.Module):
         """Return the last layer's outputs."""
         outputs: Tensor = self.layers(inputs)
         return outputs
+
+
+class TaskEmbedding(nn.Module):
+    """Map task vectors to features in [-1, 1] by one linear layer and tanh.
+
+    The features have as much influence as those of the image: a target speed or position is one or two numbers beside hundreds of image features, and would
+    have almost no influence on its own. Weights start as draws of standard deviation `TASK_WEIGHT_STD`,
+    so that tasks that differ by a tenth of the vector's range [-1, 1] differ clearly in many
+    features.
+
+    Args:
+        task_size: size of the task vector.
+        features: number of features.
+    """
+
+    def __init__(self, task_size: int, features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(task_size, features)
+        nn.init.normal_(self.layer.weight, std=TASK_WEIGHT_STD)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, task: Float[Tensor, "*batch task"]) -> Float[Tensor, "*batch features"]:
+        """Return the features of task vectors."""
+        return torch.tanh(self.layer(task))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hrl.nets.dense import Dense, linear
-from hrl.nets.task_embedding import TaskEmbedding
+from hrl.nets.mlp import TaskEmbedding
 
 
 class TaskDense(nn.Module):

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from hrl.config_field import MAX_SIZE, CheckedConfig, ConfigValueError, config_field
 from hrl.nets.frozen import frozen
 from hrl.nets.image import ImageDecoder, ImageEncoder
+from hrl.nets.mlp import TaskEmbedding
 from hrl.nets.one_hot import OneHot, kl
 from hrl.nets.task_dense import TaskDense
-from hrl.nets.task_embedding import TaskEmbedding
 from hrl.nets.two_hot import BINS, TwoHot
 from hrl.optim.compile import compiled_part
 from hrl.world_model.rssm import RSSM, RSSMConfig, RSSMState

@@ -12,7 +12,7 @@ from hrl.agents.actor_critic import ActorCriticConfig, ContinuousActor
 from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.model_based import ModelBasedLearner
-from hrl.agents.on_policy import OnPolicyLearner
+from hrl.agents.on_policy_learner import OnPolicyLearner
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from hrl.agents.base import HierarchicalPolicy, NonFiniteUpdate
-from hrl.agents.on_policy import OnPolicyAgentConfig, OnPolicyLearner, policy_objective
+from hrl.agents.on_policy import OnPolicyAgentConfig, policy_objective
+from hrl.agents.on_policy_learner import OnPolicyLearner
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hrl.agents.base import Counting
-from hrl.agents.on_policy import OnPolicyLearner
+from hrl.agents.on_policy_learner import OnPolicyLearner
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation

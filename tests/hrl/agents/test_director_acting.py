@@ -168,7 +168,10 @@ def test_only_the_module_that_is_told_the_task_sees_it(task_input_size):
                 "dynamics": [
                     model.rssm.from_action(model.dynamics_input(torch.zeros(COUNT, 2), task))
                 ],
-                "heads": [model.predict_reward(features, task).mean(), model.predict_continue(features, task)],
+                "heads": [
+                    model.predict_reward(features, task).mean(),
+                    model.predict_continue(features, task),
+                ],
                 "manager": manager,
                 "worker": worker,
                 "goal_autoencoder": coded,

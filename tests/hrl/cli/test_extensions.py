@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from envs.families import register_family
 from envs.families.point_mass import PointMass
-from hrl.agents.on_policy import OnPolicyLearner
+from hrl.agents.on_policy_learner import OnPolicyLearner
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.registry import register_agent
 from hrl.config_field import config_field
@@ -24,7 +24,7 @@ class MineConfig(PPOConfig):
     name: str = config_field("mine", "the agent's name")
 
 
-@register_agent("mine", config=MineConfig, learner=OnPolicyLearner)
+@register_agent("mine", config=MineConfig)
 class Mine(PPO):
     pass
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hrl.data.observation import reset_state
-from hrl.data.rollout_collector import Rollout, RolloutCollector
+from hrl.data.rollout import Rollout
+from hrl.data.rollout_collector import RolloutCollector
 from tests.fakes import CounterAgent, CounterEnv, ToyReach
 
 ENVS, LENGTH = 4, 5

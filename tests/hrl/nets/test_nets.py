@@ -5,8 +5,7 @@ import torch
 
 from hrl.nets.encoder import Encoder, EncoderConfig
 from hrl.nets.gaussian import Gaussian, compose
-from hrl.nets.mlp import MLP
-from hrl.nets.task_embedding import TaskEmbedding
+from hrl.nets.mlp import MLP, TaskEmbedding
 
 
 def test_composite_equals_the_renormalised_product_of_densities():

@@ -1,0 +1,142 @@
+"""Train on-policy agents: gather a rollout, estimate advantages, make clipped updates.
+
+The flat and the hierarchical agent share this learner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from hrl.agents.base import AgentSpec, Counting, NonFiniteUpdate
+from hrl.agents.on_policy import OnPolicyAgent, OnPolicyAgentConfig
+from hrl.agents.registry import register_learner
+from hrl.data.rollout import Rollout
+from hrl.data.rollout_collector import RolloutCollector, with_task_means
+from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
+from hrl.seeding import torch_generator
+
+
+@register_learner(OnPolicyAgentConfig)
+class OnPolicyLearner:
+    """Train any `OnPolicyAgent` by PPO (Schulman et al. 2017, arXiv 1707.06347).
+
+    Args:
+        agent: the agent, an `nn.Module`.
+        config: its hyperparameters.
+        spec: what it was built for.
+        env: a vector env with same-step autoreset.
+        task_names: names of the env's tasks, for metrics.
+        frames_per_step: control steps of an agent step, the suite's action repeat.
+
+    Raises:
+        ConfigValueError: n_minibatches does not divide num_envs * n_steps.
+    """
+
+    def __init__(
+        self,
+        agent: OnPolicyAgent,
+        config: OnPolicyAgentConfig,
+        spec: AgentSpec,
+        env: gym.vector.VectorEnv,
+        task_names: list[str],
+        frames_per_step: int,
+    ) -> None:
+        config.check_minibatches(env.num_envs)
+        assert isinstance(agent, nn.Module)
+        self.policy: OnPolicyAgent = agent
+        self.module: nn.Module = agent.to(spec.device)
+        self.config = config
+        self.spec = spec
+        self.frames_per_step = frames_per_step
+        self.collector = RolloutCollector(env, task_names, spec.seed, spec.device)
+        self.optimizer = torch.optim.Adam(
+            self.module.parameters(), config.learning_rate, eps=1e-5, fused=True
+        )
+        self.updates = 0
+
+    @property
+    def steps(self) -> int:
+        """Return the agent steps over all environments."""
+        return self.collector.steps * self.collector.env.num_envs
+
+    @property
+    def frames(self) -> int:
+        """Return the control steps over all environments."""
+        return self.steps * self.frames_per_step
+
+    def iterate(self) -> dict[str, float | int]:
+        """Return the metrics of one rollout and `n_epochs` passes over it."""
+        with torch.no_grad():
+            rollout = self.collector.collect(self.policy, self.config.n_steps)
+            rollout.steps.update(self.policy.advantages(rollout))
+        losses = self.learn(rollout)
+        episodes = {key: sum(values) / len(values) for key, values in rollout.episodes.items()}
+        counters = {"frames": self.frames, "steps": self.steps, "updates": self.updates}
+        counters |= self.policy.count(rollout.steps) if isinstance(self.policy, Counting) else {}
+        reward = float(rollout.steps["reward"].mean()) / self.frames_per_step
+        return {
+            **counters,
+            "train/reward_per_frame": reward,
+            **with_task_means(episodes, len(self.collector.task_names)),
+            **losses,
+        }
+
+    def learn(self, rollout: Rollout) -> dict[str, float]:
+        """Make clipped updates over minibatches, and return the means of their metrics."""
+        sums: dict[str, Tensor] = {}
+        count = 0
+        size = rollout.steps["reward"].numel() // self.config.n_minibatches
+        for _ in range(self.config.n_epochs):
+            generator = torch_generator(
+                self.spec.seed, "minibatches", self.updates, self.spec.device
+            )
+            for batch in rollout.minibatches(size, generator):
+                for key, value in self._update(batch).items():
+                    sums[key] = sums.get(key, 0) + value.detach().float()
+                count += 1
+        return {key: float(value) / count for key, value in sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimiser state, counters and the collector's state."""
+        return {
+            "policy": self.module.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
+            "collector": self.collector.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.module.load_state_dict(state["policy"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        self.collector.load_state_dict(state["collector"])
+        self.updates = state["updates"]
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the numbers of trainable parameters by part."""
+        parts = {
+            name: sum(p.numel() for p in part.parameters())
+            for name, part in self.policy.parts().items()
+        }
+        return {"total": sum(p.numel() for p in self.module.parameters()), **parts}
+
+    # Private methods.
+
+    def _update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        loss, metrics = self.policy.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.config.max_gradient_norm)
+        metrics = {"loss/total": loss, **metrics, "gradient_norm": norm}
+        for name, value in metrics.items():
+            if not torch.isfinite(value.detach()):
+                values = {key: float(value.detach()) for key, value in metrics.items()}
+                raise NonFiniteUpdate(name, self.updates, batch, values)
+        self.optimizer.step()
+        self.updates += 1
+        return metrics
