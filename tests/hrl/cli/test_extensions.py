@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from envs.families import register_family
 from envs.families.point_mass import PointMass
-from hrl.agents.on_policy_learner import OnPolicyLearner
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.registry import register_agent
 from hrl.config_field import config_field
