@@ -79,14 +79,20 @@ class NetworkConfig(CheckedConfig):
 class EvaluationScheduleConfig(CheckedConfig):
     """Say when and how a run is evaluated."""
 
-    every: int = config_field(
-        500_000, "control steps between evaluations in training, 0 for none", at_least=0
+    every: int | None = config_field(
+        None,
+        "control steps between evaluations in training, 0 for none; null for a tenth of frames "
+        "when the run starts",
+        at_least=0,
     )
     episodes: int = config_field(
         4, "episodes per training task, in training", at_least=1, at_most=10_000
     )
     final_episodes: int = config_field(
-        50, "episodes per task, by scripts/evaluate.py", at_least=1, at_most=10_000
+        10,
+        "episodes per task that `pixel-hrl evaluate` plays; 50 for tables of results",
+        at_least=1,
+        at_most=10_000,
     )
     seed: int = config_field(
         20_240,
@@ -160,7 +166,12 @@ class RunConfig(CheckedConfig):
         "dtype of the encoder's products; auto takes bfloat16 where the hardware is fast at it",
         choices=("auto", "float32", "bfloat16"),
     )
-    checkpoint_every: int = config_field(200_000, "control steps between checkpoints", at_least=1)
+    checkpoint_every: int | None = config_field(
+        None,
+        "control steps between checkpoints; null for a tenth of frames when the run starts, at "
+        "most 200,000",
+        at_least=1,
+    )
     device: str = config_field(
         "auto", "device that the agent computes on: auto, cpu, cuda, or cuda:NUMBER"
     )

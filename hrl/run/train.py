@@ -38,6 +38,7 @@ from hrl.run.logger import Logger, ProgressDisplay
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
 from hrl.run.nan_dump import dump_nonfinite
 from hrl.run.provenance import describe
+from hrl.run.schedule import crossed, with_schedule
 from hrl.run.stop_signals import stop_signals
 
 
@@ -59,9 +60,13 @@ def train(composed: ComposedConfig, command: str) -> Path:
         NonFiniteError: a loss stopped being finite; the message names the dump.
         Interrupted: a signal stopped the run before its budget was spent.
     """
+    folder = RunFolder(composed.config.folder)
+    saved = folder.read_config() if folder.holds_run() else None
+    composed = with_schedule(composed, saved)
     config = composed.config
     suite = Suite.from_dict(composed.plain["suite"])
-    folder = RunFolder(config.folder)
+    if saved is not None:
+        check_config_matches(saved, composed.plain)
     _refuse_impossible(config, suite)
     try:
         device = hardware.choose_device(config.device)
@@ -77,8 +82,6 @@ def train(composed: ComposedConfig, command: str) -> Path:
         print(config.agent.startup_notice, flush=True)
     hardware.configure(config.threads)
     with folder.lock():
-        if folder.holds_run():
-            check_config_matches(folder.read_config(), composed.plain)
         with _Run(composed, suite, folder, command) as run, stop_signals() as received:
             run.until(config.frames, received)
             if received and run.learner.frames < config.frames:
@@ -152,12 +155,12 @@ class _Run:
             while self.learner.frames < frames and not received:
                 before = self.learner.frames
                 measured = self._iterate()
-                if _crossed(self.config.evaluation.every, before, self.learner.frames):
+                if crossed(self.config.evaluation.every, before, self.learner.frames):
                     measured |= self._evaluate()
                 self.logger.log(measured)
                 self.logger.log_timing(self.learner.frames, self.clock.seconds, self.clock.rate)
                 display.update(self.learner.frames, self.clock.rate, _returns(measured))
-                if _crossed(self.config.checkpoint_every, before, self.learner.frames):
+                if crossed(self.config.checkpoint_every, before, self.learner.frames):
                     saved = self._save()
         if saved != self.learner.frames:
             self._save()
@@ -288,10 +291,6 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
         config.agent.check_run(run_shapes(config, suite))
     except ConfigValueError as error:
         raise ConfigError(str(error.within("agent"))) from error
-
-
-def _crossed(every: int, before: int, after: int) -> bool:
-    return every > 0 and after // every > before // every
 
 
 def _returns(measured: dict[str, float | int]) -> dict[str, float]:
