@@ -226,6 +226,16 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
             raise ValueError(f"index must be from 0 to {self.num_envs - 1}, got {index}")
         return self._image(index, check_image_size(size))
 
+    def partial_returns(self) -> dict[str, float]:
+        """Return the mean return so far of the running episodes, by the name of their task."""
+        index = self._episodes.task_index
+        returns = self._episodes.returns
+        return {
+            task.name: float(returns[index == place].mean())
+            for place, task in enumerate(self.tasks)
+            if (index == place).any()
+        }
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return all that the future depends on.
 

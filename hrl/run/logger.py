@@ -7,20 +7,11 @@ import math
 import numbers
 import os
 import secrets
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
-
-from rich.columns import Columns
-from rich.console import Console
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
 from hrl.run.errors import LoggerError
 from hrl.run.folder import RunFolder
@@ -273,117 +264,6 @@ def _default_variable(name: str, value: str) -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
-
-
-class ProgressDisplay:
-    """How far a run is: a live panel on a terminal, elsewhere a plain line every `interval`
-    seconds.
-
-    Args:
-        budget: control steps of the whole run.
-        enabled: False shows nothing at all.
-        interval: seconds between two plain lines.
-        clock: seconds that only grow.
-    """
-
-    def __init__(
-        self,
-        budget: int,
-        *,
-        enabled: bool = True,
-        console: Console | None = None,
-        interval: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._budget = budget
-        self._console = console or Console()
-        self._enabled = enabled
-        self._clock = clock
-        self._live = (
-            Live(console=self._console, refresh_per_second=4)
-            if enabled and self._console.is_terminal
-            else None
-        )
-        self._interval = 0.1 if self._live else interval
-        self._shown_at = float("-inf")
-        self._pending: Callable[[], None] | None = None
-
-    def update(
-        self, frames: int, frames_per_second: float, returns: Mapping[str, float], note: str = ""
-    ) -> None:
-        """Show the state of the run, now or with a later update.
-
-        Args:
-            frames: control steps done.
-            frames_per_second: of late.
-            returns: mean return by task, of the last episodes.
-            note: anything else, "evaluating" for example.
-        """
-        line = self._line(frames, frames_per_second, note)
-        shown = dict(returns)
-        self._pending = lambda: self._show(frames, line, shown)
-        if self._enabled and self._clock() - self._shown_at >= self._interval:
-            self._show_pending()
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._show_pending()
-        if self._live:
-            self._live.stop()
-
-    def _show_pending(self) -> None:
-        if self._enabled and self._pending:
-            self._pending()
-            self._pending = None
-            self._shown_at = self._clock()
-
-    def _line(self, frames: int, frames_per_second: float, note: str) -> str:
-        left = (
-            (self._budget - frames) / frames_per_second if frames_per_second > 0 else float("inf")
-        )
-        parts = [
-            f"{frames:,}/{self._budget:,} frames ({frames / max(1, self._budget):.1%})",
-            f"{frames_per_second:,.0f} frames/s",
-            f"{_duration(left)} left",
-        ]
-        return "  ".join([*parts, note] if note else parts)
-
-    def _show(self, frames: int, line: str, returns: Mapping[str, float]) -> None:
-        if self._live:
-            panel = Table.grid()  # a bar by itself does not end its line
-            panel.add_row(ProgressBar(total=self._budget, completed=frames))
-            panel.add_row(Text(line))
-            panel.add_row(
-                Columns(
-                    [Text(f"{task} {value:.1f}") for task, value in returns.items()], padding=(0, 3)
-                )
-            )
-            self._live.update(panel)
-            return
-        tail = (
-            "  return: " + ", ".join(f"{task} {value:.1f}" for task, value in returns.items())
-            if returns
-            else ""
-        )
-        self._console.print(line + tail, soft_wrap=True, markup=False, highlight=False)
-
-
-def _duration(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "unknown time"
-    minutes, hours = int(max(0.0, seconds)) // 60, int(max(0.0, seconds)) // 3600
-    if minutes < 1:
-        return f"{max(0.0, seconds):.0f}s"
-    return f"{hours}h {minutes % 60:02d}m" if hours else f"{minutes}m"
 
 
 def _checked_record(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -34,9 +34,10 @@ from hrl.run.config_match import check_config_matches
 from hrl.run.errors import CheckpointError, Interrupted, NonFiniteError
 from hrl.run.eval_config import eval_config_for
 from hrl.run.folder import RunFolder
-from hrl.run.logger import Logger, ProgressDisplay
+from hrl.run.logger import Logger
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
 from hrl.run.nan_dump import dump_nonfinite
+from hrl.run.progress import ProgressDisplay, evaluation_in_words, training_details
 from hrl.run.provenance import describe
 from hrl.run.schedule import crossed, with_schedule
 from hrl.run.stop_signals import stop_signals
@@ -130,6 +131,7 @@ class _Run:
         folder.write_config(plain)
         self.checkpoints = Checkpoints(folder.checkpoints, folder.policy)
         self.clock = _Clock()
+        self.evaluated = ""
         resumed = self._resume(self.checkpoints.load_latest())
         if not folder.environment.exists():
             write_json(folder.environment, describe(command, self.learner.parameter_counts()))
@@ -151,15 +153,18 @@ class _Run:
     def until(self, frames: int, received: list[int]) -> None:
         """Iterates until the budget is spent or a signal asks to stop; saves at the end."""
         saved = self.learner.frames
-        with ProgressDisplay(frames, enabled=self.config.tracking.progress) as display:
+        enabled = self.config.tracking.progress
+        with ProgressDisplay(frames, "frames", enabled=enabled) as display:
             while self.learner.frames < frames and not received:
                 before = self.learner.frames
                 measured = self._iterate()
                 if crossed(self.config.evaluation.every, before, self.learner.frames):
                     measured |= self._evaluate()
+                    self.evaluated = evaluation_in_words(measured, self.learner.frames)
                 self.logger.log(measured)
                 self.logger.log_timing(self.learner.frames, self.clock.seconds, self.clock.rate)
-                display.update(self.learner.frames, self.clock.rate, _returns(measured))
+                details = training_details(measured, self.env.partial_returns(), self.evaluated)
+                display.update(self.learner.frames, self.clock.rate, details)
                 if crossed(self.config.checkpoint_every, before, self.learner.frames):
                     saved = self._save()
         if saved != self.learner.frames:
@@ -291,10 +296,3 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
         config.agent.check_run(run_shapes(config, suite))
     except ConfigValueError as error:
         raise ConfigError(str(error.within("agent"))) from error
-
-
-def _returns(measured: dict[str, float | int]) -> dict[str, float]:
-    prefix = "train/return/"
-    return {
-        key.removeprefix(prefix): value for key, value in measured.items() if key.startswith(prefix)
-    }

@@ -2,24 +2,21 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hrl.run.errors import LoggerError
 from hrl.run.folder import RunFolder
-from hrl.run.logger import Logger, ProgressDisplay
+from hrl.run.logger import Logger
 
 
 def open_tracker(
@@ -276,64 +273,3 @@ def test_a_display_that_is_off_is_not_even_imported(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "timing.jsonl"]
-
-
-# The progress display.
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_without_a_terminal_a_plain_line_comes_every_ten_seconds() -> None:
-    out, clock = StringIO(), Clock()
-    with ProgressDisplay(1_000_000, console=Console(file=out), clock=clock) as display:
-        for second in range(25):
-            clock.now = float(second)
-            display.update(
-                2_000 * second, 2_000.0, {"walk [fast]": 310.26, "run": 12.0}, note="evaluating"
-            )
-    shown = out.getvalue().splitlines()
-    assert [line.split("/")[0] for line in shown] == ["0", "20,000", "40,000", "48,000"]
-    assert shown[1] == (
-        "20,000/1,000,000 frames (2.0%)  2,000 frames/s  8m left  evaluating  return: walk [fast] 310.3, run 12.0"
-    )
-
-
-@pytest.mark.parametrize(
-    ("frames_per_second", "left"),
-    [(0.0, "unknown time"), (10.0, "27h 46m"), (1e5, "10s"), (1e3, "16m")],
-)
-def test_the_time_left_is_said_in_the_unit_that_fits(frames_per_second: float, left: str) -> None:
-    out = StringIO()
-    with ProgressDisplay(1_000_000, console=Console(file=out)) as display:
-        display.update(0, frames_per_second, {})
-    assert (
-        out.getvalue()
-        == f"0/1,000,000 frames (0.0%)  {frames_per_second:,.0f} frames/s  {left} left\n"
-    )
-
-
-def test_a_terminal_gets_a_panel_that_ends_with_the_last_state() -> None:
-    out = StringIO()
-    console = Console(file=out, force_terminal=True, width=80)
-    with ProgressDisplay(1000, console=console, clock=Clock()) as display:
-        for frames in (0, 500, 1000):
-            display.update(frames, 50.0, {"walk": frames / 10})
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-    assert "1,000/1,000 frames (100.0%)  50 frames/s  0s left" in text
-    assert "walk 100.0" in text
-    assert "━" in text
-
-
-def test_a_display_that_is_switched_off_shows_nothing() -> None:
-    out = StringIO()
-    with ProgressDisplay(
-        1000, enabled=False, console=Console(file=out, force_terminal=True)
-    ) as display:
-        display.update(500, 50.0, {"walk": 1.0})
-    assert out.getvalue() == ""
