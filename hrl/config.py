@@ -86,7 +86,7 @@ class EvaluationScheduleConfig(CheckedConfig):
         at_least=0,
     )
     episodes: int = config_field(
-        4, "episodes per training task, in training", at_least=1, at_most=10_000
+        1, "episodes per training task, in training", at_least=1, at_most=10_000
     )
     final_episodes: int = config_field(
         10,
@@ -118,6 +118,9 @@ class TrackingConfig(CheckedConfig):
     )
     video_steps: int = config_field(250, "agent steps of a video", at_least=1, at_most=1_000_000)
     progress: bool = config_field(True, "show the live display")
+    group: str = config_field(
+        "", "group of the run in Weights & Biases; empty for the experiment, or SUITE-METHOD"
+    )
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> ComposedCon
     _refuse_null_groups(overrides)
     _register_external(overrides)
     try:
-        return from_composed(_compose(overrides, config_dir))
+        return from_composed(_compose([*overrides, *_tracking_group(overrides)], config_dir))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, overrides, config_dir)) from error
 
@@ -301,6 +304,17 @@ def choices(group: str, config_dir: Path = CONFIG_DIR) -> list[str]:
 
 
 # Private functions.
+
+
+def _tracking_group(overrides: Sequence[str]) -> list[str]:
+    """Return the override that groups the runs of an experiment, where the user names no group."""
+    chosen = dict(override.partition("=")[::2] for override in overrides)
+    experiment = chosen.get("experiment", "null")
+    return (
+        []
+        if experiment == "null" or "tracking.group" in chosen
+        else [f"tracking.group={experiment}"]
+    )
 
 
 def _compose(overrides: Sequence[str], config_dir: Path) -> DictConfig:

@@ -1,5 +1,6 @@
-"""Metrics of a run: JSON lines that can be continued byte for byte; TensorBoard and W&B are
-displays beside them.
+"""Log the metrics of a run as JSON lines that can be continued byte for byte.
+
+TensorBoard and Weights & Biases (W&B) get the same metrics.
 """
 
 import json
@@ -21,30 +22,34 @@ COUNTERS = ("frames", "steps", "decisions", "updates")
 POSITION_KEYS = ("metrics", "timing", "frames", "wandb_id")
 
 
-class Display(Protocol):
-    """Where metrics are shown. One that fails is dropped with a warning: the run and its JSON lines
-    go on.
+class LogWriter(Protocol):
+    """Show metrics in another program.
+
+    A writer that fails is dropped with a warning: the run and its JSON lines go on.
     """
 
-    def log(self, metrics: Mapping[str, float], frames: int) -> None: ...
+    def log(self, metrics: Mapping[str, float], frames: int) -> None:
+        """Show the metrics after so many control steps."""
 
-    def log_video(self, name: str, path: Path, frames: int) -> None: ...
+    def log_video(self, name: str, path: Path, frames: int) -> None:
+        """Show a video that was recorded after so many control steps."""
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Bring what was logged to the disk."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the log."""
 
 
 class Logger:
-    """Writes folder/metrics.jsonl and folder/timing.jsonl, and shows the metrics in TensorBoard and
-    W&B.
+    """Write metrics.jsonl and timing.jsonl, and show the metrics in TensorBoard and W&B.
 
     metrics.jsonl holds no wall-clock time: with `position()` in a checkpoint and `resume_at` from
     it, a run that was killed and continued ends with the same bytes as one that was not.
 
     Args:
         folder: the run folder; it must exist.
-        config: the resolved configuration, shown by W&B.
+        config: the plain configuration, shown by W&B and the source of the run's name there.
         wandb_mode: online, offline or disabled; "offline" needs neither an account nor a network,
             "disabled" does not even import it.
         tensorboard: write folder/tensorboard.
@@ -77,18 +82,20 @@ class Logger:
         self._timing = _JsonLines(folder.timing, position["timing"])
         self._frames: int = position["frames"]
         self._wandb_id: str | None = position["wandb_id"]
-        self._displays: list[Display] = []
+        self._writers: list[LogWriter] = []
         if tensorboard:
             self._open(
                 lambda: _TensorBoard(folder.tensorboard, self._frames + 1 if resume_at else None)
             )
         if wandb_mode != "disabled":
-            self._wandb_id = self._wandb_id or _run_id(folder.wandb)
+            chosen = os.environ.get("WANDB_RUN_ID")
+            self._wandb_id = chosen or self._wandb_id or _run_id(folder.wandb)
             self._open(lambda: _Wandb(folder, wandb_mode, config, str(self._wandb_id)))
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Append one line. Counters come first, the other keys in alphabetical order, floats with
-        all their digits.
+        """Append one line.
+
+        Counters come first, the other keys in alphabetical order, floats with all their digits.
 
         Raises:
             ValueError: "frames" is missing, or a value is not a finite number; the key is named.
@@ -96,11 +103,15 @@ class Logger:
         record = _checked_record(metrics)
         self._metrics.append(record)
         self._frames = int(record["frames"])
-        self._show(lambda display: display.log(record, self._frames))
+        self._show(lambda writer: writer.log(record, self._frames))
 
     def log_timing(self, frames: int, seconds: float, frames_per_second: float) -> None:
-        """Append one line to timing.jsonl; `seconds` is training time, summed over
-        continuations.
+        """Append one line to timing.jsonl.
+
+        Args:
+            frames: control steps so far.
+            seconds: training time, summed over continuations.
+            frames_per_second: of late.
         """
         self._timing.append(
             {
@@ -111,21 +122,17 @@ class Logger:
         )
 
     def log_video(self, name: str, path: Path, frames: int) -> None:
-        """Show a video that lies in the run folder: W&B takes a copy, TensorBoard names the
-        file.
-        """
-        self._show(lambda display: display.log_video(name, path, frames))
+        """Show a video of the run folder: W&B takes a copy, TensorBoard names the file."""
+        self._show(lambda writer: writer.log_video(name, path, frames))
 
     def flush(self) -> None:
-        """Bring every line to the disk. To be called before the checkpoint with `position()` is
-        saved.
-        """
+        """Bring every line to the disk, before the checkpoint with `position()` is saved."""
         self._metrics.sync()
         self._timing.sync()
-        self._show(lambda display: display.flush())
+        self._show(lambda writer: writer.flush())
 
     def position(self) -> dict[str, Any]:
-        """Where both files end now: JSON values for a checkpoint, to be given to `resume_at`."""
+        """Return where both files end now, as JSON values for a checkpoint and `resume_at`."""
         return {
             "metrics": self._metrics.end,
             "timing": self._timing.end,
@@ -134,9 +141,10 @@ class Logger:
         }
 
     def close(self) -> None:
+        """Bring every line to the disk and end all logs."""
         self.flush()
-        self._show(lambda display: display.close())
-        self._displays.clear()
+        self._show(lambda writer: writer.close())
+        self._writers.clear()
         self._metrics.close()
         self._timing.close()
 
@@ -146,30 +154,28 @@ class Logger:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _open(self, factory: Callable[[], Display]) -> None:
+    def _open(self, factory: Callable[[], LogWriter]) -> None:
         try:
-            self._displays.append(factory())
-        except (
-            Exception
-        ) as error:  # these are other people's services: whatever they raise must not end a run
+            self._writers.append(factory())
+        except Exception as error:  # of another program, which must not end a run
             warnings.warn(
-                f"metrics go on without a display that did not start: {error!r}", stacklevel=3
+                f"metrics go on without a log that did not start: {error!r}", stacklevel=3
             )
 
-    def _show(self, action: Callable[[Display], None]) -> None:
-        for display in tuple(self._displays):
+    def _show(self, action: Callable[[LogWriter], None]) -> None:
+        for writer in tuple(self._writers):
             try:
-                action(display)
+                action(writer)
             except Exception as error:  # as above
-                self._displays.remove(display)
+                self._writers.remove(writer)
                 warnings.warn(
-                    f"{type(display).__name__[1:]} failed and is left out from here: {error!r}",
+                    f"{type(writer).__name__[1:]} failed and is left out from here: {error!r}",
                     stacklevel=3,
                 )
 
 
 class _JsonLines:
-    """A file of JSON lines that is continued at a byte offset."""
+    """Continue a file of JSON lines at a byte offset."""
 
     def __init__(self, path: Path, offset: int) -> None:
         self._file = open(path, "ab")  # noqa: SIM115 - it stays open as long as the run
@@ -194,10 +200,11 @@ class _JsonLines:
 
 
 class _TensorBoard:
+    """Write TensorBoard events."""
+
     def __init__(self, folder: Path, purge_from: int | None) -> None:
-        from torch.utils.tensorboard import (
-            SummaryWriter,
-        )  # 0.2 s that a run without it does not pay
+        # Imported here: a run without it does not pay the 0.2 s.
+        from torch.utils.tensorboard import SummaryWriter
 
         if purge_from is None:
             for events in folder.glob("events.out.tfevents.*"):
@@ -219,32 +226,45 @@ class _TensorBoard:
 
 
 class _Wandb:
+    """Log to W&B; a variable WANDB_* that the user has set decides over what is passed here."""
+
     def __init__(
-        self, folder: RunFolder, mode: Any, config: Mapping[str, Any], run_id: str
+        self, folder: RunFolder, mode: str, config: Mapping[str, Any], run_id: str
     ) -> None:
-        import wandb  # half a second, and a service process, that a run without it does not pay
+        # Imported here: a run without it pays neither half a second nor a service process.
+        import wandb
 
         self._video = wandb.Video
         # Its service logs into the user's cache folder, or onto the terminal where a container has
         # no home.
         with _default_variable("WANDB_CACHE_DIR", str(folder.wandb.resolve() / "cache")):
             self._run = wandb.init(
-                project="pixel-hrl",
-                name=folder.path.name,
-                dir=folder.path,
                 id=run_id,
-                mode=mode,
                 config=dict(config),
-                resume="allow",
                 reinit="create_new",
-                settings=wandb.Settings(silent=True, console="off"),
+                settings=wandb.Settings(
+                    **_unless_set(
+                        {"WANDB_SILENT": ("silent", True), "WANDB_CONSOLE": ("console", "off")}
+                    )
+                ),
+                **_unless_set(
+                    {
+                        **_wandb_names(config),
+                        "WANDB_DIR": ("dir", folder.path),
+                        "WANDB_MODE": ("mode", mode),
+                        "WANDB_RESUME": ("resume", "allow"),
+                    }
+                ),
             )
+        self._run.define_metric("frames")
+        self._run.define_metric("*", step_metric="frames")
 
     def log(self, metrics: Mapping[str, float], frames: int) -> None:
         self._run.log(dict(metrics), step=frames)
 
     def log_video(self, name: str, path: Path, frames: int) -> None:
-        self._run.log({name: self._video(str(path), format="mp4")}, step=frames)
+        video = self._video(str(path), format="mp4")
+        self._run.log({name: video, "frames": frames}, step=frames)
 
     def flush(self) -> None:
         """W&B's service writes by itself."""
@@ -253,9 +273,30 @@ class _Wandb:
         self._run.finish()
 
 
+def _wandb_names(config: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Return project, name, group and tags of a run, each by the variable that replaces it."""
+    suite = str(config.get("suite", {}).get("name", "suite"))
+    method = str(config.get("method") or config.get("agent", {}).get("name", "method"))
+    group = config.get("tracking", {}).get("group") or f"{suite}-{method}"
+    agent = str(config.get("agent", {}).get("name", method))
+    return {
+        "WANDB_PROJECT": ("project", "pixel-hrl"),
+        "WANDB_NAME": ("name", f"{suite}-{method}-{config.get('seed', 0)}"),
+        "WANDB_RUN_GROUP": ("group", group),
+        "WANDB_TAGS": ("tags", list(dict.fromkeys([suite, method, agent]))),
+    }
+
+
+def _unless_set(arguments: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+    """Return the arguments whose variable the user has not set."""
+    return {
+        name: value for variable, (name, value) in arguments.items() if not os.environ.get(variable)
+    }
+
+
 @contextmanager
 def _default_variable(name: str, value: str) -> Iterator[None]:
-    """An environment variable for the time of the block, unless the user has set it."""
+    """Set an environment variable for the block, unless the user has set it."""
     if name in os.environ:
         yield
         return
@@ -276,7 +317,7 @@ def _checked_record(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _finite_number(key: str, value: object) -> float:
-    """A Python int or float of the same value (numpy's scalars are not JSON)."""
+    """Return a Python int or float of the same value (numpy's scalars are not JSON)."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(
             f"metric {key!r} must be a number, not {value!r} of type {type(value).__name__}"
@@ -291,30 +332,30 @@ def _checked_position(position: Mapping[str, Any] | None) -> Mapping[str, Any]:
         return {"metrics": 0, "timing": 0, "frames": 0, "wandb_id": None}
     missing = [key for key in POSITION_KEYS if key not in position]
     if missing:
-        raise ValueError(f"the tracker's position in the checkpoint lacks {', '.join(missing)}")
+        raise ValueError(f"the position of the logs in the checkpoint lacks {', '.join(missing)}")
     return position
 
 
 def _check_length(path: Path, offset: int) -> None:
-    """Both files are checked before either is cut."""
+    """Refuse a file that is not the checkpoint's, before any file is cut."""
     size = path.stat().st_size if path.exists() else 0
     if size < offset:
         raise LoggerError(
-            f"{path} has {size} bytes, but had {offset} when the checkpoint was saved: it was cut or replaced since"
+            f"{path} has {size} bytes, but had {offset} when the checkpoint was saved: it was cut "
+            "or replaced since"
         )
     if offset:
         with open(path, "rb") as file:
             file.seek(offset - 1)
             if file.read(1) != b"\n":
                 raise LoggerError(
-                    f"{path} has no line that ends at byte {offset}: it is not the checkpoint's file"
+                    f"{path} has no line that ends at byte {offset}: it is not the checkpoint's "
+                    "file"
                 )
 
 
 def _run_id(folder: Path) -> str:
-    """The W&B run id of a run folder, made once: whatever is started there again is the same
-    run.
-    """
+    """Return the W&B run id of a run folder, made once: a later start is the same run."""
     path = folder / "run_id"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -152,3 +152,10 @@ def test_a_saved_configuration_of_an_unknown_agent_is_refused():
     plain = load([])[1]
     with pytest.raises(ConfigError, match=r"agent\.name is 'dqn'; choose from .*ppo, .*skills"):
         from_saved({**plain, "agent": {"name": "dqn"}})
+
+
+def test_runs_of_an_experiment_are_one_group():
+    assert load(["agent=ppo"]).config.tracking.group == ""
+    assert load(["agent=ppo", "experiment=demo"]).config.tracking.group == "demo"
+    own = load(["agent=ppo", "experiment=demo", "tracking.group=mine"])
+    assert own.config.tracking.group == "mine"

@@ -19,7 +19,7 @@ from hrl.run.folder import RunFolder
 from hrl.run.logger import Logger
 
 
-def open_tracker(
+def open_logger(
     folder: Path, resume_at: Mapping[str, Any] | None = None, **displays: Any
 ) -> Logger:
     settings: dict[str, Any] = {"wandb_mode": "disabled", "tensorboard": False} | displays
@@ -43,8 +43,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_line_holds_every_digit_in_a_fixed_order(tmp_path: Path) -> None:
-    with open_tracker(tmp_path) as tracker:
-        tracker.log(
+    with open_logger(tmp_path) as logger:
+        logger.log(
             {
                 "z": 0.1 + 0.2,
                 "updates": 1,
@@ -59,10 +59,10 @@ def test_a_line_holds_every_digit_in_a_fixed_order(tmp_path: Path) -> None:
 
 
 def test_lines_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
-    tracker = open_tracker(tmp_path)
-    tracker.log(measured(10))
+    logger = open_logger(tmp_path)
+    logger.log(measured(10))
     assert lines(tmp_path / "metrics.jsonl")[0]["frames"] == 10
-    tracker.close()
+    logger.close()
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_lines_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
 def test_what_is_no_finite_number_is_refused_by_name(
     tmp_path: Path, metrics: Any, message: str
 ) -> None:
-    with open_tracker(tmp_path) as tracker, pytest.raises(ValueError, match=message):
-        tracker.log(metrics)
+    with open_logger(tmp_path) as logger, pytest.raises(ValueError, match=message):
+        logger.log(metrics)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
 def test_wall_clock_goes_to_its_own_file(tmp_path: Path) -> None:
-    with open_tracker(tmp_path) as tracker:
-        tracker.log_timing(1000, 12.3456789, 81.0)
+    with open_logger(tmp_path) as logger:
+        logger.log_timing(1000, 12.3456789, 81.0)
     assert lines(tmp_path / "timing.jsonl") == [
         {"frames": 1000, "seconds": 12.346, "frames_per_second": 81.0}
     ]
@@ -97,22 +97,22 @@ def test_a_run_killed_and_continued_ends_with_the_same_bytes(tmp_path: Path, sav
     through, killed = tmp_path / "through", tmp_path / "killed"
     for folder in (through, killed):
         folder.mkdir()
-    with open_tracker(through) as tracker:
+    with open_logger(through) as logger:
         for frames in range(10, 101, 10):
-            tracker.log(measured(frames))
+            logger.log(measured(frames))
 
-    tracker, position = open_tracker(killed), None
+    logger, position = open_logger(killed), None
     for frames in range(10, 81, 10):
-        tracker.log(measured(frames))
-        tracker.log_timing(frames, frames / 7, 7.0)
+        logger.log(measured(frames))
+        logger.log_timing(frames, frames / 7, 7.0)
         if frames == saved_at:
-            tracker.flush()
-            position = json.loads(json.dumps(tracker.position()))
+            logger.flush()
+            position = json.loads(json.dumps(logger.position()))
     with open(killed / "metrics.jsonl", "ab") as file:
         file.write(b'{"frames": 90, "los')  # the kill came in the middle of a line
-    with open_tracker(killed, position) as tracker:
+    with open_logger(killed, position) as logger:
         for frames in range(saved_at + 10, 101, 10):
-            tracker.log(measured(frames))
+            logger.log(measured(frames))
 
     assert (killed / "metrics.jsonl").read_bytes() == (through / "metrics.jsonl").read_bytes()
     assert [line["frames"] for line in lines(killed / "timing.jsonl")] == list(
@@ -121,10 +121,10 @@ def test_a_run_killed_and_continued_ends_with_the_same_bytes(tmp_path: Path, sav
 
 
 def test_a_file_that_is_not_the_checkpoints_is_refused_and_not_touched(tmp_path: Path) -> None:
-    with open_tracker(tmp_path) as tracker:
-        tracker.log(measured(10))
-        tracker.log_timing(10, 1.0, 10.0)
-        position = tracker.position()
+    with open_logger(tmp_path) as logger:
+        logger.log(measured(10))
+        logger.log_timing(10, 1.0, 10.0)
+        position = logger.position()
     for name in ("metrics", "timing"):
         path = tmp_path / f"{name}.jsonl"
         whole = path.read_bytes()
@@ -132,23 +132,23 @@ def test_a_file_that_is_not_the_checkpoints_is_refused_and_not_touched(tmp_path:
         with pytest.raises(
             LoggerError, match=rf"{name}\.jsonl has {len(whole) - 1} bytes, but had {len(whole)}"
         ):
-            open_tracker(tmp_path, position)
+            open_logger(tmp_path, position)
         path.write_bytes(whole[:-1] + b" and another line\n")
         with pytest.raises(LoggerError, match=f"no line that ends at byte {len(whole)}"):
-            open_tracker(tmp_path, position)
+            open_logger(tmp_path, position)
         assert path.read_bytes() == whole[:-1] + b" and another line\n"
         path.write_bytes(whole)
-    open_tracker(tmp_path, position).close()
+    open_logger(tmp_path, position).close()
     (tmp_path / "metrics.jsonl").unlink()
     with pytest.raises(LoggerError, match=r"metrics\.jsonl has 0 bytes"):
-        open_tracker(tmp_path, position)
+        open_logger(tmp_path, position)
 
 
 def test_arguments_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="online, offline, disabled, not 'on'"):
-        open_tracker(tmp_path, wandb_mode="on")
+        open_logger(tmp_path, wandb_mode="on")
     with pytest.raises(ValueError, match="lacks timing, wandb_id"):
-        open_tracker(tmp_path, {"metrics": 0, "frames": 0})
+        open_logger(tmp_path, {"metrics": 0, "frames": 0})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,12 +159,12 @@ def test_flush_brings_the_lines_to_the_disk(
     monkeypatch.setattr(
         os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}"))
     )
-    with open_tracker(tmp_path) as tracker:
-        tracker.flush()
+    with open_logger(tmp_path) as logger:
+        logger.flush()
         assert synced == [str(tmp_path / "metrics.jsonl"), str(tmp_path / "timing.jsonl")]
 
 
-# Displays.
+# TensorBoard and W&B.
 
 
 def tensorboard_steps(folder: Path, key: str) -> list[tuple[int, float]]:
@@ -174,29 +174,29 @@ def tensorboard_steps(folder: Path, key: str) -> list[tuple[int, float]]:
 
 
 def test_tensorboard_shows_a_continued_run_as_one(tmp_path: Path) -> None:
-    tracker = open_tracker(tmp_path, tensorboard=True)
+    logger = open_logger(tmp_path, tensorboard=True)
     for frames in (10, 20, 30, 40):
-        tracker.log({"frames": frames, "loss/policy": frames / 2})
+        logger.log({"frames": frames, "loss/policy": frames / 2})
         if frames == 20:
-            position = tracker.position()
-    tracker.close()
+            position = logger.position()
+    logger.close()
     time.sleep(1.1)  # TensorBoard orders the files of a run by the second in their names
-    with open_tracker(tmp_path, position, tensorboard=True) as tracker:
-        tracker.log({"frames": 30, "loss/policy": -1.0})
-        tracker.log_video("video/walk", tmp_path / "videos" / "000000030_walk.mp4", 30)
+    with open_logger(tmp_path, position, tensorboard=True) as logger:
+        logger.log({"frames": 30, "loss/policy": -1.0})
+        logger.log_video("video/walk", tmp_path / "videos" / "000000030_walk.mp4", 30)
     assert tensorboard_steps(tmp_path, "loss/policy") == [(10, 5.0), (20, 10.0), (30, -1.0)]
 
 
 def test_a_run_that_starts_anew_shows_nothing_of_the_one_before(tmp_path: Path) -> None:
     """Killed before its first checkpoint, so that there is no position to go on from."""
-    tracker = open_tracker(tmp_path, tensorboard=True)
+    logger = open_logger(tmp_path, tensorboard=True)
     for frames in (10, 20, 30):
-        tracker.log({"frames": frames, "loss/policy": 7.0})
-    tracker.flush()
+        logger.log({"frames": frames, "loss/policy": 7.0})
+    logger.flush()
     (tmp_path / "tensorboard" / "notes.txt").write_text("the user's own")
-    with open_tracker(tmp_path, tensorboard=True) as again:
+    with open_logger(tmp_path, tensorboard=True) as again:
         again.log({"frames": 10, "loss/policy": 1.0})
-    tracker.close()
+    logger.close()
     assert tensorboard_steps(tmp_path, "loss/policy") == [(10, 1.0)]
     assert (tmp_path / "tensorboard" / "notes.txt").exists()
 
@@ -208,15 +208,15 @@ def test_wandb_works_offline_without_account_network_or_a_word(
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody answers there
     video = tmp_path / "walk.mp4"
     video.write_bytes(b"not looked into")
-    with open_tracker(tmp_path, wandb_mode="offline") as tracker:
-        tracker.log(measured(10))
-        tracker.log_video("video/walk", video, 10)
-        position = tracker.position()
+    with open_logger(tmp_path, wandb_mode="offline") as logger:
+        logger.log(measured(10))
+        logger.log_video("video/walk", video, 10)
+        position = logger.position()
         started = time.monotonic()
     assert time.monotonic() - started < 5.0
-    with open_tracker(tmp_path, position, wandb_mode="offline") as tracker:
-        tracker.log(measured(20))
-        assert tracker.position()["wandb_id"] == position["wandb_id"]
+    with open_logger(tmp_path, position, wandb_mode="offline") as logger:
+        logger.log(measured(20))
+        assert logger.position()["wandb_id"] == position["wandb_id"]
     assert capfd.readouterr() == ("", "")
     identity = (tmp_path / "wandb" / "run_id").read_text()
     assert identity == position["wandb_id"]
@@ -227,7 +227,114 @@ def test_wandb_works_offline_without_account_network_or_a_word(
     assert "WANDB_CACHE_DIR" not in os.environ
 
 
-def test_a_display_that_does_not_start_is_left_out_with_one_warning(
+WANDB_CONFIG = {
+    "agent": {"name": "skills"},
+    "suite": {"name": "point_mass"},
+    "method": "flat",
+    "seed": 3,
+    "tracking": {"group": ""},
+}
+
+
+class WandbRun:
+    """What a run calls of `wandb`, remembered."""
+
+    def __init__(self) -> None:
+        self.defined: list[tuple[str, dict[str, Any]]] = []
+        self.logged: list[tuple[dict[str, Any], int]] = []
+
+    def define_metric(self, name: str, **settings: Any) -> None:
+        self.defined.append((name, settings))
+
+    def log(self, metrics: dict[str, Any], step: int) -> None:
+        self.logged.append((metrics, step))
+
+    def finish(self) -> None:
+        pass
+
+
+@pytest.fixture
+def wandb_arguments(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The arguments of `wandb.init`."""
+    found: dict[str, Any] = {}
+
+    def init(**arguments: Any) -> WandbRun:
+        found.update(arguments, run=WandbRun())
+        return found["run"]
+
+    monkeypatch.setattr("wandb.init", init)
+    for variable in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(variable)
+    return found
+
+
+def open_wandb(folder: Path, **changes: Any) -> None:
+    Logger(
+        RunFolder(folder), config=WANDB_CONFIG | changes, wandb_mode="offline", tensorboard=False
+    ).close()
+
+
+def test_wandb_names_a_run_by_suite_method_and_seed(
+    tmp_path: Path, wandb_arguments: dict[str, Any]
+) -> None:
+    open_wandb(tmp_path)
+    assert wandb_arguments["project"] == "pixel-hrl"
+    assert wandb_arguments["name"] == "point_mass-flat-3"
+    assert wandb_arguments["group"] == "point_mass-flat"
+    assert wandb_arguments["tags"] == ["point_mass", "flat", "skills"]
+    assert wandb_arguments["run"].defined == [("frames", {}), ("*", {"step_metric": "frames"})]
+    open_wandb(tmp_path, tracking={"group": "half_hour"})
+    assert wandb_arguments["group"] == "half_hour"
+
+
+@pytest.mark.parametrize(
+    ("variable", "argument"),
+    [
+        ("WANDB_PROJECT", "project"),
+        ("WANDB_NAME", "name"),
+        ("WANDB_RUN_GROUP", "group"),
+        ("WANDB_TAGS", "tags"),
+        ("WANDB_ENTITY", "entity"),
+        ("WANDB_MODE", "mode"),
+        ("WANDB_DIR", "dir"),
+    ],
+)
+def test_what_the_user_says_by_a_variable_is_left_to_wandb(
+    variable: str,
+    argument: str,
+    tmp_path: Path,
+    wandb_arguments: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(variable, "offline")
+    open_wandb(tmp_path)
+    assert argument not in wandb_arguments
+
+
+def test_wandb_itself_takes_the_users_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real library, offline: its own record holds the names."""
+    own = tmp_path / "own"
+    own.mkdir()
+    for variable, value in {
+        "WANDB_PROJECT": "thesis",
+        "WANDB_NAME": "my-run",
+        "WANDB_RUN_GROUP": "my-group",
+        "WANDB_TAGS": "chapter-five,final",
+        "WANDB_DIR": str(own),
+        "WANDB_BASE_URL": "http://127.0.0.1:9",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    open_wandb(tmp_path)
+    (record,) = (own / "wandb").glob("offline-run-*/run-*.wandb")
+    content = record.read_bytes()
+    for value in (b"thesis", b"my-run", b"my-group", b"chapter-five"):
+        assert value in content
+    assert b"point_mass-flat-3" not in content
+
+
+def test_a_log_that_does_not_start_is_left_out_with_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(**settings: Any) -> None:
@@ -236,39 +343,39 @@ def test_a_display_that_does_not_start_is_left_out_with_one_warning(
     monkeypatch.setattr("wandb.init", refuse)
     (tmp_path / "tensorboard").write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="did not start") as caught:
-        tracker = open_tracker(tmp_path, wandb_mode="offline", tensorboard=True)
+        logger = open_logger(tmp_path, wandb_mode="offline", tensorboard=True)
     assert len(caught) == 2
     assert "the service did not answer" in str(caught[1].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tracker.log(measured(10))
-        tracker.close()
+        logger.log(measured(10))
+        logger.close()
     assert len(lines(tmp_path / "metrics.jsonl")) == 1
 
 
-def test_a_display_that_fails_later_is_dropped_with_one_warning(
+def test_a_log_that_fails_later_is_dropped_with_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: Any) -> None:
         raise BrokenPipeError("the service is gone")
 
-    tracker = open_tracker(tmp_path, tensorboard=True)
+    logger = open_logger(tmp_path, tensorboard=True)
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
     with pytest.warns(UserWarning, match="TensorBoard failed .*the service is gone"):
-        tracker.log(measured(10))
+        logger.log(measured(10))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tracker.log(measured(20))
-        tracker.log(measured(30))
-        tracker.close()
+        logger.log(measured(20))
+        logger.log(measured(30))
+        logger.close()
     assert [line["frames"] for line in lines(tmp_path / "metrics.jsonl")] == [10, 20, 30]
 
 
-def test_a_display_that_is_off_is_not_even_imported(tmp_path: Path) -> None:
+def test_a_log_that_is_off_is_not_even_imported(tmp_path: Path) -> None:
     program = (
-        "import sys, hrl.run.logger as tracking, hrl.run.folder as folder\n"
-        "tracker = tracking.Logger(folder.RunFolder(sys.argv[1]), config={}, wandb_mode='disabled', tensorboard=False)\n"
-        "tracker.log({'frames': 1}); tracker.close()\n"
+        "import sys, hrl.run.logger as logging, hrl.run.folder as folder\n"
+        "logger = logging.Logger(folder.RunFolder(sys.argv[1]), config={}, wandb_mode='disabled', tensorboard=False)\n"
+        "logger.log({'frames': 1}); logger.close()\n"
         "assert not {'wandb', 'tensorboard'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)
