@@ -23,10 +23,10 @@ from hrl.evaluation.goal_reaching import (
 )
 from hrl.evaluation.open_loop import DIAGNOSTIC_STEPS
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
+from tests.fakes import all_used
 from tests.hrl.small_directors import director
 
 WORLDS, TASKS, TIME, SIZE = 4, 2, 30, 3
-from tests.fakes import all_used
 
 
 class Walker:
