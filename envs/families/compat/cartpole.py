@@ -40,7 +40,9 @@ def with_poles(count: int) -> mujoco.MjSpec:
 
 
 class CompatCartpole(CompatTask):
-    """Provide cartpole-balance and -swingup, smooth and sparse, -two_poles and -three_poles.
+    """Provide dm_control's cartpole-balance, -swingup, -two_poles and -three_poles.
+
+    Balancing and swinging up have a smooth and a sparse reward.
 
     Success: a reward of 0.8 for five seconds, because a pole that starts upright takes a second to
     fall by itself.

@@ -17,7 +17,7 @@ _RUN_SPEED = 10.0
 
 
 class CompatCheetah(CompatTask):
-    """Provide cheetah-run: the faster the better.
+    """Provide dm_control's cheetah-run: the faster the better.
 
     Success: a reward of 0.8 for one second.
     """

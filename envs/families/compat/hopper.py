@@ -19,7 +19,7 @@ _SPEEDS = {"hopper-stand": 0.0, "hopper-hop": 2.0}
 
 
 class CompatHopper(CompatTask):
-    """Provide hopper-stand and -hop.
+    """Provide dm_control's hopper-stand and -hop.
 
     Success: a reward of 0.8 for one second.
     """

@@ -22,7 +22,7 @@ _SPEEDS = {"humanoid-stand": 0.0, "humanoid-walk": 1.0, "humanoid-run": 10.0}
 
 
 class CompatHumanoid(CompatTask):
-    """Provide humanoid-stand, -walk and -run.
+    """Provide dm_control's humanoid-stand, -walk and -run.
 
     Success: a reward of 0.8 for one second.
     """

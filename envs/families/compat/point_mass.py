@@ -37,7 +37,7 @@ def _direction(rng: np.random.Generator) -> Float64[np.ndarray, " 2"]:
 
 
 class CompatPointMass(CompatTask):
-    """Provide point_mass-easy and -hard: a target of 15 mm at the centre.
+    """Provide dm_control's point_mass-easy and -hard: a target of 15 mm at the centre.
 
     In the hard one the actuators push in other directions in every episode. Success: ever within
     the target.

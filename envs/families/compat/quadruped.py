@@ -17,7 +17,7 @@ _SPEEDS = {"quadruped-walk": 0.5, "quadruped-run": 5.0}
 
 
 class CompatQuadruped(CompatTask):
-    """Provide quadruped-walk and -run, which have one-sided speed rewards.
+    """Provide dm_control's quadruped-walk and -run, with one-sided speed rewards.
 
     Success: a reward of 0.8 for one second.
 

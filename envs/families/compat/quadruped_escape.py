@@ -53,7 +53,7 @@ def bowl(
 
 
 class CompatQuadrupedEscape(CompatTask):
-    """Provide quadruped-escape: walk out of a bowl with new bumps in every episode.
+    """Provide dm_control's quadruped-escape: walk out of a bowl with new bumps in every episode.
 
     The ground rises from the centre to a ring of up to 5 m at half of the bowl's radius of 30 m and
     falls again towards its rim; this height is multiplied by bumps of 0.15 to 1 every 2 m. Initial

@@ -41,7 +41,7 @@ def _build() -> mujoco.MjSpec:
 
 
 class CompatQuadrupedFetch(CompatTask):
-    """Provide quadruped-fetch: bring a ball to the centre of a walled floor.
+    """Provide dm_control's quadruped-fetch: bring a ball to the centre of a walled floor.
 
     Success: a reward of 0.8 for one second.
     """

@@ -43,7 +43,7 @@ def _build() -> mujoco.MjSpec:
 
 
 class CompatReacher(CompatTask):
-    """Provide reacher-easy and -hard: a reward of 1 while finger and target overlap.
+    """Provide dm_control's reacher-easy and -hard: a reward of 1 while finger and target overlap.
 
     dm_control moves and resizes a geom of the model in every episode. Here each task's target is
     its own mocap body, and the other task's is out of sight, so that worlds of one batch can

@@ -19,7 +19,7 @@ _SPEEDS = {"walker-stand": 0.0, "walker-walk": 1.0, "walker-run": 8.0}
 
 
 class CompatWalker(CompatTask):
-    """Provide walker-stand, -walk and -run, which have one-sided speed rewards.
+    """Provide dm_control's walker-stand, -walk and -run, with one-sided speed rewards.
 
     Success: a reward of 0.8 for one second.
     """
