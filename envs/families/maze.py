@@ -15,7 +15,8 @@ from jaxtyping import Float64
 
 Cell = tuple[int, int]
 
-WALL, FREE = "#", "."
+WALL = "#"
+FREE = "."
 PLACES = ("S", "G", "A", "B", "C", "D")
 
 

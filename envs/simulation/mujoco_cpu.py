@@ -278,13 +278,17 @@ class _Chunk:
             name: np.stack([getattr(model, name).reshape(-1) for model in models])
             for name in APPEARANCE_FIELDS
         }
-        # Views into every MjData are made once, because making one costs more than copying it.
+        self._make_views(arrays, warnings)
+
+    def _make_views(self, arrays: dict[str, np.ndarray], warnings: np.ndarray) -> None:
+        """Make views into every MjData once, because making one costs more than copying it."""
+        datas = self._datas
         self._controls = [data.ctrl for data in datas]
         self._poses = {
             name: [[getattr(data, name).reshape(-1)] for data in datas] for name in POSES
         }
         # The ray tracer's model has distractors' spheres after the geoms that are simulated.
-        unturned = np.tile(np.eye(3).reshape(-1), tracer.distractors)
+        unturned = np.tile(np.eye(3).reshape(-1), self._tracer.distractors)
         for positions, rotations, placed in zip(
             self._poses["geom_xpos"], self._poses["geom_xmat"], self._distractors, strict=True
         ):

@@ -42,7 +42,8 @@ def record_video(
     """
     env = one_world(suite, task, eval_config)
     frames: list[np.ndarray] = []
-    episode_return, done = 0.0, False
+    episode_return = 0.0
+    done = False
     try:
         arrays = env.reset()[0]
         state = policy.initial_state(1)

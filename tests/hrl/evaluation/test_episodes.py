@@ -1,4 +1,4 @@
-"""Evaluation: fixed episodes, every row in its place, and shuffles that swap what they say."""
+"""Evaluation: fixed episodes, complete tables, and shuffles of the right inputs."""
 
 from dataclasses import replace
 
@@ -29,32 +29,32 @@ def suite():
 
 
 class Recorder(ZeroPolicy):
-    """A manager whose command is the task it sees; remembers what it was given at each step."""
+    """A manager whose high-level action is its task input; stores its inputs at every step."""
 
-    def __init__(self, hold=4):
+    def __init__(self, skill_duration=4):
         super().__init__(2)
-        self.hold, self.seen = hold, []
+        self.skill_duration, self.seen = skill_duration, []
 
     def initial_state(self, num_envs):
         return {
             "steps_since_decision": torch.zeros(num_envs, dtype=torch.int64),
-            "command": torch.zeros(num_envs, 2),
+            "high_level_action": torch.zeros(num_envs, 2),
         }
 
     def is_decision_step(self, state):
-        return state["steps_since_decision"] % self.hold == 0
+        return state["steps_since_decision"] % self.skill_duration == 0
 
     def decide(self, observation, state, generator):
         assert generator is None, "evaluation is greedy"
         return {
             **state,
-            "command": torch.where(
-                self.is_decision_step(state)[:, None], observation.task, state["command"]
+            "high_level_action": torch.where(
+                self.is_decision_step(state)[:, None], observation.task, state["high_level_action"]
             ),
         }
 
     def act_low_level(self, observation, state, generator):
-        self.seen.append((observation.task.clone(), state["command"].clone()))
+        self.seen.append((observation.task.clone(), state["high_level_action"].clone()))
         return torch.zeros(len(observation.task), 2), {
             **state,
             "steps_since_decision": state["steps_since_decision"] + 1,
@@ -66,10 +66,10 @@ class Recorder(ZeroPolicy):
         )
 
     def high_level_action(self, state):
-        return state["command"]
+        return state["high_level_action"]
 
     def with_high_level_action(self, state, high_level_action):
-        return {**state, "command": high_level_action}
+        return {**state, "high_level_action": high_level_action}
 
 
 def test_every_task_is_played_as_often_as_asked(suite):
@@ -192,24 +192,24 @@ def test_a_bodys_only_task_is_not_shuffled():
     assert set(scores["intervention"]) == {"none"}
 
 
-def test_command_shuffle_swaps_commands_where_they_are_given_and_holds_them(suite):
+def test_high_level_actions_are_shuffled_at_decision_steps_and_stay_in_force(suite):
     policy = Recorder()
     evaluate(policy, suite, ["train"], EVAL_CONFIG, ["high_level_action_shuffle"])
-    task, command = policy.seen[0]
-    torch.testing.assert_close(command, task.roll(1, 0))
-    for task_later, command_later in policy.seen:
+    task, high_level_action = policy.seen[0]
+    torch.testing.assert_close(high_level_action, task.roll(1, 0))
+    for task_later, action_later in policy.seen:
         assert torch.equal(task_later, task), "the skills' own observation stays"
-        assert torch.equal(command_later, command)
+        assert torch.equal(action_later, high_level_action)
 
 
-def test_flat_policies_have_no_commands_to_shuffle(suite):
+def test_flat_policies_have_no_high_level_actions_to_shuffle(suite):
     scores = evaluate(
         ZeroPolicy(2), suite, ["train"], EVAL_CONFIG, ["none", "high_level_action_shuffle"]
     ).scores
     assert set(scores["intervention"]) == {"none"}
 
 
-def test_usage_is_the_mean_command(suite):
+def test_usage_is_the_mean_high_level_action(suite):
     result = evaluate(Recorder(), suite, ["train"], EVAL_CONFIG)
     for task in suite.tasks("train"):
         rows = result.usage[result.usage["task"] == task.name]
@@ -269,7 +269,7 @@ def test_shuffled_episodes_have_no_usage(suite):
 def test_tasks_that_are_not_shuffled_have_no_mean_weights_but_raise_no_warning(suite):
     means = evaluation.HighLevelActionMeans(2)
     policy = Recorder()
-    state = policy.initial_state(2) | {"command": torch.ones(2, 2)}
+    state = policy.initial_state(2) | {"high_level_action": torch.ones(2, 2)}
     means.add(policy, state, np.array([True, False]))
     assert means.table(suite.tasks("train")[:2], "train")["weight"].tolist() == [1, 1, 0, 0]
 

@@ -23,8 +23,7 @@ BEGIN, LAST = (
 
 
 class Guesser:
-    """Acts at random and remembers the image; expects images as bright as the action that leads to
-    them."""
+    """Acts at random and stores the image; predicts images as bright as the action before them."""
 
     def __init__(self, still: bool) -> None:
         self.still = still
@@ -34,7 +33,7 @@ class Guesser:
         return {"seen": torch.zeros(num_envs, SIZE, SIZE, 3)}
 
     def act(self, observation: Observation, state: PolicyState, generator: torch.Generator | None):
-        assert generator is not None, "it explores"
+        assert generator is not None, "actions are sampled"
         self.actions.append(torch.rand(len(observation.task), 2, generator=generator))
         return self.actions[-1], {"seen": observation.pixels.float() / 255}
 
@@ -57,7 +56,7 @@ def measured_error(policy: Guesser, eval_config: EvalConfig) -> pd.DataFrame:
     )
 
 
-def test_a_model_that_sees_nothing_move_is_as_good_as_the_last_image():
+def test_a_model_that_predicts_no_motion_is_as_good_as_the_last_image():
     table = measured_error(Guesser(still=True), EVAL_CONFIG)
     assert list(table.columns) == OPEN_LOOP_COLUMNS
     assert table["horizon"].tolist() == [1, 2, 4, 8], "16 steps are more than the episode has left"
