@@ -1,19 +1,30 @@
-"""The hierarchical method with a world model: a manager that sets goals, a worker that reaches
-them, one world model.
+"""Train the hierarchical agent with a world model: a manager sets goals, a worker reaches them.
 
     replayed sequences -> world model -> states -+-> goal autoencoder: deter <-> code
                                                  |
-                 manager (sees the task): every k steps a code -> decoder -> goal, a deter to be reached
-                 worker  (sees no task):  every step an action, rewarded for coming closer to the goal
+            manager (gets the task): every k steps a code -> decoder -> goal, a `deter` to reach
+            worker  (gets no task):  every step an action, rewarded for coming closer to the goal
                                                  |
-                         one imagined trajectory of `horizon` steps, read in two ways:
-                         worker:  horizon / k segments of k steps, each with its own goal
-                         manager: horizon / k decisions, each worth the rewards of its k steps
+                    one imagined trajectory of `horizon` steps, read in two ways:
+                    worker:  horizon / k segments of k steps, each with its own goal
+                    manager: horizon / k decisions, each worth the rewards of its k steps
 
-Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model. Both levels are the flat
-method's `ActorCritic`, so that nothing but the hierarchy differs from `hrl.agents.dreamer`. What
-the published code does otherwise is behind named switches; `configs/experiment/director_2022.yaml`
-turns them all.
+It is Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model (arXiv 2301.04104).
+Both levels are the flat agent's `ActorCritic`, so that nothing but the hierarchy differs from
+`hrl.agents.dreamer`.
+
+What differs from the published Director by default, each behind a switch that
+`configs/experiment/director_2022.yaml` turns:
+- The worker is rewarded for progress towards its goal, not for closeness (`worker_reward`).
+- A segment's last reward is measured against the segment's own goal, not against the next one
+  (`goal_alignment`).
+- A decision is worth the discounted sum of its rewards, not their mean (`manager_reward`,
+  `manager_discount`).
+- Goals end with their episode (`carry_over_episodes`), and greedy acting takes the likeliest code
+  (`greedy_codes`).
+- Reconstruction errors of goals do not depend on the state's size (`per_dimension` of
+  `goal_autoencoder`).
+What no switch turns is listed in that file.
 """
 
 from __future__ import annotations
@@ -136,16 +147,23 @@ class DirectorConfig(ModelBasedConfig):
 
     @property
     def discount_per_decision(self) -> float:
-        """The manager's discount."""
+        """Return the manager's discount."""
         return self.manager_discount or self.discount**self.skill_duration
 
 
 class ImaginedTrajectory(NamedTuple):
-    """An imagined trajectory of both levels: states 0 to T, k steps to a decision.
+    """Hold an imagined trajectory of both levels: states 0 to T, k steps to a decision.
 
-    codes, goals: of every decision, and where goals are aligned as published, of the one that would
-        follow the last step.
-    rewards: of the task, by the world model, on arriving at states 1 to T.
+    Attributes:
+        states: states 0 to T.
+        actions: the worker's actions 0 to T - 1.
+        codes: of every decision, and where goals are aligned as published, of the one that would
+            follow the last step.
+        goals: the decoded codes.
+        rewards: the task's rewards, predicted on arriving at states 1 to T.
+        continues: probability that the episode continues at states 0 to T.
+        task: task vectors.
+        action_mask: False for numbers of an action that are padding.
     """
 
     states: RSSMState
@@ -160,10 +178,15 @@ class ImaginedTrajectory(NamedTuple):
 
 @register_agent("director", config=DirectorConfig, run_defaults=RUN_DEFAULTS)
 class Director(WorldModelAgent):
-    """World model, goal autoencoder, manager, worker.
+    """Act by a manager that sets goals and a worker that reaches them, in a world model's states.
 
-    The policy's state: the flat method's, and `goal`, and `steps_since_decision`, agent steps since
-    the first decision; one is due at every multiple of k.
+    The policy's state holds the flat agent's, `goal`, the high-level action in force, and
+    `steps_since_decision`, agent steps since the first decision; the manager decides at every
+    multiple of k.
+
+    Args:
+        config: hyperparameters.
+        spec: shapes and sizes.
     """
 
     config: DirectorConfig
@@ -171,99 +194,106 @@ class Director(WorldModelAgent):
 
     def __init__(self, config: DirectorConfig, spec: AgentSpec) -> None:
         super().__init__(config, spec)
-        sizes, features = spec.world_model, spec.task_features
-        units, codes = sizes.units, config.goal_autoencoder
+        sizes = spec.world_model
+        codes = config.goal_autoencoder
         self.goals = GoalAutoencoder(
-            sizes.deter, self.task_input_size("goal_autoencoder"), features, units, codes
+            sizes.deter,
+            self.task_input_size("goal_autoencoder"),
+            spec.task_features,
+            sizes.units,
+            codes,
         )
-        is_task_conditioned = (sizes.features, self.task_input_size("manager"), features, units)
-        reward_types = {"task": 1.0} | (
-            {"exploration": config.exploration_bonus} if config.exploration_bonus else {}
-        )
-        critics = {name: Critic(*is_task_conditioned, config.manager) for name in reward_types}
-        manager = CodeActor(*is_task_conditioned, codes.groups, codes.classes, config.manager)
-        self.manager = ActorCritic(manager, critics, reward_types, config.manager)
-        is_task_conditioned = (
-            sizes.features + sizes.deter,
-            self.task_input_size("worker"),
-            features,
-            units,
-        )
-        reward_weights = {"goal": 1.0} | (
-            {"task": config.task_reward_to_worker} if config.task_reward_to_worker else {}
-        )
-        critics = {name: Critic(*is_task_conditioned, config.worker) for name in reward_weights}
-        worker = ContinuousActor(*is_task_conditioned, spec.action_size, config.worker)
-        self.worker = ActorCritic(
-            worker, critics, reward_weights, config.worker, config.action_gradient
-        )
+        self.manager = self._build_manager()
+        self.worker = self._build_worker()
         noise = torch.rand(_GREEDY_DRAWS, codes.groups, generator=torch.Generator().manual_seed(0))
         self.register_buffer("code_noise", noise, persistent=False)
 
+    def _build_manager(self) -> ActorCritic:
+        config = self.config
+        sizes = self.spec.world_model
+        codes = config.goal_autoencoder
+        task_input_size = self.task_input_size("manager")
+        inputs = (sizes.features, task_input_size, self.spec.task_features, sizes.units)
+        reward_weights = {"task": 1.0}
+        if config.exploration_bonus:
+            reward_weights["exploration"] = config.exploration_bonus
+        critics = {name: Critic(*inputs, config.manager) for name in reward_weights}
+        actor = CodeActor(*inputs, codes.groups, codes.classes, config.manager)
+        return ActorCritic(actor, critics, reward_weights, config.manager)
+
+    def _build_worker(self) -> ActorCritic:
+        config = self.config
+        sizes = self.spec.world_model
+        task_input_size = self.task_input_size("worker")
+        state_and_goal = sizes.features + sizes.deter
+        inputs = (state_and_goal, task_input_size, self.spec.task_features, sizes.units)
+        reward_weights = {"goal": 1.0}
+        if config.task_reward_to_worker:
+            reward_weights["task"] = config.task_reward_to_worker
+        critics = {name: Critic(*inputs, config.worker) for name in reward_weights}
+        actor = ContinuousActor(*inputs, self.spec.action_size, config.worker)
+        return ActorCritic(actor, critics, reward_weights, config.worker, config.action_gradient)
+
     @property
     def decisions(self) -> int:
-        """Of an imagined trajectory."""
+        """Return the number of decisions of an imagined trajectory."""
         return self.config.horizon // self.config.skill_duration
 
     @property
     def persistent_keys(self) -> tuple[str, ...]:
-        """Parts of the policy's state that the end of an episode leaves alone."""
+        """Return the entries of the policy's state that outlive their episode."""
         return ("goal", "steps_since_decision") if self.config.carry_over_episodes else ()
 
     def parts(self) -> dict[str, nn.Module]:
-        """Modules by name."""
+        """Return the modules by name."""
         levels = {"manager": self.manager, "worker": self.worker}
         return {"world_model": self.world_model, "goal_autoencoder": self.goals, **levels}
 
     # Acting.
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """Nothing seen, and a decision due."""
+        """Return a state without observation; the manager decides at the next step."""
         state = super().initial_state(num_envs)
-        steps_since_decision = torch.zeros(
-            num_envs, dtype=torch.int64, device=state["deter"].device
-        )
+        device = state["deter"].device
         return {
             **state,
             "goal": torch.zeros_like(state["deter"]),
-            "steps_since_decision": steps_since_decision,
+            "steps_since_decision": torch.zeros(num_envs, dtype=torch.int64, device=device),
         }
 
     def is_decision_step(self, state: PolicyState) -> Bool[Tensor, " env"]:
-        """Where the manager decides at this step."""
+        """Return where the manager decides at this step."""
         return state["steps_since_decision"] % self.config.skill_duration == 0
 
     def decide(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> PolicyState:
-        """New goals where a decision is due."""
-        return self._decide(
-            self.observe(observation, state, generator), observation.task, state, generator
-        )
+        """Return the state with new goals where the manager decides."""
+        posterior = self.observe(observation, state, generator)
+        return self._decide(posterior, observation.task, state, generator)
 
     def act_low_level(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """The worker's actions towards the goals in force."""
-        return self._act_low_level(
-            self.observe(observation, state, generator), observation, state, generator
-        )
+        """Return the worker's actions towards the goals in force, and the next state."""
+        posterior = self.observe(observation, state, generator)
+        return self._act_low_level(posterior, observation, state, generator)
 
     def high_level_action(self, state: PolicyState) -> Float[Tensor, "env deter"]:
-        """The goals in force."""
+        """Return the goals in force."""
         return state["goal"]
 
     def with_high_level_action(
         self, state: PolicyState, high_level_action: Float[Tensor, "env deter"]
     ) -> PolicyState:
-        """The state with other goals in force."""
+        """Return the state with other goals in force."""
         return {**state, "goal": high_level_action}
 
     @torch.no_grad()
     def decode_high_level_action(
         self, state: PolicyState
     ) -> Float[Tensor, "env height width channel"]:
-        """What the world would look like at the goals in force."""
+        """Return the images that the world model decodes from the goals in force."""
         with self.autocast():
             return self.world_model.decode_image(self.world_model.goal_state(state["goal"])).float()
 
@@ -275,14 +305,10 @@ class Director(WorldModelAgent):
         task: Float[Tensor, "env task"],
         action_mask: Bool[Tensor, "env action"],
     ) -> Float[Tensor, "time env height width channel"]:
-        """See `GoalReacher.reach_images`."""
+        """Return images in [0, 1] of the states that `reach` passes, step by step."""
+        states = self._greedy_states(state, steps, task, action_mask)
         with self.autocast():
-            return torch.stack(
-                [
-                    self.world_model.decode_image(now).float()
-                    for now in self._way(state, steps, task, action_mask)
-                ]
-            )
+            return torch.stack([self.world_model.decode_image(now).float() for now in states])
 
     @torch.no_grad()
     def reach(
@@ -292,121 +318,121 @@ class Director(WorldModelAgent):
         task: Float[Tensor, "env task"],
         action_mask: Bool[Tensor, "env action"],
     ) -> Float[Tensor, "time env deter"]:
-        """See `GoalReacher.reach`."""
-        way = enumerate(self._way(state, steps[-1], task, action_mask), 1)
-        return torch.stack([now.deter.float() for count, now in way if count in steps])
-
-    def _way(
-        self, state: PolicyState, steps: int, task: Tensor, action_mask: Tensor
-    ) -> Iterator[RSSMState]:
-        """The worker's greedy way to the goals in force, imagined."""
-        model, now = self.world_model, RSSMState(state["deter"], state["stoch"])
-        for _ in range(steps):
-            with self.autocast():
-                action = self.worker.actor(
-                    torch.cat([now.features(), state["goal"]], -1), task, action_mask
-                ).mean
-                now = model.rssm(now, model.dynamics_input(action, task), None)
-            yield now
+        """Return `deter` after so many greedy steps towards the goals in force."""
+        states = enumerate(self._greedy_states(state, steps[-1], task, action_mask), 1)
+        return torch.stack([now.deter.float() for count, now in states if count in steps])
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """Decide where due, then execute."""
-        seen = self.observe(observation, state, generator)
-        state = self._decide(seen, observation.task, state, generator)
-        return self._act_low_level(seen, observation, state, generator)
+        """Return actions and the next state: `decide`, then `act_low_level`."""
+        posterior = self.observe(observation, state, generator)
+        state = self._decide(posterior, observation.task, state, generator)
+        return self._act_low_level(posterior, observation, state, generator)
 
     # Learning.
 
     def loss(
         self, batch: Mapping[str, Tensor], train_actor_critic: bool = True
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """World model, goal autoencoder on its states, then both levels imagined from states of the
-        batch.
+        """Return the loss of all modules, metrics, and latents for the replay.
+
+        The goal autoencoder learns on the world model's states; both levels learn in imagination,
+        which begins at states of the batch.
         """
         with self.autocast():
             noise = self.noise(
                 self.config.batch_size, self.config.sequence_length, self.spec.world_model.groups
             )
-            observed = self.world_model.observe(batch, noise, self.config.world_model_loss)
+            output = self.world_model.observe(batch, noise, self.config.world_model_loss)
             losses = [
-                model_loss(observed),
-                self.goals.loss(observed.states.deter, batch["task"][:, 1:]),
+                model_loss(output),
+                self.goals.loss(output.states.deter, batch["task"][:, 1:]),
             ]
             if train_actor_critic:
-                losses.append(self._behaviour_loss(self.starts(batch, observed.states)))
+                losses.append(self._actor_critic_loss(self.starts(batch, output.states)))
         metrics = {name: value for _, values in losses for name, value in values.items()}
         total = torch.stack([loss for loss, _ in losses]).sum()
-        return total, metrics, self.world_model.latents(observed.states)
+        return total, metrics, self.world_model.latents(output.states)
 
     def update_target(self) -> None:
-        """Moves the critics' slow copies."""
+        """Move the critics' slow copies."""
         self.manager.update_target()
         self.worker.update_target()
 
     # Private methods: acting.
 
+    def _greedy_states(
+        self, state: PolicyState, steps: int, task: Tensor, action_mask: Tensor
+    ) -> Iterator[RSSMState]:
+        """Yield the imagined states of the worker's greedy steps towards the goals in force."""
+        model = self.world_model
+        now = RSSMState(state["deter"], state["stoch"])
+        for _ in range(steps):
+            with self.autocast():
+                inputs = torch.cat([now.features(), state["goal"]], -1)
+                action = self.worker.actor(inputs, task, action_mask).mean
+                now = model.rssm(now, model.dynamics_input(action, task), None)
+            yield now
+
     def _decide(
-        self, seen: RSSMState, task: Tensor, state: PolicyState, generator: torch.Generator | None
+        self,
+        posterior: RSSMState,
+        task: Tensor,
+        state: PolicyState,
+        generator: torch.Generator | None,
     ) -> PolicyState:
-        """The manager is asked at every step, whether or not a decision is due: a batch of
-        environments is small.
+        """Return the state with new goals where the manager decides.
+
+        The manager is computed at every step: a batch of environments is small.
         """
         with self.autocast():
-            codes = self.manager.actor(seen.features(), task)
+            codes = self.manager.actor(posterior.features(), task)
             noise = uniform(codes.probs.shape[:-1], task.device, generator)
             if noise is None and not self.config.greedy_codes:
                 noise = self._greedy_noise(state["steps_since_decision"])
             code = codes.mode() if noise is None else codes.sample(noise)
             goal = self.goals.decode(code.detach(), task)
-        return {
-            **state,
-            "goal": torch.where(self.is_decision_step(state).unsqueeze(-1), goal, state["goal"]),
-        }
+        is_decision = self.is_decision_step(state).unsqueeze(-1)
+        return {**state, "goal": torch.where(is_decision, goal, state["goal"])}
 
     def _greedy_noise(self, steps_since_decision: Tensor) -> Float[Tensor, "env group"]:
-        """Uniform numbers that depend on the decision and the environment alone, so that
-        evaluations repeat.
+        """Return uniform numbers that depend on the decision and the environment alone.
+
+        Evaluations that draw codes repeat exactly.
         """
-        decision, env = (
-            steps_since_decision // self.config.skill_duration,
-            torch.arange(len(steps_since_decision), device=steps_since_decision.device),
-        )
-        noise: Tensor = self.code_noise[
-            (decision * len(steps_since_decision) + env) % len(self.code_noise)
-        ]
+        count = len(steps_since_decision)
+        decision = steps_since_decision // self.config.skill_duration
+        env = torch.arange(count, device=steps_since_decision.device)
+        noise: Tensor = self.code_noise[(decision * count + env) % len(self.code_noise)]
         return noise
 
     def _act_low_level(
         self,
-        seen: RSSMState,
+        posterior: RSSMState,
         observation: Observation,
         state: PolicyState,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, PolicyState]:
-        inputs = torch.cat([seen.features(), state["goal"]], -1)
+        inputs = torch.cat([posterior.features(), state["goal"]], -1)
         with self.autocast():
             policy = self.worker.actor(inputs, observation.task, observation.action_mask)
-        return self.draw_action(
-            policy,
-            {**state, **seen._asdict(), "steps_since_decision": state["steps_since_decision"] + 1},
-            generator,
-        )
+        steps = {"steps_since_decision": state["steps_since_decision"] + 1}
+        return self.draw_action(policy, {**state, **posterior._asdict(), **steps}, generator)
 
     # Private methods: learning.
 
-    def _behaviour_loss(self, starts: ImaginationStart) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of both levels over one imagined trajectory, and metrics."""
-        dream = self._imagine(starts)
-        worker, metrics = self._worker_trajectory(dream)
+    def _actor_critic_loss(self, starts: ImaginationStart) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of both levels over one imagined trajectory, and metrics."""
+        imagined = self._imagine(starts)
+        worker_trajectory, metrics = self._worker_trajectory(imagined)
         levels = {
-            "worker": self.worker.loss(worker),
-            "manager": self.manager.loss(self._manager_trajectory(dream)),
+            "worker": self.worker.loss(worker_trajectory),
+            "manager": self.manager.loss(self._manager_trajectory(imagined)),
         }
         for level, (_, measured) in levels.items():
             metrics |= {f"{level}/{name}": value.detach() for name, value in measured.items()}
-        codes = dream.codes[: self.decisions]
+        codes = imagined.codes[: self.decisions]
         metrics |= {
             "manager/codes_distinct": distinct_fraction(codes),
             "manager/codes_perplexity": perplexity(codes),
@@ -415,9 +441,11 @@ class Director(WorldModelAgent):
 
     def _imagine(self, starts: ImaginationStart) -> ImaginedTrajectory:
         start, task, action_mask, _ = starts
-        skill_duration, horizon, count = self.config.skill_duration, self.config.horizon, len(task)
+        horizon = self.config.horizon
+        count = len(task)
         noise = self.noise(horizon, count, self.spec.action_size, normal=True)
-        codes, goals = [], []
+        codes: list[Tensor] = []
+        goals: list[Tensor] = []
 
         def set_goal(state: RSSMState) -> None:
             with torch.no_grad():
@@ -426,28 +454,24 @@ class Director(WorldModelAgent):
                 goals.append(self.goals.decode(codes[-1], task))
 
         def act(time: int, state: RSSMState) -> Tensor:
-            if time % skill_duration == 0:
+            if time % self.config.skill_duration == 0:
                 set_goal(state)
-            # Gradient reaches the worker through its actions only: what it sees counts as given.
-            is_task_conditioned = torch.cat([state.features(), goals[-1]], -1).detach()
-            action: Tensor = self.worker.actor(is_task_conditioned, task, action_mask).sample(
-                noise[time]
-            )
+            # Gradient reaches the worker through its actions only: its inputs are constants.
+            inputs = torch.cat([state.features(), goals[-1]], -1).detach()
+            action: Tensor = self.worker.actor(inputs, task, action_mask).sample(noise[time])
             return action
 
         latents = self.noise(horizon, count, self.spec.world_model.groups)
         differentiable = self.config.action_gradient == "dynamics"
-        imagined, actions = self.world_model.imagine(start, task, act, latents, differentiable)
-        if (
-            self.config.goal_alignment == "current"
-        ):  # the only one that asks what the next goal would have been
-            set_goal(RSSMState(imagined.deter[-1], imagined.stoch[-1]))
+        states, actions = self.world_model.imagine(start, task, act, latents, differentiable)
+        if self.config.goal_alignment == "current":  # which needs the goal after the last step
+            set_goal(RSSMState(states.deter[-1], states.stoch[-1]))
         # The worker may learn from the task's rewards through the imagined steps.
         rewards, continues = self.predict_rewards_and_continues(
-            imagined, starts, differentiable and self.config.task_reward_to_worker > 0
+            states, starts, differentiable and self.config.task_reward_to_worker > 0
         )
         return ImaginedTrajectory(
-            imagined,
+            states,
             actions,
             torch.stack(codes),
             torch.stack(goals),
@@ -457,107 +481,112 @@ class Director(WorldModelAgent):
             action_mask.unsqueeze(0),
         )
 
-    def _worker_trajectory(self, dream: ImaginedTrajectory) -> tuple[Trajectory, dict[str, Tensor]]:
-        """Segments of k steps, side by side, each with its own goal from its first to its last
-        state.
+    def _worker_trajectory(
+        self, imagined: ImaginedTrajectory
+    ) -> tuple[Trajectory, dict[str, Tensor]]:
+        """Return segments of k steps side by side, each with its own goal, and metrics.
 
-        The bootstrap at a segment's end values its own goal as if it were held for ever: a worker
-        does not know when the next decision falls.
+        A goal belongs to its segment from the first to the last state. The bootstrap at a segment's
+        end values its own goal as if it stayed forever: a worker does not know when the next
+        decision falls.
         """
         skill_duration = self.config.skill_duration
         deter, stoch, continues = (
             segments(values, skill_duration)
-            for values in (dream.states.deter, dream.states.stoch, dream.continues)
+            for values in (imagined.states.deter, imagined.states.stoch, imagined.continues)
         )
-        goal = dream.goals[: self.decisions].flatten(0, 1).expand(skill_duration + 1, -1, -1)
-        goals = goal if self.config.goal_alignment == "own" else self._current_goals(dream)
-        near = max_cosine(deter, goals)
-        rewards = {
-            "goal": near[1:] - near[:-1] if self.config.worker_reward == "progress" else near[1:]
-        }
+        goal = imagined.goals[: self.decisions].flatten(0, 1).expand(skill_duration + 1, -1, -1)
+        goals = goal if self.config.goal_alignment == "own" else self._current_goals(imagined)
+        close = max_cosine(deter, goals)
+        progress = self.config.worker_reward == "progress"
+        rewards = {"goal": close[1:] - close[:-1] if progress else close[1:]}
         if self.config.task_reward_to_worker:
-            rewards["task"] = steps_of_segments(dream.rewards, skill_duration)
-        task = dream.task.repeat(1, self.decisions, 1)
-        inputs = torch.cat([deter, stoch, goal], -1)
-        actions = steps_of_segments(dream.actions, skill_duration)
-        action_mask = dream.action_mask.repeat(1, self.decisions, 1)
-        view = Trajectory(
-            inputs, task, actions, rewards, continues, self.config.discount, action_mask
+            rewards["task"] = steps_of_segments(imagined.rewards, skill_duration)
+        task = imagined.task.repeat(1, self.decisions, 1)
+        action_mask = imagined.action_mask.repeat(1, self.decisions, 1)
+        trajectory = Trajectory(
+            torch.cat([deter, stoch, goal], -1),
+            task,
+            steps_of_segments(imagined.actions, skill_duration),
+            rewards,
+            continues,
+            self.config.discount,
+            action_mask,
         )
-        heeded = {
-            "goal/swap_divergence": self._swap_divergence(
-                RSSMState(deter[0], stoch[0]), goal[0], task, action_mask
-            )
-        }
-        return view, self._diagnose(deter.detach(), goal) | heeded
+        start = RSSMState(deter[0], stoch[0])
+        swap_divergence = self._swap_divergence(start, goal[0], task, action_mask)
+        metrics = self._goal_metrics(deter.detach(), goal)
+        return trajectory, metrics | {"goal/swap_divergence": swap_divergence}
 
-    def _current_goals(self, dream: ImaginedTrajectory) -> Float[Tensor, "states rows deter"]:
-        """The published code's: a segment's last state is measured against the next decision's
-        goal.
+    def _current_goals(self, imagined: ImaginedTrajectory) -> Float[Tensor, "states rows deter"]:
+        """Return the goals that the published code measures against.
+
+        A segment's last state is measured against the next decision's goal.
         """
-        skill_duration, own, following = (
-            self.config.skill_duration,
-            dream.goals[:-1].flatten(0, 1),
-            dream.goals[1:].flatten(0, 1),
-        )
-        return torch.stack([own] * skill_duration + [following])
+        own = imagined.goals[:-1].flatten(0, 1)
+        following = imagined.goals[1:].flatten(0, 1)
+        return torch.stack([own] * self.config.skill_duration + [following])
 
-    def _manager_trajectory(self, dream: ImaginedTrajectory) -> Trajectory:
-        """Decisions, k steps apart, each worth the rewards of its steps."""
-        skill_duration, states = self.config.skill_duration, dream.states.detach()
-        rewards = {"task": self._worth(dream.rewards.detach(), dream.continues)}
+    def _manager_trajectory(self, imagined: ImaginedTrajectory) -> Trajectory:
+        """Return decisions, k steps apart, each worth the rewards of its steps."""
+        skill_duration = self.config.skill_duration
+        states = imagined.states.detach()
+        rewards = {"task": self._decision_rewards(imagined.rewards.detach(), imagined.continues)}
         if self.config.exploration_bonus:
-            exploration_reward = self.goals.exploration_reward(states.deter[1:], dream.task)
-            rewards["exploration"] = self._worth(exploration_reward, dream.continues)
-        goes_on = steps_of_decisions(dream.continues[1:], skill_duration).prod(1)
-        continues = torch.cat([dream.continues[:1], goes_on])
-        inputs = states.features()[::skill_duration]
-        discount = self.config.discount_per_decision
+            bonus = self.goals.exploration_reward(states.deter[1:], imagined.task)
+            rewards["exploration"] = self._decision_rewards(bonus, imagined.continues)
+        within = steps_of_decisions(imagined.continues[1:], skill_duration).prod(1)
         return Trajectory(
-            inputs, dream.task, dream.codes[: self.decisions], rewards, continues, discount
+            states.features()[::skill_duration],
+            imagined.task,
+            imagined.codes[: self.decisions],
+            rewards,
+            torch.cat([imagined.continues[:1], within]),
+            self.config.discount_per_decision,
         )
 
-    def _worth(
+    def _decision_rewards(
         self, rewards: Float[Tensor, "time batch"], continues: Float[Tensor, "states batch"]
     ) -> Float[Tensor, "decisions batch"]:
-        """What the k rewards of a decision come to, each counted as far as the episode went on
-        until then.
+        """Return what the k rewards of each decision add up to.
 
-        The published mean counts the continuation at the decision's own state too, which the
-        levels' weights already have.
+        Each reward counts as far as the episode continued until then. The published mean counts the
+        continuation at the decision's own state too, which the levels' weights already have.
         """
         skill_duration = self.config.skill_duration
-        each, left = (
-            steps_of_decisions(rewards, skill_duration),
-            steps_of_decisions(continues[:-1], skill_duration),
-        )
+        by_decision = steps_of_decisions(rewards, skill_duration)
+        before = steps_of_decisions(continues[:-1], skill_duration)
         if self.config.manager_reward == "mean":
-            return (each * left.cumprod(1)).mean(1)
-        ahead = torch.cat([torch.ones_like(left[:, :1]), left[:, 1:]], 1).cumprod(1)
+            return (by_decision * before.cumprod(1)).mean(1)
+        reached = torch.cat([torch.ones_like(before[:, :1]), before[:, 1:]], 1).cumprod(1)
         discounts = self.config.discount ** torch.arange(skill_duration, device=rewards.device)
-        return (each * ahead * discounts[:, None]).sum(1)
+        return (by_decision * reached * discounts[:, None]).sum(1)
 
     @torch.no_grad()
-    def _diagnose(self, deter: Tensor, goal: Tensor) -> dict[str, Tensor]:
-        """Whether goals are far and reached: max_cosine at a segment's start and end, and how far a
-        segment moves.
+    def _goal_metrics(self, deter: Tensor, goal: Tensor) -> dict[str, Tensor]:
+        """Return metrics that say whether goals are far, and whether they are reached.
+
+        They are max_cosine at a segment's start and end, the distance to the goal, and its ratio to
+        the distance that a segment moves.
         """
-        reward = max_cosine(deter, goal)
+        close = max_cosine(deter, goal)
         moved = (deter[-1] - deter[0]).norm(dim=-1).mean()
         distance = (goal[0] - deter[0]).norm(dim=-1).mean()
-        measured = {"max_cosine_first": reward[0].mean(), "max_cosine_last": reward[-1].mean()}
-        measured |= {
-            "distance": distance,
-            "distance_over_displacement": distance / moved.clamp(min=1e-8),
+        return {
+            "goal/max_cosine_first": close[0].mean(),
+            "goal/max_cosine_last": close[-1].mean(),
+            "goal/distance": distance,
+            "goal/distance_over_displacement": distance / moved.clamp(min=1e-8),
         }
-        return {f"goal/{name}": value for name, value in measured.items()}
 
     @torch.no_grad()
     def _swap_divergence(
         self, start: RSSMState, goal: Tensor, task: Tensor, action_mask: Tensor
     ) -> Tensor:
-        """How much the worker heeds its goal: nats by which its policy changes when it is given
-        another row's goal.
+        """Return how much the worker uses its goal.
+
+        It is the divergence, in nats, of its policy under another row's goal from that under its
+        own.
         """
         features = start.features()
         own, other = (
