@@ -1,4 +1,4 @@
-"""The learner that agents with a world model share: gather into a replay, update from it.
+"""Train agents with a world model: collect into a replay buffer, update from it.
 
 One update is one function of a batch: world model, imagination, every level's actor and critics,
 optimiser. Nothing in it waits for the device, so that it can be compiled and replayed as one piece.
@@ -150,10 +150,21 @@ class ModelBasedConfig(AgentConfig):
         ]
 
     def check_run(self, shapes: RunShapes) -> None:
-        """Refuse sequences that no episode is long enough for."""
+        """Refuse sequences that no episode is long enough for, and too small a replay."""
+        self.check_capacity(shapes.num_envs)
         if self.sequence_length > shapes.longest_episode:
             rule = f"the longest episodes of the suite have {shapes.longest_episode} steps"
             raise ConfigValueError("sequence_length", self.sequence_length, rule)
+
+    def check_capacity(self, num_envs: int) -> None:
+        """Raise ConfigValueError if the replay cannot hold a sequence of every environment."""
+        length = self.sequence_length + 1
+        if self.replay_capacity < num_envs * length:
+            rule = (
+                f"it must be at least {num_envs * length}, one sequence of {length} rows for each "
+                f"of {num_envs} environments"
+            )
+            raise ConfigValueError("replay_capacity", self.replay_capacity, rule)
 
     @property
     def startup_notice(self) -> str:
@@ -184,37 +195,46 @@ class ModelBasedConfig(AgentConfig):
 
 @runtime_checkable
 class ModelBasedAgent(Policy, LatentExplorer, Protocol):
-    """What the learner needs of a method."""
+    """Give the learner what it needs of an agent."""
 
     def loss(
         self, batch: Mapping[str, Tensor], train_actor_critic: bool = True
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Of a batch of sequences: the loss, metrics, and latents [batch, time, ...] to be kept in
-        the replay.
+        """Return the loss of a batch of sequences, metrics, and latents for the replay.
 
         Args:
+            batch: columns [batch, 1 + time, ...]; the first row of a sequence is context.
             train_actor_critic: whether actors and critics learn as well.
+
+        Returns:
+            The loss, metrics, and latents [batch, time, ...].
         """
 
     def update_target(self) -> None:
-        """Moves slow copies; called after every update."""
+        """Move slow copies; called after every update."""
 
     def latent_columns(self) -> dict[str, Column]:
-        """What `explore` remembers of every step."""
+        """Return the replay columns of what `explore` records of every step."""
 
     def parts(self) -> dict[str, nn.Module]:
-        """Modules by name; every parameter is in exactly one."""
+        """Return the modules by name; every parameter is in exactly one."""
 
 
 @register_learner(ModelBasedConfig)
 class ModelBasedLearner:
-    """Trains any `ModelBasedAgent`.
+    """Train any `ModelBasedAgent`: collect into a replay buffer, update from it.
 
     Args:
-        agent: the method, an `nn.Module`.
+        agent: the agent, an `nn.Module`.
+        config: its hyperparameters.
+        spec: what it was built for.
         env: a vector env with same-step autoreset.
-        task_names: of the env's tasks, for metrics.
-        frames_per_step: the suite's action repeat.
+        task_names: names of the env's tasks, for metrics.
+        frames_per_step: control steps of an agent step, the suite's action repeat.
+
+    Raises:
+        ConfigValueError: the replay is too small for one sequence of every environment.
+        ValueError: `cuda_graph` without a GPU.
     """
 
     def __init__(
@@ -230,47 +250,49 @@ class ModelBasedLearner:
         assert isinstance(env.single_observation_space, gym.spaces.Dict)
         self.policy: ModelBasedAgent = agent
         self.module: nn.Module = agent.to(spec.device)
-        self.config, self.spec, self.frames_per_step = config, spec, frames_per_step
-        kept = replay_columns(
+        self.config = config
+        self.spec = spec
+        self.frames_per_step = frames_per_step
+        config.check_capacity(env.num_envs)
+        columns = replay_columns(
             env.single_observation_space, spec.action_size, agent.latent_columns()
         )
-        _check_capacity(config, env.num_envs)
         index = spec.device if config.replay_on == "device" else torch.device("cpu")
         self.replay = ReplayBuffer(
-            kept, env.num_envs, config.replay_capacity, config.sequence_length + 1, index
+            columns, env.num_envs, config.replay_capacity, config.sequence_length + 1, index
         )
         self.collector = ReplayCollector(env, self.replay, task_names, spec.seed, spec.device)
         self.optimizer = _optimizer(self.module, config)
         if config.cuda_graph and spec.device.type != "cuda":
             raise ValueError(f"cuda_graph needs a GPU; device is {spec.device}")
-        self._prepared: tuple[bool, Update] | None = (
-            None  # the one in use, and whether actors and critics learn in it
-        )
+        # The update in use, and whether actors and critics learn in it.
+        self._prepared: tuple[bool, Update] | None = None
         self.updates = 0
         self._owed = 0.0
 
     @property
     def steps(self) -> int:
-        """Agent steps over all environments."""
+        """Return the agent steps over all environments."""
         return self.collector.steps * self.collector.env.num_envs
 
     @property
     def frames(self) -> int:
-        """Control steps over all environments."""
+        """Return the control steps over all environments."""
         return self.steps * self.frames_per_step
 
     def iterate(self) -> dict[str, float | int]:
-        """`log_interval` steps of every environment, and the updates that the train ratio asks
-        for.
+        """Return the metrics of `log_interval` steps of every environment, with their updates.
+
+        The train ratio says how many updates are made.
         """
-        found: dict[str, list[float]] = {}
+        returns: dict[str, list[float]] = {}
         measured: list[dict[str, Tensor]] = []
         for _ in range(self.config.log_interval):
             with torch.no_grad():
                 for key, values in self.collector.collect(self.policy, 1).items():
-                    found.setdefault(key, []).extend(values)
-            measured += [self.update() for _ in range(self._due())]
-        episodes = {key: sum(values) / len(values) for key, values in found.items()}
+                    returns.setdefault(key, []).extend(values)
+            measured += [self.update() for _ in range(self._updates_due())]
+        episodes = {key: sum(values) / len(values) for key, values in returns.items()}
         losses = _means(measured)
         return {
             "frames": self.frames,
@@ -281,7 +303,7 @@ class ModelBasedLearner:
         }
 
     def update(self) -> dict[str, Tensor]:
-        """One update from the replay; metrics stay on the device.
+        """Make one update from the replay, and return its metrics, which stay on the device.
 
         Raises:
             NonFiniteUpdate: the loss or a gradient is not finite; parameters and moments are as
@@ -296,17 +318,16 @@ class ModelBasedLearner:
         metrics, latents = self._update_in_use()(columns)
         if not bool(metrics["finite"]):
             raise NonFiniteUpdate("the update", self.updates, columns, _means([metrics]))
-        self.replay.update_latents(
-            batch.sequence_index, latents
-        )  # the last rows: the row of context keeps its own
+        # The row of context keeps its own latents: only the rows after it were updated.
+        self.replay.update_latents(batch.sequence_index, latents)
         self.updates += 1
         return metrics
 
     def sample_for_video(self, count: int) -> dict[str, Tensor]:
-        """Rows [row, ...] of the replay by column, to be looked at: training goes on as if none had
-        been drawn.
+        """Return rows [row, ...] of the replay by column, for a video.
 
-        Empty where it does not hold as many sequences yet.
+        Training continues as if none had been drawn. There are none where the replay does not hold
+        as many sequences yet.
         """
         if not self.replay.can_sample(count):
             return {}
@@ -316,7 +337,7 @@ class ModelBasedLearner:
         return {name: rows[:, -1].to(self.spec.device) for name, rows in batch.columns.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser moments, replay, counters, where the collector stands."""
+        """Return weights, optimiser state, replay, counters and the collector's state."""
         return {
             "policy": self.module.state_dict(),
             "optimizer": optimizer_state(self.optimizer),
@@ -328,22 +349,23 @@ class ModelBasedLearner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self._prepared = None  # a recorded graph holds the moments that are replaced
+        self._prepared = None  # a recorded graph has the optimiser state that is replaced
         self.module.load_state_dict(state["policy"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.replay.load_state_dict(state["replay"])
         self.collector.load_state_dict(state["collector"])
-        self.updates, self._owed = state["updates"], float(state["owed"])
+        self.updates = state["updates"]
+        self._owed = float(state["owed"])
 
     def parameter_counts(self) -> dict[str, int]:
-        """Trainable parameters by part; slow copies do not count."""
+        """Return the numbers of trainable parameters by part, without slow copies."""
         parts = {name: _trainable(part) for name, part in self.policy.parts().items()}
         return {"total": _trainable(self.module), **parts}
 
     # Private methods.
 
-    def _due(self) -> int:
-        """Updates to make now."""
+    def _updates_due(self) -> int:
+        """Return the number of updates to make now."""
         if not self.replay.can_sample(self.config.batch_size):
             return 0
         per_step = self.config.train_ratio / (self.config.batch_size * self.config.sequence_length)
@@ -353,11 +375,10 @@ class ModelBasedLearner:
         return count
 
     def _update_in_use(self) -> Update:
-        """The update, of the world model alone or of everything, compiled and recorded where that
-        is asked for.
+        """Return the update, compiled and recorded where the configuration asks for it.
 
-        Once actors and critics learn, the other one is let go: a recorded graph keeps the memory of
-        its update.
+        It is of the world model alone, or of everything. Once actors and critics learn, the other
+        one is dropped: a recorded graph keeps the memory of its update.
         """
         train_actor_critic = self.updates >= self.config.actor_critic_start
         if self._prepared is None or self._prepared[0] != train_actor_critic:
@@ -369,53 +390,44 @@ class ModelBasedLearner:
             return self._eager_update(batch, train_actor_critic)
 
         if self.config.compile == "whole":
-            self.optimizer.averages()  # made here: an update that makes them while it is traced is traced twice
+            # Made here: an update that makes them while it is traced is traced twice.
+            self.optimizer.averages()
         prepared = COMPILE_MODES[self.config.compile](update)
         return GraphedUpdate(prepared) if self.config.cuda_graph else prepared
 
     def _eager_update(
         self, batch: Mapping[str, Tensor], train_actor_critic: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        running = [
-            buffer.clone() for buffer in self.module.buffers()
-        ]  # scales and coefficients, a few numbers
+        # Scales and coefficients, a few numbers, which a failed update must not change.
+        buffers = [buffer.clone() for buffer in self.module.buffers()]
         loss, metrics, latents = self.policy.loss(batch, train_actor_critic)
         learning = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         for parameter in learning:
             parameter.grad = None
         # `backward` would cut a compiled update in two. It would also lay gradients out like their
         # parameters.
-        for parameter, gradient in zip(
-            learning, torch.autograd.grad(loss, learning, allow_unused=True), strict=True
-        ):
+        gradients = torch.autograd.grad(loss, learning, allow_unused=True)
+        for parameter, gradient in zip(learning, gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.contiguous()
-        norm = torch.stack(
-            torch._foreach_norm([p.grad for p in learning if p.grad is not None])
-        ).norm()
+        norms = torch._foreach_norm([p.grad for p in learning if p.grad is not None])
+        norm = torch.stack(norms).norm()
         finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
         self._step(finite)
-        for buffer, old in zip(self.module.buffers(), running, strict=True):
+        for buffer, old in zip(self.module.buffers(), buffers, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
-        return {
-            **metrics,
-            "loss/total": loss.detach(),
-            "gradient_norm": norm,
-            "finite": finite,
-        }, latents
+        metrics |= {"loss/total": loss.detach(), "gradient_norm": norm, "finite": finite}
+        return metrics, latents
 
     def _step(self, finite: Tensor) -> None:
-        """Takes the optimiser's step where all is finite; otherwise parameters and moments stay as
-        they were.
-        """
+        """Take the optimiser's step if all is finite; otherwise leave weights and moments alone."""
         if not (self.config.cuda_graph or torch.compiler.is_compiling()):
             if bool(finite):
                 self.optimizer.step()
                 self.policy.update_target()
             return
-        # One piece cannot ask: the step is taken, and taken back.
-        moving = [
-            parameter.detach() for parameter in self.module.parameters()
-        ] + self.optimizer.averages()
+        # A compiled update cannot branch: the step is taken, and taken back.
+        moving = [parameter.detach() for parameter in self.module.parameters()]
+        moving += self.optimizer.averages()
         before = [values.clone() for values in moving]
         self.optimizer.step()
         self.policy.update_target()
@@ -423,31 +435,23 @@ class ModelBasedLearner:
             values.copy_(torch.where(finite, values, old))
 
 
-def _check_capacity(config: ModelBasedConfig, num_envs: int) -> None:
-    length = config.sequence_length + 1
-    if config.replay_capacity < num_envs * length:
-        raise ValueError(
-            f"agent.replay_capacity is {config.replay_capacity}; it must be at least "
-            f"{num_envs * length}, one sequence of {length} rows for each of {num_envs} environments"
-        )
-
-
 def _optimizer(module: nn.Module, config: ModelBasedConfig) -> LaProp:
-    """One for all: actors and critics are a group of their own, with their own learning rate."""
-    levels = [level for level in module.modules() if isinstance(level, ActorCritic)]
-    behaviour = {
-        parameter for level in levels for parameter in level.parameters() if parameter.requires_grad
-    }
-    model = [
+    """Return one optimiser, in which actors and critics have a learning rate of their own."""
+    actor_critics = [part for part in module.modules() if isinstance(part, ActorCritic)]
+    chosen = {
         parameter
-        for parameter in module.parameters()
-        if parameter.requires_grad and parameter not in behaviour
-    ]
-    rest = [parameter for parameter in module.parameters() if parameter in behaviour]
+        for part in actor_critics
+        for parameter in part.parameters()
+        if parameter.requires_grad
+    }
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     rate = config.learning_rate
     groups: list[dict[str, Any]] = [
-        {"params": model},
-        {"params": rest, "lr": rate * config.actor_critic_lr_scale},
+        {"params": [parameter for parameter in learning if parameter not in chosen]},
+        {
+            "params": [parameter for parameter in learning if parameter in chosen],
+            "lr": rate * config.actor_critic_lr_scale,
+        },
     ]
     betas = (MOMENTUM_DECAY, config.beta2)
     return LaProp(groups, rate, betas, warmup=config.warmup, lr_decay_start=config.lr_decay_start)
@@ -458,11 +462,12 @@ def _trainable(module: nn.Module) -> int:
 
 
 def _means(measured: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Means over updates, read back from the device in one go."""
+    """Return means over updates, read back from the device in one go."""
     if not measured:
         return {}
     names = [name for name in measured[-1] if name != "finite"]
-    # Behaviour may have begun to learn in between: the mean is over the updates that measured it.
+    # Actors and critics may have begun to learn in between: the mean is over the updates that
+    # measured a metric.
     means = [
         torch.stack([update[name].float() for update in measured if name in update]).mean()
         for name in names
