@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from hrl.reporting.figures.style import LOOK
+from hrl.reporting.figures.style import RC_PARAMS
 from hrl.reporting.report import fix_layout
 from hrl.reporting.runs import find_run_folders, load_runs
 from hrl.reporting.sections import draw_figures
@@ -105,7 +105,7 @@ def rebuild_figures(study: Path) -> list[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     written = []
-    with mpl.rc_context(LOOK):
+    with mpl.rc_context(RC_PARAMS):
         prepared = study_of(runs)
         for drawn in draw_figures(prepared).values():
             for figure in drawn:

@@ -30,7 +30,7 @@ from hrl.reporting.study import Study
 
 def method_cell(study: Study, method: str, kind: str = "text") -> Cell:
     """Return a cell with a method's name and its colour."""
-    return Cell(method, kind, study.looks[method].colour)
+    return Cell(method, kind, study.styles[method].colour)
 
 
 def difference_section(study: Study) -> Section:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from hrl.reporting.figures.style import LOOK, ReportFigure
+from hrl.reporting.figures.style import RC_PARAMS, ReportFigure
 from hrl.reporting.page import page
 from hrl.reporting.runs import Runs
 from hrl.reporting.sections import all_sections, draw_figures, header_of, title_of
@@ -30,7 +30,7 @@ def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
     """
     folder = Path(out_dir)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(LOOK):
+    with mpl.rc_context(RC_PARAMS):
         study = study_of(runs)
         figures = draw_figures(study)
         _save_figures(

@@ -362,9 +362,11 @@ def _random_returns(
 ) -> tuple[dict[tuple[str, str], float], str]:
     stored = reference_scores / f"{suite.name}.csv"
     if (scores["method"] == RANDOM_METHOD).any():
-        table, source = scores, f"method {RANDOM_METHOD!r} among these runs"
+        table = scores
+        source = f"method {RANDOM_METHOD!r} among these runs"
     elif stored.exists():
-        table, source = read_scores(stored), stored.name
+        table = read_scores(stored)
+        source = stored.name
     else:
         raise RunFolderError(
             f"the return of random play on suite {suite.name!r} is unknown: add a run of method "

@@ -293,7 +293,7 @@ def _video_section(study: Study) -> Section:
 
 def _video_part(study: Study, video: Video) -> VideoPart:
     after = "" if video.frames is None else f", after {video.frames:,} frames"
-    colour = study.looks[video.method].colour
+    colour = study.styles[video.method].colour
     return VideoPart(video.path.read_bytes(), video.method, colour, f"seed {video.seed}{after}")
 
 

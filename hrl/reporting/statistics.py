@@ -105,7 +105,8 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
     Raises:
         ValueError: the numbers of tasks differ.
     """
-    x, y = _checked(x), _checked(y)
+    x = _checked(x)
+    y = _checked(y)
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(f"both methods need the same tasks, got {x.shape[-1]} and {y.shape[-1]}")
     # The asymptotic method is the cheapest: only the statistic is used, never the p-value.

@@ -29,13 +29,13 @@ class MethodStyle:
 class Study:
     """Hold the runs with what every figure needs of them.
 
-    table: scores per run and task (see `task_scores`).  looks: the style of each method.
+    table: scores per run and task (see `task_scores`).  styles: the style of each method.
     """
 
     runs: Runs
     table: pd.DataFrame
     summary: Summary
-    looks: Mapping[str, MethodStyle]
+    styles: Mapping[str, MethodStyle]
 
     @property
     def compared(self) -> list[str]:
@@ -65,14 +65,14 @@ def method_styles(runs: Runs) -> dict[str, MethodStyle]:
     trained = runs.trained_methods
     fixed = [method for method in runs.methods if method not in trained]
     lines = [line for line in ("-", "--", "-.", ":") for _ in COLOURS]
-    looks = {
+    styles = {
         method: MethodStyle(colour, marker, line)
         for method, colour, marker, line in zip(
             trained, cycle(COLOURS), cycle(MARKERS), cycle(lines), strict=False
         )
     }
     greys = zip(fixed, cycle(BASELINE_COLOURS), cycle(("x", "+", "1")), strict=False)
-    return looks | {method: MethodStyle(colour, marker, ":") for method, colour, marker in greys}
+    return styles | {method: MethodStyle(colour, marker, ":") for method, colour, marker in greys}
 
 
 def evidence(study: Study, methods: Iterable[str], splits: Iterable[str] | None = None) -> str:

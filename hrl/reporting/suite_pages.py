@@ -34,13 +34,17 @@ from hrl.run.atomic_files import write_text_atomic
 from hrl.run.provenance import hardware
 from hrl.run.stepping_speed import measure_speed
 
-MOMENTS, SIZE, GAP = 8, 64, 3
-ROW_HEIGHT, IMAGE_HEIGHT = 0.94, 0.86  # inches
+MOMENTS = 8
+SIZE = 64
+GAP = 3
+ROW_HEIGHT = 0.94  # inches
+IMAGE_HEIGHT = 0.86  # inches
 CHARACTER_WIDTH = 0.075  # inches, of a label's widest common letters at 8 points
 SHEET_FORMAT = {"quality": 30, "method": 6}  # WebP: small, and legible at this size
 # Attributes of families that their docstrings name.
 NUMBERS = ("fastest", "half_width", "cell", "hold_steps")
-TIMED_WORLDS, TIMED_SECONDS = 32, 2.0
+TIMED_WORLDS = 32
+TIMED_SECONDS = 2.0
 
 
 def write_page(
@@ -236,7 +240,8 @@ _SUCCESS = re.compile(r"\s*\bSuccess: .*?(?=\n\s*\n|\Z)", re.DOTALL)
 def _documents(family: TaskFamily) -> list[str]:
     """Return what the code says of a family: docstrings of its classes, and its reward's source."""
     if isinstance(family, ExternalFamily):
-        module, own = inspect.getmodule(type(family)), inspect.getdoc(type(family))
+        module = inspect.getmodule(type(family))
+        own = inspect.getdoc(type(family))
         return [text for text in (module and inspect.getdoc(module), own) if text]
     classes = [
         cls

@@ -104,14 +104,14 @@ def task_scores(runs: Runs) -> pd.DataFrame:
     return _in_order(means, runs)
 
 
-def score_matrix(table: pd.DataFrame, method: str, split: str, column: str = "score") -> Array:
+def score_matrix(table: pd.DataFrame, method: str, split: str) -> Array:
     """Return `[run, task]` of one method on one split, out of `task_scores`.
 
     It is `[0, 0]` where the method was not evaluated there.
     """
     rows = table[(table["method"] == method) & (table["split"] == split)]
     tasks = list(dict.fromkeys(rows["task"]))
-    return rows.pivot(index="run", columns="task", values=column)[tasks].to_numpy(dtype=np.float64)
+    return rows.pivot(index="run", columns="task", values="score")[tasks].to_numpy(dtype=np.float64)
 
 
 def summarise(runs: Runs) -> Summary:

@@ -28,7 +28,8 @@ def comparison_figures(study: Study) -> list[ReportFigure]:
 
 def aggregate_figure(study: Study) -> ReportFigure:
     """Draw splits in rows and statistics in columns, per method with both intervals."""
-    splits, methods = study.runs.splits, study.compared
+    splits = study.runs.splits
+    methods = study.compared
     figure = Figure(figsize=(WIDTH, 0.9 + len(splits) * max(1.0, 0.35 + 0.24 * len(methods))))
     grid = figure.subplots(len(splits), len(AGGREGATES), squeeze=False, sharex="col", sharey="row")
     for row, split in zip(grid, splits, strict=True):
@@ -60,8 +61,8 @@ def _aggregate_panel(axes: Axes, study: Study, split: str, name: str) -> None:
         _interval_mark(axes, i, numbers["aggregates"][name], study, method)
         if numbers["training"] is not None and name != "optimality_gap":
             score = numbers["training"]["score_mean"]
-            look = study.looks[method]
-            axes.plot(score, i, ls="", marker=look.marker, ms=6, mfc="none", mec=look.colour)
+            style = study.styles[method]
+            axes.plot(score, i, ls="", marker=style.marker, ms=6, mfc="none", mec=style.colour)
     axes.use_sticky_edges = False  # a bar keeps its distance from the axis
     axes.set_yticks(range(len(methods)), methods)
     axes.set_ylim(len(methods) - 0.4, -0.6)
@@ -69,14 +70,14 @@ def _aggregate_panel(axes: Axes, study: Study, split: str, name: str) -> None:
 
 
 def _interval_mark(axes: Axes, y: int, aggregate: Aggregate, study: Study, method: str) -> None:
-    look = study.looks[method]
+    style = study.styles[method]
     low, high = aggregate["ci95"]
     low_runs, high_runs = aggregate["ci95_runs"]
     if low is not None and high is not None:
-        axes.barh(y, high - low, left=low, height=0.55, color=look.colour, alpha=0.35, lw=0)
+        axes.barh(y, high - low, left=low, height=0.55, color=style.colour, alpha=0.35, lw=0)
     if low_runs is not None and high_runs is not None:
-        axes.hlines(y, low_runs, high_runs, color=look.colour, lw=1.2)
-    axes.plot(aggregate["value"], y, ls="", marker=look.marker, ms=5, color=look.colour)
+        axes.hlines(y, low_runs, high_runs, color=style.colour, lw=1.2)
+    axes.plot(aggregate["value"], y, ls="", marker=style.marker, ms=5, color=style.colour)
 
 
 def profile_figure(study: Study) -> ReportFigure | None:
@@ -116,7 +117,7 @@ def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Arra
     high = max(1.0, *(float(matrix.max()) for matrix in matrices.values()))
     thresholds = np.linspace(low, high, 101)
     for method, matrix in matrices.items():
-        look = study.looks[method]
+        style = study.styles[method]
         above = statistics.exceedances(matrix, thresholds)
         interval = statistics.interval(
             above, statistics.mean_score, generator(method, "profile"), resamples=2000
@@ -124,11 +125,11 @@ def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Arra
         axes.plot(
             thresholds,
             statistics.mean_score(above),
-            color=look.colour,
-            ls=look.line,
+            color=style.colour,
+            ls=style.line,
             drawstyle="steps-post",
         )
-        band(axes, thresholds, interval.low, interval.high, look.colour)
+        band(axes, thresholds, interval.low, interval.high, style.colour)
     axes.set_xlabel("normalised score")
     axes.set_ylim(-0.02, 1.02)
 
@@ -173,7 +174,7 @@ def _improvement_panel(axes: Axes, study: Study, split: str, pairs: list[tuple[s
         together = statistics.improvement_interval(
             x, y, generator(first, second, split), resample="whole_runs"
         )
-        colour = study.looks[first].colour
+        colour = study.styles[first].colour
         axes.barh(
             i, within.high - within.low, left=within.low, height=0.5, color=colour, alpha=0.35, lw=0
         )

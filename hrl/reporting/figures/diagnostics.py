@@ -106,13 +106,13 @@ def _shuffles(study: Study) -> ReportFigure | None:
 def _shuffle_bars(
     axes: Axes, study: Study, x: int, method: str, by_intervention: dict[str, Array]
 ) -> None:
-    look = study.looks[method]
+    style = study.styles[method]
     for i, (intervention, returns) in enumerate(by_intervention.items()):
         place = x + (i - (len(by_intervention) - 1) / 2) * 0.26
         interval = statistics.interval(
             returns[:, None], statistics.mean_score, generator(method, intervention), resamples=2000
         )
-        axes.bar(place, returns.mean(), 0.24, color=look.colour, alpha=SHADES[intervention], lw=0)
+        axes.bar(place, returns.mean(), 0.24, color=style.colour, alpha=SHADES[intervention], lw=0)
         axes.vlines(place, float(interval.low), float(interval.high), color=INK, lw=1.2)
         axes.plot(
             np.full(len(returns), place),
@@ -156,7 +156,7 @@ def _skill_figure(study: Study, method: str) -> ReportFigure | None:
     )
     top = max(float(one.max()) for one, _ in weights)
     for i, (run, (one, places)) in enumerate(zip(shown, weights, strict=True)):
-        _entropy_bars(grid[2 * i, 0], study.looks[method].colour, one, places)
+        _entropy_bars(grid[2 * i, 0], study.styles[method].colour, one, places)
         image = grid[2 * i + 1, 0].imshow(one, aspect="auto", cmap="Blues", vmin=0, vmax=top)
         _heatmap_axes(grid[2 * i + 1, 0], run.seed, one, places, last=i == len(shown) - 1)
     figure.colorbar(image, ax=grid[:, 0].tolist(), label="mean weight", shrink=0.6, aspect=30)

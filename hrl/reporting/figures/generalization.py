@@ -158,7 +158,7 @@ def _map_panel(axes: Axes, study: Study, space: ParameterSpace, method: str) -> 
     axes.plot(*np.vstack([corners, corners[:1]]).T, color=INK, ls="--", lw=1, zorder=1)
     axes.set_aspect("equal", adjustable="box")
     axes.margins(0.12)
-    axes.set_title(method, color=study.looks[method].colour)
+    axes.set_title(method, color=study.styles[method].colour)
     axes.set_xlabel(f"{words(space.parameter)}, first component")
 
 
@@ -204,7 +204,7 @@ def _score_curves(
     axes: Axes, study: Study, positions: dict[Place, float], methods: list[str]
 ) -> None:
     for method in methods:
-        look = study.looks[method]
+        style = study.styles[method]
         places = [
             place
             for place in positions
@@ -218,17 +218,17 @@ def _score_curves(
             scores, statistics.mean_score, generator(method, "parameter"), resamples=2000
         )
         trained = np.array([any(split == "train" for split, _ in group) for group in groups])
-        axes.plot(x, mean, color=look.colour, ls=look.line, zorder=3)
-        band(axes, x, interval.low, interval.high, look.colour)
-        for filled, face in ((trained, look.colour), (~trained, "white")):
+        axes.plot(x, mean, color=style.colour, ls=style.line, zorder=3)
+        band(axes, x, interval.low, interval.high, style.colour)
+        for filled, face in ((trained, style.colour), (~trained, "white")):
             axes.plot(
                 x[filled],
                 mean[filled],
                 ls="",
-                marker=look.marker,
+                marker=style.marker,
                 ms=5.5,
                 mfc=face,
-                mec=look.colour,
+                mec=style.colour,
                 zorder=4,
             )
     score_lines(axes)
@@ -283,7 +283,7 @@ def _every_task(study: Study) -> ReportFigure:
 
 
 def _task_rows(axes: Axes, study: Study, method: str, tasks: list[Place], offset: float) -> None:
-    look = study.looks[method]
+    style = study.styles[method]
     for split in study.runs.splits:
         scores = score_matrix(study.table, method, split)
         if scores.size == 0:
@@ -293,10 +293,10 @@ def _task_rows(axes: Axes, study: Study, method: str, tasks: list[Place], offset
         interval = statistics.interval(
             by_task, statistics.mean_score, generator(method, split), resamples=2000
         )
-        axes.plot(scores.T, y, ls="", marker=".", ms=3, color=look.colour, alpha=0.45, zorder=2)
-        axes.hlines(y, interval.low, interval.high, color=look.colour, lw=2, alpha=0.55, zorder=2)
+        axes.plot(scores.T, y, ls="", marker=".", ms=3, color=style.colour, alpha=0.45, zorder=2)
+        axes.hlines(y, interval.low, interval.high, color=style.colour, lw=2, alpha=0.55, zorder=2)
         axes.plot(
-            scores.mean(axis=0), y, ls="", marker=look.marker, ms=5, color=look.colour, zorder=3
+            scores.mean(axis=0), y, ls="", marker=style.marker, ms=5, color=style.colour, zorder=3
         )
 
 
@@ -314,7 +314,7 @@ def _training_marks(
     for i, place in enumerate(tasks):
         score = scores.get(("train", varied[place] or ""))
         if place in scores and score is not None:
-            axes.plot(score, i + offset, ls="", marker="|", ms=9, color=study.looks[method].colour)
+            axes.plot(score, i + offset, ls="", marker="|", ms=9, color=study.styles[method].colour)
 
 
 def _legend_with_training(figure: Figure, study: Study, methods: list[str]) -> None:

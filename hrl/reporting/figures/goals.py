@@ -17,6 +17,16 @@ FIRST, LAST, REACH, SWAP = (
         "swap_divergence",
     )
 )
+TITLES = ("max_cosine to the goal", "distance over displacement", "nats when swapped")
+CAPTION = (
+    "In imagination, during training; one line a run, smoothed over neighbouring points. x: "
+    "training frames (control steps). Left: max_cosine of the state to the present goal (1: there) "
+    "at the start of a segment (dotted) and at its end; if the worker reaches its goals, the two "
+    "lines are apart; if goals are reached before the segment starts, both are near 1. Middle: "
+    "distance of the goals, in units of how far the state moves in a segment; dashed: just in "
+    "reach. Right: divergence of the worker's policy from the same policy with another state's "
+    "goal; 0 is a worker that ignores its goal."
+)
 _SMOOTHED = 60  # points of a curve
 
 
@@ -30,52 +40,33 @@ def goal_figures(study: Study) -> list[ReportFigure]:
     if not methods:
         return []
     figure, axes = panels(3, 3, 2.7)
-    drawn = (
-        (axes[0], FIRST, ":"),
-        (axes[0], LAST, "-"),
-        (axes[1], REACH, "-"),
-        (axes[2], SWAP, "-"),
-    )
     for method in methods:
         for run in study.runs.of(method):
-            for axis, key, line in drawn:
-                _curve(axis, run, key, study.looks[method].colour, line)
-    for axis, title in zip(
-        axes,
-        ("max_cosine to the goal", "distance over displacement", "nats when swapped"),
-        strict=True,
-    ):
+            colour = study.styles[method].colour
+            _curve(axes[0], run, FIRST, colour, ":")
+            _curve(axes[0], run, LAST, colour, "-")
+            _curve(axes[1], run, REACH, colour, "-")
+            _curve(axes[2], run, SWAP, colour, "-")
+    for axis, title in zip(axes, TITLES, strict=True):
         axis.set_title(title)
         frames_axis(axis)
-    axes[1].axhline(1, color=FAINT, lw=0.9, ls=(0, (2, 2)))
-    axes[1].set_yscale("log")
-    # The default formatter writes powers of ten as mathematics.
-    axes[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[1].yaxis.set_major_formatter("{x:g}")
-    axes[1].yaxis.set_minor_formatter(NullFormatter())
+    _distance_axis(axes[1])
     lines = [
         Line2D([], [], color=INK, ls=line, label=f"segment's {name}")
         for line, name in ((":", "start"), ("-", "end"))
     ]
     method_legend(figure, study, methods, lines)
-    caption = (
-        "In imagination, while training; one line a run, smoothed over neighbouring points. x: "
-        "training frames (control steps). Left: max_cosine of the state to the goal in force (1: "
-        "there) at the start of a segment (dotted) and at its end; a worker that reaches its "
-        "goals parts the two, goals that are reached before it starts bring both to 1. Middle: "
-        "how far goals are, in units of how far the state moves in a segment; dashed: just in "
-        "reach. Right: divergence of the worker's policy from itself with another state's goal; 0 "
-        "is a worker that ignores its goal."
-    )
-    return [
-        ReportFigure(
-            "goals",
-            "Goals: how far, how nearly reached, how much they matter",
-            caption,
-            figure,
-            note_on(study, methods),
-        )
-    ]
+    title = "Goals: how far, how nearly reached, how much they matter"
+    return [ReportFigure("goals", title, CAPTION, figure, note_on(study, methods))]
+
+
+def _distance_axis(axes: Axes) -> None:
+    axes.axhline(1, color=FAINT, lw=0.9, ls=(0, (2, 2)))
+    axes.set_yscale("log")
+    # The default formatter writes powers of ten as mathematics.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _curve(axes: Axes, run: Run, key: str, colour: str, line: str) -> None:

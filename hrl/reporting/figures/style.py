@@ -13,9 +13,11 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from hrl.reporting.statistics import Array
 from hrl.reporting.study import Study
 
-INK, FAINT, SHADE = "#1F2933", "#9AA3AE", "#E8EEF4"
+INK = "#1F2933"
+FAINT = "#9AA3AE"
+SHADE = "#E8EEF4"
 WIDTH = 9.6  # inches; the page shows a figure about 940 px wide, so 9 pt reads as 12 px
-LOOK: dict[Any, Any] = {
+RC_PARAMS: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -79,8 +81,8 @@ def method_legend(
 ) -> None:
     """Draw one legend above the panels: the methods, then whatever else the figure marks."""
     handles = [
-        Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, ms=5, label=method)
-        for method, look in ((method, study.looks[method]) for method in methods)
+        Line2D([], [], color=style.colour, marker=style.marker, ls=style.line, ms=5, label=method)
+        for method, style in ((method, study.styles[method]) for method in methods)
     ]
     handles += extra
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5))

@@ -179,13 +179,13 @@ def _per_task(study: Study) -> ReportFigure | None:
 
 def _task_panel(axes: Axes, study: Study, curves: dict[str, Curves]) -> None:
     for method, curve in curves.items():
-        look = study.looks[method]
+        style = study.styles[method]
         interval = statistics.interval(
             curve.returns, statistics.mean_score, generator(method, "curve"), resamples=1000
         )
-        axes.plot(curve.x, curve.returns[..., 0], color=look.colour, lw=0.6, alpha=0.35)
-        axes.plot(curve.x, curve.returns.mean(axis=(1, 2)), color=look.colour, ls=look.line)
-        band(axes, curve.x, interval.low, interval.high, look.colour)
+        axes.plot(curve.x, curve.returns[..., 0], color=style.colour, lw=0.6, alpha=0.35)
+        axes.plot(curve.x, curve.returns.mean(axis=(1, 2)), color=style.colour, ls=style.line)
+        band(axes, curve.x, interval.low, interval.high, style.colour)
     frames_axis(axes)
     axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.set_xlabel("frames")
@@ -194,11 +194,12 @@ def _task_panel(axes: Axes, study: Study, curves: dict[str, Curves]) -> None:
 def _aggregate_curve(
     axes: Axes, study: Study, method: str, curves: Curves, split: str, statistic: Statistic
 ) -> None:
-    look, scores = study.looks[method], _scores(study, curves, split)
+    style = study.styles[method]
+    scores = _scores(study, curves, split)
     interval = statistics.interval(scores, statistic, generator(method, "curve"), resamples=2000)
-    marker = look.marker if len(curves.x) <= 30 else ""
-    axes.plot(curves.x, statistic(scores), color=look.colour, ls=look.line, marker=marker, ms=3.5)
-    band(axes, curves.x, interval.low, interval.high, look.colour)
+    marker = style.marker if len(curves.x) <= 30 else ""
+    axes.plot(curves.x, statistic(scores), color=style.colour, ls=style.line, marker=marker, ms=3.5)
+    band(axes, curves.x, interval.low, interval.high, style.colour)
 
 
 def _all_curves(study: Study, split: str, *, seconds: bool) -> dict[str, Curves]:

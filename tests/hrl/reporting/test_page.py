@@ -20,7 +20,7 @@ from hrl.reporting.figures.comparison import aggregate_figure, improvement_figur
 from hrl.reporting.figures.diagnostics import diagnostic_figures, shuffle_returns, skill_entropy
 from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
 from hrl.reporting.figures.goals import FIRST, LAST, REACH, SWAP, goal_figures
-from hrl.reporting.figures.style import LOOK
+from hrl.reporting.figures.style import RC_PARAMS
 from hrl.reporting.figures.training import missing_curves_note, training_figures
 from hrl.reporting.study import Study, study_of
 from tests.hrl.synthetic_runs import position_suite, speed_suite, write_fixed, write_trained
@@ -33,7 +33,7 @@ def _quick_images() -> Iterator[None]:
     """Fine PNGs take seconds to compress, and so does embedding TrueType fonts into PDFs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hrl.reporting.report.PNG_DPI", 50)
-        patch.setitem(LOOK, "pdf.fonttype", 3)
+        patch.setitem(RC_PARAMS, "pdf.fonttype", 3)
         yield
 
 
@@ -181,7 +181,7 @@ def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
 def test_score_against_a_scalar_parameter(speeds: Study) -> None:
     by_name = {figure.name: figure for figure in generalization_figures(speeds)}
     assert set(by_name) == {"score_by_parameter", "score_by_task"}
-    x, y = curve_of(by_name["score_by_parameter"].drawing, speeds.looks["flat"].colour)
+    x, y = curve_of(by_name["score_by_parameter"].drawing, speeds.styles["flat"].colour)
     assert x.tolist() == [-1, 0, 1, 1.5, 2, 3, 4, 5, 6, 7, 8]
     flat = speeds.table[speeds.table["method"] == "flat"]
     assert y[3] == pytest.approx(flat.loc[flat["task"] == "speed_1.5", "score"].mean())
@@ -198,10 +198,10 @@ def test_score_against_a_scalar_parameter(speeds: Study) -> None:
 
 def test_score_over_the_plane_and_against_distance(positions: Path) -> None:
     study = study_of(reporting.load_runs([positions]))
-    with mpl.rc_context(LOOK):
+    with mpl.rc_context(RC_PARAMS):
         by_name = {figure.name: figure for figure in generalization_figures(study)}
     assert set(by_name) == {"score_map", "score_by_distance", "score_by_task"}
-    x, y = curve_of(by_name["score_by_distance"].drawing, study.looks["skills"].colour)
+    x, y = curve_of(by_name["score_by_distance"].drawing, study.styles["skills"].colour)
     # Training targets lie on a circle of radius 0.15, so their hull is a square whose sides are
     # 0.15 / sqrt(2) away.
     assert x == pytest.approx([0.08 - 0.15 / 2**0.5, 0, *x[2:]], abs=1e-3)
@@ -258,10 +258,10 @@ def test_every_family_has_its_own_figure(tmp_path: Path) -> None:
 
 def test_methods_keep_their_colour_and_baselines_are_grey(speeds: Study, positions: Path) -> None:
     other = study_of(reporting.load_runs([positions]))
-    assert {method: speeds.looks[method].colour for method in ("flat", "skills")} == {
-        method: other.looks[method].colour for method in ("flat", "skills")
+    assert {method: speeds.styles[method].colour for method in ("flat", "skills")} == {
+        method: other.styles[method].colour for method in ("flat", "skills")
     }
-    assert len({look.colour for look in other.looks.values()}) == 4
+    assert len({style.colour for style in other.styles.values()}) == 4
 
 
 def test_comparisons_leave_fixed_policies_out(speeds: Study) -> None:
@@ -303,7 +303,7 @@ def test_skill_usage_is_drawn_per_run_for_methods_with_skills(speeds: Study) -> 
 
 
 def test_labels_of_skill_usage_do_not_overlap(speeds: Study) -> None:
-    with mpl.rc_context(LOOK):
+    with mpl.rc_context(RC_PARAMS):
         figure = diagnostic_figures(speeds)[1].drawing
         figure.draw_without_rendering()
     labels = [text for text in figure.axes[0].texts if text.get_text()]
