@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ActingPolicy", "__version__", "load_policy"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # An update is thousands of short parallel regions. Threads that go to sleep after each are late for
 # the next, which costs an update on two cores half as much again; threads that go on spinning take
