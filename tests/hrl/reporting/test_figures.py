@@ -1,21 +1,14 @@
-"""Tests of the report: its figures, its self-contained page, and the command that writes it."""
+"""Tests of what the figures show."""
 
-import json
-import re
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-import yaml
 from matplotlib.figure import Figure
 
 from hrl import reporting
-from hrl.cli import run_command
-from hrl.reporting.cautions import cautions
 from hrl.reporting.figures.comparison import aggregate_figure, improvement_figure, profile_figure
 from hrl.reporting.figures.diagnostics import diagnostic_figures, shuffle_returns, skill_entropy
 from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
@@ -24,76 +17,6 @@ from hrl.reporting.figures.style import RC_PARAMS
 from hrl.reporting.figures.training import missing_curves_note, training_figures
 from hrl.reporting.study import Study, study_of
 from tests.hrl.synthetic_runs import position_suite, speed_suite, write_fixed, write_trained
-
-COMMAND = "python scripts/report.py runs/a --out <here>"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_images() -> Iterator[None]:
-    """Fine PNGs take seconds to compress, and so does embedding TrueType fonts into PDFs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hrl.reporting.report.PNG_DPI", 50)
-        patch.setitem(RC_PARAMS, "pdf.fonttype", 3)
-        yield
-
-
-@pytest.fixture(scope="module")
-def positions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two methods, three and two runs, with videos; random and zero."""
-    folder, suite = tmp_path_factory.mktemp("positions"), position_suite()
-    videos = {"000120000_train_0": b"not really a video"}
-    for seed in range(3):
-        write_trained(
-            folder / f"flat_{seed}",
-            suite,
-            method="flat",
-            seed=seed,
-            level=0.6,
-            episodes=2,
-            videos=videos,
-        )
-    for seed in range(2):
-        write_trained(
-            folder / f"skills_{seed}",
-            suite,
-            method="skills",
-            seed=seed,
-            skills=4,
-            episodes=2,
-            agent={"skill_duration": 8},
-        )
-    write_fixed(folder / "random", suite, episodes=2)
-    write_fixed(folder / "zero", suite, method="zero", score=0.1, episodes=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def speeds(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The same without zero, on speeds."""
-    folder, suite = tmp_path_factory.mktemp("speeds"), speed_suite()
-    for seed in range(2):
-        write_trained(folder / f"flat_{seed}", suite, method="flat", seed=seed, level=0.6)
-        write_trained(folder / f"skills_{seed}", suite, method="skills", seed=seed, skills=4)
-    write_fixed(folder / "random", suite)
-    return study_of(reporting.load_runs([folder]))
-
-
-@pytest.fixture(scope="module")
-def written(positions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a whole report."""
-    out = tmp_path_factory.mktemp("out")
-    assert (
-        reporting.write_report(reporting.load_runs([positions]), out, COMMAND)
-        == out / "report.html"
-    )
-    return out
-
-
-def change_configs(folder: Path, pattern: str, change: Callable[[dict[str, Any]], Any]) -> None:
-    for path in folder.glob(f"{pattern}/config.yaml"):
-        config = yaml.safe_load(path.read_text())
-        change(config)
-        path.write_text(yaml.safe_dump(config))
 
 
 def curve_of(figure: Figure, colour: str) -> tuple[np.ndarray, np.ndarray]:
@@ -104,78 +27,6 @@ def curve_of(figure: Figure, colour: str) -> tuple[np.ndarray, np.ndarray]:
         if one.get_color() == colour and len(one.get_xdata()) > 2 and one.get_linestyle() != "None"
     ]
     return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
-
-
-def test_every_figure_is_there_as_png_and_pdf(written: Path) -> None:
-    expected = {
-        "aggregates",
-        "learning_frames",
-        "learning_held_out",
-        "learning_per_task",
-        "learning_wall_clock",
-        "performance_profiles",
-        "probability_of_improvement",
-        "score_by_distance",
-        "score_by_task",
-        "score_map",
-        "shuffle_diagnostics",
-        "skill_usage_skills",
-    }
-    files = {path.name for path in (written / "figures").iterdir()}
-    assert files == {f"{name}.{kind}" for name in expected for kind in ("png", "pdf")}
-    assert all((written / "figures" / name).stat().st_size > 1000 for name in files)
-
-
-def test_the_page_needs_nothing_from_outside(written: Path) -> None:
-    page = (written / "report.html").read_text()
-    sources = re.findall(r'(?:src|srcset|data)="([^"]{0,30})', page)
-    assert len(sources) == 12 + 1  # the figures and a video
-    assert all(source.startswith("data:") for source in sources)
-    assert re.findall(r'href="([^"#]+)"', page) == ["https://arxiv.org/abs/2108.13264"]
-    assert not re.search(r"<script|<link|@import|url\(", page)
-    assert len(page) < 15_000_000
-
-
-def test_the_page_says_what_a_reader_needs(written: Path) -> None:
-    page = (written / "report.html").read_text()
-    for section in (
-        "summary",
-        "generalization",
-        "comparison",
-        "learning",
-        "diagnostics",
-        "videos",
-        "differences",
-        "runs",
-    ):
-        assert f'<a href="#{section}">' in page
-        assert f'<section id="{section}">' in page
-    assert page.count("&lt;here&gt;") == 12 + 1  # under every figure and with the runs
-    assert "flat: 3 runs (intervals under-cover); skills: 2 runs (intervals under-cover)" in page
-    assert "python scripts/train.py folder=flat_0" in page
-    assert "0123456789ab" in page
-    assert "agent.skill_duration" in page
-    assert "1,560,000" in page
-
-
-def test_summary_json_is_the_summary(written: Path, positions: Path) -> None:
-    assert json.loads((written / "summary.json").read_text()) == reporting.summarise(
-        reporting.load_runs([positions])
-    )
-
-
-def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
-    suite = speed_suite()
-    suite["splits"] = {"train": suite["splits"]["train"][:2]}
-    write_fixed(tmp_path / "runs" / "random", suite, episodes=1)
-    runs = reporting.load_runs([tmp_path / "runs"])
-    pages = [
-        reporting.write_report(runs, tmp_path / name, COMMAND).read_bytes()
-        for name in ("one", "two")
-    ]
-    assert pages[0] == pages[1]
-    for path in (tmp_path / "one" / "figures").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / "figures" / path.name).read_bytes()
 
 
 def test_score_against_a_scalar_parameter(speeds: Study) -> None:
@@ -315,24 +166,6 @@ def test_labels_of_skill_usage_do_not_overlap(speeds: Study) -> None:
     assert (np.diff(starts) * slant > height).all()
 
 
-def test_any_name_of_a_method_is_shown_as_it_is_and_runs_without_scores_are_named(
-    tmp_path: Path,
-) -> None:
-    suite = speed_suite()
-    suite["splits"] = {"train": suite["splits"]["train"][:2]}
-    write_fixed(tmp_path / "random", suite, episodes=1)
-    write_trained(tmp_path / "mathematics", suite, method="$x_$", skills=2, episodes=1)
-    write_trained(tmp_path / "markup", suite, method="<b>&$", episodes=1)
-    write_trained(tmp_path / "unfinished", suite, seed=1, episodes=1)
-    (tmp_path / "unfinished" / "scores.csv").unlink()
-    path = reporting.write_report(reporting.load_runs([tmp_path]), tmp_path / "out", COMMAND)
-    page = path.read_text()
-    assert "$x_$" in page
-    assert "&lt;b&gt;&amp;$" in page
-    assert "<b>&$" not in page
-    assert page.count(str(tmp_path / "unfinished")) == 2  # warned of, and listed
-
-
 def test_goals_are_drawn_for_methods_that_set_them(speeds: Study) -> None:
     """Two lines a run for max_cosine, one a run for the others; nothing for other methods."""
     assert goal_figures(speeds) == []
@@ -360,52 +193,3 @@ def test_entropy_of_skill_usage() -> None:
     weights = np.array([[0.25, 1.0, 0.5], [0.25, 0.0, 0.5], [0.25, 0.0, 0.0], [0.25, 0.0, 0.0]])
     assert skill_entropy(weights) == pytest.approx([1.0, 0.0, 0.5])
     assert skill_entropy(np.ones((1, 1))) == pytest.approx([0.0])
-
-
-def test_cautions_name_what_stands_against_the_comparison(tmp_path: Path) -> None:
-    suite = position_suite()
-    write_trained(tmp_path / "flat", suite, method="flat", frames=60_000)
-    write_trained(tmp_path / "skills_0", suite, method="skills", skills=4)
-    write_trained(tmp_path / "skills_1", suite, method="skills", skills=4, seed=1)
-    write_fixed(tmp_path / "random", suite)
-    change_configs(tmp_path, "skills_1", lambda config: config["agent"].update(learning_rate=1.0))
-    environment = json.loads((tmp_path / "flat" / "environment.json").read_text())
-    (tmp_path / "flat" / "environment.json").write_text(
-        json.dumps({**environment, "revision": "f", "dirty": True})
-    )
-    found = cautions(study_of(reporting.load_runs([tmp_path])))
-    for expected in (
-        "flat: 1 run (no interval); skills: 2 runs",
-        "(flat: 60,000; skills: 120,000)",
-        "agent.learning_rate (skills)",
-        "(flat 1,200,000, skills 1,560,000)",
-        "2 code revisions",
-        "1 of 3 trained runs come from code with uncommitted changes",
-    ):
-        assert sum(expected in sentence for sentence in found) == 1, expected
-
-
-def test_the_command_reports_one_run_of_one_method(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    suite = position_suite()
-    suite["splits"] = {"train": suite["splits"]["train"][:2]}
-    write_trained(tmp_path / "runs" / "only", suite, episodes=1)
-    write_fixed(tmp_path / "runs" / "random", suite, episodes=1)
-    assert run_command("report", [str(tmp_path / "ru*"), "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out
-    assert "score IQM" in printed
-    assert f"report: {tmp_path / 'out' / 'report.html'}" in printed
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "flat: 1 run (no interval)" in page
-    assert "pixel-hrl report" in page
-
-
-def test_the_command_says_in_one_line_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_command("report", [str(tmp_path / "nowhere")]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert "nowhere: no run folder there" in captured.err
