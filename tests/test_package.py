@@ -93,6 +93,7 @@ def installed_results(venv, folder):
     return results(folder)
 
 
+@pytest.mark.timeout(900)
 def test_the_wheel_works_without_the_checkout(wheel, expected, tmp_path):
     """In an environment that borrows this one's dependencies, but not its package."""
     venv = tmp_path / "venv"

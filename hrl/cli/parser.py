@@ -147,6 +147,16 @@ def not_negative(text: str) -> int:
     return _at_least(text, 0)
 
 
+def image_size(text: str) -> int:
+    """Read the side of an image: an even number of pixels, as videos need it."""
+    number = _at_least(text, 16)
+    if number % 2 or number > 1024:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not valid: it must be even, and from 16 to 1024"
+        )
+    return number
+
+
 def positive_seconds(text: str) -> float:
     """Read a duration above 0."""
     try:

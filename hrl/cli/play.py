@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hrl.cli.parser import CommandParser, UsageError, names, positive
+from hrl.cli.parser import CommandParser, UsageError, image_size, names, positive
 
 if TYPE_CHECKING:
     from envs import Task
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   pixel-hrl play runs/point_mass/skills/seed_0           one video per training task
-  pixel-hrl play RUN --splits=interpolation --steps=500 --out=videos
+  pixel-hrl play RUN --splits=interpolation --steps=500 --size=480 --out=videos
   pixel-hrl play agent=random suite=walker_speed         also agent=zero"""
 
 
@@ -34,6 +34,9 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: RUN/play)"
     )
+    parser.add_argument(
+        "--size", type=image_size, default=192, metavar="N", help="side in pixels (default: 192)"
+    )
     parser.add_argument("--device", default="", help="where to act (default: as in training)")
     return parser
 
@@ -50,16 +53,19 @@ def run(options: argparse.Namespace, command: str) -> None:
     runs = chosen_runs(options.targets, options.device)
     if len(runs) != 1:
         raise UsageError("give one run folder, or agent=random|zero with suite=NAME")
-    run, folder = runs[0]
+    folder, load = runs.popitem()
+    run = load()
     tasks = _tasks(run, options.splits)
     eval_config = eval_config_for(run.config, choose_device(run.config.device), episodes=1)
     steps = options.steps or run.config.tracking.video_steps
-    estimate = acting_memory_estimate(run.config, run.suite, worlds=1, film_steps=steps)
+    estimate = acting_memory_estimate(
+        run.config, run.suite, worlds=1, video_steps=steps, video_size=options.size
+    )
     print(estimate)
     estimate.check()
     for name, task in tasks.items():
         out = (options.out or folder / "play") / name
-        path = record_video(run.policy, run.suite, task, eval_config, steps, out)
+        path = record_video(run.policy, run.suite, task, eval_config, steps, out, options.size)
         imagined = record_imagination(run.policy, run.suite, task, eval_config, path)
         print(path, *imagined, sep="\n")
 

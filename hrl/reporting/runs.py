@@ -148,7 +148,7 @@ def find_run_folders(paths: Iterable[str | Path]) -> list[Path]:
         folders = [folder for match in _matches(path) for folder in _run_folders(match)]
         if not folders:
             raise RunFolderError(
-                f"{path}: no run folder there (a folder with a config.yaml and a scores.csv)"
+                f"{path}: no run folder there (a folder with a config.yaml)"
             )
         found.update((folder.resolve(), folder) for folder in folders)
     return [found[key] for key in sorted(found)]

@@ -52,13 +52,14 @@ def memory_estimates(config: RunConfig, suite: Suite, device: torch.device) -> l
 
 
 def acting_memory_estimate(
-    config: RunConfig, suite: Suite, worlds: int, film_steps: int = 0
+    config: RunConfig, suite: Suite, worlds: int, video_steps: int = 0, video_size: int = SIZE
 ) -> MemoryEstimate:
     """Memory that a policy takes to act in so many worlds at once, by name, in bytes.
 
     Args:
-        film_steps: agent steps of the longest film, all of whose images are kept until it is
+        video_steps: agent steps of the longest video, all of whose images are kept until it is
             written.
+        video_size: side of its images in pixels.
     """
     image = _image(config)
     budget = MemoryEstimate()
@@ -67,7 +68,7 @@ def acting_memory_estimate(
     budget.add("policy", 6 * worlds * image)
     budget.add("simulation and rendering", simulation_size(config, suite, worlds))
     # A quarter more for the panel of the manager's commands.
-    budget.add("record_video", film_steps * SIZE**2 * 3 * 5 // 4)
+    budget.add("record_video", video_steps * video_size**2 * 3 * 5 // 4)
     return budget
 
 
