@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from hrl.config import load
+from hrl.config import GROUPS, choices, load
 from hrl.config_field import FieldInfo, field_infos
 
 WIDTH = 100
+NOT_GIVEN = ("suite", "agent.name", "imports")
+"""Keys that are not written as KEY=VALUE: groups and options stand for them."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,11 @@ def describe_keys(overrides: Sequence[str]) -> str:
     Raises:
         ConfigError: as `hrl.config.load`.
     """
-    config, plain = load(overrides)
+    config = load(overrides).config
     keys = list(_keys(config, ""))
     head = f"Every key of {' '.join(overrides)}, as KEY=VALUE with the value it has there."
-    suite = f"suite={plain['suite']['name']}\n    A file of the group `suite`, or gym/ID."
-    return "\n".join([head, "", suite, *map(_describe, keys)])
+    groups = [_wrap(f"{group}=NAME", ", ".join(choices(group))) for group in GROUPS]
+    return "\n".join([head, "", *groups, "", *map(_describe, keys)])
 
 
 def _keys(node: Any, prefix: str) -> Iterator[Key]:
@@ -45,7 +47,7 @@ def _keys(node: Any, prefix: str) -> Iterator[Key]:
     for field in fields(node):
         path = f"{prefix}{field.name}"
         value = getattr(node, field.name)
-        if path == "suite":  # data of many lines, not keys of its own
+        if path in NOT_GIVEN:
             continue
         if is_dataclass(value):
             yield from _keys(value, f"{path}.")
@@ -56,8 +58,12 @@ def _keys(node: Any, prefix: str) -> Iterator[Key]:
 def _describe(key: Key) -> str:
     valid = key.info.range()
     text = " ".join(part for part in (key.info.help, f"({valid})" if valid else "") if part)
+    return _wrap(f"{key.path}={_text(key.value)}", text)
+
+
+def _wrap(head: str, text: str) -> str:
     lines = textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
-    return "\n".join([f"{key.path}={_text(key.value)}", *lines])
+    return "\n".join([head, *lines])
 
 
 def _text(value: object) -> str:

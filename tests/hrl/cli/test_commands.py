@@ -146,7 +146,11 @@ def test_the_scripts_are_the_subcommands(command, capsys):
         ),
         ("play", ["agent=zero", "suite=debug", "--steps=100000000"], "of memory and may take"),
         ("play", ["agent=zero", "suite=debug", "--splits=far"], "choose from train"),
-        ("play", ["agent=zero", "suite=debug", "--size=2000"], "it must be even, and from 16 to 1024"),
+        (
+            "play",
+            ["agent=zero", "suite=debug", "--size=2000"],
+            "it must be even, and from 16 to 1024",
+        ),
         ("play", ["agent=random", "--stepps=3"], "the options are --help"),
         ("benchmark", ["speed"], "choose from env, learner"),
         ("benchmark", ["learner", "--iterations=0"], "it must be at least 1"),

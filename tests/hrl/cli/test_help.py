@@ -34,14 +34,14 @@ def test_version_is_the_package_s(capsys):
     assert capsys.readouterr().out == f"pixel-hrl {hrl.__version__}\n"
 
 
-def test_help_of_an_agent_lists_every_key_with_its_value(capsys):
+def test_help_of_an_agent_lists_every_key_with_its_value_and_range(capsys):
     assert main(["train", "agent=skills", "agent.skill_duration=3", "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     keys = {line.split("=")[0] for line in lines if not line.startswith(" ")}
-    config, _ = load(["agent=skills"])
-    assert {f"agent.{field.name}" for field in fields(config.agent)} <= keys | {
-        "agent.manager",
-        "agent.worker",
-    }
-    assert {field.name for field in fields(RunConfig)} <= {key.split(".")[0] for key in keys}
+    config = load(["agent=skills"]).config
+    first = {".".join(key.split(".")[:2]) for key in keys if key.startswith("agent.")}
+    assert first == {f"agent.{field.name}" for field in fields(config.agent)} - {"agent.name"}
+    declared = {field.name for field in fields(RunConfig)}
+    assert declared - {"imports"} <= {key.split(".")[0] for key in keys}
     assert "agent.skill_duration=3" in lines
+    assert lines[lines.index("seed=0") + 1].startswith("    seed of the run (at least 0")
