@@ -50,7 +50,7 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
         (
             "ant_maze",
             [
-                "The ant of dm_control",
+                "the ant of dm_control",
                 "`latched`: 1 from the first touch",
                 "`cell` is 3",
                 "0.4 cells",
@@ -59,9 +59,13 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
         ("cheetah_behaviours", ["def jump", "def _raised", "_RAISED = "]),
         (
             "mixed_speed",
-            ["1 at the body's place", "dm_control's walker's", "dm_control's quadruped's"],
+            [
+                "one-hot over the bodies",
+                "that of dm_control's walker",
+                "that of dm_control's quadruped",
+            ],
         ),
-        ("compat_hopper", ["Height times speed or times small control", "def _centre_height"]),
+        ("compat_hopper", ["height times speed, or times small control", "def _centre_height"]),
         ("jaco", ["rewards in [0, 1], 250 control steps"]),
     ],
 )
