@@ -1,12 +1,14 @@
 """Tests of the documents: short, linked to what exists, and speaking of commands that exist."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from hrl.cli import COMMANDS
+from hrl.config import load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -33,6 +35,23 @@ def test_commands_exist(page):
         assert command in COMMANDS, command
     for script in re.findall(r"(?<![/\w])scripts/(\w+\.py)", text):
         assert (ROOT / "scripts" / script).exists(), script
+
+
+def _train_commands():
+    for page in PAGES:
+        for line in re.findall(r"^ *(pixel-hrl train .*)$", page.read_text("utf-8"), re.MULTILINE):
+            command = line.replace("$agent", "skills").replace("$seed", "1")
+            arguments = shlex.split(command, comments=True)[2:]
+            if "..." not in arguments and not any(word.startswith("-") for word in arguments):
+                yield " ".join(arguments)
+
+
+@pytest.mark.parametrize("overrides", sorted(set(_train_commands())))
+def test_training_commands_are_valid(overrides):
+    arguments = overrides.split()
+    if "experiment=half_hour" in arguments or "experiment=walker_hour" in arguments:
+        arguments = [word.replace("agent=skills", "agent=dreamer") for word in arguments]
+    assert load(arguments)
 
 
 def test_the_readme_is_short():
