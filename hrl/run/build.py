@@ -69,7 +69,7 @@ def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: Ag
     if build is None:
         learning = [name for name, entry in registered_agents().items() if entry.build_learner]
         raise ConfigError(
-            f"agent {config.agent.name} learns nothing: evaluate it with scripts/evaluate.py, "
+            f"agent {config.agent.name} learns nothing: evaluate it with pixel-hrl evaluate, "
             f"or train one of {', '.join(learning)}"
         )
     torch.manual_seed(stream_seed(config.seed, "weights"))

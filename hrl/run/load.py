@@ -69,7 +69,7 @@ def load_run(folder: Path, device: str = "") -> LoadedRun:
     if checkpoint is None and files.policy.exists():
         checkpoint = read(files.policy)
     if checkpoint is None:
-        raise FolderError(f"{folder} has no checkpoint yet: train it with scripts/train.py")
+        raise FolderError(f"{folder} has no checkpoint yet: train it with pixel-hrl train")
     check_config_matches(checkpoint.metadata["config"], composed.plain)
     return _loaded(composed, checkpoint, device)
 
@@ -104,7 +104,7 @@ def load_scripted(overrides: Sequence[str]) -> LoadedRun:
     if learns(composed.config):
         raise ConfigError(
             f"agent {composed.config.agent.name} learns: give the folder of a run that "
-            "scripts/train.py made"
+            "pixel-hrl train made"
         )
     return _scripted(composed)
 
