@@ -1,9 +1,8 @@
-"""Independent flat baselines: stable-baselines3's PPO and SAC on the same environments, through the
-same scripts.
+"""Train independent flat baselines: stable-baselines3's PPO and SAC on the same environments.
 
 The algorithms are the library's own, driven one `collect_rollouts` and one `train` at a time, so
-that runs are tracked, evaluated and continued like every other method's. They see through the same
-encoder and task embedding.
+that runs are logged, evaluated and continued like every other agent's. They have the same encoder
+and task embedding as our own agents without a world model, and ignore the action mask.
 """
 
 from __future__ import annotations
@@ -97,7 +96,12 @@ class SB3SACConfig(AgentConfig):
 
 
 class PixelsAndTask(BaseFeaturesExtractor):
-    """Our encoder's features of the pixels, then our embedding of the task."""
+    """Return our encoder's features of the pixels, then our embedding of the task.
+
+    Args:
+        observation_space: as the library gives it.
+        spec: sizes.
+    """
 
     def __init__(self, observation_space: gym.spaces.Dict, spec: AgentSpec) -> None:
         super().__init__(observation_space, spec.encoder.features + spec.task_features)
@@ -105,26 +109,33 @@ class PixelsAndTask(BaseFeaturesExtractor):
         self.task = spec.build_task_embedding()
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """The library hands over pixels [batch, channel, height, width] as floats in [0, 255]."""
+        """Return the features.
+
+        The library gives pixels [batch, channel, height, width] as floats in [0, 255].
+        """
         features = self.encoder(observations["pixels"].permute(0, 2, 3, 1))
         return torch.cat([features, self.task(observations["task"])], -1)
 
 
 class SB3Policy:
-    """The library's policy behind our interface."""
+    """Give the library's policy our interface.
+
+    Args:
+        network: the library's policy.
+    """
 
     def __init__(self, network: BasePolicy) -> None:
         self.network = network
 
     def initial_state(self, num_envs: int) -> PolicyState:
-        """A flat policy remembers nothing."""
+        """Return an empty state."""
         del num_envs
         return {}
 
     def act(
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState]:
-        """The policy's mode; or a draw seeded by `generator`."""
+        """Return the policy's mode, or a draw seeded by `generator`."""
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         arrays = {
@@ -136,47 +147,51 @@ class SB3Policy:
 
 
 class _ScaledRewards(VecEnvWrapper):
-    """Rewards times a factor; returns in the infos stay as they are."""
+    """Scale rewards by a factor; returns in the infos stay as they are."""
 
     def __init__(self, venv: VecEnv, scale: float) -> None:
         super().__init__(venv)
         self.scale = scale
 
     def reset(self) -> VecEnvObs:
-        """The first observations."""
+        """Return the first observations."""
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """One step."""
+        """Return the results of one step."""
         observations, rewards, dones, infos = self.venv.step_wait()
         return observations, rewards * self.scale, dones, infos
 
 
 class _Episodes(BaseCallback):
-    """Gathers the whole episodes that end, by metric name."""
+    """Collect returns and successes of whole episodes that end, by metric name."""
 
     def __init__(self, task_names: list[str]) -> None:
         super().__init__()
         self.task_names = task_names
-        self.found: dict[str, list[float]] = {}
+        self.by_metric: dict[str, list[float]] = {}
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
             episode = info.get("episode")
             if episode is not None:
                 task = self.task_names[info["task_index"]]
-                self.found.setdefault(f"train/return/{task}", []).append(float(episode["r"]))
-                self.found.setdefault(f"train/success/{task}", []).append(float(info["is_success"]))
+                self.by_metric.setdefault(f"train/return/{task}", []).append(float(episode["r"]))
+                self.by_metric.setdefault(f"train/success/{task}", []).append(
+                    float(info["is_success"])
+                )
         return True
 
 
 class _SB3Learner:
-    """What both algorithms share: counters, random streams, metrics, checkpoints."""
+    """Share counters, random streams, metrics and saved state between both algorithms."""
 
     def __init__(
         self, model: Any, spec: AgentSpec, task_names: list[str], frames_per_step: int
     ) -> None:
-        self.model, self.spec, self.frames_per_step = model, spec, frames_per_step
+        self.model = model
+        self.spec = spec
+        self.frames_per_step = frames_per_step
         self.policy = SB3Policy(model.policy)
         self.iterations = 0
         self._names = task_names
@@ -185,23 +200,23 @@ class _SB3Learner:
 
     @property
     def steps(self) -> int:
-        """Agent steps over all environments."""
+        """Return the agent steps over all environments."""
         return int(self.model.num_timesteps)
 
     @property
     def frames(self) -> int:
-        """Control steps over all environments."""
+        """Return the control steps over all environments."""
         return self.steps * self.frames_per_step
 
     def iterate(self) -> dict[str, float | int]:
-        """One collection and one training."""
+        """Return the metrics of one collection and one training."""
         self._seed()
         episodes = _Episodes(self._names)
         episodes.init_callback(self.model)
         self._collect(episodes)
         self._train()
         self.iterations += 1
-        means = {key: sum(values) / len(values) for key, values in episodes.found.items()}
+        means = {key: sum(values) / len(values) for key, values in episodes.by_metric.items()}
         logged = self._losses()
         counters = {
             "frames": self.frames,
@@ -211,7 +226,7 @@ class _SB3Learner:
         return {**counters, **with_task_means(means, len(self._names)), **logged}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, moments, counters, the last observation."""
+        """Return weights, optimiser states, counters and the last observation."""
         model = self.model
         return {
             "policy": model.policy.state_dict(),
@@ -232,13 +247,15 @@ class _SB3Learner:
         model.policy.load_state_dict(state["policy"])
         for name, optimizer in self._optimizers().items():
             load_optimizer_state(optimizer, state["optimizer"][name])
-        self.iterations, model.num_timesteps = state["iterations"], state["num_timesteps"]
-        model._n_updates, model._last_obs = state["updates"], dict(state["last_obs"])
+        self.iterations = state["iterations"]
+        model.num_timesteps = state["num_timesteps"]
+        model._n_updates = state["updates"]
+        model._last_obs = dict(state["last_obs"])
         model._last_episode_starts = state["last_episode_starts"]
         self._load_more(state)
 
     def parameter_counts(self) -> dict[str, int]:
-        """Trainable parameters of the policy and its parts."""
+        """Return the numbers of trainable parameters of the policy and its parts."""
         parts = {name: _trainable(part) for name, part in self.model.policy.named_children()}
         return {
             "total": _trainable(self.model.policy),
@@ -248,8 +265,9 @@ class _SB3Learner:
     # Private methods.
 
     def _losses(self) -> dict[str, float]:
-        """What the library logged of its training; its explained variance may be undefined, its
-        losses may not.
+        """Return the losses that the library logged, without the explained variance.
+
+        The explained variance may be undefined, the losses must be finite.
         """
         values = {
             key.removeprefix("train/"): float(v)
@@ -265,9 +283,7 @@ class _SB3Learner:
         return logged
 
     def _seed(self) -> None:
-        """The library draws from global generators; each iteration starts them from the run's
-        counter.
-        """
+        """Seed the global generators, which the library draws from, by the run's counter."""
         torch.manual_seed(stream_seed(self.spec.seed, "sb3 torch", self.iterations))
         small = stream_seed(self.spec.seed, "sb3 numpy", self.iterations) % 2**32
         np.random.seed(small)  # noqa: NPY002  what the library's buffers draw from
@@ -305,13 +321,13 @@ def _policy_arguments(spec: AgentSpec, net_arch: Any) -> dict[str, Any]:
 
 
 def saved_ppo(config: SB3PPOConfig, spec: AgentSpec) -> SavedModule:
-    """The policy of a saved `SB3PPOLearner`."""
+    """Return the policy of a saved `SB3PPOLearner`."""
     del config
     return _saved(PPOPolicy, spec, _layers(spec))
 
 
 def saved_sac(config: SB3SACConfig, spec: AgentSpec) -> SavedModule:
-    """The policy of a saved `SB3SACLearner`; the library saves its critics with it."""
+    """Return the policy of a saved `SB3SACLearner`; the library saves its critics with it."""
     del config
     return _saved(SACPolicy, spec, list(spec.hidden))
 
@@ -335,7 +351,7 @@ def _layers(spec: AgentSpec) -> dict[str, list[int]]:
 
 
 class SB3PPOLearner(_SB3Learner):
-    """stable-baselines3's PPO."""
+    """Train by stable-baselines3's PPO; the arguments are those of every learner."""
 
     def __init__(
         self,
@@ -365,8 +381,9 @@ class SB3PPOLearner(_SB3Learner):
 
 
 class SB3SACLearner(_SB3Learner):
-    """stable-baselines3's soft actor-critic; each network has an encoder of its own, as the library
-    has it.
+    """Train by stable-baselines3's soft actor-critic; the arguments are those of every learner.
+
+    Each network has an encoder of its own, as the library has it.
     """
 
     def __init__(
@@ -426,13 +443,15 @@ class SB3SACLearner(_SB3Learner):
         }
 
     def _load_more(self, state: Mapping[str, Any]) -> None:
-        buffer, saved = self.model.replay_buffer, state["replay"]
+        buffer = self.model.replay_buffer
+        saved = state["replay"]
         for key in _REPLAY_ARRAYS:
             getattr(buffer, key)[: len(saved[key])] = saved[key]
         for group in _REPLAY_GROUPS:
             for key, values in saved[group].items():
                 getattr(buffer, group)[key][: len(values)] = values
-        buffer.pos, buffer.full = saved["position"], saved["full"]
+        buffer.pos = saved["position"]
+        buffer.full = saved["full"]
         with torch.no_grad():
             self.model.log_ent_coef.copy_(state["log_alpha"])
 

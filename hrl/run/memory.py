@@ -1,4 +1,4 @@
-"""What a run will take in memory and on disk, said before it is taken."""
+"""Estimate what a run takes in memory and on disk, before it is taken."""
 
 import shutil
 from pathlib import Path
@@ -11,15 +11,15 @@ LARGEST_NAMED = 3
 
 
 class MemoryEstimateError(MemoryError):
-    """A run does not fit. Nothing was allocated."""
+    """Report a run that does not fit into memory. Nothing was allocated."""
 
 
 class DiskEstimateError(OSError):
-    """A run's files do not fit where they are to lie. Nothing was written."""
+    """Report files that do not fit on their disk. Nothing was written."""
 
 
 class MemoryEstimate:
-    """A table of named sizes in bytes; printed, it is what the run says before it takes them."""
+    """Collect named sizes in bytes, and print them as a table."""
 
     resource = "memory"
     error: type[Exception] = MemoryEstimateError
@@ -28,7 +28,7 @@ class MemoryEstimate:
         self._sizes: dict[str, int] = {}
 
     def add(self, name: str, size: int) -> None:
-        """Count `size` bytes under a name; the sizes of one name add up.
+        """Count `size` bytes under a name; sizes of the same name add up.
 
         Raises:
             ValueError: a negative size.
@@ -39,7 +39,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """Sum in bytes."""
+        """Return the sum in bytes."""
         return sum(self._sizes.values())
 
     def check(self, available: int | None = None, limit_fraction: float = 0.9) -> None:
@@ -50,9 +50,9 @@ class MemoryEstimate:
             limit_fraction: the share of it that may be taken.
 
         Raises:
-            MemoryBudgetError (DiskBudgetError of a `DiskEstimate`): the sum is more than that
-            share; the largest entries,
-                the sum and the limit are named.
+            MemoryEstimateError: the sum is more than that share; names the largest entries, the sum
+                and the limit.
+            DiskEstimateError: the same of a `DiskEstimate`.
         """
         available = self._available() if available is None else available
         if self.total <= limit_fraction * available:
@@ -63,7 +63,8 @@ class MemoryEstimate:
         limit = human_size(limit_fraction * available)
         raise self.error(
             f"this run needs {human_size(self.total)} of {self.resource} and may take {limit} "
-            f"({limit_fraction:.0%} of the {human_size(available)} available); the largest parts: {largest}"
+            f"({limit_fraction:.0%} of the {human_size(available)} available); the largest parts: "
+            f"{largest}"
         )
 
     def __str__(self) -> str:
@@ -75,12 +76,16 @@ class MemoryEstimate:
         return available_memory()
 
     def _ordered(self) -> list[tuple[str, int]]:
-        """Largest first; by name where equal."""
+        """Return the entries, largest first, by name where equal."""
         return sorted(self._sizes.items(), key=lambda item: (-item[1], item[0]))
 
 
 class GpuMemoryEstimate(MemoryEstimate):
-    """The same of a GPU's own memory."""
+    """Collect sizes in a GPU's own memory.
+
+    Args:
+        device: the GPU.
+    """
 
     resource = "GPU memory"
 
@@ -96,31 +101,32 @@ class GpuMemoryEstimate(MemoryEstimate):
 
 
 class DiskEstimate(MemoryEstimate):
-    """The same of files in a folder, which need not be there yet.
+    """Collect sizes of files in a folder, which need not exist yet.
 
     Args:
         folder: on the file system that is asked for its free space.
-        there: bytes of files that lie there already and that the new ones take the place of.
+        existing: bytes of files that exist already and that the new ones replace.
     """
 
     error = DiskEstimateError
 
-    def __init__(self, folder: Path, there: int = 0) -> None:
+    def __init__(self, folder: Path, existing: int = 0) -> None:
         super().__init__()
         self.resource = f"disk space in {folder}"
-        self._folder, self._there = folder, there
+        self._folder = folder
+        self._existing = existing
 
     def __str__(self) -> str:
         return f"{self.resource}:\n{super().__str__()}"
 
     def _available(self) -> int:
         folder = self._folder.absolute()
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        return shutil.disk_usage(existing).free + self._there
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        return shutil.disk_usage(nearest).free + self._existing
 
 
 def human_size(size: float) -> str:
-    """Bytes in the largest unit that leaves at least 1: 1536 is "1.5 KiB"."""
+    """Return bytes in the largest unit that leaves at least 1: 1536 is "1.5 KiB"."""
     unit = 0
     while abs(size) >= 1024 and unit < len(UNITS) - 1:
         size /= 1024
@@ -131,11 +137,11 @@ def human_size(size: float) -> str:
 def available_memory(
     groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int:
-    """Bytes that this process can still take: the machine's, or its control group's where that
-    leaves less.
+    """Return the bytes that this process can still take.
 
-    In a container the machine's memory is not the limit: beyond the group's own the kernel kills
-    the process. Both versions of control groups are understood, and every group above ours counts.
+    These are the machine's, or its control group's where that leaves less. In a container the
+    machine's memory is not the limit: beyond the group's own the kernel kills the process. Both
+    versions of control groups are understood, and every group above ours counts.
 
     Args:
         groups: where the control groups are mounted.
@@ -146,8 +152,9 @@ def available_memory(
 
 
 def _memory_groups(groups: Path, membership: Path) -> list[Path]:
-    """Folders of this process's memory groups, from its own to the root's. Lines are
-    hierarchy:controllers:path.
+    """Return the folders of this process's memory groups, from its own to the root's.
+
+    Lines of the file `membership` are hierarchy:controllers:path.
     """
     if not membership.exists():
         return []
@@ -176,7 +183,7 @@ def _left_in_group(group: Path) -> int | None:
 
 
 def _read_size(path: Path) -> int | None:
-    """None for a missing file and for "max", no limit."""
+    """Return the number in a file; None for a missing file and for "max", no limit."""
     if not path.exists():
         return None
     text = path.read_text().strip()
@@ -184,8 +191,9 @@ def _read_size(path: Path) -> int | None:
 
 
 def _reclaimable(path: Path) -> int:
-    """File pages that the kernel drops before it kills: they count as used, though they are free to
-    take.
+    """Return the bytes of file pages that the kernel drops before it kills a process.
+
+    They count as used, though they are free to take.
     """
     if not path.exists():
         return 0

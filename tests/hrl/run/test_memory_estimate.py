@@ -105,7 +105,7 @@ def test_checkpoints_that_are_there_make_room_for_their_successors(tmp_path, mon
     checkpoint_disk_estimate(config, Suite.from_dict(plain["suite"]), tmp_path).check()
 
 
-def test_acting_takes_no_replay_and_grows_with_worlds_and_films():
+def test_acting_takes_no_replay_and_grows_with_worlds_and_videos():
     config, plain = load(["agent=sb3_sac"])
     suite = Suite.from_dict(plain["suite"])
     (training,) = memory_estimates(config, suite, torch.device("cpu"))
@@ -115,11 +115,11 @@ def test_acting_takes_no_replay_and_grows_with_worlds_and_films():
         > acting_memory_estimate(config, suite, 64).total
     )
     assert (
-        acting_memory_estimate(config, suite, 64, film_steps=100).total
+        acting_memory_estimate(config, suite, 64, video_steps=100).total
         > acting_memory_estimate(config, suite, 64).total
     )
     with pytest.raises(MemoryEstimateError, match="record_video"):
-        acting_memory_estimate(config, suite, 1, film_steps=10**9).check()
+        acting_memory_estimate(config, suite, 1, video_steps=10**9).check()
 
 
 def test_external_worlds_and_their_workers_count():
