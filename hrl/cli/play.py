@@ -53,20 +53,20 @@ def run(options: argparse.Namespace, command: str) -> None:
     runs = chosen_runs(options.targets, options.device)
     if len(runs) != 1:
         raise UsageError("give one run folder, or agent=random|zero with suite=NAME")
-    folder, load = runs.popitem()
+    (folder, load), *_ = runs.items()
     run = load()
     tasks = _tasks(run, options.splits)
     eval_config = eval_config_for(run.config, choose_device(run.config.device), episodes=1)
     steps = options.steps or run.config.tracking.video_steps
-    estimate = acting_memory_estimate(
-        run.config, run.suite, worlds=1, video_steps=steps, video_size=options.size
-    )
+    estimate = acting_memory_estimate(run.config, run.suite, 1, steps, options.size)
     print(estimate)
     estimate.check()
     for name, task in tasks.items():
         out = (options.out or folder / "play") / name
         path = record_video(run.policy, run.suite, task, eval_config, steps, out, options.size)
-        imagined = record_imagination(run.policy, run.suite, task, eval_config, path)
+        imagined = record_imagination(
+            run.policy, run.suite, task, eval_config, path, size=options.size
+        )
         print(path, *imagined, sep="\n")
 
 

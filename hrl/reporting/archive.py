@@ -11,7 +11,7 @@ import pandas as pd
 
 from hrl.reporting.figures.style import RC_PARAMS
 from hrl.reporting.report import fix_layout
-from hrl.reporting.runs import find_run_folders, load_runs
+from hrl.reporting.runs import load_runs
 from hrl.reporting.sections import draw_figures
 from hrl.reporting.study import study_of
 from hrl.reporting.tables import read_json_lines
@@ -100,7 +100,7 @@ def rebuild_figures(study: Path) -> list[Path]:
     Raises:
         RunFolderError: the study holds no runs, or they cannot stand in one report.
     """
-    runs = load_runs(find_run_folders([study]))
+    runs = load_runs([study])
     folder = study / "figures"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -1,8 +1,7 @@
 """Read run folders into `Runs`: all that the report is made of, checked for what would mislead."""
 
-import glob
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from hrl.reporting.tables import (
     read_skill_usage,
 )
 from hrl.run.errors import FolderError
-from hrl.run.folder import RunFolder, check_format
+from hrl.run.folder import RunFolder, check_format, find_run_folders
 
 RANDOM_METHOD = "random"
 
@@ -109,7 +108,7 @@ def load_runs(paths: Iterable[str | Path], reference_scores: str | Path = REFERE
             names; or the runs cannot stand in one report, because they are of different suites,
             one method has the same seed twice, or a split was evaluated on some tasks only.
     """
-    folders = find_run_folders(paths)
+    folders = _folders(paths)
     evaluated = [folder for folder in folders if RunFolder(folder).scores.exists()]
     if not evaluated:
         missing = RunFolder(folders[0]).scores
@@ -133,25 +132,6 @@ def left_out_note(runs: Runs) -> str:
         return ""
     names = ", ".join(str(path) for path in runs.left_out)
     return f"Left out, because they were not evaluated: {names}."
-
-
-def find_run_folders(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the folders with a config.yaml among or below the given folders and globs.
-
-    Each stands there once, in sorted order.
-    """
-    given = [Path(path) for path in paths]
-    if not given:
-        raise RunFolderError("no run folder was given")
-    found: dict[Path, Path] = {}
-    for path in given:
-        folders = [folder for match in _matches(path) for folder in _run_folders(match)]
-        if not folders:
-            raise RunFolderError(
-                f"{path}: no run folder there (a folder with a config.yaml)"
-            )
-        found.update((folder.resolve(), folder) for folder in folders)
-    return [found[key] for key in sorted(found)]
 
 
 def read_run(folder: Path) -> Run:
@@ -206,6 +186,14 @@ def _read_usage(path: Path, suite: SuiteRecord) -> pd.DataFrame:
     return usage
 
 
+def _folders(paths: Iterable[str | Path]) -> list[Path]:
+    """Return the named run folders, in sorted order."""
+    try:
+        return sorted(find_run_folders(paths), key=Path.resolve)
+    except FolderError as error:
+        raise RunFolderError(str(error)) from error
+
+
 def _read_logs(files: RunFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return metrics and timing, of an archived run from its thinned learning curves."""
     if files.learning_curves.exists():
@@ -215,27 +203,6 @@ def _read_logs(files: RunFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
         read_json_lines(files.metrics, ("frames",)),
         read_json_lines(files.timing, ("frames", "seconds")),
     )
-
-
-def _matches(path: Path) -> list[Path]:
-    return (
-        [path]
-        if path.exists()
-        else sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-    )
-
-
-def _run_folders(path: Path) -> Iterator[Path]:
-    """Yield run folders, but none that is hidden or that lies inside a run.
-
-    Hydra keeps a config.yaml of its own in a hidden folder.
-    """
-    if (path / "config.yaml").is_file():
-        yield path
-    elif path.is_dir():
-        for child in sorted(path.iterdir()):
-            if child.is_dir() and not child.name.startswith("."):
-                yield from _run_folders(child)
 
 
 def _method(config: Mapping[str, Any], path: Path) -> str:

@@ -16,6 +16,19 @@ class MixedScoresError(ConfigError):
     """Report scores that cannot stand in one table with those that are already there."""
 
 
+class UnevaluatedRunsError(ConfigError):
+    """Report runs that could not be evaluated, after the others were.
+
+    Attributes:
+        reasons: why, by run folder.
+    """
+
+    def __init__(self, reasons: Mapping[Path, str], count: int) -> None:
+        lines = [f"  {folder}: {reason}" for folder, reason in reasons.items()]
+        super().__init__("\n".join([f"{len(reasons)} of {count} runs were not evaluated:", *lines]))
+        self.reasons = dict(reasons)
+
+
 class ConfigMismatchError(ValueError):
     """Report that a run is to be continued with a configuration that is not its own.
 

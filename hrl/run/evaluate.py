@@ -10,7 +10,7 @@ checkpoint or were played in another way, the evaluation is refused before anyth
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from hrl.evaluation.episodes import (
     SCORE_COLUMNS,
     EvalConfig,
     Evaluation,
+    count_episodes,
     evaluate,
     worlds_at_once,
 )
@@ -37,12 +38,13 @@ from hrl.evaluation.probe_episodes import DiagnosticRollouts
 from hrl.run import hardware
 from hrl.run.atomic_files import write_json, write_text_atomic
 from hrl.run.config_match import MAY_CHANGE, differing_keys
-from hrl.run.errors import MixedScoresError
+from hrl.run.errors import MixedScoresError, UnevaluatedRunsError
 from hrl.run.eval_config import eval_config_for
 from hrl.run.folder import RunFolder
 from hrl.run.hardware import choose_device
 from hrl.run.load import LoadedRun
 from hrl.run.memory_estimate import acting_memory_estimate
+from hrl.run.progress import EpisodeProgress
 from hrl.run.provenance import describe
 
 
@@ -110,9 +112,48 @@ def evaluate_run(
     return scores
 
 
+def evaluate_all(
+    loaders: Mapping[Path, Callable[[], LoadedRun]],
+    command: str,
+    episodes: int | None = None,
+    splits: Sequence[str] | None = None,
+    videos: int | None = None,
+) -> None:
+    """Evaluate runs one after the other and print their mean returns.
+
+    A run that fails does not stop the others.
+
+    Args:
+        loaders: what loads each run, by its folder.
+        command: what the user typed, for the record.
+        episodes: as of `evaluate_run`.
+        splits: as of `evaluate_run`.
+        videos: as of `evaluate_run`.
+
+    Raises:
+        UnevaluatedRunsError: some of several runs failed; it names them with the reasons. The error
+            of a single run is raised as it is.
+    """
+    reasons: dict[Path, str] = {}
+    for number, (folder, load) in enumerate(loaders.items(), 1):
+        print(f"\n{folder}  ({number} of {len(loaders)})", flush=True)
+        try:
+            scores = evaluate_run(load(), folder, command, episodes, splits, videos)
+        except (ValueError, OSError, MemoryError, RuntimeError, ArithmeticError) as error:
+            if len(loaders) == 1:
+                raise
+            reasons[folder] = str(error)
+            print(f"not evaluated: {error}", flush=True)
+            continue
+        print(score_table(scores), flush=True)
+    if reasons:
+        raise UnevaluatedRunsError(reasons, len(loaders))
+
+
 def score_table(scores: pd.DataFrame) -> str:
-    """Mean return and success by split and intervention, with the median control steps to a
-    success, as text.
+    """Return a table of mean return and success by split and intervention, as text.
+
+    The median of control steps to a success stands beside them.
     """
     groups = scores.groupby(["split", "intervention"], sort=False)
     table = groups.agg(
@@ -157,38 +198,49 @@ def _refuse(run: LoadedRun, splits: Sequence[str], episodes: int) -> None:
     unknown = [split for split in splits if split not in run.suite.splits]
     if unknown:
         raise ConfigError(
-            f"suite {run.suite.name} has no split {unknown[0]!r}; choose from {', '.join(run.suite.splits)}"
+            f"suite {run.suite.name} has no split {unknown[0]!r}; "
+            f"choose from {', '.join(run.suite.splits)}"
         )
     if episodes < 1:
         raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
 
 
 def _worlds(run: LoadedRun, splits: Sequence[str], episodes: int) -> int:
-    """Of the split that is played in the most worlds at once."""
+    """Return the worlds of the split that is played in the most of them at once."""
     return max(worlds_at_once(run.suite, len(run.suite.tasks(split)), episodes) for split in splits)
 
 
 def _play(run: LoadedRun, splits: Sequence[str], eval_config: EvalConfig) -> Evaluation:
-    """Every split as it is, then the training split with shuffles, for which it takes more than one
-    task.
-    """
-    plain = evaluate(run.policy, run.suite, splits, eval_config)
-    if "train" not in splits or len(run.suite.tasks("train")) == 1:
-        return plain
-    shuffled = evaluate(run.policy, run.suite, ["train"], eval_config, INTERVENTIONS[1:])
-    return Evaluation(pd.concat([plain.scores, shuffled.scores], ignore_index=True), plain.usage)
+    """Play every split as it is, then the training split with shuffles, if it has several tasks."""
+    parts: list[tuple[Sequence[str], Sequence[str]]] = [(splits, INTERVENTIONS[:1])]
+    if "train" in splits and len(run.suite.tasks("train")) > 1:
+        parts.append((["train"], INTERVENTIONS[1:]))
+    total = sum(count_episodes(run.policy, run.suite, *_of(part, eval_config)) for part in parts)
+    with EpisodeProgress(total, enabled=run.config.tracking.progress) as progress:
+        played = [
+            evaluate(run.policy, run.suite, *_of(part, eval_config), progress=progress.add)
+            for part in parts
+        ]
+    scores = pd.concat([part.scores for part in played], ignore_index=True)
+    return Evaluation(scores, played[0].usage)
+
+
+def _of(
+    part: tuple[Sequence[str], Sequence[str]], eval_config: EvalConfig
+) -> tuple[Sequence[str], EvalConfig, Sequence[str]]:
+    """Return the arguments of `evaluate` for some splits under some interventions."""
+    splits, interventions = part
+    return splits, eval_config, interventions
 
 
 def _record(run: LoadedRun, eval_config: EvalConfig) -> dict[str, Any]:
-    """What makes two evaluations comparable row by row, as JSON: the checkpoint, and how episodes
-    are played.
-    """
-    sizes = {"frame_stack": eval_config.frame_stack, "image_size": eval_config.image_size}
+    """Return, as JSON values, what must agree for two evaluations to stand in one table."""
     return {
         "frames": run.frames,
         "episodes": eval_config.episodes,
         "seed": eval_config.seed,
-        **sizes,
+        "frame_stack": eval_config.frame_stack,
+        "image_size": eval_config.image_size,
     }
 
 

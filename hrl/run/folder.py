@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping
+import glob
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,45 @@ class RunFolder:
 
     def _entries(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.exists() else []
+
+
+def find_run_folders(paths: Iterable[str | Path]) -> list[Path]:
+    """Return the run folders that are named, each once, in the given order.
+
+    Args:
+        paths: run folders, globs of them, or folders that hold run folders at any depth.
+
+    Raises:
+        FolderError: nothing was given, or one of them names no run folder.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        folders = [folder for match in _matches(path) for folder in _run_folders(match)]
+        if not folders:
+            raise FolderError(
+                f"{path}: no run folder there (a folder with a {RunFolder(path).config.name})"
+            )
+        for folder in folders:
+            found.setdefault(folder.resolve(), folder)
+    if not found:
+        raise FolderError("no run folder was given")
+    return list(found.values())
+
+
+def _matches(path: Path) -> list[Path]:
+    if path.exists():
+        return [path]
+    return sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+
+
+def _run_folders(path: Path) -> Iterator[Path]:
+    """Yield the run folders at or below a folder, but none that is hidden or within a run."""
+    if RunFolder(path).config.is_file():
+        yield path
+    elif path.is_dir():
+        for child in sorted(path.iterdir()):
+            if child.is_dir() and not child.name.startswith("."):
+                yield from _run_folders(child)
 
 
 def check_format(path: Path, found: object) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
@@ -109,6 +109,40 @@ class ProgressDisplay:
             return
         text = f"{line}  {details}" if details else line
         self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+class EpisodeProgress:
+    """Show how many episodes of an evaluation have ended.
+
+    Args:
+        total: episodes of the evaluation.
+        **settings: as of `ProgressDisplay`.
+    """
+
+    def __init__(self, total: int, **settings: Any) -> None:
+        self._display = ProgressDisplay(total, "episodes", **settings)
+        self._clock: Callable[[], float] = settings.get("clock", time.monotonic)
+        self._started = self._clock()
+        self._ended = 0
+
+    def add(self, count: int) -> None:
+        """Count episodes that have ended."""
+        self._ended += count
+        elapsed = self._clock() - self._started
+        self._display.update(self._ended, self._ended / elapsed if elapsed > 0 else 0.0)
+
+    def __enter__(self) -> Self:
+        self._display.__enter__()
+        self._display.update(0, 0.0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._display.__exit__(kind, error, trace)
 
 
 def training_details(

@@ -2,13 +2,14 @@
 than there is."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
 
-from hrl.run.errors import MixedScoresError
-from hrl.run.evaluate import evaluate_run
-from hrl.run.folder import RunFolder
+from hrl.run.errors import FolderError, MixedScoresError, UnevaluatedRunsError
+from hrl.run.evaluate import evaluate_all, evaluate_run
+from hrl.run.folder import RunFolder, find_run_folders
 from hrl.run.load import LoadedRun, load_scripted
 from hrl.run.memory import MemoryEstimateError
 from tests.hrl.evaluation.test_episodes import Recorder
@@ -133,3 +134,54 @@ def test_what_does_not_fit_is_refused_before_a_world_is_made(tmp_path, monkeypat
         evaluate_run(hierarchy(), tmp_path / "run", "a test", episodes=10**8, videos=0)
     assert "simulation and rendering" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, capsys):
+    folders = {name: tmp_path / name for name in ("first", "broken", "last")}
+    for name in ("first", "last"):
+        started(folders[name], hierarchy())
+
+    def fail():
+        raise FolderError(f"{folders['broken']} has no checkpoint yet")
+
+    loaders = {folders["first"]: hierarchy, folders["broken"]: fail, folders["last"]: hierarchy}
+    with pytest.raises(UnevaluatedRunsError, match=r"1 of 3 runs.*\n.*broken: .*no checkpoint yet"):
+        evaluate_all(loaders, "a test", episodes=1, videos=0)
+    for name in ("first", "last"):
+        assert (folders[name] / "scores.csv").exists()
+    printed = capsys.readouterr().out
+    assert f"{folders['last']}  (3 of 3)" in printed
+    assert re.search(r"(\d+)/\1 episodes \(100\.0%\)", printed)
+    with pytest.raises(FolderError, match="no checkpoint yet"):
+        evaluate_all({folders["broken"]: fail}, "a test")
+
+
+def test_run_folders_are_found_by_name_glob_and_parent(tmp_path):
+    for name in ("study/ppo/seed_0", "study/ppo/seed_1", "study/skills/seed_0", "other"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").touch()
+    (tmp_path / "study" / ".hydra").mkdir()
+    (tmp_path / "study" / ".hydra" / "config.yaml").touch()
+
+    def found(*paths):
+        return [str(path.relative_to(tmp_path)) for path in find_run_folders(paths)]
+
+    assert found(tmp_path / "study") == [
+        "study/ppo/seed_0",
+        "study/ppo/seed_1",
+        "study/skills/seed_0",
+    ]
+    assert found(tmp_path / "other", tmp_path / "study/*/seed_0") == [
+        "other",
+        "study/ppo/seed_0",
+        "study/skills/seed_0",
+    ]
+    assert found(tmp_path / "study/ppo/seed_1", f"{tmp_path}/study/ppo") == [
+        "study/ppo/seed_1",
+        "study/ppo/seed_0",
+    ]
+    with pytest.raises(FolderError, match="nothing_here: no run folder there"):
+        found(tmp_path / "nothing_here")
+    with pytest.raises(FolderError, match="no run folder was given"):
+        found()

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from envs import load_suite, make_vec
-from hrl.run.progress import ProgressDisplay, evaluation_in_words, training_details
+from hrl.run.progress import EpisodeProgress, ProgressDisplay, evaluation_in_words, training_details
 
 
 class Clock:
@@ -89,3 +89,18 @@ def test_partial_returns_are_of_the_running_episodes():
     tasks = suite.tasks("train")
     assert list(partial) == [task.name for task in tasks]
     assert partial[tasks[0].name] == pytest.approx((rewards[0] + rewards[3]) / 2)
+
+
+def test_the_time_left_of_an_evaluation_is_said_from_the_first_episode_on():
+    out, clock = StringIO(), Clock()
+    console = Console(file=out)
+    with EpisodeProgress(12, console=console, clock=clock, interval=0.0) as progress:
+        clock.now = 4.0
+        progress.add(2)
+        clock.now = 24.0
+        progress.add(10)
+    assert out.getvalue().splitlines() == [
+        "0/12 episodes (0.0%)  0 episodes/s  unknown time left",
+        "2/12 episodes (16.7%)  0.5 episodes/s  20s left",
+        "12/12 episodes (100.0%)  0.5 episodes/s  0s left",
+    ]
