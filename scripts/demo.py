@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Trains the hierarchical and the flat method on `point_mass`, evaluates both and random play, and
-reports (`make demo`).
+"""Train the hierarchical and the flat method on `point_mass`, evaluate them and report.
+
+`make demo` calls this. Random actions are evaluated beside them.
 
     scripts/demo.py [--frames=N] [--seeds=N] [--episodes=N] [--folder=runs/demo]
 
-Interrupt it and run it again: it goes on where it stood. Writes FOLDER/report.html and
+Interrupt it and run it again: it continues where it stopped. It writes FOLDER/report.html and
 FOLDER/summary.json, whose wall_seconds are those of all its starts.
 """
 
@@ -55,7 +56,7 @@ def build_parser() -> CommandParser:
 
 
 def report(chosen: dict[str, Any], folder: Path, command: str, watch: Stopwatch) -> None:
-    """Trains and scores what is still to be done, and writes what came of it."""
+    """Train and evaluate what is still to be done, and write the report."""
     seeds = range(chosen.get("--seeds", 1))
     runs = [
         train_and_score(method, seed, folder, chosen, command)
@@ -67,15 +68,14 @@ def report(chosen: dict[str, Any], folder: Path, command: str, watch: Stopwatch)
     page = write_report(collected, folder, command)
     summary = summarise(collected) | {"wall_seconds": round(watch.seconds, 1), "command": command}
     write_json(folder / "summary.json", summary)
-    print(
-        f"\n{summary_table(summary)}\n\n{json.dumps({'wall_seconds': summary['wall_seconds']})}\nreport: {page}"
-    )
+    seconds = json.dumps({"wall_seconds": summary["wall_seconds"]})
+    print(f"\n{summary_table(summary)}\n\n{seconds}\nreport: {page}")
 
 
 def train_and_score(
     method: str, seed: int, folder: Path, chosen: dict[str, Any], command: str
 ) -> Path:
-    """One run of one method; returns its folder."""
+    """Train and evaluate one run of one method; return its folder."""
     run = folder / method / f"seed_{seed}"
     frames = [f"frames={chosen['--frames']}"] if "--frames" in chosen else []
     overrides = [
@@ -94,7 +94,7 @@ def train_and_score(
 
 
 def score_random(folder: Path, chosen: dict[str, Any], command: str) -> Path:
-    """Random play on the same episodes."""
+    """Evaluate random actions on the same episodes; return their folder."""
     run = folder / "random"
     print("\n=== random play on every split", flush=True)
     scripted = load_scripted(

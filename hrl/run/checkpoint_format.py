@@ -1,5 +1,6 @@
-"""One checkpoint file: a tree of tensors and plain values as safetensors, written whole or not at
-all, never pickled.
+"""Write and read one checkpoint file: a tree of tensors and plain values as safetensors.
+
+A file is written whole or not at all, and never pickled.
 
 Any safetensors reader can look into the file. Tensors are named by their path in the tree joined by
 "/"; the tree itself, with every value that is not a tensor, is JSON in the header's metadata::
@@ -7,7 +8,9 @@ Any safetensors reader can look into the file. Tensors are named by their path i
     format          "pixel-hrl"
     format_version  "1"
     checksum        CRC-32 of content
-    content         {"frames", "tree", "metadata", "versions", "checksums": {name: CRC-32 of name, dtype, shape, bytes}}
+    content         {"frames", "tree", "metadata", "versions", "checksums"}
+
+The checksums are {name: CRC-32 of name, dtype, shape and bytes}.
 """
 
 import json
@@ -51,15 +54,24 @@ LARGEST_HEADER = 100_000_000  # bytes; safetensors refuses to read a larger one
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 CheckpointTree: TypeAlias = (
-    "Tensor | np.ndarray | np.generic | bool | int | float | str | list[CheckpointTree] | tuple[CheckpointTree, ...]"
-    " | Mapping[str, CheckpointTree] | Mapping[int, CheckpointTree] | None"
+    "Tensor | np.ndarray | np.generic | bool | int | float | str | None | list[CheckpointTree]"
+    " | tuple[CheckpointTree, ...] | Mapping[str, CheckpointTree] | Mapping[int, CheckpointTree]"
 )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory. Every mapping is a dict; tensors are on the CPU without gradient;
-    arrays are writable.
+    """Hold a checkpoint file in memory.
+
+    Every mapping is a dict; tensors are on the CPU without gradient; arrays are writable.
+
+    Attributes:
+        frames: control steps done so far.
+        state: what was saved, or the parts of it that were read.
+        metadata: JSON values about it.
+        versions: of Python and of the packages that can change a result.
+        path: of the file.
+        checksum: of everything in the file.
     """
 
     frames: int
@@ -94,7 +106,8 @@ def write(
     """
     if frames < 0 or not isinstance(state, Mapping):
         raise ValueError(
-            f"a checkpoint needs frames >= 0 and a mapping, not {frames} and a {type(state).__name__}"
+            "a checkpoint needs frames >= 0 and a mapping, "
+            f"not {frames} and a {type(state).__name__}"
         )
     arrays: dict[str, _Array] = {}
     tree = _encode(state, (), arrays)
@@ -114,10 +127,12 @@ def write(
 
 
 def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
-    """Read one checkpoint file and check every byte of what is read. Nothing in it is ever
-    executed.
+    """Read one checkpoint file and check every byte of what is read.
+
+    Nothing in it is ever executed.
 
     Args:
+        path: the file.
         parts: paths in the state, their keys joined by "/"; memory is taken for these parts only,
             and the state returned has no others. All of it by default.
 
@@ -155,8 +170,9 @@ def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
 
 @dataclass(frozen=True)
 class _Array:
-    """A tensor or an array as bytes in C order; `data` is the caller's own memory wherever that is
-    possible.
+    """Hold a tensor or an array as bytes in C order.
+
+    `data` is the caller's own memory wherever that is possible.
     """
 
     dtype: str
@@ -170,7 +186,8 @@ class _Array:
             raise ValueError(f"{name!r} has dtype {dtype}; a checkpoint holds {', '.join(DTYPES)}")
         if isinstance(value, Tensor) and (value.is_meta or value.layout != torch.strided):
             raise ValueError(
-                f"{name!r} is a {value.layout} tensor on {value.device}; a checkpoint holds dense values"
+                f"{name!r} is a {value.layout} tensor on {value.device}; "
+                "a checkpoint holds dense values"
             )
         return cls(dtype, tuple(value.shape), _bytes_of(value))
 
@@ -179,8 +196,9 @@ class _Array:
         return self.data.nbytes // max(1, math.prod(self.shape))
 
     def checksum(self, name: str) -> int:
-        """Covers name, dtype and shape too: a header that is damaged but still makes sense must not
-        pass.
+        """Return the CRC-32 of the name, the dtype, the shape and the bytes.
+
+        A header that is damaged but still makes sense must not pass.
         """
         return zlib.crc32(self.data, zlib.crc32(f"{name} {self.dtype} {self.shape}".encode()))
 
@@ -200,8 +218,9 @@ def _bytes_of(value: Tensor | np.ndarray) -> memoryview:
 
 
 def _encode(value: Any, path: tuple[str, ...], arrays: dict[str, _Array]) -> JSON:
-    """A tree as JSON: plain values stand for themselves, all else is {kind: ...}. Tensors are put
-    into `arrays`.
+    """Return a tree as JSON, and put its tensors into `arrays`.
+
+    Plain values stand for themselves; all else is {kind: ...}.
     """
     if value is None or type(value) in (bool, int, str):
         return value  # type: ignore[no-any-return]
@@ -229,20 +248,21 @@ def _encode_array(value: Any, name: str, arrays: dict[str, _Array]) -> JSON:
         kind, array = "scalar", _Array.of(name, np.asarray(value))
     else:
         raise ValueError(
-            f"{name!r} is a {type(value).__name__}; a checkpoint holds tensors, numpy arrays and scalars, "
-            "None, bool, int, float, str, and lists, tuples and mappings of them"
+            f"{name!r} is a {type(value).__name__}; a checkpoint holds tensors, numpy arrays and "
+            "scalars, None, bool, int, float, str, and lists, tuples and mappings of them"
         )
     arrays[name] = array
     return {kind: name}
 
 
 def _named_keys(mapping: Mapping[Any, Any], path: tuple[str, ...]) -> list[tuple[str | int, str]]:
-    """Each key with the name that it has in the file."""
+    """Return each key with the name that it has in the file."""
     owner = repr("/".join(path)) if path else "the state"
     for key in mapping:
         if type(key) not in (str, int):
             raise ValueError(
-                f"key {key!r} of {owner} is a {type(key).__name__}; a checkpoint's keys are str or int"
+                f"key {key!r} of {owner} is a {type(key).__name__}; "
+                "a checkpoint's keys are str or int"
             )
         # A lone surrogate is no Unicode text, and no reader would take the header.
         if re.search(r"[/\ud800-\udfff]", str(key)) or (key == "__metadata__" and not path):
@@ -274,7 +294,7 @@ def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _prune(path: Path, tree: Any, parts: Collection[str]) -> Any:
-    """The tree with nothing but these parts."""
+    """Return the tree with nothing but these parts."""
     pruned: dict[str, Any] = {"map": []}
     for part in parts:
         _graft(path, pruned, tree, part, part.split("/"))
@@ -282,7 +302,7 @@ def _prune(path: Path, tree: Any, parts: Collection[str]) -> Any:
 
 
 def _graft(path: Path, target: dict[str, Any], source: Any, part: str, keys: list[str]) -> None:
-    """Puts what `source` holds under `keys` into the same place of `target`."""
+    """Put what `source` holds under `keys` into the same place of `target`."""
     entries = source.get("map", []) if isinstance(source, dict) else []
     found = [entry for entry in entries if str(entry[0]) == keys[0]]
     if not found:
@@ -299,7 +319,7 @@ def _graft(path: Path, target: dict[str, Any], source: Any, part: str, keys: lis
 
 
 def _tensor_names(node: Any) -> Iterator[str]:
-    """Names of the tensors that a tree refers to."""
+    """Yield the names of the tensors that a tree refers to."""
     if not isinstance(node, dict):
         return
     ((kind, body),) = node.items()

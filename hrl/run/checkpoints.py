@@ -1,4 +1,4 @@
-"""Keep the checkpoints of a run, each a pair of files: the policy, and the rest of the training state.
+"""Keep the checkpoints of a run, each a pair of files: the policy and the training state.
 
 The newest whole pair is found whatever happened to the process or to the files. A pair is written
 in this order, each file atomically::

@@ -187,7 +187,8 @@ def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, files: R
         write_text_atomic(files.goal_reaching, reaching.to_csv(index=False))
         write_text_atomic(files.goal_distance, distances.to_csv(index=False))
         print(
-            f"distance left to goals so many steps apart, steps of the worker\n{goal_reaching_table(reaching)}"
+            "distance left to goals so many steps apart, steps of the worker\n"
+            f"{goal_reaching_table(reaching)}"
         )
         print(
             f"distance to the nearest state and to any\n{distances.round(2).to_string(index=False)}"

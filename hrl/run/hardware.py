@@ -1,6 +1,4 @@
-"""Where a run computes: device, precision, threads, and how the C allocator hands out large
-tensors.
-"""
+"""Choose where a run computes: device, precision, threads, and how memory is allocated."""
 
 from __future__ import annotations
 
@@ -15,8 +13,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def choose_device(name: str) -> torch.device:
-    """The named torch device, or for `auto` the GPU where there is one; a GPU that is named by
-    number becomes the current one, on which streams and graphs are made.
+    """Return the named torch device, or for `auto` the GPU where there is one.
+
+    A GPU that is named by number becomes the current one, on which streams and graphs are made.
 
     Raises:
         ValueError: a name torch does not know, or a device this machine does not have.
@@ -36,8 +35,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of the encoder's products: for `auto` bfloat16 on GPUs and on processors with bf16
-    matrix units.
+    """Return the dtype of the encoder's products.
+
+    For `auto` it is bfloat16 on GPUs and on processors with bf16 matrix units.
     """
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
@@ -47,8 +47,9 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def configure(threads: int) -> int:
-    """Sets torch's threads (0: one per core that this process may use) and keeps freed memory;
-    returns the threads.
+    """Set torch's threads and keep freed memory; return the threads.
+
+    0 threads stand for one per core that this process may use.
 
     By default glibc gives every large block back to the system when it is freed and pays page
     faults for the next one; a learner frees and takes the same blocks thousands of times.

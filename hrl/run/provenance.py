@@ -33,7 +33,7 @@ UNKNOWN = "unknown"
 
 
 def describe(command: str, parameters: Mapping[str, int]) -> dict[str, Any]:
-    """The content of a run folder's environment.json.
+    """Return the content of a run folder's environment.json.
 
     Args:
         command: the command line that started the run.
@@ -57,8 +57,9 @@ def describe(command: str, parameters: Mapping[str, int]) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Version of Python and of each package that can change a result; "not installed" where one is
-    absent.
+    """Return the versions of Python and of each package that can change a result.
+
+    A package that is absent has the version "not installed".
     """
     versions = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
     return versions | {
@@ -67,8 +68,10 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """CPU model, logical cores of the machine and those this process may use, memory in bytes,
-    names of the GPUs.
+    """Return what the machine has.
+
+    These are the CPU model, the logical cores of the machine and those that this process may use,
+    the memory in bytes, and the names of the GPUs.
     """
     return {
         "cpu": _cpu_model(),
@@ -83,7 +86,7 @@ def hardware() -> dict[str, Any]:
 
 
 def code_revision(folder: Path | None = None) -> tuple[str, bool | None]:
-    """Git commit that this package was imported from, and whether its work tree differs from it.
+    """Return the git commit of this package, and whether its work tree differs from it.
 
     An installed copy inside somebody else's repository (a virtual environment, say) is not that
     repository's code: the revision counts only where git tracks this file.
@@ -113,8 +116,9 @@ def _cpu_model() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Output of a git command, None where git is missing, refuses or hangs (a folder on a dead
-    network drive).
+    """Return the output of a git command, None where git is missing, refuses or hangs.
+
+    It hangs where the folder is on a dead network drive.
     """
     command = ["git", "-C", str(folder), *arguments]
     try:

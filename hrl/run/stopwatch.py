@@ -1,4 +1,4 @@
-"""Wall-clock time of work that is stopped and started again."""
+"""Measure the wall-clock time of work that is stopped and started again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from hrl.run.atomic_files import write_json
 
 
 class Stopwatch:
-    """Seconds spent inside `with` blocks, summed over all processes that used the same file one
-    after the other.
+    """Sum the seconds that processes spend in `with` blocks, one process after the other.
 
     Args:
         path: keeps the sum; a file that is not there yet counts as zero. Its folder is made.
@@ -36,7 +35,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """The sum up to now."""
+        """Return the sum up to now."""
         return self._before + self._clock() - self._started
 
     def __enter__(self) -> Stopwatch:

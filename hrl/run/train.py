@@ -1,7 +1,6 @@
-"""Training as a user lives it: one folder a run, one command that starts it and continues it to the
-last bit.
+"""Train: one folder a run, one command that starts it and continues it to the last bit.
 
-(On a CPU. Some of a GPU's kernels add in an order of their own.)
+(This holds on a CPU. Some of a GPU's kernels add in an order of their own.)
 """
 
 from __future__ import annotations
@@ -44,20 +43,20 @@ from hrl.run.stop_signals import stop_signals
 
 
 def train(composed: ComposedConfig, command: str) -> Path:
-    """Start or continue the run of `config.folder`; returns the folder.
+    """Start or continue the run of `config.folder`; return the folder.
 
-    Continues exactly, on a CPU: a run killed at any moment ends with the weights and metrics of one
-    that never was. The signals of `stop_signals` finish the iteration under way and save.
+    On a CPU a run continues exactly: killed at any moment, it ends with the weights and metrics of
+    a run that never was. The signals of `stop_signals` finish the iteration under way and save.
 
     Args:
         composed: the configuration, from `hrl.config.load`.
         command: what the user typed, for the record.
 
     Raises:
-        ConfigError: a configuration that cannot be run; ConfigMismatchError where the folder holds
-            another run.
-        MemoryEstimateError, DiskEstimateError: what the run would take does not fit; nothing of it
-            was written.
+        ConfigError: a configuration that cannot be run.
+        ConfigMismatchError: the folder holds another run.
+        MemoryEstimateError: the run does not fit into memory; nothing of it was written.
+        DiskEstimateError: its checkpoints do not fit onto the disk; nothing of it was written.
         NonFiniteError: a loss stopped being finite; the message names the dump.
         Interrupted: a signal stopped the run before its budget was spent.
     """
@@ -73,27 +72,33 @@ def train(composed: ComposedConfig, command: str) -> Path:
         device = hardware.choose_device(config.device)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    for budget in (
+    for estimate in (
         *memory_estimates(config, suite, device),
         checkpoint_disk_estimate(config, suite, folder.path),
     ):
-        print(budget)
-        budget.check()
+        print(estimate)
+        estimate.check()
     if config.agent.startup_notice:
         print(config.agent.startup_notice, flush=True)
     hardware.configure(config.threads)
-    with folder.lock():
-        with _Run(composed, suite, folder, command) as run, stop_signals() as received:
-            run.until(config.frames, received)
-            if received and run.learner.frames < config.frames:
-                raise Interrupted(folder.path, run.learner.frames, received[0])
+    with (
+        folder.lock(),
+        _Run(composed, suite, folder, command) as run,
+        stop_signals() as received,
+    ):
+        run.until(config.frames, received)
+        if received and run.learner.frames < config.frames:
+            raise Interrupted(folder.path, run.learner.frames, received[0])
     return folder.path
 
 
 @dataclass
 class _Clock:
-    """Seconds of training, summed over continuations; and frames a second over the last few
-    iterations.
+    """Measure training.
+
+    Attributes:
+        seconds: of training, summed over continuations.
+        rate: frames a second over the last few iterations.
     """
 
     seconds: float = 0.0
@@ -101,7 +106,8 @@ class _Clock:
 
     @contextmanager
     def measure(self, frames: Callable[[], int]) -> Iterator[None]:
-        before, started = frames(), time.perf_counter()
+        before = frames()
+        started = time.perf_counter()
         yield
         elapsed = time.perf_counter() - started
         self.seconds += elapsed
@@ -124,7 +130,7 @@ class _Run:
             self.spec = agent_spec(config, suite)
             self.env = _training_env(config, suite)
             self.learner: Learner = build_learner(config, suite, self.env, self.spec)
-        except ValueError as error:  # a value that only what it is given to can judge
+        except ValueError as error:  # a value that only its user can check
             raise ConfigError(str(error)) from error
         # Written once nothing of the configuration is left to refuse, so that a mistake leaves no
         # run behind.
@@ -151,7 +157,7 @@ class _Run:
         self.env.close()
 
     def until(self, frames: int, received: list[int]) -> None:
-        """Iterates until the budget is spent or a signal asks to stop; saves at the end."""
+        """Iterate until the budget is spent or a signal asks to stop; save at the end."""
         saved = self.learner.frames
         enabled = self.config.tracking.progress
         with ProgressDisplay(frames, "frames", enabled=enabled) as display:
@@ -176,7 +182,8 @@ class _Run:
         if checkpoint is None:
             return None
         check_config_matches(checkpoint.metadata["config"], self.plain)
-        before, now = checkpoint.metadata["computed_with"], self._computed_with()
+        before = checkpoint.metadata["computed_with"]
+        now = self._computed_with()
         if before != now:
             warnings.warn(
                 f"continuing with {now} what was computed with {before}: the last bits may differ",
@@ -185,11 +192,7 @@ class _Run:
         try:
             learned = {**checkpoint.state["learner"], POLICY: checkpoint.state[POLICY]}
             self.learner.load_state_dict(learned)
-        except (
-            KeyError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # saved by another version of the agent
+        except (KeyError, RuntimeError, ValueError) as error:  # another version of the agent
             reason = " ".join(str(error).split())
             raise CheckpointError(
                 checkpoint.path, f"it does not fit this agent: {reason}"
@@ -201,7 +204,7 @@ class _Run:
         return dict(checkpoint.metadata["position"])
 
     def _computed_with(self) -> dict[str, JSON]:
-        """What `auto` and 0 came to on this machine."""
+        """Return what `auto` and 0 stand for on this machine."""
         precision = str(self.spec.autocast).removeprefix("torch.")
         return {
             "device": self.spec.device.type,
@@ -221,7 +224,7 @@ class _Run:
     def _dumped(
         self, name: str, updates: int, batch: Mapping[str, Tensor], values: Mapping[str, float]
     ) -> NonFiniteError:
-        """Saves the batch, the learner and the worlds as they are."""
+        """Save the batch, the learner and the environment as they are; return the error."""
         counters = {"frames": self.learner.frames, "updates": updates, "seed": self.config.seed}
         state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
         path = dump_nonfinite(
@@ -286,11 +289,12 @@ def _training_env(config: RunConfig, suite: Suite) -> PixelVectorEnv:
 
 
 def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
-    """Combinations that no single key can know of."""
+    """Refuse combinations of keys that no single key can know of."""
     tasks = len(suite.tasks("train"))
     if config.num_envs < tasks:
         raise ConfigError(
-            f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks to deal out"
+            f"num_envs is {config.num_envs}; suite {suite.name} has {tasks} training tasks, "
+            "each of which needs one"
         )
     try:
         config.agent.check_run(run_shapes(config, suite))

@@ -79,7 +79,7 @@ def test_a_run_that_cannot_be_evaluated_leaves_the_others(folder, tmp_path, caps
     more = ["--episodes=1", "--splits=interpolation", "--videos=0"]
     assert main(["evaluate", str(tmp_path / "run*"), *more]) == 2
     errors = capsys.readouterr().err
-    assert f"error: 1 of 2 not evaluated: {runs / 'broken'}" in errors
+    assert f"error: 1 of 2 runs were not evaluated:\n  {runs / 'broken'}: " in errors
     assert (runs / "ppo" / "scores.csv").exists()
 
 

@@ -490,7 +490,8 @@ for _ in range(25):
     assert not list(folder.glob(".*"))
     frames = latest.frames
 Checkpoints(folder).save(frames + 1, {}, {})
-assert len(list(folder.iterdir())) == 4  # what a kill between a save and its deletions left is deleted by the next save
+# What a kill between a save and its deletions left is deleted by the next save.
+assert len(list(folder.iterdir())) == 4
 print(frames, interrupted)
 """
 

@@ -24,6 +24,7 @@ from hrl.run.checkpoints import Checkpoints
 from hrl.run.errors import CheckpointError, FolderError
 from hrl.run.load import load_run
 from hrl.run.train import train
+from tests.fakes import all_used
 
 QUIET = [
     "tracking.wandb=disabled",
@@ -41,7 +42,6 @@ SAC = [
 MODEL = ["agent.batch_size=4", "agent.sequence_length=4", "agent.train_ratio=2"]
 LEARNING = [name for name, entry in registered_agents().items() if entry.build_learner]
 OWN = {"sb3_sac": SAC, "dreamer": MODEL, "director": MODEL}
-from tests.fakes import all_used
 
 
 @pytest.fixture(scope="module", params=LEARNING)

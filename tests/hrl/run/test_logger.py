@@ -54,7 +54,10 @@ def test_a_line_holds_every_digit_in_a_fixed_order(tmp_path: Path) -> None:
                 "b": 3,
             }
         )
-    expected = '{"frames": 10, "steps": 5, "updates": 1, "a": 0.10000000149011612, "b": 3, "z": 0.30000000000000004}\n'
+    expected = (
+        '{"frames": 10, "steps": 5, "updates": 1, '
+        '"a": 0.10000000149011612, "b": 3, "z": 0.30000000000000004}\n'
+    )
     assert (tmp_path / "metrics.jsonl").read_text() == expected
 
 
@@ -378,7 +381,8 @@ def test_a_log_that_fails_later_is_dropped_with_one_warning(
 def test_a_log_that_is_off_is_not_even_imported(tmp_path: Path) -> None:
     program = (
         "import sys, hrl.run.logger as logging, hrl.run.folder as folder\n"
-        "logger = logging.Logger(folder.RunFolder(sys.argv[1]), config={}, wandb_mode='disabled', tensorboard=False)\n"
+        "logger = logging.Logger(folder.RunFolder(sys.argv[1]), config={}, "
+        "wandb_mode='disabled', tensorboard=False)\n"
         "logger.log({'frames': 1}); logger.close()\n"
         "assert not {'wandb', 'tensorboard'} & sys.modules.keys()"
     )
