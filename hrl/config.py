@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -328,12 +329,12 @@ def _compose(overrides: Sequence[str], config_dir: Path) -> DictConfig:
 
 def _refuse_missing_modules(names: Any) -> None:
     """Refuse a run whose modules have not been imported: that is done on request alone."""
-    missing = [str(name) for name in names or () if name not in imported_modules()]
+    missing = [str(name) for name in names or () if name not in sys.modules]
     if missing:
         flags = " ".join(f"--import={name}" for name in missing)
         raise ConfigError(
             f"the run uses {', '.join(missing)}, which is imported only when the command says so: "
-            f"add {flags}"
+            f"add {flags} (in Python: import it first)"
         )
 
 
