@@ -1,4 +1,4 @@
-"""The hierarchical method with few units, replayed sequences for it, and an imagined trajectory
+"""The hierarchical agent with few units, replayed sequences for it, and an imagined trajectory
 with labels."""
 
 from __future__ import annotations

@@ -81,7 +81,10 @@ def test_the_default_folder_has_the_methods_name():
         ("agent.name=dqn", r"agent\.name is 'dqn'; choose from director, dreamer, ppo"),
         ("+new.key=1", r"unknown key new; valid keys of a run: agent, checkpoint_every"),
         ("+agent.new=1", r"unknown key agent\.new; valid keys of agent: clip, discount"),
-        ("+tracking.project=x", r"unknown key tracking\.project; valid keys of tracking: group, progress"),
+        (
+            "+tracking.project=x",
+            r"unknown key tracking\.project; valid keys of tracking: group, progress",
+        ),
         ("device=hpu", r"device is 'hpu'; choose from auto, cpu, cuda, or a GPU .* cuda:0"),
         ("agent.skill_duration=1000000000", r"skill_duration is 1000000000; .* at most 10,000"),
         ("agent.learning_rate=nan", r"agent\.learning_rate is nan; it must be a finite number"),

@@ -1,4 +1,4 @@
-"""One level of behaviour: returns, weights, critics and actors against slow references."""
+"""One actor-critic: returns, weights, critics and actors against slow references."""
 
 import math
 from dataclasses import replace
@@ -18,7 +18,7 @@ from hrl.nets.two_hot import TwoHot
 from hrl.optim.laprop import LaProp
 from hrl.optim.returns import lambda_returns
 from tests.fakes import randomise, reached
-from tests.hrl.small_levels import (
+from tests.hrl.small_actor_critics import (
     ACTION,
     BATCH,
     INPUTS,
@@ -26,9 +26,9 @@ from tests.hrl.small_levels import (
     TASK,
     TIME,
     UNITS,
+    actor_critic,
     critic,
     draws,
-    level,
     slow_lambda_return,
     trajectory,
     uniform,
@@ -75,7 +75,7 @@ def test_weights_are_the_discounted_chance_to_get_there():
     """The first is the chance that the start has a future at all; the last state's own does not
     count."""
     seen = trajectory()
-    weights = level()._weights(seen)
+    weights = actor_critic()._weights(seen)
     for batch in range(BATCH):
         chance = 1.0
         for time in range(TIME):
@@ -107,7 +107,7 @@ def test_nothing_is_learned_of_what_follows_an_end():
     """After a state with no future, inputs, rewards and actions change no gradient."""
     gradients = []
     for seed in (5, 6):
-        trained, seen = level(), trajectory()
+        trained, seen = actor_critic(), trajectory()
         continues = seen.continues.clone()
         continues[2] = 0.0
         inputs, reward, actions = (
@@ -137,10 +137,10 @@ def test_nothing_is_learned_of_what_follows_an_end():
 
 @pytest.mark.parametrize("slow_bootstrap", [True, False])
 def test_values_are_those_of_the_copy_that_bootstraps(slow_bootstrap):
-    judge = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap))
+    built = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap))
     inputs, task = draws(TIME, BATCH, INPUTS), draws(1, BATCH, TASK, seed=1)
-    net, other = (judge.slow, judge.net) if slow_bootstrap else (judge.net, judge.slow)
-    values = judge.values(inputs, task)
+    net, other = (built.slow, built.net) if slow_bootstrap else (built.net, built.slow)
+    values = built.values(inputs, task)
     torch.testing.assert_close(values, TwoHot(net(inputs, task)).mean())
     assert not torch.isclose(values, TwoHot(other(inputs, task)).mean()).any()
 
@@ -149,16 +149,16 @@ def test_values_are_those_of_the_copy_that_bootstraps(slow_bootstrap):
 def test_critic_loss_by_a_loop(slow_bootstrap):
     """Cross-entropy with the return, and with the slow copy's value whichever of them bootstraps,
     weighted."""
-    judge = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap, slow_regulariser=0.3))
+    built = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap, slow_regulariser=0.3))
     inputs, task = draws(TIME, BATCH, INPUTS), draws(1, BATCH, TASK, seed=1)
     returns, weights = 5 * draws(TIME, BATCH, seed=2), uniform(TIME, BATCH, seed=3)
-    loss = judge.loss(inputs, task, returns, weights, judge.values(inputs, task).detach())
+    loss = built.loss(inputs, task, returns, weights, built.values(inputs, task).detach())
     total = 0.0
     for time in range(TIME):
         for batch in range(BATCH):
             task_input_size = task[0, batch]
-            predicted = TwoHot(judge.net(inputs[time, batch], task_input_size))
-            slow = TwoHot(judge.slow(inputs[time, batch], task_input_size)).mean()
+            predicted = TwoHot(built.net(inputs[time, batch], task_input_size))
+            slow = TwoHot(built.slow(inputs[time, batch], task_input_size)).mean()
             cost = predicted.loss(returns[time, batch]) + 0.3 * predicted.loss(slow)
             total += float((weights[time, batch] * cost).detach())
     assert float(loss.detach()) == pytest.approx(total / (TIME * BATCH), rel=1e-4)
@@ -166,21 +166,21 @@ def test_critic_loss_by_a_loop(slow_bootstrap):
 
 @pytest.mark.parametrize("slow_bootstrap", [True, False])
 def test_values_carry_gradient_to_what_is_seen_and_to_nothing_else(slow_bootstrap):
-    judge = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap))
+    built = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap))
     inputs = draws(TIME, BATCH, INPUTS).requires_grad_()
-    judge.values(inputs, draws(1, BATCH, TASK)).sum().backward()
+    built.values(inputs, draws(1, BATCH, TASK)).sum().backward()
     assert bool(inputs.grad.any())
-    assert reached({"critic": judge}) == set()
+    assert reached({"critic": built}) == set()
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
 def test_the_slow_copy_follows_at_its_rate(rate):
-    judge = critic(replace(PLAIN, slow_rate=rate))
-    before = [p.detach().clone() for p in judge.slow.parameters()]
-    fast = [p.detach().clone() for p in judge.net.parameters()]
-    judge.update_target()
+    built = critic(replace(PLAIN, slow_rate=rate))
+    before = [p.detach().clone() for p in built.slow.parameters()]
+    fast = [p.detach().clone() for p in built.net.parameters()]
+    built.update_target()
     for old, new, target, now in zip(
-        before, judge.slow.parameters(), fast, judge.net.parameters(), strict=True
+        before, built.slow.parameters(), fast, built.net.parameters(), strict=True
     ):
         torch.testing.assert_close(new.detach(), (1 - rate) * old + rate * target)
         assert torch.equal(now.detach(), target)
@@ -189,18 +189,18 @@ def test_the_slow_copy_follows_at_its_rate(rate):
 
 def test_a_critic_learns_the_return_that_it_is_shown():
     torch.manual_seed(0)
-    judge = Critic(INPUTS, 0, 4, 32, PLAIN)
+    built = Critic(INPUTS, 0, 4, 32, PLAIN)
     inputs, task = draws(TIME, BATCH, INPUTS), torch.zeros(1, BATCH, TASK)
     returns = torch.tensor([3.0, -1.0, 0.0, 20.0])[:, None].expand(TIME, BATCH)
-    optimizer = torch.optim.Adam(judge.net.parameters(), 0.003)
+    optimizer = torch.optim.Adam(built.net.parameters(), 0.003)
     for _ in range(1000):
         optimizer.zero_grad()
-        judge.loss(
-            inputs, task, returns, torch.ones(TIME, BATCH), judge.values(inputs, task)
+        built.loss(
+            inputs, task, returns, torch.ones(TIME, BATCH), built.values(inputs, task)
         ).backward()
         optimizer.step()
-        judge.slow.load_state_dict(judge.net.state_dict())
-    assert float((judge.values(inputs, task) - returns).abs().max()) < 0.5
+        built.slow.load_state_dict(built.net.state_dict())
+    assert float((built.values(inputs, task) - returns).abs().max()) < 0.5
 
 
 # Actors.
@@ -259,7 +259,7 @@ def test_reinforce_loss_by_a_loop(entropy):
     """-weight * (log-likelihood * advantage + entropy bonus), two streams with shares of their
     own."""
     config = replace(PLAIN, entropy=entropy, entropy_scale=0.2, entropy_target=0.9)
-    trained = level(config, reward_weights={"task": 1.0, "exploration": 0.1})
+    trained = actor_critic(config, reward_weights={"task": 1.0, "exploration": 0.1})
     seen = trajectory(("task", "exploration"))
     weights = trained._weights(seen)
     with torch.no_grad():
@@ -290,7 +290,7 @@ def test_reinforce_loss_by_a_loop(entropy):
 
 
 def test_means_at_their_bounds_are_counted():
-    trained, seen = level(), trajectory()
+    trained, seen = actor_critic(), trajectory()
     assert float(trained.loss(seen)[1]["saturated"]) < 0.5
     with torch.no_grad():
         trained.actor.net.dense.layers[-1].bias[:ACTION] = torch.tensor([9.0, 0.0])
@@ -300,7 +300,7 @@ def test_means_at_their_bounds_are_counted():
 
 def test_reinforce_gradient_by_the_score():
     """The likelihood's gradient times a constant: nothing flows through the advantage."""
-    trained, seen = level(), trajectory()
+    trained, seen = actor_critic(), trajectory()
     trained.loss(seen)
     advantage = torch.tensor(
         [[slow_advantage(trained, seen, t, b) for b in range(BATCH)] for t in range(TIME)]
@@ -354,10 +354,10 @@ def test_codes_are_scored_group_by_group():
     assert trained.coefficients.value.shape == (3,)
 
 
-def test_one_levels_loss_touches_no_other_state():
-    """Scales, controllers and slow copies belong to their level; `update_target` moves critics'
-    copies and nothing else."""
-    trained = level()
+def test_one_actor_critics_loss_touches_no_other_state():
+    """Scales, controllers and slow copies belong to their actor-critic; `update_target` moves
+    critics' copies and nothing else."""
+    trained = actor_critic()
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     trained.update_target()
     moved = {
@@ -407,9 +407,10 @@ def test_values_stay_where_rewards_allow(slow_bootstrap):
     assert highest > 4.5
 
 
-def test_a_stream_that_dies_out_shows_below_the_floor():
-    """Returns are divided by at least the floor; what is logged is how far they really spread."""
-    trained = level()
+def test_a_reward_type_that_dies_out_shows_below_the_least_scale():
+    """Returns are divided by at least the least scale; what is logged is how far they really
+    spread."""
+    trained = actor_critic()
     shape = (TIME + 1, 4)
     inputs, actions = torch.rand(*shape, INPUTS), torch.zeros(TIME, 4, ACTION)
     rewards = {name: torch.zeros(TIME, 4) for name in trained.critics}
@@ -432,6 +433,6 @@ def test_a_stream_that_dies_out_shows_below_the_floor():
         ({"return_lambda": 1.5}, r"return_lambda is 1\.5; it must be at least 0 and at most 1"),
     ],
 )
-def test_impossible_levels_are_refused(change, message):
+def test_impossible_actor_critics_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         ActorCriticConfig(**change)

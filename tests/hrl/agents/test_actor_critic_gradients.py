@@ -1,5 +1,5 @@
-"""Where gradients of a level go, by likelihood and through the dynamics, and that both teach its
-actor."""
+"""Where gradients of an actor-critic go, by likelihood and through the dynamics, and that both
+teach its actor."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from hrl.agents.actor_critic import (
     Trajectory,
 )
 from tests.fakes import reached
-from tests.hrl.small_levels import (
+from tests.hrl.small_actor_critics import (
     ACTION,
     BATCH,
     INPUTS,
@@ -22,8 +22,8 @@ from tests.hrl.small_levels import (
     TASK,
     TIME,
     UNITS,
+    actor_critic,
     draws,
-    level,
     slow_lambda_return,
     uniform,
 )
@@ -61,14 +61,14 @@ def pieces(trained: ActorCritic, seen: Trajectory) -> tuple[torch.Tensor, torch.
 @pytest.mark.parametrize("slow_bootstrap", [True, False])
 def test_each_loss_reaches_its_own_modules(gradient, slow_bootstrap):
     for part, trains in ((0, "actor"), (1, "critics")):
-        trained = level(
+        trained = actor_critic(
             replace(PLAIN, slow_bootstrap=slow_bootstrap),
             gradient,
             {"task": 1.0, "exploration": 0.5},
         )
         seen, _ = steered(trained)
         pieces(trained, seen)[part].backward()
-        slow = torch.nn.ModuleList(judge.slow for judge in trained.critics.values())
+        slow = torch.nn.ModuleList(built.slow for built in trained.critics.values())
         assert reached({"actor": trained.actor, "critics": trained.critics, "slow": slow}) == {
             trains
         }
@@ -77,7 +77,7 @@ def test_each_loss_reaches_its_own_modules(gradient, slow_bootstrap):
 
 
 def test_reinforce_reaches_nothing_that_was_imagined():
-    trained = level()
+    trained = actor_critic()
     seen, leaves = steered(trained)
     trained.loss(seen)[0].backward()
     assert all(leaf.grad is None or not bool(leaf.grad.any()) for leaf in leaves.values())
@@ -88,7 +88,7 @@ def test_dynamics_reaches_the_actor_through_its_actions_only():
     else is."""
     silent = replace(PLAIN, entropy="fixed", entropy_scale=0.0)
     for connected in (True, False):
-        trained = level(silent, "dynamics")
+        trained = actor_critic(silent, "dynamics")
         seen, leaves = steered(trained, gradient=connected)
         actor_loss, _ = pieces(trained, seen)
         if connected:
@@ -105,7 +105,7 @@ def test_dynamics_reaches_the_actor_through_its_actions_only():
 def test_dynamics_gradient_is_that_of_weighted_returns_less_values():
     """Through rewards, values and states, the values of the states acted in included (director.md,
     section 3)."""
-    trained = level(replace(PLAIN, entropy="fixed", entropy_scale=0.0), "dynamics")
+    trained = actor_critic(replace(PLAIN, entropy="fixed", entropy_scale=0.0), "dynamics")
     seen, _ = steered(trained)
     actor_loss, _ = pieces(trained, seen)
     parameters = list(trained.actor.parameters())

@@ -1,5 +1,5 @@
-"""The two methods: what k = 1 and K = 1 mean, who sees what, where gradients go, and that both
-learn from pixels."""
+"""The two on-policy agents: what k = 1 and K = 1 mean, what depends on the task, where gradients
+go, and that both learn from pixels."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def learner(agent: type, config, **env) -> OnPolicyLearner:
 # The hierarchy.
 
 
-def test_commands_hold_for_k_steps_and_change_then():
+def test_weights_stay_for_k_steps_and_change_then():
     agent, state = skills(skill_duration=3), skills(skill_duration=3).initial_state(ENVS)
     seen = []
     with torch.no_grad():
@@ -66,48 +66,48 @@ def test_k_of_one_decides_at_every_step():
 
 def test_one_skill_makes_the_manager_and_the_task_irrelevant():
     """With K = 1 the method is a flat policy that sees no task."""
-    agent, view = skills(num_skills=1), observation()
+    agent, shown = skills(num_skills=1), observation()
     state = agent.initial_state(ENVS)
     with torch.no_grad():
-        before, _ = agent.act(view, state, None)
+        before, _ = agent.act(shown, state, None)
         for parameter in agent.manager.parameters():
             parameter.add_(torch.randn_like(parameter))
-        after, carried = agent.act(view._replace(task=view.task + 3), state, None)
+        after, carried = agent.act(shown._replace(task=shown.task + 3), state, None)
     assert torch.equal(before, after)
     assert bool((agent.high_level_action(carried) == 1).all())
 
 
-def test_skills_see_no_task_unless_told_to():
-    view = observation()
-    other = view._replace(task=view.task + 1)
+def test_skills_depend_on_the_task_only_where_configured():
+    shown = observation()
+    other = shown._replace(task=shown.task + 1)
     for is_task_conditioned in (False, True):
         agent = skills(skills_see_task=is_task_conditioned)
         state = agent.initial_state(ENVS)
         with torch.no_grad():
             same = torch.equal(
-                agent.act_low_level(view, state, None)[0],
+                agent.act_low_level(shown, state, None)[0],
                 agent.act_low_level(other, state, None)[0],
             )
         assert same is not is_task_conditioned
 
 
-def test_act_is_decide_then_execute():
-    agent, view = skills(), observation()
+def test_act_is_decide_then_act_low_level():
+    agent, shown = skills(), observation()
     state = agent.initial_state(ENVS)
     assert isinstance(agent, HierarchicalPolicy)
     with torch.no_grad():
-        together, carried = agent.act(view, state, None)
-        apart, carried_apart = agent.act_low_level(view, agent.decide(view, state, None), None)
+        together, carried = agent.act(shown, state, None)
+        apart, carried_apart = agent.act_low_level(shown, agent.decide(shown, state, None), None)
     assert torch.equal(together, apart)
     assert all(torch.equal(carried[key], carried_apart[key]) for key in carried)
 
 
 def test_weights_sum_to_one_and_temperature_flattens_them():
-    view = observation()
+    shown = observation()
     spread = []
     for temperature in (0.1, 1.0, 10.0):
         agent = skills(temperature=temperature)
-        state = agent.decide(view, agent.initial_state(ENVS), noise(0))
+        state = agent.decide(shown, agent.initial_state(ENVS), noise(0))
         torch.testing.assert_close(agent.high_level_action(state).sum(-1), torch.ones(ENVS))
         spread.append(float(agent.high_level_action(state).detach().std()))
     assert spread == sorted(spread, reverse=True)
@@ -140,8 +140,8 @@ def test_one_levels_encoder_gradient_is_its_own_losss(level):
     agent, batch = trained.policy, one_batch(trained)
     weight = agent.encoder.stem.weight
     total = torch.autograd.grad(agent.loss(batch)[0], weight)[0]
-    view = agent._for_level(agent._encode_patches(batch["patches"], batch["task"]), level)
-    alone = torch.autograd.grad(getattr(agent, f"_{level}_loss")(batch, view)[0], weight)[0]
+    shown = agent._for_level(agent._encode_patches(batch["patches"], batch["task"]), level)
+    alone = torch.autograd.grad(getattr(agent, f"_{level}_loss")(batch, shown)[0], weight)[0]
     torch.testing.assert_close(total, alone)
 
 
@@ -157,18 +157,18 @@ def test_manager_loss_reads_decisions_only():
     torch.testing.assert_close(trained.policy.loss(batch)[0], before)
 
 
-def test_values_ahead_are_the_managers_where_a_decision_is_due():
-    agent, view = skills(), observation()
+def test_bootstrap_values_are_the_managers_at_decision_steps():
+    agent, shown = skills(), observation()
     state = {**agent.initial_state(ENVS), "steps_since_decision": torch.tensor([0, 1, 2, 3, 0, 1])}
     with torch.no_grad():
-        ahead = agent.bootstrap_values(view, state)
-        features = agent.encoder(view.pixels)
-        manager = agent.manager_critic(torch.cat([features, agent.task(view.task)], -1))[:, 0]
+        values = agent.bootstrap_values(shown, state)
+        features = agent.encoder(shown.pixels)
+        manager = agent.manager_critic(torch.cat([features, agent.task(shown.task)], -1))[:, 0]
     is_decision_step = state["steps_since_decision"] == 0
-    assert torch.equal(ahead["manager_value"], ahead["skill_value"])
-    torch.testing.assert_close(ahead["manager_value"][is_decision_step], manager[is_decision_step])
+    assert torch.equal(values["manager_value"], values["skill_value"])
+    torch.testing.assert_close(values["manager_value"][is_decision_step], manager[is_decision_step])
     assert not torch.isclose(
-        ahead["manager_value"][~is_decision_step], manager[~is_decision_step]
+        values["manager_value"][~is_decision_step], manager[~is_decision_step]
     ).any()
 
 

@@ -1,4 +1,4 @@
-"""Control methods mean what they say: one skill is a flat policy without a manager; held noise is
+"""Controls mean what they say: one skill is a flat policy without a manager; repeated noise is
 the flat method's k."""
 
 import pytest
@@ -17,7 +17,7 @@ ENVS, LENGTH = 8, 6
 
 
 def make(agent: type, length: int = LENGTH, **changes: object) -> OnPolicyLearner:
-    """A small learner on episodes of `length` steps, which no hold of four divides."""
+    """A small learner on episodes of `length` steps, which four does not divide."""
     torch.manual_seed(0)
     config = (PPOConfig if agent is PPO else SkillsConfig)(**({"n_steps": 8} | changes))
     spec = small_setting()
@@ -75,13 +75,13 @@ def test_with_one_skill_nothing_learned_depends_on_the_manager():
 
 def test_one_skill_acts_as_a_flat_policy_on_the_pixels_features():
     agent = make(Skills, num_skills=1, skill_duration=4).policy
-    view = observation()
+    shown = observation()
     with torch.no_grad():
-        mean, raw = agent.skills(agent.encoder(view.pixels)).chunk(2, -1)
+        mean, raw = agent.skills(agent.encoder(shown.pixels)).chunk(2, -1)
         noise = torch.empty_like(mean).normal_(generator=torch.Generator().manual_seed(3))
         log_std = -2.3 + 2.3 * torch.sigmoid(raw + 3.0)
         action, state, records = agent.explore(
-            view, agent.initial_state(ENVS), torch.Generator().manual_seed(3)
+            shown, agent.initial_state(ENVS), torch.Generator().manual_seed(3)
         )
     torch.testing.assert_close(action, torch.tanh(mean + log_std.exp() * noise))
     assert "logits" not in records
@@ -140,7 +140,7 @@ def still(learner: OnPolicyLearner) -> OnPolicyLearner:
     return learner
 
 
-def test_noise_is_held_for_k_steps_and_redrawn_at_an_episodes_start():
+def test_noise_is_repeated_for_k_steps_and_redrawn_at_an_episodes_start():
     steps = rollout(still(make(PPO, noise_repeat=4)), 24)
     raw, done = steps["raw_action"][..., 0], steps["done"]
     assert bool(done[5].all()), "episodes of six steps"
@@ -150,7 +150,7 @@ def test_noise_is_held_for_k_steps_and_redrawn_at_an_episodes_start():
     assert len(raw[0].unique()) == ENVS, "environments draw their own"
 
 
-def test_environments_whose_episodes_end_apart_keep_their_own_clocks():
+def test_environments_whose_episodes_end_apart_count_their_own_steps():
     agent = still(make(PPO, noise_repeat=3)).policy
     state = {**agent.initial_state(ENVS), "steps_since_noise": torch.arange(ENVS) % 3}
     with torch.no_grad():
@@ -161,8 +161,8 @@ def test_environments_whose_episodes_end_apart_keep_their_own_clocks():
     assert torch.equal(carried["steps_since_noise"], (state["steps_since_noise"] + 1) % 3)
 
 
-def test_noise_held_for_one_step_is_a_draw_at_every_step():
-    """To the bit what the learner of an independent draw sees: spelled out from the run's
+def test_noise_repeated_for_one_step_is_a_draw_at_every_step():
+    """To the bit what the learner of independent draws does: spelled out from the run's
     stream."""
     learner = make(PPO)
     steps = rollout(learner, 12)
@@ -196,30 +196,30 @@ def test_likelihoods_are_those_of_the_actions_taken(skill_duration):
 
 def test_greedy_actions_know_no_noise():
     agents = [make(PPO, noise_repeat=skill_duration).policy for skill_duration in (1, 4)]
-    view = observation()
+    shown = observation()
     state = agents[1].initial_state(ENVS)
     with torch.no_grad():
-        _, state = agents[1].act(view, state, torch.Generator().manual_seed(0))
-        held, after = agents[1].act(view, state, None)
-        plain, _ = agents[0].act(view, agents[0].initial_state(ENVS), None)
-    assert torch.equal(held, plain)
+        _, state = agents[1].act(shown, state, torch.Generator().manual_seed(0))
+        repeated, after = agents[1].act(shown, state, None)
+        plain, _ = agents[0].act(shown, agents[0].initial_state(ENVS), None)
+    assert torch.equal(repeated, plain)
     assert after is state
 
 
-def test_acting_holds_noise_as_exploring_does():
-    agent, view = make(PPO, noise_repeat=2).policy, observation()
+def test_acting_repeats_noise_as_exploring_does():
+    agent, shown = make(PPO, noise_repeat=2).policy, observation()
     state = agent.initial_state(ENVS)
     with torch.no_grad():
-        acted, carried = agent.act(view, state, torch.Generator().manual_seed(0))
-        explored, same, _ = agent.explore(view, state, torch.Generator().manual_seed(0))
-        again, _ = agent.act(view, carried, torch.Generator().manual_seed(1))
+        acted, carried = agent.act(shown, state, torch.Generator().manual_seed(0))
+        explored, same, _ = agent.explore(shown, state, torch.Generator().manual_seed(0))
+        again, _ = agent.act(shown, carried, torch.Generator().manual_seed(1))
     assert torch.equal(acted, explored)
     assert torch.equal(carried["noise"], same["noise"])
     assert torch.equal(again, acted), "the second step's generator is not used"
 
 
-def test_held_noise_goes_on_from_a_checkpoint():
-    """Saved in the middle of a held stretch."""
+def test_repeated_noise_goes_on_from_a_checkpoint():
+    """Saved while noise is repeated."""
     through, resumed = make(PPO, noise_repeat=5), make(PPO, noise_repeat=5)
     through.iterate()
     resumed.load_state_dict(through.state_dict())
@@ -237,6 +237,6 @@ def test_held_noise_goes_on_from_a_checkpoint():
     assert torch.equal(actions[0][1]["noise"], actions[1][1]["noise"])
 
 
-def test_noise_is_held_for_at_least_a_step():
+def test_noise_is_repeated_for_at_least_a_step():
     with pytest.raises(ValueError, match=r"noise_repeat is 0; it must be at least 1"):
         PPOConfig(noise_repeat=0)

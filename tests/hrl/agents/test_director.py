@@ -1,4 +1,4 @@
-"""The hierarchical method: one imagined trajectory read by two levels, and a worker that learns to
+"""The hierarchical agent: one imagined trajectory read by two levels, and a worker that learns to
 reach goals."""
 
 import math
@@ -18,7 +18,7 @@ from tests.hrl.small_directors import BATCH, COUNT, LENGTH, director, labelled, 
 SPLITS = [(2, 3), (1, 4), (4, 1), (3, 2)]
 
 
-def slow_closeness(state: torch.Tensor, goal: torch.Tensor) -> float:
+def slow_max_cosine(state: torch.Tensor, goal: torch.Tensor) -> float:
     product = sum(a * b for a, b in zip(state.tolist(), goal.tolist(), strict=True))
     squares = [sum(a * a for a in vector.tolist()) for vector in (state, goal)]
     return product / max(squares)
@@ -30,12 +30,12 @@ def slow_closeness(state: torch.Tensor, goal: torch.Tensor) -> float:
 @pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
 @pytest.mark.parametrize("alignment", ["own", "current"])
 def test_worker_segments_by_time_index(skill_duration, decisions, alignment):
-    """Segment j of start b holds states jk to jk + k, all with goal j; rewards are those of
+    """Segment j of start b has states jk to jk + k, all with goal j; rewards are those of
     arriving at its states.
 
     Its last reward is measured against goal j + 1 in the published code.
     """
-    dream = labelled(skill_duration, decisions)
+    imagined = labelled(skill_duration, decisions)
     rewards = {"worker_reward": "max_cosine", "task_reward_to_worker": 0.5}
     agent = director(
         skill_duration=skill_duration,
@@ -43,42 +43,48 @@ def test_worker_segments_by_time_index(skill_duration, decisions, alignment):
         goal_alignment=alignment,
         **rewards,
     )
-    view, _ = agent._worker_trajectory(dream)
-    assert view.inputs.shape == (skill_duration + 1, decisions * COUNT, 32 + 16 + 32)
-    assert view.discount == agent.config.discount
+    trajectory, _ = agent._worker_trajectory(imagined)
+    assert trajectory.inputs.shape == (skill_duration + 1, decisions * COUNT, 32 + 16 + 32)
+    assert trajectory.discount == agent.config.discount
     for j in range(decisions):
         for b in range(COUNT):
             row = j * COUNT + b
-            assert torch.equal(view.task[0, row], dream.task[0, b])
+            assert torch.equal(trajectory.task[0, row], imagined.task[0, b])
             for i in range(skill_duration + 1):
                 time = j * skill_duration + i
                 seen = torch.cat(
-                    [dream.states.deter[time, b], dream.states.stoch[time, b], dream.goals[j, b]]
+                    [
+                        imagined.states.deter[time, b],
+                        imagined.states.stoch[time, b],
+                        imagined.goals[j, b],
+                    ]
                 )
-                assert torch.equal(view.inputs[i, row], seen)
-                assert view.continues[i, row] == dream.continues[time, b]
+                assert torch.equal(trajectory.inputs[i, row], seen)
+                assert trajectory.continues[i, row] == imagined.continues[time, b]
             for i in range(skill_duration):
                 time = j * skill_duration + i
-                assert torch.equal(view.actions[i, row], dream.actions[time, b])
-                assert view.rewards["task"][i, row] == dream.rewards[time, b]
-                goal = dream.goals[j + (alignment == "current" and i == skill_duration - 1), b]
-                expected = slow_closeness(dream.states.deter[time + 1, b], goal)
-                assert float(view.rewards["goal"][i, row]) == pytest.approx(expected, rel=1e-5)
+                assert torch.equal(trajectory.actions[i, row], imagined.actions[time, b])
+                assert trajectory.rewards["task"][i, row] == imagined.rewards[time, b]
+                goal = imagined.goals[j + (alignment == "current" and i == skill_duration - 1), b]
+                expected = slow_max_cosine(imagined.states.deter[time + 1, b], goal)
+                assert float(trajectory.rewards["goal"][i, row]) == pytest.approx(
+                    expected, rel=1e-5
+                )
 
 
 @pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
-def test_progress_orders_policies_as_closeness_does(skill_duration, decisions):
+def test_progress_orders_policies_as_max_cosine_does(skill_duration, decisions):
     """Discounted progress is (1 - discount) times discounted max_cosine, less the first max_cosine:
     in every segment.
 
     The sums stop at a segment's end, where discount^k times the last max_cosine stands for all that
     follows.
     """
-    dream = labelled(skill_duration, decisions)
+    imagined = labelled(skill_duration, decisions)
     views = {
         kind: director(
             skill_duration=skill_duration, horizon=skill_duration * decisions, worker_reward=kind
-        )._worker_trajectory(dream)[0]
+        )._worker_trajectory(imagined)[0]
         for kind in ("max_cosine", "progress")
     }
     discount = views["progress"].discount
@@ -87,7 +93,9 @@ def test_progress_orders_policies_as_closeness_does(skill_duration, decisions):
     for j in range(decisions):
         for b in range(COUNT):
             row = j * COUNT + b
-            first = slow_closeness(dream.states.deter[j * skill_duration, b], dream.goals[j, b])
+            first = slow_max_cosine(
+                imagined.states.deter[j * skill_duration, b], imagined.goals[j, b]
+            )
             follows = discount**skill_duration * float(near[-1, row])
             total = (1 - discount) * float((powers[:, 0] * near[:, row]).sum()) + follows - first
             progress = float((powers[:, 0] * views["progress"].rewards["goal"][:, row]).sum())
@@ -96,25 +104,27 @@ def test_progress_orders_policies_as_closeness_does(skill_duration, decisions):
 
 @pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
 def test_manager_decisions_by_time_index(skill_duration, decisions):
-    """It sees states 0, k, 2k and so on; the code of the last of them is never acted on and is not
-    learned from."""
-    dream = labelled(skill_duration, decisions)
+    """Its inputs are states 0, k, 2k and so on; the code of the last of them is never acted on and
+    is not learned from."""
+    imagined = labelled(skill_duration, decisions)
     agent = director(skill_duration=skill_duration, horizon=skill_duration * decisions)
-    view = agent._manager_trajectory(dream)
-    assert view.inputs.shape == (decisions + 1, COUNT, 32 + 16)
-    assert view.inputs[:, 0, 0].tolist() == [j * skill_duration for j in range(decisions + 1)]
+    trajectory = agent._manager_trajectory(imagined)
+    assert trajectory.inputs.shape == (decisions + 1, COUNT, 32 + 16)
+    assert trajectory.inputs[:, 0, 0].tolist() == [j * skill_duration for j in range(decisions + 1)]
     assert torch.equal(
-        view.inputs, dream.states.features()[torch.arange(decisions + 1) * skill_duration]
+        trajectory.inputs, imagined.states.features()[torch.arange(decisions + 1) * skill_duration]
     )
-    assert torch.equal(view.actions, dream.codes[:decisions])
-    assert torch.equal(view.task, dream.task)
+    assert torch.equal(trajectory.actions, imagined.codes[:decisions])
+    assert torch.equal(trajectory.task, imagined.task)
     for b in range(COUNT):
-        assert view.continues[0, b] == dream.continues[0, b]
+        assert trajectory.continues[0, b] == imagined.continues[0, b]
         for j in range(decisions):
             chance = math.prod(
-                dream.continues[j * skill_duration + 1 : (j + 1) * skill_duration + 1, b].tolist()
+                imagined.continues[
+                    j * skill_duration + 1 : (j + 1) * skill_duration + 1, b
+                ].tolist()
             )
-            assert float(view.continues[j + 1, b]) == pytest.approx(chance, rel=1e-5)
+            assert float(trajectory.continues[j + 1, b]) == pytest.approx(chance, rel=1e-5)
 
 
 @pytest.mark.parametrize(("skill_duration", "decisions"), SPLITS)
@@ -125,7 +135,7 @@ def test_manager_rewards_by_a_loop(skill_duration, decisions, kind):
 
     The published mean counts that the episode goes on at the decision itself too.
     """
-    dream = labelled(skill_duration, decisions)
+    imagined = labelled(skill_duration, decisions)
     agent = director(
         skill_duration=skill_duration,
         horizon=skill_duration * decisions,
@@ -135,21 +145,23 @@ def test_manager_rewards_by_a_loop(skill_duration, decisions, kind):
     agent.goals.exploration_reward = lambda deter, task: (
         deter[..., 0] + 0.1 * deter[..., 1]
     )  # says which state it is of
-    view = agent._manager_trajectory(dream)
+    trajectory = agent._manager_trajectory(imagined)
     for j in range(decisions):
         for b in range(COUNT):
             alive = (
-                1.0 if kind == "discounted_sum" else float(dream.continues[j * skill_duration, b])
+                1.0
+                if kind == "discounted_sum"
+                else float(imagined.continues[j * skill_duration, b])
             )
             task, exploration_reward = 0.0, 0.0
             for i in range(skill_duration):
                 time = j * skill_duration + i
                 weight = alive * (0.9**i if kind == "discounted_sum" else 1 / skill_duration)
-                task += weight * float(dream.rewards[time, b])
+                task += weight * float(imagined.rewards[time, b])
                 exploration_reward += weight * (time + 1 + 0.1 * b)
-                alive *= float(dream.continues[time + 1, b])
-            assert float(view.rewards["task"][j, b]) == pytest.approx(task, rel=1e-5)
-            assert float(view.rewards["exploration"][j, b]) == pytest.approx(
+                alive *= float(imagined.continues[time + 1, b])
+            assert float(trajectory.rewards["task"][j, b]) == pytest.approx(task, rel=1e-5)
+            assert float(trajectory.rewards["exploration"][j, b]) == pytest.approx(
                 exploration_reward, rel=1e-5
             )
 
@@ -157,17 +169,19 @@ def test_manager_rewards_by_a_loop(skill_duration, decisions, kind):
 def test_discounted_sums_and_their_discount_make_the_flat_methods_return():
     """Decisions worth their discounted rewards, discounted by discount^k, come to the discounted
     sum over steps."""
-    dream = labelled(2, 3)
+    imagined = labelled(2, 3)
     agent = director(discount=0.9)
-    view = agent._manager_trajectory(dream)
+    trajectory = agent._manager_trajectory(imagined)
     total, chance = torch.zeros(COUNT), torch.ones(COUNT)
     for j in range(3):
-        total += 0.9 ** (2 * j) * chance * view.rewards["task"][j]
-        chance = chance * view.continues[j + 1]
-    assert view.discount == pytest.approx(0.81)
+        total += 0.9 ** (2 * j) * chance * trajectory.rewards["task"][j]
+        chance = chance * trajectory.continues[j + 1]
+    assert trajectory.discount == pytest.approx(0.81)
     for b in range(COUNT):
         flat = sum(
-            0.9**t * math.prod(dream.continues[1 : t + 1, b].tolist()) * float(dream.rewards[t, b])
+            0.9**t
+            * math.prod(imagined.continues[1 : t + 1, b].tolist())
+            * float(imagined.rewards[t, b])
             for t in range(6)
         )
         assert float(total[b]) == pytest.approx(flat, rel=1e-5)
@@ -192,32 +206,34 @@ def test_goals_and_actions_of_an_imagined_trajectory(alignment, is_decision):
     """
     agent, batch = director(goal_alignment=alignment, worker_reward="max_cosine"), rows()
     with torch.no_grad():
-        dream = agent._imagine(agent.starts(batch, states(agent, batch)))
-        task = dream.task[0]
+        imagined = agent._imagine(agent.starts(batch, states(agent, batch)))
+        task = imagined.task[0]
         count = BATCH * LENGTH
         assert (
-            len(dream.states.deter),
-            len(dream.actions),
-            len(dream.codes),
-            len(dream.goals),
+            len(imagined.states.deter),
+            len(imagined.actions),
+            len(imagined.codes),
+            len(imagined.goals),
         ) == (
             7,
             6,
             is_decision,
             is_decision,
         )
-        assert bool((dream.codes.sum(-1) == 1).all())
+        assert bool((imagined.codes.sum(-1) == 1).all())
         for j in range(is_decision):
-            torch.testing.assert_close(dream.goals[j], agent.goals.decode(dream.codes[j], task))
-        features = dream.states.features()
+            torch.testing.assert_close(
+                imagined.goals[j], agent.goals.decode(imagined.codes[j], task)
+            )
+        features = imagined.states.features()
         for time in range(6):
             expected = agent.world_model.predict_reward(features[time + 1], task).mean()
-            torch.testing.assert_close(dream.rewards[time], expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(imagined.rewards[time], expected, rtol=1e-5, atol=1e-5)
             goes_on = agent.world_model.predict_continue(features[time + 1], task)
-            torch.testing.assert_close(dream.continues[time + 1], goes_on)
+            torch.testing.assert_close(imagined.continues[time + 1], goes_on)
     done = batch["is_terminal"][:, 1:].reshape(count)
     assert bool(done.any())
-    assert torch.equal(dream.continues[0], (~done).float())
+    assert torch.equal(imagined.continues[0], (~done).float())
     assert torch.equal(task, batch["task"][:, 1:].reshape(count, 2))
 
 
@@ -229,22 +245,22 @@ def test_each_imagined_action_pursues_the_goal_of_its_segment():
         torch.zeros(shape) if normal else noise(agent, *shape)
     )
     with torch.no_grad():
-        dream = agent._imagine(agent.starts(batch, states(agent, batch)))
+        imagined = agent._imagine(agent.starts(batch, states(agent, batch)))
         for time in range(6):
-            seen = torch.cat([dream.states.features()[time], dream.goals[time // 2]], -1)
+            seen = torch.cat([imagined.states.features()[time], imagined.goals[time // 2]], -1)
             torch.testing.assert_close(
-                dream.actions[time], agent.worker.actor(seen, dream.task[0]).mean
+                imagined.actions[time], agent.worker.actor(seen, imagined.task[0]).mean
             )
-            wrong = torch.cat([dream.states.features()[time], dream.goals[time // 2 - 1]], -1)
+            wrong = torch.cat([imagined.states.features()[time], imagined.goals[time // 2 - 1]], -1)
             assert not torch.isclose(
-                dream.actions[time], agent.worker.actor(wrong, dream.task[0]).mean
+                imagined.actions[time], agent.worker.actor(wrong, imagined.task[0]).mean
             ).all()
 
 
 # Closeness.
 
 
-def test_closeness_by_hand():
+def test_max_cosine_by_hand():
     """Cosine times the ratio of norms: 1 only at the goal, whatever is longer."""
     goal = torch.tensor([3.0, 4.0])
     for state, value in (
@@ -262,7 +278,7 @@ def test_closeness_by_hand():
     assert float(max_cosine(torch.zeros(2), torch.zeros(2))) == 0.0
 
 
-def test_closeness_is_one_only_at_the_goal():
+def test_max_cosine_is_one_only_at_the_goal():
     generator = torch.Generator().manual_seed(0)
     goal = torch.randn(200, 6, generator=generator)
     for scale in (1e-2, 0.3, 3.0):
@@ -273,8 +289,9 @@ def test_closeness_is_one_only_at_the_goal():
 
 
 @pytest.mark.parametrize("longer", ["state", "goal"])
-def test_closeness_gradient(longer):
-    """d/dh of g.h / max(|g|, |h|)^2: through the norm where the state is longer, along the goal alone otherwise."""
+def test_max_cosine_gradient(longer):
+    """d/dh of g.h / max(|g|, |h|)^2: through the norm where the state is longer, else along the
+    goal alone."""
     state = torch.tensor([1.0, 2.0, -1.0], requires_grad=True)
     goal = (torch.tensor([0.5, 1.0, 0.7]) * (0.5 if longer == "state" else 5.0)).requires_grad_()
     max_cosine(state, goal).backward()
@@ -318,14 +335,14 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
     """
     agent, batch, start = steerable(gradient)
     count, generator = BATCH * 8, torch.Generator().manual_seed(0)
-    held = torch.rand(count, 2, generator=generator) * 2 - 1
+    repeated = torch.rand(count, 2, generator=generator) * 2 - 1
 
     @torch.no_grad()
     def lead() -> torch.Tensor:
         uniform = torch.rand(3, count, 4, generator=generator)
         task = batch["task"][:, 1:].flatten(0, 1)
         return agent.world_model.imagine(
-            start.flatten(), task, lambda time, state: held, uniform, False
+            start.flatten(), task, lambda time, state: repeated, uniform, False
         )[0].deter[-1]
 
     goal = lead()
@@ -368,18 +385,18 @@ def test_a_worker_learns_to_reach_goals_in_a_fixed_world(gradient):
 def test_segments_are_measured_at_their_start_and_end():
     """Diagnostics: max_cosine of first and last states, the goal's distance, and that over how far
     a segment goes."""
-    dream = labelled(2, 3)
-    _, measured = director()._worker_trajectory(dream)
+    imagined = labelled(2, 3)
+    _, measured = director()._worker_trajectory(imagined)
     first, last, far, gone = [], [], [], []
     for j in range(3):
         for b in range(COUNT):
             begin, end, goal = (
-                dream.states.deter[2 * j, b],
-                dream.states.deter[2 * j + 2, b],
-                dream.goals[j, b],
+                imagined.states.deter[2 * j, b],
+                imagined.states.deter[2 * j + 2, b],
+                imagined.goals[j, b],
             )
-            first.append(slow_closeness(begin, goal))
-            last.append(slow_closeness(end, goal))
+            first.append(slow_max_cosine(begin, goal))
+            last.append(slow_max_cosine(end, goal))
             far.append(math.dist(begin.tolist(), goal.tolist()))
             gone.append(math.dist(begin.tolist(), end.tolist()))
     assert float(measured["goal/max_cosine_first"]) == pytest.approx(sum(first) / 12, rel=1e-4)

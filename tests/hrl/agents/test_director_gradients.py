@@ -24,13 +24,13 @@ def losses(agent: Director, batch: dict[str, torch.Tensor]) -> dict[str, torch.T
     )
     terms = {"world_model": model_loss(observed)[0]}
     terms["goal_autoencoder"] = agent.goals.loss(observed.states.deter, batch["task"][:, 1:])[0]
-    dream = agent._imagine(agent.starts(batch, observed.states))
-    views = {
-        "worker": agent._worker_trajectory(dream)[0],
-        "manager": agent._manager_trajectory(dream),
+    imagined = agent._imagine(agent.starts(batch, observed.states))
+    trajectories = {
+        "worker": agent._worker_trajectory(imagined)[0],
+        "manager": agent._manager_trajectory(imagined),
     }
-    for name, view in views.items():
-        total, metrics = getattr(agent, name).loss(view)
+    for name, trajectory in trajectories.items():
+        total, metrics = getattr(agent, name).loss(trajectory)
         terms |= {
             f"{name}_critics": metrics["critic_loss"],
             f"{name}_actor": total - metrics["critic_loss"],
@@ -144,12 +144,12 @@ def test_a_reward_credits_the_actions_before_it():
     too."""
     agent, batch = director(action_gradient="dynamics"), rows()
     taken = watch_actions(agent)
-    dream = agent._imagine(agent.starts(batch, states(agent, batch)))
-    view, _ = agent._worker_trajectory(dream)
+    imagined = agent._imagine(agent.starts(batch, states(agent, batch)))
+    trajectory, _ = agent._worker_trajectory(imagined)
     count = BATCH * LENGTH
     for time in range(1, 7):
         segment, i = divmod(time - 1, 2)
-        reward = view.rewards["goal"][i, segment * count : (segment + 1) * count].sum()
+        reward = trajectory.rewards["goal"][i, segment * count : (segment + 1) * count].sum()
         gradients = torch.autograd.grad(reward, taken, retain_graph=True, allow_unused=True)
         reaches = [gradient is not None and bool(gradient.any()) for gradient in gradients]
         assert reaches == [action < time for action in range(6)]
@@ -161,26 +161,26 @@ def test_through_the_dynamics_every_reward_of_the_worker_carries_gradient(stream
     segment."""
     agent, batch = director(action_gradient="dynamics", task_reward_to_worker=0.5), rows()
     taken = watch_actions(agent)
-    dream = agent._imagine(agent.starts(batch, states(agent, batch)))
-    reward = agent._worker_trajectory(dream)[0].rewards[stream]
+    imagined = agent._imagine(agent.starts(batch, states(agent, batch)))
+    reward = agent._worker_trajectory(imagined)[0].rewards[stream]
     assert reward.requires_grad
     (gradient,) = torch.autograd.grad(reward[0].sum(), taken[0])
     assert bool(gradient.any())
     assert not any(
-        reward.requires_grad for reward in agent._manager_trajectory(dream).rewards.values()
+        reward.requires_grad for reward in agent._manager_trajectory(imagined).rewards.values()
     )
 
 
 def test_by_likelihood_nothing_imagined_carries_gradient():
     agent, batch = director(action_gradient="reinforce"), rows()
-    dream = agent._imagine(agent.starts(batch, states(agent, batch)))
+    imagined = agent._imagine(agent.starts(batch, states(agent, batch)))
     tensors = [
-        *dream.states,
-        dream.actions,
-        dream.codes,
-        dream.goals,
-        dream.rewards,
-        dream.continues,
+        *imagined.states,
+        imagined.actions,
+        imagined.codes,
+        imagined.goals,
+        imagined.rewards,
+        imagined.continues,
     ]
     assert not any(tensor.requires_grad for tensor in tensors)
 
@@ -202,5 +202,5 @@ def test_without_the_exploration_bonus_there_is_no_critic_for_it():
 
 def test_parts_hold_every_parameter_once():
     agent = director()
-    held = [id(p) for part in agent.parts().values() for p in part.parameters()]
-    assert sorted(held) == sorted(id(p) for p in agent.parameters())
+    parameters = [id(p) for part in agent.parts().values() for p in part.parameters()]
+    assert sorted(parameters) == sorted(id(p) for p in agent.parameters())

@@ -112,9 +112,9 @@ def test_rows_by_time():
                 )
         names = ("pixels", "task", "action", "reward", "is_first", "is_terminal", "latent")
         for name, values in zip(names, zip(*expected, strict=True), strict=True):
-            held = rows[name][env].reshape(len(expected), -1)
-            assert bool((held == held[:, :1]).all())
-            assert held[:, 0].tolist() == pytest.approx(list(values)), (name, env)
+            kept = rows[name][env].reshape(len(expected), -1)
+            assert bool((kept == kept[:, :1]).all())
+            assert kept[:, 0].tolist() == pytest.approx(list(values)), (name, env)
 
 
 def test_gathering_in_pieces_is_gathering_at_once():
@@ -315,7 +315,7 @@ def test_an_update_refreshes_the_latents_of_its_rows(method):
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_an_update_in_one_piece_is_the_same_update(method, monkeypatch):
-    """It makes every optimiser's state at once, so behaviour that has not begun to learn has counts
+    """It makes every optimiser's state at once, so an actor that has not begun to learn has counts
     of zero."""
     plain, whole = filled(method, actor_critic_start=2), filled(method, actor_critic_start=2)
     for count in range(4):
@@ -446,7 +446,7 @@ def test_metrics_keep_no_graph(method):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_the_update_without_behaviour_is_let_go_once_there_is_behaviour(method):
+def test_the_update_of_the_world_model_alone_is_dropped_once_actors_learn(method):
     trained = filled(method, actor_critic_start=2)
     seen = []
     for _ in range(4):
@@ -534,7 +534,7 @@ def test_imagination_begins_at_the_last_states(method):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_behaviour_has_its_own_rate(method):
+def test_actors_and_critics_have_their_own_learning_rate(method):
     """A first update moves each weight by about its rate at most: actors and critics by their share
     of it."""
     trained = filled(method, actor_critic_lr_scale=0.01)
@@ -548,7 +548,7 @@ def test_behaviour_has_its_own_rate(method):
     acting = {
         name
         for name in moved
-        if name.startswith(("level.", "manager.", "worker.")) and ".slow." not in name
+        if name.startswith(("actor_critic.", "manager.", "worker.")) and ".slow." not in name
     }
     assert acting
     assert max(moved[name] for name in acting) == pytest.approx(1e-5, rel=0.02)
@@ -563,7 +563,7 @@ def test_the_model_may_learn_alone_first(method):
     begins there."""
     trained = filled(method, actor_critic_start=3, warmup=4)
     named = dict(trained.module.named_parameters())
-    acting = {name for name in named if name.startswith(("level.", "manager.", "worker."))}
+    acting = {name for name in named if name.startswith(("actor_critic.", "manager.", "worker."))}
     for update in range(4):
         before = {name: parameter.detach().clone() for name, parameter in named.items()}
         metrics = trained.update()
@@ -576,7 +576,7 @@ def test_the_model_may_learn_alone_first(method):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_a_line_of_metrics_spans_the_update_that_behaviour_begins_at(method):
+def test_a_line_of_metrics_spans_the_update_that_actors_and_critics_begin_at(method):
     trained = learner(method, actor_critic_start=2)
     lines = [trained.iterate() for _ in range(4)]
     assert trained.updates > 4
@@ -586,27 +586,27 @@ def test_a_line_of_metrics_spans_the_update_that_behaviour_begins_at(method):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_gathering_holds_the_noise_of_actions(method):
+def test_collecting_repeats_the_noise_of_actions(method):
     """Each environment's for `noise_repeat` steps from its last draw; an evaluation without noise
     leaves it alone."""
     policy = learner(method, noise_repeat=3).policy
     rows = replayed(model_setting(task_size=1, action_size=1, deter=16), ENVS, 1)
-    view, state, generator = (
+    shown, state, generator = (
         Observation(*(rows[name][:, 0] for name in Observation._fields)),
         policy.initial_state(ENVS),
         None,
     )
     state["steps_since_noise"] = torch.tensor([0, 0, 1, 2])
-    generator, held = torch.Generator().manual_seed(0), []
+    generator, kept = torch.Generator().manual_seed(0), []
     for _ in range(6):
-        greedy, after = policy.act(view, state, None)
+        greedy, after = policy.act(shown, state, None)
         assert torch.equal(after["noise"], state["noise"])
         assert torch.equal(after["steps_since_noise"], state["steps_since_noise"])
         assert torch.equal(after["action"], greedy)
-        action, state, _ = policy.explore(view, state, generator)
+        action, state, _ = policy.explore(shown, state, generator)
         assert torch.equal(state["action"], action)
-        held.append(state["noise"][:, 0])
-    drawn = torch.stack(held)
+        kept.append(state["noise"][:, 0])
+    drawn = torch.stack(kept)
     fresh = torch.cat([drawn[:1] != 0, drawn[1:] != drawn[:-1]])
     expected = [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
     assert fresh.int().tolist() == expected

@@ -1,4 +1,4 @@
-"""Levels of behaviour of few units on made-up trajectories, and their returns by the definition."""
+"""Actor-critics of few units on made-up trajectories, and their returns by the definition."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def critic(config: ActorCriticConfig = PLAIN, seed: int = 0) -> Critic:
     return built
 
 
-def level(
+def actor_critic(
     config: ActorCriticConfig = PLAIN,
     gradient: str = "reinforce",
     reward_weights: dict[str, float] | None = None,
@@ -60,8 +60,8 @@ def trajectory(
 
 
 def slow_lambda_return(rewards, values, continues, discount, gae_lambda, start):
-    """The mixture of returns that bootstrap after n steps, by (1 - trace) trace^(n-1); the last has
-    the rest."""
+    """The mixture of returns that bootstrap after n steps, by (1 - l) l^(n-1) for lambda l; the
+    last has the rest."""
     horizon = len(rewards)
     total = 0.0
     for steps in range(1, horizon - start + 1):
