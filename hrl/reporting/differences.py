@@ -9,9 +9,7 @@ from hrl.reporting.runs import Run, Runs
 
 # Keys that tell runs of one study apart without changing what is studied. The suite is the same by
 # construction.
-IDENTITY_KEYS = frozenset(
-    {"seed", "method", "suite", "folder", "run", "run_dir", "run_folder", "output", "output_dir"}
-)
+IDENTITY_KEYS = frozenset({"seed", "method", "suite", "folder"})
 ABSENT = "-"
 
 
