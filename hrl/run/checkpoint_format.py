@@ -54,8 +54,9 @@ LARGEST_HEADER = 100_000_000  # bytes; safetensors refuses to read a larger one
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 CheckpointTree: TypeAlias = (
-    "Tensor | np.ndarray | np.generic | bool | int | float | str | None | list[CheckpointTree]"
+    "Tensor | np.ndarray | np.generic | bool | int | float | str | list[CheckpointTree]"
     " | tuple[CheckpointTree, ...] | Mapping[str, CheckpointTree] | Mapping[int, CheckpointTree]"
+    " | None"
 )
 
 

@@ -1,0 +1,48 @@
+"""A run folder says which format it has, and belongs to one process at a time."""
+
+import pytest
+import yaml
+
+from hrl.run.errors import FolderError
+from hrl.run.folder import FORMAT, RunFolder
+
+
+def test_a_configuration_comes_back_without_the_format_of_its_folder(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_config({"seed": 3, "agent": {"name": "ppo"}})
+    assert yaml.safe_load(folder.config.read_text())["format"] == FORMAT
+    assert folder.read_config() == {"seed": 3, "agent": {"name": "ppo"}}
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("seed: 3\n", r"format 1, .* version 0\.1\.0 of pixel-hrl reads it"),
+        ("format: 3\nseed: 3\n", r"format 3, and this version reads 2: a newer pixel-hrl reads it"),
+        ("format: [1]\n", r"format \[1\], and this version reads 2"),
+        ("- a list\n", "holds no configuration"),
+    ],
+)
+def test_another_format_is_refused_with_the_version_that_reads_it(written, message, tmp_path):
+    (tmp_path / "config.yaml").write_text(written)
+    with pytest.raises(FolderError, match=message):
+        RunFolder(tmp_path).read_config()
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    folder = RunFolder(tmp_path / "new")
+    assert not folder.holds_run()
+    with pytest.raises(FolderError, match=r"new is not a run folder: it has no config\.yaml"):
+        folder.read_config()
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FolderError, match=r"yet holds thesis\.tex"):
+        RunFolder(tmp_path).holds_run()
+
+
+def test_a_folder_that_is_written_by_another_process_is_refused(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    refused = pytest.raises(FolderError, match="being written by another process")
+    with folder.lock(), refused, RunFolder(tmp_path / "run").lock():
+        pass
+    with folder.lock():
+        pass  # the lock is free again
