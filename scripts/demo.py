@@ -14,8 +14,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from hrl.cli.main import run_or_explain
 from hrl.cli.parser import CommandParser, positive
@@ -35,11 +35,9 @@ def main() -> None:
     options = build_parser().parse(sys.argv[1:])
     if options is None:
         return
-    chosen = {f"--{key}": value for key, value in vars(options).items() if value is not None}
-    folder = options.folder
     command = shlex.join(["scripts/demo.py", *sys.argv[1:]])
-    with Stopwatch(folder / "wall_seconds.json") as watch:
-        report(chosen, folder, command, watch)
+    with Stopwatch(options.folder / "wall_seconds.json") as watch:
+        report(options, command, watch)
 
 
 def build_parser() -> CommandParser:
@@ -47,7 +45,9 @@ def build_parser() -> CommandParser:
     parser = CommandParser("demo", "Train both methods small, evaluate and report.")
     parser.prog = "scripts/demo.py"
     parser.add_argument("--frames", type=positive, metavar="N", help="control steps of each run")
-    parser.add_argument("--seeds", type=positive, metavar="N", help="runs of each method")
+    parser.add_argument(
+        "--seeds", type=positive, default=1, metavar="N", help="runs of each method"
+    )
     parser.add_argument(
         "--episodes", type=positive, metavar="N", help="evaluation episodes per task"
     )
@@ -55,15 +55,15 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def report(chosen: dict[str, Any], folder: Path, command: str, watch: Stopwatch) -> None:
+def report(options: Namespace, command: str, watch: Stopwatch) -> None:
     """Train and evaluate what is still to be done, and write the report."""
-    seeds = range(chosen.get("--seeds", 1))
+    folder = options.folder
     runs = [
-        train_and_score(method, seed, folder, chosen, command)
-        for seed in seeds
+        train_and_score(method, seed, options, command)
+        for seed in range(options.seeds)
         for method in METHODS
     ]
-    runs.append(score_random(folder, chosen, command))
+    runs.append(score_random(options, command))
     collected = load_runs(runs)
     page = write_report(collected, folder, command)
     summary = summarise(collected) | {"wall_seconds": round(watch.seconds, 1), "command": command}
@@ -72,12 +72,10 @@ def report(chosen: dict[str, Any], folder: Path, command: str, watch: Stopwatch)
     print(f"\n{summary_table(summary)}\n\n{seconds}\nreport: {page}")
 
 
-def train_and_score(
-    method: str, seed: int, folder: Path, chosen: dict[str, Any], command: str
-) -> Path:
+def train_and_score(method: str, seed: int, options: Namespace, command: str) -> Path:
     """Train and evaluate one run of one method; return its folder."""
-    run = folder / method / f"seed_{seed}"
-    frames = [f"frames={chosen['--frames']}"] if "--frames" in chosen else []
+    run: Path = options.folder / method / f"seed_{seed}"
+    frames = [f"frames={options.frames}"] if options.frames else []
     overrides = [
         f"agent={method}",
         "suite=point_mass",
@@ -86,21 +84,21 @@ def train_and_score(
         f"folder={run}",
         *frames,
     ]
-    print(f"\n=== {method}, seed {seed}: scripts/train.py {shlex.join(overrides)}", flush=True)
+    print(f"\n=== {method}, seed {seed}: pixel-hrl train {shlex.join(overrides)}", flush=True)
     train(load(overrides), command)
     print(f"=== evaluating {run} on every split", flush=True)
-    evaluate_run(load_run(run), run, command, chosen.get("--episodes"))
+    evaluate_run(load_run(run), run, command, options.episodes)
     return run
 
 
-def score_random(folder: Path, chosen: dict[str, Any], command: str) -> Path:
+def score_random(options: Namespace, command: str) -> Path:
     """Evaluate random actions on the same episodes; return their folder."""
-    run = folder / "random"
-    print("\n=== random play on every split", flush=True)
+    run: Path = options.folder / "random"
+    print("\n=== random actions on every split", flush=True)
     scripted = load_scripted(
         ["agent=random", "suite=point_mass", "experiment=demo", f"folder={run}"]
     )
-    evaluate_run(scripted, run, command, chosen.get("--episodes"), videos=0)
+    evaluate_run(scripted, run, command, options.episodes, videos=0)
     return run
 
 
