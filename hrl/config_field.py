@@ -111,7 +111,7 @@ def config_field(
 
 def field_infos(config_class: type) -> dict[str, FieldInfo]:
     """Return the declared meaning and range of every field of a configuration class."""
-    return {entry.name: entry.metadata.get("info", FieldInfo("")) for entry in fields(config_class)}
+    return {entry.name: _field_info(config_class, entry.name) for entry in fields(config_class)}
 
 
 def check_fields(values: Mapping[str, Any], config_class: type, path: str = "") -> None:
@@ -151,6 +151,16 @@ class CheckedConfig:
         Raises:
             ConfigValueError: names the key without the path of this node.
         """
+
+
+def _field_info(config_class: type, name: str) -> FieldInfo:
+    """Return what the nearest class declares: one that only changes a default inherits the rest."""
+    for base in config_class.__mro__:
+        entry = vars(base).get("__dataclass_fields__", {}).get(name)
+        if entry is not None and "info" in entry.metadata:
+            info: FieldInfo = entry.metadata["info"]
+            return info
+    return FieldInfo("")
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hrl.config_field import CheckedConfig
+from hrl.config_field import CheckedConfig, config_field
 from hrl.data.observation import Observation, PolicyState
 from hrl.nets.encoder import Encoder, EncoderConfig
 from hrl.nets.mlp import TaskEmbedding
@@ -93,13 +93,9 @@ class MemoryUse(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig(CheckedConfig):
-    """Hold an agent's hyperparameters; every agent's own class derives from this one.
+    """Hold an agent's hyperparameters; every agent's own class derives from this one."""
 
-    Attributes:
-        name: the agent, as it was registered.
-    """
-
-    name: str = ""
+    name: str = config_field("", "the agent's name; chosen by agent=NAME, not by this key")
 
     def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
         """Return what training takes beside the weights and what has their size."""

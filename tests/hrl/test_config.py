@@ -140,7 +140,7 @@ def test_every_key_declares_its_meaning():
     for name in registered_agents():
         for path, config_class in nodes(load([f"agent={name}"])[0]):
             missing = [key for key, info in field_infos(config_class).items() if not info.help]
-            assert missing in ([], ["name"]), (path, missing)
+            assert not missing, (path, missing)
 
 
 def nodes(config, path="run"):
