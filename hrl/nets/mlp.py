@@ -53,10 +53,10 @@ class MLP(nn.Module):
 class TaskEmbedding(nn.Module):
     """Map task vectors to features in [-1, 1] by one linear layer and tanh.
 
-    The features have as much influence as those of the image: a target speed or position is one or two numbers beside hundreds of image features, and would
-    have almost no influence on its own. Weights start as draws of standard deviation `TASK_WEIGHT_STD`,
-    so that tasks that differ by a tenth of the vector's range [-1, 1] differ clearly in many
-    features.
+    The features have as much influence as those of the image: a target speed or position is one or
+    two numbers beside hundreds of image features, and would have almost none on its own. Weights
+    start as draws of standard deviation `TASK_WEIGHT_STD`, so that tasks that differ by a tenth of
+    the vector's range [-1, 1] differ clearly in many features.
 
     Args:
         task_size: size of the task vector.

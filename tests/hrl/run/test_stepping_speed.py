@@ -20,5 +20,5 @@ def test_environments_get_changing_actions() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_length_that_cannot_be_measured_is_refused(seconds: float) -> None:
-    with pytest.raises(ValueError, match="seconds is .*; it must be a finite number above 0"):
+    with pytest.raises(ValueError, match=r"seconds is .*; it must be a finite number above 0"):
         measure_speed(lambda action: None, (1, 1), seconds, [os.getpid()])
