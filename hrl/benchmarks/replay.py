@@ -64,19 +64,14 @@ def run(
     replays = [
         _full(ReplayBuffer(_columns(image), NUM_ENVS, size, length, place)) for size in sizes
     ]
-    generator = torch.Generator().manual_seed(0)
-    times = [
-        [_measure(replay, batch, generator) for replay in replays] for _ in range(WARM_UP + rounds)
-    ][WARM_UP:]
+    times = _alternate(replays, batch, rounds)
     by_size = zip(*times, strict=True)
     return {
         "rows": {
             str(replay.capacity): _summary(replay, own)
             for replay, own in zip(replays, by_size, strict=True)
         },
-        "ratio": round(
-            statistics.median(measured[-1][0] / measured[0][0] for measured in times), 2
-        ),
+        "ratio": _ratio(times),
         "image": image,
         "batch": batch,
         "length": length,
@@ -86,6 +81,22 @@ def run(
         "threads": torch.get_num_threads(),
         "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
     }
+
+
+def _alternate(
+    replays: Sequence[ReplayBuffer], batch: int, rounds: int
+) -> list[list[tuple[float, float]]]:
+    """Return the two times of every buffer in every round, after some rounds of warm-up."""
+    generator = torch.Generator().manual_seed(0)
+    times = [
+        [_measure(replay, batch, generator) for replay in replays] for _ in range(WARM_UP + rounds)
+    ]
+    return times[WARM_UP:]
+
+
+def _ratio(times: Sequence[Sequence[tuple[float, float]]]) -> float:
+    """Return the median ratio of the largest buffer's sampling time to the smallest's."""
+    return round(statistics.median(sizes[-1][0] / sizes[0][0] for sizes in times), 2)
 
 
 def _columns(image: int) -> dict[str, Column]:

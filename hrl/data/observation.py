@@ -1,4 +1,4 @@
-"""What an agent observes, and the state that its policy carries from step to step."""
+"""Define what an agent observes, and the state that its policy carries from step to step."""
 
 from __future__ import annotations
 
