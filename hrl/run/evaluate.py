@@ -90,11 +90,7 @@ def evaluate_run(
     eval_config = eval_config_for(run.config, choose_device(run.config.device), count)
     record = _record(run, eval_config)
     kept = _Tables.kept(files, run, names, record)
-    estimate = acting_memory_estimate(
-        run.config, run.suite, _worlds(run, names, count), run.config.tracking.video_steps
-    )
-    print(estimate)
-    estimate.check()
+    _check_memory(run, names, count)
     hardware.configure(run.config.threads)
     played = _play(run, names, eval_config)
     scores = played.scores.assign(
@@ -103,11 +99,7 @@ def evaluate_run(
     folder.mkdir(parents=True, exist_ok=True)
     _describe(run, files, command)
     _write(run, files, [kept, _Tables.of(scores, played.usage)], record)
-    if "train" not in kept.scores["split"].to_numpy():
-        for path in (files.open_loop_error, files.goal_reaching, files.goal_distance):
-            path.unlink(missing_ok=True)  # they were of a checkpoint whose scores are gone
-    if "train" in names and isinstance(run.policy, Predictor):
-        _diagnose(run.policy, run.suite, eval_config, files)
+    _renew_diagnostics(run, files, eval_config, kept, names)
     _record_videos(run, files, eval_config, videos)
     return scores
 
@@ -204,6 +196,30 @@ def _refuse(run: LoadedRun, splits: Sequence[str], episodes: int) -> None:
         )
     if episodes < 1:
         raise ConfigError(f"--episodes is {episodes}; it must be at least 1")
+
+
+def _check_memory(run: LoadedRun, splits: Sequence[str], episodes: int) -> None:
+    """Print the memory that an evaluation takes, and refuse what does not fit."""
+    estimate = acting_memory_estimate(
+        run.config, run.suite, _worlds(run, splits, episodes), run.config.tracking.video_steps
+    )
+    print(estimate)
+    estimate.check()
+
+
+def _renew_diagnostics(
+    run: LoadedRun,
+    files: RunFolder,
+    eval_config: EvalConfig,
+    kept: _Tables,
+    splits: Sequence[str],
+) -> None:
+    """Measure the world model on the training split; remove results whose scores are gone."""
+    if "train" not in kept.scores["split"].to_numpy():
+        for path in (files.open_loop_error, files.goal_reaching, files.goal_distance):
+            path.unlink(missing_ok=True)
+    if "train" in splits and isinstance(run.policy, Predictor):
+        _diagnose(run.policy, run.suite, eval_config, files)
 
 
 def _worlds(run: LoadedRun, splits: Sequence[str], episodes: int) -> int:
