@@ -1,4 +1,4 @@
-"""The typed configuration of a run, composed by Hydra from `configs/` and the command line.
+"""Define the typed configuration of a run and compose it from `configs/` and a command line.
 
 Dataclasses are the manual: each field's meaning, default and range stands here or beside the agent
 that reads it. Files under `configs/` only say what differs. Whatever is wrong stops here, before

@@ -15,7 +15,7 @@ MAX_LAYERS = 100
 
 @dataclass(frozen=True)
 class FieldInfo:
-    """The meaning of a configuration key and the values that it may have.
+    """Store the meaning of a configuration key and the values that it may have.
 
     Attributes:
         help: one sentence or two, with units.

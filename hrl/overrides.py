@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 
 class OverrideError(ValueError):
-    """An argument that is not one KEY=VALUE of one run; the message says how to write it."""
+    """Report an argument that is not one KEY=VALUE of one run, and say how to write it."""
 
 
 def check_overrides(overrides: Sequence[str], command: str = "pixel-hrl train") -> None:

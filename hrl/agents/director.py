@@ -15,7 +15,8 @@ Both levels are the flat agent's `ActorCritic`, so that nothing but the hierarch
 
 What differs from the published Director by default, each behind a switch that
 `configs/experiment/director_2022.yaml` turns:
-- The worker is rewarded for progress towards its goal, not for closeness (`worker_reward`).
+- The worker is rewarded for progress towards its goal, not for its `max_cosine` to the goal
+  (`worker_reward`).
 - A segment's last reward is measured against the segment's own goal, not against the next one
   (`goal_alignment`).
 - A decision is worth the discounted sum of its rewards, not their mean (`manager_reward`,
@@ -24,7 +25,7 @@ What differs from the published Director by default, each behind a switch that
   (`greedy_codes`).
 - Reconstruction errors of goals do not depend on the state's size (`per_dimension` of
   `goal_autoencoder`).
-What no switch turns is listed in that file.
+That file also lists the differences that no switch turns.
 """
 
 from __future__ import annotations

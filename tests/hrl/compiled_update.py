@@ -1,5 +1,5 @@
-"""A compiled update beside a plain one: `python -m tests.hrl.compiled_update WAY ARM` fails where
-they differ.
+"""A compiled update beside a plain one: `python -m tests.hrl.compiled_update WAY METHOD` fails
+where they differ.
 
 WAY: parts, through the imagined steps; traced, the whole, run as it was traced; whole, with
     generated code.

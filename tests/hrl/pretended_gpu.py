@@ -1,4 +1,6 @@
-"""An update's types and places on a GPU that is not there: `python -m tests.hrl.pretended_gpu ARM`.
+"""An update's types and devices on a GPU that is not there.
+
+Run as `python -m tests.hrl.pretended_gpu METHOD`.
 
 Tensors on a pretended GPU have shapes, types and devices, and no numbers: whatever mixes devices,
 reads a number back to the host, or joins types that CUDA's autocast (another list of operations
@@ -100,7 +102,7 @@ def is_on_gpu(tensors: dict[str, Tensor], **dtypes: torch.dtype) -> None:
 
 
 def main(method: str, gradient: str) -> None:
-    """Loss, the optimiser's step, acting, what is pictured for films."""
+    """Loss, the optimiser's step, acting, decoded images for videos."""
     kind, config_type = METHODS[method]
     spec = replace(model_setting(), device=GPU, autocast=BF16)
     config = config_type(

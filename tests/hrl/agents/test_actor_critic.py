@@ -230,10 +230,10 @@ def test_the_entropy_controller_moves_each_dimension_on_its_own():
 
 
 def slow_advantage(trained: ActorCritic, seen: Trajectory, time: int, batch: int) -> float:
-    """Sum over streams of share * (return - value) / scale, which is the spread of the first batch
-    of returns."""
+    """Sum over reward types of weight * (return - value) / scale, which is the spread of the first
+    batch of returns."""
     total = 0.0
-    for name, share in trained.reward_weights.items():
+    for name, weight in trained.reward_weights.items():
         values = trained.critics[name].values(seen.inputs, seen.task).tolist()
         table = [
             [
@@ -250,14 +250,14 @@ def slow_advantage(trained: ActorCritic, seen: Trajectory, time: int, batch: int
             for t in range(TIME)
         ]
         scale = max(float(torch.tensor(table).std(correction=0)), 0.01)
-        total += share * (table[time][batch] - values[time][batch]) / scale
+        total += weight * (table[time][batch] - values[time][batch]) / scale
     return total
 
 
 @pytest.mark.parametrize("entropy", ["adaptive", "fixed"])
 def test_reinforce_loss_by_a_loop(entropy):
-    """-weight * (log-likelihood * advantage + entropy bonus), two streams with shares of their
-    own."""
+    """-weight * (log-likelihood * advantage + entropy bonus), two reward types with weights of
+    their own."""
     config = replace(PLAIN, entropy=entropy, entropy_scale=0.2, entropy_target=0.9)
     trained = actor_critic(config, reward_weights={"task": 1.0, "exploration": 0.1})
     seen = trajectory(("task", "exploration"))

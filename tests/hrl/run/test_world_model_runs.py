@@ -1,5 +1,5 @@
-"""The world-model pair as a user meets it: presets, refusals, budgets, films, the benchmark of an
-update."""
+"""The world-model pair as a user meets it: presets, refusals, memory, videos, the benchmark of
+an update."""
 
 from copy import deepcopy
 
@@ -213,7 +213,7 @@ def test_imagination_draws_no_images(agent, monkeypatch):
 
 
 def test_imagination_is_recorded(tmp_path):
-    """Both methods have open-loop films; the hierarchy's worker is also sent to fixed goals."""
+    """Both methods have open-loop videos; the hierarchy's worker is also sent to fixed goals."""
     config, plain = load(["agent=director", *SMALL])
     suite = Suite.from_dict(plain["suite"])
     eval_config = EvalConfig(1, 0, 1, config.image_size, torch.device("cpu"), 1)
@@ -232,13 +232,13 @@ def test_imagination_is_recorded(tmp_path):
 
 
 def test_goals_from_the_replay_are_recorded(tmp_path, monkeypatch):
-    """In training: each is set as it is sample_for_video and shown as it was seen."""
-    told, shown = [], []
+    """In training: each replayed goal is set, and shown as it was seen."""
+    given_goals, shown = [], []
     with_high_level_action, named = Director.with_high_level_action, imagination_video.caption
     monkeypatch.setattr(
         Director,
         "with_high_level_action",
-        lambda *given: told.append(given[2]) or with_high_level_action(*given),
+        lambda *given: given_goals.append(given[2]) or with_high_level_action(*given),
     )
     monkeypatch.setattr(
         imagination_video, "caption", lambda image, name: shown.append(name) or named(image, name)
@@ -264,7 +264,7 @@ def test_goals_from_the_replay_are_recorded(tmp_path, monkeypatch):
         .state["learner"]["replay"]["rows"]["deter"]
     )
     kept = torch.cat(rows).float()
-    for goal in told[-imagination_video.REPLAY_GOALS :]:
+    for goal in given_goals[-imagination_video.REPLAY_GOALS :]:
         assert bool((kept == goal).all(1).any())
 
 
