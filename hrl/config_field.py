@@ -115,7 +115,7 @@ def field_infos(config_class: type) -> dict[str, FieldInfo]:
 
 
 def check_fields(values: Mapping[str, Any], config_class: type, path: str = "") -> None:
-    """Check the values of one configuration node against what its class declares.
+    """Check the values of one configuration node against the declarations of its class.
 
     NaN and infinity are refused in every field. Values that are mappings are nodes of their own and
     are left alone.
@@ -154,7 +154,7 @@ class CheckedConfig:
 
 
 def _field_info(config_class: type, name: str) -> FieldInfo:
-    """Return what the nearest class declares: one that only changes a default inherits the rest."""
+    """Return the nearest declaration: a class that only changes a default inherits the rest."""
     for base in config_class.__mro__:
         entry = vars(base).get("__dataclass_fields__", {}).get(name)
         if entry is not None and "info" in entry.metadata:

@@ -86,7 +86,7 @@ def _refuse_hydra_key(override: Override) -> None:
 
 
 def _several_runs(parsed: Sequence[Override], command: str) -> str:
-    """Return the advice, with a shell loop, for what asks for several runs."""
+    """Return the advice, with a shell loop, for arguments that ask for several runs."""
     sweeps = [override for override in parsed if override.is_sweep_override()]
     if not sweeps:
         loop = _loop(["seed"], [["0", "1"]], command, parsed)

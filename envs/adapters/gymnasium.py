@@ -1,4 +1,4 @@
-"""Adapt one world to Gymnasium's `Env`, for what expects a single environment."""
+"""Adapt one world to Gymnasium's `Env`, for libraries that expect a single environment."""
 
 from typing import Any
 

@@ -15,7 +15,7 @@ SUCCESS_KEYS = ("success", "is_success")
 
 
 class Outcome(NamedTuple):
-    """Hold what one control step led to."""
+    """Store the outcome of one control step."""
 
     reward: float
     terminated: bool
@@ -29,7 +29,7 @@ def success_in(info: Mapping[str, Any], reward: float) -> bool:
 
 
 class ExternalEnv:
-    """Join a Gymnasium environment with what draws it.
+    """Join a Gymnasium environment with its renderer.
 
     Args:
         env: the environment, which this object takes over.
@@ -86,5 +86,5 @@ class ExternalEnv:
         self._renderer.draw(out)
 
     def close(self) -> None:
-        """Give back what the environment holds."""
+        """Release the environment's resources."""
         self.env.close()

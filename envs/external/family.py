@@ -1,4 +1,4 @@
-"""Define what a family of tasks must offer whose simulation belongs to another library."""
+"""Define the interface of a task family that another library simulates."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -65,7 +65,7 @@ class ExternalFamily(ABC):
 
     @abstractmethod
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        """Return what the agent observes of the task, scaled to about [-1, 1]."""
+        """Return the task vector that the agent observes, scaled to about [-1, 1]."""
 
     @abstractmethod
     def action_size(self, task: Task) -> int:

@@ -24,7 +24,7 @@ COLUMNS = 5
 
 @dataclass(frozen=True)
 class Setup:
-    """Tell a worker what to make; the first message that it gets.
+    """Store a worker's first message: the environment to make.
 
     Attributes:
         tasks: of the whole vector environment.

@@ -1,4 +1,4 @@
-"""Read from the planar cheetah of dm_control's suite what all cheetah tasks need."""
+"""Provide the model and measurements of dm_control's planar cheetah to all cheetah tasks."""
 
 import mujoco
 import numpy as np

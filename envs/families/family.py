@@ -114,7 +114,7 @@ class Checkable(Protocol):
 
 
 class TaskFamily(Protocol):
-    """Define what suites need of a family, whether `Family` or `ExternalFamily`."""
+    """Define the interface that suites need: that of `Family` and `ExternalFamily`."""
 
     @property
     def parameters(self) -> Mapping[str, Checkable]:

@@ -1,4 +1,4 @@
-"""Read from the quadruped of dm_control's suite what all quadruped tasks need."""
+"""Provide the model and measurements of dm_control's quadruped to all quadruped tasks."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Read from the planar biped of dm_control's suite what all walker tasks need."""
+"""Provide the model and measurements of dm_control's planar biped to all walker tasks."""
 
 import numpy as np
 from jaxtyping import Float

@@ -385,7 +385,7 @@ class _Chunk:
         return model
 
     def _forward(self, model: mujoco.MjModel, variant: int, data: mujoco.MjData) -> None:
-        """Compute what follows from a new state, without actuation, as dm_control does."""
+        """Compute the derived quantities of a new state, without actuation, as dm_control does."""
         if model is self._models[variant]:  # other threads read it: it must not change
             mujoco.mj_forward(self._passive[variant], data)
             return

@@ -53,7 +53,7 @@ class EnvOptions:
 
 
 class Transition(NamedTuple):
-    """Hold what one agent step led to, for every world.
+    """Store the outcome of one agent step, for every world.
 
     Attributes:
         rewards: sums over the control steps.

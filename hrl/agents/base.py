@@ -1,4 +1,4 @@
-"""Define what the training loop, the evaluator and the video writer know of an agent."""
+"""Define the interfaces of agents that training, evaluation and videos use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hrl.nets.mlp import TaskEmbedding
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """Hold what an agent is built for: shapes of its observations, sizes of its networks, device.
+    """Store the shapes of an agent's observations, the sizes of its networks, and its device.
 
     Attributes:
         image_size: side of an image in pixels.
@@ -98,7 +98,7 @@ class AgentConfig(CheckedConfig):
     name: str = config_field("", "the agent's name; chosen by agent=NAME, not by this key")
 
     def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
-        """Return what training takes beside the weights and what has their size."""
+        """Return the memory of training beyond the weights and other tensors of their size."""
         del shapes
         return []
 
@@ -212,7 +212,7 @@ class GoalReacher(HierarchicalPolicy, Protocol):
         task: Float[Tensor, "env task"],
         action_mask: Bool[Tensor, "env action"],
     ) -> Float[Tensor, "time env high_level_action"]:
-        """Return `deter` after so many greedy steps towards the goals in force, which stay.
+        """Return `deter` after these numbers of greedy steps towards the goals, which do not change.
 
         Args:
             state: of every environment, with its goal.

@@ -319,7 +319,7 @@ class Director(WorldModelAgent):
         task: Float[Tensor, "env task"],
         action_mask: Bool[Tensor, "env action"],
     ) -> Float[Tensor, "time env deter"]:
-        """Return `deter` after so many greedy steps towards the goals in force."""
+        """Return `deter` after these numbers of greedy steps towards the goals in force."""
         states = enumerate(self._greedy_states(state, steps[-1], task, action_mask), 1)
         return torch.stack([now.deter.float() for count, now in states if count in steps])
 
@@ -549,7 +549,7 @@ class Director(WorldModelAgent):
     def _decision_rewards(
         self, rewards: Float[Tensor, "time batch"], continues: Float[Tensor, "states batch"]
     ) -> Float[Tensor, "decisions batch"]:
-        """Return what the k rewards of each decision add up to.
+        """Return the value of the k rewards of each decision.
 
         Each reward counts as far as the episode continued until then. The published mean counts the
         continuation at the decision's own state too, which the levels' weights already have.

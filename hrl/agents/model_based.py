@@ -185,7 +185,7 @@ class ModelBasedConfig(AgentConfig):
         return self.replay_capacity // shapes.num_envs * shapes.num_envs * row
 
     def _update_bytes(self, shapes: RunShapes) -> int:
-        """Return about what an update keeps: images and their maps, imagined features."""
+        """Estimate the bytes that an update keeps: images and their maps, imagined features."""
         sizes: WorldModelConfig = shapes.world_model
         images = 6 if sizes.strided else 10 + 2 * sizes.depth
         features = 6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255
@@ -195,7 +195,7 @@ class ModelBasedConfig(AgentConfig):
 
 @runtime_checkable
 class ModelBasedAgent(Policy, LatentExplorer, Protocol):
-    """Give the learner what it needs of an agent."""
+    """Define the methods of an agent that the learner calls."""
 
     def loss(
         self, batch: Mapping[str, Tensor], train_actor_critic: bool = True

@@ -90,7 +90,7 @@ class OnPolicyAgentConfig(OnPolicyConfig):
 
 @runtime_checkable
 class OnPolicyAgent(Policy, Explorer, Protocol):
-    """Give the learner what it needs of an agent."""
+    """Define the methods of an agent that the learner calls."""
 
     def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return columns [time, env] that join the rollout before it is cut into minibatches."""
@@ -144,7 +144,7 @@ def policy_objective(
     weight: Float[Tensor, " batch"],
     config: OnPolicyAgentConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Return what one level maximises, and its divergence from the policy that acted.
+    """Return the objective of one level, and its divergence from the policy that acted.
 
     The objective is the clipped surrogate (Schulman et al. 2017, equation 7) less the divergence
     times `kl_coefficient` (the same, equation 8), estimated by `ratio - 1 - log ratio`, whose mean

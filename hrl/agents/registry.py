@@ -37,7 +37,7 @@ class UnknownAgentError(ValueError):
 
 @dataclass(frozen=True)
 class AgentEntry:
-    """Hold what was registered for one agent.
+    """Store the registration of one agent.
 
     Attributes:
         name: the agent's name.
@@ -203,7 +203,7 @@ def registered_agents() -> dict[str, AgentEntry]:
 
 
 def find_agent(name: object) -> AgentEntry:
-    """Return what is registered under a name.
+    """Return the agent that is registered under a name.
 
     Raises:
         UnknownAgentError: names the registered agents.

@@ -323,7 +323,7 @@ class Skills(nn.Module):
     def _composite(
         self, encoded: EncodedObservation, action_mask: Tensor, weights: Tensor
     ) -> Gaussian:
-        """Return the skills' composite, without what is padding to the environment's body."""
+        """Return the skills' composite, with the padding of the environment's body masked."""
         inputs = torch.cat(encoded, -1) if self.config.skills_see_task else encoded.features
         parameters = self.skills(inputs).unflatten(
             -1, (self.config.num_skills, 2 * self.action_size)

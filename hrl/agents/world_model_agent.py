@@ -1,4 +1,4 @@
-"""Share what agents with a world model have in common.
+"""Provide the parts that all agents with a world model share.
 
 That is the posterior state of an observation, the action noise, where imagination begins, and the
 rewards and continuations that the world model predicts for imagined states.

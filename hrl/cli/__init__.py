@@ -1,4 +1,4 @@
-"""The console command `pixel-hrl`: one module a subcommand, which `scripts/` call too.
+"""Provide the command `pixel-hrl`, with a module for each subcommand; `scripts/` call it too.
 
 Nothing here imports the simulator or torch before a command runs, so that `--help` is quick.
 """

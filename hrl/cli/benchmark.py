@@ -1,4 +1,4 @@
-"""`pixel-hrl benchmark`: measure speed on this machine."""
+"""Measure speed on this machine, as `pixel-hrl benchmark` does."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ NOT_GIVEN = ("suite", "agent.name", "imports")
 
 @dataclass(frozen=True)
 class Key:
-    """A configuration key with the value that it has for the given choices."""
+    """Store a configuration key with the value that it has for the given choices."""
 
     path: str
     value: object

@@ -1,4 +1,4 @@
-"""The errors that a message explains without a traceback."""
+"""List the errors that are shown as a message without a traceback."""
 
 import yaml
 

@@ -1,4 +1,4 @@
-"""`pixel-hrl evaluate`: play evaluation episodes of runs and write their scores."""
+"""Play evaluation episodes of runs and write their scores, as `pixel-hrl evaluate` does."""
 
 from __future__ import annotations
 

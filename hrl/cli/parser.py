@@ -1,4 +1,4 @@
-"""The argument parser that all subcommands share, and the types of their options."""
+"""Parse the arguments of all subcommands, and define the types of their options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OVERRIDE = re.compile(r"(\+\+?|~)?[A-Za-z_][\w./@:-]*=")
 
 
 class UsageError(ValueError):
-    """A command line that cannot be understood; the message says what is valid."""
+    """Report a command line that cannot be understood, and say what is valid."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -98,7 +98,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:
-    """Return what has to be KEY=VALUE: all arguments of a command that takes nothing else."""
+    """Return the arguments that must be KEY=VALUE: all, for a command that takes nothing else."""
     if hasattr(options, "overrides"):
         return list(options.overrides)
     return split_targets(getattr(options, "targets", []))[1]

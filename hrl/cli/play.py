@@ -1,4 +1,4 @@
-"""`pixel-hrl play`: record videos of a policy."""
+"""Record videos of a policy, as `pixel-hrl play` does."""
 
 from __future__ import annotations
 

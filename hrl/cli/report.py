@@ -1,4 +1,4 @@
-"""`pixel-hrl report`: write one HTML report on evaluated runs."""
+"""Write one HTML report on evaluated runs, as `pixel-hrl report` does."""
 
 from __future__ import annotations
 

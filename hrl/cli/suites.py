@@ -1,4 +1,4 @@
-"""`pixel-hrl suites`: write a page and a contact sheet for each suite."""
+"""Write a page and a contact sheet for each suite, as `pixel-hrl suites` does."""
 
 from __future__ import annotations
 

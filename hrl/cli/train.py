@@ -1,4 +1,4 @@
-"""`pixel-hrl train`: start or continue a training run."""
+"""Start or continue a training run, as `pixel-hrl train` does."""
 
 from __future__ import annotations
 

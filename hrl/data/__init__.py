@@ -1,1 +1,1 @@
-"""Observations, and the experience that agents learn from: rollouts and the replay buffer."""
+"""Define observations, and store the experience that agents learn from: rollouts and replay."""

@@ -1,4 +1,4 @@
-"""Step a vector env with a policy, and add what happens to a replay buffer.
+"""Step a vector env with a policy, and add the experience to a replay buffer.
 
     row:   observation(t)   action(t)   reward on arriving at t   latents of the policy at t
 

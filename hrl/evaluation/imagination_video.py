@@ -1,4 +1,4 @@
-"""Record videos of what a world model imagines, beside what happened."""
+"""Record videos of a world model's imagination beside the observed images."""
 
 from __future__ import annotations
 

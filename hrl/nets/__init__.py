@@ -1,1 +1,1 @@
-"""Networks that know nothing of agents: encoders, decoders, perceptrons and distributions."""
+"""Define networks that know nothing of agents: encoders, decoders, perceptrons, distributions."""

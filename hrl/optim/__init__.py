@@ -1,1 +1,1 @@
-"""Optimizer, return estimators, running normalizers, and faster execution of updates."""
+"""Provide an optimizer, return estimators, running normalizers and faster updates."""

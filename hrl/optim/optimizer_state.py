@@ -23,7 +23,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any
 def load_optimizer_state(
     optimizer: torch.optim.Optimizer, saved: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Put what `optimizer_state` returned back into an optimizer of the same parameters.
+    """Load a state of `optimizer_state` into an optimizer of the same parameters.
 
     Moments go to their parameter's device and memory layout, and counts of updates to where the
     optimizer reads them. Settings of the optimizer stay as they are.

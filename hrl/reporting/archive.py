@@ -1,4 +1,4 @@
-"""Keep of a study what its report needs, in kilobytes: scores, thinned curves, figures, summary."""
+"""Archive a study in kilobytes: the scores, thinned curves, figures and summary of its report."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ FIGURE_DPI = 110
 
 
 def archive_run(run: Path, out: Path) -> None:
-    """Copy what a report needs of a run, with its logs thinned to learning_curves.csv.
+    """Copy the files of a run that a report needs, with logs thinned to learning_curves.csv.
 
     Args:
         run: the run's folder.
@@ -57,7 +57,7 @@ def archive_run(run: Path, out: Path) -> None:
 
 
 def thinned_curves(metrics: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
-    """Return what the report draws of the logs, on few points.
+    """Return the metrics that the report draws, at few points.
 
     Evaluations stay as they are. Other metrics are means over as many neighbouring rows as leave
     `MOST_POINTS` of them.

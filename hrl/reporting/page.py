@@ -147,7 +147,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Header:
-    """Hold what stands above the contents: a paragraph, counts with their labels, warnings."""
+    """Store the head of the page: a paragraph, counts with their labels, warnings."""
 
     lead: str
     facts: Sequence[tuple[str, str]]

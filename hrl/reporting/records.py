@@ -1,4 +1,4 @@
-"""Show how the runs were made: what differs between the methods, and the record of every run."""
+"""Show how the runs were made: settings that differ between methods, and each run's record."""
 
 import json
 from collections.abc import Mapping, Sequence

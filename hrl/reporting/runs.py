@@ -1,4 +1,4 @@
-"""Read run folders into `Runs`: all that the report is made of, checked for what would mislead."""
+"""Read run folders into `Runs`, the report's data, and refuse combinations that would mislead."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -197,7 +197,7 @@ def _summary_section(study: Study) -> Section:
 
 
 def _numbers(numbers: SplitSummary) -> dict[str, str]:
-    """Return what stands in each of SUMMARY_COLUMNS."""
+    """Return the values of SUMMARY_COLUMNS."""
     iqm, median, gap = (numbers["aggregates"][name] for name in ("iqm", "median", "optimality_gap"))
     same = numbers["training"]
     return {

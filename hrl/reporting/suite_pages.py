@@ -1,4 +1,4 @@
-"""Write a page on a suite: its tasks in images, its rewards, what two fixed policies earn on it."""
+"""Write a page on a suite: images of its tasks, its rewards, and reference scores."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def _task_table(suite: Suite, scores: pd.DataFrame) -> str:
 
 
 def one_success(texts: Sequence[str]) -> list[str]:
-    """Leave out what a base class says of success where a class derived from it says otherwise.
+    """Leave out a base class's definition of success where a derived class has another one.
 
     Args:
         texts: docstrings of a family's classes, the most derived first.
@@ -238,7 +238,7 @@ _SUCCESS = re.compile(r"\s*\bSuccess: .*?(?=\n\s*\n|\Z)", re.DOTALL)
 
 
 def _documents(family: TaskFamily) -> list[str]:
-    """Return what the code says of a family: docstrings of its classes, and its reward's source."""
+    """Return the code's documents of a family: docstrings of its classes, its reward's source."""
     if isinstance(family, ExternalFamily):
         module = inspect.getmodule(type(family))
         own = inspect.getdoc(type(family))

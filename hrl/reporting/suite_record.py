@@ -1,4 +1,4 @@
-"""Read the suite as a run folder saved it: the tasks of each split, and what they differ in."""
+"""Read the suite as a run folder saved it: the tasks of each split, and their differences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -65,7 +65,7 @@ class SplitSummary(TypedDict):
 
 
 class Summary(TypedDict):
-    """Hold what summary.json holds."""
+    """Store the content of summary.json."""
 
     suite: str
     reference_return: float

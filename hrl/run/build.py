@@ -1,4 +1,4 @@
-"""Build what acts and what learns from a run's configuration, by the registry of agents."""
+"""Build the policy or the learner of a run's configuration, by the registry of agents."""
 
 from __future__ import annotations
 

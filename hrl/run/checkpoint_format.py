@@ -128,7 +128,7 @@ def write(
 
 
 def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
-    """Read one checkpoint file and check every byte of what is read.
+    """Read one checkpoint file and check every byte that is read.
 
     Nothing in it is ever executed.
 
@@ -303,7 +303,7 @@ def _prune(path: Path, tree: Any, parts: Collection[str]) -> Any:
 
 
 def _graft(path: Path, target: dict[str, Any], source: Any, part: str, keys: list[str]) -> None:
-    """Put what `source` holds under `keys` into the same place of `target`."""
+    """Copy the entries of `source` under `keys` into the same place of `target`."""
     entries = source.get("map", []) if isinstance(source, dict) else []
     found = [entry for entry in entries if str(entry[0]) == keys[0]]
     if not found:

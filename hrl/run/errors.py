@@ -1,4 +1,4 @@
-"""Errors of a run that their message explains, and the exception that ends a run on a signal."""
+"""Define the errors of a run that their message explains, and the end of a run on a signal."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def _of(
 
 
 def _record(run: LoadedRun, eval_config: EvalConfig) -> dict[str, Any]:
-    """Return, as JSON values, what must agree for two evaluations to stand in one table."""
+    """Return the values that must agree for two evaluations to stand in one table, as JSON."""
     return {
         "frames": run.frames,
         "episodes": eval_config.episodes,
@@ -357,7 +357,7 @@ def _write(
 
 
 def _describe(run: LoadedRun, files: RunFolder, command: str) -> None:
-    """Write what training would have written for a policy that learns nothing."""
+    """Write the files of a run folder that training would have written, for a scripted policy."""
     if run.frames == 0:
         files.write_config(run.plain)
         write_json(files.environment, describe(command, {"total": 0}))

@@ -20,7 +20,7 @@ from hrl.run.folder import RunFolder
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """Hold a policy with what it was trained as.
+    """Store a loaded policy with the configuration that it was trained with.
 
     Attributes:
         policy: acts.

@@ -35,7 +35,7 @@ class LogWriter(Protocol):
         """Show a video that was recorded after so many control steps."""
 
     def flush(self) -> None:
-        """Bring what was logged to the disk."""
+        """Write everything that was logged to the disk."""
 
     def close(self) -> None:
         """End the log."""
@@ -267,7 +267,7 @@ class _Wandb:
         self._run.log({name: video, "frames": frames}, step=frames)
 
     def flush(self) -> None:
-        """W&B's service writes by itself."""
+        """Do nothing: W&B's service writes by itself."""
 
     def close(self) -> None:
         self._run.finish()

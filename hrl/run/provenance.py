@@ -68,7 +68,7 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Return what the machine has.
+    """Return the processor, memory and GPU of the machine.
 
     These are the CPU model, the logical cores of the machine and those that this process may use,
     the memory in bytes, and the names of the GPUs.

@@ -1,4 +1,4 @@
-"""Train: one folder a run, one command that starts it and continues it to the last bit.
+"""Train one run in one folder: the same call starts it and continues it to the last bit.
 
 (This holds on a CPU. Some of a GPU's kernels add in an order of their own.)
 """

@@ -1,1 +1,1 @@
-"""World model, its recurrent state-space model, and the goal autoencoder."""
+"""Define the world model, its recurrent state-space model, and the goal autoencoder."""

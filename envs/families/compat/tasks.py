@@ -1,4 +1,4 @@
-"""List the tasks by name, and define what all of their families share."""
+"""List the tasks by name, and define the base of their families."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -47,7 +47,7 @@ def task_name(task: Task) -> str:
 
 
 class CompatTask(Family):
-    """Define what the families of all bodies share: parameter, task vector and usual success.
+    """Define the parameter, task vector and usual success of all bodies' families.
 
     Success: a reward of at least 0.8 in `hold_steps` successive control steps. dm_control does not
     define success.
