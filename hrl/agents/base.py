@@ -212,7 +212,9 @@ class GoalReacher(HierarchicalPolicy, Protocol):
         task: Float[Tensor, "env task"],
         action_mask: Bool[Tensor, "env action"],
     ) -> Float[Tensor, "time env high_level_action"]:
-        """Return `deter` after these numbers of greedy steps towards the goals, which do not change.
+        """Return `deter` after these numbers of greedy steps towards the goals in force.
+
+        The goals stay the same.
 
         Args:
             state: of every environment, with its goal.
