@@ -18,7 +18,7 @@ from envs.external.env import ExternalEnv
 from envs.external.families import external_family
 from envs.tasks import Task
 
-# What a step of every environment led to: reward, control steps, terminated, truncated, success.
+# The columns of a step's outcome: reward, control steps, terminated, truncated, success.
 COLUMNS = 5
 
 

@@ -1,4 +1,4 @@
-"""Keep the books of running episodes: the task of each world, its steps, return and success."""
+"""Track the running episodes: the task of each world, its steps, return and success."""
 
 from collections.abc import Sequence
 from zlib import crc32
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 
 from envs.tasks import Task
 
-# What `state_dict` saves of the episodes: [env] each.
+# The attributes that `state_dict` saves, [env] each.
 _SAVED = ("number", "step", "initial_step", "returns", "held", "first_success")
 
 

@@ -95,7 +95,7 @@ def _series(
 ) -> tuple[Array, Array] | None:
     """Return (x, return) of one run on one task, x increasing.
 
-    The result is None where the task was not logged, or where the run has no clock.
+    The result is None where the task was not logged, or where the run has no record of time.
     """
     key = f"eval/{split}/return/{task}" if source == "eval" else f"train/return/{task}"
     if key not in run.metrics.columns or (seconds and run.timing.empty):
@@ -108,9 +108,9 @@ def _series(
 
 
 def _seconds_at(run: Run, frames: Array) -> Array:
-    clock = run.timing[["frames", "seconds"]].to_numpy(dtype=np.float64)
-    start = np.zeros((0 if clock[0, 0] == 0 else 1, 2))
-    known = np.concatenate([start, clock])
+    timing = run.timing[["frames", "seconds"]].to_numpy(dtype=np.float64)
+    start = np.zeros((0 if timing[0, 0] == 0 else 1, 2))
+    known = np.concatenate([start, timing])
     return np.asarray(np.interp(frames, known[:, 0], known[:, 1]))
 
 

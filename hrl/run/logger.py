@@ -111,7 +111,7 @@ class Logger:
         Args:
             frames: control steps so far.
             seconds: training time, summed over continuations.
-            frames_per_second: of late.
+            frames_per_second: recent speed.
         """
         self._timing.append(
             {

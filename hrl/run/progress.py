@@ -62,7 +62,7 @@ class ProgressDisplay:
 
         Args:
             count: of what is done; more than the total counts as the total.
-            rate: how many a second, of late; 0 where that is not known yet.
+            rate: recent number per second; 0 where it is not known yet.
             details: anything else.
         """
         done = min(count, self._total)

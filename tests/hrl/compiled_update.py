@@ -16,8 +16,8 @@ from torch._dynamo.utils import counters
 from tests.hrl.agents.test_model_based import filled, kept, learner
 from tests.hrl.same import assert_same, assert_same_update
 
-# Of parts: as many as a method's functions meet kinds of input, such as the first step of a
-# sequence and the others.
+# With `parts`: one graph for every kind of input that a method's functions meet, such as the first
+# step of a sequence and the others.
 GRAPHS = {"dreamer": 8, "director": 12}
 
 

@@ -63,7 +63,7 @@ def test_thinned_curves_keep_evaluations_and_average_the_rest() -> None:
     assert archive.thinned_curves(metrics, timing[:0])["seconds"].isna().all()
 
 
-def test_an_old_learning_curve_without_clock_is_named(tmp_path: Path, runs: Path) -> None:
+def test_a_learning_curve_without_seconds_is_refused(tmp_path: Path, runs: Path) -> None:
     archive.archive_study([runs], tmp_path / "study")
     path = tmp_path / "study" / "b" / "seed_0" / "learning_curves.csv"
     pd.read_csv(path).drop(columns="seconds").to_csv(path, index=False)

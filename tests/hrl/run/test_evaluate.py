@@ -18,7 +18,7 @@ SPLITS = ["train", "interpolation", "extrapolation_far"]
 
 
 def hierarchy(frames: int = 512, **eval_config: object) -> LoadedRun:
-    """A manager whose command is its task, as if trained."""
+    """A manager whose high-level action is its task, as if trained."""
     changes = [f"evaluation.{key}={value}" for key, value in eval_config.items()]
     run = load_scripted(["agent=zero", "suite=debug", "size=debug", "threads=1", *changes])
     return LoadedRun(Recorder(), run.composed, run.suite, frames)
@@ -86,7 +86,7 @@ def test_rows_of_a_split_are_replaced_and_the_others_stay(tmp_path):
         (hierarchy(seed=9), 2, r"seed 20240 there and 9 now"),
     ],
 )
-def test_another_checkpoint_or_protocol_is_never_mixed_in(tmp_path, run, episodes, named):
+def test_another_checkpoint_or_eval_config_is_never_mixed_in(tmp_path, run, episodes, named):
     folder = tmp_path / "run"
     started(folder, hierarchy())
     evaluate_run(hierarchy(), folder, "a test", episodes=2, videos=0)
