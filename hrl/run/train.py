@@ -93,8 +93,8 @@ def train(composed: ComposedConfig, command: str) -> Path:
 
 
 @dataclass
-class _Clock:
-    """Measure training.
+class _TrainingTime:
+    """Measure the time of training.
 
     Attributes:
         seconds: of training, summed over continuations.
@@ -136,7 +136,7 @@ class _Run:
         # run behind.
         folder.write_config(plain)
         self.checkpoints = Checkpoints(folder.checkpoints, folder.policy)
-        self.clock = _Clock()
+        self.time = _TrainingTime()
         self.evaluated = ""
         resumed = self._resume(self.checkpoints.load_latest())
         if not folder.environment.exists():
@@ -168,9 +168,9 @@ class _Run:
                     measured |= self._evaluate()
                     self.evaluated = evaluation_in_words(measured, self.learner.frames)
                 self.logger.log(measured)
-                self.logger.log_timing(self.learner.frames, self.clock.seconds, self.clock.rate)
+                self.logger.log_timing(self.learner.frames, self.time.seconds, self.time.rate)
                 details = training_details(measured, self.env.partial_returns(), self.evaluated)
-                display.update(self.learner.frames, self.clock.rate, details)
+                display.update(self.learner.frames, self.time.rate, details)
                 if crossed(self.config.checkpoint_every, before, self.learner.frames):
                     saved = self._save()
         if saved != self.learner.frames:
@@ -198,7 +198,7 @@ class _Run:
                 checkpoint.path, f"it does not fit this agent: {reason}"
             ) from error
         self.env.load_state_dict(checkpoint.state["env"])
-        self.clock.seconds = float(checkpoint.metadata["seconds"])
+        self.time.seconds = float(checkpoint.metadata["seconds"])
         self.checkpoints.publish_policy(checkpoint.path)
         print(f"continuing {self.folder} at {self.learner.frames:,} frames")
         return dict(checkpoint.metadata["position"])
@@ -213,7 +213,7 @@ class _Run:
         }
 
     def _iterate(self) -> dict[str, float | int]:
-        with self.clock.measure(lambda: self.learner.frames):
+        with self.time.measure(lambda: self.learner.frames):
             try:
                 return self.learner.iterate()
             except NonFiniteUpdate as error:
@@ -246,14 +246,12 @@ class _Run:
                 self.config.tracking.video_steps,
                 path,
             )
-            sample_for_video = (
+            replayed = (
                 self.learner.sample_for_video(REPLAY_GOALS)
                 if isinstance(self.learner, ModelBasedLearner)
                 else {}
             )
-            record_imagination(
-                self.learner.policy, self.suite, task, eval_config, path, sample_for_video
-            )
+            record_imagination(self.learner.policy, self.suite, task, eval_config, path, replayed)
             self.logger.log_video(f"video/{task.name}", path, self.learner.frames)
         return measured
 
@@ -261,7 +259,7 @@ class _Run:
         self.logger.flush()
         metadata: dict[str, JSON] = {
             "position": self.logger.position(),
-            "seconds": self.clock.seconds,
+            "seconds": self.time.seconds,
             "config": self.plain,
             "computed_with": self._computed_with(),
         }

@@ -1,5 +1,5 @@
 """The point's mazes: walls that hold and are drawn where they are, what is paid for what, and what
-is sample_for_video."""
+is remembered."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -124,7 +124,7 @@ def test_a_return_tells_the_steps_to_the_goal_and_memory_is_saved() -> None:
     first = np.full(2, -1)
     for step in range(100):
         if step == 60:
-            # Away from the goal, after the touch: what follows depends on what is sample_for_video.
+            # Away from the goal, after the touch: what follows depends on what is remembered.
             envs[1].load_state_dict(envs[0].state_dict())
         results = [
             env.step(north if step < 50 else south) for env in (envs if step >= 60 else envs[:1])
