@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from hrl.reporting.differences import disagreements, parameter_counts
 from hrl.reporting.runs import left_out_note
-from hrl.reporting.study import Study
+from hrl.reporting.study import Study, plural
 from hrl.reporting.summary import ENOUGH_RUNS, few_runs_note
 
 MATCHED_WITHIN = 1.1  # parameter counts further apart than this are called unequal
@@ -77,11 +77,13 @@ def _mixed_revisions(study: Study) -> list[str]:
 def _earlier_rows(study: Study) -> list[str]:
     read = sum(len(run.scores) + len(run.shuffled) for run in study.runs.runs)
     left = read - len(study.runs.scores) - len(study.runs.shuffled)
-    return (
-        [f"{left:,} episodes of earlier checkpoints are left out: only the last checkpoint counts."]
-        if left
-        else []
-    )
+    if not left:
+        return []
+    verb = "is" if left == 1 else "are"
+    return [
+        f"{left:,} {plural(left, 'episode')} of earlier checkpoints {verb} left out: only the last "
+        "checkpoint counts."
+    ]
 
 
 def _left_out(study: Study) -> list[str]:

@@ -30,7 +30,7 @@ from hrl.reporting.page import (
     text,
 )
 from hrl.reporting.records import difference_section, method_cell, runs_section
-from hrl.reporting.study import Study, note_on, words
+from hrl.reporting.study import Study, note_on, plural, words
 from hrl.reporting.summary import (
     SAME_TASKS,
     SplitSummary,
@@ -113,11 +113,12 @@ def header_of(study: Study) -> Header:
     """Return a paragraph for a reader new to the project, the counts, and the cautions."""
     runs = study.runs
     places = set(zip(runs.scores["split"], runs.scores["task"], strict=True))
+    trained = sum(len(runs.of(method)) for method in study.compared)
     facts = (
-        (str(len(study.compared)), "methods compared"),
-        (str(sum(len(runs.of(method)) for method in study.compared)), "training runs"),
-        (str(len(places)), "tasks evaluated"),
-        (f"{len(runs.scores):,}", "episodes"),
+        (str(len(study.compared)), f"{plural(len(study.compared), 'method')} compared"),
+        (str(trained), plural(trained, "training run")),
+        (str(len(places)), f"{plural(len(places), 'task')} evaluated"),
+        (f"{len(runs.scores):,}", plural(len(runs.scores), "episode")),
     )
     return Header(_lead(study), facts, cautions(study))
 
@@ -130,10 +131,10 @@ def _lead(study: Study) -> str:
     return (
         f"This report {verb} {_listing(study.compared)} on the task suite “{words(suite.name)}”. "
         "Every agent sees camera pixels and a vector that describes the task, and was trained on "
-        f"{len(suite.splits['train'])} tasks at once. The last checkpoint of each run was then "
-        f"evaluated greedily on those tasks{never_seen}. Scores are normalised: 0 is random play, "
-        f"1 the reference return of {suite.reference_return:g}. The same colour means the same "
-        "method everywhere."
+        f"{_at_once(len(suite.splits['train']))}. The last checkpoint of each run was then "
+        f"evaluated greedily on the training split{never_seen}. Scores are normalised: 0 is "
+        f"random play, 1 the reference return of {suite.reference_return:g}. The same colour means "
+        "the same method everywhere."
     )
 
 
@@ -282,7 +283,7 @@ def _video_section(study: Study) -> Section:
         of_task = [_video_part(study, video) for video in embedded if video.task == task]
         parts += [Heading(task), VideoRow(of_task)]
     if left:
-        summary = f"{len(left)} {_plural(left, 'video')} left out to keep this page small"
+        summary = f"{len(left)} {plural(len(left), 'video')} left out to keep this page small"
         parts.append(Folded(summary, [Bullets([str(video.path) for video in left])]))
     lead = Paragraph(
         "The latest video of each method and task, methods side by side, from each method's first "
@@ -301,8 +302,8 @@ def _random_note(study: Study) -> str:
     return f"The return of random play comes from {study.runs.random_source}."
 
 
-def _plural(items: Sequence[object], noun: str) -> str:
-    return noun if len(items) == 1 else f"{noun}s"
+def _at_once(tasks: int) -> str:
+    return f"{tasks} tasks at once" if tasks > 1 else "1 task"
 
 
 def _listing(names: Sequence[str]) -> str:

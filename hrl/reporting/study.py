@@ -86,9 +86,8 @@ def evidence(study: Study, methods: Iterable[str], splits: Iterable[str] | None 
     few = int(rows["episodes"].min())
     many = int(rows["episodes"].max())
     per_task = f"{few}" if few == many else f"{few} to {many}"
-    noun = "episode" if many == 1 else "episodes"
     return (
-        f"Runs per method: {counts}; {per_task} greedy {noun} per run and task, "
+        f"Runs per method: {counts}; {per_task} greedy {plural(many, 'episode')} per run and task, "
         f"{int(rows['episodes'].sum()):,} in all."
     )
 
@@ -97,6 +96,11 @@ def note_on(study: Study, methods: Iterable[str]) -> str:
     """Return the warning about too few runs, for methods that learned something."""
     note = few_runs_note(study.runs, [method for method in methods if method in study.compared])
     return f"{note}." if note else ""
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the noun as it stands behind a count."""
+    return noun if count == 1 else f"{noun}s"
 
 
 def words(name: str) -> str:

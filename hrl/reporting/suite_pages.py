@@ -29,6 +29,7 @@ from hrl.agents.base import Policy
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.config import EvaluationScheduleConfig
 from hrl.evaluation.episodes import SCORE_COLUMNS, EvalConfig, evaluate
+from hrl.reporting.study import plural
 from hrl.reporting.tables import read_scores
 from hrl.run.atomic_files import write_text_atomic
 from hrl.run.provenance import hardware
@@ -183,17 +184,19 @@ def _speed(milliseconds: float, command: str) -> str:
 
 def _page(suite: Suite, scores: pd.DataFrame, speed: str) -> str:
     episodes = int(scores["episode"].max()) + 1
-    counted = "1 episode" if episodes == 1 else f"{episodes} episodes"
+    repeat = suite.action_repeat
+    summed = "; rewards are summed over them" if repeat > 1 else ""
     lines = [
         f"# {suite.name}",
         f"![Each task in a row of {MOMENTS} moments of an episode of random play]"
         f"({suite.name}.webp)",
         _header(suite),
         *dict.fromkeys(_documents(suite.family)),
-        f"An agent step is {suite.action_repeat} control steps; rewards are summed over them. A "
+        f"An agent step is {repeat} {plural(repeat, 'control step')}{summed}. A "
         f"return of {suite.reference_return:g} counts as 1. The last two columns are mean returns "
-        f"of {counted} a task of policies that learn nothing: random actions, and zero actions. "
-        "Their episodes start where those of every evaluation do.",
+        f"of {episodes} {plural(episodes, 'episode')} a task of policies that learn nothing: "
+        "random actions, and zero actions. Their episodes start where those of every evaluation "
+        "do.",
         _task_table(suite, scores),
         speed,
     ]

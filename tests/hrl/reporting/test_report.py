@@ -127,6 +127,9 @@ def test_the_command_reports_one_run_of_one_method(
     assert f"report: {tmp_path / 'out' / 'report.html'}" in printed
     page = (tmp_path / "out" / "report.html").read_text()
     assert "flat: 1 run (no interval)" in page
+    assert "<b>1</b><span>method compared</span>" in page
+    assert "<b>1</b><span>training run</span>" in page
+    assert "<b>2</b><span>tasks evaluated</span>" in page
     assert "pixel-hrl report" in page
 
 

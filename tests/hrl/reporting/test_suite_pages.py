@@ -95,6 +95,12 @@ def test_one_episode_is_not_called_episodes(tmp_path, monkeypatch):
     assert page.read_text() == before
 
 
+def test_one_control_step_is_not_called_steps():
+    scores = read_scores(REFERENCE_SCORES / "jaco.csv")
+    page = suite_pages._page(load_suite("jaco"), scores, "")
+    assert "An agent step is 1 control step. A return of 250 counts as 1." in page
+
+
 def test_the_longest_label_of_a_contact_sheet_is_not_cut_off():
     images = np.zeros((2, 3, 8, 8, 3), np.uint8)
     figure = suite_pages.contact_sheet(images, ["short", "a_label_of_many_WWWWide_letters\ntrain"])
