@@ -161,6 +161,7 @@ class Suite:
         Raises:
             ValueError: a key is unknown, missing or of the wrong type; the message names it.
         """
+        values = require_mapping(values, "a suite")
         names = [field.name for field in fields(cls)]
         where = f"suite {values.get('name', '(without a name)')!r}"
         require_keys(values, names, where, optional=("mixed",))

@@ -266,8 +266,9 @@ def from_saved(plain: dict[str, Any]) -> ComposedConfig:
     """
     _refuse_missing_modules(plain.get("imports"))
     schema = _writable(OmegaConf.structured(RunConfig))
+    agent = plain.get("agent")
     try:
-        entry = find_agent(plain.get("agent", {}).get("name"))
+        entry = find_agent(agent.get("name") if isinstance(agent, dict) else agent)
         schema.agent = _writable(OmegaConf.structured(entry.config))
         return from_composed(_as_mapping(OmegaConf.merge(schema, plain)))
     except ConfigError:
@@ -329,6 +330,8 @@ def _compose(overrides: Sequence[str], config_dir: Path) -> DictConfig:
 
 def _refuse_missing_modules(names: Any) -> None:
     """Refuse a run whose modules have not been imported: that is done on request alone."""
+    if names is not None and (isinstance(names, str) or not isinstance(names, Sequence)):
+        raise ConfigError(f"imports is {names!r}; it must be a list of names of modules")
     missing = [str(name) for name in names or () if name not in sys.modules]
     if missing:
         flags = " ".join(f"--import={name}" for name in missing)
@@ -381,10 +384,12 @@ def _nodes(node: DictConfig) -> list[tuple[str, DictConfig]]:
 
 def _refuse_null_groups(overrides: Sequence[str]) -> None:
     for override in overrides:
-        key, given, value = override.partition("=")
-        if given and key in ("agent", "suite") and value in ("", "null"):
+        written, given, value = override.partition("=")
+        key = written.lstrip("+")
+        if given and key in GROUPS and value in ("", "null"):
             valid = ", ".join(choices(key))
-            raise ConfigError(f"{key} is {value!r}; choose from {valid}")
+            none = ", or leave it out for none" if key == "experiment" else ""
+            raise ConfigError(f"{key} is {value!r}; choose from {valid}{none}")
 
 
 def _as_mapping(node: Any) -> DictConfig:

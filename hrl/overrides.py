@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 
@@ -92,7 +92,7 @@ def _several_runs(parsed: Sequence[Override], command: str) -> str:
         loop = _loop(["seed"], [["0", "1"]], command, parsed)
         return f"one command is one run; start several with: {loop}"
     first = sweeps[0].input_line or ""
-    if not all(override.is_discrete_sweep() for override in sweeps):
+    if not all(map(_has_known_values, sweeps)):
         return f"{first} asks for several runs; one command is one run"
     keys = [str(override.get_key_element()) for override in sweeps]
     values = [list(override.sweep_string_iterator()) for override in sweeps]
@@ -100,6 +100,11 @@ def _several_runs(parsed: Sequence[Override], command: str) -> str:
     as_text = f" (a folder with this name: {quoted(first)})" if keys[0] == "folder" else ""
     loop = _loop(keys, values, command, fixed)
     return f"{first} asks for several runs; start them one by one: {loop}{as_text}"
+
+
+def _has_known_values(sweep: Override) -> bool:
+    """Return whether the values of a sweep can be listed: not those of an interval or a glob."""
+    return sweep.is_discrete_sweep() and not isinstance(sweep.value(), Glob)
 
 
 def _loop(

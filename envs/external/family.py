@@ -31,6 +31,10 @@ WORKER_BYTES = 300 * 2**20
 """About what a worker process takes, libraries and ray tracer included, beside its environments."""
 
 
+class UnplayableEnvError(ValueError):
+    """Report an environment that cannot be made or played here; the message says why."""
+
+
 @dataclass(frozen=True)
 class Text:
     """Accept any text which `read` takes without a ValueError."""

@@ -21,7 +21,14 @@ from typing_extensions import override
 from envs.external.actions import action_size
 from envs.external.camera import CameraView, NamedView, own_view
 from envs.external.env import ExternalEnv
-from envs.external.family import ExternalFamily, Text, install_command, require_package, text
+from envs.external.family import (
+    ExternalFamily,
+    Text,
+    UnplayableEnvError,
+    install_command,
+    require_package,
+    text,
+)
 from envs.external.render import OwnRenderer, RayTracedRenderer
 from envs.families.family import Choice, Parameter
 from envs.tasks import Task
@@ -167,9 +174,10 @@ def mujoco_state(env: gymnasium.Env[Any, Any]) -> tuple[mujoco.MjModel, mujoco.M
 def _register(module: str, name: str) -> None:
     try:
         import_module(module)
-    except ImportError as error:
+    except Exception as error:  # of the module, or of a name that is none
         raise ValueError(
-            f"the module {module!r} of environment {name!r} cannot be imported: {error}"
+            f"the module {module!r} of environment {name!r} cannot be imported: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
@@ -189,6 +197,8 @@ def _action_size(name: str, arguments: str) -> int:
     env = _make(name, arguments)
     try:
         return action_size(env.action_space)
+    except ValueError as error:
+        raise UnplayableEnvError(f"environment {name!r}: {error}") from error
     finally:
         env.close()
 
@@ -205,7 +215,7 @@ def _make(
             name, render_mode=render_mode, disable_env_checker=True, **further
         )
     except Exception as error:
-        raise ValueError(
+        raise UnplayableEnvError(
             f"environment {name!r} cannot be made: {type(error).__name__}: {error}"
         ) from error
     _refuse_dict_observation(name, env)
@@ -216,7 +226,7 @@ def _refuse_dict_observation(name: str, env: gymnasium.Env[Any, Any]) -> None:
     if isinstance(env.observation_space, gymnasium.spaces.Dict):
         entries = ", ".join(map(repr, env.observation_space))
         env.close()
-        raise ValueError(
+        raise UnplayableEnvError(
             f"environment {name!r} observes a Dict of {entries}, which agents would not see: they "
             "get the rendered image alone; register it with a wrapper whose observation is no Dict "
             "if that is enough"

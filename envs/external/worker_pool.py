@@ -45,9 +45,9 @@ def envs_held(num_envs: int, tasks: int, workers: int) -> int:
 
 
 class ExternalEnvError(RuntimeError):
-    """Say that an external environment raised an error.
+    """Say that an external environment raised an error, or that its process keeps dying.
 
-    The message names the environment and has its traceback.
+    The message names the environment and, of an error, has its traceback.
     """
 
 
@@ -207,7 +207,7 @@ class WorkerPool:
         self._deaths[worker] += 1
         what = f"the worker process of {self._described(worker)} died (code {code})"
         if self._deaths[worker] >= MAX_DEATHS:
-            raise RuntimeError(f"{what} {MAX_DEATHS} times without a step in between")
+            raise ExternalEnvError(f"{what} {MAX_DEATHS} times without a step in between")
         warnings.warn(
             f"{what}; it is started again, their episodes count as truncated", stacklevel=2
         )

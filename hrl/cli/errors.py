@@ -2,8 +2,10 @@
 
 import yaml
 
+from envs.external.family import UnplayableEnvError
 from envs.external.worker_pool import ExternalEnvError
 from hrl.config import ConfigError
+from hrl.config_field import ConfigValueError
 from hrl.reporting import RunFolderError
 from hrl.run.errors import (
     CheckpointError,
@@ -17,6 +19,7 @@ from hrl.run.memory import MemoryEstimateError
 
 EXPLAINED = (
     ConfigError,
+    ConfigValueError,
     ConfigMismatchError,
     CheckpointError,
     CheckpointWriteError,
@@ -24,6 +27,8 @@ EXPLAINED = (
     NonFiniteError,
     OSError,
     ExternalEnvError,
+    FloatingPointError,
+    UnplayableEnvError,
     LoggerError,
     RunFolderError,
     yaml.YAMLError,

@@ -47,6 +47,7 @@ def run(options: argparse.Namespace, command: str) -> None:
     from hrl.evaluation.imagination_video import record_imagination
     from hrl.evaluation.policy_video import record_video
     from hrl.run.eval_config import eval_config_for
+    from hrl.run.folder import RunFolder
     from hrl.run.hardware import choose_device
     from hrl.run.memory_estimate import acting_memory_estimate
 
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace, command: str) -> None:
     print(estimate)
     estimate.check()
     for name, task in tasks.items():
-        out = (options.out or folder / "play") / name
+        out = (options.out or RunFolder(folder).play) / name
         path = record_video(run.policy, run.suite, task, eval_config, steps, out, options.size)
         imagined = record_imagination(
             run.policy, run.suite, task, eval_config, path, size=options.size

@@ -63,20 +63,20 @@ def run(options: argparse.Namespace, command: str) -> None:
         for name in options.names or sorted(page.stem for page in options.out.glob("*.md")):
             print(rewrite_text(load_suite(name), options.out, scores))
         return
-    for suite in _suites(options.names):
-        own = shlex.join(["pixel-hrl", "suites", suite.name, f"--episodes={options.episodes}"])
+    for name, suite in _suites(options.names).items():
+        own = shlex.join(["pixel-hrl", "suites", name, f"--episodes={options.episodes}"])
         print(write_page(suite, options.out, scores, options.episodes, own))
 
 
-def _suites(names: list[str]) -> list[Suite]:
-    """Return the named suites, or all whose packages are installed."""
+def _suites(names: list[str]) -> dict[str, Suite]:
+    """Return the named suites, or all whose packages are installed, by the names to load them."""
     from envs import load_suite
     from envs.resources import config_files
 
-    found = []
+    found = {}
     for name in names or config_files("suite"):
         try:
-            found.append(load_suite(name).check_installed())
+            found[name] = load_suite(name).check_installed()
         except ValueError as error:
             if names:
                 raise UsageError(str(error)) from error

@@ -299,8 +299,12 @@ def _source(*functions: Callable[..., object]) -> str:
 
 
 def _header(suite: Suite) -> str:
-    """Return the comment at the top of the suite's file, which says what its splits are."""
-    lines = config_files("suite")[suite.name].read_text(encoding="utf-8").splitlines()
+    """Return the comment at the top of the suite's file, which says what its splits are.
+
+    It is empty for a suite without a file, as of an environment that is registered with Gymnasium.
+    """
+    path = config_files("suite").get(suite.name)
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
     return "\n".join(
         line.removeprefix("#").strip()
         for line in takewhile(lambda line: line.startswith("#"), lines)

@@ -69,7 +69,10 @@ def read_json_lines(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
     """
     if not path.exists():
         return pd.DataFrame({name: pd.Series(dtype=np.float64) for name in required})
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise RunFolderError(f"{path}: is not text ({error})") from error
     rows = [
         _json_object(line, path, number, required)
         for number, line in enumerate(lines, 1)

@@ -38,7 +38,7 @@ from hrl.evaluation.probe_episodes import DiagnosticRollouts
 from hrl.run import hardware
 from hrl.run.atomic_files import write_json, write_text_atomic
 from hrl.run.config_match import MAY_CHANGE, differing_keys
-from hrl.run.errors import MixedScoresError, UnevaluatedRunsError
+from hrl.run.errors import FolderError, MixedScoresError, UnevaluatedRunsError
 from hrl.run.eval_config import eval_config_for
 from hrl.run.folder import RunFolder
 from hrl.run.hardware import choose_device
@@ -79,6 +79,7 @@ def evaluate_run(
 
     Raises:
         ConfigError: an unknown split, or fewer than one episode.
+        FolderError: the folder holds a run of another agent, or no run at all but other files.
         MixedScoresError: scores that would stay are of another checkpoint, of another
             configuration, or were played in another way.
         MemoryEstimateError: the episodes do not fit into memory side by side.
@@ -87,6 +88,7 @@ def evaluate_run(
     count = run.config.evaluation.final_episodes if episodes is None else episodes
     names = list(run.suite.splits if splits is None else dict.fromkeys(splits))
     _refuse(run, names, count)
+    _refuse_folder_of_another(run, files)
     eval_config = eval_config_for(run.config, choose_device(run.config.device), count)
     record = _record(run, eval_config)
     kept = _Tables.kept(files, run, names, record)
@@ -222,6 +224,21 @@ def _renew_diagnostics(
         _diagnose(run.policy, run.suite, eval_config, files)
 
 
+def _refuse_folder_of_another(run: LoadedRun, files: RunFolder) -> None:
+    """Refuse to write into what another agent made: a policy that learns nothing names its folder.
+
+    Raises:
+        FolderError: the folder holds a run of another agent or something else.
+    """
+    if not files.holds_run():
+        return
+    name = run.config.agent.name
+    saved = files.read_config().get("agent")
+    other = saved.get("name") if isinstance(saved, dict) else saved
+    if other != name:
+        raise FolderError(f"{files} holds a run of agent {other}, not of {name}; name another")
+
+
 def _worlds(run: LoadedRun, splits: Sequence[str], episodes: int) -> int:
     """Return the worlds of the split that is played in the most of them at once."""
     return max(worlds_at_once(run.suite, len(run.suite.tasks(split)), episodes) for split in splits)
@@ -305,8 +322,11 @@ def _others(path: Path, splits: Sequence[str]) -> pd.DataFrame:
     """
     if not path.exists():
         return pd.DataFrame({"split": []})
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return table[~table["split"].isin(list(splits))]
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return table[~table["split"].isin(list(splits))]
+    except (ValueError, KeyError) as error:  # damaged, or no such table
+        raise _unusable(path, error) from error
 
 
 def _refuse_mixture(files: RunFolder, run: LoadedRun, record: Mapping[str, Any]) -> None:
@@ -316,13 +336,20 @@ def _refuse_mixture(files: RunFolder, run: LoadedRun, record: Mapping[str, Any])
         raise MixedScoresError(
             f"{where}, and no {files.evaluation.name} says how they were played: {advice}"
         )
-    different = differing_keys(json.loads(files.evaluation.read_text()), record)
+    try:
+        different = differing_keys(json.loads(files.evaluation.read_text()), record)
+    except (ValueError, AttributeError) as error:  # damaged, or no mapping
+        raise _unusable(files.evaluation, error) from error
     different |= differing_keys(files.read_config(), run.plain, ignore=MAY_CHANGE)
     if different:
         named = ", ".join(
             f"{key} {old!r} there and {new!r} now" for key, (old, new) in different.items()
         )
         raise MixedScoresError(f"{where}, but were played otherwise ({named}): {advice}")
+
+
+def _unusable(path: Path, error: Exception) -> MixedScoresError:
+    return MixedScoresError(f"{path} cannot be read, so nothing can be added: {error}; remove it")
 
 
 def _ordered(run: LoadedRun, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

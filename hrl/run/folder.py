@@ -43,6 +43,7 @@ class RunFolder:
         goal_reaching: how far from its goals a worker ends.
         goal_distance: how far goals are from states that were met.
         videos: folder of MP4 files.
+        play: folder of the videos of `pixel-hrl play`.
         tensorboard: folder of TensorBoard events.
         wandb: folder of W&B's own files.
     """
@@ -64,6 +65,7 @@ class RunFolder:
         self.goal_reaching = self.path / "goal_reaching.csv"
         self.goal_distance = self.path / "goal_distance.csv"
         self.videos = self.path / "videos"
+        self.play = self.path / "play"
         self.tensorboard = self.path / "tensorboard"
         self.wandb = self.path / "wandb"
 
@@ -87,11 +89,16 @@ class RunFolder:
         """Return the plain configuration of the run.
 
         Raises:
-            FolderError: there is no run, its configuration is no mapping, or it has another format.
+            FolderError: there is no run, its configuration is no YAML or no mapping, or it has
+                another format.
         """
         if not self.config.exists():
             raise FolderError(f"{self.path} is not a run folder: it has no {self.config.name}")
-        saved = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        try:
+            saved = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise FolderError(f"{self.config} holds no YAML: {reason}") from error
         if not isinstance(saved, dict):
             raise FolderError(f"{self.config} holds no configuration: it is not a mapping of keys")
         check_format(self.config, saved.pop("format", 1))
@@ -105,7 +112,11 @@ class RunFolder:
         """
         if self.config.exists():
             return True
-        others = sorted(entry.name for entry in self._entries() if not entry.name.startswith("."))
+        others = sorted(
+            entry.name
+            for entry in self._entries()
+            if not entry.name.startswith(".") and entry != self.play
+        )
         if others:
             raise FolderError(
                 f"{self.path} is not a run folder, yet holds {', '.join(others[:5])}; name another"
@@ -160,14 +171,18 @@ def _matches(path: Path) -> list[Path]:
     return sorted(Path(match) for match in glob.glob(str(path), recursive=True))
 
 
-def _run_folders(path: Path) -> Iterator[Path]:
-    """Yield the run folders at or below a folder, but none that is hidden or within a run."""
+def _run_folders(path: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yield the run folders at or below a folder, but none that is hidden or within a run.
+
+    A link to one of the folders `above` is not followed: it would lead around in circles.
+    """
     if RunFolder(path).config.is_file():
         yield path
-    elif path.is_dir():
+    elif path.is_dir() and path.resolve() not in above:
+        here = above | {path.resolve()}
         for child in sorted(path.iterdir()):
             if child.is_dir() and not child.name.startswith("."):
-                yield from _run_folders(child)
+                yield from _run_folders(child, here)
 
 
 def check_format(path: Path, found: object) -> None:

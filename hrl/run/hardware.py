@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from hrl.config_field import ConfigValueError
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
@@ -18,7 +20,7 @@ def choose_device(name: str) -> torch.device:
     A GPU that is named by number becomes the current one, on which streams and graphs are made.
 
     Raises:
-        ValueError: a name torch does not know, or a device this machine does not have.
+        ConfigValueError: a name torch does not know, or a device this machine does not have.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,9 +30,8 @@ def choose_device(name: str) -> torch.device:
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device is {name!r}, which cannot be used here: {str(error).splitlines()[0]}"
-        ) from error
+        rule = f"it cannot be used here: {str(error).splitlines()[0]}"
+        raise ConfigValueError("device", name, rule) from error
     return device
 
 

@@ -32,7 +32,9 @@ def with_schedule(given: ComposedConfig, saved: Mapping[str, Any] | None) -> Com
         before.get("checkpoint_every"),
         min(LARGEST_CHECKPOINT_INTERVAL, tenth),
     )
-    every = _first(config.evaluation.every, before.get("evaluation", {}).get("every"), tenth)
+    evaluated = before.get("evaluation")
+    saved_every = evaluated.get("every") if isinstance(evaluated, dict) else None
+    every = _first(config.evaluation.every, saved_every, tenth)
     evaluation = replace(config.evaluation, every=every)
     plain = {
         **given.plain,

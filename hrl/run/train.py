@@ -219,7 +219,8 @@ class _Run:
             except NonFiniteUpdate as error:
                 raise self._dumped(error.name, error.updates, error.batch, error.metrics) from error
             except FloatingPointError as error:  # the simulation, a reward or a task vector
-                raise self._dumped(str(error), 0, {}, {}) from error
+                name = str(error).removesuffix(" is not finite")
+                raise self._dumped(name, 0, {}, {}) from error
 
     def _dumped(
         self, name: str, updates: int, batch: Mapping[str, Tensor], values: Mapping[str, float]

@@ -157,6 +157,21 @@ def test_a_saved_configuration_of_an_unknown_agent_is_refused():
         from_saved({**plain, "agent": {"name": "dqn"}})
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"agent": ["ppo"]}, "agent"),
+        ({"suite": "debug"}, "a suite must be a mapping"),
+        ({"imports": 5}, "imports is 5; it must be a list of names"),
+        ({"imports": "os"}, "imports is 'os'; it must be a list of names"),
+    ],
+)
+def test_a_saved_configuration_that_was_edited_wrongly_is_refused(changed, message):
+    _, plain = load(["agent=ppo", "suite=debug"])
+    with pytest.raises(ConfigError, match=message):
+        from_saved({**plain, **changed})
+
+
 def test_runs_of_an_experiment_are_one_group():
     assert load(["agent=ppo"]).config.tracking.group == ""
     assert load(["agent=ppo", "experiment=demo"]).config.tracking.group == "demo"

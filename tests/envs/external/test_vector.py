@@ -273,7 +273,7 @@ def test_a_worker_that_dies_by_itself_is_replaced_until_it_is_hopeless() -> None
     for _ in range(2):
         with pytest.warns(UserWarning, match=r"hopeless.*code 7"):
             hopeless.step(np.zeros((1, 2), np.float32))
-    with pytest.raises(RuntimeError, match=r"hopeless.*3 times"):
+    with pytest.raises(ExternalEnvError, match=r"hopeless.*3 times"):
         hopeless.step(np.zeros((1, 2), np.float32))
     hopeless.close()
 

@@ -14,6 +14,7 @@ from envs.resources import CONFIG_DIR
 from hrl.cli import COMMANDS, main
 
 SCRIPTS = CONFIG_DIR.parent / "scripts"
+DICT_ENV = "gym/tests.envs.external_fakes:DictCounter-v0"
 
 
 def call(command: str, *arguments: object) -> None:
@@ -83,6 +84,30 @@ def test_a_run_that_cannot_be_evaluated_leaves_the_others(folder, tmp_path, caps
     assert (runs / "ppo" / "scores.csv").exists()
 
 
+@pytest.mark.parametrize("command", ["evaluate", "play"])
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("toaster", "choose from auto, cpu, cuda"), ("cuda:99", "it cannot be used here")],
+)
+def test_a_device_that_cannot_be_used_is_one_line(command, device, message, folder, capsys):
+    assert main([command, str(folder / "ppo"), f"--device={device}"]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_policy_that_learns_nothing_overwrites_no_other_run(folder, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in (folder / "ppo").glob("*.*")}
+    chosen = ["agent=random", "suite=debug", "--episodes=1", "--videos=0"]
+    assert main(["evaluate", *chosen, f"folder={folder / 'ppo'}"]) == 2
+    assert "holds a run of agent ppo, not of random" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (folder / "ppo").glob("*.*")} == before
+    (tmp_path / "thesis.tex").touch()
+    assert main(["evaluate", *chosen, f"folder={tmp_path}"]) == 2
+    assert "holds thesis.tex; name another" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_report_is_one_file_with_a_summary(folder, capsys):
     out = folder / "report"
     call("report", folder / "skills", folder / "ppo", folder / "random", "--out", out)
@@ -131,6 +156,14 @@ def test_the_scripts_are_the_subcommands(command, capsys):
         ("train", ["agent.skill_duration=4", "agent.holdd=3"], "holdd"),
         ("train", ["seed=0,1"], "for seed in 0 1; do pixel-hrl train seed=$seed; done"),
         ("train", ["-m", "size=xs,s"], "for size in xs s; do pixel-hrl train size=$size; done"),
+        ("train", ["suite=glob(*)"], "suite=glob(*) asks for several runs; one command is one run"),
+        ("train", ["experiment=null"], "experiment is 'null'; choose from demo"),
+        ("train", ["size=null"], "size is 'null'; choose from 12m"),
+        ("train", ["suite=gym/..:X-v0"], "the module '..' of environment '..:X-v0' cannot be"),
+        ("train", [f"suite={DICT_ENV}", "size=debug"], "observes a Dict of 'goal', 'proprio'"),
+        ("evaluate", ["agent=random", f"suite={DICT_ENV}"], "observes a Dict of 'goal', 'proprio'"),
+        ("play", ["agent=zero", f"suite={DICT_ENV}"], "observes a Dict of 'goal', 'proprio'"),
+        ("suites", [DICT_ENV], "observes a Dict of 'goal', 'proprio'"),
         ("train", ["hydra.run.dir=foo"], "the folder of a run is folder=DIR"),
         ("train", ["folder=runs/größe"], "quote the value: 'folder=\"runs/größe\"'"),
         ("train", ["--frames=3"], "the options are --help, --config-dir, --import, --print-config"),

@@ -176,6 +176,12 @@ def test_malformed_files_are_refused(study: Path, name: str, content: str, compl
         reporting.load_runs([study])
 
 
+def test_a_log_that_is_no_text_is_refused(study: Path) -> None:
+    (study / "skills_0" / "metrics.jsonl").write_bytes(b"\xff\xfe\x81")
+    with pytest.raises(reporting.RunFolderError, match=r"metrics\.jsonl: is not text"):
+        reporting.load_runs([study])
+
+
 def test_a_run_without_scores_is_left_out_and_named(study: Path) -> None:
     (study / "flat_2" / "scores.csv").unlink()
     runs = reporting.load_runs([study])

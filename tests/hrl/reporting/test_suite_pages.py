@@ -101,6 +101,13 @@ def test_one_control_step_is_not_called_steps():
     assert "An agent step is 1 control step. A return of 250 counts as 1." in page
 
 
+def test_an_environment_of_gymnasium_has_a_page_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite_pages, "_core_milliseconds", lambda suite: 1.0)
+    suite = load_suite("gym/tests.envs.external_fakes:Limited-v0")
+    page = suite_pages.write_page(suite, tmp_path, tmp_path, episodes=1, command="a test")
+    assert page.read_text().startswith(f"# {suite.name}")
+
+
 def test_the_longest_label_of_a_contact_sheet_is_not_cut_off():
     images = np.zeros((2, 3, 8, 8, 3), np.uint8)
     figure = suite_pages.contact_sheet(images, ["short", "a_label_of_many_WWWWide_letters\ntrain"])

@@ -112,11 +112,30 @@ def test_scores_of_unknown_origin_are_not_added_to(tmp_path):
         evaluate_run(hierarchy(), folder, "a test", episodes=2, splits=["train"], videos=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scores.csv", b""),
+        ("scores.csv", b"\xff\xfe\x81"),
+        ("scores.csv", b"a,b\n1,2\n"),
+        ("evaluation.json", b"{"),
+        ("evaluation.json", b"[1]"),
+    ],
+)
+def test_damaged_tables_are_named(tmp_path, name, content):
+    folder = tmp_path / "run"
+    started(folder, hierarchy())
+    evaluate_run(hierarchy(), folder, "a test", episodes=1, videos=0)
+    (folder / name).write_bytes(content)
+    with pytest.raises(MixedScoresError, match=f"{name} cannot be read"):
+        evaluate_run(hierarchy(), folder, "a test", episodes=1, splits=["train"], videos=0)
+
+
 def test_a_policy_without_a_folder_of_its_own_is_not_mixed_with_another(tmp_path):
     """Scripted policies write their configuration beside their scores."""
     overrides = ["agent=random", "suite=debug", "size=debug", "threads=1"]
     evaluate_run(load_scripted(overrides), tmp_path, "a test", videos=0)
-    with pytest.raises(MixedScoresError, match=r"agent\.name 'random' there and 'zero' now"):
+    with pytest.raises(FolderError, match="holds a run of agent random, not of zero"):
         evaluate_run(
             load_scripted(["agent=zero", *overrides[1:]]),
             tmp_path,

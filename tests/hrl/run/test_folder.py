@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from hrl.run.errors import FolderError
-from hrl.run.folder import FORMAT, RunFolder
+from hrl.run.folder import FORMAT, RunFolder, find_run_folders
 
 
 def test_a_configuration_comes_back_without_the_format_of_its_folder(tmp_path):
@@ -39,6 +39,20 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         RunFolder(tmp_path).holds_run()
 
 
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x81"])
+def test_a_configuration_that_is_no_yaml_is_named(content, tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.config.write_bytes(content)
+    with pytest.raises(FolderError, match=r"config\.yaml holds no YAML"):
+        folder.read_config()
+
+
+def test_videos_of_play_are_no_foreign_files(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.play.mkdir()
+    assert not folder.holds_run()
+
+
 def test_a_folder_that_is_written_by_another_process_is_refused(tmp_path):
     folder = RunFolder(tmp_path / "run")
     refused = pytest.raises(FolderError, match="being written by another process")
@@ -46,3 +60,11 @@ def test_a_folder_that_is_written_by_another_process_is_refused(tmp_path):
         pass
     with folder.lock():
         pass  # the lock is free again
+
+
+def test_links_in_circles_are_not_followed(tmp_path):
+    RunFolder(tmp_path / "run").path.mkdir()
+    RunFolder(tmp_path / "run").write_config({"seed": 3})
+    for name in ("again", "twice"):
+        (tmp_path / name).symlink_to(tmp_path)
+    assert find_run_folders([tmp_path]) == [tmp_path / "run"]
