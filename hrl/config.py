@@ -431,11 +431,19 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: Path) -> st
     )
     key = getattr(cause, "full_key", None)
     first = str(cause).split("\nConfig search path")[0].splitlines()
-    message = " ".join(line.strip() for line in first if line.strip() and "object_type" not in line)
+    # OmegaConf's notes on its own types say nothing to a user; the key is named below.
+    notes = ("object_type", "reference_type", "full_key")
+    lines = [line.strip() for line in first if line.strip()]
+    message = " ".join(line for line in lines if not line.startswith(notes))
     if isinstance(error, MissingConfigException):
         return f"{message} (files of your own: --config-dir=DIR; agents: --import=MODULE)"
-    if not key or not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+    if not key:
         return message
+    if "not a subclass" in message:
+        own = ", ".join(_valid_keys(f"{key}.", overrides, config_dir))
+        return f"{key} is {message.rpartition('value: ')[2]}; it has keys of its own: {own}"
+    if not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return f"{key}: {message}"
     valid = ", ".join(_valid_keys(key, overrides, config_dir))
     return f"{message}; valid keys of {key.rpartition('.')[0] or 'a run'}: {valid}"
 

@@ -270,6 +270,14 @@ class Learner(Protocol):
 
 
 @runtime_checkable
+class ExperienceSampler(Protocol):
+    """Show remembered experience in videos, without influence on training."""
+
+    def sample_for_video(self, count: int) -> dict[str, Tensor]:
+        """Return rows [row, ...] of remembered steps by column; empty while there are too few."""
+
+
+@runtime_checkable
 class SavedPolicy(Protocol):
     """Read a policy back without its learner, and so without environment, rollout or replay."""
 

@@ -27,7 +27,9 @@ class Stopwatch:
     def __init__(
         self, path: Path, interval: float = 2.0, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._path, self._interval, self._clock = path, interval, clock
+        self._path = path
+        self._interval = interval
+        self._clock = clock
         self._before = _saved(path)
         self._started = clock()
         self._done = threading.Event()

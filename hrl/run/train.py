@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, make_vec
-from hrl.agents.base import Learner, NonFiniteUpdate
-from hrl.agents.model_based import ModelBasedLearner
+from hrl.agents.base import ExperienceSampler, Learner, NonFiniteUpdate
 from hrl.config import ComposedConfig, ConfigError, RunConfig
 from hrl.config_field import ConfigValueError
 from hrl.evaluation.episodes import evaluate, metrics
@@ -249,7 +248,7 @@ class _Run:
             )
             replayed = (
                 self.learner.sample_for_video(REPLAY_GOALS)
-                if isinstance(self.learner, ModelBasedLearner)
+                if isinstance(self.learner, ExperienceSampler)
                 else {}
             )
             record_imagination(self.learner.policy, self.suite, task, eval_config, path, replayed)

@@ -45,7 +45,7 @@ def test_the_default_folder_has_the_methods_name():
     ("override", "message"),
     [
         ("agent.skill_durationn=3", r"skill_durationn.*valid keys of agent: .*skill_duration"),
-        ("agent.skill_duration=often", r"'often'.*agent\.skill_duration"),
+        ("agent.skill_duration=often", r"agent\.skill_duration: Value 'often'"),
         ("framess=3", r"framess.*valid keys of a run: .*frames"),
         (
             "network.encoder.kernel=3",
@@ -53,7 +53,8 @@ def test_the_default_folder_has_the_methods_name():
         ),
         ("agent=sac", r"agent/sac.*Available options.*skills"),
         ("suite=moon_walk", r"suite/moon_walk.*Available options.*point_mass"),
-        ("seed=1.5", r"'1\.5'.*seed"),
+        ("seed=1.5", r"seed: Value '1\.5'"),
+        ("network.encoder=3", r"network\.encoder is 3; it has keys of its own: channels, feat"),
         ("seed=-1", r"seed is -1; it must be at least 0 and at most 9,223"),
         ("agent.num_skills=0", r"agent\.num_skills is 0"),
         ("agent.encoder_gradient=all", r"agent\.encoder_gradient.*both.*manager.*skills.*none"),
