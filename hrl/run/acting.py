@@ -36,6 +36,12 @@ class ActingPolicy:
         self._device = choose_device(run.config.device)
         self._state: PolicyState | None = None
         self._num_envs = 0
+        size = run.config.image_size
+        self._shapes: dict[str, tuple[int, ...]] = {
+            "pixels": (size, size, 3 * run.config.frame_stack),
+            "task": (run.suite.task_size,),
+            "action_mask": (run.suite.action_size,),
+        }
 
     @torch.inference_mode()
     def act(self, observation: Mapping[str, np.ndarray], done: bool | np.ndarray) -> np.ndarray:
@@ -51,17 +57,17 @@ class ActingPolicy:
             [env, action], or [action] for a single environment.
 
         Raises:
-            ValueError: images of another size or stack than in training, or a number of
-                environments that changed within an episode.
+            ValueError: an entry that is missing or has another shape than in training, images that
+                are not uint8, `done` of another shape, or a number of environments that changed
+                within an episode.
         """
-        single = observation["pixels"].ndim == 3
-        arrays = {
-            key: np.asarray(value)[None] if single else np.asarray(value)
-            for key, value in observation.items()
-        }
-        self._check(arrays["pixels"].shape)
+        arrays = self._arrays(observation)
+        single = arrays["pixels"].ndim == 3
+        if single:
+            arrays = {key: value[None] for key, value in arrays.items()}
         count = len(arrays["pixels"])
-        begins = np.broadcast_to(np.asarray(done, bool), (count,)).copy()
+        self._check(arrays, count)
+        begins = _begins(done, count)
         state = self._begin(count, torch.from_numpy(begins).to(self._device))
         seen = Observation.from_arrays(arrays, self._device)
         action, self._state = self._policy.act(seen, state, None)
@@ -118,15 +124,49 @@ class ActingPolicy:
         # a policy keeps across episodes in training (`persistent_keys`) is not kept.
         return reset_state(None, self._state, initial, begins)
 
-    def _check(self, shape: tuple[int, ...]) -> None:
-        size = self.config.image_size
-        expected = (size, size, 3 * self.config.frame_stack)
-        if shape[1:] != expected:
-            raise ValueError(
-                f"pixels have the shape {tuple(shape[1:])}, and this policy was trained on "
-                f"{expected}: give the environment image_size={size} and "
+    def _arrays(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the entries that a policy sees, as arrays of the types that it sees."""
+        arrays = {key: np.asarray(observation[key]) for key in self._shapes if key in observation}
+        self._refuse_missing("pixels", arrays)
+        if arrays["pixels"].dtype != np.uint8:
+            raise ValueError(f"pixels must be uint8 from 0 to 255, not {arrays['pixels'].dtype}")
+        if "task" in arrays:
+            arrays["task"] = arrays["task"].astype(np.float32)
+        return arrays
+
+    def _refuse_missing(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        if key not in arrays:
+            needed = ", ".join(self._shapes)
+            raise ValueError(f"the observation has no {key!r}; it needs {needed}")
+
+    def _check(self, arrays: Mapping[str, np.ndarray], count: int) -> None:
+        """Refuse entries that are not [env, ...] with the shapes of training."""
+        for key, expected in self._shapes.items():
+            self._refuse_missing(key, arrays)
+            found = arrays[key].shape
+            if found == (count, *expected):
+                continue
+            advice = (
+                f": give the environment image_size={self.config.image_size} and "
                 f"frame_stack={self.config.frame_stack}"
             )
+            raise ValueError(
+                f"{key} have the shape {found[1:]}, and this policy was trained on {expected}"
+                f"{advice}"
+                if key == "pixels"
+                else f"{key} has the shape {found}, not {(count, *expected)}"
+            )
+
+
+def _begins(done: bool | np.ndarray, count: int) -> np.ndarray:
+    """Return [env], where an episode begins."""
+    begins = np.asarray(done)
+    if begins.shape not in ((), (count,)):
+        raise ValueError(
+            f"done has the shape {begins.shape}: give one value, or one for each of {count} "
+            "environments"
+        )
+    return np.broadcast_to(begins.astype(bool), (count,)).copy()
 
 
 def load_policy(path: str | Path, device: str = "auto") -> ActingPolicy:

@@ -116,6 +116,29 @@ def test_the_number_of_environments_changes_only_between_episodes(folder):
         policy.act(fewer, done=False)
 
 
+def test_what_does_not_fit_the_policy_is_named(folder):
+    policy = hrl.load_policy(folder, device="cpu")
+    env = policy.make_vec_env(3)
+    seen = env.reset()[0]
+    wrong = [
+        ({key: seen[key] for key in ("pixels", "task")}, True, "has no 'action_mask'; it needs"),
+        ({**seen, "task": seen["task"][:2]}, True, r"task has the shape \(2, .*not \(3, "),
+        ({**seen, "task": np.zeros((3, 9), np.float32)}, True, "task has the shape"),
+        ({**seen, "pixels": seen["pixels"] / 255}, True, "pixels must be uint8"),
+        (
+            seen,
+            np.zeros(2, bool),
+            r"done has the shape \(2,\): give one value, or one for each of 3",
+        ),
+        (seen, np.zeros((3, 1), bool), "done has the shape"),
+    ]
+    for observation, done, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            policy.act(observation, done)
+    doubles = {**seen, "task": seen["task"].astype(np.float64)}
+    np.testing.assert_array_equal(policy.act(doubles, True), policy.act(seen, True))
+
+
 def test_what_is_no_policy_is_refused(folder, tmp_path):
     with pytest.raises(FolderError, match="is not a run folder"):
         hrl.load_policy(tmp_path)
