@@ -13,6 +13,7 @@ STOP_SIGNALS = (
     signal.SIGHUP,  # a lost connection
     signal.SIGUSR1,  # a batch system's warning before the time limit
     signal.SIGUSR2,
+    signal.SIGXCPU,  # a soft limit of processor time, of `ulimit -t` or a batch system
 )
 
 
@@ -20,7 +21,8 @@ STOP_SIGNALS = (
 def stop_signals() -> Iterator[list[int]]:
     """Collect the numbers of the stop signals that arrive during the block.
 
-    A second one raises KeyboardInterrupt: the last checkpoint stands. A signal that the process was
+    A second one raises KeyboardInterrupt: the last checkpoint stands. (Only the limit of processor
+    time is repeated by the system itself, and changes nothing more.) A signal that the process was
     started to ignore stays ignored, as `nohup` does with SIGHUP. The previous handlers return
     afterwards.
     """
@@ -28,6 +30,8 @@ def stop_signals() -> Iterator[list[int]]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
+        if received and number == signal.SIGXCPU:
+            return  # the system repeats it every second
         if received:
             raise KeyboardInterrupt
         print("\nstopping after this iteration", flush=True)

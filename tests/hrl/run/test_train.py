@@ -185,7 +185,7 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
 ENDLESS = ["frames=1_000_000_000", "evaluation.every=0", "checkpoint_every=1_000_000_000"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU])
 def test_a_process_that_is_signalled_saves_and_says_by_its_exit_code_which_one_it_was(
     number, tmp_path
 ):
