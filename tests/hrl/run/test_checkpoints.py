@@ -467,12 +467,15 @@ def save_forever(frames):
         checkpoints.save(frames, {**state, "policy": state}, {})
 
 Checkpoints(folder).save(0, {"values": np.zeros(1, dtype=np.int64), "frames": 0, "policy": {}}, {})
-moments, frames, interrupted = random.Random(0), 0, 0
-for _ in range(25):
+moments, frames, interrupted, rounds = random.Random(0), 0, 0, 0
+longest = 0.06
+while rounds < 25 or (rounds < 150 and not (frames and interrupted)):
+    rounds += 1
+    longest *= 1 if frames else 1.05  # a busy machine takes longer to save
     child = os.fork()
     if child == 0:
         save_forever(frames)
-    time.sleep(moments.uniform(0.001, 0.06))
+    time.sleep(moments.uniform(0.001, longest))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     interrupted += bool(list(folder.glob(".*.tmp")))
