@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -60,9 +62,13 @@ def run_or_explain(command: Callable[[], None]) -> int:
     """Run a command and return the exit code; an error that its message explains is one line."""
     try:
         command()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted; what was saved before stands", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, such as `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

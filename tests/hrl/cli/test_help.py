@@ -1,5 +1,7 @@
 """The help of the console command: quick, complete, and from the dataclasses."""
 
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -45,3 +47,14 @@ def test_help_of_an_agent_lists_every_key_with_its_value_and_range(capsys):
     assert declared - {"imports"} <= {key.split(".")[0] for key in keys}
     assert "agent.skill_duration=3" in lines
     assert lines[lines.index("seed=0") + 1].startswith("    seed of the run (at least 0")
+
+
+def test_a_reader_that_leaves_ends_the_command_without_a_word():
+    program = "import sys; from hrl.cli import main; sys.exit(main(['train', '--help']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
