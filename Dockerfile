@@ -3,10 +3,10 @@
 # too); no image has been built from this file yet.
 #
 #   docker build --tag pixel-hrl .
-#   docker run --rm --gpus all --volume "$PWD/runs:/work/runs" pixel-hrl train agent=skills
+#   docker run --rm --gpus all --volume "$PWD/runs:/experiments/runs" pixel-hrl train agent=skills
 FROM python:3.11-slim
 COPY . /source
 RUN python -m pip install --no-cache-dir --constraint /source/constraints.txt /source
-WORKDIR /work
+WORKDIR /experiments
 ENTRYPOINT ["pixel-hrl"]
 CMD ["--help"]
