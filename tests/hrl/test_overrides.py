@@ -57,4 +57,5 @@ def test_multirun_is_refused_with_the_loop():
 
 
 def test_a_list_is_no_sweep():
-    check_overrides(["network.hidden=[64,64]", "+new=1", "~old", "frames=1_000"])
+    overrides = ["network.hidden=[64,64]", "+new=1", "~old", "frames=1_000"]
+    assert check_overrides(overrides) is None

@@ -155,4 +155,5 @@ def test_importing_the_package_is_quick_and_sets_the_threads_first():
         "import sys, os, hrl; assert not {'torch', 'mujoco'} & sys.modules.keys(); "
         "assert os.environ['GOMP_SPINCOUNT']; assert callable(hrl.load_policy)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert done.returncode == 0
