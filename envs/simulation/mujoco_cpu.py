@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from envs.simulation.distractors import OUT_OF_SIGHT
+from envs.simulation.fixed_camera import FixedCamera, window_size
 from envs.simulation.physics import InitialState, Physics, Scene, SimulationError
 from envs.simulation.renderer import APPEARANCE_FIELDS, POSES, RayTracer
 from envs.simulation.terrain import Terrain, has_terrain
@@ -21,6 +22,8 @@ from envs.simulation.terrain import Terrain, has_terrain
 # Fields of MjData that are copied into the batch after every control step.
 _FIELDS = ("qpos", "qvel", "ctrl", "xpos", "xmat", "geom_xpos", "mocap_pos", "sensordata")
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+# With more mocap bodies than this the ray tracer's tree is sorted anew when an episode starts.
+_FEW_MOCAP_BODIES = 8
 
 
 class MujocoPhysics(Physics):
@@ -193,11 +196,18 @@ class MujocoPhysics(Physics):
             self._warnings[low:high],
             self._tracer(image_size, high - low),
             int(self.model.camera(self._scene.camera).id),
+            self._window_tracer(image_size, high - low),
         )
 
-    def _tracer(self, size: int, capacity: int) -> RayTracer:
+    def _window_tracer(self, size: int, capacity: int) -> RayTracer | None:
+        side = None if self._distractors else window_size(self._scene, size)
+        return None if side is None else self._tracer(side, capacity, is_window=True)
+
+    def _tracer(self, size: int, capacity: int, is_window: bool = False) -> RayTracer:
         """Make a ray tracer whose worlds all have the appearance of the first variant."""
-        tracer = RayTracer(self._scene, size, capacity, distractors=self._distractors)
+        tracer = RayTracer(
+            self._scene, size, capacity, distractors=self._distractors, is_window=is_window
+        )
         for name in APPEARANCE_FIELDS:
             numbers = getattr(self.model, name).reshape(-1)
             tracer.appearance[name][:, : len(numbers)] = numbers
@@ -232,6 +242,7 @@ class _Chunk:
         warnings: these worlds' rows of MuJoCo's warning counters.
         tracer: draws observations.
         camera: index of the observation's camera.
+        window: draws windows of observations, where whole ones need not be drawn at every step.
 
     Attributes:
         low: index of the first world.
@@ -251,12 +262,17 @@ class _Chunk:
         warnings: np.ndarray,
         tracer: RayTracer,
         camera: int,
+        window: RayTracer | None,
     ) -> None:
         self._scene = scene
         self._models = models
         self._datas = datas
         self._tracer = tracer
         self._camera = camera
+        self._fixed = (
+            None if window is None else FixedCamera(models[0], camera, tracer, window, len(datas))
+        )
+        self._has_moved_walls = False
         self.low = low
         self.end = low + len(datas)
         self.variants = np.zeros(len(datas), np.int64)
@@ -328,6 +344,8 @@ class _Chunk:
                 data.qvel[:] = velocities[world]
                 data.mocap_pos[:] = mocap[world]
                 self._forward(model, variants[world], data)
+        # Mazes have dozens of walls, whose places differ between episodes.
+        self._has_moved_walls = self._datas[0].mocap_pos.shape[0] > _FEW_MOCAP_BODIES
         self._gather()
 
     def place(self, mask: np.ndarray, mocap: int, positions: np.ndarray) -> None:
@@ -349,14 +367,27 @@ class _Chunk:
 
     def draw(self, listed: np.ndarray, out: np.ndarray) -> None:
         rows = np.flatnonzero((listed >= self.low) & (listed < self.end))
-        if len(rows):
-            self.fill(self._tracer, listed[rows].tolist())
-            # The rows of a chunk are contiguous because `listed` is in ascending order.
-            self._tracer.draw(len(rows), out[rows[0] : rows[-1] + 1])
+        if not len(rows):
+            return
+        # The rows of a chunk are contiguous because `listed` is in ascending order.
+        images = out[rows[0] : rows[-1] + 1]
+        worlds = listed[rows].tolist()
+        if self._fixed is not None:
+            fixed_worlds = [world - self.low for world in worlds]
+            self._fixed.draw(self._fill_own, fixed_worlds, self.variants, images)
+            return
+        self.fill(self._tracer, worlds)
+        if self._has_moved_walls:
+            self._tracer.rebuild(len(worlds))
+            self._has_moved_walls = False
+        self._tracer.draw(len(worlds), images)
 
     def fill(self, tracer: RayTracer, listed: list[int]) -> None:
         """Copy the poses and the appearance of some of these worlds into a ray tracer."""
-        worlds = [world - self.low for world in listed]
+        self._fill_own(tracer, [world - self.low for world in listed])
+
+    def _fill_own(self, tracer: RayTracer, worlds: list[int]) -> None:
+        """Do the same for worlds that are numbered within this chunk."""
         if tracer.distractors:
             for world in worlds:
                 data = self._datas[world]

@@ -16,7 +16,8 @@ import mujoco
 import mujoco_warp
 import numpy as np
 import warp
-from jaxtyping import Float32, Int32, UInt8, UInt64
+from jaxtyping import Float32, Int32, Int64, UInt8, UInt64
+from mujoco_warp._src.bvh import compute_bvh_group_roots
 
 from envs.simulation.distractors import with_distractors
 from envs.simulation.physics import Scene
@@ -43,8 +44,10 @@ class RayTracer:
         capacity: number of worlds, at most.
         segmentation: draw geoms' numbers instead of colours.
         distractors: number of spheres to add to the scene.
+        is_window: draw a window of a larger image, whose place in it `look_at` sets for each world.
 
     Attributes:
+        size: height and width of an image in pixels.
         poses: the buffers to fill before `draw`, by the names in `POSES`: float32 [capacity,
             numbers of one world].
         appearance: the same by the names in `APPEARANCE_FIELDS`, initially that of the scene's
@@ -61,17 +64,22 @@ class RayTracer:
         capacity: int,
         segmentation: bool = False,
         distractors: int = 0,
+        is_window: bool = False,
     ) -> None:
         start_warp()
         model = drawable(with_distractors(scene, distractors) if distractors else scene.model)
-        self._size = size
+        self.size = size
+        self._capacity = capacity
         self.distractors = distractors
         terrain = has_terrain(scene)
+        self._planes = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
         with announce_compilation(COMPILING_AFTER_SECONDS):
             self._model = mujoco_warp.put_model(model)
             # Nothing is simulated here, so that room for one contact is enough.
             self._data = mujoco_warp.make_data(model, capacity, nconmax=1, njmax=1)
-            self._context = _context(scene, model, size, capacity, segmentation)
+            self._context = _context(scene, model, size, capacity, segmentation, is_window)
+            if is_window:
+                self._sensors = self._own_sensors(scene, model, size, capacity)
             self._trace(1)
         # On the CPU device these are views of the memory that the ray tracer reads and writes.
         self.poses: dict[str, Float32[np.ndarray, "capacity numbers"]] = {
@@ -93,7 +101,7 @@ class RayTracer:
         self._trace(count)
         # The ray tracer packs a pixel into four bytes: blue, green, red, opacity. Copying one
         # colour at a time is five times as fast as copying pixels backwards.
-        pixels = self._colours[:count].reshape(count, self._size, self._size, 4)
+        pixels = self._colours[:count].reshape(count, self.size, self.size, 4)
         for colour in range(3):
             out[..., colour] = pixels[..., 2 - colour]
 
@@ -104,7 +112,54 @@ class RayTracer:
         """
         self._trace(count)
         labels: np.ndarray = self._context.seg_data.numpy()[:count, :, 0]
-        return labels.reshape(count, self._size, self._size).copy()
+        return labels.reshape(count, self.size, self.size).copy()
+
+    def look_at(self, corners: Int64[np.ndarray, "count 2"], whole: int) -> None:
+        """Place the windows of the first worlds.
+
+        Args:
+            corners: pixels that are left of and above each window in the whole image.
+            whole: side of the whole image in pixels.
+        """
+        # The focal length in pixels, and the image's centre relative to the window's.
+        self._sensors[: len(corners), :2] = self._focal * whole
+        self._sensors[: len(corners), 2:] = (self.size - whole) / 2 + corners
+
+    def rebuild(self, count: int) -> None:
+        """Sort the bounding boxes anew by where the geoms of the first `count` worlds are now.
+
+        The tree is built from the scene's initial state, and only its boxes follow the geoms. Where
+        walls are elsewhere in each world, an image then takes longer.
+        """
+        self._data.nworld = count
+        context = self._context
+        mujoco_warp.refit_bvh(self._model, self._data, context)
+        # A plane's box holds everything: see `_planes_aside`.
+        for bounds in (context.lower, context.upper):
+            bounds.numpy().reshape(self._capacity, -1, 3)[:, self._planes] = 100.0
+        context.bvh.rebuild("sah")
+        warp.launch(
+            compute_bvh_group_roots,
+            dim=self._capacity,
+            inputs=[context.bvh_id, context.group_root],
+        )
+
+    def _own_sensors(
+        self, scene: Scene, model: mujoco.MjModel, size: int, capacity: int
+    ) -> Float32[np.ndarray, "capacity 4"]:
+        """Give every world its own window of the camera's image, and return their memory.
+
+        They are the focal lengths and the image's centre, in pixels right and up.
+        """
+        camera = model.camera(scene.camera).id
+        self._focal = 0.5 / np.tan(np.radians(model.cam_fovy[camera]) / 2)
+        self._model.cam_sensorsize = warp.array(
+            np.full((model.ncam, 2), size, np.float32), dtype=warp.vec2
+        )
+        own = warp.array(np.ones((capacity, model.ncam, 4), np.float32), dtype=warp.vec4)
+        self._model.cam_intrinsic = own
+        view: np.ndarray = own.numpy().view(np.float32).reshape(capacity, model.ncam, 4)
+        return view[:, camera]
 
     def _per_world(
         self, name: str, colours: Float32[np.ndarray, "thing 4"], capacity: int
@@ -140,7 +195,12 @@ class RayTracer:
 
 
 def _context(
-    scene: Scene, model: mujoco.MjModel, size: int, capacity: int, segmentation: bool
+    scene: Scene,
+    model: mujoco.MjModel,
+    size: int,
+    capacity: int,
+    segmentation: bool,
+    is_window: bool,
 ) -> mujoco_warp.RenderContext:
     """Make the ray tracer's context, without the features that a scene does not have."""
     context = mujoco_warp.create_render_context(
@@ -157,6 +217,7 @@ def _context(
         enable_emission=bool(model.mat_emission.any()),
         enable_per_light_ambient=bool(model.light_ambient.any()),
         enable_backface_culling=False,
+        use_precomputed_rays=not is_window,
     )
     if scene.textures:
         # The library's interpolation between texels takes a tenth of an image's time and is not
