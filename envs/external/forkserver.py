@@ -6,6 +6,7 @@ and a half-written checkpoint.
 """
 
 import atexit
+import ctypes
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,7 +23,20 @@ from typing import Any
 from envs.extensions import import_modules, imported_modules
 from envs.external.worker import serve
 
+# What a terminal, `timeout`, SLURM or systemd sends to all processes of a run. It is for the one
+# that trains, which saves first and needs its workers until then.
+SHARED_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
 _LARGEST_MESSAGE = 2**16
+# What a worker whose pipe has closed may take over the end of its environments.
+_PATIENCE_SECONDS = 5.0
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _POLL_SECONDS = 0.005
 # Its argument is the number of an inherited file descriptor. `python -m envs.external.forkserver`
 # would load this module twice, because importing `envs` already loads it.
@@ -47,9 +63,10 @@ class ForkServer:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "MUJOCO_GL": backend,
         }
-        self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
-        )
+        with _held_back(SHARED_SIGNALS):  # until the server can disregard them
+            self._process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
+            )
         theirs.close()
 
     @property
@@ -88,9 +105,8 @@ class ForkServer:
         return self._ask({"wait": process, "seconds": seconds}, [])
 
     def close(self) -> None:
-        """End the process."""
+        """Let the process end, as soon as its workers have."""
         self._socket.close()
-        self._process.wait()
 
     def _ask(self, message: dict[str, Any], descriptors: list[int]) -> int:
         try:
@@ -120,31 +136,60 @@ def _fork_server(backend: str) -> ForkServer:
 
 
 def run_fork_server(asked: socket.socket) -> None:
-    """Start workers and wait for them, in the server's process, until the other end closes."""
-    # A terminal sends these to all of its processes. They are for the one that trains, which saves
-    # first and needs its workers until then.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    """Start workers and wait for them, in the server's process, until the other end closes.
+
+    The other end may have been killed: whatever its workers do then, they end.
+    """
+    _disregard(SHARED_SIGNALS)
+    workers: set[int] = set()
     while True:
         message, descriptors, _, _ = socket.recv_fds(asked, _LARGEST_MESSAGE, 2)
         if not message:
-            return
+            break
         request = json.loads(message)
-        answer = (
-            _wait(request["wait"], request["seconds"])
-            if "wait" in request
-            else _fork(asked, request, descriptors)
-        )
+        if "wait" in request:
+            answer = _wait(request["wait"], request["seconds"])
+            workers.discard(request["wait"])
+        else:
+            answer = _fork(asked, request, descriptors)
+            workers.add(answer)
         asked.send(str(answer).encode())
+    limit = time.monotonic() + _PATIENCE_SECONDS
+    for process in workers:
+        _wait(process, limit - time.monotonic())
+
+
+def _disregard(numbers: Iterable[signal.Signals]) -> None:
+    """Do nothing on these signals from here on, those that were held back included.
+
+    They are handled rather than ignored because a program that an environment starts would inherit
+    the latter, and could not be told to end.
+    """
+    for number in numbers:
+        signal.signal(number, lambda *arguments: None)
+        signal.siginterrupt(number, False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+@contextmanager
+def _held_back(numbers: Iterable[signal.Signals]) -> Iterator[None]:
+    """Hold signals back during the block, from this thread and for good from its new processes."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _fork(asked: socket.socket, request: dict[str, Any], descriptors: list[int]) -> int:
+    server = os.getpid()
     process = os.fork()
     if process:
         for descriptor in descriptors:
             os.close(descriptor)
         return process
     asked.close()
+    _die_with(server)
     os.environ.update(request["environment"])
     sys.path[:] = request["path"]
     try:
@@ -156,6 +201,13 @@ def _fork(asked: socket.socket, request: dict[str, Any], descriptors: list[int])
         # What there is to tidy up belongs to the asking process, and libraries take seconds over
         # theirs.
         os._exit(0)
+
+
+def _die_with(server: int) -> None:
+    """Let the kernel kill this process when the server dies, however busy this process is."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:  # it died before it was asked
+        os._exit(1)
 
 
 def _wait(process: int, seconds: float) -> int:

@@ -4,16 +4,18 @@ import math
 import mmap
 import os
 import tempfile
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from envs.external import patience
 from envs.external.forkserver import fork_server
 from envs.external.worker import COLUMNS, EpisodeRequest, Setup
 from envs.tasks import Task
@@ -21,6 +23,10 @@ from envs.tasks import Task
 # Deaths of one worker, with no step of its environments in between, after which the run stops.
 MAX_DEATHS = 3
 _PATIENCE_SECONDS = 5.0
+# How often a wait for answers looks whether the process was asked to stop.
+_POLL_SECONDS = 0.5
+# Silence after which the environments are named, long before they are given up.
+_NOTICE_SECONDS = 60.0
 
 
 def parts(num_envs: int, workers: int) -> list[range]:
@@ -54,8 +60,9 @@ class ExternalEnvError(RuntimeError):
 class WorkerPool:
     """Run worker processes, each with a contiguous part of the environments.
 
-    A worker that dies is started again, with a warning. Its environments are then lost: they are
-    not `alive` until `begin` starts another episode in them.
+    A worker that dies, or that is silent for longer than `patience.longest_silence()`, is started
+    again, with a warning. Its environments are then lost: they are not `alive` until `begin` starts
+    another episode in them.
 
     Args:
         tasks: tasks that the environments may follow.
@@ -158,8 +165,9 @@ class WorkerPool:
         """End the processes and give back the memory."""
         for _, connection in self._processes.values():
             connection.close()  # a worker ends when its pipe does
+        limit = time.monotonic() + _PATIENCE_SECONDS
         for process, _ in self._processes.values():
-            fork_server(self._backend).wait(process, _PATIENCE_SECONDS)
+            fork_server(self._backend).wait(process, limit - time.monotonic())
         self._processes = {}
         self._folder.cleanup()
         os.close(self._file)
@@ -176,8 +184,6 @@ class WorkerPool:
     def _ask(self, questions: dict[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
         """Return the answers of the workers that gave one; the others have been started again."""
         dead = []
-        answers = {}
-        errors = []
         for worker, question in questions.items():
             try:
                 self._processes[worker][1].send(question)
@@ -185,27 +191,57 @@ class WorkerPool:
                 dead.append(worker)
         # Every answer is taken before an error is raised, or the next question would get this
         # one's.
-        for worker in (worker for worker in questions if worker not in dead):
-            try:
-                error, answers[worker] = self._processes[worker][1].recv()
-            except (EOFError, OSError):
-                dead.append(worker)
-                continue
-            if error:
-                errors.append(f"{error}\n{answers[worker]}".rstrip())
+        received = self._receive([worker for worker in questions if worker not in dead])
+        dead += [worker for worker, answer in received.items() if answer is None]
+        silent = [worker for worker in questions if worker not in (*dead, *received)]
         for worker in dead:
             self._replace(worker)
+        for worker in silent:
+            self._replace(worker, silent=True)
+        answers = {worker: answer for worker, answer in received.items() if answer is not None}
+        errors = [f"{error}\n{trace}".rstrip() for error, trace in answers.values() if error]
         if errors:
             raise ExternalEnvError(errors[0])
-        return answers
+        return {worker: result for worker, (_, result) in answers.items()}
 
-    def _replace(self, worker: int) -> None:
+    def _receive(self, workers: Collection[int]) -> dict[int, tuple[str | None, Any] | None]:
+        """Return the answers, None of a worker that died; of one that is silent there is none."""
+        waiting = {self._processes[worker][1]: worker for worker in workers}
+        received: dict[int, tuple[str | None, Any] | None] = {}
+        started = time.monotonic()
+        noticed = False
+        while waiting:
+            for connection in wait(list(waiting), _POLL_SECONDS):
+                assert isinstance(connection, Connection)
+                received[waiting.pop(connection)] = _answer(connection)
+            silence = time.monotonic() - started
+            if silence > patience.longest_silence():
+                break
+            if silence > _NOTICE_SECONDS and not noticed:
+                noticed = True
+                self._notice(list(waiting.values()))
+        return received
+
+    def _notice(self, silent: Sequence[int]) -> None:
+        for worker in silent:
+            warnings.warn(
+                f"{self._described(worker)}: no answer for {_NOTICE_SECONDS:g} s; the worker "
+                f"process is ended after {patience.longest_silence():g} s ({patience.VARIABLE})",
+                stacklevel=2,
+            )
+
+    def _replace(self, worker: int, silent: bool = False) -> None:
         process, connection = self._processes.pop(worker)
         connection.close()
-        code = fork_server(self._backend).wait(process, _PATIENCE_SECONDS)
+        code = fork_server(self._backend).wait(process, 0.0 if silent else _PATIENCE_SECONDS)
         self.alive[self._parts[worker]] = False
         self._deaths[worker] += 1
-        what = f"the worker process of {self._described(worker)} died (code {code})"
+        how = (
+            f"gave no answer for {patience.longest_silence():g} s and was ended"
+            if silent
+            else f"died (code {code})"
+        )
+        what = f"the worker process of {self._described(worker)} {how}"
         if self._deaths[worker] >= MAX_DEATHS:
             raise ExternalEnvError(f"{what} {MAX_DEATHS} times without a step in between")
         warnings.warn(
@@ -217,6 +253,15 @@ class WorkerPool:
         part = self._parts[worker]
         names = ", ".join(dict.fromkeys(task.name for task in self._tasks))
         return f"environments {part[0]} to {part[-1]} (tasks {names})"
+
+
+def _answer(connection: Connection) -> tuple[str | None, Any] | None:
+    """Return a worker's (error, result), None where it died."""
+    try:
+        answer: tuple[str | None, Any] = connection.recv()
+    except (EOFError, OSError):
+        return None
+    return answer
 
 
 def _backend(opengl: bool) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from envs.external.patience import hurried_when
+
 STOP_SIGNALS = (
     signal.SIGINT,  # Ctrl-C
     signal.SIGTERM,  # a batch system's time limit
@@ -21,10 +23,11 @@ STOP_SIGNALS = (
 def stop_signals() -> Iterator[list[int]]:
     """Collect the numbers of the stop signals that arrive during the block.
 
-    A second one raises KeyboardInterrupt: the last checkpoint stands. (Only the limit of processor
-    time is repeated by the system itself, and changes nothing more.) A signal that the process was
-    started to ignore stays ignored, as `nohup` does with SIGHUP. The previous handlers return
-    afterwards.
+    The first one also shortens the time that worker processes of external environments may be
+    silent. A second one raises KeyboardInterrupt: the last checkpoint stands. (Only the limit of
+    processor time is repeated by the system itself, and changes nothing more.) A signal that the
+    process was started to ignore stays ignored, as `nohup` does with SIGHUP. The previous handlers
+    return afterwards.
     """
     received: list[int] = []
 
@@ -47,7 +50,8 @@ def stop_signals() -> Iterator[list[int]]:
     for number in replaced:
         signal.signal(number, handle)
     try:
-        yield received
+        with hurried_when(lambda: received):
+            yield received
     finally:
         for number, handler in replaced.items():
             signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """Imitate Gymnasium environments without MuJoCo: images and rewards say what happened to them."""
 
 import os
+import time
 from typing import Any
 
 import gymnasium
@@ -18,7 +19,8 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
     The reward is the first number of the action as the environment gets it, in [-3, 5]; `ends_at`
     terminates and `cut_at` truncates after so many steps; a step is a success where the first
     number exceeds 4. `fails_at` raises an error in that step; `dies_at` ends the process, in the
-    episodes whose start is below `dies_below`.
+    episodes whose start is below `dies_below`; `hangs_at` never returns from that step. A step
+    takes `seconds`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  as the base class has it
@@ -31,11 +33,15 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         fails_at: int = 10**6,
         dies_at: int = 10**6,
         dies_below: int = 256,
+        hangs_at: int = 10**6,
+        seconds: float = 0.0,
         discrete: bool = False,
         success_key: str = "success",
     ) -> None:
         self.render_mode = render_mode
         self.limits = {"ends": ends_at, "cut": cut_at, "fails": fails_at, "dies": dies_at}
+        self.hangs_at = hangs_at
+        self.seconds = seconds
         self.dies_below = dies_below
         self.discrete = discrete
         self.success_key = success_key
@@ -66,6 +72,7 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
             raise ZeroDivisionError("the counter is broken")
         if self.clock == self.limits["dies"] and self.start < self.dies_below:
             os._exit(7)
+        time.sleep(600 if self.clock == self.hangs_at else self.seconds)
         assert self.action_space.contains(action), action
         first = float(action) if self.discrete else float(action[0])
         self.blue = int(10 * (first + 3))
@@ -116,6 +123,7 @@ class Plain(Counter):
 
 gymnasium.register("Counter-v0", f"{__name__}:Counter")
 gymnasium.register("Limited-v0", f"{__name__}:Counter", max_episode_steps=30)
+gymnasium.register("Slow-v0", f"{__name__}:Counter", max_episode_steps=30, kwargs={"seconds": 0.02})
 gymnasium.register("SixActions-v0", f"{__name__}:SixActions")
 gymnasium.register("DictCounter-v0", f"{__name__}:DictCounter")
 gymnasium.register("NeedsPackage-v0", f"{__name__}:NeedsPackage")
