@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -124,22 +125,57 @@ class RunFolder:
         return False
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[FolderLock]:
         """Hold the folder's lock for the block, so that two processes never write one run.
 
         Raises:
-            FolderError: another process holds it.
+            FolderError: another process holds it, or the file system has no locks.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as file:
+        path = self.path / ".lock"
+        with open(path, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise FolderError(f"{self.path} is being written by another process") from error
-            yield
+            except OSError as error:
+                raise FolderError(
+                    f"{path} cannot be locked ({error.strerror}), so nothing keeps two processes "
+                    "from writing one run; name a folder on a file system with locks"
+                ) from error
+            yield FolderLock(path, file)
 
     def _entries(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.exists() else []
+
+
+class FolderLock:
+    """Tell whether the folder that was locked is still the one that its path names.
+
+    Args:
+        path: of the file that is locked.
+        file: the open file.
+    """
+
+    def __init__(self, path: Path, file: IO[str]) -> None:
+        self._path = path
+        self._file = file
+
+    def check(self) -> None:
+        """Refuse to go on in a folder that was removed, moved or replaced.
+
+        Raises:
+            FolderError: the path names another file than the locked one, or none.
+        """
+        try:
+            same = os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise FolderError(
+                f"{self._path.parent} was removed, moved or replaced while this process wrote it; "
+                "nothing more is written"
+            )
 
 
 def find_run_folders(paths: Iterable[str | Path]) -> list[Path]:

@@ -31,7 +31,7 @@ from hrl.run.checkpoints import POLICY, Checkpoints
 from hrl.run.config_match import check_config_matches
 from hrl.run.errors import CheckpointError, Interrupted, NonFiniteError
 from hrl.run.eval_config import eval_config_for
-from hrl.run.folder import RunFolder
+from hrl.run.folder import FolderLock, RunFolder
 from hrl.run.logger import Logger
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
 from hrl.run.nan_dump import dump_nonfinite
@@ -55,6 +55,7 @@ def train(composed: ComposedConfig, command: str) -> Path:
         ConfigError: a configuration that cannot be run.
         ConfigMismatchError: the folder holds another run.
         MemoryEstimateError: the run does not fit into memory; nothing of it was written.
+        FolderError: the folder cannot be used, or was removed or replaced meanwhile.
         DiskEstimateError: its checkpoints do not fit onto the disk; nothing of it was written.
         NonFiniteError: a loss stopped being finite; the message names the dump.
         Interrupted: a signal stopped the run before its budget was spent.
@@ -81,8 +82,8 @@ def train(composed: ComposedConfig, command: str) -> Path:
         print(config.agent.startup_notice, flush=True)
     hardware.configure(config.threads)
     with (
-        folder.lock(),
-        _Run(composed, suite, folder, command) as run,
+        folder.lock() as lock,
+        _Run(composed, suite, folder, command, lock) as run,
         stop_signals() as received,
     ):
         run.until(config.frames, received)
@@ -118,13 +119,19 @@ class _Run:
     """Write a run folder: environment, learner, logger, checkpoints."""
 
     def __init__(
-        self, composed: ComposedConfig, suite: Suite, folder: RunFolder, command: str
+        self,
+        composed: ComposedConfig,
+        suite: Suite,
+        folder: RunFolder,
+        command: str,
+        lock: FolderLock,
     ) -> None:
         config, plain = composed
         self.config = config
         self.plain = plain
         self.suite = suite
         self.folder = folder
+        self.lock = lock
         try:
             self.spec = agent_spec(config, suite)
             self.env = _training_env(config, suite)
@@ -163,6 +170,7 @@ class _Run:
             while self.learner.frames < frames and not received:
                 before = self.learner.frames
                 measured = self._iterate()
+                self.lock.check()
                 if crossed(self.config.evaluation.every, before, self.learner.frames):
                     measured |= self._evaluate()
                     self.evaluated = evaluation_in_words(measured, self.learner.frames)
@@ -237,6 +245,7 @@ class _Run:
         eval_config = eval_config_for(self.config, self.spec.device, settings.episodes)
         measured = metrics(evaluate(self.learner.policy, self.suite, ["train"], eval_config))
         for task in self.suite.tasks("train")[: self.config.tracking.videos]:
+            self.lock.check()  # a video makes its folder
             path = self.folder.video(self.learner.frames, task.name)
             record_video(
                 self.learner.policy,
@@ -256,6 +265,7 @@ class _Run:
         return measured
 
     def _save(self) -> int:
+        self.lock.check()
         self.logger.flush()
         metadata: dict[str, JSON] = {
             "position": self.logger.position(),

@@ -1,5 +1,9 @@
 """A run folder says which format it has, and belongs to one process at a time."""
 
+import errno
+import fcntl
+import shutil
+
 import pytest
 import yaml
 
@@ -68,3 +72,31 @@ def test_links_in_circles_are_not_followed(tmp_path):
     for name in ("again", "twice"):
         (tmp_path / name).symlink_to(tmp_path)
     assert find_run_folders([tmp_path]) == [tmp_path / "run"]
+
+
+@pytest.mark.parametrize("change", ["removed", "moved", "replaced"])
+def test_a_lock_notices_that_its_folder_is_another(change, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.lock() as lock:
+        lock.check()
+        if change == "removed":
+            shutil.rmtree(folder.path)
+        else:
+            folder.path.rename(tmp_path / "elsewhere")
+        if change == "replaced":
+            folder.path.mkdir()
+            (folder.path / ".lock").touch()
+        with pytest.raises(FolderError, match=r"run was removed, moved or replaced"):
+            lock.check()
+
+
+def test_a_file_system_without_locks_is_refused_with_the_file_and_what_to_do(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(FolderError, match=r"run/\.lock cannot be locked \(No locks.*name a folder"),
+        RunFolder(tmp_path / "run").lock(),
+    ):
+        pass

@@ -295,6 +295,27 @@ def test_two_processes_never_write_one_run(tmp_path, monkeypatch):
     start(tmp_path / "run", "frames=512", "evaluation.every=0")
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_run_whose_folder_is_taken_away_stops_and_makes_no_new_one(
+    replaced, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    original = _Run._iterate
+
+    def taken_away(run):
+        folder.rename(tmp_path / "elsewhere")
+        if replaced:
+            shutil.copytree(tmp_path / "elsewhere", folder)
+        return original(run)
+
+    monkeypatch.setattr(_Run, "_iterate", taken_away)
+    with pytest.raises(FolderError, match="removed, moved or replaced"):
+        start(folder)
+    assert folder.exists() == replaced
+    assert not (folder / "checkpoints").exists()
+    assert (tmp_path / "elsewhere" / "metrics.jsonl").read_bytes() == b""
+
+
 @pytest.mark.parametrize(
     ("override", "error", "message"),
     [
