@@ -86,16 +86,27 @@ class Checkpoints:
         self._delete_old(path)
         return path
 
-    def load_latest(self) -> Checkpoint | None:
-        """Return the newest whole checkpoint, None where there is none at all.
+    def load_latest(
+        self, check: Callable[[Checkpoint], None] = lambda checkpoint: None
+    ) -> Checkpoint | None:
+        """Return the newest usable checkpoint, None where there is none at all.
 
         A pair that is not whole is skipped with a warning that names the file and the reason.
 
+        Args:
+            check: raises CheckpointError for a checkpoint that is whole but cannot be used here; it
+                gets the training file's metadata without the state.
+
         Raises:
-            CheckpointError: there are checkpoints and none is whole; the message lists them with
+            CheckpointError: there are checkpoints and none can be used; the message lists them with
                 their reasons.
         """
-        return self._newest(_read_pair)
+
+        def read_checked(path: Path) -> Checkpoint:
+            check(read(path, parts=()))
+            return _read_pair(path)
+
+        return self._newest(read_checked)
 
     def load_policy(self) -> Checkpoint | None:
         """Return the policy of the newest whole checkpoint, None where there is none at all.
@@ -103,7 +114,7 @@ class Checkpoints:
         Memory is taken for the policy alone.
 
         Raises:
-            CheckpointError: there are checkpoints and none is whole.
+            CheckpointError: there are checkpoints and none can be used.
         """
         return self._newest(_read_policy)
 
@@ -151,7 +162,7 @@ class Checkpoints:
         if failures:
             reasons = "\n".join(f"  {error.path.name}: {error.reason}" for error in failures)
             raise CheckpointError(
-                self.folder, f"none of {len(failures)} checkpoints is whole:\n{reasons}"
+                self.folder, f"none of {len(failures)} checkpoints can be used:\n{reasons}"
             )
         return None
 

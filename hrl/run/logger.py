@@ -3,7 +3,6 @@
 TensorBoard and Weights & Biases (W&B) get the same metrics.
 """
 
-import json
 import math
 import numbers
 import os
@@ -14,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from hrl.run.errors import LoggerError
 from hrl.run.folder import RunFolder
+from hrl.run.json_lines import JsonLines, check_lines, whole_lines_end
 
 WANDB_MODES = ("online", "offline", "disabled")
 COUNTERS = ("frames", "steps", "decisions", "updates")
@@ -45,7 +44,8 @@ class Logger:
     """Write metrics.jsonl and timing.jsonl, and show the metrics in TensorBoard and W&B.
 
     metrics.jsonl holds no wall-clock time: with `position()` in a checkpoint and `resume_at` from
-    it, a run that was killed and continued ends with the same bytes as one that was not.
+    it, a run that was killed and continued ends with the same bytes as one that was not. What was
+    lost of timing.jsonl is left out, with a warning.
 
     Args:
         folder: the run folder; it must exist.
@@ -57,8 +57,7 @@ class Logger:
             nothing: files and TensorBoard events of a run that never came to a checkpoint go.
 
     Raises:
-        LoggerError: a file is shorter than the position says, or is not cut between two lines
-            there.
+        LoggerError: metrics.jsonl is shorter than the position says, or damaged before it.
         ValueError: an unknown mode, or a position that lacks a key.
     """
 
@@ -76,10 +75,9 @@ class Logger:
             raise ValueError(
                 f"wandb_mode must be one of {', '.join(WANDB_MODES)}, not {wandb_mode!r}"
             )
-        _check_length(folder.metrics, position["metrics"])
-        _check_length(folder.timing, position["timing"])
-        self._metrics = _JsonLines(folder.metrics, position["metrics"])
-        self._timing = _JsonLines(folder.timing, position["timing"])
+        check_lines(folder.metrics, position["metrics"])
+        self._metrics = JsonLines(folder.metrics, position["metrics"])
+        self._timing = JsonLines(folder.timing, _timing_end(folder.timing, position["timing"]))
         self._frames: int = position["frames"]
         self._wandb_id: str | None = position["wandb_id"]
         self._writers: list[LogWriter] = []
@@ -172,31 +170,6 @@ class Logger:
                     f"{type(writer).__name__[1:]} failed and is left out from here: {error!r}",
                     stacklevel=3,
                 )
-
-
-class _JsonLines:
-    """Continue a file of JSON lines at a byte offset."""
-
-    def __init__(self, path: Path, offset: int) -> None:
-        self._file = open(path, "ab")  # noqa: SIM115 - it stays open as long as the run
-        self._file.truncate(offset)
-        self._file.seek(0, os.SEEK_END)
-
-    @property
-    def end(self) -> int:
-        return self._file.tell()
-
-    def append(self, record: Mapping[str, float]) -> None:
-        # One write per line, and at once: whoever follows the file sees whole lines.
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-
-    def sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class _TensorBoard:
@@ -336,22 +309,16 @@ def _checked_position(position: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return position
 
 
-def _check_length(path: Path, offset: int) -> None:
-    """Refuse a file that is not the checkpoint's, before any file is cut."""
-    size = path.stat().st_size if path.exists() else 0
-    if size < offset:
-        raise LoggerError(
-            f"{path} has {size} bytes, but had {offset} when the checkpoint was saved: it was cut "
-            "or replaced since"
+def _timing_end(path: Path, saved: int) -> int:
+    """Return where timing.jsonl can be continued: nothing but a figure depends on it."""
+    end = whole_lines_end(path, saved)
+    if end < saved:
+        warnings.warn(
+            f"{path} was cut or damaged since the checkpoint was saved: it goes on after its first "
+            f"{end} of {saved} bytes",
+            stacklevel=3,
         )
-    if offset:
-        with open(path, "rb") as file:
-            file.seek(offset - 1)
-            if file.read(1) != b"\n":
-                raise LoggerError(
-                    f"{path} has no line that ends at byte {offset}: it is not the checkpoint's "
-                    "file"
-                )
+    return end
 
 
 def _run_id(folder: Path) -> str:

@@ -29,9 +29,10 @@ from hrl.run.build import agent_spec, build_learner, run_shapes
 from hrl.run.checkpoint_format import JSON, Checkpoint
 from hrl.run.checkpoints import POLICY, Checkpoints
 from hrl.run.config_match import check_config_matches
-from hrl.run.errors import CheckpointError, Interrupted, NonFiniteError
+from hrl.run.errors import CheckpointError, Interrupted, LoggerError, NonFiniteError
 from hrl.run.eval_config import eval_config_for
 from hrl.run.folder import FolderLock, RunFolder
+from hrl.run.json_lines import check_lines
 from hrl.run.logger import Logger
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
 from hrl.run.nan_dump import dump_nonfinite
@@ -144,7 +145,7 @@ class _Run:
         self.checkpoints = Checkpoints(folder.checkpoints, folder.policy)
         self.time = _TrainingTime()
         self.evaluated = ""
-        resumed = self._resume(self.checkpoints.load_latest())
+        resumed = self._resume(self.checkpoints.load_latest(self._check_usable))
         if not folder.environment.exists():
             write_json(folder.environment, describe(command, self.learner.parameter_counts()))
         self.logger = Logger(
@@ -185,10 +186,18 @@ class _Run:
 
     # Private methods.
 
+    def _check_usable(self, checkpoint: Checkpoint) -> None:
+        """Refuse the checkpoint of another run, or one that metrics.jsonl does not lead up to."""
+        check_config_matches(checkpoint.metadata["config"], self.plain)
+        try:
+            check_lines(self.folder.metrics, checkpoint.metadata["position"]["metrics"])
+        except LoggerError as error:
+            reason = f"{error}; bring that file back from a copy, or train in another folder"
+            raise CheckpointError(checkpoint.path, reason) from error
+
     def _resume(self, checkpoint: Checkpoint | None) -> dict[str, Any] | None:
         if checkpoint is None:
             return None
-        check_config_matches(checkpoint.metadata["config"], self.plain)
         before = checkpoint.metadata["computed_with"]
         now = self._computed_with()
         if before != now:

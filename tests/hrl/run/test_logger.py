@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,28 +123,57 @@ def test_a_run_killed_and_continued_ends_with_the_same_bytes(tmp_path: Path, sav
     )
 
 
-def test_a_file_that_is_not_the_checkpoints_is_refused_and_not_touched(tmp_path: Path) -> None:
-    with open_logger(tmp_path) as logger:
-        logger.log(measured(10))
-        logger.log_timing(10, 1.0, 10.0)
-        position = logger.position()
-    for name in ("metrics", "timing"):
-        path = tmp_path / f"{name}.jsonl"
-        whole = path.read_bytes()
-        path.write_bytes(whole[:-1])
-        with pytest.raises(
-            LoggerError, match=rf"{name}\.jsonl has {len(whole) - 1} bytes, but had {len(whole)}"
-        ):
-            open_logger(tmp_path, position)
-        path.write_bytes(whole[:-1] + b" and another line\n")
-        with pytest.raises(LoggerError, match=f"no line that ends at byte {len(whole)}"):
-            open_logger(tmp_path, position)
-        assert path.read_bytes() == whole[:-1] + b" and another line\n"
-        path.write_bytes(whole)
-    open_logger(tmp_path, position).close()
-    (tmp_path / "metrics.jsonl").unlink()
-    with pytest.raises(LoggerError, match=r"metrics\.jsonl has 0 bytes"):
+def logged(folder: Path) -> Mapping[str, Any]:
+    """Log three lines into both files and return where they end."""
+    with open_logger(folder) as logger:
+        for frames in (10, 20, 30):
+            logger.log(measured(frames))
+            logger.log_timing(frames, 1.0, 10.0)
+        return logger.position()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda whole: whole[:-1], r"has \d+ bytes, but had \d+ when"),
+        (lambda whole: whole[:-1] + b" and another line\n", "line 3 is damaged"),
+        (lambda whole: whole.replace(b'"frames": 20', b'"frames: 20"'), "line 2 is damaged"),
+        (lambda whole: whole.replace(b'"frames": 20', b'"framez": 20'), "line 2 is damaged"),
+        (lambda whole: b"\xff" + whole[1:], "line 1 is damaged"),
+        (lambda whole: b"", "has 0 bytes"),
+    ],
+)
+def test_metrics_that_are_not_the_checkpoints_are_refused_and_not_touched(
+    damage: Callable[[bytes], bytes], message: str, tmp_path: Path
+) -> None:
+    position = logged(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(LoggerError, match=rf"metrics\.jsonl:? {message}"):
         open_logger(tmp_path, position)
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    ("damage", "left"),
+    [
+        (lambda whole: whole[:-1], [10, 20]),
+        (lambda whole: whole.replace(b'"frames": 20', b'"frames: 20"'), [10]),
+        (lambda whole: b"", []),
+    ],
+)
+def test_lost_times_are_left_out_with_a_warning(
+    damage: Callable[[bytes], bytes], left: list[int], tmp_path: Path
+) -> None:
+    position = logged(tmp_path)
+    path = tmp_path / "timing.jsonl"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match=r"timing\.jsonl was cut or damaged"):
+        logger = open_logger(tmp_path, position)
+    logger.log_timing(40, 2.0, 10.0)
+    logger.close()
+    assert [line["frames"] for line in lines(path)] == [*left, 40]
 
 
 def test_arguments_are_checked(tmp_path: Path) -> None:

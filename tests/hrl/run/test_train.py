@@ -255,6 +255,27 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, tmp_path):
     assert (folder / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 
 
+def test_metrics_that_lost_their_end_give_way_to_the_checkpoint_before(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    metrics = folder / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:-1])
+    (folder / "timing.jsonl").unlink()
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl has .* step_000000000512.* is used"):
+        start(folder)
+    assert_same(last_state(folder), last_state(finished))
+    assert metrics.read_bytes() == (finished / "metrics.jsonl").read_bytes()
+
+
+def test_metrics_that_no_checkpoint_fits_are_refused_with_what_to_do(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    metrics = folder / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes().replace(b'"frames": 256', b'"frames: 256"'))
+    with pytest.raises(CheckpointError, match=r"line 1 is damaged; bring that file back from a"):
+        start(folder, "frames=2048")
+
+
 def test_a_full_disk_stops_the_run_and_keeps_the_last_good_checkpoint(
     finished, tmp_path, monkeypatch
 ):
