@@ -15,6 +15,7 @@ from hrl.reporting.runs import load_runs
 from hrl.reporting.sections import draw_figures
 from hrl.reporting.study import study_of
 from hrl.reporting.tables import read_json_lines
+from hrl.run.atomic_files import write_text_atomic
 from hrl.run.folder import RunFolder
 
 MOST_POINTS = 60  # of a thinned curve
@@ -53,7 +54,7 @@ def archive_run(run: Path, out: Path) -> None:
             read_json_lines(files.timing, ("frames", "seconds")),
         )
         name = RunFolder(out).learning_curves
-        name.write_text(curves.to_csv(index=False, float_format=f"%.{DIGITS}g"), encoding="utf-8")
+        write_text_atomic(name, curves.to_csv(index=False, float_format=f"%.{DIGITS}g"))
 
 
 def thinned_curves(metrics: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
@@ -113,7 +114,7 @@ def rebuild_figures(study: Path) -> list[Path]:
                 written.append(folder / f"{figure.name}.webp")
                 figure.drawing.savefig(written[-1], dpi=FIGURE_DPI, pil_kwargs=FIGURE_FORMAT)
     summary = json.dumps(prepared.summary, indent=1) + "\n"
-    (study / "summary.json").write_text(summary, encoding="utf-8")
+    write_text_atomic(study / "summary.json", summary)
     return written
 
 

@@ -11,6 +11,7 @@ from hrl.reporting.page import page
 from hrl.reporting.runs import Runs
 from hrl.reporting.sections import all_sections, draw_figures, header_of, title_of
 from hrl.reporting.study import study_of
+from hrl.run.atomic_files import write_text_atomic
 
 PNG_DPI = 200
 
@@ -37,10 +38,8 @@ def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
             [figure for drawn in figures.values() for figure in drawn], folder / "figures"
         )
         html = page(title_of(study), header_of(study), all_sections(study, figures, command))
-    (folder / "summary.json").write_text(
-        json.dumps(study.summary, indent=2) + "\n", encoding="utf-8"
-    )
-    (folder / "report.html").write_text(html, encoding="utf-8")
+    write_text_atomic(folder / "summary.json", json.dumps(study.summary, indent=2) + "\n")
+    write_text_atomic(folder / "report.html", html)
     return folder / "report.html"
 
 

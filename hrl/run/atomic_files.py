@@ -7,14 +7,19 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write `data` as indented JSON, atomically.
+    """Write `data` as indented JSON, atomically; the errors are those of `json_text`."""
+    write_text_atomic(path, json_text(path, data))
+
+
+def json_text(path: Path, data: Any) -> str:
+    """Return `data` as indented JSON, to be written to `path`.
 
     Raises:
         ValueError: something in it is not JSON (NaN and infinity are not).
@@ -23,7 +28,7 @@ def write_json(path: Path, data: Any) -> None:
         text = json.dumps(data, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be written as JSON: {error}") from error
-    write_text_atomic(path, text + "\n")
+    return text + "\n"
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -36,16 +41,44 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 @contextmanager
+def staged_texts(texts: Mapping[Path, str]) -> Iterator[None]:
+    """Bring texts to the disk, and let them take their names when the block ends well.
+
+    The block is entered once the disk holds all of them, so that a full one changes no file. The
+    first of the texts takes its name last.
+    """
+    with ExitStack() as files:
+        for path, text in texts.items():
+            file = files.enter_context(atomic_file(path))
+            with named_errors(path):
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        yield
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Name the file in an error of the block that names none, as those of a full disk do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a binary file that takes the name `path` when the block ends well.
 
-    When the block raises, the file vanishes. The temporary file lies in the same folder (a rename
-    across file systems is a copy), is locked while its writer lives (see `remove_abandoned`), and
-    reaches the disk before the rename does.
+    When the block raises, the file vanishes; an OSError names it. The temporary file lies in the
+    same folder (a rename across file systems is a copy), is locked while its writer lives (see
+    `remove_abandoned`), and reaches the disk before the rename does.
     """
     temporary = _temporary_name(path)
     try:
-        with open(temporary, "xb") as file:
+        with named_errors(path), open(temporary, "xb") as file:
             # Some network file systems have no locks; nothing is cleaned up there.
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)

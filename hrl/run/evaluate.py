@@ -10,6 +10,7 @@ checkpoint or were played in another way, the evaluation is refused before anyth
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from hrl.evaluation.open_loop import DIAGNOSTIC_STEPS, open_loop_error
 from hrl.evaluation.policy_video import record_video
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
 from hrl.run import hardware
-from hrl.run.atomic_files import write_json, write_text_atomic
+from hrl.run.atomic_files import json_text, staged_texts, write_json, write_text_atomic
 from hrl.run.config_match import MAY_CHANGE, differing_keys
 from hrl.run.errors import FolderError, MixedScoresError, UnevaluatedRunsError
 from hrl.run.eval_config import eval_config_for
@@ -78,6 +79,8 @@ def evaluate_run(
         One row an episode, with the column "intervention", which is "none" but for shuffle tests.
 
     Raises:
+        OSError: the file system refused; earlier tables are whole, and the message says where the
+            new ones are, if anywhere.
         ConfigError: an unknown split, or fewer than one episode.
         FolderError: the folder holds a run of another agent, or no run at all but other files.
         MixedScoresError: scores that would stay are of another checkpoint, of another
@@ -98,9 +101,13 @@ def evaluate_run(
     scores = played.scores.assign(
         method=run.config.method, seed=run.config.seed, frames=run.frames
     )[SCORE_COLUMNS]
-    folder.mkdir(parents=True, exist_ok=True)
-    _describe(run, files, command)
-    _write(run, files, [kept, _Tables.of(scores, played.usage)], record)
+    tables = _joined(run, files, [kept, _Tables.of(scores, played.usage)])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _describe(run, files, command)
+        _write(files, tables, record)
+    except OSError as error:
+        raise _kept_elsewhere(error, tables) from error
     _renew_diagnostics(run, files, eval_config, kept, names)
     _record_videos(run, files, eval_config, videos)
     return scores
@@ -365,22 +372,38 @@ def _ordered(run: LoadedRun, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _write(
-    run: LoadedRun, files: RunFolder, parts: Sequence[_Tables], record: Mapping[str, Any]
-) -> None:
-    tables = {
+def _joined(run: LoadedRun, files: RunFolder, parts: Sequence[_Tables]) -> dict[Path, pd.DataFrame]:
+    """Return the tables of several parts by their file, rows in the suite's order."""
+    return {
         files.scores: _ordered(run, [part.scores for part in parts]),
         files.shuffled_scores: _ordered(run, [part.shuffled for part in parts]),
         files.skill_usage: _ordered(run, [part.usage for part in parts]),
     }
-    # Gone while the tables change: after a kill in between nothing is taken for what it is not.
-    files.evaluation.unlink(missing_ok=True)
-    for path, table in tables.items():
-        if len(table):
-            write_text_atomic(path, table.to_csv(index=False))
-        else:
+
+
+def _write(
+    files: RunFolder, tables: Mapping[Path, pd.DataFrame], record: Mapping[str, Any]
+) -> None:
+    texts = {files.evaluation: json_text(files.evaluation, dict(record))} | {
+        path: table.to_csv(index=False) for path, table in tables.items() if len(table)
+    }
+    with staged_texts(texts):
+        # Gone while the tables change: after a kill in between nothing is taken for what it is not.
+        files.evaluation.unlink(missing_ok=True)
+        for path in tables.keys() - texts.keys():
             path.unlink(missing_ok=True)
-    write_json(files.evaluation, dict(record))
+
+
+def _kept_elsewhere(error: OSError, tables: Mapping[Path, pd.DataFrame]) -> OSError:
+    """Save tables that a run folder did not take among temporary files; return what to raise."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="scores-"))
+        for path, table in tables.items():
+            write_text_atomic(folder / path.name, table.to_csv(index=False))
+    except OSError:  # the same disk, say
+        return error
+    where = f"{error.strerror} (the tables of the episodes that were played are in {folder})"
+    return OSError(error.errno, where, error.filename)
 
 
 def _describe(run: LoadedRun, files: RunFolder, command: str) -> None:

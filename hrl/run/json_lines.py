@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from hrl.run.atomic_files import named_errors
 from hrl.run.errors import LoggerError
 
 
@@ -20,6 +21,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, offset: int) -> None:
+        self._path = path
         self._file = open(path, "ab")  # noqa: SIM115 - it stays open as long as the run
         self._file.truncate(offset)
         self._file.seek(0, os.SEEK_END)
@@ -32,13 +34,15 @@ class JsonLines:
     def append(self, record: Mapping[str, float]) -> None:
         """Write a line."""
         # One write per line, and at once: whoever follows the file sees whole lines.
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        with named_errors(self._path):
+            self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            self._file.flush()
 
     def sync(self) -> None:
         """Bring every line to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with named_errors(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from hrl.run.atomic_files import atomic_file, link_atomic, write_json, write_text_atomic
+from hrl.run.atomic_files import (
+    atomic_file,
+    link_atomic,
+    staged_texts,
+    write_json,
+    write_text_atomic,
+)
 
 
 def test_a_write_that_fails_leaves_the_earlier_file(
@@ -18,7 +24,7 @@ def test_a_write_that_fails_leaves_the_earlier_file(
         file.write(b"half of" + bytes([1 // 0]))
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError(28, "full")))
-        with pytest.raises(OSError, match="full"):
+        with pytest.raises(OSError, match=r"full: '.*/config\.yaml'"):
             write_text_atomic(path, "seed: 1\n")
     assert path.read_text() == "seed: 0 # größer\n"
     assert list(tmp_path.iterdir()) == [path]
@@ -42,6 +48,43 @@ def test_the_new_name_comes_after_the_content_is_on_the_disk(
     assert Path(content).parent == tmp_path
     assert content.endswith(".tmp")
     assert (renamed, folder) == ("replace", str(tmp_path))
+
+
+def test_a_full_disk_changes_none_of_several_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "evaluation.json", tmp_path / "scores.csv"
+    with staged_texts({first: "old", second: "old"}):
+        assert not first.exists()
+    fsync = os.fsync
+
+    def full(number: int) -> None:
+        if "scores" in os.readlink(f"/proc/self/fd/{number}"):
+            raise OSError(28, "No space left on device")
+        fsync(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with (
+            pytest.raises(OSError, match=r"No space left on device: '.*/scores\.csv'"),
+            staged_texts({first: "new", second: "new"}),
+        ):
+            raise AssertionError("the block is not entered")
+    assert [path.read_text() for path in (first, second)] == ["old", "old"]
+    assert sorted(tmp_path.iterdir()) == [first, second]
+
+
+def test_the_first_of_several_files_takes_its_name_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda *paths: (names.append(paths[1].name), replace(*paths))
+    )
+    with staged_texts({tmp_path / name: name for name in ("record", "scores", "usage")}):
+        assert not names
+    assert names == ["usage", "scores", "record"]
 
 
 def test_what_is_not_json_is_refused_before_anything_is_written(tmp_path: Path) -> None:

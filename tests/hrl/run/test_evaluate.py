@@ -2,7 +2,9 @@
 than there is."""
 
 import json
+import os
 import re
+import tempfile
 
 import pandas as pd
 import pytest
@@ -101,6 +103,27 @@ def test_another_checkpoint_or_eval_config_is_never_mixed_in(tmp_path, run, epis
     )  # of everything: nothing would stay
     assert json.loads((folder / "evaluation.json").read_text())["episodes"] == episodes
     assert len(pd.read_csv(folder / "scores.csv")["frames"].unique()) == 1
+
+
+def test_a_full_disk_keeps_the_scores_before_and_those_just_played(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    started(folder, hierarchy())
+    evaluate_run(hierarchy(), folder, "a test", episodes=2, videos=0)
+    before = written(folder)
+    sync = os.fsync
+
+    def full(descriptor):
+        if str(folder) in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match=r"No space left .*played are in (\S+)\): '.*\.(csv|json)'"):
+        evaluate_run(hierarchy(), folder, "a test", episodes=1, videos=0)
+    assert written(folder) == before
+    (rescued,) = tmp_path.glob("scores-*")
+    assert set(pd.read_csv(rescued / "scores.csv")["split"]) == set(SPLITS)
 
 
 def test_scores_of_unknown_origin_are_not_added_to(tmp_path):

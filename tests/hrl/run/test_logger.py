@@ -196,6 +196,18 @@ def test_flush_brings_the_lines_to_the_disk(
         assert synced == [str(tmp_path / "metrics.jsonl"), str(tmp_path / "timing.jsonl")]
 
 
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with open_logger(tmp_path) as logger:
+        logger.log(measured(10))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match=r"No space left on device: '.*/metrics\.jsonl'"):
+                logger.flush()
+
+
 # TensorBoard and W&B.
 
 
