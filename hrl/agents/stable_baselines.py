@@ -33,7 +33,7 @@ from hrl.agents.on_policy import OnPolicyConfig
 from hrl.agents.registry import AgentEntry, SavedModule, register_entry
 from hrl.config_field import config_field
 from hrl.data.observation import Observation, PolicyState
-from hrl.data.rollout_collector import with_task_means
+from hrl.data.rollout_collector import check_finite, with_task_means
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import stream_seed
 
@@ -146,20 +146,32 @@ class SB3Policy:
         return torch.from_numpy(action), state
 
 
-class _ScaledRewards(VecEnvWrapper):
-    """Scale rewards by a factor; returns in the infos stay as they are."""
+class _CheckedRewards(VecEnvWrapper):
+    """Refuse rewards that are not finite, and scale the others by a factor.
 
-    def __init__(self, venv: VecEnv, scale: float) -> None:
+    The library itself would put the former into its buffers, and so into checkpoints. Returns in
+    the infos stay as they are.
+    """
+
+    def __init__(self, venv: VecEnv, scale: float = 1.0) -> None:
         super().__init__(venv)
         self.scale = scale
+        self.steps = 0
 
     def reset(self) -> VecEnvObs:
         """Return the first observations."""
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Return the results of one step."""
+        """Return the results of one step.
+
+        Raises:
+            FloatingPointError: a reward or a task vector is not finite.
+        """
         observations, rewards, dones, infos = self.venv.step_wait()
+        assert isinstance(observations, dict)
+        check_finite(rewards, observations["task"], self.steps)
+        self.steps += 1
         return observations, rewards * self.scale, dones, infos
 
 
@@ -363,7 +375,7 @@ class SB3PPOLearner(_SB3Learner):
     ) -> None:
         model = PPO(
             "MultiInputPolicy",
-            _ScaledRewards(Sb3VecEnv(env), config.reward_scale),
+            _CheckedRewards(Sb3VecEnv(env), config.reward_scale),
             learning_rate=config.learning_rate,
             n_steps=config.n_steps,
             batch_size=config.n_steps * env.num_envs // config.n_minibatches,
@@ -396,7 +408,7 @@ class SB3SACLearner(_SB3Learner):
     ) -> None:
         model = SAC(
             "MultiInputPolicy",
-            Sb3VecEnv(env),
+            _CheckedRewards(Sb3VecEnv(env)),
             learning_rate=config.learning_rate,
             buffer_size=config.buffer_size,
             learning_starts=config.learning_starts,

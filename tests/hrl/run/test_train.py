@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from envs import PixelVectorEnv
 from hrl.config import CONFIG_DIR, ConfigError, load
 from hrl.run.checkpoints import Checkpoints
 from hrl.run.errors import (
@@ -373,3 +375,50 @@ def test_a_nonfinite_loss_leaves_a_dump_for_a_rerun(tmp_path, monkeypatch):
     with pytest.raises(NonFiniteError, match=r"loss/total is not finite.*nonfinite_0\.safetensors"):
         start(tmp_path / "run")
     assert (tmp_path / "run" / "nonfinite_0.safetensors").exists()
+
+
+def without_number(env, calls):
+    """Let the reward of one environment be NaN in the call of `step` so many calls from now."""
+    original = env.step
+
+    def step(self, actions):
+        observation, reward, *rest = original(self, actions)
+        calls.append(len(calls))
+        if len(calls) == 100:
+            reward[1] = np.nan
+        return observation, reward, *rest
+
+    return step
+
+
+@pytest.mark.parametrize("agent", ["ppo", "sb3_ppo", "sb3_sac", "dreamer"])
+def test_a_reward_that_is_no_number_is_in_no_checkpoint(agent, tmp_path, monkeypatch):
+    """So that the run goes on from before it once the environment is mended."""
+    settings = [f"agent={agent}", "evaluation.every=0", "checkpoint_every=256"]
+    if agent == "sb3_sac":
+        settings += ["agent.learning_starts=100000", "agent.buffer_size=2000"]
+    if agent == "dreamer":
+        settings += [
+            "agent.sequence_length=4",
+            "agent.batch_size=2",
+            "agent.replay_capacity=1200",
+            "agent.train_ratio=0.05",
+        ]
+    with monkeypatch.context() as patched:
+        patched.setattr(PixelVectorEnv, "step", without_number(PixelVectorEnv, []))
+        with pytest.raises(NonFiniteError, match=r"reward of environments \[1\].* is not finite"):
+            start(tmp_path / "run", *settings, "frames=4096")
+    assert_finite(last_state(tmp_path / "run"))
+    start(tmp_path / "run", *settings, "frames=2048")
+
+
+def assert_finite(state):
+    """Assert that no array of floats in a tree of mappings holds anything else than numbers."""
+    for value in state.values():
+        if isinstance(value, dict):
+            assert_finite(value)
+        elif isinstance(value, np.ndarray | torch.Tensor) and value.dtype in (
+            np.float32,
+            torch.float32,
+        ):
+            assert np.isfinite(np.asarray(value)).all()
