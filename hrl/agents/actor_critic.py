@@ -25,11 +25,14 @@ from hrl.nets.task_dense import TaskDense
 from hrl.nets.two_hot import BINS, TwoHot
 from hrl.optim.compile import compiled_part
 from hrl.optim.normalizers import AdaptiveCoefficient, EmaMoments, EmaStd, PercentileRange
-from hrl.optim.returns import lambda_returns
+from hrl.optim.returns import lambda_returns, replayed_returns
 
 GRADIENTS = ("reinforce", "dynamics")
 RETURN_SCALES = ("std", "percentile")
 ENTROPIES = ("adaptive", "fixed")
+BOOTSTRAPS = ("slow", "critic", "copy")
+COPY_EVERY = 100
+"""Updates between two renewals of the copy that returns bootstrap from with `bootstrap=copy`."""
 SATURATED = 0.99
 
 
@@ -89,8 +92,12 @@ class ActorCriticConfig(CheckedConfig):
     normalise_advantage: bool = config_field(
         True, "subtract a running mean and divide by a running standard deviation (Director)"
     )
-    slow_bootstrap: bool = config_field(
-        True, "returns bootstrap from the slow critic and not from the one that learns"
+    bootstrap: str = config_field(
+        "slow",
+        "what returns bootstrap from: slow, a copy of the critic that follows it by slow_rate; "
+        "critic, the critic that learns (DreamerV3); copy, a copy that is renewed every 100 "
+        "updates (Director; slow_rate and slow_regulariser then have no effect)",
+        choices=BOOTSTRAPS,
     )
     slow_rate: float = config_field(
         0.02,
@@ -129,6 +136,29 @@ class Trajectory(NamedTuple):
     continues: Float[Tensor, "states batch"]
     discount: float
     action_mask: Bool[Tensor, "1 batch action"] | None = None
+
+
+class ReplayedStates(NamedTuple):
+    """Hold replayed states from which a trajectory was imagined, to learn their values too.
+
+    Attributes:
+        inputs: inputs of the critics; their gradient trains the world model.
+        task: task vectors.
+        rewards: by reward type, those that were received on arriving at each state. Critics of
+            other types learn from imagination alone.
+        is_last: whether an episode ends at the state.
+        is_terminal: whether it ends there by termination.
+        discount: discount per step.
+        weight: of the loss beside that of imagined states.
+    """
+
+    inputs: Float[Tensor, "batch time inputs"]
+    task: Float[Tensor, "batch time task"]
+    rewards: dict[str, Float[Tensor, "batch time"]]
+    is_last: Bool[Tensor, "batch time"]
+    is_terminal: Bool[Tensor, "batch time"]
+    discount: float
+    weight: float
 
 
 class ContinuousActor(nn.Module):
@@ -253,6 +283,9 @@ class CodeActor(nn.Module):
 class Critic(nn.Module):
     """Predict returns as a distribution over bins, with a slow copy and the scale of the returns.
 
+    `slow` is the copy that follows the critic, or the one that is renewed (see
+    `ActorCriticConfig.bootstrap`).
+
     Args:
         inputs: size of the inputs.
         task_size: size of the task vector; 0 where the critic gets no task.
@@ -260,6 +293,8 @@ class Critic(nn.Module):
         units: units of the hidden layers.
         config: hyperparameters.
     """
+
+    updates: Tensor
 
     def __init__(
         self, inputs: int, task_size: int, task_features: int, units: int, config: ActorCriticConfig
@@ -270,6 +305,8 @@ class Critic(nn.Module):
         self.net = TaskDense(inputs, task_size, task_features, hidden, BINS, output_scale=0.0)
         self.slow = deepcopy(self.net).requires_grad_(False)
         self.scale = EmaStd() if config.return_scale == "std" else PercentileRange()
+        if config.bootstrap == "copy":
+            self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def values(
         self, inputs: Float[Tensor, "*batch inputs"], task: Float[Tensor, "*#batch task"]
@@ -278,7 +315,7 @@ class Critic(nn.Module):
 
         Gradient reaches `inputs` only.
         """
-        net = self.slow if self.config.slow_bootstrap else frozen(self.net)
+        net = frozen(self.net) if self.config.bootstrap == "critic" else self.slow
         return TwoHot(net(inputs, task)).mean()
 
     def loss(
@@ -291,7 +328,8 @@ class Critic(nn.Module):
     ) -> Tensor:
         """Return the cross-entropy with the returns and with the slow copy's values.
 
-        The second term keeps the critic near its slow copy (arXiv 2301.04104, "Critic").
+        The second term keeps the critic near its slow copy (arXiv 2301.04104, "Critic"). A copy
+        that is renewed has no such term.
 
         Args:
             inputs: of the states.
@@ -300,9 +338,12 @@ class Critic(nn.Module):
             weights: of the states.
             values: what `values` gave, which are the slow copy's where returns bootstrap from it.
         """
-        slow = values if self.config.slow_bootstrap else self._slow_values(inputs, task)
         predicted = TwoHot(self.net(inputs, task))
-        loss = predicted.loss(returns) + self.config.slow_regulariser * predicted.loss(slow)
+        loss = predicted.loss(returns)
+        if self.config.bootstrap != "copy":
+            is_slow = self.config.bootstrap == "slow"
+            slow = values if is_slow else self._slow_values(inputs, task)
+            loss = loss + self.config.slow_regulariser * predicted.loss(slow)
         return (loss * weights).mean()
 
     @torch.no_grad()
@@ -311,9 +352,16 @@ class Critic(nn.Module):
 
     @torch.no_grad()
     def update_target(self) -> None:
-        """Move the slow copy towards the critic."""
+        """Move the slow copy towards the critic, or renew the copy where its time has come."""
         slow, fast = ([p.detach() for p in net.parameters()] for net in (self.slow, self.net))
-        torch._foreach_lerp_(slow, fast, self.config.slow_rate)
+        if self.config.bootstrap != "copy":
+            torch._foreach_lerp_(slow, fast, self.config.slow_rate)
+            return
+        self.updates += 1
+        # Not a branch: a compiled or recorded update cannot have one.
+        is_due = self.updates % COPY_EVERY == 0
+        for old, new in zip(slow, fast, strict=True):
+            old.copy_(torch.where(is_due, new, old))
 
 
 class ActorCritic(nn.Module):
@@ -352,15 +400,23 @@ class ActorCritic(nn.Module):
         )
 
     @compiled_part
-    def loss(self, trajectory: Trajectory) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the total actor-critic loss and metrics; only `critic_loss` keeps its gradient."""
+    def loss(
+        self, trajectory: Trajectory, replayed: ReplayedStates | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the total actor-critic loss and metrics; only `critic_loss` keeps its gradient.
+
+        Args:
+            trajectory: what was imagined.
+            replayed: the states from which it was, in the same order, for critics that learn from
+                replayed rewards too; None for those that do not.
+        """
         weights = self._weights(trajectory)
         metrics: dict[str, Tensor] = {}
         advantage = torch.zeros_like(weights)
         critic_loss = weights.new_zeros(())
         for name, critic in self.critics.items():
             assert isinstance(critic, Critic)
-            part, loss, measured = self._critic_loss(name, critic, trajectory, weights)
+            part, loss, measured = self._critic_loss(name, critic, trajectory, weights, replayed)
             advantage = advantage + part
             critic_loss = critic_loss + loss
             metrics |= measured
@@ -382,7 +438,12 @@ class ActorCritic(nn.Module):
         return discounts.cumprod(0).detach()
 
     def _critic_loss(
-        self, name: str, critic: Critic, trajectory: Trajectory, weights: Tensor
+        self,
+        name: str,
+        critic: Critic,
+        trajectory: Trajectory,
+        weights: Tensor,
+        replayed: ReplayedStates | None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return one reward type's part of the advantage, its critic's loss, and metrics."""
         values = critic.values(trajectory.inputs, trajectory.task)
@@ -408,7 +469,30 @@ class ActorCritic(nn.Module):
             f"{name}/value_most": values.detach().max(),
             f"{name}/advantage": spread,
         }
+        if replayed is not None and name in replayed.rewards:
+            replay_loss = self._replay_value_loss(name, critic, replayed, returns[0].detach())
+            loss = loss + replayed.weight * replay_loss
+            measured[f"{name}/replay_value_loss"] = replay_loss.detach()
         return part, loss, measured
+
+    def _replay_value_loss(
+        self, name: str, critic: Critic, replayed: ReplayedStates, imagined: Float[Tensor, " start"]
+    ) -> Tensor:
+        """Return a critic's loss on replayed states, whose returns bootstrap from imagined ones."""
+        rewards = replayed.rewards[name]
+        returns = replayed_returns(
+            rewards,
+            imagined.view(rewards.shape),
+            replayed.is_last,
+            replayed.is_terminal,
+            replayed.discount,
+            self.config.return_lambda,
+        )
+        inputs, task = replayed.inputs[:, :-1], replayed.task[:, :-1]
+        weights = (~replayed.is_last[:, :-1]).to(rewards.dtype)
+        with torch.no_grad():
+            values = critic.values(inputs, task)
+        return critic.loss(inputs, task, returns, weights, values)
 
     def _actor_loss(
         self, trajectory: Trajectory, advantage: Tensor, weights: Tensor

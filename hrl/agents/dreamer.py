@@ -7,12 +7,12 @@ horizon, discount and budget as the hierarchical agent (`hrl.agents.director`). 
 between the two is the hierarchy: here one actor-critic learns from the task's rewards.
 
 What differs from DreamerV3:
-- The replay value loss (`repval`, scale 0.3), which trains DreamerV3's critic on replayed
-  sequences too, is not there: the critic learns from imagined trajectories alone.
+- The replay value loss, which trains DreamerV3's critic on replayed sequences too, is off:
+  `replay_value_scale: 0.3` is DreamerV3's.
 - The entropy of the actor is kept near a target by adaptive coefficients, and returns are divided
   by their standard deviation, as in Director; `agent.policy` has DreamerV3's choices (`entropy:
   fixed`, `return_scale: percentile`).
-- Returns bootstrap from the slow critic (`slow_bootstrap`).
+- Returns bootstrap from the slow critic; `policy.bootstrap: critic` is DreamerV3's choice.
 - Which modules get the task vector is chosen by `agent.conditioning`.
 - `configs/size` and the experiments choose smaller models and batches for CPUs.
 """
@@ -30,13 +30,14 @@ from hrl.agents.actor_critic import (
     ActorCriticConfig,
     ContinuousActor,
     Critic,
+    ReplayedStates,
     Trajectory,
 )
 from hrl.agents.base import AgentSpec
 from hrl.agents.model_based import RUN_DEFAULTS, ModelBasedConfig
 from hrl.agents.registry import register_agent
 from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss
-from hrl.config_field import MAX_SIZE, config_field
+from hrl.config_field import MAX_SIZE, ConfigValueError, config_field
 from hrl.data.observation import Observation, PolicyState
 from hrl.world_model.goal_autoencoder import GoalAutoencoder, GoalAutoencoderConfig
 from hrl.world_model.rssm import RSSMState
@@ -66,6 +67,19 @@ class DreamerConfig(ModelBasedConfig):
     goal_autoencoder: GoalAutoencoderConfig = config_field(
         default_factory=GoalAutoencoderConfig, help="sizes of that autoencoder"
     )
+    replay_value_scale: float = config_field(
+        0.0,
+        "weight of the critic's loss on replayed states, whose returns follow the received "
+        "rewards; its gradient trains the world model too (DreamerV3: 0.3). 0 leaves it out",
+        at_least=0,
+    )
+
+    def check_together(self) -> None:
+        """Refuse replayed returns along sequences of a single state."""
+        super().check_together()
+        if self.replay_value_scale and 1 in (self.sequence_length, self.imag_last):
+            rule = "sequence_length and imag_last must not be 1: a return needs two states"
+            raise ConfigValueError("replay_value_scale", self.replay_value_scale, rule)
 
 
 @register_agent("dreamer", config=DreamerConfig, run_defaults=RUN_DEFAULTS)
@@ -145,7 +159,8 @@ class Dreamer(WorldModelAgent):
                 metrics |= measured
             if train_actor_critic:
                 trajectory = self._imagine(self.starts(batch, output.states))
-                loss, measured = self.actor_critic.loss(trajectory)
+                replayed = self._replayed(batch, output.differentiable_states)
+                loss, measured = self.actor_critic.loss(trajectory, replayed)
                 total = total + loss
                 metrics |= {f"policy/{name}": value.detach() for name, value in measured.items()}
         return total, metrics, self.world_model.latents(output.states)
@@ -155,6 +170,25 @@ class Dreamer(WorldModelAgent):
         self.actor_critic.update_target()
 
     # Private methods.
+
+    def _replayed(self, batch: Mapping[str, Tensor], states: RSSMState) -> ReplayedStates | None:
+        """Return the states at which imagination begins, for the replay value loss."""
+        if not self.config.replay_value_scale:
+            return None
+        last = slice(-self.config.imag_last, None)  # -0 is the first: all of them
+        rows = {name: batch[name][:, 1:][:, last] for name in ("task", "reward", "is_terminal")}
+        # Whether the step after the last one begins an episode is not known, nor needed.
+        begins = batch["is_first"][:, 1:][:, last]
+        is_next_first = torch.cat([begins[:, 1:], torch.zeros_like(begins[:, :1])], 1)
+        return ReplayedStates(
+            RSSMState(states.deter[:, last], states.stoch[:, last]).features(),
+            rows["task"],
+            {"task": rows["reward"]},
+            rows["is_terminal"] | is_next_first,
+            rows["is_terminal"],
+            self.config.discount,
+            self.config.replay_value_scale,
+        )
 
     def _imagine(self, starts: ImaginationStart) -> Trajectory:
         start, task, action_mask, _ = starts

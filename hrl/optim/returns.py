@@ -87,3 +87,41 @@ def lambda_returns(
         following = rewards[step] + discounts[step] * future
         returns.append(following)
     return torch.stack(returns[::-1])
+
+
+def replayed_returns(
+    rewards: Float[Tensor, "batch time"],
+    bootstrap: Float[Tensor, "batch time"],
+    is_last: Bool[Tensor, "batch time"],
+    is_terminal: Bool[Tensor, "batch time"],
+    discount: float,
+    return_lambda: float,
+) -> Float[Tensor, "batch time-1"]:
+    """Return lambda-returns along replayed steps, which bootstrap from imagined returns.
+
+    `R_t = r_(t+1) + discount c_(t+1) ((1 - lambda) b_(t+1) + lambda R_(t+1))`, with `R_T = b_T`,
+    where an episode's last step bootstraps from its own `b` alone, and from nothing where it is
+    terminal: the replay value loss of DreamerV3 (arXiv 2301.04104, "Critic learning", and its
+    published code).
+
+    Args:
+        rewards: received on arriving at each state.
+        bootstrap: `b`, the return that is imagined from each state.
+        is_last: whether an episode ends at the state, by termination or by a time limit. What is
+            returned for such a state belongs to no episode.
+        is_terminal: whether it ends there by termination.
+        discount: per step, in [0, 1].
+        return_lambda: lambda per step, in [0, 1].
+
+    Returns:
+        Returns from all states but the last.
+    """
+    discounts = discount * (~is_terminal).to(rewards.dtype)
+    lambdas = return_lambda * (~is_last).to(rewards.dtype)
+    following = bootstrap[:, -1]
+    returns = []
+    for step in range(rewards.shape[1] - 1, 0, -1):
+        future = (1 - lambdas[:, step]) * bootstrap[:, step] + lambdas[:, step] * following
+        following = rewards[:, step] + discounts[:, step] * future
+        returns.append(following)
+    return torch.stack(returns[::-1], 1)

@@ -99,11 +99,13 @@ class WorldModelOutput(NamedTuple):
     Attributes:
         losses: [batch, time] by name.
         states: posterior states [batch, time, ...], without gradient.
+        differentiable_states: the same with gradient to the world model.
         metrics: [batch, time] by name.
     """
 
     losses: dict[str, Tensor]
     states: RSSMState
+    differentiable_states: RSSMState
     metrics: dict[str, Tensor]
 
 
@@ -249,7 +251,7 @@ class WorldModel(nn.Module):
             following["is_terminal"],
             weights,
         )
-        return WorldModelOutput(losses, states.detach(), metrics)
+        return WorldModelOutput(losses, states.detach(), states, metrics)
 
     def imagine(
         self,

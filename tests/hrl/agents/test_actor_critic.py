@@ -12,11 +12,12 @@ from hrl.agents.actor_critic import (
     CodeActor,
     ContinuousActor,
     Critic,
+    ReplayedStates,
     Trajectory,
 )
 from hrl.nets.two_hot import TwoHot
 from hrl.optim.laprop import LaProp
-from hrl.optim.returns import lambda_returns
+from hrl.optim.returns import lambda_returns, replayed_returns
 from tests.fakes import randomise, reached
 from tests.hrl.small_actor_critics import (
     ACTION,
@@ -135,21 +136,21 @@ def test_nothing_is_learned_of_what_follows_an_end():
 # Critics.
 
 
-@pytest.mark.parametrize("slow_bootstrap", [True, False])
-def test_values_are_those_of_the_copy_that_bootstraps(slow_bootstrap):
-    built = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap))
+@pytest.mark.parametrize("bootstrap", ["slow", "critic"])
+def test_values_are_those_of_the_copy_that_bootstraps(bootstrap):
+    built = critic(replace(PLAIN, bootstrap=bootstrap))
     inputs, task = draws(TIME, BATCH, INPUTS), draws(1, BATCH, TASK, seed=1)
-    net, other = (built.slow, built.net) if slow_bootstrap else (built.net, built.slow)
+    net, other = (built.slow, built.net) if bootstrap == "slow" else (built.net, built.slow)
     values = built.values(inputs, task)
     torch.testing.assert_close(values, TwoHot(net(inputs, task)).mean())
     assert not torch.isclose(values, TwoHot(other(inputs, task)).mean()).any()
 
 
-@pytest.mark.parametrize("slow_bootstrap", [True, False])
-def test_critic_loss_by_a_loop(slow_bootstrap):
+@pytest.mark.parametrize("bootstrap", ["slow", "critic"])
+def test_critic_loss_by_a_loop(bootstrap):
     """Cross-entropy with the return, and with the slow copy's value whichever of them bootstraps,
     weighted."""
-    built = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap, slow_regulariser=0.3))
+    built = critic(replace(PLAIN, bootstrap=bootstrap, slow_regulariser=0.3))
     inputs, task = draws(TIME, BATCH, INPUTS), draws(1, BATCH, TASK, seed=1)
     returns, weights = 5 * draws(TIME, BATCH, seed=2), uniform(TIME, BATCH, seed=3)
     loss = built.loss(inputs, task, returns, weights, built.values(inputs, task).detach())
@@ -164,9 +165,9 @@ def test_critic_loss_by_a_loop(slow_bootstrap):
     assert float(loss.detach()) == pytest.approx(total / (TIME * BATCH), rel=1e-4)
 
 
-@pytest.mark.parametrize("slow_bootstrap", [True, False])
-def test_values_carry_gradient_to_what_is_seen_and_to_nothing_else(slow_bootstrap):
-    built = critic(replace(PLAIN, slow_bootstrap=slow_bootstrap))
+@pytest.mark.parametrize("bootstrap", ["slow", "critic"])
+def test_values_carry_gradient_to_what_is_seen_and_to_nothing_else(bootstrap):
+    built = critic(replace(PLAIN, bootstrap=bootstrap))
     inputs = draws(TIME, BATCH, INPUTS).requires_grad_()
     built.values(inputs, draws(1, BATCH, TASK)).sum().backward()
     assert bool(inputs.grad.any())
@@ -367,15 +368,15 @@ def test_one_actor_critics_loss_touches_no_other_state():
     assert all(".slow." in name for name in moved)
 
 
-@pytest.mark.parametrize("slow_bootstrap", [True, False])
-def test_values_stay_where_rewards_allow(slow_bootstrap):
+@pytest.mark.parametrize("bootstrap", ["slow", "critic"])
+def test_values_stay_where_rewards_allow(bootstrap):
     """Of rewards in [0, 1] no return exceeds 1 / (1 - discount); neither do the values that are
     learned from them.
 
     Rewards are 1 in half of the states for ever and 0 in the others, so that both bounds are
     approached.
     """
-    config = ActorCriticConfig(layers=1, slow_bootstrap=slow_bootstrap, slow_rate=0.1)
+    config = ActorCriticConfig(layers=1, bootstrap=bootstrap, slow_rate=0.1)
     torch.manual_seed(0)
     critics = {
         "task": Critic(INPUTS, TASK, 4, UNITS, config)
@@ -436,3 +437,97 @@ def test_a_reward_type_that_dies_out_shows_below_the_least_scale():
 def test_impossible_actor_critics_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         ActorCriticConfig(**change)
+
+
+# Values of replayed states, and copies that are renewed.
+
+
+def replayed_states(inputs: torch.Tensor, weight: float = 0.3) -> ReplayedStates:
+    """Two sequences of three states; the first one has an episode's end in it."""
+    return ReplayedStates(
+        inputs,
+        draws(2, 3, TASK, seed=7),
+        {"task": draws(2, 3, seed=8)},
+        torch.tensor([[False, True, False], [False, False, False]]),
+        torch.zeros(2, 3, dtype=torch.bool),
+        0.9,
+        weight,
+    )
+
+
+def test_replay_value_loss_by_a_loop():
+    """It is added to the loss of the imagined states."""
+    trained = actor_critic()
+    seen = trajectory_from(2 * 3)
+    replayed = replayed_states(draws(2, 3, INPUTS, seed=9))
+    without = trained.loss(seen)[1]["critic_loss"]
+    metrics = trained.loss(seen, replayed)[1]
+    critic_, config = trained.critics["task"], trained.config
+    imagined = lambda_returns(
+        seen.rewards["task"],
+        critic_.values(seen.inputs, seen.task),
+        seen.continues[1:],
+        seen.discount,
+        config.return_lambda,
+    )[0].view(2, 3)
+    flags = (replayed.is_last, replayed.is_terminal)
+    returns = replayed_returns(
+        replayed.rewards["task"], imagined, *flags, 0.9, config.return_lambda
+    )
+    cost = 0.0
+    for row, step in ((0, 0), (1, 0), (1, 1)):  # the end of an episode has no successor
+        inputs, task = replayed.inputs[row, step], replayed.task[row, step]
+        predicted = TwoHot(critic_.net(inputs, task))
+        slow = TwoHot(critic_.slow(inputs, task)).mean()
+        cost += float(predicted.loss(returns[row, step]).detach())
+        cost += config.slow_regulariser * float(predicted.loss(slow).detach())
+    assert float(metrics["task/replay_value_loss"]) == pytest.approx(cost / 4, rel=1e-4)
+    added = float((metrics["critic_loss"] - without).detach())
+    assert added == pytest.approx(0.3 * cost / 4, rel=1e-3)
+
+
+def test_replay_value_loss_reaches_the_inputs_and_imagination_does_not():
+    trained = actor_critic()
+    inputs = draws(2, 3, INPUTS, seed=9).requires_grad_()
+    trained.loss(trajectory_from(2 * 3), replayed_states(inputs))[0].backward()
+    assert bool(inputs.grad[:, :-1].any())
+    assert not bool(inputs.grad[:, -1].any())  # it is bootstrapped from, not learned
+    assert not bool(inputs.grad[0, 1].any())  # the last state of an episode
+
+
+def test_a_renewed_copy_is_renewed_every_hundred_updates():
+    built = critic(replace(PLAIN, bootstrap="copy", slow_rate=0.5))
+    inputs, task = draws(BATCH, INPUTS), draws(BATCH, TASK, seed=1)
+    before = built.values(inputs, task)
+    for update in range(1, 201):
+        with torch.no_grad():
+            for parameter in built.net.parameters():
+                parameter.add_(1e-3)
+        built.update_target()
+        is_fresh = torch.equal(built.values(inputs, task), TwoHot(built.net(inputs, task)).mean())
+        assert is_fresh is (update % 100 == 0)
+        if update < 100:
+            assert torch.equal(built.values(inputs, task), before)
+
+
+def test_a_renewed_copy_regularises_nothing():
+    inputs, task = draws(TIME, BATCH, INPUTS), draws(1, BATCH, TASK, seed=1)
+    returns, weights = draws(TIME, BATCH, seed=2), uniform(TIME, BATCH, seed=3)
+    losses = []
+    for weight in (0.0, 5.0):
+        built = critic(replace(PLAIN, bootstrap="copy", slow_regulariser=weight))
+        values = built.values(inputs, task).detach()
+        losses.append(built.loss(inputs, task, returns, weights, values))
+    assert torch.equal(*losses)
+
+
+def trajectory_from(starts: int) -> Trajectory:
+    """A trajectory from so many states."""
+    return Trajectory(
+        draws(TIME + 1, starts, INPUTS),
+        draws(1, starts, TASK, seed=1),
+        draws(TIME, starts, ACTION, seed=2),
+        {"task": draws(TIME, starts, seed=3)},
+        uniform(TIME + 1, starts, seed=4),
+        0.9,
+    )

@@ -58,11 +58,11 @@ def pieces(trained: ActorCritic, seen: Trajectory) -> tuple[torch.Tensor, torch.
 
 
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
-@pytest.mark.parametrize("slow_bootstrap", [True, False])
-def test_each_loss_reaches_its_own_modules(gradient, slow_bootstrap):
+@pytest.mark.parametrize("bootstrap", ["slow", "critic"])
+def test_each_loss_reaches_its_own_modules(gradient, bootstrap):
     for part, trains in ((0, "actor"), (1, "critics")):
         trained = actor_critic(
-            replace(PLAIN, slow_bootstrap=slow_bootstrap),
+            replace(PLAIN, bootstrap=bootstrap),
             gradient,
             {"task": 1.0, "exploration": 0.5},
         )

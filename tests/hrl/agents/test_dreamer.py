@@ -81,3 +81,28 @@ def test_an_unknown_gradient_is_refused():
         ValueError, match=r"action_gradient is 'both'; choose from reinforce, dynamics"
     ):
         DreamerConfig(action_gradient="both")
+
+
+@pytest.mark.parametrize("imag_last", [0, 2])
+def test_the_replay_value_loss_trains_critic_and_world_model_alone(imag_last):
+    agent = dreamer(replay_value_scale=0.3, imag_last=imag_last)
+    batch = replayed(model_setting(), BATCH, LENGTH)
+    noise = torch.rand(BATCH, LENGTH, agent.spec.world_model.groups)
+    observed = agent.world_model.observe(batch, noise, agent.config.world_model_loss)
+    shown = agent._replayed(batch, observed.differentiable_states)
+    assert shown is not None
+    assert shown.inputs.shape[:2] == (BATCH, imag_last or LENGTH)
+    states = agent.starts(batch, observed.states)
+    torch.testing.assert_close(shown.inputs.flatten(0, 1).detach(), states.states.features())
+    trajectory = agent._imagine(states)
+    critics = agent.actor_critic.critics
+    agent.actor_critic._replay_value_loss(
+        "task", critics["task"], shown, trajectory.rewards["task"][0].detach()
+    ).backward()
+    assert reached(agent.parts()) == {"world_model", "critic"}
+    assert "policy/task/replay_value_loss" in agent.loss(batch)[1]
+
+
+def test_a_replayed_return_needs_two_states():
+    with pytest.raises(ValueError, match=r"replay_value_scale is 0\.3.*must not be 1"):
+        DreamerConfig(replay_value_scale=0.3, imag_last=1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hrl.optim.returns import generalized_advantages
+from hrl.optim.returns import generalized_advantages, replayed_returns
 
 
 def slow_advantages(
@@ -111,3 +111,47 @@ def test_a_time_limit_bootstraps_and_a_termination_does_not():
         1.0,
     )
     assert advantages[:, 0].tolist() == [1.0, 1.0 + 0.9 * 5.0]
+
+
+# Replayed returns.
+
+
+def slow_replayed_return(rewards, bootstrap, is_last, is_terminal, start, discount, lambda_):
+    """The mixture over n-step returns of one sequence, term by term."""
+    total, share, factor, received = 0.0, 1.0, 1.0, 0.0
+    for step in range(start + 1, len(rewards)):
+        received += factor * rewards[step]
+        factor *= discount * (not is_terminal[step])
+        end = is_last[step] or step == len(rewards) - 1
+        here = share * (1.0 if end else 1 - lambda_)
+        total += here * (received + factor * bootstrap[step])
+        share -= here
+        if end:
+            break
+    return total
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.7, 1.0])
+def test_replayed_returns_are_mixtures_of_n_step_returns(lambda_):
+    generator = torch.Generator().manual_seed(3)
+    rewards, bootstrap = torch.randn(2, 4, 9, generator=generator, dtype=torch.float64)
+    is_terminal = torch.rand(4, 9, generator=generator) < 0.15
+    is_last = is_terminal | (torch.rand(4, 9, generator=generator) < 0.2)
+    fast = replayed_returns(rewards, bootstrap, is_last, is_terminal, 0.9, lambda_)
+    assert fast.shape == (4, 8)
+    for row in range(4):
+        for start in range(8):
+            one = (part[row].tolist() for part in (rewards, bootstrap, is_last, is_terminal))
+            expected = slow_replayed_return(*one, start, 0.9, lambda_)
+            assert float(fast[row, start]) == pytest.approx(expected)
+    assert bool(is_last.any())
+
+
+def test_replayed_returns_by_hand():
+    """A time limit at state 1 bootstraps from its own value; a terminal state 3 from nothing."""
+    rewards = torch.tensor([[9.0, 1.0, 9.0, 2.0]])
+    bootstrap = torch.tensor([[9.0, 10.0, 20.0, 30.0]])
+    is_last = torch.tensor([[False, True, False, True]])
+    is_terminal = torch.tensor([[False, False, False, True]])
+    returns = replayed_returns(rewards, bootstrap, is_last, is_terminal, 0.5, 0.9)
+    assert returns[0, [0, 2]].tolist() == [1.0 + 0.5 * 10.0, 2.0]
