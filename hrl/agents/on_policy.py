@@ -41,7 +41,6 @@ class OnPolicyConfig(AgentConfig):
         at_most=1,
     )
     clip: float = config_field(0.2, "clipping of the likelihood ratio", above=0)
-    value_coefficient: float = config_field(0.5, "weight of the value loss", at_least=0)
     entropy_coefficient: float = config_field(
         0.0, "weight of the action distribution's entropy", at_least=0
     )
@@ -80,6 +79,12 @@ class OnPolicyConfig(AgentConfig):
 class OnPolicyAgentConfig(OnPolicyConfig):
     """Hold the hyperparameters that our own on-policy agents share, flat and hierarchical."""
 
+    value_coefficient: float = config_field(
+        2.0,
+        "weight of each level's value loss, the squared error of returns of scaled rewards; it "
+        "means the same whatever the suite's rewards and the discount",
+        at_least=0,
+    )
     kl_coefficient: float = config_field(
         0.2,
         "weight of each level's divergence from the policy that acted. A manager's minibatch holds "
@@ -92,8 +97,8 @@ class OnPolicyAgentConfig(OnPolicyConfig):
 class OnPolicyAgent(Policy, Explorer, Protocol):
     """Define the methods of an agent that the learner calls."""
 
-    def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
-        """Return columns [time, env] that join the rollout before it is cut into minibatches."""
+    def advantages(self, rollout: Rollout) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return columns [time, env] that join the rollout before it is cut up, and metrics."""
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a minibatch [batch, ...], and metrics."""
@@ -102,30 +107,34 @@ class OnPolicyAgent(Policy, Explorer, Protocol):
         """Return the modules by name; every parameter is in exactly one."""
 
 
-def advantage_columns(
+def estimate_advantages(
     name: str, rollout: Rollout, is_decision: Bool[Tensor, "time env"], config: OnPolicyAgentConfig
-) -> dict[str, Tensor]:
-    """Return advantages, normalised over the decisions, and value targets.
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return one level's advantages and returns, and metrics of its critic.
 
-    Values are those of rewards times (1 - discount), which keeps them within the range of one
-    step's reward.
+    Values are those of `scaled_reward`, which the learner has divided by the spread of discounted
+    returns (`hrl.optim.normalizers.RewardScale`): value losses are of the order of 1 whatever the
+    suite's rewards and the discount.
 
     Args:
         name: the column that holds the values of decisions.
         rollout: steps, and the values after the last one.
         is_decision: True at steps at which this level decides.
         config: discount and lambda.
+
+    Returns:
+        Columns [time, env]: NAME_advantage, normalised over the decisions, and NAME_return, which
+        the critic learns; and metrics, by the last part of their names: `explained_variance` of
+        the critic that acted, and `return_std`, the spread of these returns.
     """
     steps = rollout.steps
     values = steps[name]
-    bootstrap = steps.get(f"{name}_bootstrap", torch.zeros_like(values))
-    rewards = steps["reward"] * (1 - config.discount)
     advantages = generalized_advantages(
-        rewards,
+        steps["scaled_reward"],
         values,
         is_decision,
         steps["done"],
-        bootstrap,
+        steps.get(f"{name}_bootstrap", torch.zeros_like(values)),
         rollout.last_values[name],
         config.discount,
         config.gae_lambda,
@@ -134,7 +143,45 @@ def advantage_columns(
     normalised = torch.where(
         is_decision, (advantages - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0
     )
-    return {f"{name}_advantage": normalised, f"{name}_target": values + advantages}
+    returns = values + advantages
+    metrics = {
+        "explained_variance": explained_variance(values[is_decision], returns[is_decision]),
+        "return_std": returns[is_decision].std(correction=0),
+    }
+    return {f"{name}_advantage": normalised, f"{name}_return": returns}, metrics
+
+
+def explained_variance(
+    predictions: Float[Tensor, " batch"], returns: Float[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """Return 1 - Var(returns - predictions) / Var(returns).
+
+    1 is a perfect critic; 0 is as good as a constant; a negative one is worse. Where all returns
+    are equal it is 0.
+    """
+    variance = returns.var(correction=0)
+    share = (returns - predictions).var(correction=0) / variance
+    return torch.where(variance > 0, 1 - share, torch.zeros_like(variance))
+
+
+def measure_gradient(
+    features: Float[Tensor, "batch features"], name: str, metrics: dict[str, Tensor]
+) -> Float[Tensor, "batch features"]:
+    """Return the same features, and have the backward pass write a norm into `metrics[name]`.
+
+    It is that of the gradient that reaches the features through what is computed from the returned
+    tensor. It costs no backward pass of its own. Features without gradient leave 0.
+    """
+    metrics[name] = torch.zeros((), device=features.device)
+    if not features.requires_grad:
+        return features
+    branch = features.view_as(features)
+
+    def write(gradient: Tensor) -> None:
+        metrics[name] = gradient.norm()
+
+    branch.register_hook(write)
+    return branch
 
 
 def policy_objective(
@@ -143,8 +190,8 @@ def policy_objective(
     advantage: Float[Tensor, " batch"],
     weight: Float[Tensor, " batch"],
     config: OnPolicyAgentConfig,
-) -> tuple[Tensor, Tensor]:
-    """Return the objective of one level, and its divergence from the policy that acted.
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the objective of one level, and metrics of its distance from the policy that acted.
 
     The objective is the clipped surrogate (Schulman et al. 2017, equation 7) less the divergence
     times `kl_coefficient` (the same, equation 8), estimated by `ratio - 1 - log ratio`, whose mean
@@ -156,11 +203,12 @@ def policy_objective(
         log_prob: of the actions under the policy that learns.
         old_log_prob: of the actions under the policy that acted.
         advantage: of the actions.
-        weight: of each sample in both means, summing to one; zero where this level decided nothing.
+        weight: of each sample in all means, summing to one; zero where this level decided nothing.
         config: clipping and `kl_coefficient`.
 
     Returns:
-        Two scalars: objective, divergence.
+        The objective, and by name: `kl`, the divergence, and `clip_fraction`, the share of samples
+        whose likelihood ratio is out of the range that is not clipped.
     """
     log_ratio = torch.where(weight > 0, log_prob - old_log_prob, 0.0)
     ratio = torch.exp(log_ratio)
@@ -168,4 +216,6 @@ def policy_objective(
         ratio * advantage, ratio.clamp(1 - config.clip, 1 + config.clip) * advantage
     )
     divergence = ((ratio - 1 - log_ratio) * weight).sum()
-    return (clipped * weight).sum() - config.kl_coefficient * divergence, divergence
+    is_clipped = ((ratio - 1).abs() > config.clip).to(weight.dtype)
+    objective = (clipped * weight).sum() - config.kl_coefficient * divergence
+    return objective, {"kl": divergence, "clip_fraction": (is_clipped * weight).sum()}

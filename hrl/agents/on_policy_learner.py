@@ -17,6 +17,7 @@ from hrl.agents.on_policy import OnPolicyAgent, OnPolicyAgentConfig
 from hrl.agents.registry import register_learner
 from hrl.data.rollout import Rollout
 from hrl.data.rollout_collector import RolloutCollector, with_task_means
+from hrl.optim.normalizers import RewardScale
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import torch_generator
 
@@ -57,6 +58,7 @@ class OnPolicyLearner:
         self.optimizer = torch.optim.Adam(
             self.module.parameters(), config.learning_rate, eps=1e-5, fused=True
         )
+        self.reward_scale = RewardScale(env.num_envs, config.discount).to(spec.device)
         self.updates = 0
 
     @property
@@ -73,7 +75,7 @@ class OnPolicyLearner:
         """Return the metrics of one rollout and `n_epochs` passes over it."""
         with torch.no_grad():
             rollout = self.collector.collect(self.policy, self.config.n_steps)
-            rollout.steps.update(self.policy.advantages(rollout))
+            critic_metrics = self.estimate_advantages(rollout)
         losses = self.learn(rollout)
         episodes = {key: sum(values) / len(values) for key, values in rollout.episodes.items()}
         counters = {"frames": self.frames, "steps": self.steps, "updates": self.updates}
@@ -84,7 +86,18 @@ class OnPolicyLearner:
             "train/reward_per_frame": reward,
             **with_task_means(episodes, len(self.collector.task_names)),
             **losses,
+            **{key: float(value) for key, value in critic_metrics.items()},
         }
+
+    def estimate_advantages(self, rollout: Rollout) -> dict[str, Tensor]:
+        """Scale a rollout's rewards, and add the agent's columns; return metrics of the critics."""
+        steps = rollout.steps
+        self.reward_scale.update(steps["reward"], steps["done"])
+        scale = self.reward_scale.scale()
+        steps["scaled_reward"] = steps["reward"] / scale
+        columns, metrics = self.policy.advantages(rollout)
+        steps.update(columns)
+        return {**metrics, "value/reward_scale": scale}
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Make clipped updates over minibatches, and return the means of their metrics."""
@@ -107,6 +120,7 @@ class OnPolicyLearner:
             "policy": self.module.state_dict(),
             "optimizer": optimizer_state(self.optimizer),
             "collector": self.collector.state_dict(),
+            "reward_scale": self.reward_scale.state_dict(),
             "updates": self.updates,
         }
 
@@ -115,6 +129,7 @@ class OnPolicyLearner:
         self.module.load_state_dict(state["policy"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.collector.load_state_dict(state["collector"])
+        self.reward_scale.load_state_dict(state["reward_scale"])
         self.updates = state["updates"]
 
     def parameter_counts(self) -> dict[str, int]:

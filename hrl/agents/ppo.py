@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.agents.base import AgentSpec
-from hrl.agents.on_policy import OnPolicyAgentConfig, advantage_columns, policy_objective
+from hrl.agents.on_policy import (
+    OnPolicyAgentConfig,
+    estimate_advantages,
+    measure_gradient,
+    policy_objective,
+)
 from hrl.agents.registry import register_agent
 from hrl.config_field import config_field
 from hrl.data.observation import Observation, PolicyState
@@ -119,30 +124,36 @@ class PPO(nn.Module):
 
     # Learning.
 
-    def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
+    def advantages(self, rollout: Rollout) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return generalized advantage estimates; every step is a decision."""
         is_decision = torch.ones_like(rollout.steps["done"])
-        return advantage_columns("value", rollout, is_decision, self.config)
+        columns, metrics = estimate_advantages("value", rollout, is_decision, self.config)
+        return columns, {f"value/{key}": value for key, value in metrics.items()}
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the clipped objective, value loss and entropy as one loss, and metrics."""
+        metrics: dict[str, Tensor] = {}
         features = self._features(batch["patches"], batch["task"])
-        distribution = self._policy(features, batch["action_mask"])
-        value = self._value(features)
+        distribution = self._policy(
+            measure_gradient(features, "encoder/gradient_from_policy", metrics),
+            batch["action_mask"],
+        )
         log_prob = distribution.log_prob(batch["raw_action"])
         weight = torch.full_like(log_prob, 1 / len(log_prob))
-        objective, kl = policy_objective(
+        objective, policy_metrics = policy_objective(
             log_prob, batch["log_prob"], batch["value_advantage"], weight, self.config
         )
-        value_loss = F.mse_loss(value, batch["value_target"])
+        value = self._value(measure_gradient(features, "encoder/gradient_from_value", metrics))
+        value_loss = F.mse_loss(value, batch["value_return"])
         entropy = distribution.entropy().mean()
         loss = (
             -objective
             + self.config.value_coefficient * value_loss
             - self.config.entropy_coefficient * entropy
         )
-        metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
-        return loss, {**metrics, "policy/kl": kl}
+        metrics |= {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
+        metrics |= {f"policy/{key}": value for key, value in policy_metrics.items()}
+        return loss, metrics
 
     # Private methods.
 

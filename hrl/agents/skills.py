@@ -29,7 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.agents.base import AgentSpec
-from hrl.agents.on_policy import OnPolicyAgentConfig, advantage_columns, policy_objective
+from hrl.agents.on_policy import (
+    OnPolicyAgentConfig,
+    estimate_advantages,
+    measure_gradient,
+    policy_objective,
+)
 from hrl.agents.registry import register_agent
 from hrl.config_field import ConfigValueError, config_field
 from hrl.data.observation import Observation, PolicyState
@@ -236,15 +241,20 @@ class Skills(nn.Module):
 
     # Learning.
 
-    def advantages(self, rollout: Rollout) -> dict[str, Tensor]:
+    def advantages(self, rollout: Rollout) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return advantages of every step for the skills, of every decision for the manager."""
         is_decision = rollout.steps["steps_since_decision"] == 0
-        columns = advantage_columns(
+        columns, of_skills = estimate_advantages(
             "skill_value", rollout, torch.ones_like(is_decision), self.config
         )
+        metrics = {f"value/{key}": value for key, value in of_skills.items()}
         if self.has_manager:
-            columns |= advantage_columns("manager_value", rollout, is_decision, self.config)
-        return columns
+            of_decisions, of_manager = estimate_advantages(
+                "manager_value", rollout, is_decision, self.config
+            )
+            columns |= of_decisions
+            metrics |= {f"manager/{key}": value for key, value in of_manager.items()}
+        return columns, metrics
 
     def count(self, steps: Mapping[str, Tensor]) -> dict[str, int]:
         """Return the manager's `decisions` so far over all environments; none with one skill."""
@@ -257,14 +267,12 @@ class Skills(nn.Module):
 
         Each loss is a mean over what that level decided. With one skill there is only the skills'.
         """
+        metrics: dict[str, Tensor] = {}
         encoded = self._encode_patches(batch["patches"], batch["task"])
-        skills_loss, skill_metrics = self._skills_loss(batch, self._for_level(encoded, "skills"))
-        if not self.has_manager:
-            return skills_loss, skill_metrics
-        manager_loss, manager_metrics = self._manager_loss(
-            batch, self._for_level(encoded, "manager")
-        )
-        return skills_loss + manager_loss, {**skill_metrics, **manager_metrics}
+        loss = self._skills_loss(batch, self._for_level(encoded, "skills"), metrics)
+        if self.has_manager:
+            loss = loss + self._manager_loss(batch, self._for_level(encoded, "manager"), metrics)
+        return loss, metrics
 
     # Private methods.
 
@@ -343,51 +351,58 @@ class Skills(nn.Module):
         return value
 
     def _skills_loss(
-        self, batch: Mapping[str, Tensor], encoded: EncodedObservation
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        composite = self._composite(encoded, batch["action_mask"], batch["weights"])
+        self, batch: Mapping[str, Tensor], encoded: EncodedObservation, metrics: dict[str, Tensor]
+    ) -> Tensor:
+        """Return the loss of the skills and of their critic, and add to the metrics."""
+        of_policy, of_value = _measured(encoded, "encoder/gradient_from", metrics)
+        composite = self._composite(of_policy, batch["action_mask"], batch["weights"])
         log_prob = composite.log_prob(batch["raw_action"])
         weight = torch.full_like(log_prob, 1 / len(log_prob))
-        objective, kl = policy_objective(
+        objective, policy_metrics = policy_objective(
             log_prob, batch["log_prob"], batch["skill_value_advantage"], weight, self.config
         )
-        value = self._skill_value(encoded, batch["weights"], batch["steps_since_decision"])
-        value_loss = F.mse_loss(value, batch["skill_value_target"])
+        value = self._skill_value(of_value, batch["weights"], batch["steps_since_decision"])
+        value_loss = F.mse_loss(value, batch["skill_value_return"])
         entropy = composite.entropy().mean()
         loss = (
             -objective
             + self.config.value_coefficient * value_loss
             - self.config.entropy_coefficient * entropy
         )
-        metrics = {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
-        return loss, {**metrics, "policy/kl": kl}
+        metrics |= {"loss/policy": -objective, "loss/value": value_loss, "policy/entropy": entropy}
+        metrics |= {f"policy/{key}": value for key, value in policy_metrics.items()}
+        return loss
 
     def _manager_loss(
-        self, batch: Mapping[str, Tensor], encoded: EncodedObservation
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self, batch: Mapping[str, Tensor], encoded: EncodedObservation, metrics: dict[str, Tensor]
+    ) -> Tensor:
+        """Return the loss of the manager and of its critic, and add to the metrics."""
+        of_policy, of_value = _measured(encoded, "encoder/gradient_from_manager", metrics)
         is_decision = (batch["steps_since_decision"] == 0).to(torch.float32)
         weight = is_decision / is_decision.sum().clamp(min=1)
-        policy = self._manager_policy(encoded)
+        policy = self._manager_policy(of_policy)
         log_prob = policy.log_prob(batch["logits"])
-        objective, kl = policy_objective(
+        objective, policy_metrics = policy_objective(
             log_prob,
             batch["manager_log_prob"],
             batch["manager_value_advantage"],
             weight,
             self.config,
         )
-        errors = self._manager_value(encoded) - batch["manager_value_target"]
+        errors = self._manager_value(of_value) - batch["manager_value_return"]
         value_loss = (errors.square() * weight).sum()
         entropy = (policy.entropy() * weight).sum()
-        balance_loss, metrics = self._load_balance(self._weights(policy.mean), weight)
+        balance_loss, balance_metrics = self._load_balance(self._weights(policy.mean), weight)
         policy_loss = -objective + balance_loss - self.config.manager_entropy_coefficient * entropy
         loss = policy_loss + self.config.value_coefficient * value_loss
         metrics |= {
+            **balance_metrics,
             "manager/loss": -objective,
             "manager/value_loss": value_loss,
             "manager/entropy": entropy,
         }
-        return loss, {**metrics, "manager/kl": kl}
+        metrics |= {f"manager/{key}": value for key, value in policy_metrics.items()}
+        return loss
 
     def _load_balance(
         self, weights: Float[Tensor, "batch skill"], share: Float[Tensor, " batch"]
@@ -404,6 +419,17 @@ class Skills(nn.Module):
         loss = self.config.load_balance_coefficient * imbalance
         usage = {f"skills/load/{index}": value for index, value in enumerate(load)}
         return loss, {**usage, "skills/imbalance": imbalance, "skills/weight_entropy": entropy}
+
+
+def _measured(
+    encoded: EncodedObservation, name: str, metrics: dict[str, Tensor]
+) -> tuple[EncodedObservation, EncodedObservation]:
+    """Return the observation for a level's policy and for its critic, gradients measured."""
+    of_policy, of_value = (
+        encoded._replace(features=measure_gradient(encoded.features, f"{name}_{head}", metrics))
+        for head in ("policy", "value")
+    )
+    return of_policy, of_value
 
 
 def _spread(skills: MLP, num_skills: int, action_size: int, length: float) -> None:

@@ -48,11 +48,12 @@ class SB3PPOConfig(OnPolicyConfig):
     name: str = "sb3_ppo"
     reward_scale: float = config_field(
         0.01,
-        "factor of the rewards that are learned from. Our agents scale by 1 - discount; without it "
-        "the library's loss of values near 100 would drown its policy's in the layers that they "
-        "share",
+        "factor of the rewards that are learned from; the default is 1 - discount. Without it the "
+        "library's loss of values near 100 would drown its policy's in the layers that they share. "
+        "Our agents scale returns by running statistics instead",
         above=0,
     )
+    value_coefficient: float = config_field(0.5, "weight of the value loss", at_least=0)
 
     @property
     def rollout_place(self) -> str:

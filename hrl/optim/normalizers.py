@@ -7,7 +7,7 @@ captured in a CUDA graph, and checkpoints hold them with their module.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -76,6 +76,49 @@ class EmaMoments(EmaStd):
     def normalise(self, values: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Subtract the mean and divide by the standard deviation; values keep their gradients."""
         return (values - self.mean) / self.scale()
+
+
+class RewardScale(nn.Module):
+    """Track the spread of discounted returns, by which an on-policy learner divides its rewards.
+
+    It is the standard deviation of the sums that each environment's rewards add up to, forwards in
+    time and discounted ("reward scaling", Engstrom et al. 2020, arXiv 2005.12729, section 3; also
+    in Gymnasium and Stable-Baselines3). Value functions of rewards divided by it are of the order
+    of 1 whatever the unit of the rewards, and rewards of different environments keep their ratio.
+
+    Args:
+        num_envs: number of environments.
+        discount: per step, in [0, 1].
+        decay: weight of the past at each update, in [0, 1).
+        floor: least spread; also that before the first update.
+
+    Raises:
+        ValueError: a setting is out of its range; the message names it.
+    """
+
+    sums: Tensor
+
+    def __init__(
+        self, num_envs: int, discount: float, decay: float = 0.99, floor: float = 1e-4
+    ) -> None:
+        super().__init__()
+        self.discount = discount
+        self.spread = EmaStd(decay, floor)
+        self.register_buffer("sums", torch.zeros(num_envs))
+
+    @torch.no_grad()
+    def update(self, rewards: Float[Tensor, "time env"], done: Bool[Tensor, "time env"]) -> None:
+        """Add consecutive steps; where an episode is done, the next step begins a new sum."""
+        seen = []
+        for reward, is_end in zip(rewards, done, strict=True):
+            total = self.discount * self.sums + reward
+            seen.append(total)
+            self.sums.copy_(torch.where(is_end, 0.0, total))
+        self.spread.update(torch.stack(seen))
+
+    def scale(self) -> Float[Tensor, ""]:
+        """Return the spread, at least the floor."""
+        return self.spread.scale()
 
 
 class PercentileRange(nn.Module):

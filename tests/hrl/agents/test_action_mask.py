@@ -139,7 +139,7 @@ def test_on_policy_losses_are_blind_to_padding(kind: str) -> None:
         for name in ("value", "skill_value", "manager_value"):
             batch |= {
                 f"{name}_advantage": torch.randn(4, generator=generator),
-                f"{name}_target": torch.zeros(4),
+                f"{name}_return": torch.zeros(4),
             }
         loss = agent.loss(batch)[0]
         batch["raw_action"] = batch["raw_action"] + torch.tensor([0.0, 1.0, 1.0])

@@ -141,7 +141,8 @@ def test_one_levels_encoder_gradient_is_its_own_losss(level):
     weight = agent.encoder.stem.weight
     total = torch.autograd.grad(agent.loss(batch)[0], weight)[0]
     shown = agent._for_level(agent._encode_patches(batch["patches"], batch["task"]), level)
-    alone = torch.autograd.grad(getattr(agent, f"_{level}_loss")(batch, shown)[0], weight)[0]
+    own_loss = getattr(agent, f"_{level}_loss")(batch, shown, {})
+    alone = torch.autograd.grad(own_loss, weight)[0]
     torch.testing.assert_close(total, alone)
 
 
@@ -151,7 +152,7 @@ def test_manager_loss_reads_decisions_only():
     batch = one_batch(trained)
     before = trained.policy.loss(batch)[0]
     idle = batch["steps_since_decision"] != 0
-    for key in ("logits", "manager_log_prob", "manager_value_advantage", "manager_value_target"):
+    for key in ("logits", "manager_log_prob", "manager_value_advantage", "manager_value_return"):
         batch[key] = batch[key].clone()
         batch[key][idle] = 123.0
     torch.testing.assert_close(trained.policy.loss(batch)[0], before)
@@ -194,11 +195,13 @@ def test_policy_objective_by_hand():
         torch.tensor([1.0, -1.0, 1.0, -1.0, 1e9]),
         torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0]),
     )
-    objective, kl = policy_objective(
+    objective, metrics = policy_objective(
         log, torch.zeros(5), advantage, weight, OnPolicyAgentConfig(kl_coefficient=0.0)
     )
     torch.testing.assert_close(objective, torch.tensor((1.2 - 1.5 + 0.5 - 0.8) / 4))
+    kl = metrics["kl"]
     torch.testing.assert_close(kl, (0.5 - log[0] + -0.5 - log[2]) / 2)
+    assert float(metrics["clip_fraction"]) == 1.0
     penalised, _ = policy_objective(
         log, torch.zeros(5), advantage, weight, OnPolicyAgentConfig(kl_coefficient=2.0)
     )
@@ -213,11 +216,13 @@ def test_divergence_estimates_that_of_gaussians():
     )
     draws = Gaussian(torch.zeros(400_000, 1), torch.zeros(400_000, 1)).sample(noise(0))
     even = torch.full((400_000,), 1 / 400_000)
-    _, kl = policy_objective(
+    _, metrics = policy_objective(
         new.log_prob(draws), old.log_prob(draws), torch.zeros(400_000), even, OnPolicyAgentConfig()
     )
     normal = [torch.distributions.Normal(g.mean, g.log_std.exp()) for g in (old, new)]
-    assert float(kl) == pytest.approx(float(torch.distributions.kl_divergence(*normal)), rel=0.02)
+    assert float(metrics["kl"]) == pytest.approx(
+        float(torch.distributions.kl_divergence(*normal)), rel=0.02
+    )
 
 
 @pytest.mark.parametrize("agent", ["ppo", "skills"])
@@ -291,5 +296,5 @@ def one_batch(trained: OnPolicyLearner) -> dict[str, torch.Tensor]:
     """A whole rollout as one minibatch."""
     with torch.no_grad():
         rollout = trained.collector.collect(trained.policy, trained.config.n_steps)
-        rollout.steps.update(trained.policy.advantages(rollout))
+        trained.estimate_advantages(rollout)
     return next(rollout.minibatches(10_000, noise(0)))

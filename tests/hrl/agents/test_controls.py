@@ -27,7 +27,7 @@ def make(agent: type, length: int = LENGTH, **changes: object) -> OnPolicyLearne
 def rollout(learner: OnPolicyLearner, steps: int = 8) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         collected = learner.collector.collect(learner.policy, steps)
-        collected.steps.update(learner.policy.advantages(collected))
+        learner.estimate_advantages(collected)
     return collected.steps
 
 

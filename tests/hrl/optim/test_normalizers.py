@@ -4,7 +4,13 @@ rule."""
 import pytest
 import torch
 
-from hrl.optim.normalizers import AdaptiveCoefficient, EmaMoments, EmaStd, PercentileRange
+from hrl.optim.normalizers import (
+    AdaptiveCoefficient,
+    EmaMoments,
+    EmaStd,
+    PercentileRange,
+    RewardScale,
+)
 
 
 def batches(count, offset=0.0):
@@ -164,3 +170,33 @@ def test_bad_settings_are_named():
         AdaptiveCoefficient((), 0.5, 0.1, 2.0, raise_when_low=True, factor=1.0)
     with pytest.raises(ValueError, match=r"measured has shape \(3,\); it must be \(2,\)"):
         AdaptiveCoefficient((2,), 0.5, 0.1, 2.0, raise_when_low=True).update(torch.ones(3))
+
+
+# The scale of rewards.
+
+
+def test_reward_scale_is_the_spread_of_discounted_sums():
+    """Against a slow loop; sums begin anew after an episode's end, and go on between updates."""
+    generator = torch.Generator().manual_seed(0)
+    rewards = torch.randn(3, 7, 4, generator=generator)  # three updates of seven steps
+    done = torch.rand(3, 7, 4, generator=generator) < 0.2
+    tracked, reference = RewardScale(4, 0.9, decay=0.8), EmaStd(0.8, 1e-4)
+    sums = [0.0] * 4
+    for update in range(3):
+        seen = []
+        for time in range(7):
+            for env in range(4):
+                sums[env] = 0.9 * sums[env] + float(rewards[update, time, env])
+                seen.append(sums[env])
+                if done[update, time, env]:
+                    sums[env] = 0.0
+        tracked.update(rewards[update], done[update])
+        reference.update(torch.tensor(seen))
+        assert float(tracked.scale()) == pytest.approx(float(reference.scale()), rel=1e-5)
+
+
+def test_reward_scale_of_no_reward_is_its_floor():
+    tracked = RewardScale(2, 0.9, floor=0.5)
+    assert float(tracked.scale()) == 0.5
+    tracked.update(torch.zeros(5, 2), torch.zeros(5, 2, dtype=torch.bool))
+    assert float(tracked.scale()) == 0.5

@@ -370,7 +370,8 @@ def test_impossible_runs_stop_with_the_reason(override, error, message, tmp_path
 
 def test_a_nonfinite_loss_leaves_a_dump_for_a_rerun(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "hrl.agents.skills.policy_objective", lambda new, *rest: (new.sum() * torch.nan, new.sum())
+        "hrl.agents.skills.policy_objective",
+        lambda new, *rest: (new.sum() * torch.nan, {"kl": new.sum()}),
     )
     with pytest.raises(NonFiniteError, match=r"loss/total is not finite.*nonfinite_0\.safetensors"):
         start(tmp_path / "run")
