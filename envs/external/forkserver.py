@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
@@ -189,6 +189,7 @@ def _fork(asked: socket.socket, request: dict[str, Any], descriptors: list[int])
             os.close(descriptor)
         return process
     asked.close()
+    os.setpgid(0, 0)  # a group of its own, with the programs that its environments start
     _die_with(server)
     os.environ.update(request["environment"])
     sys.path[:] = request["path"]
@@ -212,13 +213,15 @@ def _die_with(server: int) -> None:
 
 def _wait(process: int, seconds: float) -> int:
     limit = time.monotonic() + seconds
-    while True:
-        try:
-            done, status = os.waitpid(process, os.WNOHANG)
-        except ChildProcessError:
-            return -1
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > limit:
-            os.kill(process, signal.SIGKILL)
-        time.sleep(_POLL_SECONDS)
+    try:
+        while not os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if time.monotonic() > limit:
+                os.kill(process, signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+    except ChildProcessError:
+        return -1
+    # Programs that a worker started and left. Their group keeps its number while the worker's end
+    # is not yet collected.
+    with suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

@@ -91,6 +91,15 @@ class Worker:
         """Return what the environment itself last observed."""
         return self._envs[env][1].observation
 
+    def close(self) -> None:
+        """Release what the environments hold, programs that they started among it."""
+        held = [env for _, env in self._envs.values()]
+        for env in [*held, *(env for idle in self._idle.values() for env in idle)]:
+            try:
+                env.close()
+            except Exception:  # of one environment, which must not keep the others open
+                traceback.print_exc()
+
     def _begin(self, request: EpisodeRequest) -> None:
         task, env = self._envs.pop(request.env, (-1, None))
         if env is not None and task != request.task:
@@ -133,7 +142,7 @@ class Worker:
 
 
 def serve(connection: Connection, frames: int) -> None:
-    """Answer messages until the other end of the pipe closes.
+    """Answer messages until the other end of the pipe closes, then close the environments.
 
     A message is (method, arguments); the answer is (None, result) or (error, traceback). The
     traceback is empty where a package is missing: the error says all there is to know.
@@ -145,6 +154,13 @@ def serve(connection: Connection, frames: int) -> None:
     setup: Setup = connection.recv()
     memory = mmap.mmap(frames, 0)
     worker = Worker(setup, np.frombuffer(memory, np.uint8).reshape(setup.shape))
+    try:
+        _answer_all(connection, worker)
+    finally:
+        worker.close()
+
+
+def _answer_all(connection: Connection, worker: Worker) -> None:
     while True:
         try:
             method, arguments = connection.recv()
@@ -155,4 +171,7 @@ def serve(connection: Connection, frames: int) -> None:
         except RuntimeError as error:
             missing = isinstance(error.__cause__, DependencyNotInstalled)
             answer = (str(error), "" if missing else traceback.format_exc())
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except OSError:  # nobody waits for it any more
+            return

@@ -162,7 +162,7 @@ class WorkerPool:
         self.alive[:] = False
 
     def close(self) -> None:
-        """End the processes and give back the memory."""
+        """Close the environments, end the processes and give back the memory."""
         for _, connection in self._processes.values():
             connection.close()  # a worker ends when its pipe does
         limit = time.monotonic() + _PATIENCE_SECONDS

@@ -1,6 +1,7 @@
 """Imitate Gymnasium environments without MuJoCo: images and rewards say what happened to them."""
 
 import os
+import subprocess
 import time
 from typing import Any
 
@@ -88,6 +89,20 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         return np.array([self.clock, self.start], np.float64)
 
 
+class WithProgram(Counter):
+    """Start a program, which ends when the environment is closed; write its number to a file."""
+
+    def __init__(self, render_mode: str | None = None, numbers: str = "", **limits: Any) -> None:
+        super().__init__(render_mode, **limits)
+        self.program = subprocess.Popen(["sleep", "600"])
+        with open(numbers, "a") as file:
+            file.write(f"{self.program.pid}\n")
+
+    def close(self) -> None:
+        self.program.terminate()
+        self.program.wait()
+
+
 class SixActions(Counter):
     """Take six numbers an action; the last four have no effect."""
 
@@ -124,6 +139,7 @@ class Plain(Counter):
 gymnasium.register("Counter-v0", f"{__name__}:Counter")
 gymnasium.register("Limited-v0", f"{__name__}:Counter", max_episode_steps=30)
 gymnasium.register("Slow-v0", f"{__name__}:Counter", max_episode_steps=30, kwargs={"seconds": 0.02})
+gymnasium.register("WithProgram-v0", f"{__name__}:WithProgram")
 gymnasium.register("SixActions-v0", f"{__name__}:SixActions")
 gymnasium.register("DictCounter-v0", f"{__name__}:DictCounter")
 gymnasium.register("NeedsPackage-v0", f"{__name__}:NeedsPackage")

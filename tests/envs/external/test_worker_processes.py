@@ -27,9 +27,11 @@ ROOT = Path(__file__).parents[3]
 STILL = np.zeros((2, 2), np.float32)
 
 
-def _task(name: str, kwargs: str = "{}", evaluation_seed: int = 0) -> Task:
+def _task(
+    name: str, kwargs: str = "{}", evaluation_seed: int = 0, known_as: str = "Counter-v0"
+) -> Task:
     known = {
-        "id": "tests.envs.external_fakes:Counter-v0",
+        "id": f"tests.envs.external_fakes:{known_as}",
         "kwargs": kwargs,
         "render": "auto",
         "camera": "",
@@ -161,6 +163,32 @@ def test_a_limit_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(patience.VARIABLE, written)
         with pytest.raises(ValueError, match=f"{patience.VARIABLE} must be a positive number"):
             patience.longest_silence()
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_programs_of_environments_end_with_their_worker(dies: bool, tmp_path: Path) -> None:
+    """By the environments' own `close`, or with their process group where a worker died."""
+    numbers = tmp_path / "numbers"
+    kwargs = f"{{numbers: {numbers}{', dies_at: 1' if dies else ''}}}"
+    env = _make(
+        _task("one", kwargs, 1, "WithProgram-v0"), _task("two", kwargs, 2, "WithProgram-v0")
+    )
+    env.reset(seed=0)
+    programs = _running(numbers)
+    assert len(programs) == 2, "one for each world, none of those that only looked at the spaces"
+    if dies:
+        with pytest.warns(UserWarning, match=r"died \(code 7\)"):
+            env.step(STILL)
+        assert not set(programs) & set(_running(numbers))
+    env.close()
+    assert not _running(numbers)
+
+
+def _running(numbers: Path) -> list[psutil.Process]:
+    """Return the programs that run; nobody may have collected the end of the others."""
+    written = [int(number) for number in numbers.read_text().split()]
+    known = [psutil.Process(number) for number in written if psutil.pid_exists(number)]
+    return [process for process in known if process.status() != psutil.STATUS_ZOMBIE]
 
 
 MAIN_PROCESS = """
