@@ -83,7 +83,8 @@ class EvaluationScheduleConfig(CheckedConfig):
     every: int | None = config_field(
         None,
         "control steps between evaluations in training, 0 for none; null for a tenth of frames "
-        "when the run starts",
+        "when the run starts. Evaluations take a few hundredths of the time of a run of a million "
+        "steps, and a larger share of a short one",
         at_least=0,
     )
     episodes: int = config_field(

@@ -19,6 +19,8 @@ from envs.simulation.renderer import RayTracer
 _MARGIN = 1
 # Sides of windows are multiples of this.
 _STEP = 4
+# Metres behind the camera at which what moves is not seen.
+_BEHIND = 1000.0
 
 Fill = Callable[[RayTracer, list[int]], None]
 
@@ -43,11 +45,9 @@ def window_size(scene: Scene, size: int) -> int | None:
         array.astype(np.float32)[None] for array in (data.geom_xpos, data.cam_xpos, data.cam_xmat)
     ]
     low, high = _outlines(model, camera, size, moving, *poses)
-    if not np.isfinite(low).all():
-        return None
-    side = int((high - low).max()) + 2 * _MARGIN
-    side += -side % _STEP
-    return side if side <= size // 2 else None
+    span = float((high - low).max()) + 2 * _MARGIN
+    side = _STEP * np.ceil(span / _STEP)
+    return int(side) if side <= size // 2 else None
 
 
 def moving_geoms(model: mujoco.MjModel) -> Bool[np.ndarray, " geom"]:
@@ -64,7 +64,7 @@ class FixedCamera:
         model: of the worlds; variants may differ in camera and colours.
         camera: number of the camera.
         whole: traces whole images.
-        window: traces windows, with `window=True`.
+        window: traces windows, with `is_window=True`.
         worlds: number of worlds.
     """
 
@@ -117,18 +117,18 @@ class FixedCamera:
             poses["cam_xmat"].reshape(len(worlds), -1, 9),
         )
         side = self._window.size
-        if not np.isfinite(low).all() or (high - low).max() + 2 * _MARGIN > side:
-            fill(self._whole, worlds)
-            self._whole.draw(len(worlds), out)
-            return
+        fits = ((high - low) + 2 * _MARGIN <= side).all(1)
         self._keep_still(fill, worlds, variants, poses)
-        corners = (low - _MARGIN).clip(0, self._whole.size - side).astype(np.int64)
+        corners = np.where(fits[:, None], low - _MARGIN, 0).clip(0, self._whole.size - side)
+        corners = corners.astype(np.int64)
         self._window.look_at(corners, self._whole.size)
         seen_through = self._windows[: len(worlds)]
         self._window.draw(len(worlds), seen_through)
         out[:] = self._images[worlds]
         for image, (left, top), part in zip(out, corners.tolist(), seen_through, strict=True):
             image[top : top + side, left : left + side] = part
+        if not fits.all():
+            out[~fits] = self._trace_whole(fill, [worlds[row] for row in np.flatnonzero(~fits)])
 
     def _keep_still(
         self,
@@ -158,18 +158,28 @@ class FixedCamera:
             return
         rows = np.flatnonzero(~is_same)
         changed = [worlds[row] for row in rows]
-        fill(self._whole, changed)
-        hidden = self._whole.poses["geom_xpos"].reshape(len(self._images), -1, 3)
-        cameras = self._whole.poses["cam_xpos"].reshape(len(self._images), -1, 3)
-        backwards = self._whole.poses["cam_xmat"].reshape(len(self._images), -1, 3, 3)[..., 2]
-        behind = cameras[:, self._camera] + 1000 * backwards[:, self._camera]
-        hidden[: len(rows), self._moving] = behind[: len(rows), None]
-        images = np.empty((len(rows), *self._images.shape[1:]), np.uint8)
-        self._whole.draw(len(rows), images)
-        self._images[changed] = images
+        self._images[changed] = self._trace_whole(fill, changed, without_moving=True)
         self._drawn[changed] = still[rows]
         self._drawn_variants[changed] = variants[changed]
         self._window.rebuild(count)
+
+    def _trace_whole(
+        self, fill: Fill, worlds: list[int], without_moving: bool = False
+    ) -> UInt8[np.ndarray, "drawn height width 3"]:
+        """Trace whole images of the listed worlds, with or without what moves."""
+        fill(self._whole, worlds)
+        if without_moving:
+            capacity = len(self._images)
+            positions, cameras, rotations = (
+                self._whole.poses[name].reshape(capacity, -1, size)
+                for name, size in (("geom_xpos", 3), ("cam_xpos", 3), ("cam_xmat", 9))
+            )
+            backwards = rotations[:, self._camera, 2::3]
+            behind = cameras[:, self._camera] + _BEHIND * backwards
+            positions[:, self._moving] = behind[:, None]
+        images: np.ndarray = np.empty((len(worlds), *self._images.shape[1:]), np.uint8)
+        self._whole.draw(len(worlds), images)
+        return images
 
 
 def _outlines(
@@ -183,8 +193,8 @@ def _outlines(
 ) -> tuple[Float32[np.ndarray, "world 2"], Float32[np.ndarray, "world 2"]]:
     """Return the least and largest pixel edges, from the left and from the top, of what moves.
 
-    They hold the spheres around all moving geoms. Both are infinite where one reaches the camera's
-    plane.
+    They hold the spheres around all moving geoms. The last is infinite, and the first finite, where
+    one reaches the camera's plane.
     """
     turn = rotations[:, camera].reshape(-1, 3, 3)
     seen = np.einsum("wgi,wij->wgj", positions[:, moving] - cameras[:, None, camera], turn)
@@ -200,8 +210,10 @@ def _outlines(
         )
     ]
     focal = focal_length(model, camera, size)
-    low, high = (np.nan_to_num(size / 2 + focal * end, nan=np.inf) for end in ends)
-    return np.floor(low).min(1), np.ceil(high).max(1)
+    low, high = (size / 2 + focal * end for end in ends)
+    is_seen = np.isfinite(low).all((1, 2)) & np.isfinite(high).all((1, 2))
+    first, last = np.floor(low).min(1), np.ceil(high).max(1)
+    return np.where(is_seen[:, None], first, 0), np.where(is_seen[:, None], last, np.inf)
 
 
 def focal_length(model: mujoco.MjModel, camera: int, size: int) -> float:

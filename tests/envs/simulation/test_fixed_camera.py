@@ -152,6 +152,20 @@ def test_what_comes_so_near_that_no_window_holds_it(height, monkeypatch):
     assert_same(*map(images, both))
 
 
+def test_an_image_does_not_depend_on_the_worlds_beside_it():
+    """One ball is far too near for its window; the other one's image stays as it is alone."""
+    scene = Scene("nearer", lambda: mujoco.MjSpec.from_string(NEARER), 1, "eye")
+    seen = []
+    for heights in ([0.0, 3.7], [0.0, 0.0]):
+        physics = MujocoPhysics(scene, 2, SIZE, 1)
+        start = InitialState.of(physics.model, 2)
+        start.joint_positions[:, 0] = torch.tensor(heights)
+        physics.reset(torch.ones(2, dtype=torch.bool), start)
+        seen.append(images(physics))
+    assert np.array_equal(seen[0][0], seen[1][0])
+    assert not np.array_equal(seen[0][1], seen[1][1])
+
+
 def test_moving_cameras_have_no_window():
     assert window_size(scene_of(WalkerSpeed), 64) is None
     assert window_size(scene_of(QuadrupedMaze), 64) is None
