@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hrl.config_field import CheckedConfig, config_field
+from hrl.data.nonfinite import Fed, NonFiniteQuantity
 from hrl.data.observation import Observation, PolicyState
 from hrl.nets.encoder import Encoder, EncoderConfig
 from hrl.nets.mlp import TaskEmbedding
@@ -253,6 +254,7 @@ class Learner(Protocol):
         Raises:
             NonFiniteUpdate: where a loss or a gradient is not finite; parameters are as they were
                 before that update.
+            NonFiniteQuantity: where an action, a reward or a task vector is not finite.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -294,14 +296,15 @@ class SavedPolicy(Protocol):
         """
 
 
-class NonFiniteUpdate(ArithmeticError):  # noqa: N818  an update is what it names
-    """Report a loss or gradient that is not finite, with what is needed to run it again."""
+class NonFiniteUpdate(NonFiniteQuantity):
+    """Report a loss or gradient that is not finite, with what is needed to run the update again.
 
-    def __init__(
-        self, name: str, updates: int, batch: Mapping[str, Tensor], metrics: Mapping[str, float]
-    ) -> None:
-        super().__init__(f"{name} is not finite after {updates} updates")
-        self.name = name
-        self.updates = updates
-        self.batch = dict(batch)
-        self.metrics = dict(metrics)
+    Args:
+        name: of the loss or gradient.
+        updates: number of updates before.
+        batch: what the update learned from.
+        metrics: of the update.
+    """
+
+    def __init__(self, name: str, updates: int, batch: Fed, metrics: Mapping[str, float]) -> None:
+        super().__init__(f"{name} is not finite", batch, metrics, {"updates": updates})

@@ -6,6 +6,7 @@ optimiser. Nothing in it waits for the device, so that it can be compiled and re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -306,8 +307,8 @@ class ModelBasedLearner:
         """Make one update from the replay, and return its metrics, which stay on the device.
 
         Raises:
-            NonFiniteUpdate: the loss or a gradient is not finite; parameters and moments are as
-                they were.
+            NonFiniteUpdate: the loss, a gradient or a metric is not finite; parameters and moments
+                are as they were.
         """
         seed = self.spec.seed
         batch = self.replay.sample(
@@ -317,7 +318,9 @@ class ModelBasedLearner:
         torch.manual_seed(stream_seed(seed, "update", self.updates))
         metrics, latents = self._update_in_use()(columns)
         if not bool(metrics["finite"]):
-            raise NonFiniteUpdate("the update", self.updates, columns, _means([metrics]))
+            means = _means([metrics])
+            name = next(name for name, value in means.items() if not math.isfinite(value))
+            raise NonFiniteUpdate(name, self.updates, columns, means)
         # The row of context keeps its own latents: only the rows after it were updated.
         self.replay.update_latents(batch.sequence_index, latents)
         self.updates += 1
@@ -411,12 +414,13 @@ class ModelBasedLearner:
             parameter.grad = None if gradient is None else gradient.contiguous()
         norms = torch._foreach_norm([p.grad for p in learning if p.grad is not None])
         norm = torch.stack(norms).norm()
-        finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
+        metrics |= {"loss/total": loss.detach(), "gradient_norm": norm}
+        measured = torch.stack([value.detach().float() for value in metrics.values()])
+        finite = torch.isfinite(measured).all()
         self._step(finite)
         for buffer, old in zip(self.module.buffers(), buffers, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
-        metrics |= {"loss/total": loss.detach(), "gradient_norm": norm, "finite": finite}
-        return metrics, latents
+        return metrics | {"finite": finite}, latents
 
     def _step(self, finite: Tensor) -> None:
         """Take the optimiser's step if all is finite; otherwise leave weights and moments alone."""

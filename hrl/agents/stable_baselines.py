@@ -7,7 +7,9 @@ and task embedding as our own agents without a world model, and ignore the actio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from stable_baselines3.ppo import MultiInputPolicy as PPOPolicy
 from stable_baselines3.sac import MultiInputPolicy as SACPolicy
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from envs import PixelVectorEnv
 from envs.adapters.stable_baselines3 import Sb3VecEnv
@@ -32,8 +35,9 @@ from hrl.agents.base import AgentConfig, AgentSpec, MemoryUse, NonFiniteUpdate, 
 from hrl.agents.on_policy import OnPolicyConfig
 from hrl.agents.registry import AgentEntry, SavedModule, register_entry
 from hrl.config_field import config_field
+from hrl.data.nonfinite import NonFiniteQuantity, check_rows
 from hrl.data.observation import Observation, PolicyState
-from hrl.data.rollout_collector import check_finite, with_task_means
+from hrl.data.rollout_collector import with_task_means
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import stream_seed
 
@@ -143,36 +147,48 @@ class SB3Policy:
             "pixels": observation.pixels.cpu().numpy(),
             "task": observation.task.cpu().numpy(),
         }
-        action, _ = self.network.predict(arrays, deterministic=generator is None)
+        with _nonfinite_parameters():
+            action, _ = self.network.predict(arrays, deterministic=generator is None)
         return torch.from_numpy(action), state
 
 
-class _CheckedRewards(VecEnvWrapper):
-    """Refuse rewards that are not finite, and scale the others by a factor.
+class _CheckedEnv(VecEnvWrapper):
+    """Refuse numbers that are not finite before the library learns from them, and scale rewards.
 
-    The library itself would put the former into its buffers, and so into checkpoints. Returns in
-    the infos stay as they are.
+    Returns in the infos stay as they are.
     """
 
     def __init__(self, venv: VecEnv, scale: float = 1.0) -> None:
         super().__init__(venv)
         self.scale = scale
-        self.steps = 0
+        self._fed: dict[str, np.ndarray] = {}
 
     def reset(self) -> VecEnvObs:
         """Return the first observations."""
         return self.venv.reset()
 
+    def step_async(self, actions: np.ndarray) -> None:
+        """Begin a step.
+
+        Raises:
+            NonFiniteQuantity: an action is not finite.
+        """
+        self._fed = {"action": actions}
+        check_rows(self._fed, {})
+        self.venv.step_async(actions)
+
     def step_wait(self) -> VecEnvStepReturn:
         """Return the results of one step.
 
         Raises:
-            FloatingPointError: a reward or a task vector is not finite.
+            NonFiniteQuantity: a reward or a task vector is not finite, or the simulation failed.
         """
-        observations, rewards, dones, infos = self.venv.step_wait()
+        try:
+            observations, rewards, dones, infos = self.venv.step_wait()
+        except FloatingPointError as error:
+            raise NonFiniteQuantity(str(error), self._fed) from error
         assert isinstance(observations, dict)
-        check_finite(rewards, observations["task"], self.steps)
-        self.steps += 1
+        check_rows({"reward": rewards, "task vector": observations["task"]}, self._fed)
         return observations, rewards * self.scale, dones, infos
 
 
@@ -223,14 +239,13 @@ class _SB3Learner:
 
     def iterate(self) -> dict[str, float | int]:
         """Return the metrics of one collection and one training."""
-        self._seed()
         episodes = _Episodes(self._names)
         episodes.init_callback(self.model)
-        self._collect(episodes)
-        self._train()
+        self._seed("")
+        self._collect_finite(episodes)
+        logged = self._learn()
         self.iterations += 1
         means = {key: sum(values) / len(values) for key, values in episodes.by_metric.items()}
-        logged = self._losses()
         counters = {
             "frames": self.frames,
             "steps": self.steps,
@@ -242,13 +257,9 @@ class _SB3Learner:
         """Return weights, optimiser states, counters and the last observation."""
         model = self.model
         return {
-            "policy": model.policy.state_dict(),
-            "optimizer": {
-                name: optimizer_state(optimizer) for name, optimizer in self._optimizers().items()
-            },
+            **self._learned(),
             "iterations": self.iterations,
             "num_timesteps": model.num_timesteps,
-            "updates": model._n_updates,
             "last_obs": dict(model._last_obs),
             "last_episode_starts": model._last_episode_starts,
             **self._more_state(),
@@ -257,12 +268,9 @@ class _SB3Learner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         model = self.model
-        model.policy.load_state_dict(state["policy"])
-        for name, optimizer in self._optimizers().items():
-            load_optimizer_state(optimizer, state["optimizer"][name])
+        self._load_learned(state)
         self.iterations = state["iterations"]
         model.num_timesteps = state["num_timesteps"]
-        model._n_updates = state["updates"]
         model._last_obs = dict(state["last_obs"])
         model._last_episode_starts = state["last_episode_starts"]
         self._load_more(state)
@@ -277,28 +285,61 @@ class _SB3Learner:
 
     # Private methods.
 
-    def _losses(self) -> dict[str, float]:
-        """Return the losses that the library logged, without the explained variance.
+    def _collect_finite(self, callback: BaseCallback) -> None:
+        """Collect experience; an error about a step holds what the policy saw, too."""
+        try:
+            with _nonfinite_parameters():
+                self._collect(callback)
+        except NonFiniteQuantity as error:
+            error.batch |= self.model._last_obs
+            raise
 
-        The explained variance may be undefined, the losses must be finite.
+    def _learn(self) -> dict[str, float]:
+        """Train, and return the losses; where one is not finite, all is as it was before."""
+        before = copy.deepcopy(self._learned())
+        self._seed(" training")
+        with _nonfinite_parameters():
+            self._train()
+        logged = self._losses()
+        for name, value in logged.items():
+            if not np.isfinite(value):
+                self._load_learned(before)
+                raise NonFiniteUpdate(name, int(self.model._n_updates), self._fed(), logged)
+        return logged
+
+    def _learned(self) -> dict[str, Any]:
+        """Return all that training changes."""
+        optimizers = self._optimizers().items()
+        return {
+            "policy": self.model.policy.state_dict(),
+            "optimizer": {name: optimizer_state(optimizer) for name, optimizer in optimizers},
+            "updates": self.model._n_updates,
+        }
+
+    def _load_learned(self, state: Mapping[str, Any]) -> None:
+        self.model.policy.load_state_dict(state["policy"])
+        for name, optimizer in self._optimizers().items():
+            load_optimizer_state(optimizer, state["optimizer"][name])
+        self.model._n_updates = state["updates"]
+
+    def _losses(self) -> dict[str, float]:
+        """Return the losses that the library logged.
+
+        The explained variance, which may be undefined, is left out.
         """
         values = {
             key.removeprefix("train/"): float(v)
             for key, v in self.model.logger.name_to_value.items()
         }
         self.model.logger.name_to_value.clear()
-        logged = {
+        return {
             f"loss/{key}": value for key, value in values.items() if key != "explained_variance"
         }
-        for name, value in logged.items():
-            if not np.isfinite(value):
-                raise NonFiniteUpdate(name, int(self.model._n_updates), {}, logged)
-        return logged
 
-    def _seed(self) -> None:
+    def _seed(self, phase: str) -> None:
         """Seed the global generators, which the library draws from, by the run's counter."""
-        torch.manual_seed(stream_seed(self.spec.seed, "sb3 torch", self.iterations))
-        small = stream_seed(self.spec.seed, "sb3 numpy", self.iterations) % 2**32
+        torch.manual_seed(stream_seed(self.spec.seed, f"sb3 torch{phase}", self.iterations))
+        small = stream_seed(self.spec.seed, f"sb3 numpy{phase}", self.iterations) % 2**32
         np.random.seed(small)  # noqa: NPY002  what the library's buffers draw from
         self.model.action_space.seed(small)
 
@@ -312,11 +353,29 @@ class _SB3Learner:
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"policy": self.model.policy.optimizer}
 
+    def _fed(self) -> dict[str, np.ndarray]:
+        """Return what a training learned from and `state_dict` does not have."""
+        return {}
+
     def _more_state(self) -> dict[str, Any]:
         return {}
 
     def _load_more(self, state: Mapping[str, Any]) -> None:
         del state
+
+
+@contextmanager
+def _nonfinite_parameters() -> Iterator[None]:
+    """Let distributions have parameters that are not finite.
+
+    What comes of them is checked here, with an error that says what led to them.
+    """
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 def _trainable(module: nn.Module) -> int:
@@ -376,7 +435,7 @@ class SB3PPOLearner(_SB3Learner):
     ) -> None:
         model = PPO(
             "MultiInputPolicy",
-            _CheckedRewards(Sb3VecEnv(env), config.reward_scale),
+            _CheckedEnv(Sb3VecEnv(env), config.reward_scale),
             learning_rate=config.learning_rate,
             n_steps=config.n_steps,
             batch_size=config.n_steps * env.num_envs // config.n_minibatches,
@@ -391,6 +450,11 @@ class SB3PPOLearner(_SB3Learner):
             device=spec.device,
         )
         super().__init__(model, spec, task_names, frames_per_step)
+
+    def _fed(self) -> dict[str, np.ndarray]:
+        """Return the rollout, with its steps and environments in one dimension."""
+        buffer = self.model.rollout_buffer
+        return {**buffer.observations, **{key: getattr(buffer, key) for key in _ROLLOUT_ARRAYS}}
 
 
 class SB3SACLearner(_SB3Learner):
@@ -409,7 +473,7 @@ class SB3SACLearner(_SB3Learner):
     ) -> None:
         model = SAC(
             "MultiInputPolicy",
-            _CheckedRewards(Sb3VecEnv(env)),
+            _CheckedEnv(Sb3VecEnv(env)),
             learning_rate=config.learning_rate,
             buffer_size=config.buffer_size,
             learning_starts=config.learning_starts,
@@ -441,6 +505,14 @@ class SB3SACLearner(_SB3Learner):
             "alpha": model.ent_coef_optimizer,
         }
 
+    def _learned(self) -> dict[str, Any]:
+        return {**super()._learned(), "log_alpha": self.model.log_ent_coef.detach()}
+
+    def _load_learned(self, state: Mapping[str, Any]) -> None:
+        super()._load_learned(state)
+        with torch.no_grad():
+            self.model.log_ent_coef.copy_(state["log_alpha"])
+
     def _more_state(self) -> dict[str, Any]:
         buffer: DictReplayBuffer = self.model.replay_buffer
         filled = buffer.buffer_size if buffer.full else buffer.pos
@@ -449,11 +521,7 @@ class SB3SACLearner(_SB3Learner):
             group: {k: v[:filled] for k, v in getattr(buffer, group).items()}
             for group in _REPLAY_GROUPS
         }
-        alpha = self.model.log_ent_coef.detach()
-        return {
-            "replay": {**arrays, **images, "position": buffer.pos, "full": buffer.full},
-            "log_alpha": alpha,
-        }
+        return {"replay": {**arrays, **images, "position": buffer.pos, "full": buffer.full}}
 
     def _load_more(self, state: Mapping[str, Any]) -> None:
         buffer = self.model.replay_buffer
@@ -465,10 +533,9 @@ class SB3SACLearner(_SB3Learner):
                 getattr(buffer, group)[key][: len(values)] = values
         buffer.pos = saved["position"]
         buffer.full = saved["full"]
-        with torch.no_grad():
-            self.model.log_ent_coef.copy_(state["log_alpha"])
 
 
+_ROLLOUT_ARRAYS = ("actions", "values", "log_probs", "advantages", "returns")
 _REPLAY_ARRAYS = ("actions", "rewards", "dones", "timeouts")
 _REPLAY_GROUPS = ("observations", "next_observations")
 

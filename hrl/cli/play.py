@@ -50,6 +50,7 @@ def run(options: argparse.Namespace, command: str) -> None:
     from hrl.run.folder import RunFolder
     from hrl.run.hardware import choose_device
     from hrl.run.memory_estimate import acting_memory_estimate
+    from hrl.run.nan_dump import dump_on_nonfinite
 
     runs = chosen_runs(options.targets, options.device)
     if len(runs) != 1:
@@ -62,13 +63,15 @@ def run(options: argparse.Namespace, command: str) -> None:
     estimate = acting_memory_estimate(run.config, run.suite, 1, steps, options.size)
     print(estimate)
     estimate.check()
-    for name, task in tasks.items():
-        out = (options.out or RunFolder(folder).play) / name
-        path = record_video(run.policy, run.suite, task, eval_config, steps, out, options.size)
-        imagined = record_imagination(
-            run.policy, run.suite, task, eval_config, path, size=options.size
-        )
-        print(path, *imagined, sep="\n")
+    files = RunFolder(folder)
+    with dump_on_nonfinite(files, run.counters):
+        for name, task in tasks.items():
+            out = (options.out or files.play) / name
+            path = record_video(run.policy, run.suite, task, eval_config, steps, out, options.size)
+            imagined = record_imagination(
+                run.policy, run.suite, task, eval_config, path, size=options.size
+            )
+            print(path, *imagined, sep="\n")
 
 
 def _tasks(run: LoadedRun, splits: list[str]) -> dict[str, Task]:

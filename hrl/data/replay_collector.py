@@ -15,9 +15,10 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from hrl.data.nonfinite import step_finite
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.data.replay_buffer import Column, ReplayBuffer
-from hrl.data.rollout_collector import check_autoreset, check_finite, record_episodes
+from hrl.data.rollout_collector import check_autoreset, record_episodes
 from hrl.seeding import torch_generator
 
 
@@ -91,7 +92,7 @@ class ReplayCollector:
             Returns and successes of episodes that ended, by metric name.
 
         Raises:
-            FloatingPointError: the env gives a reward or a task vector that is not finite.
+            NonFiniteQuantity: an action, a reward or a task vector is not finite.
         """
         episodes: dict[str, list[float]] = {}
         initial = policy.initial_state(self.env.num_envs)
@@ -138,9 +139,10 @@ class ReplayCollector:
         observation = Observation(**{key: self._current[key] for key in Observation._fields})
         generator = torch_generator(self.seed, "act", self.steps, self.device)
         action, state, latents = policy.explore(observation, self._state, generator)
+        arrays, reward, terminated, truncated, infos = step_finite(
+            self.env, observation, self._state, action
+        )
         self.replay.add({**self._current, "action": action, **latents}, self._all_envs)
-        arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
-        check_finite(reward, arrays["task"], self.steps)
         done = torch.from_numpy(terminated | truncated)
         rewards = torch.from_numpy(reward)
         if done.any():

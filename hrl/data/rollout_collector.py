@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from hrl.data.nonfinite import step_finite
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.data.rollout import Explorer, Rollout
 from hrl.seeding import torch_generator
@@ -46,7 +47,7 @@ class RolloutCollector:
         """Return the next `n_steps` steps of every environment.
 
         Raises:
-            FloatingPointError: the env gives a reward or a task vector that is not finite.
+            NonFiniteQuantity: an action, a reward or a task vector is not finite.
         """
         rollout = Rollout()
         initial = explorer.initial_state(self.env.num_envs)
@@ -82,8 +83,9 @@ class RolloutCollector:
         observation = self._observation._asdict()
         generator = torch_generator(self.seed, "act", self.steps, self.device)
         action, state, records = explorer.explore(self._observation, self._state, generator)
-        arrays, reward, terminated, truncated, infos = self.env.step(action.cpu().numpy())
-        check_finite(reward, arrays["task"], self.steps)
+        arrays, reward, terminated, truncated, infos = step_finite(
+            self.env, self._observation, self._state, action
+        )
         done = torch.from_numpy(terminated | truncated).to(self.device)
         time_limit = torch.from_numpy(truncated & ~terminated).to(self.device)
         step = {
@@ -137,20 +139,6 @@ def check_autoreset(env: gym.vector.VectorEnv) -> None:
         raise ValueError(
             f"the env's autoreset_mode is {mode}; collectors need AutoresetMode.SAME_STEP"
         )
-
-
-def check_finite(reward: np.ndarray, task: np.ndarray, step: int) -> None:
-    """Check that rewards and task vectors are finite.
-
-    Raises:
-        FloatingPointError: names the environments where they are not.
-    """
-    for name, values in (("reward", reward), ("task vector", task)):
-        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
-        if len(bad):
-            raise FloatingPointError(
-                f"{name} of environments {bad.tolist()} at step {step} is not finite"
-            )
 
 
 def record_episodes(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, Task, make_vec
 from hrl.agents.base import GoalReacher, HierarchicalPolicy, Policy
+from hrl.data.nonfinite import step_finite
 from hrl.data.observation import Observation, PolicyState
 
 INTERVENTIONS = ("none", "high_level_action_shuffle", "task_shuffle")
@@ -104,6 +105,7 @@ def evaluate(
 
     Raises:
         ValueError: a split or an intervention is unknown.
+        NonFiniteQuantity: an action, a reward or a task vector is not finite.
     """
     scores = [pd.DataFrame(columns=_EPISODE_COLUMNS)]
     usage = [pd.DataFrame(columns=USAGE_COLUMNS)]
@@ -315,9 +317,10 @@ class _Player:
         rows: dict[int, dict[str, object]] = {}
         while running.any():
             observation = Observation.from_arrays(arrays, self.eval_config.device)
-            action, state = _act(self.policy, observation, state, self.shuffle)
+            before = state
+            action, state = _act(self.policy, observation, before, self.shuffle)
             self.high_level_actions.add(self.policy, state, running)
-            arrays, _, _, _, infos = self.env.step(action.cpu().numpy())
+            arrays, _, _, _, infos = step_finite(self.env, observation, before, action)
             done = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
             for index in np.flatnonzero(done).tolist():
                 rows[index] = _outcome(index, infos["episode"])

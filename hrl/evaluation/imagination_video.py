@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, Task
 from hrl.agents.base import GoalReacher, Policy, Predictor
+from hrl.data.nonfinite import step_finite
 from hrl.data.observation import Observation, PolicyState
 from hrl.evaluation.episodes import EvalConfig
 from hrl.evaluation.policy_video import SIZE, enlarged, one_world
@@ -118,10 +119,11 @@ class _Episode:
         while not done and len(actions) < CONTEXT_STEPS + IMAGINED_STEPS + 1:
             observation = Observation.from_arrays(arrays, device)
             pixels.append(observation.pixels[0])
-            action, state = policy.act(observation, state, None)
+            before = state
+            action, state = policy.act(observation, before, None)
             self.states.append(state)
             actions.append(action)
-            arrays, _, terminated, truncated, infos = env.step(action.cpu().numpy())
+            arrays, _, terminated, truncated, infos = step_finite(env, observation, before, action)
             done = bool(terminated[0] or truncated[0])
         if done:
             pixels.append(torch.from_numpy(next_pixels(arrays, infos)[0]).to(device))

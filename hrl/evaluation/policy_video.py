@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 
 from envs import PixelVectorEnv, Suite, Task
 from hrl.agents.base import DecodableHighLevelAction, HierarchicalPolicy, Policy
+from hrl.data.nonfinite import step_finite
 from hrl.data.observation import Observation, PolicyState
 from hrl.evaluation.episodes import EvalConfig, evaluation_env
 from hrl.evaluation.video_writer import beside, caption, draw_skill_weights, write_mp4
@@ -39,6 +40,9 @@ def record_video(
         steps: agent steps, at most.
         path: the file; its folder is made.
         size: height and width of the rendered image in pixels.
+
+    Raises:
+        NonFiniteQuantity: an action, a reward or a task vector is not finite.
     """
     env = one_world(suite, task, eval_config)
     frames: list[np.ndarray] = []
@@ -50,10 +54,12 @@ def record_video(
         while not done and len(frames) < steps:
             observation = Observation.from_arrays(arrays, eval_config.device)
             image = env.render_frames(0, size=size)
-            action, state = policy.act(observation, state, None)
+            before = state
+            action, state = policy.act(observation, before, None)
             text = f"{task.name}  return {episode_return:.0f}"
+            # First, because high-level actions that are not finite cannot be drawn.
+            arrays, reward, terminated, truncated, _ = step_finite(env, observation, before, action)
             frames.append(_annotate(image, policy, state, text))
-            arrays, reward, terminated, truncated, _ = env.step(action.cpu().numpy())
             episode_return += float(reward[0])
             done = bool(terminated[0] or truncated[0])
     finally:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from envs import PixelVectorEnv, Suite
 from hrl.agents.base import HierarchicalPolicy, Policy
+from hrl.data.nonfinite import step_finite
 from hrl.data.observation import Observation, PolicyState
 from hrl.evaluation.episodes import EvalConfig, evaluation_env, previous_worlds, worlds_at_once
 
@@ -82,10 +83,11 @@ class DiagnosticRollouts:
             observation = Observation.from_arrays(arrays, device)
             pixels.append(observation.pixels)
             decisions.append(_decision_steps(policy, state, env.num_envs, device))
-            action, state = policy.act(observation, state, generator)
+            before = state
+            action, state = policy.act(observation, before, generator)
             self.states.append(state)
             actions.append(action)
-            arrays, _, terminated, truncated, infos = env.step(action.cpu().numpy())
+            arrays, _, terminated, truncated, infos = step_finite(env, observation, before, action)
             done = bool(np.any(terminated | truncated))
         pixels.append(torch.from_numpy(next_pixels(arrays, infos)).to(device))
         self.pixels = torch.stack(pixels)

@@ -11,6 +11,7 @@ import torch
 from envs import PixelVectorEnv, Suite, make_vec
 from envs.adapters.gymnasium import SingleEnv
 from hrl.config import RunConfig
+from hrl.data.nonfinite import check_rows
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.run.hardware import choose_device
 from hrl.run.load import LoadedRun, load_policy_file, load_run
@@ -60,6 +61,7 @@ class ActingPolicy:
             ValueError: an entry that is missing or has another shape than in training, images that
                 are not uint8, `done` of another shape, or a number of environments that changed
                 within an episode.
+            NonFiniteQuantity: an action is not finite, as those of damaged weights are.
         """
         arrays = self._arrays(observation)
         single = arrays["pixels"].ndim == 3
@@ -72,6 +74,7 @@ class ActingPolicy:
         seen = Observation.from_arrays(arrays, self._device)
         action, self._state = self._policy.act(seen, state, None)
         found: np.ndarray = action.float().cpu().numpy()
+        check_rows({"action": found}, arrays)
         return found[0] if single else found
 
     def make_vec_env(self, num_envs: int, split: str = "train", seed: int = 0) -> PixelVectorEnv:

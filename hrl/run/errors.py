@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from hrl.config_field import ConfigError
@@ -79,28 +79,20 @@ class LoggerError(ValueError):
 
 
 class NonFiniteError(ArithmeticError):
-    """Report that a loss, an observation or another quantity is NaN or infinite.
+    """Report that a loss, an action, a reward or another quantity is NaN or infinite.
 
     Attributes:
-        names: the offending quantities, the first one first.
-        counters: where the run stood.
         path: the file for a rerun, None where it could not be written.
     """
 
-    def __init__(
-        self, names: Sequence[str], counters: Mapping[str, int], path: Path | None
-    ) -> None:
-        first, *others = names or ["a quantity"]
-        also = f" (also {', '.join(others)})" if others else ""
+    def __init__(self, problem: str, counters: Mapping[str, int], path: Path | None) -> None:
         where = ", ".join(f"{name} {value}" for name, value in counters.items())
         saved = (
-            f"the batch and the state for a rerun are in {path}"
+            f"what it was computed from is in {path}"
             if path
-            else "nothing could be saved for a rerun"
+            else "what it was computed from could not be saved"
         )
-        super().__init__(f"{first} is not finite{also} at {where}; {saved}")
-        self.names = tuple(names)
-        self.counters = dict(counters)
+        super().__init__(f"{problem} at {where}; {saved}")
         self.path = path
 
 

@@ -45,6 +45,7 @@ from hrl.run.folder import RunFolder
 from hrl.run.hardware import choose_device
 from hrl.run.load import LoadedRun
 from hrl.run.memory_estimate import acting_memory_estimate
+from hrl.run.nan_dump import check_metrics, dump_on_nonfinite
 from hrl.run.progress import EpisodeProgress
 from hrl.run.provenance import describe
 
@@ -86,6 +87,7 @@ def evaluate_run(
         MixedScoresError: scores that would stay are of another checkpoint, of another
             configuration, or were played in another way.
         MemoryEstimateError: the episodes do not fit into memory side by side.
+        NonFiniteError: an action, a reward or a score is not finite; the message names the dump.
     """
     files = RunFolder(folder)
     count = run.config.evaluation.final_episodes if episodes is None else episodes
@@ -97,19 +99,20 @@ def evaluate_run(
     kept = _Tables.kept(files, run, names, record)
     _check_memory(run, names, count)
     hardware.configure(run.config.threads)
-    played = _play(run, names, eval_config)
-    scores = played.scores.assign(
-        method=run.config.method, seed=run.config.seed, frames=run.frames
-    )[SCORE_COLUMNS]
-    tables = _joined(run, files, [kept, _Tables.of(scores, played.usage)])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _describe(run, files, command)
-        _write(files, tables, record)
-    except OSError as error:
-        raise _kept_elsewhere(error, tables) from error
-    _renew_diagnostics(run, files, eval_config, kept, names)
-    _record_videos(run, files, eval_config, videos)
+    with dump_on_nonfinite(files, run.counters):
+        played = _play(run, names, eval_config)
+        scores = played.scores.assign(
+            method=run.config.method, seed=run.config.seed, frames=run.frames
+        )[SCORE_COLUMNS]
+        tables = _joined(run, files, [kept, _Tables.of(scores, played.usage)])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _describe(run, files, command)
+            _write(files, tables, record)
+        except OSError as error:
+            raise _kept_elsewhere(error, tables) from error
+        _renew_diagnostics(run, files, eval_config, kept, names)
+        _record_videos(run, files, eval_config, videos)
     return scores
 
 
@@ -177,6 +180,7 @@ def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, files: R
     """Write tables of what a world model, and a worker in it, can do on the training split."""
     seen = DiagnosticRollouts(policy, suite, "train", eval_config, DIAGNOSTIC_STEPS)
     errors = open_loop_error(policy, seen)
+    check_metrics({f"open_loop_error/{key}": float(mean) for key, mean in errors.mean().items()})
     write_text_atomic(files.open_loop_error, errors.to_csv(index=False))
     print(
         "squared error of predicted images, agent steps ahead\n"

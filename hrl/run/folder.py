@@ -116,7 +116,7 @@ class RunFolder:
         others = sorted(
             entry.name
             for entry in self._entries()
-            if not entry.name.startswith(".") and entry != self.play
+            if not entry.name.startswith((".", "nonfinite_")) and entry != self.play
         )
         if others:
             raise FolderError(

@@ -44,6 +44,10 @@ class LoadedRun:
         """Return the plain configuration."""
         return self.composed.plain
 
+    def counters(self) -> dict[str, int]:
+        """Return the numbers that say which policy of which run this is."""
+        return {"frames": self.frames, "seed": self.config.seed}
+
 
 def load_run(folder: Path, device: str = "") -> LoadedRun:
     """Return the policy of a run folder's last checkpoint.

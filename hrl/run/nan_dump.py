@@ -1,28 +1,76 @@
-"""Save what led to a quantity that is not finite, so that the update can be done again."""
+"""Save what led to a quantity that is not finite, so that it can be computed again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from torch import Tensor
-
+from hrl.data.nonfinite import Fed, NonFiniteQuantity
 from hrl.run.checkpoint_format import CheckpointTree, write
+from hrl.run.errors import NonFiniteError
 from hrl.run.folder import RunFolder
 
 Value = TypeVar("Value")
 
 
+@contextmanager
+def dump_on_nonfinite(
+    folder: RunFolder,
+    counters: Callable[[], Mapping[str, int]],
+    state: Callable[[], Mapping[str, CheckpointTree]] = dict,
+) -> Iterator[None]:
+    """Save what led to a quantity that is not finite in this block, and say where.
+
+    Args:
+        folder: of the run.
+        counters: returns where the run stands; "frames" must be there.
+        state: returns what learns; by default nothing, where the policy file has what acts.
+
+    Raises:
+        NonFiniteError: something in the block is not finite, or the simulation failed.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        found = error if isinstance(error, NonFiniteQuantity) else NonFiniteQuantity(str(error))
+        stands = dict(counters()) | found.counters
+        try:
+            path = dump_nonfinite(
+                folder,
+                batch=found.batch,
+                counters=stands,
+                metrics=found.metrics,
+                state=state(),
+            )
+        except OSError:  # the message about the numbers matters more than the file
+            path = None
+        raise NonFiniteError(str(error), stands, path) from error
+
+
+def check_metrics(metrics: Mapping[str, float | int]) -> None:
+    """Check that metrics are finite.
+
+    Raises:
+        NonFiniteQuantity: names those that are not.
+    """
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if bad:
+        verb = "is" if len(bad) == 1 else "are"
+        raise NonFiniteQuantity(f"{', '.join(bad)} {verb} not finite", metrics=metrics)
+
+
 def dump_nonfinite(
     folder: RunFolder,
     *,
-    batch: Mapping[str, Tensor],
+    batch: Fed,
     counters: Mapping[str, int],
     metrics: Mapping[str, float],
     state: Mapping[str, CheckpointTree],
 ) -> Path:
-    """Save what is needed to do the failed update again; return the file.
+    """Save what is needed to compute a quantity again that was not finite; return the file.
 
     The file is named by the counter "updates", or by "frames" where there is no such counter.
     `hrl.run.checkpoint_format.read` reads it: its state has the keys batch, metrics and state, its
@@ -31,11 +79,10 @@ def dump_nonfinite(
 
     Args:
         folder: of the run.
-        batch: what the update was computed from.
+        batch: what it was computed from.
         counters: where the run stood; "updates" or "frames" must be there.
-        metrics: what the update returned, non-finite values included.
-        state: the agent (and its random generators) before the update, or as near to that as there
-            is.
+        metrics: what was computed with it, non-finite values included.
+        state: the agent before the update, or as near to that as there is.
 
     Raises:
         ValueError: both counters are missing, or something cannot be saved.

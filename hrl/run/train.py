@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from envs import PixelVectorEnv, Suite, make_vec
-from hrl.agents.base import ExperienceSampler, Learner, NonFiniteUpdate
+from hrl.agents.base import ExperienceSampler, Learner
 from hrl.config import ComposedConfig, ConfigError, RunConfig
 from hrl.config_field import ConfigValueError
 from hrl.evaluation.episodes import evaluate, metrics
@@ -29,13 +28,13 @@ from hrl.run.build import agent_spec, build_learner, run_shapes
 from hrl.run.checkpoint_format import JSON, Checkpoint
 from hrl.run.checkpoints import POLICY, Checkpoints
 from hrl.run.config_match import check_config_matches
-from hrl.run.errors import CheckpointError, Interrupted, LoggerError, NonFiniteError
+from hrl.run.errors import CheckpointError, Interrupted, LoggerError
 from hrl.run.eval_config import eval_config_for
 from hrl.run.folder import FolderLock, RunFolder
 from hrl.run.json_lines import check_lines
 from hrl.run.logger import Logger
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
-from hrl.run.nan_dump import dump_nonfinite
+from hrl.run.nan_dump import check_metrics, dump_on_nonfinite
 from hrl.run.progress import ProgressDisplay, evaluation_in_words, training_details
 from hrl.run.provenance import describe
 from hrl.run.schedule import crossed, with_schedule
@@ -58,7 +57,8 @@ def train(composed: ComposedConfig, command: str) -> Path:
         MemoryEstimateError: the run does not fit into memory; nothing of it was written.
         FolderError: the folder cannot be used, or was removed or replaced meanwhile.
         DiskEstimateError: its checkpoints do not fit onto the disk; nothing of it was written.
-        NonFiniteError: a loss stopped being finite; the message names the dump.
+        NonFiniteError: a loss, an action, a reward or a metric is not finite; the message names the
+            dump.
         Interrupted: a signal stopped the run before its budget was spent.
     """
     folder = RunFolder(composed.config.folder)
@@ -170,11 +170,7 @@ class _Run:
         with ProgressDisplay(frames, "frames", enabled=enabled) as display:
             while self.learner.frames < frames and not received:
                 before = self.learner.frames
-                measured = self._iterate()
-                self.lock.check()
-                if crossed(self.config.evaluation.every, before, self.learner.frames):
-                    measured |= self._evaluate()
-                    self.evaluated = evaluation_in_words(measured, self.learner.frames)
+                measured = self._measure()
                 self.logger.log(measured)
                 self.logger.log_timing(self.learner.frames, self.time.seconds, self.time.rate)
                 details = training_details(measured, self.env.partial_returns(), self.evaluated)
@@ -230,24 +226,30 @@ class _Run:
 
     def _iterate(self) -> dict[str, float | int]:
         with self.time.measure(lambda: self.learner.frames):
-            try:
-                return self.learner.iterate()
-            except NonFiniteUpdate as error:
-                raise self._dumped(error.name, error.updates, error.batch, error.metrics) from error
-            except FloatingPointError as error:  # the simulation, a reward or a task vector
-                name = str(error).removesuffix(" is not finite")
-                raise self._dumped(name, 0, {}, {}) from error
+            return self.learner.iterate()
 
-    def _dumped(
-        self, name: str, updates: int, batch: Mapping[str, Tensor], values: Mapping[str, float]
-    ) -> NonFiniteError:
-        """Save the batch, the learner and the environment as they are; return the error."""
-        counters = {"frames": self.learner.frames, "updates": updates, "seed": self.config.seed}
-        state = {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
-        path = dump_nonfinite(
-            self.folder, batch=batch, counters=counters, metrics=values, state=state
-        )
-        return NonFiniteError([name], counters, path)
+    def _measure(self) -> dict[str, float | int]:
+        """Return the metrics of one iteration, and of an evaluation where one is due.
+
+        Raises:
+            NonFiniteError: something is not finite; the learner and the environment are saved as
+                they are.
+        """
+        before = self.learner.frames
+        with dump_on_nonfinite(self.folder, self._counters, self._state):
+            measured = self._iterate()
+            self.lock.check()
+            if crossed(self.config.evaluation.every, before, self.learner.frames):
+                measured |= self._evaluate()
+                self.evaluated = evaluation_in_words(measured, self.learner.frames)
+            check_metrics(measured)
+        return measured
+
+    def _counters(self) -> dict[str, int]:
+        return {"frames": self.learner.frames, "seed": self.config.seed}
+
+    def _state(self) -> dict[str, Any]:
+        return {"learner": self.learner.state_dict(), "env": self.env.state_dict()}
 
     def _evaluate(self) -> dict[str, float | int]:
         settings = self.config.evaluation

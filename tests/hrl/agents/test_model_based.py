@@ -145,7 +145,7 @@ def test_a_reward_that_is_not_finite_is_refused_and_not_written():
     env = Broken(3, length=4)
     kept = replay_columns(env.single_observation_space, 1, {"latent": Column((), torch.int64)})
     collector = ReplayCollector(env, ReplayBuffer(kept, 3, 192, 2, CPU), ["counting"], 0, CPU)
-    with pytest.raises(FloatingPointError, match=r"reward of environments \[1\] at step 0"):
+    with pytest.raises(FloatingPointError, match=r"reward of environments \[1\] is not finite"):
         collector.collect(Answerer(), 1)
     assert bool(torch.isfinite(torch.cat(collector.replay.state_dict()["rows"]["reward"])).all())
 
@@ -343,11 +343,10 @@ def test_an_update_that_is_not_finite_leaves_the_parameters(method, waits, monke
     trained.replay._storage["reward"].fill_(math.nan)
     if not waits:
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    with pytest.raises(
-        NonFiniteUpdate, match=f"the update is not finite after {moved} updates"
-    ) as failed:
+    with pytest.raises(NonFiniteUpdate, match=r"^\S+ is not finite$") as failed:
         trained.update()
-    assert failed.value.updates == trained.updates == moved
+    assert failed.value.counters == {"updates": moved}
+    assert trained.updates == moved
     assert bool(failed.value.batch["reward"].isnan().any())
     # Running scales and coefficients are in the module's state.
     assert_same(
