@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from envs.external.family import ExternalFamily
-from envs.suites import Suite
+from envs.suites import Suite, load_suite
 from envs.tasks import Task
 from envs.vector.base import EnvOptions, PixelVectorEnv
 from envs.vector.external import ExternalVectorEnv
@@ -12,7 +12,7 @@ from envs.vector.multi_body import MultiBodyVectorEnv
 
 
 def make_vec(
-    suite: Suite,
+    suite: Suite | str,
     num_envs: int,
     tasks: Sequence[Task] | None = None,
     seed: int = 0,
@@ -26,7 +26,7 @@ def make_vec(
     """Make a vector environment of one suite.
 
     Args:
-        suite: scene, action repeat and tasks.
+        suite: scene, action repeat and tasks; or the name of a suite, as `load_suite` takes it.
         num_envs: number of worlds.
         tasks: tasks to follow, of the suite's family; the training split by default.
         seed: run seed, a non-negative integer.
@@ -43,6 +43,7 @@ def make_vec(
     Raises:
         ValueError: an argument is out of range; the message names it and what is valid.
     """
+    suite = load_suite(suite) if isinstance(suite, str) else suite
     options = EnvOptions(
         seed=seed,
         stream=stream,

@@ -8,7 +8,6 @@ anything is built, with the key and the choices.
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -36,7 +35,7 @@ from hrl.config_field import (
 )
 from hrl.config_field import ConfigError as ConfigError
 from hrl.nets.encoder import EncoderConfig
-from hrl.overrides import OverrideError, check_overrides, quoted
+from hrl.overrides import OverrideError, check_overrides, parse_override, with_quotes
 from hrl.world_model.model import WorldModelConfig
 
 GROUPS = ("agent", "suite", "size", "experiment")
@@ -311,19 +310,18 @@ def choices(group: str, config_dir: Path = CONFIG_DIR) -> list[str]:
 
 def _tracking_group(overrides: Sequence[str]) -> list[str]:
     """Return the override that groups the runs of an experiment, where the user names no group."""
-    chosen = dict(override.partition("=")[::2] for override in overrides)
-    experiment = chosen.get("experiment", "null")
-    return (
-        []
-        if experiment == "null" or "tracking.group" in chosen
-        else [f"tracking.group={experiment}"]
-    )
+    parsed = [parse_override(text) for text in overrides]
+    chosen = {override.key_or_group: override.value() for override in parsed}
+    experiment = chosen.get("experiment")
+    if experiment is None or "tracking.group" in chosen:
+        return []
+    return [with_quotes(f"tracking.group={experiment}")]
 
 
 def _compose(overrides: Sequence[str], config_dir: Path) -> DictConfig:
     """Compose a run from the project's files, and from those of the folders that a user added."""
     added = [f"file://{folder}" for folder in config_dirs() if folder != CONFIG_DIR]
-    search_path = ", ".join(shlex.split(quoted(f"x={folder}"))[0][2:] for folder in added)
+    search_path = ", ".join(with_quotes(f"x={folder}")[2:] for folder in added)
     extended = [*overrides, f"hydra.searchpath=[{search_path}]"] if added else list(overrides)
     with initialize_config_dir(str(config_dir), version_base="1.3"):
         return compose("config", extended)

@@ -49,11 +49,16 @@ def parse_override(text: str) -> Override:
 
 def quoted(text: str) -> str:
     """Return KEY=VALUE with the value in quotes, as Hydra reads any text, for a shell."""
+    return shlex.quote(with_quotes(text))
+
+
+def with_quotes(text: str) -> str:
+    """Return KEY=VALUE with the value in quotes, as Hydra reads any text."""
     key, _, value = text.partition("=")
     # A backslash is special to Hydra only in front of a quotation mark.
     escaped = re.sub(r'(\\*)(")', r"\1\1\\\2", value)
     escaped += "\\" * (len(value) - len(value.rstrip("\\")))
-    return shlex.quote(f'{key}="{escaped}"')
+    return f'{key}="{escaped}"'
 
 
 def refuse_multirun(overrides: Sequence[str], command: str) -> None:
@@ -71,7 +76,7 @@ def _advice(text: str) -> str:
     if "=" not in text:
         return "give KEY=VALUE"
     try:
-        OverridesParser.create().parse_override(shlex.split(quoted(text))[0])
+        OverridesParser.create().parse_override(with_quotes(text))
     except HydraException:
         return ""
     return f"quote the value: {quoted(text)}"

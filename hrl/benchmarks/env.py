@@ -19,6 +19,8 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from envs import load_suite, make_vec
 from hrl.benchmarks.timing import check_at_least
 from hrl.config import ConfigError
+from hrl.run.memory import MemoryEstimate
+from hrl.run.memory_estimate import RENDERER_BYTES, WORLD_BYTES
 from hrl.run.stepping_speed import SteppingSpeed, check_seconds, measure_speed
 
 IMAGE_SIZE = 64
@@ -45,8 +47,10 @@ def run(num_envs: int = 64, seconds: float = 5.0) -> dict[str, Any]:
 
     Raises:
         ConfigError: an argument out of its range.
+        MemoryEstimateError: so many worlds do not fit into memory.
     """
     check_at_least(1, num_envs=num_envs)
+    _check_memory(num_envs)
     try:
         check_seconds(seconds)
     except ValueError as error:
@@ -118,6 +122,15 @@ class DmControlPixels(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def _pixels(self) -> np.ndarray:
         return np.asarray(self._env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=0))
+
+
+def _check_memory(num_envs: int) -> None:
+    """Print the memory that our worlds take, and refuse what does not fit."""
+    estimate = MemoryEstimate()
+    estimate.add("observations", 3 * num_envs * IMAGE_SIZE**2 * 3)
+    estimate.add("simulation and rendering", RENDERER_BYTES + num_envs * WORLD_BYTES)
+    print(estimate)
+    estimate.check()
 
 
 def _compare(suite: str, num_envs: int, seconds: float, backend: str | None) -> dict[str, Any]:

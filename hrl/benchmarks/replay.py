@@ -53,14 +53,14 @@ def run(
 
     Raises:
         ConfigError: an argument out of its range.
-        MemoryEstimateError: not even the smallest images fit.
+        MemoryEstimateError: not even the smallest images fit, or no batch of so many rows.
     """
     check_at_least(1, batch=batch)
     check_at_least(2, length=length, rounds=rounds)
     hardware.configure(0)
     place = hardware.choose_device(device)
     load_before = os.getloadavg()[0]
-    image = _affordable_image(sizes, _available(place))
+    image = _affordable_image(sizes, batch * length, _available(place))
     replays = [
         _full(ReplayBuffer(_columns(image), NUM_ENVS, size, length, place)) for size in sizes
     ]
@@ -113,7 +113,7 @@ def _columns(image: int) -> dict[str, Column]:
     }
 
 
-def _affordable_image(sizes: Sequence[int], available: int) -> int:
+def _affordable_image(sizes: Sequence[int], drawn: int, available: int) -> int:
     """Return the largest side of images that fits, after printing the memory to be taken."""
     for image in IMAGE_SIZES:
         budget = MemoryEstimate()
@@ -122,6 +122,8 @@ def _affordable_image(sizes: Sequence[int], available: int) -> int:
                 f"{size} rows, {image}x{image}",
                 ReplayBuffer.bytes_needed(_columns(image), NUM_ENVS, size),
             )
+        rows = ReplayBuffer.bytes_needed(_columns(image), NUM_ENVS, max(drawn, NUM_ENVS))
+        budget.add(f"a batch of {drawn} rows", rows)
         if budget.total <= MEMORY_SHARE * available or image == IMAGE_SIZES[-1]:
             break
     budget.check(available, MEMORY_SHARE)

@@ -19,6 +19,7 @@ from hrl.config import ConfigError, load
 from hrl.optim.cuda_graph import WARM_UP
 from hrl.run import hardware
 from hrl.run.build import agent_spec, build_learner
+from hrl.run.memory_estimate import memory_estimates
 
 METHODS = ("dreamer", "director")
 PLAIN = ("agent.compile=none", "agent.cuda_graph=false")
@@ -48,6 +49,7 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
 
     Raises:
         ConfigError: fewer than 2 updates, an agent without a world model, or a bad override.
+        MemoryEstimateError: an agent does not fit into memory.
     """
     check_at_least(2, updates=updates)
     hardware.configure(0)
@@ -202,6 +204,8 @@ def _filled_learner(method: str, overrides: list[str]) -> ModelBasedLearner:
     # Time whole updates, also if the world model is configured to learn alone at first.
     config, plain = load([*chosen, "agent.actor_critic_start=0"])
     suite = Suite.from_dict(plain["suite"])
+    for estimate in memory_estimates(config, suite, hardware.choose_device(config.device)):
+        estimate.check()
     env = make_vec(
         suite,
         config.num_envs,

@@ -157,6 +157,19 @@ def image_size(text: str) -> int:
     return number
 
 
+def folder_path(text: str) -> Path:
+    """Read the path of a folder, which need not exist."""
+    from hrl.run.errors import FolderError
+    from hrl.run.folder import expanded, refuse_file
+
+    path = expanded(text)
+    try:
+        refuse_file(path)
+    except FolderError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path
+
+
 def positive_seconds(text: str) -> float:
     """Read a duration above 0."""
     try:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hrl.cli.parser import CommandParser, UsageError, image_size, names, positive
+from hrl.cli.parser import CommandParser, UsageError, folder_path, image_size, names, positive
 
 if TYPE_CHECKING:
     from envs import Task
@@ -32,7 +31,7 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--steps", type=positive, metavar="N", help="agent steps of a video")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: RUN/play)"
+        "--out", type=folder_path, metavar="DIR", help="where to write (default: RUN/play)"
     )
     parser.add_argument(
         "--size", type=image_size, default=192, metavar="N", help="side in pixels (default: 192)"

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from hrl.cli.parser import CommandParser
+from hrl.cli.parser import CommandParser, folder_path
 
 EXAMPLES = """examples:
   pixel-hrl report runs/point_mass
@@ -24,14 +24,14 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=folder_path,
         default=Path("report"),
         metavar="DIR",
         help="where to write (default: report)",
     )
     parser.add_argument(
         "--reference-scores",
-        type=Path,
+        type=folder_path,
         metavar="DIR",
         help="folder of SUITE.csv with the returns of random actions (default: the installed ones)",
     )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hrl.cli.parser import CommandParser, UsageError, positive
+from hrl.cli.parser import CommandParser, UsageError, folder_path, positive
 
 if TYPE_CHECKING:
     from envs import Suite
@@ -31,14 +31,14 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=folder_path,
         default=Path("docs/suites"),
         metavar="DIR",
         help="where to write (default: docs/suites)",
     )
     parser.add_argument(
         "--reference-scores",
-        type=Path,
+        type=folder_path,
         metavar="DIR",
         help="where SUITE.csv with the returns is written (default: where the installed ones lie)",
     )

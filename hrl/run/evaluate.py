@@ -106,7 +106,7 @@ def evaluate_run(
         )[SCORE_COLUMNS]
         tables = _joined(run, files, [kept, _Tables.of(scores, played.usage)])
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.path.mkdir(parents=True, exist_ok=True)
             _describe(run, files, command)
             _write(files, tables, record)
         except OSError as error:

@@ -50,7 +50,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = expanded(path)
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.jsonl"
@@ -109,8 +109,9 @@ class RunFolder:
         """Return whether a run was started here.
 
         Raises:
-            FolderError: the folder holds something else.
+            FolderError: the folder holds something else, or is a file.
         """
+        refuse_file(self.path)
         if self.config.exists():
             return True
         others = sorted(
@@ -176,6 +177,22 @@ class FolderLock:
                 f"{self._path.parent} was removed, moved or replaced while this process wrote it; "
                 "nothing more is written"
             )
+
+
+def expanded(path: Path | str) -> Path:
+    """Return a path whose leading `~`, which shells leave in KEY=~/x, is the user's home."""
+    return Path(os.path.expanduser(path))
+
+
+def refuse_file(folder: Path) -> None:
+    """Refuse a folder that cannot be made, because it or a folder above it is a file.
+
+    Raises:
+        FolderError: names the file.
+    """
+    found = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if found.exists() and not found.is_dir():
+        raise FolderError(f"{found} is a file, not a folder; name another")
 
 
 def find_run_folders(paths: Iterable[str | Path]) -> list[Path]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from envs import Suite, Task, load_suite
+from envs import Suite, Task, load_suite, make_vec
 from envs.families.compat import TASKS
 from envs.resources import config_files
 
@@ -201,3 +201,11 @@ def test_numbers_may_be_integers_in_a_file_and_tasks_are_values() -> None:
     assert isinstance(task.parameters["speed"], float)
     assert task == Task.from_dict(task.to_dict())
     assert len({task, Task.from_dict(task.to_dict())}) == 1
+
+
+def test_an_environment_is_made_by_the_name_of_its_suite() -> None:
+    env = make_vec("debug", num_envs=2, image_size=16)
+    assert env.tasks == load_suite("debug").tasks("train")
+    env.close()
+    with pytest.raises(ValueError, match="unknown suite 'debugg'; valid are "):
+        make_vec("debugg", num_envs=2)

@@ -5,6 +5,7 @@ from dataclasses import is_dataclass
 import pytest
 import yaml
 
+from envs.resources import add_config_dir
 from hrl.agents.registry import registered_agents
 from hrl.agents.skills import SkillsConfig
 from hrl.config import ConfigError, choices, from_saved, load
@@ -178,3 +179,13 @@ def test_runs_of_an_experiment_are_one_group():
     assert load(["agent=ppo", "experiment=demo"]).config.tracking.group == "demo"
     own = load(["agent=ppo", "experiment=demo", "tracking.group=mine"])
     assert own.config.tracking.group == "mine"
+
+
+@pytest.mark.parametrize("name", ["größe", "lr=0.1,wide", "a b"])
+def test_the_name_of_an_experiment_may_hold_any_character(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("envs.resources._added", [])
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / f"{name}.yaml").write_text("# @package _global_\nseed: 7\n")
+    add_config_dir(tmp_path)
+    config = load(["agent=ppo", f'experiment="{name}"']).config
+    assert (config.seed, config.tracking.group) == (7, name)

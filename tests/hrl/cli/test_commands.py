@@ -142,6 +142,26 @@ def test_play_records_a_video_per_task(folder, tmp_path, capsys):
     assert height >= 480
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["play", "agent=zero", "suite=debug", "--out=FILE"],
+        ["report", "RUN", "--out=FILE"],
+        ["suites", "debug", "--out=FILE/pages"],
+        ["suites", "debug", "--reference-scores=FILE"],
+        ["train", "agent=ppo", "suite=debug", "size=debug", "folder=FILE"],
+        ["evaluate", "agent=zero", "suite=debug", "folder=FILE/run"],
+    ],
+)
+def test_a_file_where_a_folder_is_expected_is_one_line(arguments, tmp_path, capsys):
+    file = tmp_path / "notes"
+    file.touch()
+    assert main([text.replace("FILE", str(file)) for text in arguments]) == 2
+    errors = capsys.readouterr().err
+    assert f"{file} is a file, not a folder" in errors
+    assert len(errors.splitlines()) == 1
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_scripts_are_the_subcommands(command, capsys):
     script = [sys.executable, str(SCRIPTS / f"{command}.py"), "--help"]
@@ -188,6 +208,9 @@ def test_the_scripts_are_the_subcommands(command, capsys):
         ("benchmark", ["speed"], "choose from env, learner"),
         ("benchmark", ["learner", "--iterations=0"], "it must be at least 1"),
         ("benchmark", ["env", "--seconds=0"], "it must be above 0"),
+        ("benchmark", ["env", "--num-envs=100000000"], "of memory and may take"),
+        ("benchmark", ["replay", "--batch=100000000"], "of memory and may take"),
+        ("benchmark", ["update", "num_envs=100000000"], "of memory and may take"),
         ("benchmark", ["env", "--updates=3"], "--updates is not an option of benchmark env"),
         ("benchmark", ["learner", "agent=dreamer"], "pixel-hrl benchmark update agent=dreamer"),
         ("report", [], "no run folder was given"),

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -54,6 +55,27 @@ def test_a_configuration_that_is_no_yaml_is_named(content, tmp_path):
 def test_videos_of_play_are_no_foreign_files(tmp_path):
     folder = RunFolder(tmp_path)
     folder.play.mkdir()
+    assert not folder.holds_run()
+
+
+def test_the_users_home_is_meant_by_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert RunFolder("~/runs/x").path == tmp_path / "runs" / "x"
+    assert RunFolder("~").path == tmp_path
+    assert RunFolder("runs/~/x").path == Path("runs/~/x")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "notes.txt/run"])
+def test_a_file_where_a_folder_is_expected_is_named(name, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FolderError, match=r"notes\.txt is a file, not a folder; name another"):
+        RunFolder(tmp_path / name).holds_run()
+
+
+def test_dumps_of_numbers_that_are_not_finite_are_no_foreign_files(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.nonfinite(3).touch()
     assert not folder.holds_run()
 
 
