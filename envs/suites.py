@@ -159,7 +159,8 @@ class Suite:
         """Make a suite from plain data.
 
         Raises:
-            ValueError: a key is unknown, missing or of the wrong type; the message names it.
+            ValueError: a key is unknown, missing or of the wrong type, or two tasks have one
+                evaluation seed; the message names it.
         """
         values = require_mapping(values, "a suite")
         names = [field.name for field in fields(cls)]
@@ -169,7 +170,9 @@ class Suite:
         tasks = {
             name: _tasks_from(split, f"{where}: splits.{name}") for name, split in splits.items()
         }
-        return cls(**{**values, "splits": tasks})
+        suite = cls(**{**values, "splits": tasks})
+        _check_evaluation_seeds(where, suite.all_tasks)
+        return suite
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `from_dict` turns into an equal suite."""
@@ -247,6 +250,21 @@ def _check_tasks(where: str, tasks: list[Task], action_repeat: int, mixed: bool)
             raise ValueError(
                 f"{where}: episode_length {task.episode_length} of task {task.name!r} must be a "
                 f"multiple of action_repeat {action_repeat}"
+            )
+
+
+def _check_evaluation_seeds(where: str, tasks: list[Task]) -> None:
+    """Raise ValueError where two tasks would be evaluated from the same random numbers.
+
+    A task with changed dynamics or looks, which has the same parameters, shares them on purpose.
+    """
+    first: dict[int, Task] = {}
+    for task in tasks:
+        other = first.setdefault(task.evaluation_seed, task)
+        if (task.family, task.parameters) != (other.family, other.parameters):
+            raise ValueError(
+                f"{where}: tasks {other.name!r} and {task.name!r} have one evaluation_seed, "
+                f"{task.evaluation_seed}; their episodes would start from the same random numbers"
             )
 
 

@@ -347,9 +347,10 @@ def _random_returns(
     for split, task in dict.fromkeys(zip(scores["split"], scores["task"], strict=True)):
         if (split, task) not in means:
             raise RunFolderError(f"{source}: no random return for split {split!r}, task {task!r}")
-        if means[split, task] == suite.reference_return:
+        if means[split, task] >= suite.reference_return:
             raise RunFolderError(
-                f"{source}: the random return of split {split!r}, task {task!r} equals the "
-                f"reference return {suite.reference_return:g}: no score is defined"
+                f"{source}: the random return of split {split!r}, task {task!r} is "
+                f"{means[split, task]:g}, not below the suite's reference_return "
+                f"{suite.reference_return:g}: no score is defined"
             )
     return means, source

@@ -43,14 +43,16 @@ def normalised_score(returns: ArrayLike, random: ArrayLike, reference: ArrayLike
     Shapes broadcast.
 
     Raises:
-        ValueError: reference and random return coincide, so that the score is undefined.
+        ValueError: the reference is not above the random return, so that the score is undefined or
+            falls where returns rise.
     """
     returns, random, reference = (
         np.asarray(value, dtype=np.float64) for value in (returns, random, reference)
     )
-    if np.any(reference == random):
+    if np.any(reference <= random):
         raise ValueError(
-            f"reference return {reference} equals the random return {random}: no score is defined"
+            f"reference return {reference} is not above the random return {random}: no score is "
+            "defined"
         )
     return np.asarray((returns - random) / (reference - random), dtype=np.float64)
 

@@ -137,6 +137,7 @@ def _parameters(value: object) -> Callable[[dict], Any]:
         (_task("family", 3), "family must be a string"),
         (_task("episode_length", 0), "episode_length must be an integer of at least 1"),
         (_task("evaluation_seed", -1), "evaluation_seed must be an integer of at least 0"),
+        (_task("evaluation_seed", 1002), "have one evaluation_seed, 1002"),
         (_task("seed", 1), "unknown key 'seed'.*evaluation_seed"),
         (_parameters(3), "parameters must be a mapping"),
         (_parameters({}), "parameter 'target' is missing"),

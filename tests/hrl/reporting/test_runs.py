@@ -147,6 +147,16 @@ def test_malformed_configurations_are_refused(
         reporting.load_runs([study])
 
 
+def test_a_reference_return_below_random_play_is_refused(study: Path) -> None:
+    """It would turn the scores around: the better, the lower."""
+    for path in study.iterdir():
+        edit_config(path, lambda config: config["suite"].update(reference_return=-1))
+    with pytest.raises(
+        reporting.RunFolderError, match=r"not below the suite's reference_return -1: no score"
+    ):
+        reporting.load_runs([study])
+
+
 BAD_FILES = [
     ("metrics.jsonl", '{"frames": 1}\n{"fra', r"metrics\.jsonl: line 2 is not JSON"),
     ("metrics.jsonl", "[1]", r"metrics\.jsonl: line 1 is not an object"),

@@ -29,9 +29,10 @@ def test_normalised_score_per_task() -> None:
     ]
 
 
-def test_normalised_score_refuses_a_reference_equal_to_random() -> None:
-    with pytest.raises(ValueError, match="equals the random return"):
-        statistics.normalised_score([1.0], [5.0], 5.0)
+@pytest.mark.parametrize("reference", [5.0, -1.0])
+def test_normalised_score_refuses_a_reference_that_random_play_reaches(reference: float) -> None:
+    with pytest.raises(ValueError, match="is not above the random return"):
+        statistics.normalised_score([1.0], [5.0], reference)
 
 
 @pytest.mark.parametrize(
