@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from jaxtyping import Float32
 from typing_extensions import override
 
@@ -85,6 +86,14 @@ class ExternalFamily(ABC):
 
         A package is missing, or it does not know the task.
         """
+
+    def registrations(self, task: Task) -> tuple[EnvSpec, ...]:
+        """Return Gymnasium's records that a worker needs before it makes the environment.
+
+        A worker does not run the user's own program, which may have registered them.
+        """
+        del task
+        return ()
 
     @abstractmethod
     def make_env(self, task: Task) -> ExternalEnv:

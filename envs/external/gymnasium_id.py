@@ -1,6 +1,7 @@
 """Make environments of the family `gym`: any that Gymnasium knows by id and that draws images."""
 
 import difflib
+import pickle
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -94,7 +95,14 @@ class GymnasiumId(ExternalFamily):
 
     @override
     def check(self, task: Task) -> None:
-        find(text(task, "id"))
+        self.registrations(task)
+
+    @override
+    def registrations(self, task: Task) -> tuple[EnvSpec, ...]:
+        """Return Gymnasium's record of the id, unless the id names the module that registers it."""
+        name = text(task, "id")
+        spec = find(name)
+        return () if ":" in name or not _is_carried(spec) else (spec,)
 
     @override
     def make_env(self, task: Task) -> ExternalEnv:
@@ -160,6 +168,25 @@ def suite_of(name: str) -> dict[str, Any]:
         "parameter": "id",
     }
     return own | {"splits": {"train": [task]}}
+
+
+def _is_carried(spec: EnvSpec) -> bool:
+    """Return whether a record is sent to workers; libraries' own functions are theirs to register.
+
+    Raises:
+        ValueError: it is the user's, and a worker could not import what it names.
+    """
+    try:
+        if b"__main__" not in pickle.dumps(spec):
+            return True
+    except (pickle.PicklingError, AttributeError, TypeError):
+        library = getattr(spec.entry_point, "__module__", "").partition(".")[0]
+        if library in (*PACKAGES, "gymnasium"):
+            return False
+    raise ValueError(
+        f"environment {spec.id!r} is registered with something that worker processes cannot import "
+        f"({spec.entry_point}): register it in a module and name it {PREFIX}MODULE:{spec.id}"
+    )
 
 
 def mujoco_state(env: gymnasium.Env[Any, Any]) -> tuple[mujoco.MjModel, mujoco.MjData] | None:

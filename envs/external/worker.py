@@ -11,7 +11,9 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled
 
 from envs.external.env import ExternalEnv
@@ -31,11 +33,13 @@ class Setup:
         shape: of the frames in shared memory, [env, size, size, 3]; a worker draws those of its own
             environments.
         repeat: control steps in an agent step.
+        registrations: Gymnasium's records of environments that may replace the worker's own.
     """
 
     tasks: tuple[Task, ...]
     shape: tuple[int, int, int, int]
     repeat: int
+    registrations: tuple[EnvSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Worker:
     """
 
     def __init__(self, setup: Setup, frames: np.ndarray) -> None:
+        gymnasium.registry.update({spec.id: spec for spec in setup.registrations})
         self._setup = setup
         self._frames = frames
         self._envs: dict[int, tuple[int, ExternalEnv]] = {}

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from envs.external import patience
+from envs.external.families import external_family
 from envs.external.forkserver import fork_server
 from envs.external.worker import COLUMNS, EpisodeRequest, Setup
 from envs.tasks import Task
@@ -88,7 +89,10 @@ class WorkerPool:
         opengl: bool,
     ) -> None:
         self._tasks = tuple(tasks)
-        self._setup = Setup(self._tasks, (num_envs, size, size, 3), repeat)
+        registrations = tuple(
+            spec for task in self._tasks for spec in external_family(task).registrations(task)
+        )
+        self._setup = Setup(self._tasks, (num_envs, size, size, 3), repeat, registrations)
         self.alive: Bool[np.ndarray, " env"] = np.zeros(num_envs, bool)
         self._folder = tempfile.TemporaryDirectory(prefix="external-")
         self._file = os.memfd_create("frames")
@@ -101,6 +105,7 @@ class WorkerPool:
         self._backend = _backend(opengl)
         self._processes = {worker: self._start() for worker in range(workers)}
         self._deaths = [0] * workers
+        self._deaths_to_tell = 0
 
     @property
     def processes(self) -> list[int]:
@@ -156,6 +161,12 @@ class WorkerPool:
         if worker not in answers:
             raise ExternalEnvError(f"the worker process of {self._described(worker)} died")
         return answers[worker]
+
+    def take_deaths(self) -> int:
+        """Return how many workers died or were given up since the last call."""
+        deaths = self._deaths_to_tell
+        self._deaths_to_tell = 0
+        return deaths
 
     def abandon(self) -> None:
         """Give up every episode."""
@@ -236,6 +247,7 @@ class WorkerPool:
         code = fork_server(self._backend).wait(process, 0.0 if silent else _PATIENCE_SECONDS)
         self.alive[self._parts[worker]] = False
         self._deaths[worker] += 1
+        self._deaths_to_tell += 1
         how = (
             f"gave no answer for {patience.longest_silence():g} s and was ended"
             if silent

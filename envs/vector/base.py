@@ -236,6 +236,10 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
             if (index == place).any()
         }
 
+    def take_counts(self) -> dict[str, int]:
+        """Return what was counted since the last call, by metric name; nothing by default."""
+        return {}
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return all that the future depends on.
 

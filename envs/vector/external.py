@@ -32,7 +32,7 @@ class ExternalVectorEnv(PixelVectorEnv):
     * An environment that ends within `action_repeat` control steps ends the agent step there.
     * A worker process that dies is started again, with a warning. The episodes of its environments
       end where they were: truncated, with no reward for that step, the last image seen as their
-      last, and `partial` in their statistics.
+      last, and `partial` in their statistics. `take_counts` counts such deaths.
     * Nobody can save an arbitrary environment in the middle of an episode. A continued run goes on
       as after the death of every worker: its first step ends all episodes, truncated and partial,
       and begins the next ones, which start as they would have started. So a continued run is not
@@ -78,6 +78,10 @@ class ExternalVectorEnv(PixelVectorEnv):
         if not self._pool.alive[index]:
             raise ValueError(f"environment {index} has no episode: call reset()")
         return self._pool.ask(index, "observation")
+
+    @override
+    def take_counts(self) -> dict[str, int]:
+        return {"env/worker_deaths": self._pool.take_deaths()}
 
     @override
     def close_extras(self, **kwargs: Any) -> None:

@@ -226,7 +226,7 @@ class _Run:
 
     def _iterate(self) -> dict[str, float | int]:
         with self.time.measure(lambda: self.learner.frames):
-            return self.learner.iterate()
+            return {**self.learner.iterate(), **self.env.take_counts()}
 
     def _measure(self) -> dict[str, float | int]:
         """Return the metrics of one iteration, and of an evaluation where one is due.

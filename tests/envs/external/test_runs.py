@@ -51,6 +51,7 @@ def test_a_run_is_trained_continued_and_evaluated(agent: str, frames: int, tmp_p
     returns = [
         value for line in lines for key, value in line.items() if key.startswith("train/return/")
     ]
+    assert all(line["env/worker_deaths"] == 0 for line in lines)
     # An episode's thirty rewards lie between -3 and 5: broken ones, of the continuation, are not
     # counted.
     assert returns

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import gymnasium
 import numpy as np
 import psutil
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from envs import Suite, Task, make_vec
+from envs import Suite, Task, load_suite, make_vec
 from envs.external.env import ExternalEnv
 from envs.external.families import external_family
 from envs.external.worker_pool import ExternalEnvError
@@ -37,7 +38,7 @@ def _task(name: str, kwargs: str = "{}", length: int = LENGTH, evaluation_seed: 
 TASKS = (
     _task("long", length=12, evaluation_seed=1),
     _task("ends", "{ends_at: 7}", 16, 2),
-    _task("cut", "{cut_at: 4}"),
+    _task("cut", "{cut_at: 4}", evaluation_seed=3),
 )
 
 
@@ -288,7 +289,7 @@ def test_a_missing_package_is_named_without_a_traceback() -> None:
 
 
 def test_an_error_names_the_environment() -> None:
-    env = _make(_suite(_task("fine"), _task("broken", "{fails_at: 3}")), 2)
+    env = _make(_suite(_task("fine"), _task("broken", "{fails_at: 3}", evaluation_seed=1)), 2)
     env.reset(seed=0)
     env.step(np.zeros((2, 2), np.float32))
     named = r"environment 1 \(task 'broken'\): ZeroDivisionError: the counter is broken"
@@ -391,3 +392,36 @@ def test_closing_ends_the_processes() -> None:
     assert all(psutil.pid_exists(process) for process in processes)
     env.close()
     assert not any(psutil.pid_exists(process) for process in processes)
+
+
+@pytest.fixture
+def registry() -> Iterator[dict[str, Any]]:
+    """Give the test a registry of Gymnasium's that is put back afterwards."""
+    before = dict(gymnasium.registry)
+    yield gymnasium.registry
+    gymnasium.registry.clear()
+    gymnasium.registry.update(before)
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "RegisteredByTheProgram-v0"])
+def test_workers_play_what_the_program_registered(name: str, registry: dict[str, Any]) -> None:
+    """A stock id that it registered anew, and an id that nobody else knows."""
+    registry.pop(name, None)
+    gymnasium.register(
+        name, "tests.envs.external_fakes:Counter", max_episode_steps=7, reward_threshold=3.0
+    )
+    suite = load_suite(f"gym/{name}")
+    assert (suite.tasks("train")[0].episode_length, suite.reference_return) == (7, 3.0)
+    env = _make(suite, 1)
+    env.reset(seed=0)
+    assert env.step(np.ones((1, 2), np.float32))[1].tolist() == [5.0], "the counter's reward"
+    env.close()
+
+
+@pytest.mark.parametrize("entry_point", ["__main__:Counter", lambda **arguments: None])
+def test_what_workers_could_not_import_is_refused_with_what_to_do(
+    entry_point: Any, registry: dict[str, Any]
+) -> None:
+    gymnasium.register("InTheScript-v0", entry_point)
+    with pytest.raises(ValueError, match=r"register it in a module .* gym/MODULE:InTheScript-v0"):
+        load_suite("gym/InTheScript-v0").check_installed()

@@ -132,6 +132,21 @@ def test_a_worker_that_hangs_is_named_and_replaced_until_it_is_hopeless(
     env.close()
 
 
+def test_deaths_of_workers_are_counted_where_steps_lie_between_them() -> None:
+    """So that metrics tell them, each since the line before; the warning comes once."""
+    env = _make(_task("fragile", "{dies_at: 2}"))
+    env.reset(seed=0)
+    counts = []
+    for _ in range(3):
+        env.step(STILL)
+        with pytest.warns(UserWarning, match=r"died \(code 7\)"):
+            env.step(STILL)
+        counts.append(env.take_counts())
+    assert counts == [{"env/worker_deaths": 2}] * 3
+    assert env.take_counts() == {"env/worker_deaths": 0}
+    env.close()
+
+
 def test_a_long_silence_is_told_before_it_ends_a_worker(
     slow_env: ExternalVectorEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
