@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 from typing_extensions import override
 
+from envs.external import patience
 from envs.external.families import external_family
 from envs.external.render import resize
 from envs.external.worker import EpisodeRequest
@@ -51,8 +52,10 @@ class ExternalVectorEnv(PixelVectorEnv):
             options: of `make_vec`; `threads` is the number of worker processes.
 
         Raises:
-            ValueError: an argument is out of range, a package is missing, or does not know a task.
+            ValueError: an argument is out of range, a package is missing, or does not know a task;
+                or the environment variable of `patience` holds no time.
         """
+        patience.longest_silence()  # refused now, not in the middle of an episode
         chosen = check_tasks(suite, tasks)
         for task in chosen:
             external_family(task).check(task)

@@ -177,7 +177,7 @@ def test_a_limit_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     for written in ("soon", "-1", "nan"):
         monkeypatch.setenv(patience.VARIABLE, written)
         with pytest.raises(ValueError, match=f"{patience.VARIABLE} must be a positive number"):
-            patience.longest_silence()
+            _make(_task("fine"))
 
 
 @pytest.mark.parametrize("dies", [False, True])
