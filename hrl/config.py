@@ -264,6 +264,7 @@ def from_saved(plain: dict[str, Any]) -> ComposedConfig:
     Raises:
         ConfigError: a file of another version of this project, or edited by hand.
     """
+    _refuse_interpolations(plain)
     _refuse_missing_modules(plain.get("imports"))
     schema = _writable(OmegaConf.structured(RunConfig))
     agent = plain.get("agent")
@@ -338,6 +339,18 @@ def _refuse_missing_modules(names: Any) -> None:
             f"the run uses {', '.join(missing)}, which is imported only when the command says so: "
             f"add {flags} (in Python: import it first)"
         )
+
+
+def _refuse_interpolations(node: object, path: str = "") -> None:
+    """Refuse what would be resolved: saved values are, and others may name a reader's secrets."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            _refuse_interpolations(value, join_key(path, str(key)))
+    elif isinstance(node, list):
+        for value in node:
+            _refuse_interpolations(value, path)
+    elif isinstance(node, str) and "${" in node:
+        raise ConfigError(f"{path} is {node!r}; a saved configuration holds no ${{...}}")
 
 
 def _register() -> None:

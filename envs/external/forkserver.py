@@ -58,9 +58,11 @@ class ForkServer:
 
     def __init__(self, backend: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno())]
+        # -P: a file in the current directory, such as random.py, is no module unless this process
+        # takes it for one.
+        command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())]
         environment = dict(os.environ) | {
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
             "MUJOCO_GL": backend,
         }
         with _held_back(SHARED_SIGNALS):  # until the server can disregard them

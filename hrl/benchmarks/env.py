@@ -80,7 +80,7 @@ def opengl_backend() -> str | None:
     )
     for backend in ("egl", "osmesa"):
         done = subprocess.run(
-            [sys.executable, "-c", probe],
+            [sys.executable, "-P", "-c", probe],
             env=os.environ | {"MUJOCO_GL": backend},
             capture_output=True,
             check=False,

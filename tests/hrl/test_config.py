@@ -160,6 +160,20 @@ def test_a_saved_configuration_of_an_unknown_agent_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"folder": "${oc.env:HOME}"}, "folder"),
+        ({"tracking": {"group": "of ${oc.env:USER}"}}, r"tracking\.group"),
+        ({"imports": ["${oc.env:HOME}"]}, "imports"),
+    ],
+)
+def test_a_saved_configuration_reads_no_variables_of_its_reader(changed, key):
+    _, plain = load(["agent=ppo", "suite=debug"])
+    with pytest.raises(ConfigError, match=rf"{key} is '.*oc\.env.*'; a saved configuration holds"):
+        from_saved({**plain, **changed})
+
+
+@pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"agent": ["ppo"]}, "agent"),

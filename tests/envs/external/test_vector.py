@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -16,6 +18,7 @@ from gymnasium.vector import AutoresetMode
 from envs import Suite, Task, load_suite, make_vec
 from envs.external.env import ExternalEnv
 from envs.external.families import external_family
+from envs.external.forkserver import ForkServer
 from envs.external.worker_pool import ExternalEnvError
 from envs.vector.episodes import episode_rng, evaluation_rng
 from envs.vector.external import ExternalVectorEnv
@@ -425,3 +428,16 @@ def test_what_workers_could_not_import_is_refused_with_what_to_do(
     gymnasium.register("InTheScript-v0", entry_point)
     with pytest.raises(ValueError, match=r"register it in a module .* gym/MODULE:InTheScript-v0"):
         load_suite("gym/InTheScript-v0").check_installed()
+
+
+def test_a_file_in_the_current_directory_is_no_module_of_the_process_that_starts_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("random", "yaml", "socket"):
+        (tmp_path / f"{name}.py").write_text("open('executed', 'w')\n")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    server = ForkServer("egl")
+    assert server.wait(os.getpid(), 0.0) == -1, "it answers, though not about a process of its own"
+    server.close()
+    assert not (tmp_path / "executed").exists()
