@@ -80,7 +80,7 @@ class OnPolicyAgentConfig(OnPolicyConfig):
     """Hold the hyperparameters that our own on-policy agents share, flat and hierarchical."""
 
     value_coefficient: float = config_field(
-        8.0,
+        2.0,
         "weight of each level's value loss, the squared error of returns of scaled rewards; it "
         "means the same whatever the suite's rewards and the discount",
         at_least=0,
