@@ -1,6 +1,7 @@
 """Shapes in public signatures are checked while tests run."""
 
 import importlib
+import signal
 
 import pytest
 from jaxtyping import install_import_hook
@@ -22,6 +23,16 @@ importlib.import_module("hrl")  # after the hook, and before torch: it sets how 
 import torch  # noqa: E402
 
 torch.set_num_threads(1)  # tests run side by side, one process per core
+
+# Under nohup, or in the background of a script, these are ignored, and the programs that tests
+# start and signal would inherit that.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 SLOW_TEST_SECONDS = 1800
