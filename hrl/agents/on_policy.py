@@ -125,7 +125,8 @@ def estimate_advantages(
     Returns:
         Columns [time, env]: NAME_advantage, normalised over the decisions, and NAME_return, which
         the critic learns; and metrics, by the last part of their names: `explained_variance` of
-        the critic that acted, and `return_std`, the spread of these returns.
+        the critic that acted, and `return_std`, the spread of these returns. There are no metrics
+        of a rollout in which this level decided nothing.
     """
     steps = rollout.steps
     values = steps[name]
@@ -139,11 +140,13 @@ def estimate_advantages(
         config.discount,
         config.gae_lambda,
     )
+    returns = values + advantages
     chosen = advantages[is_decision]
+    if not len(chosen):  # decisions that last longer than a rollout
+        return {f"{name}_advantage": advantages, f"{name}_return": returns}, {}
     normalised = torch.where(
         is_decision, (advantages - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0
     )
-    returns = values + advantages
     metrics = {
         "explained_variance": explained_variance(values[is_decision], returns[is_decision]),
         "return_std": returns[is_decision].std(correction=0),

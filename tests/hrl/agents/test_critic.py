@@ -1,5 +1,7 @@
 """Value learning of on-policy agents: any unit of reward, and metrics that say how well it goes."""
 
+import math
+
 import pytest
 import torch
 
@@ -135,3 +137,16 @@ def test_metrics_tell_how_values_and_policies_do(agent, config):
         }
     assert expected <= metrics.keys()
     assert all(metrics[key] > 0 for key in expected if "gradient" in key)
+
+
+def test_a_rollout_without_decisions_has_no_metrics_of_the_managers_critic():
+    """Decisions of 12 steps, rollouts of 4: every third one has decisions; all numbers are
+    finite."""
+    torch.manual_seed(0)
+    chosen, spec = SkillsConfig(n_steps=4, skill_duration=12), small_setting()
+    trained = OnPolicyLearner(Skills(chosen, spec), chosen, spec, ScaledReach(8, 60), ["toy"], 2)
+    lines = [trained.iterate() for _ in range(6)]
+    have = ["manager/explained_variance" in metrics for metrics in lines]
+    assert have == [True, False, False, True, False, False]
+    assert all(math.isfinite(value) for metrics in lines for value in metrics.values())
+    assert all(bool(torch.isfinite(p).all()) for p in trained.module.parameters())
