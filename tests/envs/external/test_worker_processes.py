@@ -18,10 +18,7 @@ from envs.external import patience
 from envs.external.forkserver import SHARED_SIGNALS
 from envs.external.worker_pool import ExternalEnvError
 from envs.vector.external import ExternalVectorEnv
-from hrl.config import load
-from hrl.run.errors import Interrupted
 from hrl.run.stop_signals import STOP_SIGNALS, stop_signals
-from hrl.run.train import train
 
 ROOT = Path(__file__).parents[3]
 STILL = np.zeros((2, 2), np.float32)
@@ -83,6 +80,7 @@ def test_a_signal_to_all_processes_of_a_run_ends_no_worker(
 
 
 def test_a_run_whose_whole_process_group_is_told_to_end_saves_first(tmp_path: Path) -> None:
+    """As Ctrl-C in a terminal and the time limit of a batch system do."""
     folder = tmp_path / "run"
     overrides = [
         "suite=gym/tests.envs.external_fakes:Slow-v0",
@@ -95,19 +93,17 @@ def test_a_run_whose_whole_process_group_is_told_to_end_saves_first(tmp_path: Pa
         "evaluation.every=0",
         "frames=1_000_000",
     ]
-
-    def send() -> None:
+    command = [sys.executable, str(ROOT / "scripts/train.py"), *overrides]
+    finds_tests = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=finds_tests, start_new_session=True, stderr=subprocess.PIPE, text=True
+    ) as process:
         while not (folder / "metrics.jsonl").exists():
+            assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.02)
-        own = psutil.Process()
-        for process in [*own.children(recursive=True), own]:
-            process.send_signal(signal.SIGTERM)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    with pytest.raises(Interrupted):
-        train(load(overrides), "a test")
-    sender.join()
+        os.killpg(process.pid, signal.SIGTERM)
+        _, printed = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, printed
     assert list((folder / "checkpoints").glob("*.training.safetensors"))
 
 
