@@ -165,11 +165,19 @@ class _SameStepEnv(gym.vector.VectorEnv):
             "partial": never,
         }
         return {
-            "final_obs": self._observation(),
+            "final_obs": _rows(self._observation(), done),
             "_final_obs": done,
-            "episode": episode,
-            "_episode": done,
+            "episode_statistics": episode,
+            "_episode_statistics": done,
         }
+
+
+def _rows(observation: Mapping[str, np.ndarray], done: np.ndarray) -> np.ndarray:
+    """One observation an environment, and None where no episode ended."""
+    rows = np.full(len(done), None, object)
+    for index in np.flatnonzero(done):
+        rows[index] = {key: values[index].copy() for key, values in observation.items()}
+    return rows
 
 
 class CounterEnv(_SameStepEnv):

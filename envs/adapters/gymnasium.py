@@ -15,8 +15,10 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
 
     Observations and actions are as in `PixelVectorEnv`, without the first axis. After the end of an
     episode `reset` must be called. `info` has "task_index" and "success", and at the end of an
-    episode "episode" with "return", "length" in control steps, "success", "steps_to_success" (0
-    without one) and "partial".
+    episode "is_success" (at any step), which stable-baselines3 reads, and "episode_statistics" with
+    "return", "length" in control steps, "success", "steps_to_success" (0 without one) and
+    "partial". The key "episode" is left to Gymnasium's `RecordEpisodeStatistics` and
+    stable-baselines3's `Monitor`, whose lengths count agent steps.
 
     Args:
         env: a vector environment of one world, which this object takes over.
@@ -75,9 +77,12 @@ class SingleEnv(gymnasium.Env[Observation, np.ndarray]):
         if "_final_obs" in infos:
             self._next = _first(observation), {"task_index": info["task_index"], "success": False}
             self._running = False
-            observation = infos["final_obs"]
-            info["episode"] = _first(infos["episode"])
-        return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+            last: Observation = infos["final_obs"][0]
+            info["episode_statistics"] = _first(infos["episode_statistics"])
+            info["is_success"] = info["episode_statistics"]["success"]
+        else:
+            last = _first(observation)
+        return last, float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray:
         """Return the present image, at the size of the videos."""

@@ -29,6 +29,7 @@ class Sb3VecEnv(VecEnv):
         self._actions: np.ndarray | None = None
         self._started = time.time()
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self.metadata = env.metadata  # `VecVideoRecorder` reads its frames per second
 
     def reset(self) -> Observation:
         """Begin an episode in every world, with the seed given to `seed` if there is one."""
@@ -98,10 +99,9 @@ class Sb3VecEnv(VecEnv):
         ]
 
     def _ending(self, infos: dict[str, Any], index: int) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "terminal_observation": {key: value[index] for key, value in infos["final_obs"].items()}
-        }
-        episode = {key: values[index].item() for key, values in infos["episode"].items()}
+        row: dict[str, Any] = {"terminal_observation": infos["final_obs"][index]}
+        statistics = infos["episode_statistics"]
+        episode = {key: values[index].item() for key, values in statistics.items()}
         if not episode["partial"]:
             steps = episode["length"] // self._env.action_repeat
             seconds = round(time.time() - self._started, 6)

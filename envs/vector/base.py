@@ -79,11 +79,14 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
     effect. Actions: float32 [env, action_size] in [-1, 1], clipped.
 
     An episode that ends is followed by the world's next one within the same step
-    (`AutoresetMode.SAME_STEP`): the observation is the new episode's first, the old one's last is
-    `infos["final_obs"]`. `infos` has "task_index" int64 and "success" bool of the transition, and
-    with a mask (`_final_obs`, `_episode`) where an episode ended, "episode": "return" float64,
-    "length" int64 in control steps, "success" bool (at any step), "steps_to_success" int64 in
-    control steps (0 without one), "partial" bool (a first episode that began part of the way).
+    (`AutoresetMode.SAME_STEP`): the observation is the new episode's first. The old one's last is
+    in `infos["final_obs"]`, which holds, as in Gymnasium's own vector environments, one observation
+    a world, and None where no episode ended. `infos` has "task_index" int64 and "success" bool of
+    the transition, and where an episode ended "episode_statistics": "return" float64, "length"
+    int64 in control steps, "success" bool (at any step), "steps_to_success" int64 in control steps
+    (0 without one), "partial" bool (a first episode that began part of the way). `_final_obs` and
+    `_episode_statistics` are masks of where an episode ended. The key "episode" is left to
+    Gymnasium's `RecordEpisodeStatistics`, whose lengths count agent steps.
 
     A time limit truncates an episode. Only external environments terminate episodes; elsewhere
     `terminated` is always False, so that every episode end is to be bootstrapped.
@@ -323,12 +326,16 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         statistics["partial"] |= lost
         self._begin(ended)
         self._pixels = self._stack_new_frame(ended)
-        final = self._observation()
-        final["pixels"][ended] = last
-        final["task"][ended] = self._task_vectors[task_index[ended]]
-        final["action_mask"][ended] = self._action_masks[task_index[ended]]
-        masks = {"_episode": ended.copy(), "_final_obs": ended.copy()}
-        return {"episode": statistics, "final_obs": final, **masks}
+        final = np.full(self.num_envs, None, object)
+        for world, pixels in zip(np.flatnonzero(ended), last, strict=True):
+            task = task_index[world]
+            final[world] = {
+                "pixels": pixels,
+                "task": self._task_vectors[task].copy(),
+                "action_mask": self._action_masks[task].copy(),
+            }
+        masks = {"_episode_statistics": ended.copy(), "_final_obs": ended.copy()}
+        return {"episode_statistics": statistics, "final_obs": final, **masks}
 
     def _episode_rng(self, env: int) -> np.random.Generator:
         """Return the random numbers of the episode that a world is in."""

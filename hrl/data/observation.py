@@ -34,6 +34,18 @@ class Observation(NamedTuple):
         """Return the environment's arrays as tensors, without a copy on a CPU."""
         return cls(*(torch.from_numpy(arrays[name]).to(device) for name in cls._fields))
 
+    @classmethod
+    def from_final(cls, final: np.ndarray, device: torch.device) -> Observation:
+        """Return the last observations of episodes as the rows of one.
+
+        Args:
+            final: an object array of mappings, those entries of `infos["final_obs"]` that are not
+                None.
+            device: of the tensors.
+        """
+        rows = {name: np.stack([row[name] for row in final]) for name in cls._fields}
+        return cls.from_arrays(rows, device)
+
     def rows(self, index: Tensor) -> Observation:
         """Return the observation of some of the environments."""
         return Observation(*(values[index] for values in self))

@@ -166,7 +166,7 @@ class ReplayCollector:
         No row of the same episode follows them, so their latents are never used and are zero.
         """
         envs = done.nonzero()[:, 0]
-        final = Observation.from_arrays(infos["final_obs"], self.device).rows(envs.to(self.device))
+        final = Observation.from_final(infos["final_obs"][envs.numpy()], self.device)
         rows = {
             **final._asdict(),
             "action": torch.zeros_like(action[: len(envs)]),

@@ -115,7 +115,7 @@ class RolloutCollector:
         if not time_limit.any():
             return {}
         rows = time_limit.nonzero()[:, 0]
-        final = Observation.from_arrays(infos["final_obs"], self.device).rows(rows)
+        final = Observation.from_final(infos["final_obs"][rows.cpu().numpy()], self.device)
         final_state = {key: value[rows] for key, value in state.items()}
         values = explorer.bootstrap_values(final, final_state)
         return {
@@ -145,10 +145,10 @@ def record_episodes(
     episodes: dict[str, list[float]], infos: Mapping[str, Any], names: list[str]
 ) -> None:
     """Add returns and successes of the whole episodes that ended in this step, by metric name."""
-    if "_episode" not in infos:
+    if "_episode_statistics" not in infos:
         return
-    ended = infos["episode"]
-    for env in np.flatnonzero(infos["_episode"] & ~ended["partial"]):
+    ended = infos["episode_statistics"]
+    for env in np.flatnonzero(infos["_episode_statistics"] & ~ended["partial"]):
         task = names[infos["task_index"][env]]
         episodes.setdefault(f"train/return/{task}", []).append(float(ended["return"][env]))
         episodes.setdefault(f"train/success/{task}", []).append(float(ended["success"][env]))

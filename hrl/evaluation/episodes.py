@@ -321,9 +321,9 @@ class _Player:
             action, state = _act(self.policy, observation, before, self.shuffle)
             self.high_level_actions.add(self.policy, state, running)
             arrays, _, _, _, infos = step_finite(self.env, observation, before, action)
-            done = infos["_episode"] & running if "_episode" in infos else np.zeros_like(running)
+            done = infos.get("_episode_statistics", np.zeros_like(running)) & running
             for index in np.flatnonzero(done).tolist():
-                rows[index] = _outcome(index, infos["episode"])
+                rows[index] = _outcome(index, infos["episode_statistics"])
             running &= ~done
             self._report(int(done.sum()))
         return dict(sorted(rows.items()))

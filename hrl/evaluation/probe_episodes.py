@@ -108,8 +108,10 @@ def next_pixels(
     """
     if "_final_obs" not in infos:
         return arrays["pixels"]
-    ended = infos["_final_obs"].reshape(-1, 1, 1, 1)
-    return np.where(ended, infos["final_obs"]["pixels"], arrays["pixels"])
+    pixels = arrays["pixels"].copy()
+    for env in np.flatnonzero(infos["_final_obs"]):
+        pixels[env] = infos["final_obs"][env]["pixels"]
+    return pixels
 
 
 # Private functions.

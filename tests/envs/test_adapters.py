@@ -51,8 +51,8 @@ def test_a_single_environment_needs_a_reset_after_an_episodes_end() -> None:
         observation, _, terminated, truncated, info = env.step(np.ones(2, np.float32))
         fresh, *_, infos = vector.step(np.ones((1, 2), np.float32))
     assert (terminated, truncated) == (False, True)
-    assert info["episode"]["length"] == 12
-    np.testing.assert_array_equal(observation["pixels"], infos["final_obs"]["pixels"][0])
+    assert info["episode_statistics"]["length"] == 12
+    np.testing.assert_array_equal(observation["pixels"], infos["final_obs"][0]["pixels"])
     with pytest.raises(ResetNeeded):
         env.step(np.zeros(2, np.float32))
     np.testing.assert_array_equal(env.reset()[0]["pixels"], fresh["pixels"][0])
@@ -96,13 +96,10 @@ def test_behaves_like_gymnasiums_own_vector_environment(monkeypatch: pytest.Monk
     assert len(ended) == 2
     for infos, expected in ended:
         np.testing.assert_array_equal(infos["_final_obs"], expected["_final_obs"])
-        # Theirs is an array of dictionaries, ours a dictionary of arrays like every other
-        # observation.
-        for index in np.flatnonzero(infos["_final_obs"]):
-            for key, values in infos["final_obs"].items():
-                np.testing.assert_array_equal(values[index], expected["final_obs"][index][key])
-        for key, values in infos["episode"].items():
-            np.testing.assert_allclose(values, expected["final_info"]["episode"][key])
+        for last, other in zip(infos["final_obs"], expected["final_obs"], strict=True):
+            _assert_same(last, other)
+        for key, values in infos["episode_statistics"].items():
+            np.testing.assert_allclose(values, expected["final_info"]["episode_statistics"][key])
 
 
 def _assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:

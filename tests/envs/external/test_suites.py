@@ -74,9 +74,15 @@ def test_a_random_episode_of_every_task_from_pixels(name: str) -> None:
         assert np.isfinite(reward).all()
         moved |= running & (observation["pixels"] != first).any(axis=(1, 2, 3))
         ended = running & (terminated | truncated)
-        assert (infos["episode"]["length"][ended] <= lengths[ended]).all() if ended.any() else True
+        assert (
+            (infos["episode_statistics"]["length"][ended] <= lengths[ended]).all()
+            if ended.any()
+            else True
+        )
         assert not (
-            ended & truncated & (infos.get("episode", {}).get("length", lengths) != lengths)
+            ended
+            & truncated
+            & (infos.get("episode_statistics", {}).get("length", lengths) != lengths)
         ).any()
         running &= ~ended
     env.close()
@@ -254,8 +260,8 @@ def test_metaworlds_experts_solve_its_tasks_through_the_adapter() -> None:
         *_, infos = env.step(np.clip(np.stack(wanted), -1, 1).astype(np.float32))
         solved |= infos["success"]
     env.close()
-    assert infos["_episode"].all()
-    np.testing.assert_array_equal(infos["episode"]["success"], solved)
+    assert infos["_episode_statistics"].all()
+    np.testing.assert_array_equal(infos["episode_statistics"]["success"], solved)
     unsolved = [tasks[index % len(tasks)].name for index in np.flatnonzero(~solved)]
     assert solved.sum() >= 28, f"unsolved: {unsolved}"
 

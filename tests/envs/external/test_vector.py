@@ -22,6 +22,7 @@ from envs.external.forkserver import ForkServer
 from envs.external.worker_pool import ExternalEnvError
 from envs.vector.episodes import episode_rng, evaluation_rng
 from envs.vector.external import ExternalVectorEnv
+from tests.envs.small import final
 
 SIZE = 24
 LENGTH = 12
@@ -166,12 +167,12 @@ def _reference(env: ExternalVectorEnv, index: int, number: int, actions: np.ndar
 
 
 def _check_end(infos: dict[str, Any], env: int, rows: list[Any], steps: int) -> None:
-    final = infos["final_obs"]["pixels"][env]
     np.testing.assert_array_equal(
-        final, np.concatenate([rows[steps - 1][0], rows[steps][0]], axis=-1)
+        infos["final_obs"][env]["pixels"],
+        np.concatenate([rows[steps - 1][0], rows[steps][0]], axis=-1),
     )
-    episode = {key: values[env] for key, values in infos["episode"].items()}
-    assert infos["_episode"][env]
+    episode = {key: values[env] for key, values in infos["episode_statistics"].items()}
+    assert infos["_episode_statistics"][env]
     assert infos["_final_obs"][env]
     assert episode["length"] == rows[steps][0][0, 0, 0], "the counter's clock"
     assert episode["return"] == pytest.approx(sum(row[1] for row in rows))
@@ -179,18 +180,15 @@ def _check_end(infos: dict[str, Any], env: int, rows: list[Any], steps: int) -> 
     assert not episode["partial"]
 
 
-def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended(
+def test_there_is_a_final_observation_where_an_episode_ended(
     counters: ExternalVectorEnv,
 ) -> None:
     counters.reset(seed=1)
     for action in _actions(4, 4):
-        observation, _, terminated, truncated, infos = counters.step(action)
+        _, _, terminated, truncated, infos = counters.step(action)
         running = ~(terminated | truncated)
         if not running.all():
-            for key in observation:
-                np.testing.assert_array_equal(
-                    observation[key][running], infos["final_obs"][key][running]
-                )
+            assert [last is None for last in infos["final_obs"]] == running.tolist()
     assert not running.all()
 
 
@@ -216,9 +214,9 @@ def test_first_episodes_begin_part_of_the_way_and_say_that_they_are_partial() ->
     partial = []
     for _ in range(40):
         *_, infos = env.step(np.zeros((8, 2), np.float32))
-        if "_episode" in infos:
-            lengths += infos["episode"]["length"][infos["_episode"]].tolist()
-            partial += infos["episode"]["partial"][infos["_episode"]].tolist()
+        if "_episode_statistics" in infos:
+            lengths += infos["episode_statistics"]["length"][infos["_episode_statistics"]].tolist()
+            partial += infos["episode_statistics"]["partial"][infos["_episode_statistics"]].tolist()
     env.close()
     assert len(set(lengths[:8])) > 3
     assert [length for length, part in zip(lengths, partial, strict=True) if not part] == [
@@ -241,8 +239,8 @@ def test_a_killed_worker_is_replaced_and_its_episodes_are_truncated(
     assert truncated.tolist() == [False, False, True, True]
     assert not terminated.any()
     assert reward[2:].tolist() == [0, 0]
-    assert infos["episode"]["partial"][2:].all()
-    np.testing.assert_array_equal(infos["final_obs"]["pixels"][2:], before["pixels"][2:])
+    assert infos["episode_statistics"]["partial"][2:].all()
+    np.testing.assert_array_equal(final(infos, "pixels"), before["pixels"][2:])
     assert (observation["pixels"][2:, 0, 0, 0] == 0).all(), "the next episode's first step"
     for env in range(2):
         assert reward[env] == np.float32(twin[env][2][1])
@@ -270,7 +268,7 @@ def test_a_worker_that_dies_by_itself_is_replaced_until_it_is_hopeless() -> None
     with pytest.warns(UserWarning, match=r"fragile.*code 7"):
         *_, truncated, infos = env.step(np.zeros((1, 2), np.float32))
     assert truncated.all()
-    assert infos["episode"]["length"].tolist() == [2]
+    assert infos["episode_statistics"]["length"].tolist() == [2]
     env.close()
     hopeless = _make(_suite(_task("hopeless", "{dies_at: 1}", 20)), 1)
     hopeless.reset(seed=0)
@@ -319,9 +317,9 @@ def test_a_continued_run_ends_its_episodes_and_begins_the_next(counters: Externa
     assert truncated.all()
     assert not terminated.any()
     assert not reward.any()
-    assert infos["episode"]["partial"].all()
-    assert infos["episode"]["length"].tolist() == state["step"].tolist()
-    np.testing.assert_array_equal(infos["final_obs"]["pixels"], observation["pixels"])
+    assert infos["episode_statistics"]["partial"].all()
+    assert infos["episode_statistics"]["length"].tolist() == state["step"].tolist()
+    np.testing.assert_array_equal(final(infos, "pixels"), observation["pixels"])
     for env in range(4):
         rows = _reference_of(counters, 7, env, int(number[env]) + 1)
         np.testing.assert_array_equal(after["pixels"][env, ..., -3:], rows[0][0])

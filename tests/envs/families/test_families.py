@@ -136,10 +136,10 @@ def test_a_driven_mass_reaches_its_target_and_that_is_a_success() -> None:
         action = np.clip(60 * (targets - place) - 20 * velocity, -1, 1).astype(np.float32)
         _, reward, _, _, infos = env.step(action)
         rewards.append(reward)
-    assert infos["episode"]["success"].all()
+    assert infos["episode_statistics"]["success"].all()
     assert infos["success"].all()
     np.testing.assert_allclose(rewards[-1], 2)
-    assert (infos["episode"]["return"] > 800).all()
+    assert (infos["episode_statistics"]["return"] > 800).all()
     env.close()
 
 
@@ -155,8 +155,8 @@ def test_doing_nothing_or_anything_earns_little(moving: bool) -> None:
             else np.zeros((32, 2), np.float32)
         )
         infos = env.step(action)[-1]
-    assert infos["episode"]["return"].mean() < 60
-    assert not infos["episode"]["success"].any()
+    assert infos["episode_statistics"]["return"].mean() < 60
+    assert not infos["episode_statistics"]["success"].any()
     env.close()
 
 

@@ -134,7 +134,7 @@ def test_a_return_tells_the_steps_to_the_goal_and_memory_is_saved() -> None:
             np.testing.assert_array_equal(results[0][1], other[1])
         rewards = results[0][1]
         first = np.where((first < 0) & (rewards > 0), 2 * step + 3 - rewards, first)
-    episode = results[0][-1]["episode"]
+    episode = results[0][-1]["episode_statistics"]
     assert ((first > 20) & (first < 100)).all()
     np.testing.assert_array_equal(episode["return"], 200 - first + 1)
     assert episode["success"].all()

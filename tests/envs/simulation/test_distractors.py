@@ -20,6 +20,7 @@ from envs.simulation.distractors import (
 from envs.simulation.mujoco_cpu import MujocoPhysics
 from envs.simulation.physics import InitialState
 from envs.simulation.renderer import RayTracer
+from tests.envs.small import final
 
 SIZE = 24
 # Of the point mass's camera: above the middle, looking down.
@@ -244,10 +245,10 @@ def test_only_worlds_of_such_tasks_show_them_and_all_images_agree() -> None:
         if number == 4:
             for _ in range(suite.action_repeat):
                 reference.step(torch.zeros(3, 2))
-            final, before = (result[4]["final_obs"]["pixels"] for result in results)
-            np.testing.assert_array_equal(final, expected([0, 3, 0], first_drift + 4 / rate))
-            np.testing.assert_array_equal(final[[0, 2]], before[[0, 2]])
-            assert not np.array_equal(final[1], before[1])
+            last, before = (final(result[4], "pixels") for result in results)
+            np.testing.assert_array_equal(last, expected([0, 3, 0], first_drift + 4 / rate))
+            np.testing.assert_array_equal(last[[0, 2]], before[[0, 2]])
+            assert not np.array_equal(last[1], before[1])
         reference.load_state(bare.state_dict()["physics"])
         np.testing.assert_array_equal(
             env.state_dict()["physics"][:, :-1], bare.state_dict()["physics"]

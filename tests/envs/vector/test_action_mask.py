@@ -10,7 +10,7 @@ import torch
 from envs import PixelVectorEnv, Suite, Task, make_vec
 from envs.adapters.gymnasium import SingleEnv
 from envs.adapters.stable_baselines3 import Sb3VecEnv
-from tests.envs.small import one_task, short_suite
+from tests.envs.small import final, one_task, short_suite
 
 SIZE = 24
 
@@ -61,7 +61,7 @@ def test_the_mask_follows_the_current_task_and_the_final_observations_the_ended_
         before = observation["action_mask"]
         observation, _, _, truncated, infos = two_bodies.step(actions)
         if truncated.any():
-            np.testing.assert_array_equal(infos["final_obs"]["action_mask"], before)
+            np.testing.assert_array_equal(final(infos, "action_mask"), before)
             np.testing.assert_array_equal(observation["action_mask"], ~before | _masks([2] * 3))
             ends += 1
         else:
@@ -80,7 +80,7 @@ def test_worlds_of_a_mixed_suite_have_the_masks_of_their_bodies() -> None:
         np.testing.assert_array_equal(observation["action_mask"], expected)
         observation, *_, infos = env.step(np.zeros((6, 12), np.float32))
         if "final_obs" in infos:
-            np.testing.assert_array_equal(infos["final_obs"]["action_mask"], expected)
+            np.testing.assert_array_equal(final(infos, "action_mask"), expected)
     env.close()
 
 

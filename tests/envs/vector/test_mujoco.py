@@ -10,7 +10,7 @@ import pytest
 import envs
 from envs import PixelVectorEnv, load_suite, make_vec
 from envs.simulation.physics import SimulationError
-from tests.envs.small import one_task, short_suite
+from tests.envs.small import final, one_task, short_suite
 
 SIZE = 16
 Step = tuple[dict, np.ndarray, np.ndarray, np.ndarray, dict]
@@ -79,14 +79,14 @@ def test_an_episode_ends_at_its_time_limit_and_the_next_begins_in_the_same_step(
     steps = _play(env, _actions(env, 9))
     assert [step[3].tolist() for step in steps] == [[index % 4 == 3] * 2 for index in range(9)]
     observation, _, _, _, infos = steps[3]
-    episode = infos["episode"]
+    episode = infos["episode_statistics"]
     assert episode["length"].tolist() == [8, 8]
-    assert infos["_episode"].all()
+    assert infos["_episode_statistics"].all()
     np.testing.assert_allclose(episode["return"], sum(step[1] for step in steps[:4]), rtol=1e-6)
     assert (episode["return"].dtype, episode["length"].dtype) == (np.float64, np.int64)
     assert not episode["partial"].any()
     # The last image shows the mass close to where it was a step ago, the new one elsewhere.
-    before, last, fresh = steps[2][0]["pixels"], infos["final_obs"]["pixels"], observation["pixels"]
+    before, last, fresh = steps[2][0]["pixels"], final(infos, "pixels"), observation["pixels"]
     assert (last != fresh).any(axis=(1, 2, 3)).all()
     assert (
         (last != before).any(axis=-1).sum(axis=(1, 2))
@@ -105,7 +105,7 @@ def test_tasks_take_turns() -> None:
         observation, _, _, truncated, infos = env.step(np.zeros((3, 2), np.float32))
         np.testing.assert_array_equal(infos["task_index"], seen[-1])
         if truncated.all():
-            np.testing.assert_array_equal(infos["final_obs"]["task"], vectors[seen[-1]])
+            np.testing.assert_array_equal(final(infos, "task"), vectors[seen[-1]])
             seen.append((np.arange(3) + (index // 2 + 1) * 3) % 4)
         np.testing.assert_array_equal(observation["task"], vectors[seen[-1]])
     assert [row.tolist() for row in seen] == [[0, 1, 2], [3, 0, 1], [2, 3, 0], [1, 2, 3], [0, 1, 2]]
@@ -122,9 +122,9 @@ def test_frames_are_stacked_oldest_first_and_repeated_at_the_start() -> None:
         observation, _, _, truncated, infos = plain.step(action)
         theirs, *_, stacked_infos = stacked.step(action)
         if truncated.any():
-            last = [*frames[-2:], infos["final_obs"]["pixels"]]
+            last = [*frames[-2:], final(infos, "pixels")]
             np.testing.assert_array_equal(
-                stacked_infos["final_obs"]["pixels"], np.concatenate(last, axis=-1)
+                final(stacked_infos, "pixels"), np.concatenate(last, axis=-1)
             )
             frames = [observation["pixels"]] * 3
         else:
@@ -159,18 +159,19 @@ def _copied(value: object) -> object:
     return np.array(value)
 
 
-def test_the_final_observation_is_the_ordinary_one_where_no_episode_ended() -> None:
+def test_there_is_a_final_observation_where_an_episode_ended() -> None:
     env = _make(4, length=20, random_initial_episode_step=True, seed=3)
     env.reset()
     seen = 0
     for action in _actions(env, 20):
-        observation, _, _, truncated, infos = env.step(action)
+        _, _, _, truncated, infos = env.step(action)
         assert ("final_obs" in infos) == truncated.any()
         if truncated.any():
             np.testing.assert_array_equal(infos["_final_obs"], truncated)
-            np.testing.assert_array_equal(infos["_episode"], truncated)
-            for key, values in infos["final_obs"].items():
-                np.testing.assert_array_equal(values[~truncated], observation[key][~truncated])
+            np.testing.assert_array_equal(infos["_episode_statistics"], truncated)
+            assert [last is not None for last in infos["final_obs"]] == truncated.tolist()
+            for last in infos["final_obs"][truncated]:
+                assert env.single_observation_space.contains(last)
             seen += (~truncated).any()
     assert seen
     env.close()
@@ -184,8 +185,8 @@ def test_random_initial_steps_spread_the_first_ends_and_only_those() -> None:
     ends: list[list[tuple[int, int, bool]]] = [[] for _ in range(16)]
     for index in range(1, 101):
         infos = env.step(np.zeros((16, 2), np.float32))[-1]
-        for world in np.flatnonzero(infos.get("_episode", [])):
-            episode = infos["episode"]
+        for world in np.flatnonzero(infos.get("_episode_statistics", [])):
+            episode = infos["episode_statistics"]
             ends[world].append(
                 (index, int(episode["length"][world]), bool(episode["partial"][world]))
             )

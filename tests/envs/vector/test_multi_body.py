@@ -8,6 +8,7 @@ import pytest
 from envs import Suite, load_suite, make_vec
 from envs.vector.base import PixelVectorEnv
 from envs.vector.multi_body import MultiBodyVectorEnv
+from tests.envs.small import final
 
 SIZE = 16
 
@@ -76,15 +77,15 @@ def test_worlds_are_what_they_would_be_among_their_own_kind():
             if own_truncated.any():
                 ended += 1
                 np.testing.assert_array_equal(
-                    infos["final_obs"]["pixels"][rows], own["final_obs"]["pixels"]
+                    final({"final_obs": infos["final_obs"][rows]}, "pixels"), final(own, "pixels")
                 )
-                for key, values in own["episode"].items():
-                    np.testing.assert_array_equal(infos["episode"][key][rows], values)
+                for key, values in own["episode_statistics"].items():
+                    np.testing.assert_array_equal(infos["episode_statistics"][key][rows], values)
         vectors = np.stack(
             [suite.family.task_vector(tasks[index]) for index in infos["task_index"]]
         )
         if truncated.any():
-            np.testing.assert_array_equal(infos["final_obs"]["task"], vectors)
+            np.testing.assert_array_equal(final(infos, "task"), vectors)
         else:
             np.testing.assert_array_equal(observation["task"], vectors)
     assert ended >= 3

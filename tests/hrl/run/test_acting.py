@@ -61,7 +61,7 @@ def test_a_vector_environment_is_played_over_many_episodes(folder):
         observation, _, terminated, truncated, infos = env.step(action)
         done = terminated | truncated
         for index in np.flatnonzero(done):
-            returns[tasks[index].name].append(infos["episode"]["return"][index])
+            returns[tasks[index].name].append(infos["episode_statistics"]["return"][index])
     env.close()
     expected = expected_returns(folder)
     for task in tasks:
