@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobRuntime
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.version import VersionBase
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -324,8 +328,27 @@ def _compose(overrides: Sequence[str], config_dir: Path) -> DictConfig:
     added = [f"file://{folder}" for folder in config_dirs() if folder != CONFIG_DIR]
     search_path = ", ".join(with_quotes(f"x={folder}")[2:] for folder in added)
     extended = [*overrides, f"hydra.searchpath=[{search_path}]"] if added else list(overrides)
-    with initialize_config_dir(str(config_dir), version_base="1.3"):
+    job = JobRuntime.instance().get("name")  # a caller's, or the default
+    with (
+        _hydra_of_our_own(),
+        initialize_config_dir(str(config_dir), job_name=job, version_base="1.3"),
+    ):
         return compose("config", extended)
+
+
+@contextmanager
+def _hydra_of_our_own() -> Iterator[None]:
+    """Leave the state of a caller's own `@hydra.main` or `initialize` as it was."""
+    caller = GlobalHydra.instance()
+    hydra = caller.hydra
+    version = VersionBase.instance().version_base
+    caller.clear()
+    try:
+        yield
+    finally:
+        caller.hydra = hydra
+        GlobalHydra.set_instance(caller)
+        VersionBase.instance().version_base = version
 
 
 def _refuse_missing_modules(names: Any) -> None:

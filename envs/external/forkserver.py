@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -49,7 +50,7 @@ run_fork_server(socket.socket(fileno=int(sys.argv[1])))
 
 
 class ForkServer:
-    """Start workers and wait for their ends; not to be shared between threads.
+    """Start workers and wait for their ends; threads that share one take turns.
 
     Args:
         backend: the OpenGL backend of all its workers, a value of MUJOCO_GL; mujoco reads it when
@@ -57,6 +58,7 @@ class ForkServer:
     """
 
     def __init__(self, backend: str) -> None:
+        self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # -P: a file in the current directory, such as random.py, is no module unless this process
         # takes it for one.
@@ -112,8 +114,9 @@ class ForkServer:
 
     def _ask(self, message: dict[str, Any], descriptors: list[int]) -> int:
         try:
-            socket.send_fds(self._socket, [json.dumps(message).encode()], descriptors)
-            answer = self._socket.recv(_LARGEST_MESSAGE)
+            with self._lock:
+                socket.send_fds(self._socket, [json.dumps(message).encode()], descriptors)
+                answer = self._socket.recv(_LARGEST_MESSAGE)
         except OSError:
             answer = b""
         if not answer:

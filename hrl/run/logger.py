@@ -8,13 +8,13 @@ import numbers
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from hrl.run.folder import RunFolder
-from hrl.run.json_lines import JsonLines, check_lines, whole_lines_end
+from hrl.run.json_lines import JsonLines, check_lines, read_lines, whole_lines_end
 
 WANDB_MODES = ("online", "offline", "disabled")
 COUNTERS = ("frames", "steps", "decisions", "updates")
@@ -88,7 +88,8 @@ class Logger:
         if wandb_mode != "disabled":
             chosen = os.environ.get("WANDB_RUN_ID")
             self._wandb_id = chosen or self._wandb_id or _run_id(folder.wandb)
-            self._open(lambda: _Wandb(folder, wandb_mode, config, str(self._wandb_id)))
+            before = read_lines(folder.metrics, position["metrics"])
+            self._open(lambda: _Wandb(folder, wandb_mode, config, str(self._wandb_id), before))
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Append one line.
@@ -199,10 +200,20 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """Log to W&B; a variable WANDB_* that the user has set decides over what is passed here."""
+    """Log to W&B; a variable WANDB_* that the user has set decides over what is passed here.
+
+    W&B's service writes late: a kill may lose much of what it was given. So a continued run gives
+    it again what it may lack. A run on the server says at which step it goes on; offline every
+    start has a file of its own, so that the last one holds the whole run.
+    """
 
     def __init__(
-        self, folder: RunFolder, mode: str, config: Mapping[str, Any], run_id: str
+        self,
+        folder: RunFolder,
+        mode: str,
+        config: Mapping[str, Any],
+        run_id: str,
+        before: Iterable[Mapping[str, float]],
     ) -> None:
         # Imported here: a run without it pays neither half a second nor a service process.
         import wandb
@@ -231,9 +242,13 @@ class _Wandb:
             )
         self._run.define_metric("frames")
         self._run.define_metric("*", step_metric="frames")
+        for record in before:
+            if record["frames"] >= self._run.starting_step:
+                self.log(record, int(record["frames"]))
 
     def log(self, metrics: Mapping[str, float], frames: int) -> None:
-        self._run.log(dict(metrics), step=frames)
+        # Committed: otherwise the service would wait for the next step. Videos come before.
+        self._run.log(dict(metrics), step=frames, commit=True)
 
     def log_video(self, name: str, path: Path, frames: int) -> None:
         video = self._video(str(path), format="mp4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -28,6 +29,9 @@ def stop_signals() -> Iterator[list[int]]:
     processor time is repeated by the system itself, and changes nothing more.) A signal that the
     process was started to ignore stays ignored, as `nohup` does with SIGHUP. The previous handlers
     return afterwards.
+
+    In another thread than the main one nothing is collected: signals remain the program's own, and
+    a run that is cut off continues from its last checkpoint.
     """
     received: list[int] = []
 
@@ -40,6 +44,10 @@ def stop_signals() -> Iterator[list[int]]:
         print("\nstopping after this iteration", flush=True)
         received.append(number)
 
+    if threading.current_thread() is not threading.main_thread():
+        # Python lets the main thread alone handle signals, and its program decides what they do.
+        yield received
+        return
     present = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     # None stands for a handler that was not installed by Python and could not be restored.
     replaced = {

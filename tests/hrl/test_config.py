@@ -4,6 +4,9 @@ from dataclasses import is_dataclass
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.version import VersionBase
 
 from envs.resources import add_config_dir
 from hrl.agents.registry import registered_agents
@@ -203,3 +206,21 @@ def test_the_name_of_an_experiment_may_hold_any_character(name, tmp_path, monkey
     add_config_dir(tmp_path)
     config = load(["agent=ppo", f'experiment="{name}"']).config
     assert (config.seed, config.tracking.group) == (7, name)
+
+
+def test_a_caller_inside_hydra_keeps_its_state(tmp_path):
+    """As `@hydra.main` leaves it while the user's function runs."""
+    (tmp_path / "mine.yaml").write_text("learning_rate: 0.5")
+    with initialize_config_dir(str(tmp_path), job_name="theirs", version_base="1.2"):
+        caller, hydra = GlobalHydra.instance(), GlobalHydra.instance().hydra
+        assert load(["agent=ppo", "seed=3"])[0].seed == 3
+        with pytest.raises(ConfigError, match="seed"):
+            load(["seed=often"])
+        assert GlobalHydra.instance() is caller
+        assert caller.hydra is hydra
+        assert str(VersionBase.instance().getbase()) == "1.2"
+        mine = compose("mine", return_hydra_config=True)
+        assert (mine.learning_rate, mine.hydra.job.name) == (0.5, "theirs")
+    before = GlobalHydra.instance().is_initialized()
+    load(["agent=ppo"])
+    assert GlobalHydra.instance().is_initialized() is before is False

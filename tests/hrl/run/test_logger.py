@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto import wandb_internal_pb2
 
 from hrl.run.errors import LoggerError
 from hrl.run.folder import RunFolder
@@ -253,8 +256,8 @@ def test_wandb_works_offline_without_account_network_or_a_word(
     video = tmp_path / "walk.mp4"
     video.write_bytes(b"not looked into")
     with open_logger(tmp_path, wandb_mode="offline") as logger:
-        logger.log(measured(10))
         logger.log_video("video/walk", video, 10)
+        logger.log(measured(10))
         position = logger.position()
         started = time.monotonic()
     assert time.monotonic() - started < 5.0
@@ -271,6 +274,96 @@ def test_wandb_works_offline_without_account_network_or_a_word(
     assert "WANDB_CACHE_DIR" not in os.environ
 
 
+LOGGED_RUN = """
+import ast, os, sys
+import psutil
+from hrl.run.folder import RunFolder
+from hrl.run.logger import Logger
+folder, position, first, last = sys.argv[1:]
+logger = Logger(
+    RunFolder(folder),
+    config={},
+    wandb_mode="offline",
+    tensorboard=False,
+    resume_at=ast.literal_eval(position),
+)
+for frames in range(int(first), int(last), 10):
+    logger.log({"frames": frames, "loss": frames / 8})
+logger.flush()
+print(logger.position(), flush=True)
+if position != "None":
+    logger.close()
+    sys.exit()
+for child in psutil.Process().children(recursive=True):
+    child.kill()
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow
+def test_wandb_holds_every_step_after_a_kill_of_the_run_and_its_service(tmp_path: Path) -> None:
+    # A service of its own, not that of this process.
+    environment = {key: value for key, value in os.environ.items() if "WANDB" not in key}
+
+    def log(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", LOGGED_RUN, str(tmp_path), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    killed = log("None", "10", "60")
+    assert killed.returncode == -signal.SIGKILL
+    assert log(killed.stdout.strip(), "60", "70").returncode == 0
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    expected = [json.loads(line) for line in lines]
+    assert [record["frames"] for record in expected] == list(range(10, 70, 10))
+    assert {record["frames"]: record for record in wandb_history(tmp_path)} == {
+        record["frames"]: record for record in expected
+    }
+
+
+def wandb_history(folder: Path) -> list[dict[str, float]]:
+    """The steps in the files that W&B writes offline.
+
+    Their format is LevelDB's log: blocks of 32 KiB, in which each part of a record follows its
+    checksum, size and kind (1 a whole record, 2 the first, 3 a middle, 4 the last part).
+    """
+    steps = []
+    for path in sorted((folder / "wandb").glob("offline-run-*/*.wandb")):
+        data, position, raw = path.read_bytes(), 7, b""
+        while position + 7 <= len(data):
+            left = 2**15 - position % 2**15
+            if left < 7:
+                position += left
+                continue
+            _, size, kind = struct.unpack("<IHB", data[position : position + 7])
+            raw += data[position + 7 : position + 7 + size]
+            position += 7 + size
+            if kind not in (1, 4):
+                continue
+            record, raw = wandb_internal_pb2.Record.FromString(raw), b""
+            if record.WhichOneof("record_type") == "history":
+                items = {item.key or item.nested_key[0]: item for item in record.history.item}
+                values = {key: json.loads(item.value_json) for key, item in items.items()}
+                steps.append({key: v for key, v in values.items() if not key.startswith("_")})
+    return steps
+
+
+def test_a_continued_run_gives_wandb_again_what_it_lacks(
+    tmp_path: Path, wandb_arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_logger(tmp_path, wandb_mode="offline") as logger:
+        for frames in (10, 20, 30):
+            logger.log({"frames": frames})
+        position = logger.position()
+        logger.log({"frames": 40})
+    with open_logger(tmp_path, position, wandb_mode="offline"):
+        pass
+    assert [step for _, step in wandb_arguments["run"].logged] == [10, 20, 30]
+    monkeypatch.setattr(WandbRun, "starting_step", 21)
+    with open_logger(tmp_path, position, wandb_mode="online") as logger:
+        logger.log({"frames": 40})
+    assert [step for _, step in wandb_arguments["run"].logged] == [30, 40]
+
+
 WANDB_CONFIG = {
     "agent": {"name": "skills"},
     "suite": {"name": "point_mass"},
@@ -283,6 +376,8 @@ WANDB_CONFIG = {
 class WandbRun:
     """What a run calls of `wandb`, remembered."""
 
+    starting_step = 0
+
     def __init__(self) -> None:
         self.defined: list[tuple[str, dict[str, Any]]] = []
         self.logged: list[tuple[dict[str, Any], int]] = []
@@ -290,7 +385,8 @@ class WandbRun:
     def define_metric(self, name: str, **settings: Any) -> None:
         self.defined.append((name, settings))
 
-    def log(self, metrics: dict[str, Any], step: int) -> None:
+    def log(self, metrics: dict[str, Any], step: int, commit: bool = False) -> None:
+        assert commit, "W&B waits for the next step otherwise"
         self.logged.append((metrics, step))
 
     def finish(self) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,18 @@ def test_signals_finish_the_iteration_save_and_leave(number, tmp_path, monkeypat
         "step_000000000256.policy.safetensors",
         "step_000000000256.training.safetensors",
     }
+
+
+def test_training_in_a_thread_is_the_same_and_leaves_signals_alone(finished, tmp_path):
+    """As `wandb.agent`, notebooks and executors call it."""
+    handlers = [signal.getsignal(number) for number in STOP_SIGNALS]
+    with ThreadPoolExecutor(1) as pool:
+        short = ["frames=256", "evaluation.every=0"]
+        folder = pool.submit(start, tmp_path / "run", *short).result()
+    metrics = (folder / "metrics.jsonl").read_bytes()
+    assert metrics
+    assert (finished / "metrics.jsonl").read_bytes().startswith(metrics)
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == handlers
 
 
 ENDLESS = ["frames=1_000_000_000", "evaluation.every=0", "checkpoint_every=1_000_000_000"]
