@@ -38,7 +38,7 @@ from hrl.config_field import (
     join_key,
 )
 from hrl.config_field import ConfigError as ConfigError
-from hrl.nets.encoder import EncoderConfig
+from hrl.nets.encoder import DEFAULT_ENCODER, EncoderConfig
 from hrl.overrides import OverrideError, check_overrides, parse_override, with_quotes
 from hrl.world_model.model import WorldModelConfig
 
@@ -193,13 +193,17 @@ class RunConfig(CheckedConfig):
     )
 
     def check_together(self) -> None:
-        """Refuse names that cannot be part of a path, and devices that are never supported."""
+        """Refuse what no key can know of alone: paths, devices, encoders that are not used."""
         if not _NAME.fullmatch(self.method):
             rule = "a name has letters, digits, '_', '.' and '-', and begins with a letter or digit"
             raise ConfigValueError("method", self.method, rule)
         if not _DEVICE.fullmatch(self.device):
             rule = "choose from auto, cpu, cuda, or a GPU by its number such as cuda:0"
             raise ConfigValueError("device", self.device, rule)
+        kind, key = self.network.encoder.kind, self.agent.encoder_key
+        if kind != DEFAULT_ENCODER and key != "network.encoder":
+            rule = f"agent {self.agent.name} encodes images by {key}; leave it {DEFAULT_ENCODER}"
+            raise ConfigValueError("network.encoder.kind", kind, rule)
 
 
 class ComposedConfig(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 from hrl.config_field import CheckedConfig, config_field
 from hrl.data.nonfinite import Fed, NonFiniteQuantity
 from hrl.data.observation import Observation, PolicyState
-from hrl.nets.encoder import Encoder, EncoderConfig
+from hrl.nets.encoder import Encoder, EncoderConfig, find_encoder
 from hrl.nets.mlp import TaskEmbedding
 
 
@@ -26,7 +26,8 @@ class AgentSpec:
         channels: channels of a stack of images.
         task_size: size of the task vector.
         action_size: size of the action.
-        encoder: sizes of the encoder; like the sizes below equal for all methods of a comparison.
+        encoder: kind and sizes of the encoder; like the sizes below equal for all methods of a
+            comparison.
         task_features: size of the embedding of the task.
         hidden: hidden layers of every perceptron.
         seed: seed of the run.
@@ -49,7 +50,8 @@ class AgentSpec:
 
     def build_encoder(self) -> Encoder:
         """Return a new encoder of these sizes."""
-        return Encoder(self.image_size, self.channels, self.encoder, self.autocast)
+        kind = find_encoder(self.encoder.kind)
+        return kind(self.image_size, self.channels, self.encoder, self.autocast)
 
     def build_task_embedding(self) -> TaskEmbedding:
         """Return a new embedding of the task vector."""
@@ -62,6 +64,8 @@ class RunShapes(NamedTuple):
     Attributes:
         num_envs: environments stepped side by side.
         image_bytes: size of one observation's stack of images.
+        stored_image_bytes: size of what a rollout of an on-policy agent keeps of it.
+        map_bytes: size of the maps that the encoder of such an agent makes of it.
         task_size: size of the task vector.
         action_size: size of the action.
         longest_episode: agent steps of the longest training episode.
@@ -70,6 +74,8 @@ class RunShapes(NamedTuple):
 
     num_envs: int
     image_bytes: int
+    stored_image_bytes: int
+    map_bytes: int
     task_size: int
     action_size: int
     longest_episode: int
@@ -109,6 +115,11 @@ class AgentConfig(CheckedConfig):
         Raises:
             ConfigValueError: names the key without its path.
         """
+
+    @property
+    def encoder_key(self) -> str:
+        """Return the key of the configuration by which the agent encodes images."""
+        return "network.encoder"
 
     @property
     def startup_notice(self) -> str:

@@ -139,6 +139,11 @@ class ModelBasedConfig(AgentConfig):
         default_factory=WorldModelLossConfig, help="weights of the world model's losses"
     )
 
+    @property
+    def encoder_key(self) -> str:
+        """Return the key of the world model, whose encoder and decoder belong together."""
+        return "network.world_model"
+
     def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
         """Return the replay, and what an update keeps for its backward pass."""
         place = "learner" if self.replay_on == "device" else "host"

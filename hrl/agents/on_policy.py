@@ -47,15 +47,13 @@ class OnPolicyConfig(AgentConfig):
     max_gradient_norm: float = config_field(1.0, "norm that gradients are clipped at", above=0)
 
     def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
-        """Return the rollout, in float32 or half of that, and a minibatch of it.
-
-        A minibatch is a shuffled copy, with the maps of the encoder's stem, forward and backward.
-        """
-        rollout = self.n_steps * shapes.num_envs * shapes.image_bytes
-        minibatch = 8 * rollout // self.n_minibatches
+        """Return the rollout, and a minibatch of it: a shuffled copy with the encoder's maps."""
+        images = self.n_steps * shapes.num_envs
+        rollout = images * shapes.stored_image_bytes
+        minibatch = images * (shapes.stored_image_bytes + shapes.map_bytes) // self.n_minibatches
         return [
-            MemoryUse("rollout (agent.n_steps, num_envs)", 4 * rollout, self.rollout_place),
-            MemoryUse("minibatch (agent.n_minibatches)", minibatch),
+            MemoryUse("rollout (agent.n_steps, num_envs)", rollout, self.rollout_place),
+            MemoryUse("minibatch (agent.n_minibatches, network.encoder)", minibatch),
         ]
 
     @property

@@ -134,11 +134,8 @@ class OnPolicyLearner:
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the numbers of trainable parameters by part."""
-        parts = {
-            name: sum(p.numel() for p in part.parameters())
-            for name, part in self.policy.parts().items()
-        }
-        return {"total": sum(p.numel() for p in self.module.parameters()), **parts}
+        parts = {name: _trainable(part) for name, part in self.policy.parts().items()}
+        return {"total": _trainable(self.module), **parts}
 
     # Private methods.
 
@@ -155,3 +152,7 @@ class OnPolicyLearner:
         self.optimizer.step()
         self.updates += 1
         return metrics
+
+
+def _trainable(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -162,7 +162,7 @@ class Skills(nn.Module):
 
     def initial_state(self, num_envs: int) -> PolicyState:
         """Return even weights; the manager decides at the next step."""
-        device = self.encoder.stem.weight.device
+        device = self.decisions.device
         even = 1 / self.config.num_skills
         return {
             "weights": torch.full((num_envs, self.config.num_skills), even, device=device),

@@ -59,6 +59,10 @@ class SB3PPOConfig(OnPolicyConfig):
     )
     value_coefficient: float = config_field(0.5, "weight of the value loss", at_least=0)
 
+    def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
+        """Return the same as for our agents; the library keeps images in float32 always."""
+        return super().memory_uses(shapes._replace(stored_image_bytes=4 * shapes.image_bytes))
+
     @property
     def rollout_place(self) -> str:
         """Return where the library keeps its rollouts: in the machine's memory always."""

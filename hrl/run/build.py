@@ -8,6 +8,8 @@ from envs import PixelVectorEnv, Suite
 from hrl.agents.base import AgentSpec, Learner, RunShapes, SavedPolicy
 from hrl.agents.registry import find_agent, registered_agents
 from hrl.config import ConfigError, RunConfig
+from hrl.config_field import ConfigValueError
+from hrl.nets.encoder import find_encoder
 from hrl.run.hardware import choose_device, choose_precision
 from hrl.seeding import stream_seed
 
@@ -16,22 +18,21 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
     """Return shapes, sizes and device for the agent of a run.
 
     Raises:
-        ConfigError: an image that the encoder cannot cut into patches.
+        ConfigError: an image that the encoder cannot encode.
         ValueError: a device that cannot be used here.
     """
-    patch = config.network.encoder.patch
-    if config.image_size % patch:
-        raise ConfigError(
-            f"network.encoder.patch is {patch}; it must divide image_size, which is "
-            f"{config.image_size}"
-        )
+    encoder = config.network.encoder
+    try:
+        find_encoder(encoder.kind).check_size(config.image_size, encoder)
+    except ConfigValueError as error:
+        raise ConfigError(str(error.within("network.encoder"))) from error
     device = choose_device(config.device)
     return AgentSpec(
         image_size=config.image_size,
         channels=3 * config.frame_stack,
         task_size=suite.task_size,
         action_size=suite.action_size,
-        encoder=config.network.encoder,
+        encoder=encoder,
         task_features=config.network.task_features,
         hidden=tuple(config.network.hidden),
         seed=config.seed,
@@ -44,9 +45,14 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
 def run_shapes(config: RunConfig, suite: Suite) -> RunShapes:
     """Return the numbers of a run that its agent's memory depends on."""
     longest = max(task.episode_length for task in suite.tasks("train")) // suite.action_repeat
+    encoder = config.network.encoder
+    kind = find_encoder(encoder.kind)
+    side, channels = config.image_size, 3 * config.frame_stack
     return RunShapes(
         num_envs=config.num_envs,
-        image_bytes=config.image_size**2 * 3 * config.frame_stack,
+        image_bytes=side**2 * channels,
+        stored_image_bytes=kind.stored_bytes(side, channels),
+        map_bytes=kind.map_bytes(side, channels, encoder),
         task_size=suite.task_size,
         action_size=suite.action_size,
         longest_episode=longest,

@@ -68,11 +68,11 @@ def acting_memory_estimate(
             written.
         video_size: side of its images in pixels.
     """
-    image_bytes = run_shapes(config, suite).image_bytes
+    shapes = run_shapes(config, suite)
     estimate = MemoryEstimate()
-    estimate.add("observations", 3 * worlds * image_bytes)
-    # Patches in float32, and the stem's maps.
-    estimate.add("policy", 6 * worlds * image_bytes)
+    estimate.add("observations", 3 * worlds * shapes.image_bytes)
+    # What is encoded, and half of the maps: those before are gone when the last ones are made.
+    estimate.add("policy", worlds * (shapes.stored_image_bytes + shapes.map_bytes // 2))
     estimate.add("simulation and rendering", simulation_size(config, suite, worlds))
     # A quarter more for the panel of the manager's high-level actions.
     estimate.add("record_video", video_steps * video_size**2 * 3 * 5 // 4)

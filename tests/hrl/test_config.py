@@ -53,7 +53,7 @@ def test_the_default_folder_has_the_methods_name():
         ("framess=3", r"framess.*valid keys of a run: .*frames"),
         (
             "network.encoder.kernel=3",
-            r"kernel.*valid keys of network\.encoder: channels, features, patch",
+            r"kernel.*valid keys of network\.encoder: channels, features, kind, patch, weights",
         ),
         ("agent=sac", r"agent/sac.*Available options.*skills"),
         ("suite=moon_walk", r"suite/moon_walk.*Available options.*point_mass"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hrl.nets.encoder import Encoder, EncoderConfig
+from hrl.nets.encoder import ConvEncoder, EncoderConfig
 from hrl.nets.gaussian import Gaussian, compose
 from hrl.nets.mlp import MLP, TaskEmbedding
 
@@ -81,7 +81,7 @@ def test_gaussian_spread_stays_in_its_range_and_greedy_is_the_mean():
 
 
 def test_stem_equals_a_convolution_whose_kernel_is_its_stride():
-    encoder = Encoder(16, 3, EncoderConfig(patch=4, channels=[5], features=7))
+    encoder = ConvEncoder(16, 3, EncoderConfig(patch=4, channels=[5], features=7))
     pixels = torch.randint(
         0, 256, (2, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
@@ -98,8 +98,8 @@ def test_stem_equals_a_convolution_whose_kernel_is_its_stride():
 
 def test_bfloat16_encoder_is_close_to_float32_and_trains_float32_weights():
     torch.manual_seed(0)
-    exact = Encoder(64, 9, EncoderConfig())
-    quick = Encoder(64, 9, EncoderConfig(), torch.bfloat16)
+    exact = ConvEncoder(64, 9, EncoderConfig())
+    quick = ConvEncoder(64, 9, EncoderConfig(), torch.bfloat16)
     quick.load_state_dict(exact.state_dict())
     pixels = torch.randint(0, 256, (8, 64, 64, 9), dtype=torch.uint8)
     features = quick(pixels)
@@ -111,7 +111,7 @@ def test_bfloat16_encoder_is_close_to_float32_and_trains_float32_weights():
 
 def test_encoder_refuses_a_patch_that_does_not_divide_the_image():
     with pytest.raises(ValueError, match=r"patch is 5; it must divide image_size, which is 64"):
-        Encoder(64, 3, EncoderConfig(patch=5))
+        ConvEncoder(64, 3, EncoderConfig(patch=5))
 
 
 @pytest.mark.parametrize(
