@@ -9,6 +9,9 @@
                     worker:  horizon / k segments of k steps, each with its own goal
                     manager: horizon / k decisions, each worth the rewards of its k steps
 
+With `near_goals` the worker also learns from segments of its own, which the manager does not see:
+their goals are states that the imagined trajectory passes 1 to k steps after the same start.
+
 It is Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model (arXiv 2301.04104).
 Both levels are the flat agent's `ActorCritic`, so that nothing but the hierarchy differs from
 `hrl.agents.dreamer`.
@@ -30,9 +33,8 @@ That file also lists the differences that no switch turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -47,7 +49,15 @@ from hrl.agents.actor_critic import (
     Trajectory,
 )
 from hrl.agents.base import AgentSpec
-from hrl.agents.goal_segments import max_cosine, segments, steps_of_decisions, steps_of_segments
+from hrl.agents.goal_segments import (
+    ImaginedTrajectory,
+    goal_metrics,
+    max_cosine,
+    segments,
+    side_by_side,
+    steps_of_decisions,
+    steps_of_segments,
+)
 from hrl.agents.model_based import (
     MAX_HORIZON,
     RUN_DEFAULTS,
@@ -109,6 +119,15 @@ class DirectorConfig(ModelBasedConfig):
         "cannot change, which is most of it and which a critic would have to learn first",
         choices=WORKER_REWARDS,
     )
+    near_goals: float = config_field(
+        0.0,
+        "share of an update's starts from which the worker also pursues a near goal, for one more "
+        "segment that the manager does not learn from: a state that the imagined trajectory passes "
+        "1 to skill_duration steps after that start. 0 for the manager's goals alone (as "
+        "published), from which a worker learns to run past what is nearer",
+        at_least=0,
+        at_most=1,
+    )
     goal_alignment: str = config_field(
         "own",
         "own: every reward of a segment is measured against its own goal; current: against the "
@@ -147,34 +166,14 @@ class DirectorConfig(ModelBasedConfig):
             raise ConfigValueError("goal_alignment", self.goal_alignment, rule)
 
     @property
+    def imagined_states(self) -> float:
+        """Return the states imagined from each start, near goals included, on average."""
+        return super().imagined_states + self.near_goals * (self.skill_duration + 1)
+
+    @property
     def discount_per_decision(self) -> float:
         """Return the manager's discount."""
         return self.manager_discount or self.discount**self.skill_duration
-
-
-class ImaginedTrajectory(NamedTuple):
-    """Hold an imagined trajectory of both levels: states 0 to T, k steps to a decision.
-
-    Attributes:
-        states: states 0 to T.
-        actions: the worker's actions 0 to T - 1.
-        codes: of every decision, and where goals are aligned as published, of the one that would
-            follow the last step.
-        goals: the decoded codes.
-        rewards: the task's rewards, predicted on arriving at states 1 to T.
-        continues: probability that the episode continues at states 0 to T.
-        task: task vectors.
-        action_mask: False for numbers of an action that are padding.
-    """
-
-    states: RSSMState
-    actions: Float[Tensor, "time batch action"]
-    codes: Float[Tensor, "decisions batch group class"]
-    goals: Float[Tensor, "decisions batch deter"]
-    rewards: Float[Tensor, "time batch"]
-    continues: Float[Tensor, "states batch"]
-    task: Float[Tensor, "1 batch task"]
-    action_mask: Bool[Tensor, "1 batch action"]
 
 
 @register_agent("director", config=DirectorConfig, run_defaults=RUN_DEFAULTS)
@@ -427,9 +426,15 @@ class Director(WorldModelAgent):
         """Return the loss of both levels over one imagined trajectory, and metrics."""
         imagined = self._imagine(starts)
         worker_trajectory, metrics = self._worker_trajectory(imagined)
+        manager_trajectory = self._manager_trajectory(imagined)
+        if self.config.near_goals:
+            # Last, so that they do not change the random numbers that the manager's rewards take.
+            near, measured = self._near_goal_trajectory(starts, imagined)
+            worker_trajectory = side_by_side(worker_trajectory, near)
+            metrics |= measured
         levels = {
             "worker": self.worker.loss(worker_trajectory),
-            "manager": self.manager.loss(self._manager_trajectory(imagined)),
+            "manager": self.manager.loss(manager_trajectory),
         }
         for level, (_, measured) in levels.items():
             metrics |= {f"{level}/{name}": value.detach() for name, value in measured.items()}
@@ -441,70 +446,116 @@ class Director(WorldModelAgent):
         return torch.stack([loss for loss, _ in levels.values()]).sum(), metrics
 
     def _imagine(self, starts: ImaginationStart) -> ImaginedTrajectory:
-        start, task, action_mask, _ = starts
-        horizon = self.config.horizon
-        count = len(task)
-        noise = self.noise(horizon, count, self.spec.action_size, normal=True)
+        """Return a trajectory of `horizon` steps in which the manager sets the goals."""
         codes: list[Tensor] = []
         goals: list[Tensor] = []
 
         def set_goal(state: RSSMState) -> None:
             with torch.no_grad():
-                policy = self.manager.actor(state.features(), task)
-                codes.append(policy.sample(self.noise(count, policy.probs.shape[-2])))
-                goals.append(self.goals.decode(codes[-1], task))
+                policy = self.manager.actor(state.features(), starts.task)
+                codes.append(policy.sample(self.noise(len(starts.task), policy.probs.shape[-2])))
+                goals.append(self.goals.decode(codes[-1], starts.task))
 
-        def act(time: int, state: RSSMState) -> Tensor:
+        def goal_at(time: int, state: RSSMState) -> Tensor:
             if time % self.config.skill_duration == 0:
                 set_goal(state)
+            return goals[-1]
+
+        states, actions = self._pursue(starts, self.config.horizon, goal_at)
+        if self.config.goal_alignment == "current":  # which needs the goal after the last step
+            set_goal(RSSMState(states.deter[-1], states.stoch[-1]))
+        return self._trajectory(starts, states, actions, torch.stack(codes), torch.stack(goals))
+
+    def _pursue(
+        self, starts: ImaginationStart, steps: int, goal_at: Callable[[int, RSSMState], Tensor]
+    ) -> tuple[RSSMState, Float[Tensor, "time batch action"]]:
+        """Return states 0 to `steps` and the worker's actions towards `goal_at` time and state."""
+        start, task, action_mask, _ = starts
+        noise = self.noise(steps, len(task), self.spec.action_size, normal=True)
+
+        def act(time: int, state: RSSMState) -> Tensor:
             # Gradient reaches the worker through its actions only: its inputs are constants.
-            inputs = torch.cat([state.features(), goals[-1]], -1).detach()
+            inputs = torch.cat([state.features(), goal_at(time, state)], -1).detach()
             action: Tensor = self.worker.actor(inputs, task, action_mask).sample(noise[time])
             return action
 
-        latents = self.noise(horizon, count, self.spec.world_model.groups)
+        latents = self.noise(steps, len(task), self.spec.world_model.groups)
         differentiable = self.config.action_gradient == "dynamics"
-        states, actions = self.world_model.imagine(start, task, act, latents, differentiable)
-        if self.config.goal_alignment == "current":  # which needs the goal after the last step
-            set_goal(RSSMState(states.deter[-1], states.stoch[-1]))
+        return self.world_model.imagine(start, task, act, latents, differentiable)
+
+    def _trajectory(
+        self,
+        starts: ImaginationStart,
+        states: RSSMState,
+        actions: Tensor,
+        codes: Tensor,
+        goals: Tensor,
+    ) -> ImaginedTrajectory:
+        """Return the trajectory with the rewards and continuations that the model predicts."""
+        differentiable = self.config.action_gradient == "dynamics"
         # The worker may learn from the task's rewards through the imagined steps.
         rewards, continues = self.predict_rewards_and_continues(
             states, starts, differentiable and self.config.task_reward_to_worker > 0
         )
+        task, action_mask = starts.task.unsqueeze(0), starts.action_mask.unsqueeze(0)
         return ImaginedTrajectory(
-            states,
-            actions,
-            torch.stack(codes),
-            torch.stack(goals),
-            rewards,
-            continues,
-            task.unsqueeze(0),
-            action_mask.unsqueeze(0),
+            states, actions, codes, goals, rewards, continues, task, action_mask
         )
 
-    def _worker_trajectory(
-        self, imagined: ImaginedTrajectory
+    def _near_goal_trajectory(
+        self, starts: ImaginationStart, imagined: ImaginedTrajectory
     ) -> tuple[Trajectory, dict[str, Tensor]]:
-        """Return segments of k steps side by side, each with its own goal, and metrics.
+        """Return a segment of the worker towards a near goal from the first of the starts.
+
+        Sequences are drawn at random, so that the first starts are a random share of them.
+
+        Args:
+            starts: where imagination begins.
+            imagined: the trajectory from there, whose states are the goals.
+        """
+        count = max(1, round(self.config.near_goals * len(starts.task)))
+        starts = starts.first(count)
+        goal = self._near_goals(imagined.states.deter[:, :count])
+        states, actions = self._pursue(starts, self.config.skill_duration, lambda time, state: goal)
+        # A goal that stays is also the next one; no decision led to it.
+        goals = torch.stack([goal, goal])
+        near = self._trajectory(starts, states, actions, imagined.codes[:0, :count], goals)
+        return self._worker_trajectory(near, "goal/near_")
+
+    def _near_goals(
+        self, deter: Float[Tensor, "states batch deter"]
+    ) -> Float[Tensor, "batch deter"]:
+        """Return for each start a state 1 to k steps after it, all equally likely."""
+        count = deter.shape[1]
+        skill_duration = self.config.skill_duration
+        # The product of a number just below 1 may be rounded up to k itself.
+        ahead = 1 + (self.noise(count) * skill_duration).long().clamp(max=skill_duration - 1)
+        return deter[ahead, torch.arange(count, device=deter.device)].detach()
+
+    def _worker_trajectory(
+        self, imagined: ImaginedTrajectory, prefix: str = "goal/"
+    ) -> tuple[Trajectory, dict[str, Tensor]]:
+        """Return segments of k steps side by side, each with its own goal, and metrics by prefix.
 
         A goal belongs to its segment from the first to the last state. The bootstrap at a segment's
         end values its own goal as if it stayed forever: a worker does not know when the next
         decision falls.
         """
         skill_duration = self.config.skill_duration
+        decisions = len(imagined.actions) // skill_duration
         deter, stoch, continues = (
             segments(values, skill_duration)
             for values in (imagined.states.deter, imagined.states.stoch, imagined.continues)
         )
-        goal = imagined.goals[: self.decisions].flatten(0, 1).expand(skill_duration + 1, -1, -1)
+        goal = imagined.goals[:decisions].flatten(0, 1).expand(skill_duration + 1, -1, -1)
         goals = goal if self.config.goal_alignment == "own" else self._current_goals(imagined)
         close = max_cosine(deter, goals)
         progress = self.config.worker_reward == "progress"
         rewards = {"goal": close[1:] - close[:-1] if progress else close[1:]}
         if self.config.task_reward_to_worker:
             rewards["task"] = steps_of_segments(imagined.rewards, skill_duration)
-        task = imagined.task.repeat(1, self.decisions, 1)
-        action_mask = imagined.action_mask.repeat(1, self.decisions, 1)
+        task = imagined.task.repeat(1, decisions, 1)
+        action_mask = imagined.action_mask.repeat(1, decisions, 1)
         trajectory = Trajectory(
             torch.cat([deter, stoch, goal], -1),
             task,
@@ -515,9 +566,9 @@ class Director(WorldModelAgent):
             action_mask,
         )
         start = RSSMState(deter[0], stoch[0])
-        swap_divergence = self._swap_divergence(start, goal[0], task, action_mask)
-        metrics = self._goal_metrics(deter.detach(), goal)
-        return trajectory, metrics | {"goal/swap_divergence": swap_divergence}
+        metrics = goal_metrics(deter.detach(), goal)
+        metrics["swap_divergence"] = self._swap_divergence(start, goal[0], task, action_mask)
+        return trajectory, {f"{prefix}{key}": value for key, value in metrics.items()}
 
     def _current_goals(self, imagined: ImaginedTrajectory) -> Float[Tensor, "states rows deter"]:
         """Return the goals that the published code measures against.
@@ -562,23 +613,6 @@ class Director(WorldModelAgent):
         reached = torch.cat([torch.ones_like(before[:, :1]), before[:, 1:]], 1).cumprod(1)
         discounts = self.config.discount ** torch.arange(skill_duration, device=rewards.device)
         return (by_decision * reached * discounts[:, None]).sum(1)
-
-    @torch.no_grad()
-    def _goal_metrics(self, deter: Tensor, goal: Tensor) -> dict[str, Tensor]:
-        """Return metrics that say whether goals are far, and whether they are reached.
-
-        They are max_cosine at a segment's start and end, the distance to the goal, and its ratio to
-        the distance that a segment moves.
-        """
-        close = max_cosine(deter, goal)
-        moved = (deter[-1] - deter[0]).norm(dim=-1).mean()
-        distance = (goal[0] - deter[0]).norm(dim=-1).mean()
-        return {
-            "goal/max_cosine_first": close[0].mean(),
-            "goal/max_cosine_last": close[-1].mean(),
-            "goal/distance": distance,
-            "goal/distance_over_displacement": distance / moved.clamp(min=1e-8),
-        }
 
     @torch.no_grad()
     def _swap_divergence(

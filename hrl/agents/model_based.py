@@ -190,13 +190,18 @@ class ModelBasedConfig(AgentConfig):
         row = shapes.image_bytes + vectors + flags + 2 * sizes.deter + sizes.groups
         return self.replay_capacity // shapes.num_envs * shapes.num_envs * row
 
+    @property
+    def imagined_states(self) -> float:
+        """Return the states imagined from each start, the start included."""
+        return float(self.horizon + 1)
+
     def _update_bytes(self, shapes: RunShapes) -> int:
         """Estimate the bytes that an update keeps: images and their maps, imagined features."""
         sizes: WorldModelConfig = shapes.world_model
         images = 6 if sizes.strided else 10 + 2 * sizes.depth
         features = 6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255
-        step = images * shapes.image_bytes + (self.horizon + 1) * features
-        return self.batch_size * self.sequence_length * 4 * step
+        step = images * shapes.image_bytes + self.imagined_states * features
+        return round(self.batch_size * self.sequence_length * 4 * step)
 
 
 @runtime_checkable

@@ -41,6 +41,13 @@ class ImaginationStart(NamedTuple):
     action_mask: Bool[Tensor, "batch action"]
     alive: Float[Tensor, " batch"]
 
+    def first(self, count: int) -> ImaginationStart:
+        """Return the first `count` of them."""
+        states = RSSMState(self.states.deter[:count], self.states.stoch[:count])
+        return ImaginationStart(
+            states, self.task[:count], self.action_mask[:count], self.alive[:count]
+        )
+
 
 class WorldModelAgent(nn.Module, ABC):
     """Act and imagine in the states of a world model; each agent adds its own actors.

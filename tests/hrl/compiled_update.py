@@ -19,11 +19,13 @@ from tests.hrl.same import assert_same, assert_same_update
 # With `parts`: one graph for every kind of input that a method's functions meet, such as the first
 # step of a sequence and the others.
 GRAPHS = {"dreamer": 8, "director": 12}
+# What a method's update has by request only is compiled too.
+OPTIONAL = {"dreamer": {}, "director": {"near_goals": 0.5}}
 
 
 def parts(method: str) -> None:
     """The same to a rounding; continued to the bit."""
-    sizes = {"action_gradient": "dynamics", "horizon": 4}
+    sizes = {"action_gradient": "dynamics", "horizon": 4, **OPTIONAL[method]}
     plain, compiled = filled(method, **sizes), filled(method, compile="parts", **sizes)
     assert_same_update(plain, compiled)
     resumed = learner(method, compile="parts", **sizes)

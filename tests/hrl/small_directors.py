@@ -6,7 +6,8 @@ from __future__ import annotations
 import torch
 
 from hrl.agents.actor_critic import ActorCriticConfig
-from hrl.agents.director import Director, DirectorConfig, ImaginedTrajectory
+from hrl.agents.director import Director, DirectorConfig
+from hrl.agents.goal_segments import ImaginedTrajectory
 from hrl.world_model.rssm import RSSMState
 from tests.fakes import model_setting, randomise, replayed
 
