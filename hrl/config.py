@@ -28,6 +28,7 @@ from envs import Suite, load_suite
 from envs.extensions import imported_modules
 from envs.external.gymnasium_id import PREFIX
 from envs.resources import CONFIG_DIR, config_dirs, config_files
+from hrl.agents.parts import FinetuneConfig
 from hrl.agents.registry import find_agent, registered_agents
 from hrl.config_field import (
     MAX_SIZE,
@@ -187,6 +188,9 @@ class RunConfig(CheckedConfig):
         0, "threads of torch and of the simulator, 0 for one per core", at_least=0, at_most=4096
     )
 
+    finetune: FinetuneConfig | None = config_field(
+        None, "what a fine-tuning run started from; written by pixel-hrl finetune"
+    )
     imports: list[str] = config_field(
         default_factory=lambda: list(imported_modules()),
         help="modules that register what the run is made of, as given with --import=MODULE",
@@ -235,6 +239,7 @@ def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> ComposedCon
         raise ConfigError(str(error)) from error
     _register()
     _refuse_null_groups(overrides)
+    _refuse_finetune(overrides)
     _register_external(overrides)
     try:
         return from_composed(_compose([*overrides, *_tracking_group(overrides)], config_dir))
@@ -263,7 +268,9 @@ def from_composed(composed: DictConfig) -> ComposedConfig:
     except (ValueError, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
     assert isinstance(run, RunConfig)
-    return ComposedConfig(run, {str(key): value for key, value in plain.items()})
+    # Other runs say nothing of fine-tuning.
+    absent = () if run.finetune else ("finetune",)
+    return ComposedConfig(run, {str(k): value for k, value in plain.items() if k not in absent})
 
 
 def from_saved(plain: dict[str, Any]) -> ComposedConfig:
@@ -279,6 +286,8 @@ def from_saved(plain: dict[str, Any]) -> ComposedConfig:
     try:
         entry = find_agent(agent.get("name") if isinstance(agent, dict) else agent)
         schema.agent = _writable(OmegaConf.structured(entry.config))
+        if plain.get("finetune") is not None:
+            schema.finetune = _writable(OmegaConf.structured(FinetuneConfig))
         return from_composed(_as_mapping(OmegaConf.merge(schema, plain)))
     except ConfigError:
         raise
@@ -429,6 +438,13 @@ def _refuse_null_groups(overrides: Sequence[str]) -> None:
             valid = ", ".join(choices(key))
             none = ", or leave it out for none" if key == "experiment" else ""
             raise ConfigError(f"{key} is {value!r}; choose from {valid}{none}")
+
+
+def _refuse_finetune(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key.split(".")[0] == "finetune":
+            raise ConfigError(f"{key} cannot be given: use pixel-hrl finetune from=RUN task=NAME")
 
 
 def _as_mapping(node: Any) -> DictConfig:

@@ -352,7 +352,12 @@ class Critic(nn.Module):
 
     @torch.no_grad()
     def update_target(self) -> None:
-        """Move the slow copy towards the critic, or renew the copy where its time has come."""
+        """Move the slow copy towards the critic, or renew the copy where its time has come.
+
+        In evaluation mode (a frozen critic) it stays as it is.
+        """
+        if not self.training:
+            return
         slow, fast = ([p.detach() for p in net.parameters()] for net in (self.slow, self.net))
         if self.config.bootstrap != "copy":
             torch._foreach_lerp_(slow, fast, self.config.slow_rate)
@@ -422,6 +427,10 @@ class ActorCritic(nn.Module):
             metrics |= measured
         actor_loss, measured = self._actor_loss(trajectory, advantage, weights)
         return actor_loss + critic_loss, {**metrics, **measured, "critic_loss": critic_loss}
+
+    def policy_modules(self) -> nn.ModuleList:
+        """Return the actor with the running statistics that its loss needs: all but critics."""
+        return nn.ModuleList([self.actor, self.advantages, self.coefficients])
 
     def update_target(self) -> None:
         """Move the critics' slow copies; called once an update."""

@@ -116,6 +116,17 @@ class AgentConfig(CheckedConfig):
             ConfigValueError: names the key without its path.
         """
 
+    def check_parts(self, states: Mapping[str, str]) -> None:
+        """Refuse to fine-tune parts with which nothing would be learned.
+
+        Args:
+            states: of each part, as `hrl.agents.parts` has them.
+
+        Raises:
+            ConfigValueError: names the key without its path.
+        """
+        del states
+
     @property
     def encoder_key(self) -> str:
         """Return the key of the configuration by which the agent encodes images."""

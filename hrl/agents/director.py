@@ -38,7 +38,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from hrl.agents.actor_critic import (
     ActorCritic,
@@ -63,6 +63,7 @@ from hrl.agents.model_based import (
     RUN_DEFAULTS,
     ModelBasedConfig,
 )
+from hrl.agents.parts import Parts
 from hrl.agents.registry import register_agent
 from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss, uniform
 from hrl.config_field import ConfigValueError, config_field
@@ -244,10 +245,15 @@ class Director(WorldModelAgent):
         """Return the entries of the policy's state that outlive their episode."""
         return ("goal", "steps_since_decision") if self.config.carry_over_episodes else ()
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Return the modules by name."""
-        levels = {"manager": self.manager, "worker": self.worker}
-        return {"world_model": self.world_model, "goal_autoencoder": self.goals, **levels}
+    def parts(self) -> Parts:
+        """Return the modules by part and name."""
+        critics = {"manager_critic": self.manager.critics, "worker_critic": self.worker.critics}
+        return {
+            **self.model_parts(self.goals),
+            "manager": {"manager": self.manager.policy_modules()},
+            "low_level": {"worker": self.worker.policy_modules()},
+            "values": critics,
+        }
 
     # Acting.
 

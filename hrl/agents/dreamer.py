@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hrl.agents.actor_critic import (
     ActorCritic,
@@ -35,6 +35,7 @@ from hrl.agents.actor_critic import (
 )
 from hrl.agents.base import AgentSpec
 from hrl.agents.model_based import RUN_DEFAULTS, ModelBasedConfig
+from hrl.agents.parts import Parts
 from hrl.agents.registry import register_agent
 from hrl.agents.world_model_agent import ImaginationStart, WorldModelAgent, model_loss
 from hrl.config_field import MAX_SIZE, ConfigValueError, config_field
@@ -116,14 +117,12 @@ class Dreamer(WorldModelAgent):
                 config.goal_autoencoder,
             )
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Return the modules by name."""
-        goals: dict[str, nn.Module] = {} if self.goals is None else {"goal_autoencoder": self.goals}
+    def parts(self) -> Parts:
+        """Return the modules by part and name."""
         return {
-            "world_model": self.world_model,
-            "actor": self.actor_critic.actor,
-            "critic": self.actor_critic.critics,
-            **goals,
+            **self.model_parts(self.goals),
+            "policy": {"actor": self.actor_critic.policy_modules()},
+            "values": {"critic": self.actor_critic.critics},
         }
 
     # Acting.

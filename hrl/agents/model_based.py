@@ -25,6 +25,7 @@ from hrl.agents.base import (
     RunShapes,
 )
 from hrl.agents.conditioning import ConditioningConfig
+from hrl.agents.parts import FROZEN, Parts, parameter_counts
 from hrl.agents.registry import register_learner
 from hrl.config_field import ConfigValueError, config_field
 from hrl.data.replay_buffer import Column, ReplayBuffer
@@ -162,6 +163,12 @@ class ModelBasedConfig(AgentConfig):
             rule = f"the longest episodes of the suite have {shapes.longest_episode} steps"
             raise ConfigValueError("sequence_length", self.sequence_length, rule)
 
+    def check_parts(self, states: Mapping[str, str]) -> None:
+        """Refuse updates of a world model alone that does not learn."""
+        if self.actor_critic_start and states["world_model"] == states["rewards"] == FROZEN:
+            rule = "it must be 0: the world model is frozen, and would learn nothing alone"
+            raise ConfigValueError("actor_critic_start", self.actor_critic_start, rule)
+
     def check_capacity(self, num_envs: int) -> None:
         """Raise ConfigValueError if the replay cannot hold a sequence of every environment."""
         length = self.sequence_length + 1
@@ -227,8 +234,8 @@ class ModelBasedAgent(Policy, LatentExplorer, Protocol):
     def latent_columns(self) -> dict[str, Column]:
         """Return the replay columns of what `explore` records of every step."""
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Return the modules by name; every parameter is in exactly one."""
+    def parts(self) -> Parts:
+        """Return the modules by part and name; every parameter is in exactly one."""
 
 
 @register_learner(ModelBasedConfig)
@@ -371,9 +378,16 @@ class ModelBasedLearner:
         self._owed = float(state["owed"])
 
     def parameter_counts(self) -> dict[str, int]:
-        """Return the numbers of trainable parameters by part, without slow copies."""
-        parts = {name: _trainable(part) for name, part in self.policy.parts().items()}
-        return {"total": _trainable(self.module), **parts}
+        """Return the numbers of trainable parameters by module, without slow copies."""
+        return parameter_counts(self.policy.parts())
+
+    def parts(self) -> Parts:
+        """Return the agent's modules by part and name."""
+        return self.policy.parts()
+
+    def saved_modules(self) -> dict[str, nn.Module]:
+        """Return the agent by its key in `state_dict`."""
+        return {"policy": self.module}
 
     # Private methods.
 
@@ -469,10 +483,6 @@ def _optimizer(module: nn.Module, config: ModelBasedConfig) -> LaProp:
     ]
     betas = (MOMENTUM_DECAY, config.beta2)
     return LaProp(groups, rate, betas, warmup=config.warmup, lr_decay_start=config.lr_decay_start)
-
-
-def _trainable(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def _means(measured: list[dict[str, Tensor]]) -> dict[str, float]:

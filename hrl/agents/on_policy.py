@@ -11,9 +11,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from hrl.agents.base import AgentConfig, MemoryUse, Policy, RunShapes
+from hrl.agents.parts import Parts
 from hrl.config_field import ConfigValueError, config_field
 from hrl.data.rollout import Explorer, Rollout
 from hrl.optim.returns import generalized_advantages
@@ -101,8 +102,8 @@ class OnPolicyAgent(Policy, Explorer, Protocol):
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a minibatch [batch, ...], and metrics."""
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Return the modules by name; every parameter is in exactly one."""
+    def parts(self) -> Parts:
+        """Return the modules by part and name; every parameter is in exactly one."""
 
 
 def estimate_advantages(

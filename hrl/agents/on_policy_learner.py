@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hrl.agents.base import AgentSpec, Counting, NonFiniteUpdate
 from hrl.agents.on_policy import OnPolicyAgent, OnPolicyAgentConfig
+from hrl.agents.parts import VALUES, Parts, parameter_counts
 from hrl.agents.registry import register_learner
 from hrl.data.rollout import Rollout
 from hrl.data.rollout_collector import RolloutCollector, with_task_means
@@ -133,9 +134,23 @@ class OnPolicyLearner:
         self.updates = state["updates"]
 
     def parameter_counts(self) -> dict[str, int]:
-        """Return the numbers of trainable parameters by part."""
-        parts = {name: _trainable(part) for name, part in self.policy.parts().items()}
-        return {"total": _trainable(self.module), **parts}
+        """Return the numbers of trainable parameters by module."""
+        return parameter_counts(self.policy.parts())
+
+    def parts(self) -> Parts:
+        """Return the modules by part and name.
+
+        Critics value scaled rewards, so that the spread of returns belongs to the values.
+        """
+        parts = self.policy.parts()
+        return {
+            **parts,
+            VALUES: {**parts.get(VALUES, {}), "reward_spread": self.reward_scale.spread},
+        }
+
+    def saved_modules(self) -> dict[str, nn.Module]:
+        """Return the agent and the scale of rewards by their keys in `state_dict`."""
+        return {"policy": self.module, "reward_scale": self.reward_scale}
 
     # Private methods.
 
@@ -152,7 +167,3 @@ class OnPolicyLearner:
         self.optimizer.step()
         self.updates += 1
         return metrics
-
-
-def _trainable(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -21,6 +21,7 @@ from hrl.agents.on_policy import (
     measure_gradient,
     policy_objective,
 )
+from hrl.agents.parts import Parts
 from hrl.agents.registry import register_agent
 from hrl.config_field import config_field
 from hrl.data.observation import Observation, PolicyState
@@ -73,9 +74,13 @@ class PPO(nn.Module):
         self.actor = MLP(inputs, spec.hidden, 2 * spec.action_size, gain=0.01)
         self.critic = MLP(inputs, spec.hidden, 1)
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Return the modules by name."""
-        return {name: getattr(self, name) for name in ("encoder", "task", "actor", "critic")}
+    def parts(self) -> Parts:
+        """Return the modules by part and name."""
+        return {
+            "encoder": {"encoder": self.encoder, "task": self.task},
+            "policy": {"actor": self.actor},
+            "values": {"critic": self.critic},
+        }
 
     # Acting.
 

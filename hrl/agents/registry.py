@@ -49,6 +49,7 @@ class AgentEntry:
             the names of its tasks and the control steps of an agent step; None for an agent that
             learns nothing.
         run_defaults: keys of the run whose defaults differ with this agent, as nested mappings.
+        has_parts: whether it can be fine-tuned (see `hrl.agents.parts`).
     """
 
     name: str
@@ -57,6 +58,7 @@ class AgentEntry:
     build_policy: BuildPolicy
     build_learner: BuildLearner | None = None
     run_defaults: Mapping[str, Any] = field(default_factory=dict)
+    has_parts: bool = False
 
 
 _ENTRIES: dict[str, AgentEntry] = {}
@@ -156,6 +158,7 @@ def register_agent(
                 build_policy,
                 build_learner,
                 run_defaults or {},
+                hasattr(agent, "parts"),
             )
         )
         return agent

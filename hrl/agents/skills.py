@@ -35,6 +35,7 @@ from hrl.agents.on_policy import (
     measure_gradient,
     policy_objective,
 )
+from hrl.agents.parts import FROZEN, Parts
 from hrl.agents.registry import register_agent
 from hrl.config_field import ConfigValueError, config_field
 from hrl.data.observation import Observation, PolicyState
@@ -105,6 +106,13 @@ class SkillsConfig(OnPolicyAgentConfig):
             rule = "with num_skills=1 the manager has no losses: choose from both, skills, none"
             raise ConfigValueError("encoder_gradient", self.encoder_gradient, rule)
 
+    def check_parts(self, states: Mapping[str, str]) -> None:
+        """Refuse to train nothing but a manager that has nothing to decide."""
+        learning = [name for name, state in states.items() if state != FROZEN]
+        if self.num_skills == 1 and learning == ["manager"]:
+            rule = "with one skill the manager learns nothing: train another part too"
+            raise ConfigValueError("num_skills", self.num_skills, rule)
+
 
 class EncodedObservation(NamedTuple):
     """Hold the encoded observation that one level gets.
@@ -153,10 +161,15 @@ class Skills(nn.Module):
         self.has_manager = config.num_skills > 1
         self.register_buffer("decisions", torch.zeros((), dtype=torch.int64))
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Return the modules by name."""
-        names = ("encoder", "task", "manager", "skills", "manager_critic", "skill_critic")
-        return {name: getattr(self, name) for name in names}
+    def parts(self) -> Parts:
+        """Return the modules by part and name."""
+        critics = {"manager_critic": self.manager_critic, "skill_critic": self.skill_critic}
+        return {
+            "encoder": {"encoder": self.encoder, "task": self.task},
+            "manager": {"manager": self.manager},
+            "low_level": {"skills": self.skills},
+            "values": critics,
+        }
 
     # Acting.
 

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from hrl.agents.base import AgentSpec
 from hrl.agents.model_based import ModelBasedConfig
+from hrl.agents.parts import Parts
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.replay_buffer import Column
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.frozen import frozen
 from hrl.nets.gaussian import repeat_noise
 from hrl.nets.two_hot import TwoHot
+from hrl.world_model.goal_autoencoder import GoalAutoencoder
 from hrl.world_model.model import WorldModel, WorldModelOutput
 from hrl.world_model.rssm import RSSMState
 
@@ -78,6 +80,19 @@ class WorldModelAgent(nn.Module, ABC):
     def task_input_size(self, module: str) -> int:
         """Return the size of this module's task input: 0 where it gets no task."""
         return self.spec.task_size * self.config.conditioning.is_task_conditioned(module)
+
+    def model_parts(self, goals: GoalAutoencoder | None) -> Parts:
+        """Return the parts that all agents with a world model have.
+
+        Args:
+            goals: the goal autoencoder, which learns what the world model's states look like; None
+                for an agent without one.
+        """
+        autoencoder: dict[str, nn.Module] = {} if goals is None else {"goal_autoencoder": goals}
+        return {
+            "world_model": {"world_model": self.world_model.representation(), **autoencoder},
+            "rewards": {"rewards": self.world_model.prediction_heads()},
+        }
 
     def initial_state(self, num_envs: int) -> PolicyState:
         """Return a state without observation or action."""

@@ -11,7 +11,7 @@ from hrl.config import GROUPS, choices, load
 from hrl.config_field import FieldInfo, field_infos
 
 WIDTH = 100
-NOT_GIVEN = ("suite", "agent.name", "imports")
+NOT_GIVEN = ("suite", "agent.name", "imports", "finetune")
 """Keys that are not written as KEY=VALUE: groups and options stand for them."""
 
 

@@ -14,6 +14,7 @@ from hrl.cli.parser import CommandParser, UsageError
 
 COMMANDS = {
     "train": "start or continue a training run",
+    "finetune": "learn a novel task from a run's checkpoint, with chosen parts frozen",
     "evaluate": "play evaluation episodes of runs and write their scores",
     "report": "write one HTML report on evaluated runs",
     "play": "record videos of a policy",

@@ -1,7 +1,8 @@
 """Track running scales of returns and advantages, and steer quantities to their targets.
 
 State lives in buffers that change in place: nothing is read back to the host, so updates can be
-captured in a CUDA graph, and checkpoints hold them with their module.
+captured in a CUDA graph, and checkpoints hold them with their module. As with torch's own running
+statistics, modules in evaluation mode (`module.eval()`, of frozen parts) leave them as they are.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class EmaStd(nn.Module):
 
     @torch.no_grad()
     def update(self, values: Float[Tensor, "*batch"]) -> None:
-        """Add one batch of values to the averages."""
+        """Add one batch of values to the averages, unless in evaluation mode."""
+        if not self.training:
+            return
         variance, mean = torch.var_mean(values.float(), correction=0)
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
         share = (1 - self.decay) / self.weight  # 1 at the first update: the bias correction
@@ -157,7 +160,9 @@ class PercentileRange(nn.Module):
 
     @torch.no_grad()
     def update(self, values: Float[Tensor, "*batch"]) -> None:
-        """Add one batch of values to the averages."""
+        """Add one batch of values to the averages, unless in evaluation mode."""
+        if not self.training:
+            return
         self.bounds.lerp_(
             torch.quantile(values.float().flatten(), self.percentiles), 1 - self.decay
         )
@@ -227,7 +232,7 @@ class AdaptiveCoefficient(nn.Module):
 
     @torch.no_grad()
     def update(self, measured: Float[Tensor, "*shape"]) -> None:
-        """Change each coefficient by at most one factor, in place.
+        """Change each coefficient by at most one factor, in place, unless in evaluation mode.
 
         Call this before the loss that uses the coefficient is formed.
 
@@ -239,6 +244,8 @@ class AdaptiveCoefficient(nn.Module):
                 f"measured has shape {tuple(measured.shape)}; "
                 f"it must be {tuple(self.value.shape)}, one value per coefficient"
             )
+        if not self.training:
+            return
         under = measured < self.least
         over = measured > self.most
         up, down = (under, over) if self.raise_when_low else (over, under)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hrl.reporting.figures.style import RC_PARAMS
-from hrl.reporting.report import fix_layout
+from hrl.reporting.report import fix_layout, write_finetuning_csv
 from hrl.reporting.runs import load_runs
 from hrl.reporting.sections import draw_figures
 from hrl.reporting.study import study_of
@@ -41,6 +41,7 @@ def archive_run(run: Path, out: Path) -> None:
         files.scores,
         files.shuffled_scores,
         files.skill_usage,
+        files.forgetting,
         files.open_loop_error,
         files.goal_reaching,
         files.goal_distance,
@@ -84,16 +85,21 @@ def thinned_curves(metrics: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
 def archive_study(runs: Sequence[str | Path], out: Path) -> None:
     """Archive each run below `out` as METHOD/seed_N, and write the study's summary and figures.
 
+    Fine-tuning runs go below finetune/SUITE/TARGET.
+
     Raises:
         RunFolderError: the runs cannot stand in one report.
     """
-    for run in load_runs(runs).runs:
-        archive_run(run.path, out / run.method / f"seed_{run.seed}")
+    loaded = load_runs(runs)
+    for run in {run.path: run for run in (*loaded.runs, *loaded.finetuned)}.values():
+        target = run.finetune.get("target")
+        below = out / "finetune" / run.suite.name / str(target) if target else out
+        archive_run(run.path, below / run.method / f"seed_{run.seed}")
     rebuild_figures(out)
 
 
 def rebuild_figures(study: Path) -> list[Path]:
-    """Write summary.json and figures/*.webp of an archived study from what it keeps.
+    """Write summary.json, figures/*.webp and finetuning*.csv of an archived study.
 
     Returns:
         The figures' paths.
@@ -115,6 +121,7 @@ def rebuild_figures(study: Path) -> list[Path]:
                 figure.drawing.savefig(written[-1], dpi=FIGURE_DPI, pil_kwargs=FIGURE_FORMAT)
     summary = json.dumps(prepared.summary, indent=1) + "\n"
     write_text_atomic(study / "summary.json", summary)
+    write_finetuning_csv(prepared, study)
     return written
 
 

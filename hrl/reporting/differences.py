@@ -10,6 +10,8 @@ from hrl.reporting.runs import Run, Runs
 # Keys that tell runs of one study apart without changing what is studied. The suite is the same by
 # construction.
 IDENTITY_KEYS = frozenset({"seed", "method", "suite", "folder"})
+# Each seed of a fine-tuned method starts from a run of its own.
+SOURCE_KEYS = frozenset({"finetune.source", "finetune.source_sha256"})
 ABSENT = "-"
 
 
@@ -95,7 +97,8 @@ def parameter_counts(runs: Runs, methods: Iterable[str]) -> dict[str, dict[str, 
 
 
 def _settings(run: Run) -> dict[str, str]:
-    return flattened({key: value for key, value in run.config.items() if key not in IDENTITY_KEYS})
+    flat = flattened({key: value for key, value in run.config.items() if key not in IDENTITY_KEYS})
+    return {key: value for key, value in flat.items() if key not in SOURCE_KEYS}
 
 
 def _method_settings(runs: list[Run]) -> dict[str, str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 import matplotlib as mpl
 
 from hrl.reporting.figures.style import RC_PARAMS, ReportFigure
+from hrl.reporting.finetuned import finetuning_csv
 from hrl.reporting.page import page
 from hrl.reporting.runs import Runs
 from hrl.reporting.sections import all_sections, draw_figures, header_of, title_of
-from hrl.reporting.study import study_of
+from hrl.reporting.study import Study, study_of
 from hrl.run.atomic_files import write_text_atomic
 
 PNG_DPI = 200
@@ -18,6 +19,8 @@ PNG_DPI = 200
 
 def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
     """Write report.html (self-contained), summary.json and figures/*.png, *.pdf.
+
+    With fine-tuning runs also finetuning.csv and finetuning_curves.csv.
 
     The same runs give the same files.
 
@@ -38,9 +41,17 @@ def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
             [figure for drawn in figures.values() for figure in drawn], folder / "figures"
         )
         html = page(title_of(study), header_of(study), all_sections(study, figures, command))
+    write_finetuning_csv(study, folder)
     write_text_atomic(folder / "summary.json", json.dumps(study.summary, indent=2) + "\n")
     write_text_atomic(folder / "report.html", html)
     return folder / "report.html"
+
+
+def write_finetuning_csv(study: Study, folder: Path) -> None:
+    """Write finetuning.csv and finetuning_curves.csv; nothing where no run was fine-tuned."""
+    if study.finetuned:
+        for name, table in finetuning_csv(study.finetuned).items():
+            write_text_atomic(folder / f"{name}.csv", table.to_csv(index=False))
 
 
 def fix_layout(figure: ReportFigure) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from envs.resources import REFERENCE_SCORES
+from hrl.reporting.random_play import RANDOM_METHOD, RandomPlay
 from hrl.reporting.suite_record import RunFolderError, SuiteRecord, first_difference, read_suite
 from hrl.reporting.tables import (
     read_json_lines,
@@ -21,8 +22,6 @@ from hrl.reporting.tables import (
 )
 from hrl.run.errors import FolderError
 from hrl.run.folder import RunFolder, check_format, find_run_folders
-
-RANDOM_METHOD = "random"
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,12 @@ class Run:
         return not self.metrics.empty
 
     @property
+    def finetune(self) -> Mapping[str, Any]:
+        """Return what a fine-tuning run started from; empty for other runs."""
+        record = self.config.get("finetune")
+        return record if isinstance(record, Mapping) else {}
+
+    @property
     def frames(self) -> int:
         """Return the control steps of training behind the last checkpoint that was evaluated."""
         return int(self.scores["frames"].max())
@@ -66,6 +71,9 @@ class Runs:
     shuffled: the same of its episodes with shuffled tasks or high-level actions.
     random_returns: (split, task) -> R_random.  random_source: where it was measured.
     left_out: folders of runs that were not evaluated.
+    finetuned: fine-tuning runs, whatever they learned. Where there are no others they are also
+        `runs`.
+    random_play: returns of random play on any suite.
     """
 
     runs: tuple[Run, ...]
@@ -74,7 +82,9 @@ class Runs:
     random_returns: Mapping[tuple[str, str], float]
     random_source: str
     shuffled: pd.DataFrame
+    random_play: RandomPlay
     left_out: tuple[Path, ...] = ()
+    finetuned: tuple[Run, ...] = ()
 
     @property
     def methods(self) -> list[str]:
@@ -101,7 +111,8 @@ def load_runs(paths: Iterable[str | Path], reference_scores: str | Path = REFERE
     """Read run folders, given as folders, globs or parents of run folders.
 
     R_random comes from a method named `random` among them, else from SUITE.csv in the folder
-    `reference_scores`. Runs without scores are left out, and named in the result.
+    `reference_scores`. Runs without scores are left out, and named in the result. Fine-tuning runs
+    are apart from the others, and may be of several suites and targets beside them.
 
     Raises:
         RunFolderError: no run was evaluated; a file or column is missing or malformed, which it
@@ -113,17 +124,34 @@ def load_runs(paths: Iterable[str | Path], reference_scores: str | Path = REFERE
     if not evaluated:
         missing = RunFolder(folders[0]).scores
         raise RunFolderError(f"{missing}: no such file; evaluate the run first")
-    runs = [read_run(folder) for folder in evaluated]
+    read = [read_run(folder) for folder in evaluated]
+    finetuned = tuple(run for run in read if run.finetune)
+    runs = [run for run in read if not run.finetune] or list(finetuned)
     _check_one_suite(runs)
-    _check_seeds_differ(runs)
+    _check_seeds_differ(read)
     _check_same_evaluation(runs)
     trained = {run.method for run in runs if run.trained}
     runs.sort(key=lambda run: (run.method not in trained, run.method, run.seed))
     scores = pd.concat([_last_checkpoint(run, run.scores) for run in runs], ignore_index=True)
     shuffled = pd.concat([_last_checkpoint(run, run.shuffled) for run in runs], ignore_index=True)
-    returns, source = _random_returns(scores, runs[0].suite, Path(reference_scores))
-    left_out = tuple(folder for folder in folders if folder not in evaluated)
-    return Runs(tuple(runs), runs[0].suite, scores, returns, source, shuffled, left_out)
+    played = [
+        (run.suite.name, _last_checkpoint(run, run.scores))
+        for run in runs
+        if run.method == RANDOM_METHOD
+    ]
+    random_play = RandomPlay(played, Path(reference_scores))
+    suite = runs[0].suite
+    return Runs(
+        tuple(runs),
+        suite,
+        scores,
+        random_play.by_place(suite, scores),
+        random_play.source(suite.name),
+        shuffled,
+        random_play,
+        tuple(folder for folder in folders if folder not in evaluated),
+        finetuned,
+    )
 
 
 def left_out_note(runs: Runs) -> str:
@@ -269,6 +297,12 @@ def _check_one_suite(runs: list[Run]) -> None:
                 f"{run.path} of suite {run.suite.name!r}"
             )
         place = first_difference(first.config["suite"], run.config["suite"])
+        if place and run.finetune:
+            raise RunFolderError(
+                f"{first.path} was fine-tuned to {first.finetune['target']}, {run.path} to "
+                f"{run.finetune['target']}: add the runs that they started from, or report one "
+                "target"
+            )
         if place:
             raise RunFolderError(
                 f"suite {run.suite.name!r} is not the same in {first.path} and {run.path}: {place}"
@@ -276,9 +310,10 @@ def _check_one_suite(runs: list[Run]) -> None:
 
 
 def _check_seeds_differ(runs: list[Run]) -> None:
-    seen: dict[tuple[str, int], Path] = {}
+    seen: dict[tuple[str, str, int], Path] = {}
     for run in runs:
-        twin = seen.setdefault((run.method, run.seed), run.path)
+        target = f"{run.suite.name} {run.finetune['target']}" if run.finetune else ""
+        twin = seen.setdefault((target, run.method, run.seed), run.path)
         if twin != run.path:
             raise RunFolderError(
                 f"{twin} and {run.path} are both method {run.method!r} with seed {run.seed}: runs "
@@ -322,35 +357,3 @@ def _last_checkpoint(run: Run, table: pd.DataFrame) -> pd.DataFrame:
     rows = table[table["frames"] == run.frames]
     keys = [key for key in ("split", "task", "intervention", "episode") if key in rows]
     return rows.sort_values(keys).assign(run=str(run.path))
-
-
-def _random_returns(
-    scores: pd.DataFrame, suite: SuiteRecord, reference_scores: Path
-) -> tuple[dict[tuple[str, str], float], str]:
-    stored = reference_scores / f"{suite.name}.csv"
-    if (scores["method"] == RANDOM_METHOD).any():
-        table = scores
-        source = f"method {RANDOM_METHOD!r} among these runs"
-    elif stored.exists():
-        table = read_scores(stored)
-        source = stored.name
-    else:
-        raise RunFolderError(
-            f"the return of random play on suite {suite.name!r} is unknown: add a run of method "
-            f"{RANDOM_METHOD!r} to the report, or measure it once into {stored}"
-        )
-    rows = table[table["method"] == RANDOM_METHOD]
-    means = {
-        (str(split), str(task)): float(group.mean())
-        for (split, task), group in rows.groupby(["split", "task"])["return"]
-    }
-    for split, task in dict.fromkeys(zip(scores["split"], scores["task"], strict=True)):
-        if (split, task) not in means:
-            raise RunFolderError(f"{source}: no random return for split {split!r}, task {task!r}")
-        if means[split, task] >= suite.reference_return:
-            raise RunFolderError(
-                f"{source}: the random return of split {split!r}, task {task!r} is "
-                f"{means[split, task]:g}, not below the suite's reference_return "
-                f"{suite.reference_return:g}: no score is defined"
-            )
-    return means, source

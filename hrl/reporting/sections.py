@@ -8,10 +8,12 @@ from typing import Any
 from hrl.reporting.cautions import cautions
 from hrl.reporting.figures.comparison import comparison_figures
 from hrl.reporting.figures.diagnostics import diagnostic_figures
+from hrl.reporting.figures.finetuning import finetuning_figures
 from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
 from hrl.reporting.figures.goals import goal_figures
 from hrl.reporting.figures.style import WIDTH, ReportFigure
 from hrl.reporting.figures.training import missing_curves_note, training_figures
+from hrl.reporting.finetuning_tables import finetuning_tables
 from hrl.reporting.page import (
     Bullets,
     Cell,
@@ -46,6 +48,7 @@ class FigureSection:
     """Describe a section made of figures.
 
     remark: returns what the figures could not show; empty when nothing is missing.
+    tables: returns what stands above the figures.
     """
 
     name: str
@@ -53,6 +56,7 @@ class FigureSection:
     question: str
     draw: Callable[[Study], list[ReportFigure]]
     remark: Callable[[Study], str] = lambda study: ""
+    tables: Callable[[Study], list[Part]] = lambda study: []
 
 
 FIGURE_SECTIONS = (
@@ -76,6 +80,13 @@ FIGURE_SECTIONS = (
         "How the scores rose with training frames and with time.",
         training_figures,
         missing_curves_note,
+    ),
+    FigureSection(
+        "finetuning",
+        "Fine-tuning",
+        "Which parts have to learn for a novel task, how fast they do, and what is forgotten.",
+        finetuning_figures,
+        tables=finetuning_tables,
     ),
     FigureSection(
         "diagnostics",
@@ -258,7 +269,8 @@ def _figure_sections(
     for section in FIGURE_SECTIONS:
         drawn = [_figure_part(figure, command) for figure in figures[section.name]]
         remark = section.remark(study)
-        parts: list[Part] = [*drawn, *([Paragraph(remark, "quiet")] if remark else [])]
+        notes = [Paragraph(remark, "quiet")] if remark else []
+        parts: list[Part] = [*section.tables(study), *drawn, *notes]
         lead = [Paragraph(section.question)] if parts else []
         sections.append(Section(section.name, section.title, [*lead, *parts]))
     return sections

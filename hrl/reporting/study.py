@@ -6,6 +6,7 @@ from itertools import cycle
 
 import pandas as pd
 
+from hrl.reporting.finetuned import FinetunedRun, measure_finetuned
 from hrl.reporting.runs import Runs
 from hrl.reporting.summary import Summary, few_runs_note, summarise, task_scores
 
@@ -30,12 +31,14 @@ class Study:
     """Hold the runs with what every figure needs of them.
 
     table: scores per run and task (see `task_scores`).  styles: the style of each method.
+    finetuned: measurements of the fine-tuning runs.
     """
 
     runs: Runs
     table: pd.DataFrame
     summary: Summary
     styles: Mapping[str, MethodStyle]
+    finetuned: tuple[FinetunedRun, ...]
 
     @property
     def compared(self) -> list[str]:
@@ -54,7 +57,8 @@ class Study:
 
 def study_of(runs: Runs) -> Study:
     """Summarise the runs once and give every method its style."""
-    return Study(runs, task_scores(runs), summarise(runs), method_styles(runs))
+    finetuned = measure_finetuned(runs)
+    return Study(runs, task_scores(runs), summarise(runs), method_styles(runs), finetuned)
 
 
 def method_styles(runs: Runs) -> dict[str, MethodStyle]:

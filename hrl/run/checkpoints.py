@@ -203,6 +203,11 @@ def policy_path(path: Path) -> Path:
     return path.with_name(path.name.replace(".training.", ".policy."))
 
 
+def training_path(path: Path) -> Path:
+    """Return the file of the training state that belongs to a policy file."""
+    return path.with_name(path.name.replace(".policy.", ".training."))
+
+
 def _read_pair(path: Path) -> Checkpoint:
     training = read(path)
     policy = _matching_policy(training)

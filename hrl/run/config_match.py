@@ -17,11 +17,13 @@ MAY_CHANGE = (
     "evaluation.every",
     "threads",
     "imports",
+    "finetune.source",
 )
 """Keys that a continued run may change, each with everything below it.
 
 None of them decides what is learned in a given frame. Other `threads` may change the last bits,
-about which a continued run warns. (`agent.imag_last` is made from `network.imag_last`, and may not
+about which a continued run warns. The folder that a fine-tuning run started from may move: its
+checkpoint is told by its hash. (`agent.imag_last` is made from `network.imag_last`, and may not
 change.)
 """
 

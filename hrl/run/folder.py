@@ -40,6 +40,8 @@ class RunFolder:
         scores: one row an episode.
         shuffled_scores: one row an episode of the shuffle tests.
         skill_usage: mean weight of each skill by task.
+        forgetting: of a fine-tuning run, one row an episode of the source's training tasks, before
+            (0 frames) and after.
         open_loop_error: errors of a world model's predictions.
         goal_reaching: how far from its goals a worker ends.
         goal_distance: how far goals are from states that were met.
@@ -62,6 +64,7 @@ class RunFolder:
         self.scores = self.path / "scores.csv"
         self.shuffled_scores = self.path / "shuffled_scores.csv"
         self.skill_usage = self.path / "skill_usage.csv"
+        self.forgetting = self.path / "forgetting.csv"
         self.open_loop_error = self.path / "open_loop_error.csv"
         self.goal_reaching = self.path / "goal_reaching.csv"
         self.goal_distance = self.path / "goal_distance.csv"

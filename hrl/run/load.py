@@ -75,7 +75,7 @@ def load_run(folder: Path, device: str = "") -> LoadedRun:
     if checkpoint is None:
         raise FolderError(f"{folder} has no checkpoint yet: train it with pixel-hrl train")
     check_config_matches(checkpoint.metadata["config"], composed.plain)
-    return _loaded(composed, checkpoint, device)
+    return loaded_run(composed, checkpoint, device)
 
 
 def load_policy_file(path: Path, device: str = "") -> LoadedRun:
@@ -95,7 +95,32 @@ def load_policy_file(path: Path, device: str = "") -> LoadedRun:
         raise CheckpointError(
             path, "it is not a policy file; give a run folder's policy.safetensors"
         )
-    return _loaded(from_saved(plain), checkpoint, device)
+    return loaded_run(from_saved(plain), checkpoint, device)
+
+
+def loaded_run(composed: ComposedConfig, checkpoint: Checkpoint, device: str) -> LoadedRun:
+    """Return the policy of a checkpoint.
+
+    Args:
+        composed: the configuration of its run.
+        checkpoint: of the policy.
+        device: where to put the policy; empty for where it was trained.
+
+    Raises:
+        CheckpointError: the weights are not of this agent.
+    """
+    config, plain = composed
+    config = replace(config, device=device) if device else config
+    suite = Suite.from_dict(plain["suite"])
+    saved = build_policy(config, agent_spec(config, suite))
+    try:
+        saved.load(checkpoint.state)
+    except (KeyError, RuntimeError) as error:  # another version of the agent
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            checkpoint.path, f"it does not hold this agent's weights: {reason}"
+        ) from error
+    return LoadedRun(saved.policy, ComposedConfig(config, plain), suite, checkpoint.frames)
 
 
 def load_scripted(overrides: Sequence[str]) -> LoadedRun:
@@ -111,21 +136,6 @@ def load_scripted(overrides: Sequence[str]) -> LoadedRun:
             "pixel-hrl train made"
         )
     return _scripted(composed)
-
-
-def _loaded(composed: ComposedConfig, checkpoint: Checkpoint, device: str) -> LoadedRun:
-    config, plain = composed
-    config = replace(config, device=device) if device else config
-    suite = Suite.from_dict(plain["suite"])
-    saved = build_policy(config, agent_spec(config, suite))
-    try:
-        saved.load(checkpoint.state)
-    except (KeyError, RuntimeError) as error:  # another version of the agent
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            checkpoint.path, f"it does not hold this agent's weights: {reason}"
-        ) from error
-    return LoadedRun(saved.policy, ComposedConfig(config, plain), suite, checkpoint.frames)
 
 
 def _scripted(composed: ComposedConfig) -> LoadedRun:

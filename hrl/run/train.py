@@ -41,7 +41,11 @@ from hrl.run.schedule import crossed, with_schedule
 from hrl.run.stop_signals import stop_signals
 
 
-def train(composed: ComposedConfig, command: str) -> Path:
+def train(
+    composed: ComposedConfig,
+    command: str,
+    prepare: Callable[[Learner], None] = lambda learner: None,
+) -> Path:
     """Start or continue the run of `config.folder`; return the folder.
 
     On a CPU a run continues exactly: killed at any moment, it ends with the weights and metrics of
@@ -50,6 +54,7 @@ def train(composed: ComposedConfig, command: str) -> Path:
     Args:
         composed: the configuration, from `hrl.config.load`.
         command: what the user typed, for the record.
+        prepare: called with the new learner, before anything is written or continued.
 
     Raises:
         ConfigError: a configuration that cannot be run.
@@ -84,7 +89,7 @@ def train(composed: ComposedConfig, command: str) -> Path:
     hardware.configure(config.threads)
     with (
         folder.lock() as lock,
-        _Run(composed, suite, folder, command, lock) as run,
+        _Run(composed, suite, folder, command, lock, prepare) as run,
         stop_signals() as received,
     ):
         run.until(config.frames, received)
@@ -126,6 +131,7 @@ class _Run:
         folder: RunFolder,
         command: str,
         lock: FolderLock,
+        prepare: Callable[[Learner], None] = lambda learner: None,
     ) -> None:
         config, plain = composed
         self.config = config
@@ -137,6 +143,7 @@ class _Run:
             self.spec = agent_spec(config, suite)
             self.env = _training_env(config, suite)
             self.learner: Learner = build_learner(config, suite, self.env, self.spec)
+            prepare(self.learner)
         except ValueError as error:  # a value that only its user can check
             raise ConfigError(str(error)) from error
         # Written once nothing of the configuration is left to refuse, so that a mistake leaves no
@@ -168,6 +175,8 @@ class _Run:
         saved = self.learner.frames
         enabled = self.config.tracking.progress
         with ProgressDisplay(frames, "frames", enabled=enabled) as display:
+            if self.config.finetune and self.learner.frames == 0:
+                self.logger.log(self._measure_start())
             while self.learner.frames < frames and not received:
                 before = self.learner.frames
                 measured = self._measure()
@@ -242,6 +251,14 @@ class _Run:
             if crossed(self.config.evaluation.every, before, self.learner.frames):
                 measured |= self._evaluate()
                 self.evaluated = evaluation_in_words(measured, self.learner.frames)
+            check_metrics(measured)
+        return measured
+
+    def _measure_start(self) -> dict[str, float | int]:
+        """Return the metrics of a policy that was trained elsewhere, before it learns here."""
+        with dump_on_nonfinite(self.folder, self._counters, self._state):
+            measured = self._evaluate() if self.config.evaluation.every else {}
+            measured |= {"frames": 0, "steps": 0, "updates": 0}
             check_metrics(measured)
         return measured
 

@@ -162,13 +162,15 @@ class GoalAutoencoder(nn.Module):
         """Return how much the goals of the probes changed, relative to their own spread.
 
         The change is the mean distance of the goals from their running means, and the spread the
-        mean distance of the goals from their average. The running means begin at the first goals.
+        mean distance of the goals from their average. The running means begin at the first goals;
+        in evaluation mode (a frozen autoencoder) they stay as they are.
         """
         goals = self.decode(self.probes, torch.zeros_like(task.flatten(0, -2)[:1]))
-        self.probe_goals.copy_(torch.where(self.probe_goals.any(), self.probe_goals, goals))
-        moved = (goals - self.probe_goals).norm(dim=-1).mean()
+        known = torch.where(self.probe_goals.any(), self.probe_goals, goals)
+        moved = (goals - known).norm(dim=-1).mean()
         spread = (goals - goals.mean(0)).norm(dim=-1).mean()
-        self.probe_goals.lerp_(goals, 1 - PROBE_DECAY)
+        if self.training:
+            self.probe_goals.copy_(known.lerp(goals, 1 - PROBE_DECAY))
         drift: Tensor = moved / spread.clamp(min=1e-8)
         return drift
 

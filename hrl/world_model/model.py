@@ -164,6 +164,15 @@ class WorldModel(nn.Module):
             config.features, task_input_size, task_features, [config.units], 1
         )
 
+    def prediction_heads(self) -> nn.ModuleList:
+        """Return the modules that predict what the task decides: rewards and continuation."""
+        return nn.ModuleList([self.reward_net, self.continue_net])
+
+    def representation(self) -> nn.ModuleList:
+        """Return all modules but `prediction_heads`."""
+        heads = list(self.prediction_heads())
+        return nn.ModuleList([module for module in self.children() if module not in heads])
+
     @compiled_part
     def embed(
         self,

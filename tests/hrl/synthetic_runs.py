@@ -117,6 +117,56 @@ def write_fixed(
     return folder
 
 
+def write_finetuned(
+    folder: Path,
+    suite: Mapping[str, Any],
+    split: str,
+    *,
+    method: str = "skills",
+    preset: str = "manager",
+    seed: int = 0,
+    curve: Mapping[int, float],
+    score: float,
+    forgotten: float = 0.0,
+    parameters: int = 1000,
+) -> Path:
+    """A run that was fine-tuned to a split of a suite.
+
+    curve: normalised score by frames.  score: at the end.  forgotten: score that every training
+    task of the suite lost.
+    """
+    folder.mkdir(parents=True)
+    target = {**suite, "splits": {"train": suite["splits"][split]}}
+    name = f"{method}-{preset}"
+    frames = max(curve)
+    _write_config(folder, target, name, seed, {"name": method}, frames)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["finetune"] = {
+        "source_method": method,
+        "source_suite": suite["name"],
+        "source_reference_return": REFERENCE_RETURN,
+        "target": split,
+        "preset": preset,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    _write_environment(folder, {"total": parameters})
+    learned = {("train", task["name"]): score for task in suite["splits"][split]}
+    rng = np.random.default_rng(0)
+    write_scores(folder, name, seed, frames, learned, 1, {"none": 1.0}, rng, noise=0.0)
+    lines = [
+        {"frames": at} | {f"eval/train/return/{task}": _return(value) for _, task in learned}
+        for at, value in curve.items()
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = [
+        (name, seed, "train", task["name"], at, 0, _return(0.9 - lost), False, 1000)
+        for at, lost in ((0, 0.0), (frames, forgotten))
+        for task in suite["splits"]["train"]
+    ]
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "forgetting.csv", index=False)
+    return folder
+
+
 def write_scores(
     folder: Path,
     method: str,
@@ -126,6 +176,7 @@ def write_scores(
     episodes: int,
     interventions: Mapping[str, float],
     rng: np.random.Generator,
+    noise: float = 0.02,
 ) -> None:
     """Write scores.csv, and shuffled_scores.csv where there are interventions.
 
@@ -139,7 +190,7 @@ def write_scores(
             task,
             frames,
             episode,
-            _return(score * left + rng.normal(0, 0.02)),
+            _return(score * left + rng.normal(0, noise)),
             score * left > 0.5,
             1000,
             name,

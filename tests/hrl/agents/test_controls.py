@@ -6,6 +6,7 @@ import torch
 
 from hrl.agents.base import Counting
 from hrl.agents.on_policy_learner import OnPolicyLearner
+from hrl.agents.parts import modules_by_name
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
@@ -49,7 +50,7 @@ def test_with_one_skill_the_manager_has_no_loss_at_all():
     learner = make(Skills, num_skills=1, skill_duration=4)
     loss, metrics = learner.policy.loss(batch(learner))
     loss.backward()
-    parts = learner.policy.parts()
+    parts = modules_by_name(learner.policy.parts())
     for name in ("manager", "manager_critic"):
         assert all(parameter.grad is None for parameter in parts[name].parameters()), name
     assert not [key for key in metrics if key.startswith(("manager/", "skills/"))]
@@ -60,7 +61,7 @@ def test_with_one_skill_nothing_learned_depends_on_the_manager():
     """Two learners whose managers and managers' critics differ go through the same numbers, and
     leave those alone."""
     learners = [make(Skills, num_skills=1, skill_duration=4) for _ in range(2)]
-    parts = learners[1].policy.parts()
+    parts = modules_by_name(learners[1].policy.parts())
     with torch.no_grad():
         for name in ("manager", "manager_critic"):
             for parameter in parts[name].parameters():
@@ -91,8 +92,9 @@ def test_one_skill_acts_as_a_flat_policy_on_the_pixels_features():
 def test_more_than_one_skill_trains_the_manager():
     learner = make(Skills, num_skills=2, skill_duration=4)
     learner.policy.loss(batch(learner))[0].backward()
+    parts = modules_by_name(learner.policy.parts())
     for name in ("manager", "manager_critic"):
-        assert any(bool(p.grad.any()) for p in learner.policy.parts()[name].parameters()), name
+        assert any(bool(p.grad.any()) for p in parts[name].parameters()), name
 
 
 def test_one_skill_leaves_no_level_named_manager_to_train_the_encoder():

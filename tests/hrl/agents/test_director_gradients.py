@@ -198,9 +198,3 @@ def test_without_the_exploration_bonus_there_is_no_critic_for_it():
     assert set(without.worker.critics) == {"goal"}
     without.loss(rows())[0].backward()
     assert reached({"goals": without.goals}) == {"goals"}
-
-
-def test_parts_hold_every_parameter_once():
-    agent = director()
-    parameters = [id(p) for part in agent.parts().values() for p in part.parameters()]
-    assert sorted(parameters) == sorted(id(p) for p in agent.parameters())

@@ -17,6 +17,7 @@ from hrl.agents.base import NonFiniteUpdate
 from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.model_based import ModelBasedLearner
+from hrl.agents.parts import modules_by_name
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.replay_buffer import Column, ReplayBuffer
 from hrl.data.replay_collector import ReplayCollector, replay_columns
@@ -256,7 +257,7 @@ def test_updates_train_every_part(method):
     for _ in range(2):
         metrics = trained.iterate()
     after = trained.module.state_dict()
-    for name, part in trained.policy.parts().items():
+    for name, part in modules_by_name(trained.policy.parts()).items():
         assert any(
             not torch.equal(p, before[key])
             for key, p in after.items()

@@ -1,0 +1,90 @@
+"""Start or continue a fine-tuning run, as `pixel-hrl finetune` does."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hrl.cli.parser import CommandParser, UsageError
+
+if TYPE_CHECKING:
+    from hrl.run.finetune import FinetuneRequest
+
+DESCRIPTION = """Learn a novel task from the newest checkpoint of a run, with chosen parts frozen.
+
+  from=RUN          folder of a run of ppo, skills, dreamer, director or an agent of your own
+  task=NAME         a task of the suite, or a split for all its tasks
+  suite=NAME        another suite with the same observations and actions (default: the run's)
+  parts=PRESET      what learns: all (also called full), heads, manager, manager_value, low_level,
+                    low_level_value, policy (of flat agents), scratch (default: all)
+  parts.PART=STATE  trainable, frozen or reinitialised, where a part differs from the preset
+  KEY=VALUE         any key of a run but the sizes of its networks (default: the run's own, and
+                    frames=100_000)
+
+The rest of the configuration is the run's. Optimiser state and replay begin anew. At the end the
+run's training tasks are played with the policies before and after, into forgetting.csv."""
+EXAMPLES = """examples:
+  pixel-hrl finetune from=runs/point_mass/skills/seed_0 task=south_far parts=manager_value
+  pixel-hrl finetune from=RUN task=extrapolation_far parts=scratch frames=50_000
+  pixel-hrl finetune from=RUN suite=maze task=train parts=manager_value parts.manager=reinitialised
+
+The same command on the same folder continues the run exactly."""
+OWN_KEYS = ("from", "task", "suite", "parts")
+
+
+def build_parser() -> CommandParser:
+    """Return the parser of this subcommand."""
+    parser = CommandParser("finetune", DESCRIPTION, EXAMPLES)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="see above; from and task are needed"
+    )
+    return parser
+
+
+def run(options: argparse.Namespace, command: str) -> None:
+    """Fine-tune as the options say; `command` is kept with the run."""
+    if options.help:
+        print(build_parser().format_help(), end="")
+        return
+    from hrl.run.finetune import finetune
+
+    folder = finetune(read_request(options.overrides), command)
+    print(f"run folder: {shlex.quote(str(folder))}")
+
+
+def read_request(arguments: Sequence[str]) -> FinetuneRequest:
+    """Return what the arguments ask for.
+
+    Raises:
+        UsageError: no source or no task, or a key that is given twice.
+    """
+    from hrl.run.finetune import FinetuneRequest
+
+    own: dict[str, str] = {}
+    overrides = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in OWN_KEYS and not key.startswith("parts."):
+            overrides.append(argument)
+        elif key in own:
+            raise UsageError(f"{key} is given twice: {key}={own[key]} and {argument}")
+        else:
+            own[key] = value.strip("\"'")
+    for key, meaning in (("from", "the folder of a run"), ("task", "a task or split of the suite")):
+        if not own.get(key):
+            raise UsageError(f"give {key}=..., {meaning} (pixel-hrl finetune --help)")
+    return FinetuneRequest(
+        source=Path(own["from"]),
+        task=own["task"],
+        suite=own.get("suite"),
+        preset=own.get("parts", "all"),
+        parts={
+            key.removeprefix("parts."): value
+            for key, value in own.items()
+            if key.startswith("parts.")
+        },
+        overrides=overrides,
+    )

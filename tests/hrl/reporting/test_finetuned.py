@@ -1,0 +1,146 @@
+"""What reports say of fine-tuning runs, against numbers worked out by hand."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hrl import reporting
+from hrl.reporting.figures.finetuning import finetuning_figures
+from hrl.reporting.finetuned import cells, measure_finetuned
+from hrl.reporting.suite_record import RunFolderError
+from tests.hrl.synthetic_runs import (
+    position_suite,
+    speed_suite,
+    write_finetuned,
+    write_fixed,
+    write_trained,
+)
+
+CURVE = {0: 0.2, 50_000: 0.4, 75_000: 0.9, 100_000: 0.7}
+AREA = (0.3 * 50_000 + 0.65 * 25_000 + 0.8 * 25_000) / 100_000
+FAR = "extrapolation_far"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two sources, random play, and runs of two presets, two methods and two targets."""
+    out, suite = tmp_path_factory.mktemp("finetuned"), position_suite()
+    for method in ("flat", "skills"):
+        write_trained(out / method, suite, method=method)
+    write_fixed(out / "random", suite)
+    for seed, forgotten in enumerate((0.3, 0.1)):
+        tuned = {"seed": seed, "forgotten": forgotten, "parameters": 1234}
+        write_finetuned(out / f"manager_{seed}", suite, FAR, curve=CURVE, score=0.8, **tuned)
+    slow = {0: 0.0, 100_000: 0.5}
+    write_finetuned(
+        out / "scratch", suite, FAR, method="flat", preset="scratch", curve=slow, score=0.5
+    )
+    write_finetuned(out / "near", suite, "extrapolation_near", curve=slow, score=0.6)
+    return out
+
+
+@pytest.fixture(scope="module")
+def runs(folder):
+    return reporting.load_runs([folder])
+
+
+def test_each_run_is_measured_as_by_hand(runs):
+    measured = {Path(run.path).name: run for run in measure_finetuned(runs)}
+    manager = measured["manager_0"]
+    assert (manager.target, manager.preset) == (f"point_mass: {FAR}", "manager")
+    assert manager.source_method == "skills"
+    # Scores of random play are 0 but for the noise of its episodes.
+    assert manager.score == pytest.approx(0.8, abs=0.02)
+    assert manager.area == pytest.approx(AREA, abs=0.02)
+    assert manager.frames_to_reach == 75_000
+    assert manager.trained_parameters == 1234
+    assert manager.forgetting == pytest.approx(0.3, abs=0.01)
+    assert measured["scratch"].frames_to_reach is None
+    assert measured["scratch"].area == pytest.approx(0.25, abs=0.02)
+
+
+def test_fine_tuning_runs_stand_apart_from_the_others(runs):
+    assert runs.methods == ["flat", "skills", "random"]
+    assert len(runs.finetuned) == 4
+    groups = {
+        (cell.target, cell.source_method, cell.preset): cell
+        for cell in cells(measure_finetuned(runs))
+    }
+    cell = groups[f"point_mass: {FAR}", "skills", "manager"]
+    assert cell.scores.shape == (2, 4)
+    frames, scores = cell.curves()
+    assert frames.tolist() == list(CURVE)
+    assert scores.shape == (4, 2, 1)
+
+
+def test_the_report_has_the_section_and_its_numbers_as_csv(folder, tmp_path):
+    runs = reporting.load_runs([folder])
+    page = reporting.write_report(runs, tmp_path, "a command").read_text()
+    assert "Fine-tuning" in page
+    assert "score at the end, by parts" in page
+    for name in ("finetuning_matrix", "finetuning_curves"):
+        assert (tmp_path / "figures" / f"{name}.png").exists()
+    table = pd.read_csv(tmp_path / "finetuning.csv")
+    assert len(table) == 4
+    row = table.query("parts == 'manager' and seed == 0 and target.str.contains('far')").iloc[0]
+    assert row["frames_to_80_percent"] == 75_000
+    assert row["area_under_curve"] == pytest.approx(AREA, abs=0.02)
+    scratch = table.query("parts == 'scratch'").iloc[0]
+    assert pd.isna(scratch["frames_to_80_percent"])
+    curves = pd.read_csv(tmp_path / "finetuning_curves.csv")
+    assert curves.query("parts == 'manager' and seed == 1")["frames"].tolist() == list(CURVE)
+
+
+def test_without_the_sources_one_target_is_reported_and_several_are_refused(folder, tmp_path):
+    with pytest.raises(RunFolderError, match="add the runs that they started from"):
+        reporting.load_runs([folder / "manager_0", folder / "near"])
+    suite = position_suite()
+    reference = tmp_path / "scores"
+    reference.mkdir()
+    write_fixed(tmp_path / "random", suite)
+    (tmp_path / "random" / "scores.csv").rename(reference / "point_mass.csv")
+    runs = reporting.load_runs([folder / "manager_0", folder / "manager_1"], reference)
+    assert runs.methods == ["skills-manager"]
+    page = reporting.write_report(runs, tmp_path / "report", "a command").read_text()
+    assert "Which parts have to learn for a novel task" in page
+
+
+def test_other_reports_have_no_such_section(positions, tmp_path):
+    runs = reporting.load_runs([positions])
+    page = reporting.write_report(runs, tmp_path, "a command").read_text()
+    assert "Fine-tuning" not in page
+    assert not list(tmp_path.glob("finetuning*.csv"))
+
+
+def test_a_target_of_another_suite_is_normalised_by_its_own_random_play(folder, tmp_path):
+    other = speed_suite()
+    reference = tmp_path / "scores"
+    reference.mkdir()
+    run = write_finetuned(tmp_path / "other", other, "novel", curve=CURVE, score=0.8)
+    paths = [folder / "flat", folder / "random", run]
+    with pytest.raises(RunFolderError, match="random play on suite 'walker_speed' is unknown"):
+        measure_finetuned(reporting.load_runs(paths, reference))
+    write_fixed(tmp_path / "random", other)
+    (tmp_path / "random" / "scores.csv").rename(reference / "walker_speed.csv")
+    (measured,) = measure_finetuned(reporting.load_runs(paths, reference))
+    assert measured.score == pytest.approx(0.8, abs=0.02)
+    assert measured.forgetting == pytest.approx(0.0, abs=0.01)
+
+
+def test_what_was_not_measured_is_left_blank(folder, tmp_path):
+    suite = position_suite()
+    run = write_finetuned(tmp_path / "bare", suite, FAR, curve={1000: 0.5}, score=0.4)
+    (run / "forgetting.csv").unlink()
+    (run / "metrics.jsonl").write_text(json.dumps({"frames": 1000}) + "\n")
+    runs = reporting.load_runs([folder / "flat", folder / "random", run])
+    (measured,) = measure_finetuned(runs)
+    assert measured.area is measured.forgetting is measured.frames_to_reach is None
+    page = reporting.write_report(runs, tmp_path / "report", "a command").read_text()
+    assert "score at the end, by parts" in page
+
+
+def test_figures_are_drawn_only_of_what_is_there(positions):
+    study = reporting.report.study_of(reporting.load_runs([positions]))
+    assert finetuning_figures(study) == []
