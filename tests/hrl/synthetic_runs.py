@@ -141,7 +141,9 @@ def write_finetuned(
     frames = max(curve)
     _write_config(folder, target, name, seed, {"name": method}, frames)
     config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["method"] = name
     config["finetune"] = {
+        "source": str(folder.parent / f"{method}_{seed}"),
         "source_method": method,
         "source_suite": suite["name"],
         "source_reference_return": REFERENCE_RETURN,

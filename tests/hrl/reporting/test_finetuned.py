@@ -7,8 +7,13 @@ import pandas as pd
 import pytest
 
 from hrl import reporting
+from hrl.reporting.differences import disagreements
 from hrl.reporting.figures.finetuning import finetuning_figures
 from hrl.reporting.finetuned import cells, measure_finetuned
+from hrl.reporting.finetuning_tables import finetuning_tables
+from hrl.reporting.report import write_finetuning_csv
+from hrl.reporting.sections import draw_figures
+from hrl.reporting.study import study_of
 from hrl.reporting.suite_record import RunFolderError
 from tests.hrl.synthetic_runs import (
     position_suite,
@@ -103,15 +108,17 @@ def test_without_the_sources_one_target_is_reported_and_several_are_refused(fold
     (tmp_path / "random" / "scores.csv").rename(reference / "point_mass.csv")
     runs = reporting.load_runs([folder / "manager_0", folder / "manager_1"], reference)
     assert runs.methods == ["skills-manager"]
-    page = reporting.write_report(runs, tmp_path / "report", "a command").read_text()
-    assert "Which parts have to learn for a novel task" in page
+    study = study_of(runs)
+    assert not disagreements(runs), "each seed has a source of its own"
+    drawn = {figure.name for figures in draw_figures(study).values() for figure in figures}
+    assert {"finetuning_matrix", "finetuning_curves", "learning_frames"} <= drawn
 
 
 def test_other_reports_have_no_such_section(positions, tmp_path):
-    runs = reporting.load_runs([positions])
-    page = reporting.write_report(runs, tmp_path, "a command").read_text()
-    assert "Fine-tuning" not in page
-    assert not list(tmp_path.glob("finetuning*.csv"))
+    study = study_of(reporting.load_runs([positions]))
+    assert finetuning_tables(study) == finetuning_figures(study) == []
+    write_finetuning_csv(study, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_target_of_another_suite_is_normalised_by_its_own_random_play(folder, tmp_path):
@@ -137,10 +144,8 @@ def test_what_was_not_measured_is_left_blank(folder, tmp_path):
     runs = reporting.load_runs([folder / "flat", folder / "random", run])
     (measured,) = measure_finetuned(runs)
     assert measured.area is measured.forgetting is measured.frames_to_reach is None
-    page = reporting.write_report(runs, tmp_path / "report", "a command").read_text()
-    assert "score at the end, by parts" in page
-
-
-def test_figures_are_drawn_only_of_what_is_there(positions):
-    study = reporting.report.study_of(reporting.load_runs([positions]))
-    assert finetuning_figures(study) == []
+    study = study_of(runs)
+    numbers = finetuning_tables(study)[-1]
+    (row,) = numbers.rows
+    assert [cell.text for cell in row[4:]] == ["-", "-", "-", "1,000", "-", "-", "1"]
+    assert [figure.name for figure in finetuning_figures(study)] == ["finetuning_matrix"]

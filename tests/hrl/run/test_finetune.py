@@ -22,7 +22,8 @@ from hrl.cli import main
 from hrl.config import ConfigError, load
 from hrl.run.acting import load_policy
 from hrl.run.checkpoints import Checkpoints
-from hrl.run.finetune import FinetuneRequest, refuse_misfit, target_suite
+from hrl.run.finetune import FinetuneRequest, compose_finetune, refuse_misfit, target_suite
+from hrl.run.finetune_source import read_source
 from hrl.run.load import load_run
 from hrl.run.train import train
 from tests.hrl.same import assert_same
@@ -132,7 +133,7 @@ def test_it_is_loaded_evaluated_and_filmed_like_any_other(tuned, tmp_path):
     policy = load_policy(tuned)
     env = policy.make_env()
     action = policy.act(env.reset()[0], done=True)
-    assert action.shape == (env.num_envs, 2)
+    assert action.shape == env.action_space.shape == (2,)
     env.close()
     assert main(["evaluate", str(tuned), "--episodes=1", "--videos=0"]) == 0
     scores = pd.read_csv(tuned / "scores.csv")
@@ -184,6 +185,7 @@ def test_killed_at_any_moment_and_continued_it_ends_the_same(skills, tmp_path):
     assert_same(last_state(folder), last_state(whole))
 
 
+@pytest.mark.slow
 def test_replay_and_optimizer_of_a_world_model_begin_anew(tmp_path):
     """Its actors learn from the first update, because the model is there already."""
     source = make_source(tmp_path / "source", "director", *SMALL)
@@ -207,8 +209,9 @@ def test_a_changed_source_and_other_parts_are_refused(skills, tuned, tmp_path, c
     shutil.copytree(skills, other)
     again = arguments(other, tuned, "parts=manager_value")
     assert main(["finetune", *again]) == 0, "a source may move"
-    given = load([*_source_overrides(other), "frames=512"])
-    train(given, "a test")
+    checkpoints = Checkpoints(other / "checkpoints")
+    saved = checkpoints.load_latest()
+    checkpoints.save(saved.frames + 256, saved.state, saved.metadata)  # as more training would
     capsys.readouterr()
     before = {path: path.read_bytes() for path in tuned.glob("*.*")}
     assert main(["finetune", *again]) == 2
@@ -231,6 +234,7 @@ def test_training_does_not_continue_a_fine_tuning_run(tuned, capsys):
     assert "pixel-hrl finetune" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_split_of_another_suite_is_learned_by_a_new_manager(skills, tmp_path):
     folder = tmp_path / "run"
     given = [f"from={skills}", "suite=point_mass", "task=extrapolation_far", f"folder={folder}"]
@@ -307,9 +311,11 @@ def test_a_flat_agent_has_no_manager_to_train_or_freeze(flat, tmp_path, capsys):
     assert "agent ppo has the parts encoder, policy, values and the presets all, full" in errors
     assert main(["finetune", *arguments(flat, tmp_path / "run", "parts.manager=frozen")]) == 2
     assert "agent ppo has no such part" in capsys.readouterr().err
-    folder = tune(flat, tmp_path / "run", "parts=full", "frames=256", "evaluation.every=0")
-    record = yaml.safe_load((folder / "config.yaml").read_text())["finetune"]
-    assert record["preset"] == "all", "full is another name of it"
+    request = FinetuneRequest(flat, "south_far", preset="full")
+    composed = compose_finetune(request, read_source(flat))
+    assert composed.config.finetune.preset == "all", "full is another name of it"
+    assert composed.config.folder == "runs/debug/finetune/south_far/ppo-all/seed_0"
+    assert composed.config.frames == 100_000
 
 
 @pytest.mark.parametrize(
