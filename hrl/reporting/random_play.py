@@ -39,8 +39,8 @@ class RandomPlay:
             RunFolderError: random play was never measured on the suite.
         """
         rows = self._rows(suite)
-        means = rows[rows["method"] == RANDOM_METHOD].groupby("task")["return"].mean()
-        return {str(task): float(mean) for task, mean in means.items()}
+        returns = rows[rows["method"] == RANDOM_METHOD].groupby("task")["return"]
+        return {str(task): float(group.mean()) for task, group in returns}
 
     def by_place(self, suite: SuiteRecord, scores: pd.DataFrame) -> dict[tuple[str, str], float]:
         """Return the mean return by (split, task) of a suite.

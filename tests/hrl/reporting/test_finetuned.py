@@ -11,8 +11,9 @@ from hrl.reporting.differences import disagreements
 from hrl.reporting.figures.finetuning import finetuning_figures
 from hrl.reporting.finetuned import cells, measure_finetuned
 from hrl.reporting.finetuning_tables import finetuning_tables
+from hrl.reporting.page import Table
 from hrl.reporting.report import write_finetuning_csv
-from hrl.reporting.sections import draw_figures
+from hrl.reporting.sections import FIGURE_SECTIONS, draw_figures
 from hrl.reporting.study import study_of
 from hrl.reporting.suite_record import RunFolderError
 from tests.hrl.synthetic_runs import (
@@ -81,12 +82,18 @@ def test_fine_tuning_runs_stand_apart_from_the_others(runs):
 
 
 def test_the_report_has_the_section_and_its_numbers_as_csv(folder, tmp_path):
-    runs = reporting.load_runs([folder])
-    page = reporting.write_report(runs, tmp_path, "a command").read_text()
-    assert "Fine-tuning" in page
-    assert "score at the end, by parts" in page
-    for name in ("finetuning_matrix", "finetuning_curves"):
-        assert (tmp_path / "figures" / f"{name}.png").exists()
+    study = study_of(reporting.load_runs([folder]))
+    (section,) = [one for one in FIGURE_SECTIONS if one.name == "finetuning"]
+    drawn = [figure.name for figure in section.draw(study)]
+    assert drawn == ["finetuning_matrix", "finetuning_curves"]
+    tables = [part for part in section.tables(study) if isinstance(part, Table)]
+    assert len(tables) == 4, "a matrix and the numbers of both targets"
+    assert [cell.text for cell in tables[0].header] == [
+        "score at the end, by parts",
+        "flat",
+        "skills",
+    ]
+    write_finetuning_csv(study, tmp_path)
     table = pd.read_csv(tmp_path / "finetuning.csv")
     assert len(table) == 4
     row = table.query("parts == 'manager' and seed == 0 and target.str.contains('far')").iloc[0]
