@@ -18,7 +18,7 @@ from tests.hrl.same import assert_same, assert_same_update
 
 # With `parts`: one graph for every kind of input that a method's functions meet, such as the first
 # step of a sequence and the others.
-GRAPHS = {"dreamer": 8, "director": 12}
+GRAPHS = {"dreamer": 8, "director": 16}
 # What a method's update has by request only is compiled too.
 OPTIONAL = {"dreamer": {}, "director": {"near_goals": 0.5}}
 
