@@ -110,6 +110,12 @@ class Suite:
         """Return how many numbers an action has: those that the largest body needs."""
         return max(self.actuator_count(task) for task in self.all_tasks)
 
+    @property
+    def discrete_actions(self) -> bool:
+        """Return whether any of its tasks takes discrete actions: the largest number chooses."""
+        family = self.family
+        return isinstance(family, ExternalFamily) and any(map(family.is_discrete, self.all_tasks))
+
     def actuator_count(self, task: Task) -> int:
         """Return how many numbers of an action the body of a task uses."""
         family = self.family

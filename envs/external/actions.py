@@ -22,8 +22,9 @@ def action_size(space: spaces.Space[Any]) -> int:
 def translation(space: spaces.Space[Any]) -> Translation:
     """Return the function from `action_size` numbers in [-1, 1] to an action of `space`.
 
-    A bounded box is scaled to its bounds; of a discrete space the action with the largest number is
-    taken.
+    A bounded box is scaled to its bounds, and numbers beyond [-1, 1] are clipped. Of a discrete
+    space the action with the largest number is taken, also where several are beyond 1; of equal
+    numbers the first counts.
 
     Raises:
         ValueError: any other space.
@@ -40,6 +41,11 @@ def _size_and_translation(space: spaces.Space[Any]) -> tuple[int, Translation]:
     raise ValueError(f"actions must be a bounded Box or Discrete, got {space}")
 
 
+def chooses(space: spaces.Space[Any]) -> bool:
+    """Return whether an action of this space is the choice of the largest of its numbers."""
+    return isinstance(space, spaces.Discrete)
+
+
 def _box(space: spaces.Box) -> tuple[int, Translation]:
     low = space.low.astype(np.float64)
     high = space.high.astype(np.float64)
@@ -48,11 +54,13 @@ def _box(space: spaces.Box) -> tuple[int, Translation]:
         raise ValueError(f"actions must have bounds to be scaled to, got {space}")
     if not np.issubdtype(dtype, np.floating):
         raise ValueError(f"actions in a Box must be floating-point numbers, got {space}")
-    centre = (low + high) / 2
-    half = (high - low) / 2
+    # Halved before they are added: the sum and the width of very wide boxes are infinite.
+    centre = low / 2 + high / 2
+    half = high / 2 - low / 2
 
     def scale(numbers: Float32[np.ndarray, " action"]) -> np.ndarray:
-        scaled: np.ndarray = centre + half * np.clip(numbers, -1, 1).reshape(low.shape)
-        return scaled.astype(dtype)
+        scaled = centre + half * np.clip(numbers, -1, 1).reshape(low.shape)
+        inside: np.ndarray = np.clip(scaled, low, high)  # rounding may have led out of it
+        return inside.astype(dtype)
 
     return low.size, scale

@@ -80,6 +80,14 @@ class ExternalFamily(ABC):
             ValueError: as `check` does, where only the library knows.
         """
 
+    def is_discrete(self, task: Task) -> bool:
+        """Return whether the environment takes one of several discrete actions.
+
+        Agents then keep the order of an action's numbers beyond [-1, 1]. False by default.
+        """
+        del task
+        return False
+
     @abstractmethod
     def check(self, task: Task) -> None:
         """Raise ValueError where the task cannot be played here.

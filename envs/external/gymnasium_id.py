@@ -19,7 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 from jaxtyping import Float32
 from typing_extensions import override
 
-from envs.external.actions import action_size
+from envs.external.actions import action_size, chooses
 from envs.external.camera import CameraView, NamedView, own_view
 from envs.external.env import ExternalEnv
 from envs.external.family import (
@@ -90,8 +90,11 @@ class GymnasiumId(ExternalFamily):
 
     @override
     def action_size(self, task: Task) -> int:
-        # The environment is made once, to look at its action space.
-        return _action_size(text(task, "id"), text(task, "kwargs"))
+        return action_size(_action_space(text(task, "id"), text(task, "kwargs")))
+
+    @override
+    def is_discrete(self, task: Task) -> bool:
+        return chooses(_action_space(text(task, "id"), text(task, "kwargs")))
 
     @override
     def check(self, task: Task) -> None:
@@ -170,6 +173,22 @@ def suite_of(name: str) -> dict[str, Any]:
     return own | {"splits": {"train": [task]}}
 
 
+def modules_named(suite: object) -> list[str]:
+    """Return the modules that ids in a suite's plain data name, which making it would import.
+
+    The data may be of any form, because it is not checked yet.
+    """
+    if isinstance(suite, Mapping):
+        parameters = suite.get("parameters")
+        name = parameters.get("id") if isinstance(parameters, Mapping) else None
+        own = [name.rpartition(":")[0]] if isinstance(name, str) and ":" in name else []
+        below = suite.values()
+    else:
+        own = []
+        below = suite if isinstance(suite, list) else ()
+    return list(dict.fromkeys([*own, *(found for part in below for found in modules_named(part))]))
+
+
 def _is_carried(spec: EnvSpec) -> bool:
     """Return whether a record is sent to workers; libraries' own functions are theirs to register.
 
@@ -220,10 +239,12 @@ def _advice(name: str, error: Exception) -> str:
 
 
 @cache
-def _action_size(name: str, arguments: str) -> int:
+def _action_space(name: str, arguments: str) -> gymnasium.Space[Any]:
+    """Return the actions of an environment, which is made once to look at them."""
     env = _make(name, arguments)
     try:
-        return action_size(env.action_space)
+        action_size(env.action_space)  # raises an error where agents cannot play it
+        return env.action_space
     except ValueError as error:
         raise UnplayableEnvError(f"environment {name!r}: {error}") from error
     finally:

@@ -24,6 +24,8 @@ Observation = dict[str, np.ndarray]
 
 # A task vector is "about [-1, 1]": held-out tasks may lie outside what was trained on.
 TASK_LIMIT = 2.0
+# Nearly all draws of a policy in [-1, 1] with noise lie within it.
+CHOICE_LIMIT = 10.0
 SMALLEST_IMAGE = 8
 LARGEST_IMAGE = 1024
 
@@ -76,7 +78,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
     Observations: "pixels" uint8 [env, size, size, 3 * frame_stack], oldest frame first, the first
     frame of an episode repeated; "task" float32 [env, task_size]; "action_mask" bool
     [env, action_size], True for an actuator of the world's body and False for padding, which has no
-    effect. Actions: float32 [env, action_size] in [-1, 1], clipped.
+    effect. Actions: float32 [env, action_size] in [-1, 1], clipped. Where the largest number of an
+    action chooses among discrete ones, the space is [-10, 10] and nothing is clipped, because the
+    order of clipped numbers would be lost.
 
     An episode that ends is followed by the world's next one within the same step
     (`AutoresetMode.SAME_STEP`): the observation is the new episode's first. The old one's last is
@@ -132,6 +136,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         self._pixels = np.zeros((self.num_envs, side, side, 3 * self.frame_stack), np.uint8)
         self._task_vectors = _task_vectors(suite, tasks)
         self._action_masks = _action_masks(suite, tasks)
+        self._action_limit = CHOICE_LIMIT if suite.discrete_actions else 1.0
         self._make_spaces()
 
     @abstractmethod
@@ -278,7 +283,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         self.single_observation_space = spaces.Dict(
             {"pixels": pixels, "task": task, "action_mask": mask}
         )
-        self.single_action_space = spaces.Box(-1.0, 1.0, action_shape, np.float32)
+        self.single_action_space = spaces.Box(
+            -self._action_limit, self._action_limit, action_shape, np.float32
+        )
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
@@ -296,7 +303,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
             self._episodes.number[:] = episode - 1
 
     def _checked_actions(self, actions: np.ndarray) -> Float64[np.ndarray, "env action"]:
-        """Return the actions within [-1, 1]; raise ValueError where they cannot be taken."""
+        """Return the actions within their space; raise ValueError where they cannot be taken."""
         if self._episodes.number[0] < 0:
             raise ValueError("call reset() before the first step()")
         values = np.asarray(actions, np.float64)
@@ -307,7 +314,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             raise ValueError(f"actions must be finite; they are not in worlds {bad.tolist()}")
-        return np.clip(values, -1, 1)
+        return np.clip(values, -self._action_limit, self._action_limit)
 
     def _begin(self, mask: Bool[np.ndarray, " env"]) -> None:
         """Begin the next episode of the worlds in `mask`."""

@@ -34,6 +34,7 @@ class AgentSpec:
         device: where the agent computes.
         autocast: dtype of matrix products and convolutions.
         world_model: sizes of agents with a world model, a `hrl.world_model.model.WorldModelConfig`.
+        discrete_actions: whether the largest number of an action chooses among discrete ones.
     """
 
     image_size: int
@@ -47,6 +48,7 @@ class AgentSpec:
     device: torch.device
     autocast: torch.dtype
     world_model: Any
+    discrete_actions: bool = False
 
     def build_encoder(self) -> Encoder:
         """Return a new encoder of these sizes."""

@@ -29,7 +29,7 @@ from stable_baselines3.sac import MultiInputPolicy as SACPolicy
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from envs import PixelVectorEnv
+from envs import CHOICE_LIMIT, PixelVectorEnv
 from envs.adapters.stable_baselines3 import Sb3VecEnv
 from hrl.agents.base import AgentConfig, AgentSpec, MemoryUse, NonFiniteUpdate, RunShapes
 from hrl.agents.on_policy import OnPolicyConfig
@@ -38,6 +38,7 @@ from hrl.config_field import config_field
 from hrl.data.nonfinite import NonFiniteQuantity, check_rows
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.rollout_collector import with_task_means
+from hrl.nets.action_bounds import bounded_choice
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.seeding import stream_seed
 
@@ -131,10 +132,12 @@ class SB3Policy:
 
     Args:
         network: the library's policy.
+        discrete_actions: whether the largest number of an action chooses among discrete ones.
     """
 
-    def __init__(self, network: BasePolicy) -> None:
+    def __init__(self, network: BasePolicy, discrete_actions: bool) -> None:
         self.network = network
+        self.discrete_actions = discrete_actions
 
     def initial_state(self, num_envs: int) -> PolicyState:
         """Return an empty state."""
@@ -153,7 +156,8 @@ class SB3Policy:
         }
         with _nonfinite_parameters():
             action, _ = self.network.predict(arrays, deterministic=generator is None)
-        return torch.from_numpy(action), state
+        found = torch.from_numpy(action)
+        return bounded_choice(found) if self.discrete_actions else found, state
 
 
 class _CheckedEnv(VecEnvWrapper):
@@ -225,7 +229,7 @@ class _SB3Learner:
         self.model = model
         self.spec = spec
         self.frames_per_step = frames_per_step
-        self.policy = SB3Policy(model.policy)
+        self.policy = SB3Policy(model.policy, spec.discrete_actions)
         self.iterations = 0
         self._names = task_names
         model.set_logger(Logger(None, []))
@@ -412,13 +416,14 @@ def _saved(policy: type[BasePolicy], spec: AgentSpec, net_arch: Any) -> SavedMod
     spaces = gym.spaces
     pixels = spaces.Box(0, 255, (spec.channels, spec.image_size, spec.image_size), np.uint8)
     task = spaces.Box(-np.inf, np.inf, (spec.task_size,), np.float32)
-    actions = spaces.Box(-1, 1, (spec.action_size,), np.float32)
+    limit = CHOICE_LIMIT if spec.discrete_actions else 1.0
+    actions = spaces.Box(-limit, limit, (spec.action_size,), np.float32)
     arguments = _policy_arguments(spec, net_arch)
     network = policy(
         spaces.Dict({"pixels": pixels, "task": task}), actions, lambda _: 0.0, **arguments
     )
     network = network.to(spec.device)
-    return SavedModule(SB3Policy(network), network)
+    return SavedModule(SB3Policy(network, spec.discrete_actions), network)
 
 
 def _layers(spec: AgentSpec) -> dict[str, list[int]]:

@@ -19,6 +19,7 @@ from hrl.agents.model_based import ModelBasedConfig
 from hrl.agents.parts import Parts
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.replay_buffer import Column
+from hrl.nets.action_bounds import bounded_choice
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.frozen import frozen
 from hrl.nets.gaussian import repeat_noise
@@ -75,6 +76,7 @@ class WorldModelAgent(nn.Module, ABC):
             spec.task_size,
             spec.task_features,
             config.conditioning.of_world_model(),
+            spec.discrete_actions,
         )
 
     def task_input_size(self, module: str) -> int:
@@ -139,7 +141,8 @@ class WorldModelAgent(nn.Module, ABC):
         noise, steps_since_noise = repeat_noise(
             state["noise"], state["steps_since_noise"], self.config.noise_repeat, generator
         )
-        action = policy.sample(noise).clamp(-1, 1)
+        draw = policy.sample(noise)
+        action = bounded_choice(draw) if self.spec.discrete_actions else draw.clamp(-1, 1)
         drawn = {"action": action, "noise": noise, "steps_since_noise": steps_since_noise}
         return action, {**state, **drawn}
 

@@ -39,6 +39,7 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
         device=device,
         autocast=choose_precision(config.precision, device),
         world_model=config.network.world_model,
+        discrete_actions=suite.discrete_actions,
     )
 
 

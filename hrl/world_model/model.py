@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.config_field import MAX_SIZE, CheckedConfig, ConfigValueError, config_field
+from hrl.nets.action_bounds import bounded_choice
 from hrl.nets.frozen import frozen
 from hrl.nets.image import ImageDecoder, ImageEncoder
 from hrl.nets.mlp import TaskEmbedding
@@ -120,6 +121,7 @@ class WorldModel(nn.Module):
         task_size: size of the task vector.
         task_features: size of the task's embeddings.
         conditioning: the parts that get the task vector as an input.
+        discrete_actions: whether the largest number of an action chooses among discrete ones.
     """
 
     def __init__(
@@ -131,9 +133,11 @@ class WorldModel(nn.Module):
         task_size: int,
         task_features: int,
         conditioning: TaskConditioning,
+        discrete_actions: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
+        self.discrete_actions = discrete_actions
         self.encoder = ImageEncoder(
             image_size, channels, config.depth, config.kernel, strided=config.strided
         )
@@ -200,6 +204,8 @@ class WorldModel(nn.Module):
         It is the action, concatenated with the task embedding if the dynamics are task-conditioned.
         `constant` keeps gradients from the embedding's parameters.
         """
+        if self.discrete_actions:
+            action = bounded_choice(action)
         if self.dynamics_task is None:
             return action
         embed = frozen(self.dynamics_task) if constant else self.dynamics_task

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hrl.config_field import MAX_SIZE, CheckedConfig, ConfigValueError, config_field
+from hrl.nets.action_bounds import bounded
 from hrl.nets.block_linear import BlockLinear
 from hrl.nets.dense import Dense, RMSNorm, truncated_normal_
 from hrl.nets.one_hot import OneHot
@@ -260,11 +261,3 @@ def sample_or_mode(
     """Return a flat one-hot draw, or the mode without noise; gradients are straight-through."""
     onehot = distribution.mode() if noise is None else distribution.sample(noise)
     return onehot.flatten(-2)
-
-
-def bounded(action: Float[Tensor, "*batch action"]) -> Float[Tensor, "*batch action"]:
-    """Return actions scaled down to a magnitude of at most 1, each number on its own.
-
-    A policy's draws may exceed it.
-    """
-    return action / action.detach().abs().clamp(min=1)

@@ -21,7 +21,7 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
     terminates and `cut_at` truncates after so many steps; a step is a success where the first
     number exceeds 4. `fails_at` raises an error in that step; `dies_at` ends the process, in the
     episodes whose start is below `dies_below`; `hangs_at` never returns from that step. A step
-    takes `seconds`.
+    takes `seconds`. With `discrete` it takes one of `choices` actions, which are counted from 5.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  as the base class has it
@@ -37,6 +37,7 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         hangs_at: int = 10**6,
         seconds: float = 0.0,
         discrete: bool = False,
+        choices: int = 3,
         success_key: str = "success",
     ) -> None:
         self.render_mode = render_mode
@@ -52,7 +53,7 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
         box = gymnasium.spaces.Box(
             np.array([-3.0, 0.0], np.float32), np.array([5.0, 10.0], np.float32)
         )
-        self.action_space = gymnasium.spaces.Discrete(3, start=5) if discrete else box
+        self.action_space = gymnasium.spaces.Discrete(choices, start=5) if discrete else box
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

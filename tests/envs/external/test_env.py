@@ -1,5 +1,6 @@
 """One external environment: actions, seeds, success, images; and the ids that name one."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -45,6 +46,42 @@ def test_the_largest_number_is_a_discrete_action_and_surplus_numbers_are_ignored
     env.begin(0)
     taken = [env.act(np.array([*np.eye(3)[index], 9], np.float32)).reward for index in range(3)]
     assert taken == [5, 6, 7]
+
+
+def test_of_numbers_beyond_one_the_largest_is_the_discrete_action() -> None:
+    choose = translation(spaces.Discrete(3))
+    for given, taken in [([1.2, 1.5, 0], 1), ([-3, -2, -4], 1), ([1, 9, 10], 2)]:
+        assert choose(np.array(given, np.float32)) == taken
+
+
+def _boxes(count: int) -> Iterator[spaces.Box]:
+    """Boxes of every width and place: random mantissas and exponents, and the extremes."""
+    rng = np.random.default_rng(0)
+    for dtype in (np.float64, np.float32, np.float16):
+        most = float(np.finfo(dtype).max)
+        exponents = np.log10(most)
+        for _ in range(count):
+            with np.errstate(over="ignore"):
+                ends = rng.normal(size=(2, 16)) * 10 ** rng.uniform(-exponents, exponents, (2, 16))
+                low, high = np.sort(np.clip(ends, -most, most), axis=0).astype(dtype)
+            yield spaces.Box(low, high, dtype=dtype)
+        tiny = float(np.finfo(dtype).smallest_subnormal)
+        for low, high in [(-most, most), (most / 2, most), (0, tiny), (-tiny, 0), (0.1, 0.1)]:
+            yield spaces.Box(low, high, (16,), dtype=dtype)
+
+
+def test_actions_stay_inside_every_box_that_has_an_end() -> None:
+    numbers = np.random.default_rng(1).uniform(-1, 1, 16).astype(np.float32)
+    for space in _boxes(200):
+        scale = translation(space)
+        for action in (-np.ones(16), np.ones(16), np.zeros(16), numbers, 1e30 * numbers):
+            taken = scale(action.astype(np.float32))
+            assert np.isfinite(taken).all(), space
+            assert space.contains(taken), (space, taken)
+        for end, limit in ((1, space.high), (-1, space.low)):
+            taken = scale(np.full(16, end, np.float32)).astype(np.float64)
+            largest = np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64)
+            assert (np.abs(taken / 4 - limit.astype(np.float64) / 4) <= 1e-15 * largest).all()
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hrl.nets.action_bounds import bounded
 from hrl.nets.one_hot import OneHot
-from hrl.world_model.rssm import RSSM, RSSMConfig, RSSMState, bounded
+from hrl.world_model.rssm import RSSM, RSSMConfig, RSSMState
 from tests.fakes import randomise
 
 CONFIG = RSSMConfig(deter=12, hidden=5, groups=3, classes=4, blocks=3)
