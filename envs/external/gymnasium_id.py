@@ -3,7 +3,7 @@
 import difflib
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -178,14 +178,13 @@ def modules_named(suite: object) -> list[str]:
 
     The data may be of any form, because it is not checked yet.
     """
+    own: list[str] = []
+    below: Iterable[object] = suite if isinstance(suite, list) else ()
     if isinstance(suite, Mapping):
         parameters = suite.get("parameters")
         name = parameters.get("id") if isinstance(parameters, Mapping) else None
         own = [name.rpartition(":")[0]] if isinstance(name, str) and ":" in name else []
         below = suite.values()
-    else:
-        own = []
-        below = suite if isinstance(suite, list) else ()
     return list(dict.fromkeys([*own, *(found for part in below for found in modules_named(part))]))
 
 
