@@ -26,7 +26,12 @@ PARTS = {
     "dreamer": FLAT_MODEL,
     "director": HIERARCHICAL_MODEL,
 }
-PAIRS = [(method, part) for method, parts in PARTS.items() for part in parts]
+PAIRS = [
+    # dreamer's parts are director's but for the policy: of one code.
+    pytest.param(method, part, marks=[pytest.mark.slow] if method == "dreamer" else [])
+    for method, parts in PARTS.items()
+    for part in parts
+]
 
 
 def make(method: str, seed: int = 0, **changes: object) -> OnPolicyLearner | ModelBasedLearner:
