@@ -1,6 +1,7 @@
 """Define a task: one setting of a family's parameters, an episode length, an evaluation seed."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -11,7 +12,9 @@ from envs.simulation.variation import Dynamics, Vision
 
 ParameterValue = float | list[float] | str
 
-_FILE_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# File systems take names of up to 255 bytes, of which a task's name is one part.
+_FILE_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_LARGEST_COUNT = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class Task:
         where = f"task {self.name!r}"
         if not isinstance(self.family, str):
             raise ValueError(f"{where}: family must be a string, got {self.family!r}")
-        require_count(self.episode_length, f"{where}: episode_length", 1)
-        require_count(self.evaluation_seed, f"{where}: evaluation_seed", 0)
+        require_count(self.episode_length, f"{where}: episode_length", 1, _LARGEST_COUNT)
+        require_count(self.evaluation_seed, f"{where}: evaluation_seed", 0, _LARGEST_COUNT)
         parameters = require_mapping(self.parameters, f"{where}: parameters")
         plain = {
             key: _plain(value, f"{where}: parameters.{key}") for key, value in parameters.items()
@@ -104,8 +107,8 @@ def check_name(name: object, what: str) -> None:
     """Raise ValueError unless a name can be a part of a file name."""
     if not isinstance(name, str) or not _FILE_SAFE_NAME.fullmatch(name):
         raise ValueError(
-            f"{what} {name!r} must be letters, digits, '_' and '-' only, with a letter or digit "
-            "first: it becomes part of file names"
+            f"{what} {name!r} must be letters, digits, '_' and '-' only, at most 100, with a "
+            "letter or digit first: it becomes part of file names"
         )
 
 
@@ -150,7 +153,7 @@ def require_number(value: object, what: str) -> float:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not abs(value) < float("inf")
+        or not abs(value) <= sys.float_info.max
     ):
         raise ValueError(f"{what} must be a finite number, got {value!r}")
     return float(value)

@@ -26,7 +26,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from envs import Suite, load_suite
 from envs.extensions import imported_modules
-from envs.external.gymnasium_id import PREFIX
+from envs.external.gymnasium_id import PREFIX, modules_named
 from envs.resources import CONFIG_DIR, config_dirs, config_files
 from hrl.agents.parts import FinetuneConfig
 from hrl.agents.registry import find_agent, registered_agents
@@ -201,6 +201,8 @@ class RunConfig(CheckedConfig):
         if not _NAME.fullmatch(self.method):
             rule = "a name has letters, digits, '_', '.' and '-', and begins with a letter or digit"
             raise ConfigValueError("method", self.method, rule)
+        if not self.folder:
+            raise ConfigValueError("folder", self.folder, "it must name a folder")
         if not _DEVICE.fullmatch(self.device):
             rule = "choose from auto, cpu, cuda, or a GPU by its number such as cuda:0"
             raise ConfigValueError("device", self.device, rule)
@@ -238,7 +240,8 @@ def load(overrides: Sequence[str], config_dir: Path = CONFIG_DIR) -> ComposedCon
     except OverrideError as error:
         raise ConfigError(str(error)) from error
     _register()
-    _refuse_null_groups(overrides)
+    _refuse_removals(overrides)
+    _refuse_groups_without_name(overrides)
     _refuse_finetune(overrides)
     _register_external(overrides)
     try:
@@ -281,6 +284,7 @@ def from_saved(plain: dict[str, Any]) -> ComposedConfig:
     """
     _refuse_interpolations(plain)
     _refuse_missing_modules(plain.get("imports"))
+    _refuse_missing_modules(modules_named(plain.get("suite")))
     schema = _writable(OmegaConf.structured(RunConfig))
     agent = plain.get("agent")
     try:
@@ -430,14 +434,24 @@ def _nodes(node: DictConfig) -> list[tuple[str, DictConfig]]:
     ]
 
 
-def _refuse_null_groups(overrides: Sequence[str]) -> None:
-    for override in overrides:
-        written, given, value = override.partition("=")
-        key = written.lstrip("+")
-        if given and key in GROUPS and value in ("", "null"):
+def _refuse_removals(overrides: Sequence[str]) -> None:
+    """Refuse `~KEY`: every run has every key."""
+    for text in overrides:
+        override = parse_override(text)
+        if override.is_delete() and override.key_or_group not in GROUPS:
+            raise ConfigError(f"{text}: a run has every key; give KEY=VALUE to change one")
+
+
+def _refuse_groups_without_name(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        override = parse_override(text)
+        key, value = override.key_or_group, override.value()
+        named = isinstance(value, str) and value not in ("", "null")
+        if key in GROUPS and not override.is_delete() and not named:
             valid = ", ".join(choices(key))
             none = ", or leave it out for none" if key == "experiment" else ""
-            raise ConfigError(f"{key} is {value!r}; choose from {valid}{none}")
+            given = text.partition("=")[2]
+            raise ConfigError(f"{key} is {given!r}; choose from {valid}{none}")
 
 
 def _refuse_finetune(overrides: Sequence[str]) -> None:

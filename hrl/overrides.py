@@ -41,10 +41,13 @@ def parse_override(text: str) -> Override:
         OverrideError: it cannot be parsed; the message has the quoting that works, if any.
     """
     try:
-        return OverridesParser.create().parse_override(text)
+        parsed = OverridesParser.create().parse_override(text)
     except HydraException as error:
         reason = str(error).splitlines()[0]
         raise OverrideError(f"cannot read {text!r}: {_advice(text) or reason}") from error
+    if not parsed.key_or_group:
+        raise OverrideError(f"cannot read {text!r}: it has no key; give KEY=VALUE")
+    return parsed
 
 
 def quoted(text: str) -> str:

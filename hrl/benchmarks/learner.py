@@ -10,7 +10,7 @@ import statistics
 from envs import load_suite, make_vec
 from hrl.agents.base import Learner
 from hrl.benchmarks.timing import check_at_least, timed
-from hrl.config import load
+from hrl.config import RunConfig, load
 from hrl.run import hardware
 from hrl.run.build import agent_spec, build_learner
 
@@ -36,18 +36,19 @@ def run(iterations: int = 5, agent: str = "ppo", peer: str = "sb3_ppo") -> dict[
     """
     check_at_least(1, iterations=iterations)
     hardware.configure(0)
-    learners = {
-        "ours": _learner([f"agent={agent}"]),
-        "ours_float32": _learner([f"agent={agent}", "precision=float32"]),
-        "peer": _learner([f"agent={peer}", "precision=float32"]),
+    configs = {
+        "ours": _config(agent),
+        "ours_float32": _config(agent, "precision=float32"),
+        "peer": _config(peer, "precision=float32"),
     }
+    learners = {name: _learner(config) for name, config in configs.items()}
     times: dict[str, list[float]] = {name: [] for name in learners}
     for learner in learners.values():
         learner.iterate()  # compiles kernels and allocates memory
     for _ in range(iterations):
         for name, learner in learners.items():
             times[name].append(timed(learner.iterate)[0])
-    config = load([f"agent={agent}"])[0]
+    config = configs["ours"]
     count = config.num_envs * config.agent.n_steps
     ratios = [peer_s / our_s for our_s, peer_s in zip(times["ours"], times["peer"], strict=True)]
     return {
@@ -64,8 +65,11 @@ def run(iterations: int = 5, agent: str = "ppo", peer: str = "sb3_ppo") -> dict[
     }
 
 
-def _learner(overrides: list[str]) -> Learner:
-    config, _ = load(["suite=point_mass", *overrides])
+def _config(agent: str, *overrides: str) -> RunConfig:
+    return load(["suite=point_mass", f"agent={agent}", *overrides]).config
+
+
+def _learner(config: RunConfig) -> Learner:
     suite = load_suite("point_mass")
     env = make_vec(
         suite,

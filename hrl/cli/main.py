@@ -94,10 +94,20 @@ def _explain(error: Exception) -> int:
     if isinstance(error, Interrupted):
         print(error, file=sys.stderr)
         return error.exit_code
-    if not isinstance(error, EXPLAINED):
+    if not isinstance(error, EXPLAINED) and not _is_out_of_memory(error):
         raise error
-    print(f"error: {error}", file=sys.stderr)
+    what = "not enough memory: " if _is_out_of_memory(error) else ""
+    print(f"error: {what}{error}", file=sys.stderr)
     return 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether memory ran out: of a GPU, of NumPy, or of torch's allocator on a CPU."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _overview() -> str:

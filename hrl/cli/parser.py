@@ -43,7 +43,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument(
             "--config-dir",
             action="append",
-            type=Path,
+            type=_expanded,
             default=[],
             metavar="DIR",
             help="add suite/, experiment/, size/ and agent/ files of your own (may be repeated)",
@@ -168,6 +168,12 @@ def folder_path(text: str) -> Path:
     except FolderError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return path
+
+
+def _expanded(text: str) -> Path:
+    from hrl.run.folder import expanded
+
+    return expanded(text)
 
 
 def positive_seconds(text: str) -> float:

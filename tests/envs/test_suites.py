@@ -135,8 +135,8 @@ def _parameters(value: object) -> Callable[[dict], Any]:
         (_set("splits", {"train": [], "a/b": []}), "split name 'a/b' must be letters"),
         (_task("family", "cartpole"), "unknown family 'cartpole'; valid are point_mass"),
         (_task("family", 3), "family must be a string"),
-        (_task("episode_length", 0), "episode_length must be an integer of at least 1"),
-        (_task("evaluation_seed", -1), "evaluation_seed must be an integer of at least 0"),
+        (_task("episode_length", 0), "episode_length must be an integer from 1 to"),
+        (_task("evaluation_seed", -1), "evaluation_seed must be an integer from 0 to"),
         (_task("evaluation_seed", 1002), "have one evaluation_seed, 1002"),
         (_task("seed", 1), "unknown key 'seed'.*evaluation_seed"),
         (_parameters(3), "parameters must be a mapping"),
@@ -210,3 +210,28 @@ def test_an_environment_is_made_by_the_name_of_its_suite() -> None:
     env.close()
     with pytest.raises(ValueError, match="unknown suite 'debugg'; valid are "):
         make_vec("debugg", num_envs=2)
+
+
+@pytest.mark.parametrize("huge", [2**63, 10**400])
+@pytest.mark.parametrize("key", ["evaluation_seed", "episode_length", "reference_return", "target"])
+def test_numbers_that_fit_into_no_number_of_the_machine_are_refused(key: str, huge: int) -> None:
+    values = load_suite("debug").to_dict()
+    task = values["splits"]["train"][0]
+    place = {"reference_return": values, "target": task["parameters"]}.get(key, task)
+    place[key] = [huge, 0] if key == "target" else huge
+    if key == "reference_return" and huge == 2**63:
+        assert Suite.from_dict(values).reference_return == float(huge)
+        return
+    with pytest.raises(ValueError, match=rf"{key}.* must be"):
+        Suite.from_dict(values)
+
+
+def test_a_name_that_no_file_name_has_room_for_is_refused() -> None:
+    values = load_suite("debug").to_dict()
+    for place in (values, values["splits"]["train"][0]):
+        place["name"] = "x" * 100
+        Suite.from_dict(values)
+        place["name"] += "x"
+        with pytest.raises(ValueError, match="at most 100"):
+            Suite.from_dict(values)
+        place["name"] = "x"

@@ -98,6 +98,16 @@ def test_the_default_folder_has_the_methods_name():
         ("evaluation.seed=9223372036854775808", r"seed is 9223372036854775808; .* at most"),
         ("method=../x", r"method is '\.\./x'; a name has letters, digits"),
         ("method=", r"method is ''; a name has letters, digits"),
+        ("agent=1", r"agent is '1'; choose from director, dreamer, ppo"),
+        ("agent=true", r"agent is 'true'; choose from director, dreamer, ppo"),
+        ("agent={}", r"agent is '\{\}'; choose from director, dreamer, ppo"),
+        ("suite=nan", r"suite is 'nan'; choose from .*point_mass"),
+        ("size=[]", r"size is '\[\]'; choose from .*debug"),
+        ("experiment=0.5", r"experiment is '0\.5'; choose from .*leave it out for none"),
+        ("+=1", r"'\+=1': it has no key; give KEY=VALUE"),
+        ("~network", r"~network: a run has every key; give KEY=VALUE"),
+        ("~seed", r"~seed: a run has every key"),
+        ("folder=", r"folder is ''; it must name a folder"),
     ],
 )
 def test_mistakes_stop_with_the_key_and_the_choices(override, message):
@@ -174,6 +184,21 @@ def test_a_saved_configuration_reads_no_variables_of_its_reader(changed, key):
     _, plain = load(["agent=ppo", "suite=debug"])
     with pytest.raises(ConfigError, match=rf"{key} is '.*oc\.env.*'; a saved configuration holds"):
         from_saved({**plain, **changed})
+
+
+@pytest.mark.parametrize("where", ["train", "far"])
+def test_a_saved_configuration_imports_no_module_that_an_id_names(where, tmp_path, monkeypatch):
+    """`load_run`, and so `evaluate` and `play`, read saved configurations by `from_saved`."""
+    (tmp_path / "stranger.py").write_text("raise SystemExit('it was imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _, plain = load(["agent=ppo", "suite=gym/tests.envs.external_fakes:Limited-v0"])
+    (task,) = plain["suite"]["splits"]["train"]
+    strange = {**task, "name": "strange", "evaluation_seed": 1}
+    strange["parameters"] = {**task["parameters"], "id": "stranger:Env-v0"}
+    splits = {"train": [task], where: [strange, *([task] if where == "train" else [])]}
+    with pytest.raises(ConfigError, match=r"the run uses stranger, .* add --import=stranger"):
+        from_saved({**plain, "suite": {**plain["suite"], "splits": splits}})
+    from_saved(plain)  # this process has imported the module already
 
 
 @pytest.mark.parametrize(

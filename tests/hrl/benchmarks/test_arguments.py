@@ -24,3 +24,11 @@ from hrl.config import ConfigError
 def test_impossible_numbers_are_refused(measure: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         measure()
+
+
+def test_an_unknown_peer_is_refused_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(learner, "_learner", lambda config: pytest.fail("a learner was made"))
+    with pytest.raises(ConfigError, match="nobody"):
+        learner.run(peer="nobody")

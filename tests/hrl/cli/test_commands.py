@@ -9,9 +9,11 @@ from pathlib import Path
 import imageio_ffmpeg
 import pandas as pd
 import pytest
+import torch
 
 from envs.resources import CONFIG_DIR
 from hrl.cli import COMMANDS, main
+from hrl.cli.main import run_or_explain
 
 SCRIPTS = CONFIG_DIR.parent / "scripts"
 DICT_ENV = "gym/tests.envs.external_fakes:DictCounter-v0"
@@ -226,3 +228,21 @@ def test_mistakes_are_one_line(command, arguments, message, capsys):
     errors = capsys.readouterr().err
     assert message in errors
     assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        MemoryError("Unable to allocate 9 GiB for an array"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(error, capsys):
+    def fail():
+        raise error
+
+    assert run_or_explain(fail) == 2
+    assert capsys.readouterr().err == f"error: not enough memory: {error}\n"
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        run_or_explain(lambda: (_ for _ in ()).throw(RuntimeError("a fault of ours")))
