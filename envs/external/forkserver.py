@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from envs.extensions import import_modules, imported_modules
-from envs.external.worker import serve
+from envs.external.worker import refuse, serve
 
 # What a terminal, `timeout`, SLURM or systemd sends to all processes of a run. It is for the one
 # that trains, which saves first and needs its workers until then.
@@ -34,6 +34,9 @@ SHARED_SIGNALS = (
     signal.SIGUSR2,
     signal.SIGXCPU,
 )
+# Each worker is one process of many. Libraries that start a thread per core in each would fight for
+# the cores. The user's own variables count.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _LARGEST_MESSAGE = 2**16
 # What a worker whose pipe has closed may take over the end of its environments.
 _PATIENCE_SECONDS = 5.0
@@ -63,10 +66,14 @@ class ForkServer:
         # -P: a file in the current directory, such as random.py, is no module unless this process
         # takes it for one.
         command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())]
-        environment = dict(os.environ) | {
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            "MUJOCO_GL": backend,
-        }
+        environment = (
+            _ONE_THREAD
+            | dict(os.environ)
+            | {
+                "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+                "MUJOCO_GL": backend,
+            }
+        )
         with _held_back(SHARED_SIGNALS):  # until the server can disregard them
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
@@ -198,9 +205,13 @@ def _fork(asked: socket.socket, request: dict[str, Any], descriptors: list[int])
     _die_with(server)
     os.environ.update(request["environment"])
     sys.path[:] = request["path"]
+    connection = Connection(descriptors[0])
     try:
         import_modules(request["modules"])
-        serve(Connection(descriptors[0]), descriptors[1])
+    except ValueError as error:
+        refuse(connection, error)
+    else:
+        serve(connection, descriptors[1])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

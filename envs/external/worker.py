@@ -6,6 +6,7 @@ The process is asked through a pipe and draws into shared memory.
 import mmap
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -163,6 +164,20 @@ def serve(connection: Connection, frames: int) -> None:
         _answer_all(connection, worker)
     finally:
         worker.close()
+
+
+def refuse(connection: Connection, error: Exception) -> None:
+    """Answer the first message with an error of the user's modules, which made no worker.
+
+    Args:
+        connection: as `serve` gets it; nothing is made of its messages, which may need a module.
+        error: what was raised while modules were imported.
+    """
+    with suppress(EOFError, OSError):
+        for _ in ("setup", "message"):
+            connection.recv_bytes()
+        trace = "".join(traceback.format_exception(error))
+        connection.send((f"a worker process: {error}", trace))
 
 
 def _answer_all(connection: Connection, worker: Worker) -> None:

@@ -3,7 +3,6 @@
 import math
 import mmap
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Collection, Sequence
@@ -18,6 +17,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from envs.external import patience
 from envs.external.families import external_family
 from envs.external.forkserver import fork_server
+from envs.external.temporary_folder import TemporaryFolder
 from envs.external.worker import COLUMNS, EpisodeRequest, Setup
 from envs.tasks import Task
 
@@ -94,7 +94,7 @@ class WorkerPool:
         )
         self._setup = Setup(self._tasks, (num_envs, size, size, 3), repeat, registrations)
         self.alive: Bool[np.ndarray, " env"] = np.zeros(num_envs, bool)
-        self._folder = tempfile.TemporaryDirectory(prefix="external-")
+        self._folder = TemporaryFolder()
         self._file = os.memfd_create("frames")
         os.truncate(self._file, num_envs * size * size * 3)
         self._memory = mmap.mmap(self._file, 0)
@@ -180,13 +180,13 @@ class WorkerPool:
         for process, _ in self._processes.values():
             fork_server(self._backend).wait(process, limit - time.monotonic())
         self._processes = {}
-        self._folder.cleanup()
+        self._folder.remove()
         os.close(self._file)
 
     def _start(self) -> tuple[int, Connection]:
         ours, theirs = Pipe()
         process = fork_server(self._backend).start(
-            theirs.fileno(), self._file, {"TMPDIR": self._folder.name}
+            theirs.fileno(), self._file, {"TMPDIR": str(self._folder.path)}
         )
         theirs.close()
         ours.send(self._setup)

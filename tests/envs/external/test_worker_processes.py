@@ -230,3 +230,18 @@ def test_workers_die_with_the_process_that_trains_even_if_they_hang() -> None:
         gone, alive = psutil.wait_procs(started, timeout=20)
     assert len(gone) == 2
     assert not alive
+
+
+def test_an_error_of_a_users_module_in_a_worker_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was imported here, where something that workers lack was there: a variable, say."""
+    (tmp_path / "of_the_user.py").write_text("raise OSError('no screen here')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("envs.extensions._imported", ["of_the_user"])
+    env = _make(_task("one"))
+    try:
+        with pytest.raises(ExternalEnvError, match=r"--import=of_the_user: .*no screen here"):
+            env.reset()
+    finally:
+        env.close()
