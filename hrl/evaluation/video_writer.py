@@ -1,7 +1,9 @@
 """Write videos as H.264 files that any browser plays, and annotate their frames."""
 
 import colorsys
+import fcntl
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -45,10 +47,15 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     if first is None:
         raise ValueError(f"{path.name} needs at least one frame")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp.mp4")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        _encode(temporary, first.shape, chain([first], iterator), fps)
-        temporary.replace(path)
+        with open(temporary, "wb") as file:
+            # Locked while this process lives, as files are that are written in Python: see
+            # `hrl.run.atomic_files.remove_abandoned`.
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            _encode(temporary, first.shape, chain([first], iterator), fps)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -137,7 +144,17 @@ def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fp
         quality=None,
         macro_block_size=1,
         ffmpeg_log_level="error",
-        output_params=["-crf", "18", "-preset", "veryfast", *color, "-movflags", "+faststart"],
+        output_params=[
+            "-crf",
+            "18",
+            "-preset",
+            "veryfast",
+            *color,
+            "-movflags",
+            "+faststart",
+            "-f",
+            "mp4",
+        ],
     )
     writer.send(None)
     try:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hrl.reporting.figures.style import RC_PARAMS
-from hrl.reporting.report import fix_layout, write_finetuning_csv
+from hrl.reporting.report import fix_layout, save_figure, write_finetuning_csv
 from hrl.reporting.runs import load_runs
 from hrl.reporting.sections import draw_figures
 from hrl.reporting.study import study_of
@@ -118,7 +118,7 @@ def rebuild_figures(study: Path) -> list[Path]:
             for figure in drawn:
                 fix_layout(figure)
                 written.append(folder / f"{figure.name}.webp")
-                figure.drawing.savefig(written[-1], dpi=FIGURE_DPI, pil_kwargs=FIGURE_FORMAT)
+                save_figure(figure.drawing, written[-1], dpi=FIGURE_DPI, pil_kwargs=FIGURE_FORMAT)
     summary = json.dumps(prepared.summary, indent=1) + "\n"
     write_text_atomic(study / "summary.json", summary)
     write_finetuning_csv(prepared, study)

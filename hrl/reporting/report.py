@@ -3,8 +3,10 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from hrl.reporting.figures.style import RC_PARAMS, ReportFigure
 from hrl.reporting.finetuned import finetuning_csv
@@ -12,7 +14,7 @@ from hrl.reporting.page import page
 from hrl.reporting.runs import Runs
 from hrl.reporting.sections import all_sections, draw_figures, header_of, title_of
 from hrl.reporting.study import Study, study_of
-from hrl.run.atomic_files import write_text_atomic
+from hrl.run.atomic_files import atomic_file, write_text_atomic
 
 PNG_DPI = 200
 
@@ -54,6 +56,16 @@ def write_finetuning_csv(study: Study, folder: Path) -> None:
             write_text_atomic(folder / f"{name}.csv", table.to_csv(index=False))
 
 
+def save_figure(figure: Figure, path: Path, **settings: Any) -> None:
+    """Write a figure, atomically, in the format that the path's suffix names.
+
+    Raises:
+        OSError: the file system refused; it names the file.
+    """
+    with atomic_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:], **settings)
+
+
 def fix_layout(figure: ReportFigure) -> None:
     """Solve the layout once and keep it: solving it anew for each format takes most of the time."""
     figure.drawing.draw_without_rendering()
@@ -63,7 +75,7 @@ def fix_layout(figure: ReportFigure) -> None:
 def _save_figures(figures: Iterable[ReportFigure], folder: Path) -> None:
     for figure in figures:
         fix_layout(figure)
-        figure.drawing.savefig(
-            folder / f"{figure.name}.png", dpi=PNG_DPI, metadata={"Software": None}
+        save_figure(
+            figure.drawing, folder / f"{figure.name}.png", dpi=PNG_DPI, metadata={"Software": None}
         )
-        figure.drawing.savefig(folder / f"{figure.name}.pdf", metadata={"CreationDate": None})
+        save_figure(figure.drawing, folder / f"{figure.name}.pdf", metadata={"CreationDate": None})

@@ -29,6 +29,7 @@ from hrl.agents.base import Policy
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.config import EvaluationScheduleConfig
 from hrl.evaluation.episodes import SCORE_COLUMNS, EvalConfig, evaluate
+from hrl.reporting.report import save_figure
 from hrl.reporting.study import plural
 from hrl.reporting.tables import read_scores
 from hrl.run.atomic_files import write_text_atomic
@@ -77,7 +78,7 @@ def write_page(
     rows = [(split, task) for split in suite.splits for task in suite.tasks(split)]
     labels = [f"{task.name}\n{split}" for split, task in rows]
     sheet = contact_sheet(moments(suite, [task for _, task in rows]), labels)
-    sheet.savefig(folder / f"{suite.name}.webp", dpi=100, pil_kwargs=SHEET_FORMAT)
+    save_figure(sheet, folder / f"{suite.name}.webp", dpi=100, pil_kwargs=SHEET_FORMAT)
     path = folder / f"{suite.name}.md"
     write_text_atomic(path, _page(suite, scores, _speed(_core_milliseconds(suite), command)))
     return path

@@ -84,7 +84,10 @@ def read_suite(config: Mapping[str, Any], source: Path) -> SuiteRecord:
         reference_return=_reference_return(suite, source),
         splits={
             str(split): tuple(
-                _task(task, source, f"suite.splits.{split}[{i}]") for i, task in enumerate(tasks)
+                _task(task, source, f"suite.splits.{split}[{i}]")
+                for i, task in enumerate(
+                    _entry(splits, split, source, list, f"suite.splits.{split}")
+                )
             )
             for split, tasks in splits.items()
             if tasks
@@ -115,9 +118,11 @@ def _task(task: Any, source: Path, place: str) -> TaskRecord:
     return TaskRecord(
         name=str(_entry(task, "name", source, str, f"{place}.name")),
         family=str(_entry(task, "family", source, str, f"{place}.family")),
-        parameters=dict(task.get("parameters") or {}),
+        parameters=dict(_optional(task, "parameters", source, place)),
         variations={
-            key: value for part in VARIATIONS for key, value in (task.get(part) or {}).items()
+            key: value
+            for part in VARIATIONS
+            for key, value in _optional(task, part, source, place).items()
         },
     )
 
@@ -130,10 +135,18 @@ def _reference_return(suite: Mapping[str, Any], source: Path) -> float:
     value = suite.get("reference_return", DEFAULT_REFERENCE_RETURN)
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RunFolderError(
             f"{source}: suite.reference_return is {value!r}, not a number"
         ) from error
+
+
+def _optional(mapping: Mapping[str, Any], key: str, source: Path, place: str) -> Mapping[str, Any]:
+    """Return a mapping that may be left out."""
+    if not mapping.get(key):
+        return {}
+    found: Mapping[str, Any] = _entry(mapping, key, source, Mapping, f"{place}.{key}")
+    return found
 
 
 def _entry(

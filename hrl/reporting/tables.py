@@ -87,10 +87,17 @@ def read_learning_curves(path: Path) -> pd.DataFrame:
 
     One row a point: `frames`, `seconds` of training, metrics; missing where nothing was logged.
     """
-    table = pd.read_csv(path, dtype=np.float64)
+    try:
+        table = pd.read_csv(path, dtype=np.float64)
+    except ValueError as error:  # pandas' own errors and those of text are such
+        raise RunFolderError(
+            f"{path}: no table of numbers ({' '.join(str(error).split())})"
+        ) from error
     for column in ("frames", "seconds"):
         if column not in table:
             raise RunFolderError(f"{path}: column {column!r} is missing")
+    if not np.isfinite(table["frames"]).all():
+        raise RunFolderError(f"{path}: column 'frames' has a row that is not a finite number")
     return table.astype({"frames": np.int64})
 
 
@@ -104,7 +111,7 @@ def read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         content = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunFolderError(f"{path}: no such file") from error
-    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path}: holds no mapping of keys to values")
@@ -177,7 +184,7 @@ def _cell_error(path: Path, column: pd.Series, bad: pd.Series, complaint: str) -
 def _json_object(line: str, path: Path, number: int, required: tuple[str, ...]) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RunFolderError(f"{path}: line {number} is not JSON ({error})") from error
     if not isinstance(row, dict):
         raise RunFolderError(f"{path}: line {number} is not an object")

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ DTYPES = {
 }
 LARGEST_HEADER = 100_000_000  # bytes; safetensors refuses to read a larger one
 
+Value = TypeVar("Value")
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 CheckpointTree: TypeAlias = (
     "Tensor | np.ndarray | np.generic | bool | int | float | str | list[CheckpointTree]"
@@ -81,6 +82,17 @@ class Checkpoint:
     versions: dict[str, str]
     path: Path
     checksum: str
+
+    def value(self, key: str, kind: type[Value]) -> Value:
+        """Return a value of the metadata.
+
+        Raises:
+            CheckpointError: there is none of this kind.
+        """
+        value = self.metadata.get(key)
+        if not isinstance(value, kind):
+            raise CheckpointError(self.path, f"its metadata have no {key!r}")
+        return value
 
 
 def write(
@@ -144,21 +156,40 @@ def read(path: Path, parts: Collection[str] | None = None) -> Checkpoint:
     """
     path = Path(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            text = _read_content(path, file.metadata() or {})
-            content = json.loads(text)
-            names = set(file.keys())
-            _verify_names(path, names, content["checksums"])
-            tree = content["tree"] if parts is None else _prune(path, content["tree"], parts)
-            # Cloned because the library maps the file: what was checked is what is used.
-            tensors = {
-                name: file.get_tensor(name).clone()
-                for name in names.intersection(_tensor_names(tree))
-            }
+        return _read(path, parts)
+    except CheckpointError:
+        raise
     except (SafetensorError, OSError) as error:
         raise CheckpointError(path, _why_unreadable(path, error)) from error
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
+        # Another program wrote it, with checksums that are right.
+        raise CheckpointError(path, "damaged: its content is no tree of values") from error
+
+
+def _read(path: Path, parts: Collection[str] | None) -> Checkpoint:
+    with safe_open(path, framework="pt") as file:
+        text = _read_content(path, file.metadata() or {})
+        content = json.loads(text)
+        names = set(file.keys())
+        _verify_names(path, names, content["checksums"])
+        tree = content["tree"] if parts is None else _prune(path, content["tree"], parts)
+        # Cloned because the library maps the file: what was checked is what is used.
+        tensors = {
+            name: file.get_tensor(name).clone() for name in names.intersection(_tensor_names(tree))
+        }
     _verify(path, tensors, content["checksums"])
     state = _decode(tree, tensors)
+    kinds = {"frames": int, "metadata": dict, "versions": dict}
+    odd = [name for name, kind in kinds.items() if not isinstance(content[name], kind)]
+    if odd or not isinstance(state, dict):
+        raise CheckpointError(path, f"damaged: its {', '.join(odd) or 'state'} is of another kind")
     return Checkpoint(
         frames=content["frames"],
         state=state,

@@ -180,8 +180,7 @@ def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, files: R
     """Write tables of what a world model, and a worker in it, can do on the training split."""
     seen = DiagnosticRollouts(policy, suite, "train", eval_config, DIAGNOSTIC_STEPS)
     errors = open_loop_error(policy, seen)
-    check_metrics({f"open_loop_error/{key}": float(mean) for key, mean in errors.mean().items()})
-    write_text_atomic(files.open_loop_error, errors.to_csv(index=False))
+    _write_diagnostic(files.open_loop_error, errors)
     print(
         "squared error of predicted images, agent steps ahead\n"
         f"{errors.round(2).to_string(index=False)}"
@@ -189,8 +188,8 @@ def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, files: R
     if isinstance(policy, GoalReacher):
         reaching = goal_reaching(policy, seen)
         distances = goal_distance(policy, seen)
-        write_text_atomic(files.goal_reaching, reaching.to_csv(index=False))
-        write_text_atomic(files.goal_distance, distances.to_csv(index=False))
+        _write_diagnostic(files.goal_reaching, reaching)
+        _write_diagnostic(files.goal_distance, distances)
         print(
             "distance left to goals so many steps apart, steps of the worker\n"
             f"{goal_reaching_table(reaching)}"
@@ -198,6 +197,13 @@ def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, files: R
         print(
             f"distance to the nearest state and to any\n{distances.round(2).to_string(index=False)}"
         )
+
+
+def _write_diagnostic(path: Path, table: pd.DataFrame) -> None:
+    """Write a table; raise NonFiniteQuantity where one of its numbers is not finite."""
+    means = table.select_dtypes("number").mean(skipna=False)
+    check_metrics({f"{path.stem}/{key}": float(mean) for key, mean in means.items()})
+    write_text_atomic(path, table.to_csv(index=False))
 
 
 def _refuse(run: LoadedRun, splits: Sequence[str], episodes: int) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import yaml
 
-from hrl.run.atomic_files import write_text_atomic
+from hrl.run.atomic_files import remove_abandoned, write_text_atomic
 from hrl.run.errors import FolderError
 
 FORMAT = 2
@@ -20,6 +20,10 @@ FORMAT = 2
 
 READABLE_BY = {1: "0.1.0"}
 """Last version of this project that reads each older format."""
+
+
+_DEEPEST = 50
+"""Mappings and lists within each other that a configuration may have."""
 
 
 class RunFolder:
@@ -100,11 +104,12 @@ class RunFolder:
             raise FolderError(f"{self.path} is not a run folder: it has no {self.config.name}")
         try:
             saved = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise FolderError(f"{self.config} holds no YAML: {reason}") from error
         if not isinstance(saved, dict):
             raise FolderError(f"{self.config} holds no configuration: it is not a mapping of keys")
+        _refuse_circles(self.config, saved)
         check_format(self.config, saved.pop("format", 1))
         return {str(key): value for key, value in saved.items()}
 
@@ -147,7 +152,13 @@ class RunFolder:
                     f"{path} cannot be locked ({error.strerror}), so nothing keeps two processes "
                     "from writing one run; name a folder on a file system with locks"
                 ) from error
+            self._remove_abandoned()
             yield FolderLock(path, file)
+
+    def _remove_abandoned(self) -> None:
+        """Remove temporary files of killed processes; those still being written stay."""
+        remove_abandoned(self.path, "*")
+        remove_abandoned(self.videos, "*")
 
     def _entries(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.exists() else []
@@ -185,6 +196,16 @@ class FolderLock:
 def expanded(path: Path | str) -> Path:
     """Return a path whose leading `~`, which shells leave in KEY=~/x, is the user's home."""
     return Path(os.path.expanduser(path))
+
+
+def _refuse_circles(path: Path, node: object, above: tuple[int, ...] = ()) -> None:
+    """Refuse YAML in which a list or a mapping holds itself: walking through it never ends."""
+    if not isinstance(node, dict | list):
+        return
+    if id(node) in above or len(above) > _DEEPEST:
+        raise FolderError(f"{path} holds no configuration: a part of it holds itself")
+    for part in node.values() if isinstance(node, dict) else node:
+        _refuse_circles(path, part, (*above, id(node)))
 
 
 def refuse_file(folder: Path) -> None:

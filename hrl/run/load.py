@@ -74,7 +74,7 @@ def load_run(folder: Path, device: str = "") -> LoadedRun:
         checkpoint = read(files.policy)
     if checkpoint is None:
         raise FolderError(f"{folder} has no checkpoint yet: train it with pixel-hrl train")
-    check_config_matches(checkpoint.metadata["config"], composed.plain)
+    check_config_matches(checkpoint.value("config", dict), composed.plain)
     return loaded_run(composed, checkpoint, device)
 
 
@@ -115,7 +115,13 @@ def loaded_run(composed: ComposedConfig, checkpoint: Checkpoint, device: str) ->
     saved = build_policy(config, agent_spec(config, suite))
     try:
         saved.load(checkpoint.state)
-    except (KeyError, RuntimeError) as error:  # another version of the agent
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # another version of the agent
         reason = " ".join(str(error).split())
         raise CheckpointError(
             checkpoint.path, f"it does not hold this agent's weights: {reason}"

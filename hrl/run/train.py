@@ -193,9 +193,11 @@ class _Run:
 
     def _check_usable(self, checkpoint: Checkpoint) -> None:
         """Refuse the checkpoint of another run, or one that metrics.jsonl does not lead up to."""
-        check_config_matches(checkpoint.metadata["config"], self.plain)
+        check_config_matches(checkpoint.value("config", dict), self.plain)
         try:
-            check_lines(self.folder.metrics, checkpoint.metadata["position"]["metrics"])
+            check_lines(self.folder.metrics, checkpoint.value("position", dict)["metrics"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(checkpoint.path, "its metadata have no position") from error
         except LoggerError as error:
             reason = f"{error}; bring that file back from a copy, or train in another folder"
             raise CheckpointError(checkpoint.path, reason) from error
@@ -203,7 +205,7 @@ class _Run:
     def _resume(self, checkpoint: Checkpoint | None) -> dict[str, Any] | None:
         if checkpoint is None:
             return None
-        before = checkpoint.metadata["computed_with"]
+        before = checkpoint.value("computed_with", dict)
         now = self._computed_with()
         if before != now:
             warnings.warn(
@@ -213,16 +215,22 @@ class _Run:
         try:
             learned = {**checkpoint.state["learner"], POLICY: checkpoint.state[POLICY]}
             self.learner.load_state_dict(learned)
-        except (KeyError, RuntimeError, ValueError) as error:  # another version of the agent
+            self.env.load_state_dict(checkpoint.state["env"])
+        except (
+            LookupError,
+            TypeError,
+            AttributeError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # another version of the agent
             reason = " ".join(str(error).split())
             raise CheckpointError(
                 checkpoint.path, f"it does not fit this agent: {reason}"
             ) from error
-        self.env.load_state_dict(checkpoint.state["env"])
-        self.time.seconds = float(checkpoint.metadata["seconds"])
+        self.time.seconds = checkpoint.value("seconds", float)
         self.checkpoints.publish_policy(checkpoint.path)
         print(f"continuing {self.folder} at {self.learner.frames:,} frames")
-        return dict(checkpoint.metadata["position"])
+        return dict(checkpoint.value("position", dict))
 
     def _computed_with(self) -> dict[str, JSON]:
         """Return what `auto` and 0 stand for on this machine."""

@@ -10,6 +10,7 @@ import pytest
 from hrl import reporting
 from hrl.reporting import archive
 from hrl.reporting.curves import method_curves
+from hrl.reporting.tables import read_learning_curves
 from tests.hrl.synthetic_runs import position_suite, write_fixed, write_trained
 
 
@@ -69,3 +70,21 @@ def test_a_learning_curve_without_seconds_is_refused(tmp_path: Path, runs: Path)
     pd.read_csv(path).drop(columns="seconds").to_csv(path, index=False)
     with pytest.raises(reporting.RunFolderError, match="column 'seconds' is missing"):
         reporting.load_runs([tmp_path / "study"])
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "no table of numbers"),
+        (b"frames,seconds\nmany,1\n", "no table of numbers"),
+        (b"frames,seconds\n1,2\n1,2,3,4\n", "no table of numbers"),
+        (b"\xff\xfe\x00", "no table of numbers"),
+        (b"frames,seconds\n,1\n", "'frames' has a row that is not a finite number"),
+        (b"frames,seconds\ninf,1\n", "'frames' has a row that is not a finite number"),
+    ],
+)
+def test_a_damaged_learning_curve_is_named(content: bytes, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "learning_curves.csv"
+    path.write_bytes(content)
+    with pytest.raises(reporting.RunFolderError, match=rf"learning_curves\.csv: .*{complaint}"):
+        read_learning_curves(path)

@@ -1,13 +1,17 @@
 """Tests of the report's files, of its page, and of the command that writes it."""
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from hrl import reporting
 from hrl.cli import run_command
+from hrl.reporting.report import save_figure
 from tests.hrl.synthetic_runs import position_suite, speed_suite, write_fixed, write_trained
 
 COMMAND = "python scripts/report.py runs/a --out <here>"
@@ -141,3 +145,17 @@ def test_the_command_says_in_one_line_what_is_wrong(
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert "nowhere: no run folder there" in captured.err
+
+
+def test_a_figure_that_a_full_disk_stops_is_named_and_leaves_the_old_one(tmp_path, monkeypatch):
+    def full(self, file, **settings):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "scores.png"
+    path.write_bytes(b"whole")
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*scores\.png'"):
+        save_figure(Figure(), path)
+    assert path.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [path]

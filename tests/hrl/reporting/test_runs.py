@@ -10,6 +10,8 @@ import pytest
 
 from hrl import reporting
 from hrl.reporting.runs import find_run_folders, read_run
+from hrl.reporting.suite_record import read_suite
+from tests.hrl.damage import damaged
 from tests.hrl.reporting.editing import edit_config, edit_scores
 from tests.hrl.synthetic_runs import position_suite, write_trained
 
@@ -246,3 +248,15 @@ def test_an_explicit_method_name_wins_over_the_agent(study: Path) -> None:
     edit_scores(study / "flat_0", lambda table: table.assign(method="flat_wide"))
     (study / "flat_0" / "shuffled_scores.csv").unlink()
     assert read_run(study / "flat_0").method == "flat_wide"
+
+
+def test_a_saved_suite_that_is_damaged_anywhere_is_refused_and_never_a_traceback() -> None:
+    suite = position_suite()
+    suite["splits"] = {name: tasks[:1] for name, tasks in list(suite["splits"].items())[:2]}
+    refused = 0
+    for _, change in damaged(suite):
+        try:
+            read_suite({"suite": change}, Path("config.yaml"))
+        except reporting.RunFolderError:
+            refused += 1
+    assert refused > 100

@@ -3,11 +3,14 @@ whole one."""
 
 import errno
 import fcntl
+import json
 import os
 import re
 import resource
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
@@ -26,6 +29,7 @@ from safetensors.torch import save_file
 from hrl.run.checkpoint_format import DTYPES, read, write
 from hrl.run.checkpoints import Checkpoints, policy_path
 from hrl.run.errors import CheckpointError, CheckpointWriteError
+from tests.hrl.damage import damaged
 
 STATE = {
     "agent": {"weight": torch.arange(1000, dtype=torch.float32).reshape(10, 100), "updates": 7},
@@ -573,3 +577,57 @@ def test_a_policy_that_belongs_to_another_training_state_is_not_used(whole: Path
             latest = load()
         assert latest is not None
         assert latest.frames == 100
+
+
+def _forged(whole: bytes, change: Any, path: Path) -> None:
+    """Write a checkpoint file with other content, whose checksums are right."""
+    (size,) = struct.unpack("<Q", whole[:8])
+    header = json.loads(whole[8 : 8 + size])
+    text = json.dumps(change)
+    header["__metadata__"] |= {"content": text, "checksum": str(zlib.crc32(text.encode()))}
+    new = json.dumps(header).encode()
+    new += b" " * (-len(new) % 8)
+    path.write_bytes(struct.pack("<Q", len(new)) + new + whole[8 + size :])
+
+
+def test_content_that_is_no_tree_is_refused_and_never_a_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    state = {"policy": {"w": torch.ones(2)}, "n": np.float32(3), "l": [1, (3, float("nan"))]}
+    write(path, 3, state, {"config": {"a": 1}})
+    whole = path.read_bytes()
+    (size,) = struct.unpack("<Q", whole[:8])
+    content = json.loads(json.loads(whole[8 : 8 + size])["__metadata__"]["content"])
+    nodes = ({"map": 1}, {"map": [[[1], 1]]}, {"torch": "nope"}, {"float": "00"}, {"a": 1, "b": 2})
+    others = [(str(node), {**content, "tree": node}) for node in nodes]
+    refused = 0
+    for place, change in [*damaged(content), *others]:
+        _forged(whole, change, path)
+        for parts in (None, ("policy",)):
+            try:
+                checkpoint = read(path, parts)
+            except CheckpointError:
+                refused += 1
+            else:
+                assert isinstance(checkpoint.state, dict), place
+                assert isinstance(checkpoint.metadata, dict), place
+    assert refused > 300
+
+
+def test_a_checkpoint_whose_content_is_no_tree_is_skipped_with_a_warning(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for frames in (1, 2):
+        checkpoints.save(frames, {"policy": {"w": torch.ones(2)}, "n": frames}, {})
+    newest = checkpoints.path(2)
+    _forged(newest.read_bytes(), {"frames": 2, "tree": {"map": 1}, "checksums": {}}, newest)
+    with pytest.warns(UserWarning, match="no tree of values - skipped, step_000000000001"):
+        found = checkpoints.load_latest()
+    assert found is not None
+    assert found.frames == 1
+
+
+@pytest.mark.parametrize("metadata", [{}, {"config": None}, {"config": [1]}, {"config": "x"}])
+def test_metadata_that_lack_a_value_are_refused(metadata: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write(path, 1, {}, metadata)
+    with pytest.raises(CheckpointError, match="its metadata have no 'config'"):
+        read(path).value("config", dict)

@@ -44,11 +44,29 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         RunFolder(tmp_path).holds_run()
 
 
-@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x81"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a: [",
+        b"\xff\xfe\x81",
+        b"",
+        b"- a\n- b",
+        b"just text",
+        b"5",
+        b"null",
+        b"\x00\x00",
+        b"a: 2001-99-99",
+        b"a: &x [*x]",
+        b"&x {a: {b: *x}}",
+        b"a: " + 2000 * b"[" + 2000 * b"]",
+        b"a: !!python/object/apply:os.system [ls]",
+        b"--- 1\n--- 2",
+    ],
+)
 def test_a_configuration_that_is_no_yaml_is_named(content, tmp_path):
     folder = RunFolder(tmp_path)
     folder.config.write_bytes(content)
-    with pytest.raises(FolderError, match=r"config\.yaml holds no YAML"):
+    with pytest.raises(FolderError, match=r"config\.yaml holds no (YAML|configuration)"):
         folder.read_config()
 
 
@@ -122,3 +140,17 @@ def test_a_file_system_without_locks_is_refused_with_the_file_and_what_to_do(tmp
         RunFolder(tmp_path / "run").lock(),
     ):
         pass
+
+
+def test_temporary_files_of_a_killed_process_are_removed_at_the_next_start(tmp_path):
+    files = RunFolder(tmp_path)
+    files.videos.mkdir()
+    left = [tmp_path / ".config.yaml.0123abcd.tmp", files.videos / ".000_a.mp4.tmp"]
+    written = tmp_path / ".scores.csv.0123abcd.tmp"
+    for path in (*left, written):
+        path.touch()
+    with open(written) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # by a process that evaluates at the same time
+        with files.lock():
+            assert not any(path.exists() for path in left)
+            assert written.exists()
