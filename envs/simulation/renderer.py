@@ -270,16 +270,24 @@ def _planes_aside(model: mujoco.MjModel) -> mujoco.MjModel:
 
 @cache
 def start_warp() -> None:
-    """Start Warp on the CPU device, once, without its banner and its note on a missing driver."""
+    """Start Warp on the CPU device, once, without its banner and its note on a missing driver.
+
+    Raises:
+        OSError: the folder of compiled kernels cannot be made; it names the variable of another.
+    """
     warp.config.log_level = warp.LOG_WARNING
-    with without_line(NO_GPU_NOTE):
+    with _cache_errors(), without_line(NO_GPU_NOTE):
         warp.init()
     warp.set_device("cpu")
 
 
 @contextmanager
 def announce_compilation(seconds: float) -> Iterator[None]:
-    """Say on stderr that kernels are being compiled, when the block takes longer than `seconds`."""
+    """Say on stderr that kernels are being compiled, when the block takes longer than `seconds`.
+
+    Raises:
+        OSError: a compiled kernel cannot be written; it names the variable of another folder.
+    """
     note = (
         "pixel-hrl: compiling the ray tracer for this scene "
         f"(once; kept in {warp.config.kernel_cache_dir}) ..."
@@ -290,9 +298,23 @@ def announce_compilation(seconds: float) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with _cache_errors():
+            yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def _cache_errors() -> Iterator[None]:
+    """Say in an error of the file system which variable names another folder for kernels."""
+    try:
+        yield
+    except OSError as error:
+        advice = (
+            f"{error.strerror} (compiled kernels of the ray tracer are kept below the user's "
+            "home; the environment variable WARP_CACHE_PATH names another folder)"
+        )
+        raise OSError(error.errno, advice, error.filename) from error
 
 
 @contextmanager

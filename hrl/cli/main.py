@@ -94,10 +94,12 @@ def _explain(error: Exception) -> int:
     if isinstance(error, Interrupted):
         print(error, file=sys.stderr)
         return error.exit_code
-    if not isinstance(error, EXPLAINED) and not _is_out_of_memory(error):
+    if isinstance(error, EXPLAINED):
+        print(f"error: {error}", file=sys.stderr)
+    elif _is_out_of_memory(error):
+        print(f"error: not enough memory: {error}", file=sys.stderr)
+    else:
         raise error
-    what = "not enough memory: " if _is_out_of_memory(error) else ""
-    print(f"error: {what}{error}", file=sys.stderr)
     return 2
 
 

@@ -1,19 +1,19 @@
 """Damage nested data in every place, as files of strangers or of broken disks are."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 ODD = (None, 1, -1.5, "", "x", [], [1], [None], {}, {"a": 1}, True, 10**400)
 
 
-def damaged(data: Any) -> Iterator[tuple[str, Any]]:
+def damaged(data: Any, values: Sequence[Any] = ODD) -> Iterator[tuple[str, Any]]:
     """Yield copies of plain data with one place changed, and the place.
 
-    Every key is changed; of a list, the first entry is.
+    Every key gets each of the values; of a list, the first entry does.
     """
     for path in _paths(data):
-        for odd in ODD:
+        for odd in values:
             changed = copy.deepcopy(data)
             node: Any = changed
             for key in path[:-1]:

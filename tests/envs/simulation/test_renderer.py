@@ -1,5 +1,6 @@
 """The ray tracer's images against dm_control's OpenGL images of the same states."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -8,12 +9,13 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+import warp
 
 from envs.families.point_mass import PointMass
 from envs.families.walker_speed import WalkerSpeed
 from envs.simulation.mujoco_cpu import MujocoPhysics
 from envs.simulation.physics import InitialState
-from envs.simulation.renderer import announce_compilation, without_line
+from envs.simulation.renderer import announce_compilation, start_warp, without_line
 from tests.envs.make_silhouettes import SCENES
 from tests.envs.segmentation import shown_geoms
 
@@ -111,3 +113,17 @@ def test_one_known_line_is_left_out_of_stderr(capfd: pytest.CaptureFixture[str])
     with without_line("no such driver"):
         os.write(2, b"Warp: no such driver\nWarp: out of memory\n")
     assert capfd.readouterr().err == "Warp: out of memory\n"
+
+
+def test_a_home_that_cannot_be_written_names_the_variable_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/home/nobody/.cache")
+
+    monkeypatch.setattr(warp, "init", fail)
+    expected = r"Permission denied .* WARP_CACHE_PATH names another folder\): '/home/nobody/.cache'"
+    with pytest.raises(PermissionError, match=expected):
+        start_warp.__wrapped__()
+    with pytest.raises(PermissionError, match=expected), announce_compilation(60):
+        fail()

@@ -597,10 +597,11 @@ def test_content_that_is_no_tree_is_refused_and_never_a_traceback(tmp_path: Path
     whole = path.read_bytes()
     (size,) = struct.unpack("<Q", whole[:8])
     content = json.loads(json.loads(whole[8 : 8 + size])["__metadata__"]["content"])
+    content["versions"] = {"python": "3.11"}
     nodes = ({"map": 1}, {"map": [[[1], 1]]}, {"torch": "nope"}, {"float": "00"}, {"a": 1, "b": 2})
     others = [(str(node), {**content, "tree": node}) for node in nodes]
     refused = 0
-    for place, change in [*damaged(content), *others]:
+    for place, change in [*damaged(content, (None, 1, "x", [1], {"a": 1})), *others]:
         _forged(whole, change, path)
         for parts in (None, ("policy",)):
             try:
@@ -610,7 +611,7 @@ def test_content_that_is_no_tree_is_refused_and_never_a_traceback(tmp_path: Path
             else:
                 assert isinstance(checkpoint.state, dict), place
                 assert isinstance(checkpoint.metadata, dict), place
-    assert refused > 300
+    assert refused > 100
 
 
 def test_a_checkpoint_whose_content_is_no_tree_is_skipped_with_a_warning(tmp_path: Path) -> None:
