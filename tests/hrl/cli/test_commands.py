@@ -246,3 +246,16 @@ def test_memory_that_runs_out_is_one_line(error, capsys):
     assert capsys.readouterr().err == f"error: not enough memory: {error}\n"
     with pytest.raises(RuntimeError, match="a fault of ours"):
         run_or_explain(lambda: (_ for _ in ()).throw(RuntimeError("a fault of ours")))
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "play", "report"])
+def test_a_run_folder_without_a_readable_configuration_is_named(command, tmp_path, capsys):
+    config = tmp_path / "config.yaml"
+    (tmp_path / "scores.csv").touch()
+    new = ["agent=ppo", "suite=debug", "size=debug", f"folder={tmp_path}"]
+    arguments = new if command == "train" else [str(tmp_path)]
+    contents = (b"", b"- a", b"text", b"\x00", b"a: &x [*x]")
+    for content in contents[:2] if command == "train" else contents:
+        config.write_bytes(content)
+        assert main([command, *arguments]) == 2
+        assert str(config) in capsys.readouterr().err
