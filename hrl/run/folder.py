@@ -203,7 +203,7 @@ def _refuse_circles(path: Path, node: object, above: tuple[int, ...] = ()) -> No
     if not isinstance(node, dict | list):
         return
     if id(node) in above or len(above) > _DEEPEST:
-        raise FolderError(f"{path} holds no configuration: a part of it holds itself")
+        raise FolderError(f"{path} holds no configuration: its parts lie too deep in each other")
     for part in node.values() if isinstance(node, dict) else node:
         _refuse_circles(path, part, (*above, id(node)))
 

@@ -58,7 +58,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         b"a: 2001-99-99",
         b"a: &x [*x]",
         b"&x {a: {b: *x}}",
-        b"a: " + 2000 * b"[" + 2000 * b"]",
+        b"a: " + 400 * b"[" + 400 * b"]",
         b"a: !!python/object/apply:os.system [ls]",
         b"--- 1\n--- 2",
     ],
