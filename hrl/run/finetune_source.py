@@ -73,7 +73,7 @@ def read_source(folder: Path) -> FinetuneSource:
             f"{files} has no checkpoint to start from: train it with pixel-hrl train, or bring its "
             f"{files.checkpoints.name} back"
         )
-    check_config_matches(policy.metadata["config"], composed.plain)
+    check_config_matches(policy.value("config", dict), composed.plain)
     sha256 = hashlib.sha256(policy.path.read_bytes()).hexdigest()
     return FinetuneSource(files.path, composed, suite, policy, sha256, parts)
 
