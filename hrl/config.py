@@ -187,6 +187,12 @@ class RunConfig(CheckedConfig):
     threads: int = config_field(
         0, "threads of torch and of the simulator, 0 for one per core", at_least=0, at_most=4096
     )
+    time_limit: float | None = config_field(
+        None,
+        "seconds after which this start of the run has saved and left with exit code 75; the same "
+        "command continues. At least one iteration is made; null for no limit",
+        above=0,
+    )
 
     finetune: FinetuneConfig | None = config_field(
         None, "what a fine-tuning run started from; written by pixel-hrl finetune"
@@ -285,14 +291,14 @@ def from_saved(plain: dict[str, Any]) -> ComposedConfig:
     _refuse_interpolations(plain)
     _refuse_missing_modules(plain.get("imports"))
     _refuse_missing_modules(modules_named(plain.get("suite")))
-    schema = _writable(OmegaConf.structured(RunConfig))
+    node = schema(RunConfig)
     agent = plain.get("agent")
     try:
         entry = find_agent(agent.get("name") if isinstance(agent, dict) else agent)
-        schema.agent = _writable(OmegaConf.structured(entry.config))
+        node.agent = schema(entry.config)
         if plain.get("finetune") is not None:
-            schema.finetune = _writable(OmegaConf.structured(FinetuneConfig))
-        return from_composed(_as_mapping(OmegaConf.merge(schema, plain)))
+            node.finetune = schema(FinetuneConfig)
+        return from_composed(_as_mapping(OmegaConf.merge(node, plain)))
     except ConfigError:
         raise
     except (ValueError, OmegaConfBaseException) as error:
@@ -319,6 +325,11 @@ def check_tree(node: DictConfig, path: str = "") -> None:
         OmegaConf.to_object(node)
     except ConfigValueError as error:
         raise error.within(path) from error
+
+
+def schema(config_class: type) -> DictConfig:
+    """Return the typed node of a configuration class, which files and arguments can fill in."""
+    return _writable(OmegaConf.structured(config_class))
 
 
 def choices(group: str, config_dir: Path = CONFIG_DIR) -> list[str]:
@@ -396,10 +407,10 @@ def _refuse_interpolations(node: object, path: str = "") -> None:
 def _register() -> None:
     """Tell Hydra the schema of a run, and every agent as an option that needs no file."""
     store = ConfigStore.instance()
-    store.store(name="run_schema", node=_writable(OmegaConf.structured(RunConfig)))
+    store.store(name="run_schema", node=schema(RunConfig))
     for name, entry in registered_agents().items():
-        schema = OmegaConf.create({"agent": _writable(OmegaConf.structured(entry.config))})
-        node = OmegaConf.merge(schema, dict(entry.run_defaults))
+        agent = OmegaConf.create({"agent": schema(entry.config)})
+        node = OmegaConf.merge(agent, dict(entry.run_defaults))
         store.store(group="agent", name=name, node=node, package="_global_")
 
 

@@ -198,6 +198,18 @@ class Checkpoints:
         return None
 
 
+def newest_frames(folder: Path) -> int:
+    """Return the control steps of the newest checkpoint by its name, without reading it.
+
+    Args:
+        folder: of the checkpoints, which need not exist.
+
+    Returns:
+        0 where there is none.
+    """
+    return max(map(_frames_of, folder.glob("step_*.training.safetensors")), default=0)
+
+
 def policy_path(path: Path) -> Path:
     """Return the policy file that belongs to a file of the training state."""
     return path.with_name(path.name.replace(".training.", ".policy."))

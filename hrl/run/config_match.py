@@ -16,6 +16,7 @@ MAY_CHANGE = (
     "checkpoint_every",
     "evaluation.every",
     "threads",
+    "time_limit",
     "imports",
     "finetune.source",
 )

@@ -1,4 +1,4 @@
-"""Define the errors of a run that their message explains, and the end of a run on a signal."""
+"""Define the errors of a run that their message explains, and the end of one that can continue."""
 
 from __future__ import annotations
 
@@ -97,14 +97,15 @@ class NonFiniteError(ArithmeticError):
 
 
 class Interrupted(Exception):  # noqa: N818  nothing went wrong
-    """End a run that a signal asked to stop; the run is saved.
+    """End a run before its budget is spent; the run is saved.
 
     Attributes:
-        exit_code: 128 plus the signal's number, as shells have it.
+        exit_code: 128 plus the number of the signal that asked to stop, as shells have it; 75
+            (EX_TEMPFAIL: call again later) where time_limit has passed.
     """
 
-    def __init__(self, folder: Path, frames: int, signal_number: int) -> None:
+    def __init__(self, folder: Path, frames: int, exit_code: int) -> None:
         super().__init__(
             f"stopped and saved at {frames:,} frames; the same command continues {folder}"
         )
-        self.exit_code = 128 + signal_number
+        self.exit_code = exit_code

@@ -160,6 +160,17 @@ class RunFolder:
         remove_abandoned(self.path, "*")
         remove_abandoned(self.videos, "*")
 
+    def is_locked(self) -> bool:
+        """Return whether another process is writing the run now."""
+        try:
+            with open(self.path / ".lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     def _entries(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.exists() else []
 

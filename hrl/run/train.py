@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from hrl.run.build import agent_spec, build_learner, run_shapes
 from hrl.run.checkpoint_format import JSON, Checkpoint
 from hrl.run.checkpoints import POLICY, Checkpoints
 from hrl.run.config_match import check_config_matches
+from hrl.run.deadline import Deadline
 from hrl.run.errors import CheckpointError, Interrupted, LoggerError
 from hrl.run.eval_config import eval_config_for
 from hrl.run.folder import FolderLock, RunFolder
@@ -64,12 +66,13 @@ def train(
         DiskEstimateError: its checkpoints do not fit onto the disk; nothing of it was written.
         NonFiniteError: a loss, an action, a reward or a metric is not finite; the message names the
             dump.
-        Interrupted: a signal stopped the run before its budget was spent.
+        Interrupted: a signal or time_limit stopped the run before its budget was spent.
     """
     folder = RunFolder(composed.config.folder)
     saved = folder.read_config() if folder.holds_run() else None
     composed = with_schedule(composed, saved)
     config = composed.config
+    deadline = Deadline(config.time_limit)
     suite = Suite.from_dict(composed.plain["suite"])
     if saved is not None:
         check_config_matches(saved, composed.plain)
@@ -92,9 +95,10 @@ def train(
         _Run(composed, suite, folder, command, lock, prepare) as run,
         stop_signals() as received,
     ):
-        run.until(config.frames, received)
-        if received and run.learner.frames < config.frames:
-            raise Interrupted(folder.path, run.learner.frames, received[0])
+        run.until(config.frames, received, deadline)
+        if run.learner.frames < config.frames:
+            exit_code = 128 + received[0] if received else os.EX_TEMPFAIL
+            raise Interrupted(folder.path, run.learner.frames, exit_code)
     return folder.path
 
 
@@ -170,22 +174,24 @@ class _Run:
         self.logger.close()
         self.env.close()
 
-    def until(self, frames: int, received: list[int]) -> None:
-        """Iterate until the budget is spent or a signal asks to stop; save at the end."""
+    def until(self, frames: int, received: list[int], deadline: Deadline) -> None:
+        """Iterate until the budget is spent, a signal asks to stop or time is up; save then."""
         saved = self.learner.frames
         enabled = self.config.tracking.progress
         with ProgressDisplay(frames, "frames", enabled=enabled) as display:
             if self.config.finetune and self.learner.frames == 0:
                 self.logger.log(self._measure_start())
-            while self.learner.frames < frames and not received:
+            while self.learner.frames < frames and not (received or deadline.is_near()):
                 before = self.learner.frames
-                measured = self._measure()
+                with deadline.iteration():
+                    measured = self._measure()
                 self.logger.log(measured)
                 self.logger.log_timing(self.learner.frames, self.time.seconds, self.time.rate)
                 details = training_details(measured, self.env.partial_returns(), self.evaluated)
                 display.update(self.learner.frames, self.time.rate, details)
                 if crossed(self.config.checkpoint_every, before, self.learner.frames):
-                    saved = self._save()
+                    with deadline.save():
+                        saved = self._save()
         if saved != self.learner.frames:
             self._save()
 

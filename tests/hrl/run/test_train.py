@@ -197,6 +197,21 @@ def test_training_in_a_thread_is_the_same_and_leaves_signals_alone(finished, tmp
     assert [signal.getsignal(number) for number in STOP_SIGNALS] == handlers
 
 
+def test_a_time_limit_saves_leaves_with_75_and_continues_to_the_bit(finished, tmp_path):
+    folder = tmp_path / "run"
+    stops = []
+    for _ in range(3):  # the least: each start makes one iteration
+        with pytest.raises(Interrupted, match="the same command continues") as stopped:
+            start(folder, "time_limit=0.001")
+        stops.append(Checkpoints(folder / "checkpoints").load_latest().frames)
+        assert stopped.value.exit_code == os.EX_TEMPFAIL == 75
+    assert stops == [256, 512, 768]
+    start(folder, "time_limit=1000")  # the limit may change
+    assert_same(last_state(folder), last_state(finished))
+    metrics = [(run / "metrics.jsonl").read_text() for run in (folder, finished)]
+    assert metrics[0] == metrics[1]
+
+
 ENDLESS = ["frames=1_000_000_000", "evaluation.every=0", "checkpoint_every=1_000_000_000"]
 
 
