@@ -1,13 +1,13 @@
 # make demo       environment, install, train both methods small, evaluate, report
 # make test       environment, install, lint, types, import contracts, tests
-# make test-slow  slow tests, with the external suites' packages: whole installs, episodes, compilers
+# make test-slow  slow tests, with the packages of all extras, and SLURM where apt can install it
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-external demo test test-slow slow-tests external-tests lint clean
+.PHONY: install install-external install-slurm demo test test-slow slow-tests external-tests lint clean
 install: $(INSTALLED)
 
 $(INSTALLED): setup.cfg setup.py pyproject.toml constraints.txt
@@ -16,7 +16,13 @@ $(INSTALLED): setup.cfg setup.py pyproject.toml constraints.txt
 	touch $@
 
 install-external: $(INSTALLED)
-	$(INSTALL) --editable ".[dev,external]"
+	$(INSTALL) --editable ".[dev,external,slurm,ray]"
+
+# A cluster of one machine for the tests, which are skipped where this is not possible.
+install-slurm:
+	command -v slurmctld || (apt-get update --quiet && DEBIAN_FRONTEND=noninteractive apt-get \
+		install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client munge) \
+		|| echo "no SLURM can be installed here: its tests are skipped"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -31,8 +37,8 @@ test: lint
 test-slow: $(INSTALLED)
 	$(MAKE) --keep-going slow-tests external-tests
 
-slow-tests: install-external
-	$(BIN)/python -m pytest -n 2 -m slow
+slow-tests: install-external install-slurm
+	$(BIN)/python -m pytest -n 2 -m slow -rs
 
 external-tests: install-external
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests/envs -k external

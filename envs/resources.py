@@ -2,7 +2,7 @@
 
 The project's own files lie in `configs/` of the repository, which is installed as the package
 `pixel_hrl_configs`. A user's folder has the same structure: `suite/NAME.yaml`,
-`experiment/NAME.yaml`, `size/NAME.yaml`, `agent/NAME.yaml`.
+`experiment/NAME.yaml`, `size/NAME.yaml`, `agent/NAME.yaml`, `study/NAME.yaml`.
 """
 
 from importlib import resources

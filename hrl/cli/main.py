@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "start or continue a training run",
     "finetune": "learn a novel task from a run's checkpoint, with chosen parts frozen",
     "evaluate": "play evaluation episodes of runs and write their scores",
+    "study": "run a grid of runs: train, fine-tune, evaluate, report",
     "report": "write one HTML report on evaluated runs",
     "play": "record videos of a policy",
     "benchmark": "measure speed on this machine",

@@ -46,7 +46,7 @@ class CommandParser(argparse.ArgumentParser):
             type=_expanded,
             default=[],
             metavar="DIR",
-            help="add suite/, experiment/, size/ and agent/ files of your own (may be repeated)",
+            help="add suite/, experiment/, study/, size/, agent/ files of yours (may be repeated)",
         )
         self.add_argument(
             "--import",

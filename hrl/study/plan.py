@@ -1,0 +1,300 @@
+"""Turn a study into its cells, checked before any of them starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from itertools import product
+from pathlib import Path
+
+from envs import Suite
+from hrl.config import ComposedConfig, ConfigError, load
+from hrl.run.folder import expanded
+from hrl.study.cells import Cell, CellResources
+from hrl.study.config import FinetuningConfig, MethodConfig, StudyConfig
+from hrl.study.planned_run import (
+    PROCESS_BYTES,
+    PlannedRun,
+    evaluation_memory,
+    placed_run,
+    training_memory,
+)
+from hrl.study.reuse import FinishedRuns
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold what a study consists of.
+
+    Attributes:
+        study: its configuration.
+        runs: training runs.
+        cells: the commands, in the order of their start.
+    """
+
+    study: StudyConfig
+    runs: tuple[PlannedRun, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Return where the study writes."""
+        return expanded(self.study.folder).absolute()
+
+    def only(self, patterns: Sequence[str]) -> Plan:
+        """Return the plan of the cells that match a pattern, and of those that they need.
+
+        Args:
+            patterns: parts of the cells' names, in which * stands for anything.
+
+        Raises:
+            ConfigError: a pattern that no cell matches.
+        """
+        by_name = {cell.name: cell for cell in self.cells}
+        for pattern in patterns:
+            if not any(_matches(name, pattern) for name in by_name):
+                raise ConfigError(
+                    f"--only={pattern} matches no cell; they are {', '.join(by_name)}"
+                )
+        chosen = {name for name in by_name if any(_matches(name, one) for one in patterns)}
+        needed = {before for name in chosen for before in _with_before(name, by_name)}
+        return replace(self, cells=tuple(cell for cell in self.cells if cell.name in needed))
+
+
+def make_plan(study: StudyConfig, device_gpus: int = 0, flags: Sequence[str] = ()) -> Plan:
+    """Return the cells of a study: train, then fine-tune, then evaluate.
+
+    Args:
+        study: what is wanted.
+        device_gpus: GPUs of a cell where the study does not say.
+        flags: --config-dir and --import of this process, which every cell needs too.
+
+    Raises:
+        ConfigError: a run that cannot be configured, an unknown suite, split or task, or two cells
+            with the same folder; names it.
+    """
+    return _Planner(study, device_gpus, tuple(flags)).plan()
+
+
+class _Planner:
+    """Make the cells of one study."""
+
+    def __init__(self, study: StudyConfig, device_gpus: int, flags: tuple[str, ...]) -> None:
+        self.study = study
+        self.flags = flags
+        # Absolute, as cells may start elsewhere.
+        self.folder = expanded(study.folder).absolute()
+        asked = study.resources.gpus
+        self.gpus = device_gpus if asked is None else asked
+        self.finished = FinishedRuns(
+            [expanded(root).absolute() for root in study.reuse], self.folder
+        )
+
+    def plan(self) -> Plan:
+        runs = [
+            run for name, method in self.study.columns.items() for run in self._runs(name, method)
+        ]
+        trained = [self._train(run) for run in runs]
+        tuned = [
+            cell
+            for name, tuning in self.study.finetuning.items()
+            for cell in self._finetune(name, tuning, list(zip(runs, trained, strict=True)))
+        ]
+        _refuse_same_folders(cell for cell in [*trained, *tuned] if cell.command != "evaluate")
+        evaluated = [self._evaluate(run, cell) for run, cell in zip(runs, trained, strict=True)]
+        baselines = [
+            self._baseline(suite, name)
+            for suite, name in product(self.study.suites, self.study.evaluation.baselines)
+        ]
+        cells = (*trained, *tuned, *evaluated, *baselines)
+        return Plan(self.study, tuple(runs), cells)
+
+    # Private methods.
+
+    def _runs(self, name: str, method: MethodConfig) -> Iterator[PlannedRun]:
+        for suite in method.suites or self.study.suites:
+            overrides = [
+                *self.study.overrides,
+                *method.overrides,
+                f"suite={suite}",
+                f"method={name}",
+                f"frames={method.frames or self.study.frames}",
+                f"threads={self.study.resources.cores}",
+            ]
+            try:
+                composed = load(overrides)
+            except ConfigError as error:
+                raise ConfigError(f"method {name} on suite {suite}: {error}") from error
+            for seed in self.study.seeds[: method.seeds]:
+                yield self._run(name, composed, overrides, suite, seed)
+
+    def _run(
+        self, name: str, composed: ComposedConfig, overrides: list[str], suite: str, seed: int
+    ) -> PlannedRun:
+        own = self.folder / suite / name / f"seed_{seed}"
+        run = placed_run(name, suite, composed, overrides, seed, own)
+        found = None if own.exists() else self.finished.find(run.composed)
+        if found is None:
+            return run
+        return replace(placed_run(name, suite, composed, overrides, seed, found), reused=True)
+
+    def _resources(self, memory: int) -> CellResources:
+        asked = self.study.resources.memory_gib
+        size = memory + PROCESS_BYTES if asked is None else int(asked * 2**30)
+        return CellResources(self.study.resources.cores, size, self.gpus)
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name.replace(' ', '/')}.log"
+
+    def _train(self, run: PlannedRun) -> Cell:
+        name = f"train {run.suite}/{run.method}/seed_{run.seed}"
+        return Cell(
+            name,
+            "train",
+            (*run.overrides, "tracking.progress=false", *self.flags),
+            run.folder,
+            self._resources(training_memory(run)),
+            self._log(name),
+            frames=run.composed.config.frames,
+        )
+
+    def _evaluate(self, run: PlannedRun, trained: Cell) -> Cell:
+        name = trained.name.replace("train", "evaluate", 1)
+        splits = self._splits(run.tasks)
+        return self._evaluation(name, run, (str(run.folder),), run.folder, splits, trained.name)
+
+    def _baseline(self, suite: str, name: str) -> Cell:
+        folder = self.folder / suite / name
+        overrides = [*self.study.overrides, f"agent={name}", f"suite={suite}"]
+        try:
+            run = placed_run(name, suite, load(overrides), overrides, 0, folder)
+        except ConfigError as error:
+            raise ConfigError(f"baseline {name} on suite {suite}: {error}") from error
+        splits = self._splits(run.tasks)
+        return self._evaluation(f"evaluate {suite}/{name}", run, run.overrides, folder, splits)
+
+    def _evaluation(
+        self,
+        name: str,
+        run: PlannedRun,
+        targets: tuple[str, ...],
+        folder: Path,
+        splits: tuple[str, ...],
+        *after: str,
+    ) -> Cell:
+        wanted = self.study.evaluation
+        options = (
+            f"--episodes={wanted.episodes}",
+            f"--splits={','.join(splits)}",
+            f"--videos={wanted.videos if after else 0}",
+        )
+        return Cell(
+            name,
+            "evaluate",
+            (*targets, *options, *self.flags),
+            folder,
+            self._resources(evaluation_memory(run, splits, wanted.episodes)),
+            self._log(name),
+            episodes=wanted.episodes,
+            splits=splits,
+            after=after,
+        )
+
+    def _splits(self, suite: Suite) -> tuple[str, ...]:
+        wanted = self.study.evaluation.splits
+        for split in wanted:
+            if split not in suite.splits:
+                raise ConfigError(
+                    f"evaluation.splits: suite {suite.name} has no split {split!r}; choose from "
+                    f"{', '.join(suite.splits)}"
+                )
+        return tuple(wanted or suite.splits)
+
+    def _finetune(
+        self, name: str, tuning: FinetuningConfig, sources: Sequence[tuple[PlannedRun, Cell]]
+    ) -> Iterator[Cell]:
+        """Yield fine-tuning cells, each followed by its evaluation."""
+        methods = tuning.methods or self.study.methods
+        suites = tuning.from_suites or self.study.suites
+        seeds = self.study.seeds[: tuning.seeds]
+        for run, source in sources:
+            if run.method not in methods or run.suite not in suites or run.seed not in seeds:
+                continue
+            _check_tasks(name, tuning, run)
+            for task, parts in product(tuning.tasks, tuning.parts):
+                cell = self._tuned(name, tuning, run, source, task, parts)
+                label = cell.name.replace("finetune", "evaluate", 1)
+                yield cell
+                target = (str(cell.folder),)
+                yield self._evaluation(label, run, target, cell.folder, ("train",), cell.name)
+
+    def _tuned(
+        self,
+        name: str,
+        tuning: FinetuningConfig,
+        run: PlannedRun,
+        source: Cell,
+        task: str,
+        parts: str,
+    ) -> Cell:
+        preset, *more = parts.split()
+        label = "-".join([run.method, *parts.replace("=", "-").split()])
+        place = f"{run.suite}/finetune/{name}/{task}/{label}/seed_{run.seed}"
+        folder = self.folder / place
+        arguments = [f"from={run.folder}", f"task={task}", f"parts={preset}", *more]
+        arguments += [f"suite={tuning.suite}"] if tuning.suite else []
+        arguments += [f"frames={tuning.frames}", f"folder={folder}", "tracking.progress=false"]
+        cell_name = f"finetune {place}"
+        return Cell(
+            cell_name,
+            "finetune",
+            (*arguments, *self.flags),
+            folder,
+            source.resources,
+            self._log(cell_name),
+            frames=tuning.frames,
+            after=(source.name,),
+        )
+
+
+# Private functions.
+
+
+def _check_tasks(name: str, tuning: FinetuningConfig, run: PlannedRun) -> None:
+    """Refuse a suite that is unknown or has not the tasks.
+
+    Raises:
+        ConfigError: names it, and the choices.
+    """
+    suite = run.tasks
+    if tuning.suite:
+        try:
+            suite = Suite.from_dict(load([f"suite={tuning.suite}"]).plain["suite"])
+        except ConfigError as error:
+            raise ConfigError(f"finetuning {name}: {error}") from error
+    tasks = {task.name for split in suite.splits for task in suite.tasks(split)}
+    for task in tuning.tasks:
+        if task not in tasks and task not in suite.splits:
+            raise ConfigError(
+                f"finetuning {name}: suite {suite.name} has no task or split {task!r}; splits are "
+                f"{', '.join(suite.splits)}, tasks are {', '.join(sorted(tasks))}"
+            )
+
+
+def _refuse_same_folders(cells: Iterable[Cell]) -> None:
+    seen: dict[Path, str] = {}
+    for cell in cells:
+        if cell.folder in seen:
+            names = f"{seen[cell.folder]} and {cell.name}"
+            raise ConfigError(f"{names} have the same folder {cell.folder}")
+        seen[cell.folder] = cell.name
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch(name, f"*{pattern}*")
+
+
+def _with_before(name: str, cells: dict[str, Cell]) -> set[str]:
+    cell = cells[name]
+    return {name}.union(*(_with_before(one, cells) for one in cell.after if one in cells))

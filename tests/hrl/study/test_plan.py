@@ -1,0 +1,277 @@
+"""A plan names every cell, says what it costs, and refuses what could not work."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from envs.resources import config_files
+from hrl.cli import main
+from hrl.config import ConfigError, load
+from hrl.config_field import ConfigValueError
+from hrl.run.folder import RunFolder
+from hrl.run.provenance import code_revision
+from hrl.study import reuse
+from hrl.study.config import load_study, with_seeds
+from hrl.study.cost import cost_rows, measured_rates, plan_text, rate_of
+from hrl.study.plan import make_plan
+from hrl.study.status import status_text
+from tests.hrl.study.fake_cells import advance
+
+CONFIG_ERRORS = (ConfigError, ConfigValueError)
+
+
+@pytest.fixture
+def plan(study):
+    return make_plan(study())
+
+
+def named(plan, name):
+    return next(cell for cell in plan.cells if cell.name == name)
+
+
+def test_a_plan_trains_then_evaluates_every_method_seed_and_control(plan):
+    assert [cell.name for cell in plan.cells] == [
+        *("train debug/ppo/seed_3", "train debug/ppo/seed_4"),
+        *("train debug/skills/seed_3", "train debug/skills/seed_4"),
+        "train debug/k1/seed_3",
+        *("evaluate debug/ppo/seed_3", "evaluate debug/ppo/seed_4"),
+        *("evaluate debug/skills/seed_3", "evaluate debug/skills/seed_4"),
+        "evaluate debug/k1/seed_3",
+        "evaluate debug/random",
+    ]
+    evaluated = named(plan, "evaluate debug/k1/seed_3")
+    assert evaluated.after == ("train debug/k1/seed_3",)
+    assert evaluated.folder == plan.folder / "debug" / "k1" / "seed_3"
+
+
+def test_a_cell_is_a_command_that_makes_its_run(plan):
+    cell = named(plan, "train debug/k1/seed_3")
+    config = load(cell.arguments).config
+    assert (config.method, config.seed, config.frames) == ("k1", 3, 512)
+    assert config.agent.skill_duration == 1
+    assert config.folder == str(cell.folder)
+    assert config.threads == 1
+    planned = next(run for run in plan.runs if run.method == "k1")
+    assert planned.composed.plain == {
+        **load(cell.arguments).plain,
+        "tracking": planned.composed.plain["tracking"],
+    }
+
+
+def test_only_keeps_what_matches_and_what_it_needs(plan):
+    assert [cell.name for cell in plan.only(["evaluate*skills*seed_4"]).cells] == [
+        "train debug/skills/seed_4",
+        "evaluate debug/skills/seed_4",
+    ]
+    with pytest.raises(ConfigError, match="--only=bogus matches no cell; they are train debug"):
+        plan.only(["random", "bogus"])
+
+
+def test_seeds_are_the_first_ones_and_counted_on(study):
+    assert with_seeds(study(), 1).seeds == [3]
+    assert with_seeds(study(), 4).seeds == [3, 4, 5, 6]
+    controls = [run for run in make_plan(with_seeds(study(), 4)).runs if run.method == "k1"]
+    assert [run.seed for run in controls] == [3]  # as many as the control asks for
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["suites=[nope]"], "method ppo on suite nope: .*nope"),
+        (["methods.ppo.overrides=['agent=nope']"], "method ppo on suite debug: .*nope"),
+        (["controls.k1.overrides=['agent=skills','agent.k=1']"], "method k1 on suite debug: .*k"),
+        (["controls.k1.suites=[walker]"], r"controls.k1.suites is 'walker'; choose from debug"),
+        (["evaluation.splits=[far]"], "suite debug has no split 'far'; choose from train"),
+        (["evaluation.baselines=[best]"], "baselines is .*; choose from random, zero"),
+        (["executor=pbs"], "executor is 'pbs'; choose from local, slurm, ray"),
+        (["frame=3"], "frame: .*valid keys: .*frames"),
+        (["seeds=[1,1]"], "seeds is .*; each may be named once"),
+        (["methods.random.overrides=['agent=ppo']"], "share a name"),
+        (["controls.ppo.overrides=['agent=ppo']"], "share a name: two cells would have the same"),
+        (["finetuning.x.tasks=[nope]"], "finetuning x: suite debug has no task or split 'nope'"),
+        (["finetuning.x.tasks=[]"], "finetuning.x.tasks is .*at least one"),
+        (["finetuning.x.tasks=[train]", "finetuning.x.methods=[no]"], "methods is 'no'; choose"),
+        (["finetuning.x.tasks=[train]", "finetuning.x.parts=[all,all]"], "the same folder"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(overrides, message, study):
+    with pytest.raises(CONFIG_ERRORS, match=f"(?s){message}"):
+        make_plan(study(*overrides))
+
+
+def test_an_unknown_experiment_is_refused_with_the_choices(study):
+    with pytest.raises(ConfigError, match=r"experiment is 'nope'; choose from .*quick.*tiny"):
+        load_study("nope")
+
+
+def test_fine_tuning_starts_from_each_run_and_is_evaluated(study):
+    tuned = ["finetuning.x.tasks=[train]", "finetuning.x.methods=[skills]", "finetuning.x.seeds=1"]
+    parts = "finetuning.x.parts=[all,'manager_value parts.manager=reinitialised']"
+    plan = make_plan(study(*tuned, parts, "finetuning.x.frames=256"))
+    cells = [cell for cell in plan.cells if cell.command == "finetune"]
+    place = "debug/finetune/x/train/skills-{}/seed_3"
+    assert [cell.name for cell in cells] == [
+        f"finetune {place.format('all')}",
+        f"finetune {place.format('manager_value-parts.manager-reinitialised')}",
+    ]
+    source = named(plan, "train debug/skills/seed_3")
+    assert cells[1].after == (source.name,)
+    assert cells[1].arguments[:4] == (
+        f"from={source.folder}",
+        "task=train",
+        "parts=manager_value",
+        "parts.manager=reinitialised",
+    )
+    evaluated = named(plan, cells[0].name.replace("finetune", "evaluate", 1))
+    assert evaluated.after == (cells[0].name,)
+
+
+def write_timing(folder, rate):
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [{"frames": frames, "seconds": 9 + frames / rate} for frames in range(100, 600, 100)]
+    RunFolder(folder).timing.write_text("\n".join(map(json.dumps, lines)) + '\n{"cut')
+
+
+def test_the_cost_comes_from_measured_speed_and_what_is_missing(plan):
+    skills = named(plan, "train debug/skills/seed_3")
+    write_timing(skills.folder, rate=0.1)
+    advance(skills, 512)
+    assert rate_of(skills.folder) == pytest.approx(0.1)
+    rates = measured_rates(plan)
+    assert rates == {("debug", "skills"): pytest.approx(0.1)}
+    row = next(row for row in cost_rows(plan, rates) if row.method == "skills")
+    assert (row.runs, row.finished) == (2, 1)
+    assert row.hours == pytest.approx(512 / 0.1 / 3600)
+    text = plan_text(plan, rates, slots=2)
+    assert "speed not measured: ppo on debug, k1 on debug" in text
+    assert "about 0.7 hours with 2 at once" in text
+    assert "k1: no abstraction" in text
+
+
+def test_speed_is_measured_once_where_no_run_shows_it(plan):
+    measured = []
+
+    def measure(run, folder):
+        measured.append(run.method)
+        write_timing(folder, rate=50.0)
+
+    assert list(measured_rates(plan, measure).values()) == [pytest.approx(50.0)] * 3
+    assert measured == ["ppo", "skills", "k1"]
+    measured_rates(plan, measure)
+    assert measured == ["ppo", "skills", "k1"]
+
+
+def test_status_names_every_cell(plan):
+    advance(named(plan, "train debug/ppo/seed_3"), 512)
+    advance(named(plan, "train debug/ppo/seed_4"), 256)
+    failed = named(plan, "train debug/k1/seed_3")
+    failed.log.parent.mkdir(parents=True)
+    failed.log.with_suffix(".json").write_text('{"exit_code": 2}')
+    with RunFolder(named(plan, "train debug/skills/seed_3").folder).lock():
+        lines = status_text(plan).splitlines()
+    assert lines[:5] == [
+        "finished  100% train debug/ppo/seed_3",
+        "stopped    50% train debug/ppo/seed_4",
+        "running     0% train debug/skills/seed_3",
+        "missing     0% train debug/skills/seed_4",
+        "failed      0% train debug/k1/seed_3",
+    ]
+    assert lines[-1] == "11 cells: 1 finished, 1 stopped, 1 running, 7 missing, 1 failed"
+
+
+@pytest.fixture
+def other(plan, tmp_path, monkeypatch):
+    """Makes a finished run of another study, for the first cell, from the given facts."""
+    monkeypatch.setattr(reuse, "code_revision", lambda: ("abc", False))
+
+    def make(revision="abc", dirty=False, frames=512, **changes):
+        run = next(run for run in plan.runs if run.method == "ppo")
+        files = RunFolder(tmp_path / "runs" / "elsewhere" / "a_run")
+        files.path.mkdir(parents=True)
+        saved = {**run.composed.plain, "folder": str(files.path), **changes}
+        files.write_config(saved)
+        facts = {"revision": revision, "dirty": dirty}
+        files.environment.write_text(json.dumps(facts))
+        files.checkpoints.mkdir()
+        (files.checkpoints / f"step_{frames:012d}.training.safetensors").touch()
+        return files.path
+
+    return make
+
+
+def reused(study):
+    plan = make_plan(replace(study(), reuse=["runs"]))
+    return {run.seed: run.folder for run in plan.runs if run.reused}
+
+
+def test_a_finished_run_of_another_study_is_reused(other, study):
+    assert reused(study) == {3: other()} or reused(study)
+    plan = make_plan(replace(study(), reuse=["runs"]))
+    assert named(plan, "train debug/ppo/seed_3").is_finished()
+    assert next(row for row in cost_rows(plan, {}) if row.method == "ppo").reused == 1
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"revision": "def"},
+        {"dirty": True},
+        {"frames": 256},
+        {"seed": 9},
+        {"method": "other"},
+        {"num_envs": 4},
+        {"image_size": 48},
+    ],
+    ids=str,
+)
+def test_a_run_that_differs_is_not_reused(facts, other, study):
+    other(**facts)
+    assert reused(study) == {}
+
+
+def test_code_that_is_not_committed_reuses_nothing(other, study, monkeypatch):
+    other()
+    monkeypatch.setattr(reuse, "code_revision", lambda: ("abc", True))
+    assert reused(study) == {}
+    assert len(code_revision()) == 2
+
+
+def test_a_dry_run_shows_the_plan_and_starts_nothing(study, config_dir, capsys, tmp_path):
+    arguments = ["study", "experiment=tiny", "--dry-run", "folder=here", "--seeds=1"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "study tiny: the whole program in seconds" in shown
+    assert not (tmp_path / "here").exists()
+    assert main([*arguments, "local.memory_gib=0.1"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: train debug/ppo/seed_3 needs")
+    assert "may take 102.4 MiB" in message
+    assert main(["study"]) == 2
+    assert "give one experiment=NAME" in capsys.readouterr().err
+
+
+SHIPPED = [
+    *("quick", "locomotion", "maze", "manipulation", "ablation_task_conditioning"),
+    *("ablation_encoder_gradient", "controls", "finetuning", "transfer"),
+]
+
+
+def test_the_experiments_are_there():
+    assert set(SHIPPED) <= set(config_files("study"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_experiment_composes_and_is_planned(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [f"experiment={name}", "reuse=[]", "rate_seconds=0", "local.memory_gib=1000"]
+    code = main(["study", *arguments, "--dry-run"])
+    shown = capsys.readouterr()
+    if "is not installed" in shown.err:
+        pytest.skip(shown.err.strip())
+    assert code == 0, shown.err
+    assert f"study {name}: " in shown.out
+    study = load_study(name)
+    assert all(method in shown.out for method in study.columns)
+    assert not list(tmp_path.iterdir())
