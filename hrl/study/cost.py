@@ -127,7 +127,8 @@ def plan_text(plan: Plan, rates: Rates, slots: int | None) -> str:
         lines.append(f"fine-tuning: {runs} runs, {runs - missing} finished")
     lines.append(f"evaluations: {sum(cell.command == 'evaluate' for cell in plan.cells)}")
     wall = f", about {hours / slots:.1f} hours with {slots} at once" if slots else ""
-    lines.append(f"still to be trained: {hours:.1f} hours of cells{wall} (evaluations come on top)")
+    least = "at least " if unknown else ""
+    lines.append(f"still to be trained: {least}{hours:.1f} hours{wall}; evaluations on top")
     if unknown:
         lines.append(f"speed not measured: {', '.join(unknown)}")
     lines.append(f"disk for checkpoints, weights left out: {human_size(sum(r.disk for r in rows))}")
