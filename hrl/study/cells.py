@@ -68,7 +68,9 @@ class Cell:
         """Return whether its run has all that the command makes."""
         if self.command == "evaluate":
             return is_evaluated(self.folder, self.episodes, self.splits)
-        return self.done_frames >= self.frames
+        files = RunFolder(self.folder)
+        measured = self.command != "finetune" or files.forgetting.exists()
+        return self.done_frames >= self.frames and measured
 
     def is_running(self) -> bool:
         """Return whether a process trains its run now, of this study or another."""

@@ -143,6 +143,9 @@ def _write_reports(plan: Plan, command: str) -> Iterator[Path]:
     """Write the report of every suite that has evaluated runs; yield the pages."""
     for suite in plan.study.suites:
         folders = [run.folder for run in plan.runs if run.suite == suite]
+        folders += [
+            cell.folder for cell in plan.cells if cell.name.startswith(f"finetune {suite}/")
+        ]
         folders += [plan.folder / suite / name for name in plan.study.evaluation.baselines]
         evaluated = [folder for folder in folders if RunFolder(folder).scores.exists()]
         if not evaluated:

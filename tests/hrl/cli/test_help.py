@@ -44,7 +44,7 @@ def test_help_of_an_agent_lists_every_key_with_its_value_and_range(capsys):
     first = {".".join(key.split(".")[:2]) for key in keys if key.startswith("agent.")}
     assert first == {f"agent.{field.name}" for field in fields(config.agent)} - {"agent.name"}
     declared = {field.name for field in fields(RunConfig)}
-    assert declared - {"imports"} <= {key.split(".")[0] for key in keys}
+    assert declared - {"imports", "finetune"} <= {key.split(".")[0] for key in keys}
     assert "agent.skill_duration=3" in lines
     assert lines[lines.index("seed=0") + 1].startswith("    seed of the run (at least 0")
 

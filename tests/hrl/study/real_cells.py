@@ -14,7 +14,7 @@ from hrl.study.cells import Cell, CellResources
 from tests.hrl.same import assert_same
 from tests.hrl.study.slurm_cluster import wait_for
 
-FRAMES = 61_440
+FRAMES = 30_720
 OVERRIDES = (
     "agent=ppo",
     "suite=debug",
@@ -43,13 +43,11 @@ def real_cell(folder: Path, name: str = "train debug/ppo/seed_0") -> Cell:
     )
 
 
-def in_the_middle(cell: Cell, act, prepare=lambda: None) -> threading.Thread:
-    """Start a thread that prepares while the cell starts, and acts once it trains."""
+def in_the_middle(cell: Cell, act) -> threading.Thread:
+    """Start a thread that acts once the cell trains."""
     metrics = RunFolder(cell.folder).metrics
 
     def wait_and_act():
-        wait_for(cell.log.exists, 600)
-        prepare()
         wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, 600)
         act()
 

@@ -125,6 +125,10 @@ def test_fine_tuning_starts_from_each_run_and_is_evaluated(study):
     )
     evaluated = named(plan, cells[0].name.replace("finetune", "evaluate", 1))
     assert evaluated.after == (cells[0].name,)
+    advance(cells[0], 256)
+    assert not cells[0].is_finished()  # what was forgotten is still to be measured
+    RunFolder(cells[0].folder).forgetting.touch()
+    assert cells[0].is_finished()
 
 
 def write_timing(folder, rate):

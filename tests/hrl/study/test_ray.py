@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+import psutil
 import pytest
 
 from hrl.config import ConfigError
@@ -29,23 +30,30 @@ def cluster():
     cluster.shutdown()
 
 
+def runs_the_cell(node) -> bool:
+    """Whether a cell is a process below the node's own."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return any("hrl.cli" in child.cmdline() for child in raylet.children(recursive=True))
+
+
 def test_the_cell_of_a_killed_node_continues_on_another_to_the_bit(cluster, tmp_path):
     from hrl.study.executors.ray import RayExecutor
 
-    first = cluster.add_node(num_cpus=1, **NODE)
+    nodes = [cluster.add_node(num_cpus=1, **NODE) for _ in range(2)]
     executor = RayExecutor(RayConfig(address=cluster.address))
     cell = real_cell(tmp_path)
     executor.check([cell])
-    thread = in_the_middle(
-        cell,
-        act=lambda: cluster.remove_node(first, allow_graceful=False),
-        prepare=lambda: cluster.add_node(num_cpus=1, **NODE),
-    )
+
+    def kill():
+        cluster.remove_node(next(filter(runs_the_cell, nodes)), allow_graceful=False)
+
+    thread = in_the_middle(cell, kill)
     runner = StudyRunner([cell], executor, lambda line: None)
     runner.run(())
     thread.join()
     log = cell.log.read_text()
     assert not runner.failures, log
+    assert log.count("stopped and saved at") == 1
     assert log.count(f"continuing {cell.folder} at") == 1
     executor.close()
     assert_as_if_never_stopped(cell, tmp_path / "reference")
