@@ -39,6 +39,8 @@ def _assert_equal(one: object, other: object) -> None:
         assert one.keys() == other.keys()
         for key in one:
             _assert_equal(one[key], other[key])
+    elif isinstance(one, np.ndarray) and one.dtype == object:
+        _assert_equal(list(one), list(other))
     elif isinstance(one, tuple | list):
         for left, right in zip(one, other, strict=True):
             _assert_equal(left, right)
@@ -48,7 +50,8 @@ def _assert_equal(one: object, other: object) -> None:
 
 
 def test_the_package_exports_its_interface() -> None:
-    assert set(envs.__all__) == {"PixelVectorEnv", "Suite", "Task", "load_suite", "make_vec"}
+    classes = {"PixelVectorEnv", "Suite", "Task"}
+    assert set(envs.__all__) == {*classes, "CHOICE_LIMIT", "load_suite", "make_vec"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from hrl.agents.actor_critic import Trajectory
 from hrl.agents.director import Director, DirectorConfig
 from hrl.agents.goal_segments import ImaginedTrajectory, max_cosine, side_by_side
+from hrl.agents.parts import modules_by_name
 from hrl.agents.world_model_agent import ImaginationStart
 from tests.fakes import reached
 from tests.hrl.small_directors import BATCH, COUNT, LENGTH, director, labelled, rows, states
@@ -149,7 +150,7 @@ def test_the_loss_of_near_goals_reaches_the_worker_alone(gradient):
     starts, imagined = imagined_from(agent)
     trajectory, _ = agent._near_goal_trajectory(starts, imagined)
     agent.worker.loss(trajectory)[0].backward()
-    assert reached(agent.parts()) == {"worker"}
+    assert reached(modules_by_name(agent.parts())) == {"worker", "worker_critic"}
 
 
 def test_the_workers_rows_are_those_of_both_kinds_of_goals():
