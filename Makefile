@@ -1,6 +1,6 @@
 # make demo       environment, install, train both methods small, evaluate, report
 # make test       environment, install, lint, types, import contracts, tests
-# make test-slow  slow tests, with the packages of all extras, and SLURM where apt can install it
+# make test-slow  slow tests, with the packages of all extras; those on SLURM where it is installed
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ $(INSTALLED): setup.cfg setup.py pyproject.toml constraints.txt
 install-external: $(INSTALLED)
 	$(INSTALL) --editable ".[dev,external,slurm,ray]"
 
-# A cluster of one machine for the tests, which are skipped where this is not possible.
+# A cluster of one machine for the tests on SLURM, system packages: .ci/run calls this.
 install-slurm:
 	command -v slurmctld || (apt-get update --quiet && DEBIAN_FRONTEND=noninteractive apt-get \
 		install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client munge) \
@@ -37,7 +37,7 @@ test: lint
 test-slow: $(INSTALLED)
 	$(MAKE) --keep-going slow-tests external-tests
 
-slow-tests: install-external install-slurm
+slow-tests: install-external
 	$(BIN)/python -m pytest -n 2 -m slow -rs
 
 external-tests: install-external
