@@ -98,7 +98,9 @@ def test_a_run_whose_whole_process_group_is_told_to_end_saves_first(tmp_path: Pa
     with subprocess.Popen(
         command, env=finds_tests, start_new_session=True, stderr=subprocess.PIPE, text=True
     ) as process:
-        while not (folder / "metrics.jsonl").exists():
+        metrics = folder / "metrics.jsonl"
+        # The empty file is there before signals are waited for, when nothing is lost yet.
+        while not (metrics.exists() and metrics.read_text()):
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGTERM)

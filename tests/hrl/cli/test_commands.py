@@ -220,7 +220,7 @@ def test_the_scripts_are_the_subcommands(command, capsys):
         ("suites", ["nowhere"], "unknown suite 'nowhere'"),
         ("train", ["--config-dir=nowhere"], "does not exist"),
         ("train", ["--import=nowhere"], "No module named 'nowhere'"),
-        ("fly", [], "choose from train, evaluate"),
+        ("fly", [], "choose from train, finetune, evaluate, study"),
     ],
 )
 def test_mistakes_are_one_line(command, arguments, message, capsys):

@@ -490,7 +490,7 @@ while rounds < 25 or (rounds < 150 and not (frames and interrupted)):
     policy = latest.state["policy"] or {"values": np.zeros(1), "frames": 0}
     assert policy["frames"] == latest.frames
     assert (policy["values"] == latest.frames).all()
-    if latest.frames:
+    if (folder.parent / "policy.safetensors").exists():  # written last: the first kill may precede
         shared = read(folder.parent / "policy.safetensors")
         assert shared.frames <= latest.frames
         assert (shared.state["values"] == shared.frames).all()
