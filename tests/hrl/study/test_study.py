@@ -72,11 +72,12 @@ def test_a_signal_saves_every_cell_and_the_study_continues(config_dir, tmp_path)
     folder = tmp_path / "study"
     ppo = folder / "debug" / "ppo" / "seed_3"
     process = start(folder, config_dir, "frames=10_000_000", "--only=train*ppo")
-    wait_for(lambda: (ppo / "metrics.jsonl").exists(), 600)
+    metrics = ppo / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text(), 600)
     os.kill(process.pid, signal.SIGTERM)
     code, _, err = finish(process)
     assert code == 128 + signal.SIGTERM
     assert "the same command continues" in err
-    logged = json.loads((ppo / "metrics.jsonl").read_text().splitlines()[-1])["frames"]
+    logged = json.loads(metrics.read_text().splitlines()[-1])["frames"]
     names = [path.name for path in (ppo / "checkpoints").glob("*.training.safetensors")]
     assert f"step_{logged:012d}.training.safetensors" in names
