@@ -43,6 +43,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("first") / "run", "ppo", "cnn", 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "kind"), [("ppo", "impala"), ("skills", "resnet"), ("sb3_ppo", "impala")]
 )

@@ -143,6 +143,7 @@ def test_it_is_loaded_evaluated_and_filmed_like_any_other(tuned, tmp_path):
     assert [path.name for path in tmp_path.glob("*.mp4")] == ["train_south_far.mp4"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_between_checkpoints_ends_the_same(skills, tuned, tmp_path):
     """Its process is gone after the first checkpoint, with a line of metrics more."""
     folder = tmp_path / "run"
