@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,10 +11,11 @@ from hrl.cli import main
 from hrl.config import ConfigError, load
 from hrl.config_field import ConfigValueError
 from hrl.run.folder import RunFolder
+from hrl.run.memory import DiskEstimateError
 from hrl.run.provenance import code_revision
 from hrl.study import reuse
 from hrl.study.config import load_study, with_seeds
-from hrl.study.cost import cost_rows, measured_rates, plan_text, rate_of
+from hrl.study.cost import check_disk, cost_rows, measured_rates, plan_text, rate_of
 from hrl.study.plan import make_plan
 from hrl.study.status import status_text
 from tests.hrl.study.fake_cells import advance
@@ -153,6 +155,12 @@ def test_the_cost_comes_from_measured_speed_and_what_is_missing(plan):
     assert "k1: no abstraction" in text
 
 
+def test_a_study_that_does_not_fit_onto_the_disk_is_refused(plan, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100_000))
+    with pytest.raises(DiskEstimateError, match="the largest parts: ppo on debug"):
+        check_disk(plan, cost_rows(plan, {}))
+
+
 def test_speed_is_measured_once_where_no_run_shows_it(plan):
     measured = []
 
@@ -269,6 +277,7 @@ def test_the_experiments_are_there():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_experiment_composes_and_is_planned(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hrl.study.run.check_disk", lambda *costs: None)  # of a larger machine
     arguments = [f"experiment={name}", "reuse=[]", "rate_seconds=0", "local.memory_gib=1000"]
     code = main(["study", *arguments, "--dry-run"])
     shown = capsys.readouterr()
