@@ -20,7 +20,6 @@ OVERRIDES = (
     "suite=debug",
     "size=debug",
     f"frames={FRAMES}",
-    "checkpoint_every=1_000_000",
     "evaluation.every=0",
     "tracking.wandb=disabled",
     "tracking.progress=false",
@@ -29,13 +28,15 @@ OVERRIDES = (
 )
 
 
-def real_cell(folder: Path, name: str = "train debug/ppo/seed_0") -> Cell:
-    """A training whose only checkpoints are those that it saves when it is stopped."""
+def real_cell(
+    folder: Path, name: str = "train debug/ppo/seed_0", checkpoint_every: int = 1_000_000
+) -> Cell:
+    """A training; by default its only checkpoints are those that it saves when it is stopped."""
     run = folder / "run"
     return Cell(
         name=name,
         command="train",
-        arguments=(*OVERRIDES, f"folder={run}"),
+        arguments=(*OVERRIDES, f"checkpoint_every={checkpoint_every}", f"folder={run}"),
         folder=run,
         resources=CellResources(cores=1, memory=2**30, gpus=0),
         log=folder / "logs" / "cell.log",
@@ -43,12 +44,17 @@ def real_cell(folder: Path, name: str = "train debug/ppo/seed_0") -> Cell:
     )
 
 
-def in_the_middle(cell: Cell, act) -> threading.Thread:
-    """Start a thread that acts once the cell trains."""
+def trains(cell: Cell) -> bool:
+    """Whether the cell has made some iterations."""
     metrics = RunFolder(cell.folder).metrics
+    return metrics.exists() and len(metrics.read_text().splitlines()) > 2
+
+
+def in_the_middle(cell: Cell, act, ready=trains) -> threading.Thread:
+    """Start a thread that acts once the cell trains."""
 
     def wait_and_act():
-        wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, 600)
+        wait_for(lambda: ready(cell), 600)
         act()
 
     thread = threading.Thread(target=wait_and_act)
