@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from hrl.reporting.controls import write_controls
 from hrl.reporting.figures.style import RC_PARAMS
 from hrl.reporting.report import fix_layout, save_figure, write_finetuning_csv
 from hrl.reporting.runs import load_runs
@@ -91,10 +92,12 @@ def archive_study(runs: Sequence[str | Path], out: Path) -> None:
         RunFolderError: the runs cannot stand in one report.
     """
     loaded = load_runs(runs)
-    for run in {run.path: run for run in (*loaded.runs, *loaded.finetuned)}.values():
+    for run in loaded.everything:
         target = run.finetune.get("target")
         below = out / "finetune" / run.suite.name / str(target) if target else out
         archive_run(run.path, below / run.method / f"seed_{run.seed}")
+    if loaded.controls:
+        write_controls(out, loaded.methods, loaded.controls)
     rebuild_figures(out)
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from hrl.reporting.differences import disagreements, parameter_counts
-from hrl.reporting.runs import left_out_note
+from hrl.reporting.differences import disagreements, parameter_counts, seeds_lacking
+from hrl.reporting.finetuned import target_name
+from hrl.reporting.runs import Run, left_out_note, same_budget
 from hrl.reporting.study import Study, plural
 from hrl.reporting.summary import ENOUGH_RUNS, few_runs_note
 
@@ -26,19 +27,32 @@ def _few_runs(study: Study) -> list[str]:
 
 def _unequal_frames(study: Study) -> list[str]:
     frames = {
-        method: sorted({run.frames for run in study.runs.of(method)})
+        method: max(run.frames for run in study.runs.of(method))
         for method in study.runs.trained_methods
     }
-    if len({frame for values in frames.values() for frame in values}) < 2:
+    if not frames or same_budget(frames.values()):
         return []
-    listed = "; ".join(
-        f"{method}: {', '.join(f'{value:,}' for value in values)}"
-        for method, values in frames.items()
-    )
+    listed = "; ".join(f"{method}: {count:,}" for method, count in frames.items())
     return [
         f"The checkpoints were trained for different numbers of frames ({listed}): budgets are "
-        "not equal."
+        "not equal, and nothing is claimed of methods whose budgets differ."
     ]
+
+
+def _missing_seeds(study: Study) -> list[str]:
+    sentences = [
+        f"{method} lacks {plural(len(seeds), 'seed')} {', '.join(map(str, seeds))}"
+        for method, seeds in seeds_lacking(study.runs.runs, study.compared).items()
+    ]
+    for target in dict.fromkeys(run.target for run in study.finetuned):
+        runs = [run for run in study.runs.finetuned if target_name(run) == target]
+        methods = dict.fromkeys(run.method for run in runs)
+        sentences += [
+            f"{method} fine-tuned to {target} lacks {plural(len(seeds), 'seed')} "
+            f"{', '.join(map(str, seeds))}"
+            for method, seeds in seeds_lacking(runs, methods).items()
+        ]
+    return [f"Not all methods have the same seeds: {'; '.join(sentences)}."] if sentences else []
 
 
 def _unequal_parameters(study: Study) -> list[str]:
@@ -61,17 +75,28 @@ def _mixed_methods(study: Study) -> list[str]:
 
 
 def _mixed_revisions(study: Study) -> list[str]:
-    trained = [run for run in study.runs.runs if run.trained]
-    revisions = {str(run.environment.get("revision", "unknown")) for run in trained}
+    trained = [run for run in study.runs.everything if run.trained]
+    by_revision: dict[str, list[Run]] = {}
+    for run in trained:
+        by_revision.setdefault(run.revision, []).append(run)
     sentences = []
-    if len(revisions) > 1:
-        sentences.append(f"The runs come from {len(revisions)} code revisions; see “Runs”.")
+    if len(by_revision) > 1:
+        listed = "; ".join(f"{name}: {_named(runs)}" for name, runs in by_revision.items())
+        sentences.append(f"The runs come from {len(by_revision)} code revisions ({listed}).")
     dirty = [run for run in trained if run.environment.get("dirty")]
     if dirty:
         sentences.append(
             f"{len(dirty)} of {len(trained)} trained runs come from code with uncommitted changes."
         )
     return sentences
+
+
+def _named(runs: list[Run]) -> str:
+    """Return the methods of some runs, each with its seeds."""
+    seeds: dict[str, list[str]] = {}
+    for run in runs:
+        seeds.setdefault(run.method, []).append(str(run.seed))
+    return ", ".join(f"{method} {' '.join(sorted(set(own)))}" for method, own in seeds.items())
 
 
 def _earlier_rows(study: Study) -> list[str]:
@@ -94,6 +119,7 @@ def _left_out(study: Study) -> list[str]:
 CAUTIONS: tuple[Callable[[Study], list[str]], ...] = (
     _left_out,
     _few_runs,
+    _missing_seeds,
     _unequal_frames,
     _mixed_methods,
     _unequal_parameters,

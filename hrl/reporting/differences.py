@@ -83,6 +83,13 @@ def disagreements(runs: Runs) -> list[Disagreement]:
     return found
 
 
+def seeds_lacking(runs: Iterable[Run], methods: Iterable[str]) -> dict[str, list[int]]:
+    """Return the seeds that some of the methods have and others lack, by the method that lacks."""
+    seeds = {method: {run.seed for run in runs if run.method == method} for method in methods}
+    every = set().union(*seeds.values())
+    return {method: sorted(every - own) for method, own in seeds.items() if every - own}
+
+
 def parameter_counts(runs: Runs, methods: Iterable[str]) -> dict[str, dict[str, int]]:
     """Return part of the agent -> method -> number of trainable parameters, `total` first.
 

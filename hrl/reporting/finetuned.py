@@ -82,6 +82,16 @@ class Cell:
     runs: tuple[FinetunedRun, ...]
 
     @property
+    def name(self) -> str:
+        """Return method and preset."""
+        return f"{self.source_method} {self.preset}"
+
+    @property
+    def budget(self) -> int:
+        """Return the frames of its runs."""
+        return self.runs[0].budget
+
+    @property
     def scores(self) -> Array:
         """Return the scores at the end, [run, task]."""
         return np.stack([run.scores for run in self.runs])
@@ -170,6 +180,11 @@ def preset_order(preset: str) -> tuple[int, str]:
     return (PRESETS.index(preset) if preset in PRESETS else len(PRESETS), preset)
 
 
+def target_name(run: Run) -> str:
+    """Return suite and task or split that a run was fine-tuned to."""
+    return f"{run.suite.name}: {run.finetune['target']}"
+
+
 # Private functions.
 
 
@@ -177,18 +192,15 @@ def _order(run: FinetunedRun) -> tuple[str, str, tuple[int, str], int]:
     return run.target, run.source_method, preset_order(run.preset), run.seed
 
 
-def _target(run: Run) -> str:
-    return f"{run.suite.name}: {run.finetune['target']}"
-
-
 def _check_same_targets(runs: Iterable[Run]) -> None:
     first: dict[str, Run] = {}
     for run in runs:
-        other = first.setdefault(_target(run), run)
+        other = first.setdefault(target_name(run), run)
         place = first_difference(other.config["suite"], run.config["suite"])
         if place:
             raise RunFolderError(
-                f"target {_target(run)!r} is not the same in {other.path} and {run.path}: {place}"
+                f"target {target_name(run)!r} is not the same in {other.path} and {run.path}: "
+                f"{place}"
             )
 
 
@@ -205,7 +217,7 @@ def _measure(run: Run, random_play: RandomPlay) -> FinetunedRun:
     parameters = run.environment.get("parameters", {}).get("total")
     return FinetunedRun(
         path=str(run.path),
-        target=_target(run),
+        target=target_name(run),
         source_method=str(record["source_method"]),
         preset=str(record["preset"]),
         seed=run.seed,

@@ -4,21 +4,23 @@ import numpy as np
 
 from hrl.reporting import statistics
 from hrl.reporting.finetuned import Cell, cells, preset_order
+from hrl.reporting.finetuning_claims import finetuning_claims
 from hrl.reporting.page import Cell as TableCell
-from hrl.reporting.page import Heading, Paragraph, Part, Table, number, text
+from hrl.reporting.page import Heading, Paragraph, Part, Table, interval, number, quantity, text
 from hrl.reporting.statistics import Array, Statistic
 from hrl.reporting.study import Study
-from hrl.reporting.summary import ENOUGH_RUNS, ends, interval_text
+from hrl.reporting.summary import ENOUGH_RUNS, ends
 
 COLUMNS = (
     "score at the end",
-    "95 % CI",
+    "CI of the score",
     "area under curve",
-    "95 % CI",
+    "CI of the area",
     "frames to 80 %",
     "trained parameters",
     "forgetting",
-    "95 % CI",
+    "CI of forgetting",
+    "frames",
     "runs",
 )
 EXPLANATION = (
@@ -45,11 +47,12 @@ def finetuning_tables(study: Study) -> list[Part]:
         parts.append(Paragraph(note, "note"))
     for target in dict.fromkeys(cell.target for cell in found):
         of_target = [cell for cell in found if cell.target == target]
-        parts += [Heading(target), _matrix(of_target), _numbers(of_target)]
+        parts += [Heading(target), *finetuning_claims(target, of_target)]
+        parts += [_matrix(target, of_target), _numbers(target, of_target)]
     return parts
 
 
-def _matrix(found: list[Cell]) -> Table:
+def _matrix(target: str, found: list[Cell]) -> Table:
     """Return the scores at the end: a row per preset, a column per method."""
     methods = sorted({cell.source_method for cell in found})
     presets = sorted({cell.preset for cell in found}, key=preset_order)
@@ -59,56 +62,58 @@ def _matrix(found: list[Cell]) -> Table:
         + [number(_score_text(by_place.get((preset, method)))) for method in methods]
         for preset in presets
     ]
-    return Table([text("score at the end, by parts"), *map(number, methods)], rows)
+    header = [text("score at the end, by parts"), *map(number, methods)]
+    return Table(f"finetuning_matrix_{target}", header, rows)
 
 
 def _score_text(cell: Cell | None) -> str:
     if cell is None:
         return "-"
-    value, interval = _aggregate(cell, cell.scores, statistics.interquartile_mean)
-    return value if interval == "-" else f"{value} {interval}"
+    value, ends_of_it = _aggregate(cell, cell.scores, statistics.interquartile_mean)
+    return value.text if ends_of_it.text == "-" else f"{value.text} {ends_of_it.text}"
 
 
-def _numbers(found: list[Cell]) -> Table:
+def _numbers(target: str, found: list[Cell]) -> Table:
     header = [text("method"), text("parts"), *(number(label) for label in COLUMNS)]
     rows: list[list[TableCell]] = []
     breaks = []
     for index, cell in enumerate(found):
         if index and cell.source_method != found[index - 1].source_method:
             breaks.append(index)
-        names = [text(cell.source_method), text(cell.preset)]
-        rows.append([*names, *(number(value) for value in _values(cell))])
-    return Table(header, rows, breaks)
+        rows.append([text(cell.source_method), text(cell.preset), *_values(cell)])
+    return Table(f"finetuning_{target}", header, rows, breaks)
 
 
-def _values(cell: Cell) -> list[str]:
+def _values(cell: Cell) -> list[TableCell]:
     """Return the values of COLUMNS."""
-    parameters = cell.runs[0].trained_parameters
     return [
         *_aggregate(cell, cell.scores, statistics.interquartile_mean),
         *_aggregate(cell, cell.values(lambda run: run.area), statistics.mean_score),
-        _frames_text(cell),
-        "-" if parameters is None else f"{parameters:,}",
+        _frames_cell(cell),
+        quantity(cell.runs[0].trained_parameters, 0),
         *_aggregate(cell, cell.values(lambda run: run.forgetting), statistics.mean_score),
-        str(len(cell.runs)),
+        quantity(cell.budget, 0),
+        quantity(len(cell.runs), 0),
     ]
 
 
-def _aggregate(cell: Cell, values: Array | None, statistic: Statistic) -> tuple[str, str]:
-    """Return a statistic of values [run, task] and its interval, as text."""
+def _aggregate(
+    cell: Cell, values: Array | None, statistic: Statistic
+) -> tuple[TableCell, TableCell]:
+    """Return a statistic of values [run, task] and its interval."""
     if values is None:
-        return "-", "-"
-    interval = cell.interval(values, statistic)
-    return f"{float(statistic(values)):z.2f}", interval_text(ends(interval))
+        return quantity(None), interval((None, None))
+    return quantity(float(statistic(values))), interval(ends(cell.interval(values, statistic)))
 
 
-def _frames_text(cell: Cell) -> str:
+def _frames_cell(cell: Cell) -> TableCell:
     """Return the median frames to 80 %, with the number of runs that reached it."""
     if cell.curves() is None:
-        return "-"
+        return quantity(None)
     reached = [run.frames_to_reach for run in cell.runs]
     late = [float("inf") if frames is None else float(frames) for frames in reached]
     count = sum(frames is not None for frames in reached)
     middle = float(np.median(late))
     shown = f"{middle:,.0f}" if np.isfinite(middle) else "never"
-    return shown if count == len(reached) else f"{shown} ({count} of {len(reached)} runs)"
+    runs = "" if count == len(reached) else f" ({count} of {len(reached)} runs)"
+    return number(f"{shown}{runs}", middle)

@@ -5,11 +5,14 @@ This module knows nothing of experiments. A part is data; its `template` names t
 """
 
 import base64
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+Value: TypeAlias = float | str | tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,13 @@ class Cell:
     """Hold the text of a table cell.
 
     kind: style classes (text, long, head).  colour: of the square before the text, if any.
+    value: what CSV files hold in place of the text; a pair for the ends of an interval.
     """
 
     text: str
     kind: str = ""
     colour: str = ""
+    value: Value = None
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,13 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """Show a table; a stronger line stands above the rows numbered in `breaks`."""
+    """Show a table; a stronger line stands above the rows numbered in `breaks`.
+
+    name: stem of the files that it is exported to, unique on the page.
+    """
 
     template: ClassVar[str] = "table"
+    name: str
     header: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
     breaks: Collection[int] = ()
@@ -154,14 +163,34 @@ class Header:
     warnings: Sequence[str]
 
 
-def number(value: str) -> Cell:
+def number(shown: str, value: Value = None) -> Cell:
     """Return a right-aligned cell."""
-    return Cell(value)
+    return Cell(shown, value=value)
 
 
-def text(value: str, kind: str = "text") -> Cell:
+def text(shown: str, kind: str = "text", value: Value = None) -> Cell:
     """Return a left-aligned cell."""
-    return Cell(value, kind)
+    return Cell(shown, kind, value=value)
+
+
+def quantity(value: float | None, digits: int = 2) -> Cell:
+    """Return a cell with a number, or a dash where it is None or NaN."""
+    if value is None or math.isnan(value):
+        return number("-", "")
+    return number(f"{value:z,.{digits}f}", value)
+
+
+def share(value: float) -> Cell:
+    """Return a cell with a share as a percentage."""
+    return number(f"{100 * value:.0f} %", value)
+
+
+def interval(ends: Sequence[float | None], digits: int = 2) -> Cell:
+    """Return a cell with the ends of an interval, or a dash where there is none."""
+    low, high = ends
+    if low is None or high is None:
+        return number("-", "")
+    return number(f"[{low:z.{digits}f}, {high:z.{digits}f}]", (low, high))
 
 
 def data_uri(content: bytes, media_type: str) -> str:

@@ -22,6 +22,7 @@ from hrl.reporting.page import (
     Section,
     Table,
     number,
+    quantity,
     text,
 )
 from hrl.reporting.runs import Run
@@ -29,8 +30,9 @@ from hrl.reporting.study import Study
 
 
 def method_cell(study: Study, method: str, kind: str = "text") -> Cell:
-    """Return a cell with a method's name and its colour."""
-    return Cell(method, kind, study.styles[method].colour)
+    """Return a cell with a method's name and its colour, which fine-tuned methods lack."""
+    style = study.styles.get(method)
+    return Cell(method, kind, style.colour if style else "")
 
 
 def difference_section(study: Study) -> Section:
@@ -72,10 +74,10 @@ def _difference_tables(study: Study, rows: list[Difference], methods: Sequence[s
     header = [text("setting"), *(method_cell(study, method) for method in methods)]
     changed = [_difference_cells(row, methods) for row in rows if row.shared]
     added = [_difference_cells(row, methods) for row in rows if not row.shared]
-    parts: list[Part] = [Table(header, changed)] if changed else []
+    parts: list[Part] = [Table("settings", header, changed)] if changed else []
     if added:
         parts.append(Paragraph("Settings that only some of the methods have:"))
-        parts.append(Table(header, added))
+        parts.append(Table("settings_of_some", header, added))
     return parts
 
 
@@ -90,14 +92,10 @@ def _parameter_table(study: Study) -> list[Part]:
         return []
     header = [text("trainable parameters"), *(method_cell(study, method, "") for method in methods)]
     rows = [
-        [text(part), *(number(_count(by_method, method)) for method in methods)]
+        [text(part), *(quantity(by_method.get(method), 0) for method in methods)]
         for part, by_method in counts.items()
     ]
-    return [Table(header, rows)]
-
-
-def _count(by_method: Mapping[str, int], method: str) -> str:
-    return f"{by_method[method]:,}" if method in by_method else "-"
+    return [Table("parameters", header, rows)]
 
 
 def runs_section(study: Study, command: str) -> Section:
@@ -112,13 +110,13 @@ def runs_section(study: Study, command: str) -> Section:
         text("hardware"),
         text("created"),
     ]
-    rows = [_run_cells(study, run) for run in study.runs.runs]
+    rows = [_run_cells(study, run) for run in study.runs.everything]
     records = [
         Folded(f"{run.method}, seed {run.seed}: command, configuration, versions", _record(run))
         for run in study.runs.runs
     ]
     rebuilt = "This report, all its figures and summary.json are rebuilt by:"
-    parts: list[Part] = [Paragraph(rebuilt), Code(command, "command"), Table(header, rows)]
+    parts: list[Part] = [Paragraph(rebuilt), Code(command, "command"), Table("runs", header, rows)]
     return Section("runs", "Runs", [*parts, *records, *_left_out(study)])
 
 
@@ -127,9 +125,9 @@ def _run_cells(study: Study, run: Run) -> list[Cell]:
         method_cell(study, run.method),
         number(str(run.seed)),
         text(str(run.path), "text long"),
-        number(f"{run.frames:,}"),
+        quantity(run.frames, 0),
         number(_training_time(run)),
-        text(_revision(run)),
+        text(run.revision),
         text(_hardware(run), "text long"),
         text(str(run.environment.get("created", "-"))[:16]),
     ]
@@ -155,11 +153,6 @@ def _record(run: Run) -> list[Part]:
         Heading("hardware"),
         Code(json.dumps(environment.get("hardware", {}), indent=1)),
     ]
-
-
-def _revision(run: Run) -> str:
-    revision = str(run.environment.get("revision", "-"))[:12]
-    return f"{revision} + changes" if run.environment.get("dirty") else revision
 
 
 def _hardware(run: Run) -> str:

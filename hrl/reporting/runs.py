@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from envs.resources import REFERENCE_SCORES
+from hrl.reporting.controls import read_controls
 from hrl.reporting.random_play import RANDOM_METHOD, RandomPlay
 from hrl.reporting.suite_record import RunFolderError, SuiteRecord, first_difference, read_suite
 from hrl.reporting.tables import (
@@ -22,6 +23,9 @@ from hrl.reporting.tables import (
 )
 from hrl.run.errors import FolderError
 from hrl.run.folder import RunFolder, check_format, find_run_folders
+
+SAME_BUDGET = 1.02
+"""How far apart budgets are that still count as the same: a run ends with a whole rollout."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,12 @@ class Run:
         return record if isinstance(record, Mapping) else {}
 
     @property
+    def revision(self) -> str:
+        """Return the code revision, marked where the code had uncommitted changes."""
+        revision = str(self.environment.get("revision", "unknown"))[:12]
+        return f"{revision} + changes" if self.environment.get("dirty") else revision
+
+    @property
     def frames(self) -> int:
         """Return the control steps of training behind the last checkpoint that was evaluated."""
         return int(self.scores["frames"].max())
@@ -64,7 +74,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """Hold the runs of one suite, ordered by method (trained methods first) and seed.
+    """Hold the runs of one suite, ordered by method (trained methods, controls, others) and seed.
 
     scores: the last checkpoint's undisturbed episodes of every run, with a column `run` (the
         folder's name).
@@ -74,6 +84,7 @@ class Runs:
     finetuned: fine-tuning runs, whatever they learned. Where there are no others they are also
         `runs`.
     random_play: returns of random play on any suite.
+    controls: what each control is there for, by method.
     """
 
     runs: tuple[Run, ...]
@@ -85,15 +96,16 @@ class Runs:
     random_play: RandomPlay
     left_out: tuple[Path, ...] = ()
     finetuned: tuple[Run, ...] = ()
+    controls: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
-        """Return every method, the trained ones first, each group in alphabetical order."""
+        """Return every method: trained ones, controls, others, each in alphabetical order."""
         return list(dict.fromkeys(run.method for run in self.runs))
 
     @property
     def trained_methods(self) -> list[str]:
-        """Return the methods that learned something, in alphabetical order."""
+        """Return the methods that learned something: controls after the others."""
         return list(dict.fromkeys(run.method for run in self.runs if run.trained))
 
     @property
@@ -106,18 +118,39 @@ class Runs:
         """Return the runs of one method, by seed."""
         return [run for run in self.runs if run.method == method]
 
+    @property
+    def everything(self) -> list[Run]:
+        """Return all runs, fine-tuning runs included, each once."""
+        return list({run.path: run for run in (*self.runs, *self.finetuned)}.values())
 
-def load_runs(paths: Iterable[str | Path], reference_scores: str | Path = REFERENCE_SCORES) -> Runs:
+
+def same_budget(frames: Iterable[int]) -> bool:
+    """Return whether runs of so many control steps count as runs of one budget."""
+    budgets = list(frames)
+    return max(budgets) <= SAME_BUDGET * min(budgets)
+
+
+def load_runs(
+    paths: Iterable[str | Path],
+    reference_scores: str | Path = REFERENCE_SCORES,
+    controls: Mapping[str, str] | None = None,
+) -> Runs:
     """Read run folders, given as folders, globs or parents of run folders.
 
     R_random comes from a method named `random` among them, else from SUITE.csv in the folder
     `reference_scores`. Runs without scores are left out, and named in the result. Fine-tuning runs
     are apart from the others, and may be of several suites and targets beside them.
 
+    Args:
+        paths: of the runs.
+        reference_scores: folder of SUITE.csv.
+        controls: notes on controls by method; by default those of the studies that the runs lie in.
+
     Raises:
         RunFolderError: no run was evaluated; a file or column is missing or malformed, which it
             names; or the runs cannot stand in one report, because they are of different suites,
-            one method has the same seed twice, or a split was evaluated on some tasks only.
+            one method has the same seed twice or runs of different budgets, or a split was
+            evaluated on some tasks only.
     """
     folders = _folders(paths)
     evaluated = [folder for folder in folders if RunFolder(folder).scores.exists()]
@@ -129,9 +162,14 @@ def load_runs(paths: Iterable[str | Path], reference_scores: str | Path = REFERE
     runs = [run for run in read if not run.finetune] or list(finetuned)
     _check_one_suite(runs)
     _check_seeds_differ(read)
+    _check_same_budgets(read)
     _check_same_evaluation(runs)
+    notes = read_controls(folders) if controls is None else controls
+    notes = {run.method: notes[run.method] for run in runs if run.method in notes}
     trained = {run.method for run in runs if run.trained}
-    runs.sort(key=lambda run: (run.method not in trained, run.method, run.seed))
+    runs.sort(
+        key=lambda run: (run.method not in trained, run.method in notes, run.method, run.seed)
+    )
     scores = pd.concat([_last_checkpoint(run, run.scores) for run in runs], ignore_index=True)
     shuffled = pd.concat([_last_checkpoint(run, run.shuffled) for run in runs], ignore_index=True)
     played = [
@@ -151,6 +189,7 @@ def load_runs(paths: Iterable[str | Path], reference_scores: str | Path = REFERE
         random_play,
         tuple(folder for folder in folders if folder not in evaluated),
         finetuned,
+        notes,
     )
 
 
@@ -312,13 +351,30 @@ def _check_one_suite(runs: list[Run]) -> None:
 def _check_seeds_differ(runs: list[Run]) -> None:
     seen: dict[tuple[str, str, int], Path] = {}
     for run in runs:
-        target = f"{run.suite.name} {run.finetune['target']}" if run.finetune else ""
-        twin = seen.setdefault((target, run.method, run.seed), run.path)
+        twin = seen.setdefault((*_averaged_with(run), run.seed), run.path)
         if twin != run.path:
             raise RunFolderError(
                 f"{twin} and {run.path} are both method {run.method!r} with seed {run.seed}: runs "
                 "of one method need different seeds, and methods that differ need different names "
                 "(config key `method`)"
+            )
+
+
+def _averaged_with(run: Run) -> tuple[str, str]:
+    """Return what runs have in common that are averaged: the target of fine-tuning, the method."""
+    target = f"{run.suite.name} {run.finetune['target']}" if run.finetune else ""
+    return target, run.method
+
+
+def _check_same_budgets(runs: list[Run]) -> None:
+    first: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        other = first.setdefault(_averaged_with(run), run)
+        if not same_budget([other.frames, run.frames]):
+            raise RunFolderError(
+                f"{other.path} was evaluated after {other.frames:,} frames, {run.path} of the same "
+                f"method {run.method!r} after {run.frames:,}: runs of different budgets are not "
+                "averaged; report them apart, or give them different names (config key `method`)"
             )
 
 

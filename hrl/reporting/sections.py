@@ -1,11 +1,12 @@
 """Write the report's text and tables, section by section, in the order in which a reader asks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from hrl.reporting.cautions import cautions
+from hrl.reporting.claims import claims_section
 from hrl.reporting.figures.comparison import comparison_figures
 from hrl.reporting.figures.diagnostics import diagnostic_figures
 from hrl.reporting.figures.finetuning import finetuning_figures
@@ -28,18 +29,15 @@ from hrl.reporting.page import (
     Table,
     VideoPart,
     VideoRow,
+    interval,
     number,
+    quantity,
+    share,
     text,
 )
 from hrl.reporting.records import difference_section, method_cell, runs_section
-from hrl.reporting.study import Study, note_on, plural, words
-from hrl.reporting.summary import (
-    SAME_TASKS,
-    SplitSummary,
-    any_varied,
-    by_split,
-    interval_text,
-)
+from hrl.reporting.study import Study, listing, note_on, plural, words
+from hrl.reporting.summary import SAME_TASKS, SplitSummary, any_varied, by_split
 from hrl.reporting.videos import Video, fitting, latest_videos
 
 
@@ -98,15 +96,18 @@ FIGURE_SECTIONS = (
 )
 SUMMARY_COLUMNS = (
     "return",
+    "success",
+    "success CI",
     "IQM",
     "95 % CI",
-    SAME_TASKS,
-    "episodes",
-    "runs x tasks",
     "CI, whole runs",
+    SAME_TASKS,
     "median",
+    "mean",
     "gap",
-    "success",
+    "episodes",
+    "runs",
+    "tasks",
 )
 
 
@@ -138,9 +139,9 @@ def _lead(study: Study) -> str:
     suite = study.runs.suite
     held_out = [words(split) for split in study.runs.splits if split != "train"]
     verb = "compares" if len(study.compared) > 1 else "shows"
-    never_seen = f" and on tasks it never saw ({_listing(held_out)})" if held_out else ""
+    never_seen = f" and on tasks it never saw ({listing(held_out)})" if held_out else ""
     return (
-        f"This report {verb} {_listing(study.compared)} on the task suite “{words(suite.name)}”. "
+        f"This report {verb} {listing(study.compared)} on the task suite “{words(suite.name)}”. "
         "Every agent sees camera pixels and a vector that describes the task, and was trained on "
         f"{_at_once(len(suite.splits['train']))}. The last checkpoint of each run was then "
         f"evaluated greedily on the training split{never_seen}. Scores are normalised: 0 is "
@@ -155,6 +156,7 @@ def all_sections(
     """Return the page from top to bottom, without parts for which the runs hold nothing."""
     sections = [
         _summary_section(study),
+        claims_section(study),
         *_figure_sections(study, figures, command),
         _video_section(study),
         difference_section(study),
@@ -184,18 +186,18 @@ def _summary_section(study: Study) -> Section:
     breaks = [i for i in range(1, len(lines)) if lines[i][0] != lines[i - 1][0]]
     rows = [
         [
-            text(words(split) if i == 0 or i in breaks else "", "text head"),
+            text(words(split) if i == 0 or i in breaks else "", "text head", words(split)),
             method_cell(study, method),
-            *(number(_numbers(numbers)[label]) for label in columns),
+            *(_numbers(numbers)[label] for label in columns),
         ]
         for i, (split, method, numbers) in enumerate(lines)
     ]
     explanation = (
-        "Per split and method: the mean return over runs and tasks; the IQM of the normalised "
-        "score with its 95 % interval; for splits that change something about single training "
-        "tasks, the return and the mean score on these training tasks unchanged; how many "
-        "episodes, and how many runs of how many tasks, stand behind it; the interval that draws "
-        "whole runs; median and optimality gap of the score; the share of successful episodes. "
+        "Per split and method: the mean return over runs and tasks; the share of successful "
+        "episodes with its 95 % interval, which draws whole runs; the IQM of the normalised score "
+        "with both of its intervals; for splits that change something about single training tasks, "
+        "the return and the mean score on these training tasks unchanged; median, mean and "
+        "optimality gap of the score; how many episodes, runs and tasks stand behind it. "
         "Undisturbed greedy episodes of the last checkpoint. Terms are defined at the end."
     )
     warning = note_on(study, study.compared)
@@ -204,25 +206,30 @@ def _summary_section(study: Study) -> Section:
     return Section(
         "summary",
         "Summary",
-        [Paragraph(explanation), Table(header, rows, breaks), *notes, per_task],
+        [Paragraph(explanation), Table("summary", header, rows, breaks), *notes, per_task],
     )
 
 
-def _numbers(numbers: SplitSummary) -> dict[str, str]:
+def _numbers(numbers: SplitSummary) -> dict[str, Cell]:
     """Return the values of SUMMARY_COLUMNS."""
-    iqm, median, gap = (numbers["aggregates"][name] for name in ("iqm", "median", "optimality_gap"))
+    scores = numbers["aggregates"]
     same = numbers["training"]
     return {
-        "return": f"{numbers['return_mean']:z.1f}",
-        "IQM": f"{iqm['value']:z.2f}",
-        "95 % CI": interval_text(iqm["ci95"]),
-        SAME_TASKS: f"{same['return_mean']:z.1f}, {same['score_mean']:z.2f}" if same else "-",
-        "episodes": f"{numbers['episodes']:,}",
-        "runs x tasks": f"{numbers['runs']} x {numbers['tasks']}",
-        "CI, whole runs": interval_text(iqm["ci95_runs"]),
-        "median": f"{median['value']:z.2f}",
-        "gap": f"{gap['value']:z.2f}",
-        "success": f"{100 * numbers['success']:.0f} %",
+        "return": quantity(numbers["return_mean"], 1),
+        "success": share(numbers["success"]["value"]),
+        "success CI": interval(numbers["success"]["ci95_runs"]),
+        "IQM": quantity(scores["iqm"]["value"]),
+        "95 % CI": interval(scores["iqm"]["ci95"]),
+        "CI, whole runs": interval(scores["iqm"]["ci95_runs"]),
+        SAME_TASKS: number(
+            f"{same['return_mean']:z.1f}, {same['score_mean']:z.2f}" if same else "-"
+        ),
+        "median": quantity(scores["median"]["value"]),
+        "mean": quantity(scores["mean"]["value"]),
+        "gap": quantity(scores["optimality_gap"]["value"]),
+        "episodes": quantity(numbers["episodes"], 0),
+        "runs": quantity(numbers["runs"], 0),
+        "tasks": quantity(numbers["tasks"], 0),
     }
 
 
@@ -248,18 +255,16 @@ def _task_table(study: Study) -> Table:
         for task in suite.task_names(split)
         for method in study.methods_on(split)
     ]
-    return Table(header, rows)
+    return Table("tasks", header, rows)
 
 
 def _task_numbers(row: Mapping[Any, float]) -> list[Cell]:
-    spread = row["spread"]
-    values = (
-        f"{row['returns']:z.1f}",
-        f"{spread:.1f}" if spread == spread else "-",
-        f"{row['score']:z.2f}",
-        f"{100 * row['success']:.0f} %",
-    )
-    return [number(value) for value in values]
+    return [
+        quantity(row["returns"], 1),
+        quantity(row["spread"], 1),
+        quantity(row["score"]),
+        share(row["success"]),
+    ]
 
 
 def _figure_sections(
@@ -316,7 +321,3 @@ def _random_note(study: Study) -> str:
 
 def _at_once(tasks: int) -> str:
     return f"{tasks} tasks at once" if tasks > 1 else "1 task"
-
-
-def _listing(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -109,8 +109,7 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Array:
     """
     x = _checked(x)
     y = _checked(y)
-    if x.shape[-1] != y.shape[-1]:
-        raise ValueError(f"both methods need the same tasks, got {x.shape[-1]} and {y.shape[-1]}")
+    _check_same_tasks(x, y)
     # The asymptotic method is the cheapest: only the statistic is used, never the p-value.
     wins = stats.mannwhitneyu(x, y, axis=-2, method="asymptotic").statistic
     return np.asarray(np.mean(wins / (x.shape[-2] * y.shape[-2]), axis=-1))
@@ -157,6 +156,36 @@ def improvement_interval(
     groups = (_checked(x), _checked(y))
     return _percentile_interval(
         groups, lambda drawn: probability_of_improvement(*drawn), rng, resample, level, resamples
+    )
+
+
+def difference_interval(
+    x: ArrayLike,
+    y: ArrayLike,
+    statistic: Statistic,
+    rng: np.random.Generator,
+    *,
+    resample: Resample = "within_tasks",
+    level: float = 0.95,
+    resamples: int = 2_000,
+) -> Interval:
+    """Return the percentile bootstrap interval of `statistic(x) - statistic(y)`.
+
+    `x` is `[..., run_x, task]`, `y` is `[..., run_y, task]` over the same tasks. Runs of either
+    method are drawn independently. Both ends are NaN where a method has one run.
+
+    Raises:
+        ValueError: as `interval` does, and where the numbers of tasks differ.
+    """
+    groups = (_checked(x), _checked(y))
+    _check_same_tasks(*groups)
+    return _percentile_interval(
+        groups,
+        lambda drawn: np.asarray(statistic(drawn[0]) - statistic(drawn[1])),
+        rng,
+        resample,
+        level,
+        resamples,
     )
 
 
@@ -248,6 +277,11 @@ def _checked(scores: ArrayLike) -> Array:
             "are not"
         )
     return array
+
+
+def _check_same_tasks(x: Array, y: Array) -> None:
+    if x.shape[-1] != y.shape[-1]:
+        raise ValueError(f"both methods need the same tasks, got {x.shape[-1]} and {y.shape[-1]}")
 
 
 def _flat(scores: ArrayLike) -> Array:

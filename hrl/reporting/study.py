@@ -1,11 +1,12 @@
 """Prepare the runs for the report: scores per run and task, the summary, one style per method."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
 import pandas as pd
 
+from hrl.reporting.comparisons import Comparisons, compare_methods
 from hrl.reporting.finetuned import FinetunedRun, measure_finetuned
 from hrl.reporting.runs import Runs
 from hrl.reporting.summary import Summary, few_runs_note, summarise, task_scores
@@ -31,13 +32,14 @@ class Study:
     """Hold the runs with what every figure needs of them.
 
     table: scores per run and task (see `task_scores`).  styles: the style of each method.
-    finetuned: measurements of the fine-tuning runs.
+    comparisons: of all pairs of methods.  finetuned: measurements of the fine-tuning runs.
     """
 
     runs: Runs
     table: pd.DataFrame
     summary: Summary
     styles: Mapping[str, MethodStyle]
+    comparisons: Comparisons
     finetuned: tuple[FinetunedRun, ...]
 
     @property
@@ -57,8 +59,15 @@ class Study:
 
 def study_of(runs: Runs) -> Study:
     """Summarise the runs once and give every method its style."""
-    finetuned = measure_finetuned(runs)
-    return Study(runs, task_scores(runs), summarise(runs), method_styles(runs), finetuned)
+    table = task_scores(runs)
+    return Study(
+        runs,
+        table,
+        summarise(runs),
+        method_styles(runs),
+        compare_methods(runs, table),
+        measure_finetuned(runs),
+    )
 
 
 def method_styles(runs: Runs) -> dict[str, MethodStyle]:
@@ -105,6 +114,11 @@ def note_on(study: Study, methods: Iterable[str]) -> str:
 def plural(count: int, noun: str) -> str:
     """Return the noun as it stands behind a count."""
     return noun if count == 1 else f"{noun}s"
+
+
+def listing(names: Sequence[str]) -> str:
+    """Return names as a reader would write them in a sentence."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def words(name: str) -> str:

@@ -48,6 +48,7 @@ class SplitSummary(TypedDict):
     """Hold one method on one split.
 
     aggregates: every statistic with its intervals.
+    success: share of successful episodes, with its intervals.
     training: of a split that varies single training tasks (dynamics, vision), the same method on
         these training tasks unchanged; else None.
     """
@@ -55,7 +56,7 @@ class SplitSummary(TypedDict):
     return_mean: float
     score_iqm: float
     ci95: Ends
-    success: float
+    success: Aggregate
     tasks: int
     runs: int
     episodes: int
@@ -104,14 +105,14 @@ def task_scores(runs: Runs) -> pd.DataFrame:
     return _in_order(means, runs)
 
 
-def score_matrix(table: pd.DataFrame, method: str, split: str) -> Array:
-    """Return `[run, task]` of one method on one split, out of `task_scores`.
+def score_matrix(table: pd.DataFrame, method: str, split: str, column: str = "score") -> Array:
+    """Return a column of `task_scores` as `[run, task]` of one method on one split.
 
     It is `[0, 0]` where the method was not evaluated there.
     """
     rows = table[(table["method"] == method) & (table["split"] == split)]
     tasks = list(dict.fromkeys(rows["task"]))
-    return rows.pivot(index="run", columns="task", values="score")[tasks].to_numpy(dtype=np.float64)
+    return rows.pivot(index="run", columns="task", values=column)[tasks].to_numpy(dtype=np.float64)
 
 
 def summarise(runs: Runs) -> Summary:
@@ -147,11 +148,15 @@ def summary_table(summary: Summary) -> str:
 
     Where splits vary single training tasks, a column has the return on these tasks unchanged.
     """
-    header = ("split", "method", "return", SAME_TASKS, "score IQM", "95 % CI", "episodes", "runs")
+    header = ("split", "method", "return", "success", SAME_TASKS, "score IQM", "95 % CI")
     rows = by_split(summary)
-    lines = [header, *(_table_line(split, method, numbers) for split, method, numbers in rows)]
+    lines = [
+        (*header, "episodes", "runs"),
+        *(_table_line(split, method, numbers) for split, method, numbers in rows),
+    ]
     if not any_varied(summary):
-        lines = [(*line[:3], *line[4:]) for line in lines]
+        place = header.index(SAME_TASKS)
+        lines = [(*line[:place], *line[place + 1 :]) for line in lines]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     texts = [
         "  ".join(
@@ -222,7 +227,9 @@ def _split_summary(
         "return_mean": float(rows["return"].mean()),
         "score_iqm": aggregates["iqm"]["value"],
         "ci95": aggregates["iqm"]["ci95"],
-        "success": float(rows["success"].mean()),
+        "success": _aggregate(
+            score_matrix(rows, method, split, "success"), statistics.mean_score, method, split
+        ),
         "tasks": scores.shape[1],
         "runs": scores.shape[0],
         "episodes": int(rows["episodes"].sum()),
@@ -256,6 +263,7 @@ def _table_line(split: str, method: str, numbers: SplitSummary) -> tuple[str, ..
         split,
         method,
         f"{numbers['return_mean']:z.1f}",
+        f"{100 * numbers['success']['value']:.0f} %",
         "-" if training is None else f"{training['return_mean']:z.1f}",
         f"{numbers['score_iqm']:z.3f}",
         interval_text(numbers["ci95"], 3),

@@ -204,6 +204,11 @@ class FolderLock:
             )
 
 
+def study_record(folder: Path) -> Path:
+    """Return the file in which a study's folder says what the study is and where its runs lie."""
+    return folder / "study.json"
+
+
 def expanded(path: Path | str) -> Path:
     """Return a path whose leading `~`, which shells leave in KEY=~/x, is the user's home."""
     return Path(os.path.expanduser(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hrl.reporting import RunFolderError, load_runs, write_report
 from hrl.run.atomic_files import write_json
-from hrl.run.folder import RunFolder, expanded
+from hrl.run.folder import RunFolder, expanded, study_record
 from hrl.run.stop_signals import stop_signals
 from hrl.study.cells import Cell, CellResources, last_lines
 from hrl.study.config import StudyConfig
@@ -136,11 +136,12 @@ def _write_record(plan: Plan, command: str) -> None:
         for cell in plan.cells
     ]
     record = {"command": command, "study": asdict(plan.study), "cells": cells}
-    write_json(plan.folder / "study.json", record)
+    write_json(study_record(plan.folder), record)
 
 
 def _write_reports(plan: Plan, command: str) -> Iterator[Path]:
     """Write the report of every suite that has evaluated runs; yield the pages."""
+    controls = {name: control.note for name, control in plan.study.controls.items()}
     for suite in plan.study.suites:
         folders = [run.folder for run in plan.runs if run.suite == suite]
         folders += [
@@ -151,7 +152,8 @@ def _write_reports(plan: Plan, command: str) -> Iterator[Path]:
         if not evaluated:
             continue
         try:
-            yield write_report(load_runs(evaluated), plan.folder / "report" / suite, command)
+            runs = load_runs(evaluated, controls=controls)
+            yield write_report(runs, plan.folder / "report" / suite, command)
         except RunFolderError as error:
             print(f"no report on {suite}: {error}", flush=True)
 

@@ -1,12 +1,13 @@
 """Compare methods on each split: aggregates with intervals, profiles, chances of improvement."""
 
-from itertools import combinations
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hrl.reporting import statistics
+from hrl.reporting.comparisons import Comparison, method_pairs
 from hrl.reporting.figures.style import FAINT, INK, WIDTH, ReportFigure, band, method_legend, panels
 from hrl.reporting.study import Study, evidence, note_on, words
 from hrl.reporting.summary import AGGREGATES, Aggregate, generator, score_matrix
@@ -71,13 +72,18 @@ def _aggregate_panel(axes: Axes, study: Study, split: str, name: str) -> None:
 
 def _interval_mark(axes: Axes, y: int, aggregate: Aggregate, study: Study, method: str) -> None:
     style = study.styles[method]
+    _interval_bars(axes, y, aggregate, style.colour, 0.55)
+    axes.plot(aggregate["value"], y, ls="", marker=style.marker, ms=5, color=style.colour)
+
+
+def _interval_bars(axes: Axes, y: int, aggregate: Aggregate, colour: str, height: float) -> None:
+    """Draw both intervals: a bar for the stratified one, a line for that of whole runs."""
     low, high = aggregate["ci95"]
     low_runs, high_runs = aggregate["ci95_runs"]
     if low is not None and high is not None:
-        axes.barh(y, high - low, left=low, height=0.55, color=style.colour, alpha=0.35, lw=0)
+        axes.barh(y, high - low, left=low, height=height, color=colour, alpha=0.35, lw=0)
     if low_runs is not None and high_runs is not None:
-        axes.hlines(y, low_runs, high_runs, color=style.colour, lw=1.2)
-    axes.plot(aggregate["value"], y, ls="", marker=style.marker, ms=5, color=style.colour)
+        axes.hlines(y, low_runs, high_runs, color=colour, lw=1.2)
 
 
 def profile_figure(study: Study) -> ReportFigure | None:
@@ -136,9 +142,12 @@ def _profile_panel(axes: Axes, study: Study, matrices: dict[str, statistics.Arra
 
 def improvement_figure(study: Study) -> ReportFigure | None:
     """Draw one panel per split, one row per pair of methods; None with fewer than two methods."""
-    methods = study.compared if len(study.compared) > 1 else study.runs.methods
     pairs = {
-        split: list(combinations(study.methods_on(split, methods), 2))
+        split: [
+            study.comparisons[split, first, second]
+            for first, second in method_pairs(study.runs)
+            if (split, first, second) in study.comparisons
+        ]
         for split in study.runs.splits
     }
     pairs = {split: rows for split, rows in pairs.items() if rows}
@@ -147,16 +156,21 @@ def improvement_figure(study: Study) -> ReportFigure | None:
     most = max(len(rows) for rows in pairs.values())
     figure, axes = panels(len(pairs), 3, 0.75 + PAIR_ROW * most, sharex=True)
     for axis, (split, rows) in zip(axes, pairs.items(), strict=True):
-        _improvement_panel(axis, study, split, rows)
+        _improvement_panel(axis, study, rows)
         axis.set_title(words(split))
     figure.supxlabel("P(the upper method scores higher than the lower one)", fontsize=9)
+    methods = list(
+        dict.fromkeys(
+            name for rows in pairs.values() for one in rows for name in (one.first, one.second)
+        )
+    )
     caption = (
-        "One panel per split, one row per pair of methods. x: the probability that a run of the "
-        "upper-named method scores higher than a run of the lower-named one on the same task, "
-        "averaged over tasks (Mann-Whitney; ties count one half); 0.5 (line) means no difference. "
-        "Thick bar: 95 % stratified bootstrap interval; thin line: the interval that draws whole "
-        "runs; no bar: a single run, or one method's runs beat all of the other's. "
-        + evidence(study, methods)
+        "One panel per split, one row per pair of methods; controls stand against methods only. "
+        "x: the probability that a run of the upper-named method scores higher than a run of the "
+        "lower-named one on the same task, averaged over tasks (Mann-Whitney; ties count one "
+        "half); 0.5 (line) means no difference. Thick bar: 95 % stratified bootstrap interval; "
+        "thin line: the interval that draws whole runs; no bar: a single run, or one method's runs "
+        "beat all of the other's. Hollow marks: budgets differ. " + evidence(study, methods)
     )
     return ReportFigure(
         "probability_of_improvement",
@@ -167,28 +181,14 @@ def improvement_figure(study: Study) -> ReportFigure | None:
     )
 
 
-def _improvement_panel(axes: Axes, study: Study, split: str, pairs: list[tuple[str, str]]) -> None:
-    for i, (first, second) in enumerate(pairs):
-        x, y = (score_matrix(study.table, method, split) for method in (first, second))
-        within = statistics.improvement_interval(x, y, generator(first, second, split))
-        together = statistics.improvement_interval(
-            x, y, generator(first, second, split), resample="whole_runs"
-        )
-        colour = study.styles[first].colour
-        axes.barh(
-            i, within.high - within.low, left=within.low, height=0.5, color=colour, alpha=0.35, lw=0
-        )
-        axes.hlines(i, float(together.low), float(together.high), color=colour, lw=1.2)
-        axes.plot(
-            float(statistics.probability_of_improvement(x, y)),
-            i,
-            ls="",
-            marker="d",
-            ms=6,
-            color=INK,
-        )
+def _improvement_panel(axes: Axes, study: Study, rows: Sequence[Comparison]) -> None:
+    for i, one in enumerate(rows):
+        _interval_bars(axes, i, one.improvement, study.styles[one.first].colour, 0.5)
+        face = "white" if one.verdict == "unequal budgets" else INK
+        value = one.improvement["value"]
+        axes.plot(value, i, ls="", marker="d", ms=6, mfc=face, mec=INK)
     axes.axvline(0.5, color=FAINT, lw=1)
-    axes.set_yticks(range(len(pairs)), [f"{first}\n> {second}" for first, second in pairs])
+    axes.set_yticks(range(len(rows)), [f"{one.first}\n> {one.second}" for one in rows])
     axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(len(pairs) - 0.4, -0.6)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)

@@ -27,7 +27,8 @@ def test_cautions_name_what_stands_against_the_comparison(tmp_path: Path) -> Non
         "(flat: 60,000; skills: 120,000)",
         "agent.learning_rate (skills)",
         "(flat 1,200,000, skills 1,560,000)",
-        "2 code revisions",
+        "2 code revisions (f + changes: flat 0; 0123456789ab: skills 0 1)",
+        "flat lacks seed 1",
         "1 of 3 trained runs come from code with uncommitted changes",
     ):
         assert sum(expected in sentence for sentence in found) == 1, expected

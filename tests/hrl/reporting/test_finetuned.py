@@ -10,6 +10,7 @@ from hrl import reporting
 from hrl.reporting.differences import disagreements
 from hrl.reporting.figures.finetuning import finetuning_figures
 from hrl.reporting.finetuned import cells, measure_finetuned
+from hrl.reporting.finetuning_claims import compare_cells, finetuning_claims
 from hrl.reporting.finetuning_tables import finetuning_tables
 from hrl.reporting.page import Table
 from hrl.reporting.report import write_finetuning_csv
@@ -87,8 +88,14 @@ def test_the_report_has_the_section_and_its_numbers_as_csv(folder, tmp_path):
     drawn = [figure.name for figure in section.draw(study)]
     assert drawn == ["finetuning_matrix", "finetuning_curves"]
     tables = [part for part in section.tables(study) if isinstance(part, Table)]
-    assert len(tables) == 4, "a matrix and the numbers of both targets"
-    assert [cell.text for cell in tables[0].header] == [
+    assert [table.name for table in tables] == [
+        f"finetuning_claims_point_mass: {FAR}_flat_skills",
+        f"finetuning_matrix_point_mass: {FAR}",
+        f"finetuning_point_mass: {FAR}",
+        "finetuning_matrix_point_mass: extrapolation_near",
+        "finetuning_point_mass: extrapolation_near",
+    ]
+    assert [cell.text for cell in tables[1].header] == [
         "score at the end, by parts",
         "flat",
         "skills",
@@ -103,6 +110,56 @@ def test_the_report_has_the_section_and_its_numbers_as_csv(folder, tmp_path):
     assert pd.isna(scratch["frames_to_80_percent"])
     curves = pd.read_csv(tmp_path / "finetuning_curves.csv")
     assert curves.query("parts == 'manager' and seed == 1")["frames"].tolist() == list(CURVE)
+
+
+def test_claims_about_fine_tuning_rest_on_intervals(tmp_path):
+    suite = position_suite()
+    write_fixed(tmp_path / "random", suite)
+    write_trained(tmp_path / "skills", suite, method="skills")
+    starts = {"manager": (0.5, 0.6), "low_level": (0.0, 0.9), "scratch": (0.1, 0.2)}
+    for preset, values in starts.items():
+        for seed, start in enumerate(values):
+            curve = {0: start, 100_000: start + 0.1}
+            write_finetuned(
+                tmp_path / f"{preset}_{seed}",
+                suite,
+                FAR,
+                preset=preset,
+                seed=seed,
+                curve=curve,
+                score=start,
+            )
+    write_finetuned(
+        tmp_path / "flat", suite, FAR, method="flat", preset="all", curve=CURVE, score=1
+    )
+    short = {0: 0.0, 5_000: 0.1}
+    write_finetuned(
+        tmp_path / "short", suite, FAR, method="flat", preset="policy", curve=short, score=1
+    )
+    found = cells(study_of(reporting.load_runs([tmp_path])).finetuned)
+    by_name = {cell.name: cell for cell in found}
+    compared = compare_cells(by_name["skills manager"], by_name["skills scratch"])
+    # Areas are 0.55 and 0.65 against 0.15 and 0.25.
+    assert compared.area["value"] == pytest.approx(0.4, abs=0.01)
+    assert compared.area["ci95"] == pytest.approx([0.3, 0.5], abs=0.01)
+    sentences, _, table = finetuning_claims(f"point_mass: {FAR}", found)
+    seeds = "at 2 seeds (too few: intervals under-cover)"
+    assert sentences.sentences == [
+        f"skills with manager scores higher than learning from scratch {seeds}.",
+        f"skills with low_level is indistinguishable from learning from scratch {seeds}.",
+    ]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["all", "one run", "one run", "one run"],
+        ["policy", "unequal budgets", "unequal budgets", "unequal budgets"],
+    ]
+
+
+def test_runs_of_one_preset_that_learned_for_longer_are_refused(folder, tmp_path):
+    run = write_finetuned(
+        tmp_path / "longer", position_suite(), FAR, seed=2, curve={0: 0, 200_000: 1}, score=1
+    )
+    with pytest.raises(RunFolderError, match=r"100,000 frames, .*longer of .* after 200,000"):
+        reporting.load_runs([folder, run])
 
 
 def test_without_the_sources_one_target_is_reported_and_several_are_refused(folder, tmp_path):
@@ -154,5 +211,5 @@ def test_what_was_not_measured_is_left_blank(folder, tmp_path):
     study = study_of(runs)
     numbers = finetuning_tables(study)[-1]
     (row,) = numbers.rows
-    assert [cell.text for cell in row[4:]] == ["-", "-", "-", "1,000", "-", "-", "1"]
+    assert [cell.text for cell in row[4:]] == ["-", "-", "-", "1,000", "-", "-", "1,000", "1"]
     assert [figure.name for figure in finetuning_figures(study)] == ["finetuning_matrix"]

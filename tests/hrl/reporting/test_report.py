@@ -62,6 +62,7 @@ def test_the_page_says_what_a_reader_needs(written: Path) -> None:
     page = (written / "report.html").read_text()
     for section in (
         "summary",
+        "claims",
         "generalization",
         "comparison",
         "learning",

@@ -243,6 +243,18 @@ def test_the_same_seed_twice_is_refused(study: Path) -> None:
         reporting.load_runs([study])
 
 
+def test_runs_of_one_method_that_were_trained_for_longer_are_refused(study: Path) -> None:
+    for name in ("flat_0", "flat_1", "flat_2"):
+        (study / name / "shuffled_scores.csv").unlink()
+    edit_scores(study / "flat_1", lambda table: table.assign(frames="122000"))
+    assert len(reporting.load_runs([study]).of("flat")) == 3, "a last rollout may end later"
+    edit_scores(study / "flat_1", lambda table: table.assign(frames="180000"))
+    with pytest.raises(
+        reporting.RunFolderError, match=r"flat_0 was .* 120,000 frames, .*flat_1 of .* 180,000"
+    ):
+        reporting.load_runs([study])
+
+
 def test_an_explicit_method_name_wins_over_the_agent(study: Path) -> None:
     edit_config(study / "flat_0", lambda config: config.update(method="flat_wide"))
     edit_scores(study / "flat_0", lambda table: table.assign(method="flat_wide"))

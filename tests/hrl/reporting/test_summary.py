@@ -39,6 +39,12 @@ def test_summary_against_a_slow_loop(study: Path) -> None:
     assert low is not None
     assert high is not None
     assert low < numbers["score_iqm"] < high
+    succeeded = np.concatenate([rows[f"flat_{seed}"]["success"] for seed in range(3)])
+    assert numbers["success"]["value"] == pytest.approx(succeeded.mean())
+    low, high = numbers["success"]["ci95_runs"]
+    assert low is not None
+    assert high is not None
+    assert low <= numbers["success"]["value"] <= high
     assert summary["methods"]["random"]["train"]["score_iqm"] == pytest.approx(0)
     assert summary["methods"]["random"]["train"]["ci95"] == [None, None]
 
@@ -64,6 +70,7 @@ def test_summary_table_has_a_line_per_split_and_method(study: Path) -> None:
         "split",
         "method",
         "return",
+        "success",
         "score",
         "IQM",
         "95",
@@ -128,7 +135,7 @@ def test_splits_that_vary_one_training_task_stand_beside_its_score(tmp_path: Pat
         for line in reporting.summary_table(summary).splitlines()
         if line.startswith("dynamics_mild") and "flat" in line
     ]
-    assert line.split()[3] == f"{one['return'].item():.1f}"
+    assert line.split()[5] == f"{one['return'].item():.1f}"
 
 
 def test_no_score_is_written_as_minus_zero() -> None:
