@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from envs.external.family import ExternalFamily
+from envs.simulation.backends import choose_physics
 from envs.suites import Suite, load_suite
 from envs.tasks import Task
 from envs.vector.base import EnvOptions, PixelVectorEnv
@@ -22,6 +25,8 @@ def make_vec(
     threads: int | None = None,
     random_initial_episode_step: bool = False,
     evaluation: bool = False,
+    physics: str = "auto",
+    device: str | torch.device = "cpu",
 ) -> PixelVectorEnv:
     """Make a vector environment of one suite.
 
@@ -39,6 +44,9 @@ def make_vec(
         evaluation: play the tasks' evaluation episodes: where a task's e-th episode starts depends
             on `seed`, the task's own `evaluation_seed` and e alone, not on the stream, the world,
             or the tasks and worlds beside it.
+        physics: what simulates: `mujoco`, on the CPU; `warp`, MuJoCo Warp on `device`; `auto`,
+            which is `warp` on a GPU for scenes that it can simulate there, else `mujoco`.
+        device: that MuJoCo Warp simulates on: cpu, cuda or cuda:NUMBER.
 
     Raises:
         ValueError: an argument is out of range; the message names it and what is valid.
@@ -52,6 +60,8 @@ def make_vec(
         threads=threads,
         random_initial_episode_step=random_initial_episode_step,
         evaluation=evaluation,
+        physics=choose_physics(physics, suite.scenes(), device),
+        device=str(device),
     )
     arguments = (suite, num_envs, tasks, options)
     if isinstance(suite.family, ExternalFamily):

@@ -184,6 +184,12 @@ class RunConfig(CheckedConfig):
     device: str = config_field(
         "auto", "device that the agent computes on: auto, cpu, cuda, or cuda:NUMBER"
     )
+    physics: str = config_field(
+        "auto",
+        "what simulates: mujoco, on the CPU; warp, MuJoCo Warp on `device`; auto, which is warp on "
+        "a GPU for scenes that it can simulate, else mujoco, and is decided when the run starts",
+        choices=("auto", "mujoco", "warp"),
+    )
     threads: int = config_field(
         0, "threads of torch and of the simulator, 0 for one per core", at_least=0, at_most=4096
     )

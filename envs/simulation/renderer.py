@@ -77,7 +77,7 @@ class RayTracer:
             self._model = mujoco_warp.put_model(model)
             # Nothing is simulated here, so that room for one contact is enough.
             self._data = mujoco_warp.make_data(model, capacity, nconmax=1, njmax=1)
-            self._context = _context(scene, model, size, capacity, segmentation, is_window)
+            self._context = render_context(scene, model, size, capacity, segmentation, is_window)
             if is_window:
                 self._sensors = self._own_sensors(scene, model, size, capacity)
             self._trace(1)
@@ -194,15 +194,18 @@ class RayTracer:
         mujoco_warp.render(self._model, self._data, self._context)
 
 
-def _context(
+def render_context(
     scene: Scene,
     model: mujoco.MjModel,
     size: int,
     capacity: int,
-    segmentation: bool,
-    is_window: bool,
+    segmentation: bool = False,
+    is_window: bool = False,
 ) -> mujoco_warp.RenderContext:
-    """Make the ray tracer's context, without the features that a scene does not have."""
+    """Make the ray tracer's context, without the features that a scene does not have.
+
+    For the arguments see `RayTracer`; `model` is the one that is drawn.
+    """
     context = mujoco_warp.create_render_context(
         _planes_aside(model),
         capacity,
@@ -282,14 +285,18 @@ def start_warp() -> None:
 
 
 @contextmanager
-def announce_compilation(seconds: float) -> Iterator[None]:
+def announce_compilation(seconds: float, what: str = "the ray tracer") -> Iterator[None]:
     """Say on stderr that kernels are being compiled, when the block takes longer than `seconds`.
+
+    Args:
+        seconds: that loading compiled kernels may take.
+        what: is compiled.
 
     Raises:
         OSError: a compiled kernel cannot be written; it names the variable of another folder.
     """
     note = (
-        "pixel-hrl: compiling the ray tracer for this scene "
+        f"pixel-hrl: compiling {what} for this scene "
         f"(once; kept in {warp.config.kernel_cache_dir}) ..."
     )
     timer = threading.Timer(

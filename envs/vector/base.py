@@ -45,6 +45,8 @@ class EnvOptions:
     threads: int | None
     random_initial_episode_step: bool
     evaluation: bool
+    physics: str
+    device: str
 
     def __post_init__(self) -> None:
         require_count(self.frame_stack, "frame_stack", 1)

@@ -31,9 +31,7 @@ class MujocoVectorEnv(PixelVectorEnv):
         chosen = check_tasks(suite, tasks)
         family = resolve(chosen[0])
         super().__init__(suite, num_envs, chosen, options, [family.hold_steps] * len(chosen))
-        self._worlds = MujocoWorlds(
-            family, self.tasks, self.num_envs, self.image_size, options.threads
-        )
+        self._worlds = MujocoWorlds(family, self.tasks, self.num_envs, options)
         fps = 1 / (self._worlds.seconds * self.action_repeat)
         self.metadata = {**self.metadata, "render_fps": fps}
 

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from envs.families.family import Family
+from envs.simulation.backends import make_physics
 from envs.simulation.distractors import distractor_positions
-from envs.simulation.mujoco_cpu import MujocoPhysics
 from envs.simulation.physics import InitialState
 from envs.simulation.variation import variant
 from envs.tasks import Task
+from envs.vector.base import EnvOptions
 
 # Seconds on the paths of distractors within which an episode begins: another stretch of them in
 # every episode.
@@ -26,8 +27,7 @@ class MujocoWorlds:
         family: of all tasks.
         tasks: tasks that the worlds may follow.
         num_worlds: number of worlds.
-        image_size: height and width of an observation's image.
-        threads: worker threads; None: one for every core.
+        options: image size, threads, and what simulates.
 
     Attributes:
         physics: the simulator.
@@ -41,8 +41,7 @@ class MujocoWorlds:
         family: Family,
         tasks: Sequence[Task],
         num_worlds: int,
-        image_size: int,
-        threads: int | None,
+        options: EnvOptions,
     ) -> None:
         self.family = family
         self._tasks = tasks
@@ -56,7 +55,16 @@ class MujocoWorlds:
         self._distance = np.array([task.vision.distance for task in tasks])
         self.distractor_start = np.zeros(num_worlds)
         most = int(self._distractors.max())
-        self.physics = MujocoPhysics(scene, num_worlds, image_size, threads, variants, most)
+        self.physics = make_physics(
+            options.physics,
+            scene,
+            num_worlds,
+            options.image_size,
+            options.device,
+            options.threads,
+            variants,
+            most,
+        )
         self._start = InitialState.of(self.physics.model, num_worlds)
         self._model_seeds = torch.zeros(num_worlds, dtype=torch.int64)
         self._start.model_seeds = self._model_seeds
@@ -97,11 +105,12 @@ class MujocoWorlds:
         self, control: torch.Tensor, tasks: Int64[np.ndarray, " world"]
     ) -> tuple[Float64[np.ndarray, " world"], Bool[np.ndarray, " world"]]:
         """Take one control step; return the rewards and where the success condition holds."""
-        goals = self.goals[tasks]
+        # A simulator on a GPU has its fields, and so its rewards, there and in its own precision.
+        goals = self.goals[tasks].to(self.physics.fields["qpos"])
         self.physics.step(control)
         reward = self.family.reward(self.physics, goals)
         holding = self.family.holding(self.physics, goals, reward)
-        return reward.numpy(), holding.numpy()
+        return reward.cpu().numpy(), holding.cpu().numpy()
 
     def place_distractors(
         self, tasks: Int64[np.ndarray, " world"], steps: Int64[np.ndarray, " world"]

@@ -67,7 +67,7 @@ class MultiBodyVectorEnv(PixelVectorEnv):
         for body, family in enumerate(distinct):
             envs = np.flatnonzero(self._episodes.body == body)
             own = [task for task, other in zip(chosen, bodies, strict=True) if other == body]
-            worlds = MujocoWorlds(family, own, len(envs), self.image_size, options.threads)
+            worlds = MujocoWorlds(family, own, len(envs), options)
             self._bodies.append(_Body(envs, int(family.scene.model.nu), worlds))
         fps = 1 / (self._bodies[0].worlds.seconds * self.action_repeat)
         self.metadata = {**self.metadata, "render_fps": fps}

@@ -51,6 +51,7 @@ class EvalConfig:
         image_size: height and width in pixels, as in training.
         device: where the policy runs.
         threads: worker threads of the environment; None is one for every core.
+        physics: what simulates, as in training: see `envs.make_vec`.
     """
 
     episodes: int
@@ -59,6 +60,7 @@ class EvalConfig:
     image_size: int
     device: torch.device
     threads: int | None = None
+    physics: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,8 @@ def evaluation_env(
         frame_stack=eval_config.frame_stack,
         image_size=eval_config.image_size,
         threads=eval_config.threads,
+        physics=eval_config.physics,
+        device=eval_config.device,
     )
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import torch
 
 from envs import PixelVectorEnv, Suite
+from envs.simulation.backends import choose_physics
 from hrl.agents.base import AgentSpec, Learner, RunShapes, SavedPolicy
 from hrl.agents.registry import find_agent, registered_agents
-from hrl.config import ConfigError, RunConfig
+from hrl.config import ComposedConfig, ConfigError, RunConfig
 from hrl.config_field import ConfigValueError
 from hrl.nets.encoder import find_encoder
 from hrl.run.hardware import choose_device, choose_precision
@@ -41,6 +46,33 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
         world_model=config.network.world_model,
         discrete_actions=suite.discrete_actions,
     )
+
+
+def with_physics(
+    given: ComposedConfig, saved: Mapping[str, Any] | None, suite: Suite, device: torch.device
+) -> ComposedConfig:
+    """Return the configuration with the simulator's name where it was left to the program.
+
+    A run that is continued keeps the simulator that it was started with.
+
+    Args:
+        given: what the user asked for.
+        saved: the plain configuration of the run that is continued; None for a new run.
+        suite: of the run.
+        device: that the agent computes on.
+
+    Raises:
+        ConfigError: a simulator that cannot simulate the suite there; names the one that can.
+    """
+    asked = given.config.physics
+    if asked == "auto":
+        asked = str((saved or {}).get("physics", asked))
+    try:
+        chosen = choose_physics(asked, suite.scenes(), device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    resolved = replace(given.config, physics=chosen)
+    return ComposedConfig(resolved, {**given.plain, "physics": chosen})
 
 
 def run_shapes(config: RunConfig, suite: Suite) -> RunShapes:

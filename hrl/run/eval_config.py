@@ -23,4 +23,5 @@ def eval_config_for(config: RunConfig, device: torch.device, episodes: int) -> E
         image_size=config.image_size,
         device=device,
         threads=config.threads or None,
+        physics=config.physics,
     )

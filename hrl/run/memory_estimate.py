@@ -13,7 +13,9 @@ import torch
 from envs import Suite
 from envs.external.family import WORKER_BYTES, ExternalFamily
 from envs.external.worker_pool import envs_held
+from envs.simulation.backends import WARP
 from envs.simulation.terrain import has_terrain
+from envs.simulation.warp_model import world_bytes
 from hrl.config import RunConfig
 from hrl.evaluation.episodes import worlds_at_once
 from hrl.evaluation.policy_video import SIZE
@@ -47,11 +49,12 @@ def memory_estimates(config: RunConfig, suite: Suite, device: torch.device) -> l
             machine.add(f"{use.name}, while it is saved", use.size)
     n_tasks = len(suite.tasks("train"))
     simulation = simulation_size(config, suite, config.num_envs, n_tasks)
-    machine.add("simulation and rendering", simulation)
+    simulator = learner if config.physics == WARP else machine
+    simulator.add("simulation and rendering", simulation)
     if config.evaluation.every:
         worlds = worlds_at_once(suite, n_tasks, config.evaluation.episodes)
-        evaluation = worlds * 3 * image_bytes + simulation_size(config, suite, worlds)
-        machine.add("evaluation", evaluation)
+        machine.add("evaluation", worlds * 3 * image_bytes)
+        simulator.add("evaluation", simulation_size(config, suite, worlds))
     return [machine] if learner is machine else [machine, learner]
 
 
@@ -111,6 +114,10 @@ def simulation_size(config: RunConfig, suite: Suite, worlds: int, tasks: int = 1
     if isinstance(family, ExternalFamily):
         workers = min(worlds, config.threads or len(os.sched_getaffinity(0)))
         return workers * WORKER_BYTES + envs_held(worlds, tasks, workers) * family.env_bytes
+    if config.physics == WARP:
+        # All worlds of a suite with several bodies could have the largest one.
+        sizes = [world_bytes(scene.model, config.image_size) for scene in suite.scenes()]
+        return RENDERER_BYTES + worlds * max(sizes)
     own = TERRAIN_BYTES if any(has_terrain(scene) for scene in suite.scenes()) else 0
     return RENDERER_BYTES + worlds * (WORLD_BYTES + own)
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from envs import PixelVectorEnv, Suite, make_vec
+from envs.simulation.backends import MUJOCO
 from hrl.agents.base import ExperienceSampler, Learner
 from hrl.config import ComposedConfig, ConfigError, RunConfig
 from hrl.config_field import ConfigValueError
@@ -25,7 +26,7 @@ from hrl.evaluation.imagination_video import REPLAY_GOALS, record_imagination
 from hrl.evaluation.policy_video import record_video
 from hrl.run import hardware
 from hrl.run.atomic_files import write_json
-from hrl.run.build import agent_spec, build_learner, run_shapes
+from hrl.run.build import agent_spec, build_learner, run_shapes, with_physics
 from hrl.run.checkpoint_format import JSON, Checkpoint
 from hrl.run.checkpoints import POLICY, Checkpoints
 from hrl.run.config_match import check_config_matches
@@ -74,19 +75,22 @@ def train(
     config = composed.config
     deadline = Deadline(config.time_limit)
     suite = Suite.from_dict(composed.plain["suite"])
-    if saved is not None:
-        check_config_matches(saved, composed.plain)
-    _refuse_impossible(config, suite)
     try:
         device = hardware.choose_device(config.device)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    composed = with_physics(composed, saved, suite, device)
+    config = composed.config
+    if saved is not None:
+        check_config_matches(saved, composed.plain)
+    _refuse_impossible(config, suite)
     for estimate in (
         *memory_estimates(config, suite, device),
         checkpoint_disk_estimate(config, suite, folder.path),
     ):
         print(estimate)
         estimate.check()
+    print(f"physics: {config.physics} on {'cpu' if config.physics == MUJOCO else device}")
     if config.agent.startup_notice:
         print(config.agent.startup_notice, flush=True)
     hardware.configure(config.threads)
@@ -145,7 +149,7 @@ class _Run:
         self.lock = lock
         try:
             self.spec = agent_spec(config, suite)
-            self.env = _training_env(config, suite)
+            self.env = _training_env(config, suite, self.spec.device)
             self.learner: Learner = build_learner(config, suite, self.env, self.spec)
             prepare(self.learner)
         except ValueError as error:  # a value that only its user can check
@@ -325,7 +329,7 @@ class _Run:
 # Private functions.
 
 
-def _training_env(config: RunConfig, suite: Suite) -> PixelVectorEnv:
+def _training_env(config: RunConfig, suite: Suite, device: torch.device) -> PixelVectorEnv:
     return make_vec(
         suite,
         config.num_envs,
@@ -335,6 +339,8 @@ def _training_env(config: RunConfig, suite: Suite) -> PixelVectorEnv:
         image_size=config.image_size,
         threads=config.threads or None,
         random_initial_episode_step=config.random_initial_episode_step,
+        physics=config.physics,
+        device=device,
     )
 
 
