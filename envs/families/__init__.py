@@ -1,6 +1,7 @@
 """Look up task families by name, and the family that a task belongs to."""
 
 from collections.abc import Callable
+from functools import cache
 
 from envs.families import cheetah_behaviours, quadruped_behaviours, walker_behaviours
 from envs.families.ant_maze import AntMaze
@@ -8,6 +9,7 @@ from envs.families.behaviours import BehaviourFamily
 from envs.families.cheetah_speed import CheetahSpeed
 from envs.families.compat import TASKS, compat_families
 from envs.families.family import Choice, Family, check_parameters
+from envs.families.many_mazes import PointMazes, QuadrupedMazes
 from envs.families.point_mass import PointMass
 from envs.families.point_maze import PointMaze
 from envs.families.quadruped_maze import QuadrupedMaze
@@ -38,6 +40,12 @@ def _checked(family: Family) -> Callable[[Task], Family]:
     return checked
 
 
+def _made_late(make: Callable[[], Family]) -> Callable[[Task], Family]:
+    """Return the same for a family that is made for the first task, because making it is slow."""
+    made = cache(make)
+    return lambda task: _checked(made())(task)
+
+
 def _compat(task: Task) -> Family:
     value = task.parameters.get("task", "")
     Choice(TASKS).check(value, f"task {task.name!r} of family 'compat': parameter 'task'")
@@ -57,6 +65,8 @@ FAMILIES: dict[str, Callable[[Task], Family]] = {
     "point_maze": _checked(PointMaze()),
     "quadruped_maze": _checked(QuadrupedMaze()),
     "ant_maze": _checked(AntMaze()),
+    "maze_many_point": _made_late(PointMazes),
+    "maze_many_quadruped": _made_late(QuadrupedMazes),
     "compat": _compat,
 }
 

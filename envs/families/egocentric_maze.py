@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from typing_extensions import override
 
 from envs.families.contacts import lifted
-from envs.families.maze import LARGEST
+from envs.families.maze import FULLEST, Maze
 from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
 from envs.families.scenery import SKY, light_from_the_camera
 from envs.simulation.physics import Scene
@@ -36,15 +36,19 @@ _COLOURS = (
 _GOAL_COLOUR = (0.2, 0.85, 0.2, 1.0)
 
 
-def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
+def with_maze(
+    body_on_floor: Callable[[float], mujoco.MjSpec], arena: int, fullest: Maze
+) -> mujoco.MjSpec:
     """Return a body on its floor with the parts of a maze: the goal's marker and walls.
 
     The marker is a half sphere on the floor.
 
     Args:
         body_on_floor: makes the body, given how far the floor reaches, metres.
+        arena: width of the floor, cells.
+        fullest: see `add_markers_and_walls`.
     """
-    spec = lit(body_on_floor)
+    spec = lit(body_on_floor, arena)
     marker = spec.worldbody.add_body(name=GOAL, mocap=True)
     sphere = mujoco.mjtGeom.mjGEOM_SPHERE
     marker.add_geom(
@@ -56,13 +60,13 @@ def with_maze(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
         conaffinity=0,
     )
     sections = tuple(colour for colour in _COLOURS for _ in range(_SECTION))
-    add_markers_and_walls(spec, CELL, WALL_HEIGHT, sections)
+    add_markers_and_walls(spec, CELL, WALL_HEIGHT, sections, fullest)
     return spec
 
 
-def lit(body_on_floor: Callable[[float], mujoco.MjSpec]) -> mujoco.MjSpec:
-    """Return a body on a floor as large as the largest maze, with the light of mazes."""
-    spec = body_on_floor(LARGEST * CELL / 2)
+def lit(body_on_floor: Callable[[float], mujoco.MjSpec], arena: int) -> mujoco.MjSpec:
+    """Return a body on a floor of `arena` by `arena` cells, with the light of mazes."""
+    spec = body_on_floor(arena * CELL / 2)
     light_from_the_camera(spec)
     return spec
 
@@ -89,13 +93,26 @@ class EgocentricMaze(MazeFamily):
     def __init__(
         self, name: str, substeps: int, body_on_floor: Callable[[float], mujoco.MjSpec]
     ) -> None:
-        self.scene = Scene(name, lambda: with_maze(body_on_floor), substeps, "egocentric", SKY)
+        self._name = name
+        self._substeps = substeps
         self._body_on_floor = body_on_floor
+        self.scene = self.scene_with(FULLEST)
+
+    @override
+    def scene_with(self, fullest: Maze) -> Scene:
+        body_on_floor, arena = self._body_on_floor, self.arena
+        return Scene(
+            self._name,
+            lambda: with_maze(body_on_floor, arena, fullest),
+            self._substeps,
+            "egocentric",
+            SKY,
+        )
 
     @cached_property
     def _alone(self) -> mujoco.MjModel:
         """Return the model without walls, to find the height at which the body stands."""
-        return lit(self._body_on_floor).compile()
+        return lit(self._body_on_floor, self.arena).compile()
 
     @override
     def pose(

@@ -1,6 +1,6 @@
 """Define a task family: its scene, parameters, initial states, reward and success."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +51,23 @@ Parameter = Number | Choice
 
 
 @dataclass(frozen=True)
+class EpisodeTask:
+    """Hold what a task says in one episode, where its episodes differ.
+
+    Attributes:
+        goal: [goal], in place of the task's (`Family.goal`).
+        task_vector: [task_size], in place of the task's.
+        layout: name of the episode's layout, for the tables of results.
+        path_length: cells from the start to the goal, for the tables of results.
+    """
+
+    goal: Float64[np.ndarray, " goal"]
+    task_vector: Float32[np.ndarray, " task_size"]
+    layout: str
+    path_length: int
+
+
+@dataclass(frozen=True)
 class TaskStart:
     """Hold the initial state of one world's episode.
 
@@ -60,12 +77,14 @@ class TaskStart:
         mocap_positions: [mocap body, 3], metres.
         model_seed: seed for `Scene.remodel` in this episode, below 2**53; 0 leaves the model
             unchanged.
+        episode: what the task says in this episode; None: the same in all of them.
     """
 
     joint_positions: Float64[np.ndarray, " nq"]
     joint_velocities: Float64[np.ndarray, " nv"]
     mocap_positions: Float64[np.ndarray, "mocap 3"]
     model_seed: int = 0
+    episode: EpisodeTask | None = None
 
 
 class Family(Protocol):
@@ -79,12 +98,18 @@ class Family(Protocol):
         parameters: the parameters a task must give.
         task_size: length of the task vector.
         hold_steps: consecutive control steps for which `holding` must be true to make a success.
+        ends_with_success: whether a success ends the episode.
     """
 
     scene: Scene
     parameters: Mapping[str, Parameter]
     task_size: int
     hold_steps: int
+    ends_with_success: bool = False
+
+    def for_tasks(self, tasks: Sequence[Task]) -> "Family":
+        """Return the family with a scene for these tasks alone, which may be a simpler one."""
+        return self
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
         """Return the agent's task input, scaled to about [-1, 1]."""

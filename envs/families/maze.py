@@ -28,8 +28,8 @@ class Maze:
         rows: the layout's text, row by row.
 
     Raises:
-        ValueError: rows have different lengths, a character is unknown, a place occurs twice, `S`
-            or `G` is missing, the outer wall has a gap, or a free cell cannot be reached.
+        ValueError: rows have different lengths, a character is unknown, a place occurs twice, the
+            outer wall has a gap, no cell is free, or a free cell cannot be reached from the first.
     """
 
     rows: tuple[str, ...]
@@ -44,16 +44,9 @@ class Maze:
                 f"unknown character {unknown[0]!r} in a maze; "
                 f"valid are {WALL} {FREE} {' '.join(PLACES)}"
             )
-        wrong = [
-            place
-            for place in PLACES
-            if text.count(place) > 1 or (place in "SG" and place not in text)
-        ]
-        if wrong:
-            raise ValueError(
-                f"place {wrong[0]!r} must be in a maze "
-                f"{'once' if wrong[0] in 'SG' else 'at most once'}"
-            )
+        twice = [place for place in PLACES if text.count(place) > 1]
+        if twice:
+            raise ValueError(f"place {twice[0]!r} must be in a maze at most once")
         self._check_paths()
 
     def _check_paths(self) -> None:
@@ -64,10 +57,14 @@ class Maze:
         ]
         if set(outer) != {WALL}:
             raise ValueError(f"a maze must be surrounded by walls, got {list(self.rows)}")
-        unreachable = [cell for cell in self.free if cell not in self.distances(self.places["S"])]
+        if not self.free:
+            raise ValueError(f"a maze must have a free cell, got {list(self.rows)}")
+        reached = self.distances(self.free[0])
+        unreachable = [cell for cell in self.free if cell not in reached]
         if unreachable:
             raise ValueError(
-                f"cell {unreachable[0]} of maze {list(self.rows)} cannot be reached from its start"
+                f"cell {unreachable[0]} of maze {list(self.rows)} cannot be reached from "
+                f"{self.free[0]}"
             )
 
     @property
@@ -90,6 +87,15 @@ class Maze:
     def free(self) -> tuple[Cell, ...]:
         """Return the cells without a wall, row by row."""
         return tuple(cell for cell in self._cells() if not self._is_wall(cell))
+
+    @cached_property
+    def rooms(self) -> tuple[Cell, ...]:
+        """Return the free cells in odd rows and columns, row by row.
+
+        In generated layouts (`envs.families.layout_generator`) the other free cells are the
+        openings between two of them.
+        """
+        return tuple((row, column) for row, column in self.free if row % 2 and column % 2)
 
     @cached_property
     def walls(self) -> tuple[Cell, ...]:
@@ -116,6 +122,12 @@ class Maze:
                     frontier.append(neighbour)
         return found
 
+    @cached_property
+    def longest_path(self) -> int:
+        """Return the largest number of cells of a shortest path between two rooms."""
+        ways = (self.distances(goal) for goal in self.rooms)
+        return max(way[room] for way in ways for room in self.rooms)
+
     def mirrored(self) -> "Maze":
         """Return the same maze with east and west exchanged."""
         return Maze(tuple(row[::-1] for row in self.rows))
@@ -133,12 +145,16 @@ class Maze:
 
 
 def read_maze(text: str) -> Maze:
-    """Read a maze from its drawing, one line per row.
+    """Read a maze with a start and a goal from its drawing, one line per row.
 
     Raises:
-        ValueError: it is not a maze: see `Maze`.
+        ValueError: it is not a maze (see `Maze`), or `S` or `G` is missing.
     """
-    return Maze(tuple(line.strip() for line in text.split()))
+    maze = Maze(tuple(line.strip() for line in text.split()))
+    missing = [place for place in "SG" if place not in maze.places]
+    if missing:
+        raise ValueError(f"place {missing[0]!r} must be in a drawn maze once")
+    return maze
 
 
 _HOOK = """
@@ -252,5 +268,5 @@ def _with_mirrored(mazes: Mapping[str, Maze]) -> Mapping[str, Maze]:
 
 MAZES = _with_mirrored({name: read_maze(drawing) for name, drawing in _DRAWN.items()})
 LARGEST = max(max(maze.height, maze.width) for maze in MAZES.values())
-# Every scene with mazes has as many wall boxes as the maze with the most walls needs.
-MAX_WALLS = max(len(maze.walls) for maze in MAZES.values())
+# Every scene with these mazes has as many wall boxes as the fullest one needs.
+FULLEST = max(MAZES.values(), key=lambda maze: len(maze.walls))

@@ -7,6 +7,7 @@ sight when it is first touched, which the image shows too, and a body without a 
 the walking body was one control step ago.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from envs.families.family import Choice, Family, Parameter, TaskStart
-from envs.families.maze import LARGEST, MAX_WALLS, MAZES, PLACES, Cell, Maze
+from envs.families.maze import FULLEST, LARGEST, MAZES, PLACES, Cell, Maze
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
@@ -31,7 +32,7 @@ TOUCH = 0.4
 
 _LATCHED, _ONCE, _PROGRESS = range(len(REWARDS))
 # The distance of a wall in the table of distances, longer than any path.
-_FAR = float(LARGEST**2)
+_FAR = 1e4
 _NUMBERS = 6
 # A cell itself and those around it, as rows and columns.
 _AROUND = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
@@ -53,14 +54,16 @@ class MazeFamily(Family, ABC):
       that can be.
 
     A touch is being within 0.4 cells (`TOUCH`) of the centre of the goal's cell. Task vector: the
-    goal's position east and north of the maze's centre, over half the width of the largest maze.
-    Success: a touch.
+    goal's position east and north of the maze's centre, over half the arena's width. Success: a
+    touch.
 
     Attributes:
         cell: width of a cell, metres.
         body: the body that must touch the goal.
         aside: a position that is out of sight, for unused boxes and markers, metres.
         heights: heights of the centres of the goal's marker and of the walls, metres.
+        arena: width of the square that every maze fits into, cells.
+        num_walls: number of wall boxes in the scene.
     """
 
     scene: Scene
@@ -68,6 +71,8 @@ class MazeFamily(Family, ABC):
     body: str
     aside: tuple[float, float, float]
     heights: tuple[float, float]
+    arena: int = LARGEST
+    num_walls: int = len(FULLEST.walls)
     parameters: Mapping[str, Parameter] = MappingProxyType(
         {
             "maze": Choice(tuple(MAZES)),
@@ -78,6 +83,10 @@ class MazeFamily(Family, ABC):
     )
     task_size = 2
     hold_steps = 1
+
+    @abstractmethod
+    def scene_with(self, fullest: Maze) -> Scene:
+        """Return the scene with as many wall boxes as a maze has walls."""
 
     @abstractmethod
     def pose(
@@ -109,43 +118,46 @@ class MazeFamily(Family, ABC):
 
     @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
-        return (_maze(task).centre(_cell(task, "goal")) / (LARGEST / 2)).astype(np.float32)
+        return self.goal_vector(_maze(task), _cell(task, "goal"))
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
-        """Return the goal and the distances to it, all in cells.
-
-        They are: goal east and north, index of the reward, distance from the start, rows, columns,
-        and the distance from every cell.
-        """
-        maze = _maze(task)
-        goal = _cell(task, "goal")
-        kind = REWARDS.index(str(task.parameters["reward"]))
-        distances = maze.distances(goal)
-        table = np.full((LARGEST, LARGEST), _FAR)
-        for cell, distance in distances.items():
-            table[cell] = distance
-        return np.array(
-            [
-                *maze.centre(goal),
-                kind,
-                distances[_cell(task, "start")],
-                maze.height,
-                maze.width,
-                *table.flat,
-            ]
-        )
+        """Return the numbers of the task's path: see `path_numbers`."""
+        start, goal = _cell(task, "start"), _cell(task, "goal")
+        return self.path_numbers(_maze(task), start, goal, str(task.parameters["reward"]))
 
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:
         """Draw an initial state in the start's cell, with the pose that the body needs."""
-        maze = _maze(task)
-        place = maze.centre(_cell(task, "start")) * self.cell
-        positions, velocities = self.pose(place, rng)
+        return self.start_in(_maze(task), _cell(task, "start"), _cell(task, "goal"), rng)
+
+    def goal_vector(self, maze: Maze, goal: Cell) -> Float32[np.ndarray, " task_size"]:
+        """Return where the goal is, as the task vector says it."""
+        return (maze.centre(goal) / (self.arena / 2)).astype(np.float32)
+
+    def path_numbers(
+        self, maze: Maze, start: Cell, goal: Cell, reward: str
+    ) -> Float64[np.ndarray, " goal"]:
+        """Return the goal and the distances to it, all in cells.
+
+        They are: goal east and north, index of the reward, distance from the start, rows, columns,
+        and the distance from every cell of the arena.
+        """
+        distances = maze.distances(goal)
+        table = np.full((self.arena, self.arena), _FAR)
+        for cell, distance in distances.items():
+            table[cell] = distance
+        kind = REWARDS.index(reward)
+        numbers = [*maze.centre(goal), kind, distances[start], maze.height, maze.width]
+        return np.array([*numbers, *table.flat])
+
+    def start_in(self, maze: Maze, start: Cell, goal: Cell, rng: np.random.Generator) -> TaskStart:
+        """Draw an initial state in a cell of a maze, with its walls and its goal's marker."""
+        positions, velocities = self.pose(maze.centre(start) * self.cell, rng)
         markers = [
-            [*maze.centre(_cell(task, "goal")) * self.cell, self.heights[0]],
+            [*maze.centre(goal) * self.cell, self.heights[0]],
             [*positions[:2], 0.0],
         ]
         walls = [[*maze.centre(cell) * self.cell, self.heights[1]] for cell in maze.walls]
-        unused = [self.aside] * (MAX_WALLS - len(walls))
+        unused = [self.aside] * (self.num_walls - len(walls))
         return TaskStart(positions, velocities, np.array([*markers, *walls, *unused], np.float64))
 
     def reward(
@@ -205,7 +217,7 @@ def path_length(
 
     Args:
         place: positions east and north of the maze's centre, in cells.
-        goal: rows as `MazeFamily.goal` makes them.
+        goal: rows as `MazeFamily.path_numbers` makes them.
     """
     height = goal[:, 4, None]
     width = goal[:, 5, None]
@@ -215,13 +227,18 @@ def path_length(
     first = torch.hypot(
         columns + 0.5 - width / 2 - place[:, :1], height / 2 - rows - 0.5 - place[:, 1:]
     )
-    index = rows.clamp(0, LARGEST - 1) * LARGEST + columns.clamp(0, LARGEST - 1)
+    arena = math.isqrt(goal.shape[1] - _NUMBERS)
+    index = rows.clamp(0, arena - 1) * arena + columns.clamp(0, arena - 1)
     shortest: Tensor = (first + goal[:, _NUMBERS:].gather(1, index.long())).amin(dim=1)
     return shortest
 
 
 def add_markers_and_walls(
-    spec: mujoco.MjSpec, cell: float, wall_height: float, colours: tuple[tuple[float, ...], ...]
+    spec: mujoco.MjSpec,
+    cell: float,
+    wall_height: float,
+    colours: tuple[tuple[float, ...], ...],
+    fullest: Maze,
 ) -> None:
     """Add the mocap bodies that `MazeFamily` places, in the order of its initial states.
 
@@ -232,11 +249,11 @@ def add_markers_and_walls(
         cell: width of a cell, metres.
         wall_height: metres.
         colours: red, green, blue and opacity, assigned to wall boxes in turn.
+        fullest: the maze with the most walls; there is a box for each of them.
     """
     spec.worldbody.add_body(name=FOOTPRINT, mocap=True)
     # The ray tracer sorts geoms by these positions, once. Images take twice as long when boxes that
     # become neighbours are not neighbours here.
-    fullest = max(MAZES.values(), key=lambda maze: len(maze.walls))
     for index, wall in enumerate(fullest.walls):
         name = f"wall_{index}"
         body = spec.worldbody.add_body(name=name, mocap=True, pos=[*fullest.centre(wall) * cell, 0])

@@ -40,8 +40,13 @@ class MixedFamily(TaskFamily):
 
     @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
+        return self.with_body(task, self._family_of(task).task_vector(task))
+
+    def with_body(
+        self, task: Task, own: Float32[np.ndarray, " own_size"]
+    ) -> Float32[np.ndarray, " task_size"]:
+        """Return the task vector whose part from the body's own family is given."""
         family = self._family_of(task)
-        own = family.task_vector(task)
         vector = np.zeros(self.task_size, np.float32)
         vector[[other is family for other in self.families].index(True)] = 1
         vector[len(self.families) : len(self.families) + len(own)] = own

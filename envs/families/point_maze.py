@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 from typing_extensions import override
 
-from envs.families.maze import LARGEST
+from envs.families.maze import FULLEST, LARGEST, Maze
 from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
 from envs.simulation.physics import Scene
 
@@ -19,13 +19,12 @@ START_SPREAD = 0.15
 WALL_HEIGHT = 0.04
 
 _VIEW_FROM = 4.0
-_VIEW_ANGLE = 2 * np.degrees(np.arctan(LARGEST * CELL / 2 / _VIEW_FROM))
 
 # This is the point mass of envs.families.point_mass with twice its force: 3.2 cells a second at
-# most. The camera is so far away that walls hide nothing, and shows the largest maze from edge to
-# edge, with 7 of 64 pixels per cell. There is no friction, so that walls only stop motion into
-# them.
-_MJCF = f"""
+# most. The camera is so far away that walls hide nothing, and shows the arena from edge to edge,
+# which is 7 of 64 pixels per cell for an arena of 9 by 9. There is no friction, so that walls only
+# stop motion into them.
+_MJCF = """
 <mujoco model="point mass in a maze">
   <option timestep="0.02" gravity="0 0 0"/>
   <visual>
@@ -38,14 +37,14 @@ _MJCF = f"""
     <geom contype="0" conaffinity="0" condim="1"/>
   </default>
   <worldbody>
-    <camera name="fixed" pos="0 0 {_VIEW_FROM}" fovy="{_VIEW_ANGLE}"/>
-    <body name="{GOAL}" mocap="true">
-      <geom name="{GOAL}" type="cylinder" size="{TOUCH * CELL} .001" rgba=".9 .25 .2 1"/>
+    <camera name="fixed" pos="0 0 {view_from}" fovy="{view_angle}"/>
+    <body name="{goal}" mocap="true">
+      <geom name="{goal}" type="cylinder" size="{touch} .001" rgba=".9 .25 .2 1"/>
     </body>
     <body name="pointmass">
       <joint name="root_x" axis="1 0 0"/>
       <joint name="root_y" axis="0 1 0"/>
-      <geom name="pointmass" type="sphere" size="{RADIUS * CELL}" mass=".3" rgba="1 .9 .3 1"
+      <geom name="pointmass" type="sphere" size="{radius}" mass=".3" rgba="1 .9 .3 1"
             conaffinity="1"/>
     </body>
   </worldbody>
@@ -58,10 +57,36 @@ _MJCF = f"""
 _WALL_COLOUR = (0.45, 0.6, 0.65, 1.0)
 
 
-def _build() -> mujoco.MjSpec:
-    spec = mujoco.MjSpec.from_string(_MJCF)
-    add_markers_and_walls(spec, CELL, WALL_HEIGHT, (_WALL_COLOUR,))
-    return spec
+def point_scene(name: str, arena: int, fullest: Maze) -> Scene:
+    """Return the scene of a point mass among as many walls as a maze has.
+
+    Args:
+        name: of the scene, for messages.
+        arena: width of the square that the camera shows, cells.
+        fullest: see `add_markers_and_walls`.
+    """
+
+    def build() -> mujoco.MjSpec:
+        view_angle = 2 * np.degrees(np.arctan(arena * CELL / 2 / _VIEW_FROM))
+        model = _MJCF.format(
+            view_from=_VIEW_FROM,
+            view_angle=view_angle,
+            goal=GOAL,
+            touch=TOUCH * CELL,
+            radius=RADIUS * CELL,
+        )
+        spec = mujoco.MjSpec.from_string(model)
+        add_markers_and_walls(spec, CELL, WALL_HEIGHT, (_WALL_COLOUR,), fullest)
+        return spec
+
+    return Scene(
+        name,
+        build,
+        substeps=1,
+        camera="fixed",
+        background=(0.12, 0.2, 0.3),
+        textures=False,
+    )
 
 
 class PointMaze(MazeFamily):
@@ -71,14 +96,7 @@ class PointMaze(MazeFamily):
     cell, north and east.
     """
 
-    scene = Scene(
-        "point_maze",
-        _build,
-        substeps=1,
-        camera="fixed",
-        background=(0.12, 0.2, 0.3),
-        textures=False,
-    )
+    scene = point_scene("point_maze", LARGEST, FULLEST)
     cell = CELL
     body = "pointmass"
     # In the mazes' plane: otherwise the ray tracer's boxes around several walls would fill the
@@ -86,6 +104,10 @@ class PointMaze(MazeFamily):
     aside = (1.0, 0.0, 0.0)
     # The marker lies under the point's centre, so that the point is drawn on top of it.
     heights = (-RADIUS * CELL, 0.0)
+
+    @override
+    def scene_with(self, fullest: Maze) -> Scene:
+        return point_scene("point_maze", self.arena, fullest)
 
     @override
     def pose(

@@ -16,6 +16,7 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from envs.external.families import task_family
+from envs.families.family import EpisodeTask
 from envs.suites import Suite
 from envs.tasks import Task, require_count
 from envs.vector.episodes import Episodes, episode_rng, evaluation_rng
@@ -90,12 +91,14 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
     a world, and None where no episode ended. `infos` has "task_index" int64 and "success" bool of
     the transition, and where an episode ended "episode_statistics": "return" float64, "length"
     int64 in control steps, "success" bool (at any step), "steps_to_success" int64 in control steps
-    (0 without one), "partial" bool (a first episode that began part of the way). `_final_obs` and
+    (0 without one), "partial" bool (a first episode that began part of the way), and where tasks
+    draw layouts "layout", its name, and "path_length" int64 in cells. `_final_obs` and
     `_episode_statistics` are masks of where an episode ended. The key "episode" is left to
     Gymnasium's `RecordEpisodeStatistics`, whose lengths count agent steps.
 
-    A time limit truncates an episode. Only external environments terminate episodes; elsewhere
-    `terminated` is always False, so that every episode end is to be bootstrapped.
+    A time limit truncates an episode. External environments terminate episodes, and so do native
+    families whose episodes end with a success (`Family.ends_with_success`); elsewhere `terminated`
+    is always False, so that every episode end is to be bootstrapped.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  as Gymnasium declares it
@@ -136,7 +139,10 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         self._episodes = Episodes(tasks, self.num_envs, hold_steps, bodies)
         side = self.image_size
         self._pixels = np.zeros((self.num_envs, side, side, 3 * self.frame_stack), np.uint8)
+        # Of the tasks, and of the worlds' episodes.
         self._task_vectors = _task_vectors(suite, tasks)
+        self._vectors = self._task_vectors[self._episodes.task_index]
+        self._episode_tasks: list[EpisodeTask | None] = [None] * self.num_envs
         self._action_masks = _action_masks(suite, tasks)
         self._action_limit = CHOICE_LIMIT if suite.discrete_actions else 1.0
         self._make_spaces()
@@ -146,7 +152,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         """Put these worlds into the first states of their episodes.
 
         For each world draw from `_episode_rng`, and call `_choose_initial_step` with the generator
-        after the numbers that the start state depends on.
+        after the numbers that the start state depends on. Call `_set_episode` where what the task
+        says differs between its episodes.
         """
 
     @abstractmethod
@@ -276,6 +283,11 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         self._pixels = np.array(state["pixels"])
         self._episodes.load_state_dict(state)
         self._load_simulation_state(state)
+        self._vectors = self._task_vectors[self._episodes.task_index]
+        # What tasks say in single episodes is drawn again, from the same random numbers.
+        if (self._episodes.number >= 0).all():
+            for env in range(self.num_envs):
+                self._set_episode(env, self._recall_episode(env))
 
     def _make_spaces(self) -> None:
         action_shape = self._action_masks.shape[1:]
@@ -321,6 +333,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
     def _begin(self, mask: Bool[np.ndarray, " env"]) -> None:
         """Begin the next episode of the worlds in `mask`."""
         self._episodes.begin(mask)
+        self._vectors[mask] = self._task_vectors[self._episodes.task_index[mask]]
         self._start_episodes(np.flatnonzero(mask))
 
     def _begin_next(
@@ -331,7 +344,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
     ) -> dict[str, Any]:
         """Begin the episodes after those that have ended, and return the infos of the latter."""
         last = self._last_stacks(ended, lost)
-        statistics = self._episodes.statistics()
+        vectors = self._vectors.copy()
+        statistics = self._episodes.statistics() | self._episode_columns()
         statistics["partial"] |= lost
         self._begin(ended)
         self._pixels = self._stack_new_frame(ended)
@@ -340,7 +354,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
             task = task_index[world]
             final[world] = {
                 "pixels": pixels,
-                "task": self._task_vectors[task].copy(),
+                "task": vectors[world],
                 "action_mask": self._action_masks[task].copy(),
             }
         masks = {"_episode_statistics": ended.copy(), "_final_obs": ended.copy()}
@@ -355,6 +369,24 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         task = self.tasks[self._episodes.task_index[env]]
         number = int(self._episodes.task_episode[env])
         return evaluation_rng(self._seed, task.evaluation_seed, number)
+
+    def _set_episode(self, env: int, episode: EpisodeTask | None) -> None:
+        """Take over what the task of a world says in its present episode, where it says it anew."""
+        self._episode_tasks[env] = episode
+        if episode is not None:
+            self._vectors[env] = episode.task_vector
+
+    def _recall_episode(self, env: int) -> EpisodeTask | None:
+        """Return what the task of a world says in its present episode, after a state was loaded."""
+        return None
+
+    def _episode_columns(self) -> dict[str, np.ndarray]:
+        """Return the layouts and path lengths of the episodes, where any of them has a layout."""
+        if not any(self._episode_tasks):
+            return {}
+        named = [(one.layout, one.path_length) if one else ("", 0) for one in self._episode_tasks]
+        layouts, lengths = zip(*named, strict=True)
+        return {"layout": np.array(layouts), "path_length": np.array(lengths, np.int64)}
 
     def _stream(self, env: int) -> str:
         """Return the name of a world's random stream."""
@@ -397,7 +429,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         index = self._episodes.task_index
         return {
             "pixels": self._pixels.copy(),
-            "task": self._task_vectors[index],
+            "task": self._vectors.copy(),
             "action_mask": self._action_masks[index],
         }
 

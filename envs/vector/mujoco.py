@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 from typing_extensions import override
 
 from envs.families import resolve
+from envs.families.family import EpisodeTask
 from envs.suites import Suite
 from envs.tasks import Task
 from envs.vector.base import EnvOptions, PixelVectorEnv, Transition, check_tasks
@@ -44,7 +45,7 @@ class MujocoVectorEnv(PixelVectorEnv):
         index = self._episodes.task_index
         for env in worlds.tolist():
             rng = self._episode_rng(env)
-            self._worlds.choose_start(env, index[env], rng)
+            self._set_episode(env, self._worlds.choose_start(env, index[env], rng))
             self._choose_initial_step(env, rng)
             self._worlds.choose_distractor_start(env, rng)
         self._worlds.start(worlds, index)
@@ -55,7 +56,10 @@ class MujocoVectorEnv(PixelVectorEnv):
     ) -> Transition:
         control = self._worlds.control(actions)
         return repeat_action(
-            lambda: self._worlds.advance(control, task_index), self.action_repeat, self._episodes
+            lambda: self._worlds.advance(control),
+            self.action_repeat,
+            self._episodes,
+            np.full(self.num_envs, self._worlds.family.ends_with_success),
         )
 
     @override
@@ -84,11 +88,18 @@ class MujocoVectorEnv(PixelVectorEnv):
         self._worlds.distractor_start = np.array(state["distractor_start"])
         self._worlds.physics.load_state(np.asarray(state["physics"]))
 
+    @override
+    def _recall_episode(self, env: int) -> EpisodeTask | None:
+        task = int(self._episodes.task_index[env])
+        return self._worlds.recall_episode(env, task, self._episode_rng(env))
+
     def _place_distractors(self) -> None:
         self._worlds.place_distractors(self._episodes.task_index, self._episodes.step)
 
 
-def repeat_action(step: ControlStep, repeat: int, episodes: Episodes) -> Transition:
+def repeat_action(
+    step: ControlStep, repeat: int, episodes: Episodes, ends_with_success: Bool[np.ndarray, " env"]
+) -> Transition:
     """Take several control steps under one action, and count each of them.
 
     Args:
@@ -96,6 +107,7 @@ def repeat_action(step: ControlStep, repeat: int, episodes: Episodes) -> Transit
             condition holds.
         repeat: number of control steps.
         episodes: the episodes of all worlds.
+        ends_with_success: worlds whose episodes a success ends, with the agent step it happens in.
     """
     total = np.zeros(episodes.num_envs)
     success = np.zeros(episodes.num_envs, bool)
@@ -104,4 +116,5 @@ def repeat_action(step: ControlStep, repeat: int, episodes: Episodes) -> Transit
         reward, holding = step()
         total += reward
         success |= episodes.advance(reward, holding)
-    return Transition(total.astype(np.float32), success, nowhere, episodes.ended, nowhere)
+    terminated = success & ends_with_success
+    return Transition(total.astype(np.float32), success, terminated, episodes.ended, nowhere)

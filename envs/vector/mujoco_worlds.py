@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64, UInt8
 
-from envs.families.family import Family
+from envs.families.family import EpisodeTask, Family
 from envs.simulation.backends import make_physics
 from envs.simulation.distractors import distractor_positions
 from envs.simulation.physics import InitialState
@@ -32,7 +32,7 @@ class MujocoWorlds:
     Attributes:
         physics: the simulator.
         family: as given.
-        goals: the tasks' goals, [task, goal].
+        goals: goals of the worlds' episodes, [world, goal].
         distractor_start: seconds on the paths of distractors at which each world's episode began.
     """
 
@@ -43,10 +43,11 @@ class MujocoWorlds:
         num_worlds: int,
         options: EnvOptions,
     ) -> None:
-        self.family = family
+        self.family = family.for_tasks(tasks)
         self._tasks = tasks
-        self.goals = torch.from_numpy(np.stack([family.goal(task) for task in tasks]))
-        scene = family.scene
+        self._task_goals = torch.from_numpy(np.stack([self.family.goal(task) for task in tasks]))
+        self.goals = self._task_goals[:1].repeat(num_worlds, 1)
+        scene = self.family.scene
         kinds = [(task.dynamics, task.vision) for task in tasks]
         distinct = list(dict.fromkeys(kinds))
         self._variants = torch.tensor([distinct.index(kind) for kind in kinds])
@@ -71,13 +72,31 @@ class MujocoWorlds:
         self._centre, self._half_range = _actuator_ranges(self.physics.model)
         self.seconds = float(self.physics.model.opt.timestep * scene.substeps)
 
-    def choose_start(self, world: int, task: int, rng: np.random.Generator) -> None:
-        """Draw the state in which a world's next episode of a task starts."""
+    def choose_start(self, world: int, task: int, rng: np.random.Generator) -> EpisodeTask | None:
+        """Draw the state in which a world's next episode of a task starts.
+
+        Returns:
+            What the task says in this episode, or None if it says the same in all of them.
+        """
         start = self.family.start(self._tasks[task], rng)
+        self._set_goal(world, task, start.episode)
         self._start.joint_positions[world] = torch.from_numpy(start.joint_positions)
         self._start.joint_velocities[world] = torch.from_numpy(start.joint_velocities)
         self._start.mocap_positions[world] = torch.from_numpy(start.mocap_positions)
         self._model_seeds[world] = start.model_seed
+        return start.episode
+
+    def recall_episode(self, world: int, task: int, rng: np.random.Generator) -> EpisodeTask | None:
+        """Return what `choose_start` returned, and set the goal, where the state was loaded.
+
+        Args:
+            world: number of the world.
+            task: number of its task.
+            rng: random numbers of the episode that the world is in, from their beginning.
+        """
+        episode = self.family.start(self._tasks[task], rng).episode
+        self._set_goal(world, task, episode)
+        return episode
 
     def choose_distractor_start(self, world: int, rng: np.random.Generator) -> None:
         """Draw where on their paths distractors are when a world's next episode starts."""
@@ -102,11 +121,11 @@ class MujocoWorlds:
         return torch.from_numpy(self._centre + self._half_range * actions)
 
     def advance(
-        self, control: torch.Tensor, tasks: Int64[np.ndarray, " world"]
+        self, control: torch.Tensor
     ) -> tuple[Float64[np.ndarray, " world"], Bool[np.ndarray, " world"]]:
         """Take one control step; return the rewards and where the success condition holds."""
         # A simulator on a GPU has its fields, and so its rewards, there and in its own precision.
-        goals = self.goals[tasks].to(self.physics.fields["qpos"])
+        goals = self.goals.to(self.physics.fields["qpos"])
         self.physics.step(control)
         reward = self.family.reward(self.physics, goals)
         holding = self.family.holding(self.physics, goals, reward)
@@ -136,6 +155,10 @@ class MujocoWorlds:
         """Draw all worlds, or the listed ones, into `out`."""
         listed = None if worlds is None else torch.from_numpy(worlds)
         self.physics.render(torch.from_numpy(out), listed)
+
+    def _set_goal(self, world: int, task: int, episode: EpisodeTask | None) -> None:
+        own = None if episode is None else torch.from_numpy(episode.goal)
+        self.goals[world] = self._task_goals[task] if own is None else own
 
 
 def _actuator_ranges(model: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from jaxtyping import Float64, Int64, UInt8
 from typing_extensions import override
 
 from envs.families import resolve
+from envs.families.family import EpisodeTask
+from envs.families.mixed import MixedFamily
 from envs.suites import Suite
 from envs.tasks import Task
 from envs.vector.base import EnvOptions, PixelVectorEnv, Transition, check_tasks
@@ -69,6 +72,10 @@ class MultiBodyVectorEnv(PixelVectorEnv):
             own = [task for task, other in zip(chosen, bodies, strict=True) if other == body]
             worlds = MujocoWorlds(family, own, len(envs), options)
             self._bodies.append(_Body(envs, int(family.scene.model.nu), worlds))
+        ends = np.array([family.ends_with_success for family in distinct])
+        self._end_with_success = ends[self._episodes.body]
+        assert isinstance(suite.family, MixedFamily)
+        self._family = suite.family
         fps = 1 / (self._bodies[0].worlds.seconds * self.action_repeat)
         self.metadata = {**self.metadata, "render_fps": fps}
 
@@ -90,7 +97,8 @@ class MultiBodyVectorEnv(PixelVectorEnv):
         for body, envs in self._split(worlds):
             for env in envs.tolist():
                 rng = self._episode_rng(env)
-                body.worlds.choose_start(int(rank[env]), index[env], rng)
+                episode = body.worlds.choose_start(int(rank[env]), index[env], rng)
+                self._set_episode(env, self._with_body(env, episode))
                 self._choose_initial_step(env, rng)
                 body.worlds.choose_distractor_start(int(rank[env]), rng)
             body.worlds.start(rank[envs], index[body.envs])
@@ -99,7 +107,6 @@ class MultiBodyVectorEnv(PixelVectorEnv):
     def _simulate(
         self, actions: Float64[np.ndarray, "env action"], task_index: Int64[np.ndarray, " env"]
     ) -> Transition:
-        own = self._own_task[task_index]
         controls = [
             body.worlds.control(actions[body.envs, : body.actuators]) for body in self._bodies
         ]
@@ -109,10 +116,10 @@ class MultiBodyVectorEnv(PixelVectorEnv):
         def step() -> tuple[np.ndarray, np.ndarray]:
             for body, control in zip(self._bodies, controls, strict=True):
                 rows = body.envs
-                reward[rows], holding[rows] = body.worlds.advance(control, own[rows])
+                reward[rows], holding[rows] = body.worlds.advance(control)
             return reward, holding
 
-        return repeat_action(step, self.action_repeat, self._episodes)
+        return repeat_action(step, self.action_repeat, self._episodes, self._end_with_success)
 
     @override
     def _draw(
@@ -147,6 +154,20 @@ class MultiBodyVectorEnv(PixelVectorEnv):
         for number, body in enumerate(self._bodies):
             body.worlds.distractor_start = np.array(state[f"distractor_start.{number}"])
             body.worlds.physics.load_state(np.asarray(state[f"physics.{number}"]))
+
+    @override
+    def _recall_episode(self, env: int) -> EpisodeTask | None:
+        worlds = self._bodies[self._episodes.body[env]].worlds
+        task, rank = int(self._task_index()[env]), int(self._episodes.rank[env])
+        return self._with_body(env, worlds.recall_episode(rank, task, self._episode_rng(env)))
+
+    def _with_body(self, env: int, episode: EpisodeTask | None) -> EpisodeTask | None:
+        """Return what a task says in an episode, with the body in front of the task vector."""
+        if episode is None:
+            return None
+        task = self.tasks[self._episodes.task_index[env]]
+        vector = self._family.with_body(task, episode.task_vector)
+        return replace(episode, task_vector=vector)
 
     def _split(
         self, worlds: Int64[np.ndarray, " world"]

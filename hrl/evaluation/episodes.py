@@ -30,6 +30,8 @@ SCORE_COLUMNS = [
     "success",
     "steps_to_success",
     "length",
+    "layout",
+    "path_length",
     "intervention",
 ]
 USAGE_COLUMNS = ["task", "split", "skill", "weight"]
@@ -70,7 +72,8 @@ class Evaluation:
     Attributes:
         scores: one row per episode, with the columns of SCORE_COLUMNS except `method`, `seed` and
             `frames`. `steps_to_success` counts control steps until the first success and is missing
-            where there was none.
+            where there was none. `layout` and `path_length`, cells from the start to the goal, are
+            missing where the suite's tasks draw no layouts.
         usage: mean skill weights per task (USAGE_COLUMNS) for a hierarchical policy with skills;
             empty for others.
     """
@@ -271,7 +274,7 @@ def _play(
         usage = player.high_level_actions.table(env.tasks, split)
     finally:
         env.close()
-    scores = scores[_EPISODE_COLUMNS].astype({"steps_to_success": "Int64"})
+    scores = scores[_EPISODE_COLUMNS].astype({"steps_to_success": "Int64", "path_length": "Int64"})
     return scores, usage if intervention == "none" else usage.iloc[:0]
 
 
@@ -343,6 +346,8 @@ def _outcome(index: int, episode: dict[str, np.ndarray]) -> dict[str, object]:
         "success": int(episode["success"][index]),
         "steps_to_success": int(episode["steps_to_success"][index]) or pd.NA,
         "length": int(episode["length"][index]),
+        "layout": str(episode["layout"][index]) if "layout" in episode else pd.NA,
+        "path_length": int(episode["path_length"][index]) if "layout" in episode else pd.NA,
     }
 
 

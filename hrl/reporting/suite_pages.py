@@ -19,8 +19,10 @@ from matplotlib.figure import Figure
 
 from envs import Suite, make_vec
 from envs.external.family import ExternalFamily
+from envs.families import FAMILIES, resolve
 from envs.families.behaviours import AT_SPEED, BehaviourFamily
 from envs.families.family import Family, TaskFamily
+from envs.families.many_mazes import ManyMazes, is_told_goal
 from envs.families.mixed import MixedFamily
 from envs.resources import config_files
 from envs.tasks import Task
@@ -44,7 +46,7 @@ IMAGE_HEIGHT = 0.86  # inches
 CHARACTER_WIDTH = 0.075  # inches, of a label's widest common letters at 8 points
 SHEET_FORMAT = {"quality": 30, "method": 6}  # WebP: small, and legible at this size
 # Attributes of families that their docstrings name.
-NUMBERS = ("fastest", "half_width", "cell", "hold_steps")
+NUMBERS = ("fastest", "half_width", "cell", "arena", "top_speed", "hold_steps")
 TIMED_WORLDS = 32
 TIMED_SECONDS = 2.0
 
@@ -216,12 +218,18 @@ def _task_table(suite: Suite, scores: pd.DataFrame) -> str:
             given = ", ".join(
                 f"{key} {value}" for key, value in [*task.parameters.items(), *changes]
             )
-            vector = ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
+            vector = _task_vector(suite, task)
             random, zero = returns.loc[(split, task.name), ["random", "zero"]]
             lines.append(
                 f"| {split} | {task.name} | {given} | {vector} | {random:.3g} | {zero:.3g} |"
             )
     return "\n".join(lines)
+
+
+def _task_vector(suite: Suite, task: Task) -> str:
+    if task.family in FAMILIES and isinstance(resolve(task), ManyMazes) and is_told_goal(task):
+        return "of each episode"
+    return ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
 
 
 def one_success(texts: Sequence[str]) -> list[str]:

@@ -57,7 +57,7 @@ def measure_forgetting(source: FinetuneSource, files: RunFolder) -> None:
             ]
         ).assign(method=after.config.method, seed=after.config.seed)
         order = ["method", "seed", "split", "task", "frames", "episode", "return", "success"]
-        order += ["steps_to_success", "length"]
+        order += ["steps_to_success", "length", "layout", "path_length"]
         write_text_atomic(files.forgetting, rows[order].to_csv(index=False))
     means = rows.groupby("frames")["return"].mean()
     print(f"mean return there: {means[0]:.1f} before, {means[after.frames]:.1f} after")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from envs import Suite, Task, load_suite
-from envs.families.maze import LARGEST, MAX_WALLS, MAZES, Cell, Maze, read_maze
+from envs.families.maze import FULLEST, LARGEST, MAZES, Cell, Maze, read_maze
 from envs.families.maze_family import path_length
 from envs.families.point_maze import PointMaze
 
@@ -38,7 +38,7 @@ def test_shortest_paths_are_those_of_a_slow_search(name: str) -> None:
     for goal in maze.places.values():
         assert maze.distances(goal) == _relaxed(maze, goal)
     assert len(maze.free) + len(maze.walls) == maze.height * maze.width
-    assert len(maze.walls) <= MAX_WALLS
+    assert len(maze.walls) <= len(FULLEST.walls)
     assert max(maze.height, maze.width) <= LARGEST
 
 

@@ -8,7 +8,7 @@ import torch
 from envs import Task, load_suite, make_vec
 from envs.families.ant_maze import AntMaze
 from envs.families.egocentric_maze import CELL, START_SPREAD, WALL_HEIGHT, EgocentricMaze
-from envs.families.maze import MAX_WALLS, MAZES
+from envs.families.maze import FULLEST, MAZES
 from envs.families.maze_family import TOUCH
 from envs.families.quadruped_maze import QuadrupedMaze
 from envs.families.quadruped_speed import QuadrupedSpeed
@@ -52,7 +52,7 @@ def test_the_body_is_the_quadruped_and_every_maze_fits_into_the_scene() -> None:
         for name in (MODEL.geom(index).name for index in range(MODEL.ngeom))
         if name.startswith("wall")
     ]
-    assert len(walls) == MAX_WALLS
+    assert len(walls) == len(FULLEST.walls)
     assert len({tuple(MODEL.geom(name).rgba) for name in walls}) == 7
 
 
