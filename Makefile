@@ -1,13 +1,15 @@
 # make demo       environment, install, train both methods small, evaluate, report
 # make test       environment, install, lint, types, import contracts, tests
-# make test-slow  slow tests, with the packages of all extras; those on SLURM where it is installed
+# make test-slow  slow tests, with the packages of all extras; those on SLURM, and those in a browser,
+#                 where SLURM and Chromium are installed
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-external install-slurm demo test test-slow slow-tests external-tests lint clean
+.PHONY: install install-external install-slurm install-browser demo test test-slow slow-tests \
+	external-tests browser-tests lint clean
 install: $(INSTALLED)
 
 $(INSTALLED): setup.cfg setup.py pyproject.toml constraints.txt
@@ -16,13 +18,19 @@ $(INSTALLED): setup.cfg setup.py pyproject.toml constraints.txt
 	touch $@
 
 install-external: $(INSTALLED)
-	$(INSTALL) --editable ".[dev,external,slurm,ray]"
+	$(INSTALL) --editable ".[dev,external,slurm,ray,browser]"
 
 # A cluster of one machine for the tests on SLURM, system packages: .ci/run calls this.
 install-slurm:
 	command -v slurmctld || (apt-get update --quiet && DEBIAN_FRONTEND=noninteractive apt-get \
 		install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client munge) \
 		|| echo "no SLURM can be installed here: its tests are skipped"
+
+# A browser without a screen for the tests of pages, a system package: .ci/run calls this.
+install-browser:
+	command -v chromium || (apt-get update --quiet && DEBIAN_FRONTEND=noninteractive apt-get \
+		install --quiet --yes --no-install-recommends chromium) \
+		|| echo "no Chromium can be installed here: its tests are skipped"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -31,17 +39,20 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 
 # Each part runs even if another failed; the exit code is not 0 then.
 test-slow: $(INSTALLED)
-	$(MAKE) --keep-going slow-tests external-tests
+	$(MAKE) --keep-going slow-tests external-tests browser-tests
 
 slow-tests: install-external
 	$(BIN)/python -m pytest -n 2 -m slow -rs
 
 external-tests: install-external
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests/envs -k external
+
+browser-tests: install-external
+	$(BIN)/python -m pytest -m browser -rs
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py

@@ -30,6 +30,9 @@ def build_parser() -> CommandParser:
         help="where to write (default: report)",
     )
     parser.add_argument(
+        "--latex", action="store_true", help="write every table as LaTeX too, beside its CSV file"
+    )
+    parser.add_argument(
         "--reference-scores",
         type=folder_path,
         metavar="DIR",
@@ -44,8 +47,9 @@ def run(options: argparse.Namespace, command: str) -> None:
     from hrl.reporting import left_out_note, load_runs, summary_table, write_report
 
     runs = load_runs(options.runs, options.reference_scores or REFERENCE_SCORES)
-    report = write_report(runs, options.out, command)
+    report = write_report(runs, options.out, command, latex=options.latex)
     print(summary_table(json.loads((report.parent / "summary.json").read_text())))
     if note := left_out_note(runs):
         print(f"\n{note}")
     print(f"\nreport: {report}\nfigures: {report.parent / 'figures'}")
+    print(f"tables: {report.parent / 'tables'}")

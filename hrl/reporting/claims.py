@@ -102,8 +102,8 @@ def _how_many(study: Study) -> str:
     count = len(study.comparisons) // 2
     return (
         f"{count} {plural(count, 'comparison')} of two methods on a split {_verb(count)} made on "
-        "this page. Nothing is corrected for their number: of 20 differences that are none, about "
-        "one is taken for one."
+        "this page, and nothing is corrected for their number: of 20 comparisons of methods that "
+        "are equal, about one would be called a difference."
     )
 
 

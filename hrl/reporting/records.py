@@ -115,7 +115,10 @@ def runs_section(study: Study, command: str) -> Section:
         Folded(f"{run.method}, seed {run.seed}: command, configuration, versions", _record(run))
         for run in study.runs.runs
     ]
-    rebuilt = "This report, all its figures and summary.json are rebuilt by:"
+    rebuilt = (
+        "This report, all its figures, summary.json and tables/*.csv, which has every table of "
+        "this page, are rebuilt by this command; with --latex the tables are there as LaTeX too:"
+    )
     parts: list[Part] = [Paragraph(rebuilt), Code(command, "command"), Table("runs", header, rows)]
     return Section("runs", "Runs", [*parts, *records, *_left_out(study)])
 

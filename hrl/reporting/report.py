@@ -1,4 +1,4 @@
-"""Write a folder with report.html, summary.json and every figure as PNG and PDF."""
+"""Write a folder with report.html, summary.json, every figure and every table."""
 
 import json
 from collections.abc import Iterable
@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from hrl.reporting.exports import write_tables
 from hrl.reporting.figures.style import RC_PARAMS, ReportFigure
 from hrl.reporting.finetuned import finetuning_csv
 from hrl.reporting.page import page
@@ -19,8 +20,8 @@ from hrl.run.atomic_files import atomic_file, write_text_atomic
 PNG_DPI = 200
 
 
-def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
-    """Write report.html (self-contained), summary.json and figures/*.png, *.pdf.
+def write_report(runs: Runs, out_dir: str | Path, command: str, *, latex: bool = False) -> Path:
+    """Write report.html (self-contained), summary.json, figures/*.png, *.pdf and tables/*.csv.
 
     With fine-tuning runs also finetuning.csv and finetuning_curves.csv.
 
@@ -30,6 +31,7 @@ def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
         runs: what is reported.
         out_dir: where the files go; made where it is missing.
         command: what rebuilds the report; it is printed under every figure.
+        latex: whether to write every table as tables/*.tex too.
 
     Returns:
         The page's path.
@@ -42,9 +44,11 @@ def write_report(runs: Runs, out_dir: str | Path, command: str) -> Path:
         _save_figures(
             [figure for drawn in figures.values() for figure in drawn], folder / "figures"
         )
-        html = page(title_of(study), header_of(study), all_sections(study, figures, command))
+        sections = all_sections(study, figures, command)
+    write_tables(sections, folder / "tables", latex=latex)
     write_finetuning_csv(study, folder)
     write_text_atomic(folder / "summary.json", json.dumps(study.summary, indent=2) + "\n")
+    html = page(title_of(study), header_of(study), sections)
     write_text_atomic(folder / "report.html", html)
     return folder / "report.html"
 

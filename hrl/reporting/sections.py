@@ -12,6 +12,7 @@ from hrl.reporting.figures.diagnostics import diagnostic_figures
 from hrl.reporting.figures.finetuning import finetuning_figures
 from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
 from hrl.reporting.figures.goals import goal_figures
+from hrl.reporting.figures.severity import severity_figures
 from hrl.reporting.figures.style import WIDTH, ReportFigure
 from hrl.reporting.figures.training import missing_curves_note, training_figures
 from hrl.reporting.finetuning_tables import finetuning_tables
@@ -36,6 +37,7 @@ from hrl.reporting.page import (
     text,
 )
 from hrl.reporting.records import difference_section, method_cell, runs_section
+from hrl.reporting.severity import severity_tables
 from hrl.reporting.study import Study, listing, note_on, plural, words
 from hrl.reporting.summary import SAME_TASKS, SplitSummary, any_varied, by_split
 from hrl.reporting.videos import Video, fitting, latest_videos
@@ -62,8 +64,9 @@ FIGURE_SECTIONS = (
         "generalization",
         "Generalization",
         "How the score changes as the task moves away from the tasks that were trained on.",
-        generalization_figures,
+        lambda study: generalization_figures(study) + severity_figures(study),
         undrawn_note,
+        severity_tables,
     ),
     FigureSection(
         "comparison",

@@ -1,6 +1,5 @@
 """Show whether the hierarchy is used: returns under shuffles, and which skills serve which task."""
 
-import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from hrl.reporting import statistics
+from hrl.reporting.exports import file_stem
 from hrl.reporting.figures.style import INK, WIDTH, ReportFigure, panels
 from hrl.reporting.runs import Run
 from hrl.reporting.statistics import Array
@@ -168,7 +168,7 @@ def _skill_figure(study: Study, method: str) -> ReportFigure | None:
         "one skill alone, 1 all skills alike."
     )
     return ReportFigure(
-        f"skill_usage_{re.sub(r'[^A-Za-z0-9._-]', '_', method)}",
+        f"skill_usage_{file_stem(method)}",
         f"Skill usage: {method}",
         caption,
         figure,

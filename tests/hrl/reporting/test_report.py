@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -85,6 +86,18 @@ def test_summary_json_is_the_summary(written: Path, positions: Path) -> None:
     assert json.loads((written / "summary.json").read_text()) == reporting.summarise(
         reporting.load_runs([positions])
     )
+
+
+def test_the_summary_is_a_table_of_its_own_with_all_digits(written: Path) -> None:
+    table = pd.read_csv(written / "tables" / "summary.csv").set_index(["split", "method"])
+    summary = json.loads((written / "summary.json").read_text())["methods"]
+    assert len(table) == sum(map(len, summary.values()))
+    numbers = summary["flat"]["extrapolation_far"]
+    row = table.loc["extrapolation far", "flat"]
+    assert row["IQM"] == pytest.approx(numbers["score_iqm"], rel=1e-12)
+    assert [row["95 % CI, low"], row["95 % CI, high"]] == pytest.approx(numbers["ci95"], rel=1e-12)
+    assert row["success"] == pytest.approx(numbers["success"]["value"], rel=1e-12)
+    assert not list((written / "tables").glob("*.tex"))
 
 
 def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
