@@ -30,6 +30,7 @@ GOAL_REACHING_COLUMNS = [
     "trajectories",
 ]
 GOAL_DISTANCE_COLUMNS = ["points", "nearest_distance", "mean_distance", "count"]
+_ROUNDING = 1e-3  # distance of equal states that were computed in another order, over their length
 _START = 8  # agent step at which trajectories start: the model has observed the scene by then
 
 
@@ -41,7 +42,8 @@ def goal_reaching(policy: GoalReacher, rollouts: DiagnosticRollouts) -> pd.DataF
 
     Returns:
         A row for every pair of goal (GOAL_OFFSETS that episodes are long enough for, and
-        OTHER_EPISODE where a task has several worlds) and STEPS, with the columns
+        OTHER_EPISODE where a task has several worlds) and STEPS. Goals at which the worlds already
+        are, as where one-step episodes start alike, are left out. The columns are
         GOAL_REACHING_COLUMNS: the mean `max_cosine` to the goal (Director's reward, 1 at the goal);
         `distance`, the remaining distance to the goal as a share of that at the start; and
         `other_goal_distance`, the same share for a state of another world, which is not the goal.
@@ -49,11 +51,16 @@ def goal_reaching(policy: GoalReacher, rollouts: DiagnosticRollouts) -> pd.DataF
         `other_goal_distance`.
     """
     start_step = _START if len(rollouts.states) > _START + GOAL_OFFSETS[0] else 0
-    goals = _goals(rollouts, start_step)
+    start = rollouts.states[start_step]["deter"]
+    other = rollouts.states[-1]["deter"][rollouts.previous]
+    goals = {
+        offset: goal
+        for offset, goal in _goals(rollouts, start_step).items()
+        if _are_apart(start, goal) and _are_apart(start, other)
+    }
     if not goals:
         return pd.DataFrame(columns=GOAL_REACHING_COLUMNS)
     trajectories = _trajectories(policy, rollouts, start_step, goals)
-    other = rollouts.states[-1]["deter"][rollouts.previous]
     rows = [
         (
             offset,
@@ -91,8 +98,17 @@ def goal_distance(policy: GoalReacher, rollouts: DiagnosticRollouts) -> pd.DataF
     return pd.DataFrame(rows, columns=GOAL_DISTANCE_COLUMNS)
 
 
+def goal_distance_table(table: pd.DataFrame) -> str:
+    """Return the distances of `goal_distance` as text."""
+    if table.empty:
+        return "(none: a single world was played)"
+    return str(table.round(2).to_string(index=False))
+
+
 def goal_reaching_table(table: pd.DataFrame) -> str:
     """Return the remaining distance by goal offset and steps taken, as text."""
+    if table.empty:
+        return "(no goals: episodes are too short, or all their states alike)"
     pivot = table.pivot_table("distance", "goal_offset", "steps", sort=False)
     return str(pivot.round(2).to_string())
 
@@ -130,13 +146,18 @@ def _trajectories(
     return torch.stack(states.chunk(len(goals), 1))
 
 
+def _are_apart(start: Float[Tensor, "env deter"], goal: Float[Tensor, "env deter"]) -> bool:
+    """Return whether worlds start away from their goals, by more than rounding."""
+    return bool((start - goal).norm(dim=-1).sum() > _ROUNDING * goal.norm(dim=-1).sum())
+
+
 def _remaining(
     trajectory: Float[Tensor, "steps env deter"], row: int, goal: Float[Tensor, "env deter"]
 ) -> float:
     """Return the remaining distance to the goal as a share of that at the start."""
     remaining = (trajectory[row] - goal).norm(dim=-1).sum()
     initial = (trajectory[0] - goal).norm(dim=-1).sum()
-    return float(remaining / initial.clamp(min=1e-8))
+    return float(remaining / initial)
 
 
 def _distances(

@@ -31,7 +31,12 @@ from hrl.evaluation.episodes import (
     evaluate,
     worlds_at_once,
 )
-from hrl.evaluation.goal_reaching import goal_distance, goal_reaching, goal_reaching_table
+from hrl.evaluation.goal_reaching import (
+    goal_distance,
+    goal_distance_table,
+    goal_reaching,
+    goal_reaching_table,
+)
 from hrl.evaluation.imagination_video import record_imagination
 from hrl.evaluation.open_loop import DIAGNOSTIC_STEPS, open_loop_error
 from hrl.evaluation.policy_video import record_video
@@ -194,9 +199,7 @@ def _diagnose(policy: Predictor, suite: Suite, eval_config: EvalConfig, files: R
             "distance left to goals so many steps apart, steps of the worker\n"
             f"{goal_reaching_table(reaching)}"
         )
-        print(
-            f"distance to the nearest state and to any\n{distances.round(2).to_string(index=False)}"
-        )
+        print(f"distance to the nearest state and to any\n{goal_distance_table(distances)}")
 
 
 def _write_diagnostic(path: Path, table: pd.DataFrame) -> None:

@@ -156,6 +156,20 @@ def test_few_worlds_and_short_episodes_have_fewer_goals(worlds: int, time: int) 
     assert goal_reaching_table(table)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+def test_goals_at_which_the_worlds_already_are_count_for_nothing(noise: float) -> None:
+    """Where all states are alike up to rounding, a share of the distance would be of none."""
+    found = rollouts()
+    for state in found.states:
+        state["deter"] = torch.ones(WORLDS, SIZE) + noise * state["deter"]
+    table = goal_reaching(Walker(), found)
+    assert table.empty
+    assert goal_reaching_table(table).startswith("(no goals")
+    found.states[8 + 4]["deter"] = torch.zeros(WORLDS, SIZE)
+    found.states[-1]["deter"] = torch.zeros(WORLDS, SIZE)
+    assert set(goal_reaching(Walker(), found)["goal_offset"]) == {"4"}
+
+
 def test_diagnostic_rollouts_are_long_enough_for_all_goals() -> None:
     assert max(GOAL_OFFSETS) + 8 < DIAGNOSTIC_STEPS
 
