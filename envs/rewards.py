@@ -88,13 +88,19 @@ def tolerance(
             checked, because reading them would make a GPU wait.
     """
     _check(bounds, margin, sigmoid, value_at_margin)
-    lower, upper, width = (
-        torch.as_tensor(value, dtype=x.dtype, device=x.device) for value in (*bounds, margin)
-    )
+    lower, upper, width = (_like(x, value) for value in (*bounds, margin))
     outside = torch.maximum(lower - x, x - upper).clamp(min=0)
     # Without a margin any distance is infinitely many margins.
     value = SIGMOIDS[sigmoid](torch.where(width > 0, outside / width, 0.0), value_at_margin)
     return torch.where(width > 0, value, (outside == 0).to(x.dtype))
+
+
+def _like(x: Tensor, value: Bound) -> Tensor:
+    """Return a bound in the precision and on the device of `x`."""
+    if isinstance(value, Tensor):
+        return value.to(x)
+    # Filled on the device: a number that is copied there would make a GPU wait.
+    return x.new_full((), value)
 
 
 def _check(

@@ -6,7 +6,9 @@ import mujoco
 import torch
 
 from envs.simulation.mujoco_cpu import MujocoPhysics
+from envs.simulation.mujoco_warp import WarpPhysics, refuse_scene
 from envs.simulation.physics import Physics, Scene
+from envs.simulation.warp_device import check_device
 
 MUJOCO = "mujoco"
 WARP = "warp"
@@ -66,18 +68,12 @@ def make_physics(
         ValueError: the scene, the device or the number of worlds cannot be.
     """
     if physics == WARP:
-        # Only this backend needs the simulator's kernels, whose import takes a second.
-        from envs.simulation.mujoco_warp import WarpPhysics
-
         return WarpPhysics(scene, num_worlds, image_size, str(device), variants, distractors)
     return MujocoPhysics(scene, num_worlds, image_size, threads, variants, distractors)
 
 
 def _check_warp(scenes: Sequence[Scene], device: str | torch.device) -> None:
     """Raise ValueError where MuJoCo Warp cannot simulate these scenes on this device."""
-    from envs.simulation.mujoco_warp import refuse_scene
-    from envs.simulation.warp_device import check_device
-
     if not scenes:
         raise ValueError(
             "physics=warp cannot simulate environments of other libraries; physics=mujoco can"

@@ -19,7 +19,7 @@ from envs.simulation.renderer import (
     POSES,
     announce_compilation,
 )
-from envs.simulation.warp_camera import WarpCamera
+from envs.simulation.warp_camera import FrameStack, WarpCamera
 from envs.simulation.warp_device import check_device, check_memory
 from envs.simulation.warp_faults import COUNTED, FaultReader, fault_names
 from envs.simulation.warp_graph import WarpGraph
@@ -113,9 +113,9 @@ class WarpPhysics(Physics):
 
     @override
     def reset(self, mask: Bool[Tensor, " world"], start: InitialState) -> None:
-        chosen = self._upload(mask)
+        chosen = self.upload(mask)
         if start.variants is not None and self._per_world:
-            self._choose(chosen, self._upload(start.variants))
+            self._choose(chosen, self.upload(start.variants))
         for name in _ZERO_AT_START:
             write_rows(self._rows[name], chosen, torch.zeros_like(self._rows[name]))
         for name, rows in (
@@ -123,7 +123,7 @@ class WarpPhysics(Physics):
             ("qvel", start.joint_velocities),
             ("mocap_pos", start.mocap_positions),
         ):
-            write_rows(self._rows[name], chosen, self._upload(rows.flatten(1).float()))
+            write_rows(self._rows[name], chosen, self.upload(rows.flatten(1).float()))
         before = self._accelerations()
         if len(self._acceleration_columns):
             # As dm_control does, their first readings are without actuation.
@@ -153,6 +153,10 @@ class WarpPhysics(Physics):
         images = self._camera.draw()
         out.copy_(images if worlds is None else images[worlds.to(self.device)])
 
+    def frame_stack(self, frames: int) -> FrameStack:
+        """Return the memory of every world's last images, which is written where it is drawn."""
+        return FrameStack(self._camera, frames)
+
     @override
     def set_distractors(self, positions: Float[np.ndarray, "world distractor 3"]) -> None:
         expected = (self.num_worlds, self._distractors, 3)
@@ -161,7 +165,7 @@ class WarpPhysics(Physics):
                 f"positions must have the shape {expected} of worlds and distractors, "
                 f"got {positions.shape}"
             )
-        self._camera.distractors.copy_(torch.from_numpy(positions))
+        self._camera.distractors.copy_(self.upload(torch.from_numpy(positions)))
 
     @override
     def image(self, world: int, size: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -202,7 +206,7 @@ class WarpPhysics(Physics):
             raise ValueError(
                 f"state must have the shape {expected} of these worlds, got {state.shape}"
             )
-        parts = self._upload(torch.from_numpy(state)).split(sizes, 1)
+        parts = self.upload(torch.from_numpy(state)).split(sizes, 1)
         for name, part in zip(_STATE, parts, strict=False):
             self._rows[name].copy_(part)
         if self._per_world:
@@ -213,6 +217,12 @@ class WarpPhysics(Physics):
     @override
     def close(self) -> None:
         self._video_cameras.clear()
+
+    def upload(self, tensor: Tensor) -> Tensor:
+        """Return a tensor on the device, without waiting for it."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     # Private methods.
 
@@ -278,7 +288,7 @@ class WarpPhysics(Physics):
         warp.launch(
             note_faults,
             dim=self.num_worlds,
-            inputs=[self._data.qpos, self._data.qvel, COUNTED],
+            inputs=[self._data.qpos, self._data.qvel, self._data.ctrl, COUNTED],
             outputs=[self._data.overflow, self._fault_array],
         )
 
@@ -307,12 +317,6 @@ class WarpPhysics(Physics):
         for own in self._per_world:
             own.choose(mask, self._variants)
         self._camera.choose_colours(mask, self._variants)
-
-    def _upload(self, tensor: Tensor) -> Tensor:
-        """Return a tensor on the device, without waiting for it."""
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
 
     def _raise_faults(self) -> NoReturn:
         """Report all faults once, so that a reset may follow."""

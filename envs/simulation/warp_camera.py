@@ -13,7 +13,7 @@ from envs.simulation.distractors import OUT_OF_SIGHT, with_distractors
 from envs.simulation.physics import Scene
 from envs.simulation.renderer import APPEARANCE_FIELDS, POSES, drawable, render_context
 from envs.simulation.warp_graph import WarpGraph
-from envs.simulation.warp_kernels import place_geoms, unpack_pixels
+from envs.simulation.warp_kernels import fill_frames, place_geoms, push_frame, unpack_pixels
 from envs.simulation.warp_model import PerWorld
 
 
@@ -36,6 +36,8 @@ class WarpCamera:
         images: uint8 [world, size, size, 3], what `draw` has drawn.
         distractors: float32 [world, distractor, 3], in the camera's frame (right, up, backwards),
             metres.
+        device: as given.
+        size: as given.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class WarpCamera:
             warp.to_torch(spheres) if distractors else torch.zeros(num_worlds, 0, 3)
         )
         self.distractors[..., 2] = OUT_OF_SIGHT
+        self.device = device
+        self.size = size
         self._graph = WarpGraph(device, self._launch)
 
     def draw(self) -> UInt8[Tensor, "world size size 3"]:
@@ -84,6 +88,21 @@ class WarpCamera:
             colours.choose(mask, variants)
 
     def _launch(self) -> None:
+        self.launch_drawing()
+        warp.launch(
+            unpack_pixels,
+            dim=self.packed.shape,
+            inputs=[self.packed],
+            outputs=[self._pixels],
+        )
+
+    @property
+    def packed(self) -> Any:
+        """Return Warp's array of what was drawn, uint32 [world, pixel]."""
+        return self._context.rgb_data
+
+    def launch_drawing(self) -> None:
+        """Launch what draws all worlds into `packed`, to be captured."""
         data = self._data
         if self.distractors.shape[1]:
             warp.launch(
@@ -101,12 +120,6 @@ class WarpCamera:
             )
         mujoco_warp.refit_bvh(self._model, data, self._context)
         mujoco_warp.render(self._model, data, self._context)
-        warp.launch(
-            unpack_pixels,
-            dim=self._context.rgb_data.shape,
-            inputs=[self._context.rgb_data],
-            outputs=[self._pixels],
-        )
 
     def _per_world(self, name: str, table: Tensor, num_worlds: int) -> PerWorld:
         """Give every world its own colours; those of distractors are the same for all variants."""
@@ -128,3 +141,49 @@ class WarpCamera:
                 shared = warp.zeros((num_worlds, model.ngeom), dtype=shared.dtype)
             setattr(data, name, shared)
         return data
+
+
+class FrameStack:
+    """Keep the last images of every world, oldest first, on the device that draws them.
+
+    Args:
+        camera: draws all worlds.
+        frames: images in a stack.
+
+    Attributes:
+        pixels: uint8 [world, size, size, 3 * frames]; every call below changes it in place.
+    """
+
+    def __init__(self, camera: WarpCamera, frames: int) -> None:
+        num_worlds = len(camera.images)
+        self._camera = camera
+        with warp.ScopedDevice(camera.device):
+            stack = warp.zeros((num_worlds, camera.size**2, 3 * frames), dtype=warp.uint8)
+            fresh = warp.zeros(num_worlds, dtype=bool)
+        self._stack = stack
+        self._fresh_array = fresh
+        self._fresh: Bool[Tensor, " world"] = warp.to_torch(fresh)
+        self.pixels: UInt8[Tensor, "world size size channel"] = warp.to_torch(stack).view(
+            num_worlds, camera.size, camera.size, 3 * frames
+        )
+        self._push = WarpGraph(camera.device, self._launch_push)
+        self._fill = WarpGraph(camera.device, self._launch_fill)
+
+    def push(self) -> None:
+        """Append an image of the present state to the stacks of all worlds."""
+        self._push.replay()
+
+    def fill(self, fresh: Bool[Tensor, " world"]) -> None:
+        """Let the stacks of these worlds show nothing but the present state."""
+        self._fresh.copy_(fresh)
+        self._fill.replay()
+
+    def _launch_push(self) -> None:
+        self._camera.launch_drawing()
+        packed = self._camera.packed
+        warp.launch(push_frame, dim=packed.shape, inputs=[packed], outputs=[self._stack])
+
+    def _launch_fill(self) -> None:
+        self._camera.launch_drawing()
+        packed = self._camera.packed
+        warp.launch(fill_frames, dim=packed.shape, inputs=[packed, self._fresh_array, self._stack])

@@ -17,7 +17,7 @@ def fault_names(bits: int) -> list[str]:
         for kind in OverflowType
         if kind.name is not None and kind != OverflowType.ALL and bits & kind
     ]
-    return names + ["a position or velocity that is not finite"] * bool(bits & NOT_FINITE)
+    return names + ["a position, velocity or control that is not finite"] * bool(bits & NOT_FINITE)
 
 
 class FaultReader:

@@ -14,6 +14,7 @@ _NOT_FINITE = warp.constant(NOT_FINITE)
 def note_faults(
     qpos: warp.array2d(dtype=float),
     qvel: warp.array2d(dtype=float),
+    ctrl: warp.array2d(dtype=float),
     counted: int,
     overflow: warp.array(dtype=int),
     faults: warp.array(dtype=int),
@@ -27,6 +28,10 @@ def note_faults(
             found = found | _NOT_FINITE
     for index in range(qvel.shape[1]):
         if not warp.isfinite(qvel[world, index]):
+            found = found | _NOT_FINITE
+    for index in range(ctrl.shape[1]):
+        # Clamped to its range, it would be taken for the range's end.
+        if not warp.isfinite(ctrl[world, index]):
             found = found | _NOT_FINITE
     faults[world] = found
 
@@ -54,6 +59,13 @@ def place_geoms(
         drawn_xmat[world, geom] = warp.identity(n=3, dtype=float)
 
 
+@warp.func
+def _colour(packed: warp.uint32, colour: int) -> warp.uint8:
+    """Return red, green or blue, number 0, 1 or 2, of a packed pixel."""
+    shift = warp.uint32(8 * (2 - colour))
+    return warp.uint8((packed >> shift) & warp.uint32(255))
+
+
 @warp.kernel(enable_backward=False)
 def unpack_pixels(
     packed: warp.array2d(dtype=warp.uint32),
@@ -61,7 +73,32 @@ def unpack_pixels(
 ) -> None:
     """Write blue, green and red of packed pixels as red, green and blue bytes."""
     world, pixel = warp.tid()
-    value = packed[world, pixel]
-    images[world, pixel, 0] = warp.uint8((value >> warp.uint32(16)) & warp.uint32(255))
-    images[world, pixel, 1] = warp.uint8((value >> warp.uint32(8)) & warp.uint32(255))
-    images[world, pixel, 2] = warp.uint8(value & warp.uint32(255))
+    for colour in range(3):
+        images[world, pixel, colour] = _colour(packed[world, pixel], colour)
+
+
+@warp.kernel(enable_backward=False)
+def push_frame(
+    packed: warp.array2d(dtype=warp.uint32),
+    stack: warp.array3d(dtype=warp.uint8),
+) -> None:
+    """Drop the oldest frame of every stack, [world, pixel, 3 * frame], and append packed pixels."""
+    world, pixel = warp.tid()
+    older = stack.shape[2] - 3
+    for channel in range(older):
+        stack[world, pixel, channel] = stack[world, pixel, channel + 3]
+    for colour in range(3):
+        stack[world, pixel, older + colour] = _colour(packed[world, pixel], colour)
+
+
+@warp.kernel(enable_backward=False)
+def fill_frames(
+    packed: warp.array2d(dtype=warp.uint32),
+    fresh: warp.array(dtype=bool),
+    stack: warp.array3d(dtype=warp.uint8),
+) -> None:
+    """Write packed pixels into every frame of the stacks of fresh worlds."""
+    world, pixel = warp.tid()
+    if fresh[world]:
+        for channel in range(stack.shape[2]):
+            stack[world, pixel, channel] = _colour(packed[world, pixel], channel % 3)

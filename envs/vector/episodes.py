@@ -56,6 +56,7 @@ class Episodes:
         num_envs: number of worlds.
         body: number of each world's body.
         rank: place of each world among the worlds of its body.
+        hold_steps: for each world, as `hold_steps` has it for its tasks.
         number: index of each world's episode, counted from 0 since the run seed was set.
         step: control steps since the episode's start.
         initial_step: the step at which the episode began: 0, or more for a first episode that
@@ -80,7 +81,7 @@ class Episodes:
         self.rank: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
         self._lengths = np.array([task.episode_length for task in tasks])
         # All tasks of a body, and so all episodes of a world, have the same number.
-        self._hold_steps = np.array(hold_steps)[first_task]
+        self.hold_steps = np.array(hold_steps)[first_task]
         self._tasks_by_body = np.argsort(body_of_task, kind="stable")
         self._first_of_body = np.searchsorted(np.sort(body_of_task), self.body)
         self._tasks_of_body = (body_of_task[None] == self.body[:, None]).sum(axis=1)
@@ -137,7 +138,7 @@ class Episodes:
         self.step += 1
         self.returns += reward
         self.held = np.where(holding, self.held + 1, 0)
-        success: np.ndarray = self.held >= self._hold_steps
+        success: np.ndarray = self.held >= self.hold_steps
         self.note_success(success)
         return success
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
 
 from envs.families.family import EpisodeTask, Family
 from envs.simulation.backends import make_physics
@@ -33,6 +33,7 @@ class MujocoWorlds:
         physics: the simulator.
         family: as given.
         goals: goals of the worlds' episodes, [world, goal].
+        actuator_ranges: the centre and half of the range of every actuator's control.
         distractor_start: seconds on the paths of distractors at which each world's episode began.
     """
 
@@ -69,7 +70,7 @@ class MujocoWorlds:
         self._start = InitialState.of(self.physics.model, num_worlds)
         self._model_seeds = torch.zeros(num_worlds, dtype=torch.int64)
         self._start.model_seeds = self._model_seeds
-        self._centre, self._half_range = _actuator_ranges(self.physics.model)
+        self.actuator_ranges = _actuator_ranges(self.physics.model)
         self.seconds = float(self.physics.model.opt.timestep * scene.substeps)
 
     def choose_start(self, world: int, task: int, rng: np.random.Generator) -> EpisodeTask | None:
@@ -118,7 +119,8 @@ class MujocoWorlds:
 
     def control(self, actions: Float64[np.ndarray, "world action"]) -> torch.Tensor:
         """Return the controls, in actuator units, of actions in [-1, 1]."""
-        return torch.from_numpy(self._centre + self._half_range * actions)
+        centre, half_range = self.actuator_ranges
+        return torch.from_numpy(centre + half_range * actions)
 
     def advance(
         self, control: torch.Tensor
@@ -126,10 +128,16 @@ class MujocoWorlds:
         """Take one control step; return the rewards and where the success condition holds."""
         # A simulator on a GPU has its fields, and so its rewards, there and in its own precision.
         goals = self.goals.to(self.physics.fields["qpos"])
+        reward, holding = self.advance_tensors(control, goals)
+        return reward.cpu().numpy(), holding.cpu().numpy()
+
+    def advance_tensors(
+        self, control: torch.Tensor, goals: Float[torch.Tensor, "world goal"]
+    ) -> tuple[Float[torch.Tensor, " world"], Bool[torch.Tensor, " world"]]:
+        """Do the same with goals, rewards and conditions on the simulator's device."""
         self.physics.step(control)
         reward = self.family.reward(self.physics, goals)
-        holding = self.family.holding(self.physics, goals, reward)
-        return reward.cpu().numpy(), holding.cpu().numpy()
+        return reward, self.family.holding(self.physics, goals, reward)
 
     def place_distractors(
         self, tasks: Int64[np.ndarray, " world"], steps: Int64[np.ndarray, " world"]

@@ -143,6 +143,11 @@ def test_a_state_that_is_not_finite_is_reported(walkers: Pair) -> None:
     with pytest.raises(SimulationError, match=r"walker_speed .*world 2 \(.*not finite\)\. "):
         walkers.warp.step(torch.zeros(WORLDS, 6))
     walkers.start(seed=13)
+    control = torch.zeros(WORLDS, 6)
+    control[3, 5] = float("nan")
+    with pytest.raises(SimulationError, match=r"world 3 \(.*control that is not finite\)"):
+        walkers.warp.step(control)
+    walkers.start(seed=13)
     walkers.warp.step(torch.zeros(WORLDS, 6))
 
 
@@ -167,7 +172,7 @@ def test_faults_have_names() -> None:
     assert fault_names(0) == []
     assert fault_names(NOT_FINITE | 1 << 3) == [
         "overflow of NARROWPHASE",
-        "a position or velocity that is not finite",
+        "a position, velocity or control that is not finite",
     ]
     assert not COUNTED & NOT_FINITE
     assert not COUNTED & (1 << 9 | 1 << 10), "reaching the solver's limit of iterations is no fault"

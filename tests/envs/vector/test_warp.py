@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from envs import PixelVectorEnv, load_suite, make_vec
+from envs.simulation.warp_faults import FaultReader
+from envs.vector.warp import WarpVectorEnv
 from tests.envs.simulation.warp_parity import alike
 from tests.envs.small import final, short_suite
 
@@ -42,10 +46,12 @@ def check_alike(envs: list[PixelVectorEnv], steps: int, tolerance: float = 1e-5)
         if found[3].any():
             ended += int(found[3].sum())
             assert alike(final(found[4], "pixels"), final(expected[4], "pixels")) > 0.99
+            where = expected[4]["_episode_statistics"]
+            np.testing.assert_array_equal(found[4]["_episode_statistics"], where)
             for name, values in expected[4]["episode_statistics"].items():
-                np.testing.assert_allclose(
-                    found[4]["episode_statistics"][name], values, atol=20 * tolerance
-                )
+                own = found[4]["episode_statistics"][name]
+                assert own.dtype == values.dtype, name
+                np.testing.assert_allclose(own[where], values[where], atol=20 * tolerance)
     return ended
 
 
@@ -62,6 +68,77 @@ def test_point_masses_are_those_of_mujoco_through_ends_of_episodes() -> None:
         np.testing.assert_array_equal(again[1], step[1])
     for env in envs:
         assert env.render_frames(1, 48).shape == (48, 48, 3)
+        env.close()
+
+
+class Asking(TorchDispatchMode):
+    """Refuse the operations for whose answer the host would wait."""
+
+    refused = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal")
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.overloadpacket.__name__
+        assert name not in self.refused, f"{name} waits for the device"
+        if name in ("index", "index_put", "index_put_"):
+            masks = [index for index in args[1] if index is not None and index.dtype == torch.bool]
+            assert not masks, "the number of true entries of a mask is asked of the device"
+        return operation(*args, **(kwargs or {}))
+
+
+def _refuse(*arguments: object) -> None:
+    raise AssertionError("something is copied to the host")
+
+
+def test_steps_with_tensors_ask_nothing_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = short_suite("point_mass")
+    env = make_vec(suite, 3, frame_stack=STACK, image_size=32, physics="warp")
+    assert isinstance(env, WarpVectorEnv)
+    env.reset_tensors()
+    # On a GPU this asks an event whether an earlier answer has arrived.
+    monkeypatch.setattr(FaultReader, "found", lambda self: False)
+    for name in ("item", "cpu", "numpy", "tolist", "__bool__", "__int__", "__float__"):
+        monkeypatch.setattr(torch.Tensor, name, _refuse)
+    ended = 0
+    actions = torch.zeros(3, 2)
+    with Asking():
+        for _ in range(8):
+            found = env.step_tensors(actions)
+            ended += found.ended is not None
+    assert ended == 1
+    with pytest.raises(AssertionError, match="copied to the host"):
+        found.rewards.cpu()
+
+
+def test_the_guard_notices_who_asks() -> None:
+    for ask in (
+        lambda tensor: bool(tensor.any()),
+        lambda tensor: tensor[tensor > 0],
+        lambda tensor: tensor.sum().item(),
+    ):
+        with Asking(), pytest.raises(AssertionError):
+            ask(torch.ones(3))
+
+
+def test_steps_with_tensors_are_those_with_arrays() -> None:
+    envs = [make_vec(short_suite("point_mass"), 3, image_size=32, physics="warp") for _ in "ab"]
+    plain, tensors = envs
+    assert isinstance(tensors, WarpVectorEnv)
+    np.testing.assert_array_equal(plain.reset()[0]["pixels"], tensors.reset_tensors()["pixels"])
+    rng = np.random.default_rng(0)
+    for step in range(1, 8):
+        actions = rng.uniform(-1, 1, (3, 2)).astype(np.float32)
+        observation, rewards, _, truncated, infos = plain.step(actions)
+        found = tensors.step_tensors(torch.from_numpy(actions))
+        for name, values in observation.items():
+            np.testing.assert_array_equal(values, found.observation[name].numpy())
+        np.testing.assert_array_equal(rewards, found.rewards.numpy())
+        np.testing.assert_array_equal(infos["success"], found.success.numpy())
+        assert (found.ended is not None) == bool(truncated.any()) == (step == 6)
+        if found.ended is not None:
+            np.testing.assert_array_equal(final(infos, "pixels"), found.ended.final["pixels"])
+            returns = infos["episode_statistics"]["return"][found.ended.envs]
+            np.testing.assert_array_equal(returns, found.ended.returns)
+    for env in envs:
         env.close()
 
 

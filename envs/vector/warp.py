@@ -1,0 +1,265 @@
+"""Simulate one body in many worlds with MuJoCo Warp; observations stay on its device."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from typing_extensions import override
+
+from envs.simulation.mujoco_warp import WarpPhysics
+from envs.suites import Suite
+from envs.tasks import Task
+from envs.vector.base import EnvOptions, Observation
+from envs.vector.mujoco import MujocoVectorEnv
+
+# Counters that `Episodes` has on the host and these worlds on their device.
+_COUNTERS = ("returns", "held", "first_success")
+# Columns of an episode's statistics that are counted there.
+_OF_REWARDS = ("return", "success", "steps_to_success")
+
+
+class EndedEpisodes(NamedTuple):
+    """Hold what is known of the episodes that ended in a step.
+
+    Attributes:
+        envs: int64 [ended], numbers of their worlds, on the host.
+        final: their last observations, as `DeviceStep.observation` has them.
+        returns: sums of rewards.
+        first_success: control steps until the first success, 0 without one.
+        columns: of `PixelVectorEnv`'s "episode_statistics", those that the host knows without
+            asking, such as "length"; [env], on the host.
+    """
+
+    envs: Int64[np.ndarray, " ended"]
+    final: dict[str, Tensor]
+    returns: Float[Tensor, " ended"]
+    first_success: Int64[Tensor, " ended"]
+    columns: dict[str, np.ndarray]
+
+
+class DeviceStep(NamedTuple):
+    """Store the outcome of one agent step, in tensors on the simulator's device.
+
+    Attributes:
+        observation: "pixels", "task" and "action_mask" of every world; the next step overwrites the
+            pixels.
+        rewards: float32 [env], sums over the control steps.
+        success: bool [env], worlds that were successful in any of the control steps.
+        terminated: bool [env], always False.
+        truncated: bool [env], worlds whose time limit ended their episodes.
+        ended: their episodes; None where none ended, which the host knows without asking.
+    """
+
+    observation: dict[str, Tensor]
+    rewards: Float[Tensor, " env"]
+    success: Bool[Tensor, " env"]
+    terminated: Bool[Tensor, " env"]
+    truncated: Bool[Tensor, " env"]
+    ended: EndedEpisodes | None
+
+
+class WarpVectorEnv(MujocoVectorEnv):
+    """Simulate worlds of one scene on a device, with torch tensors or, as all others, with numpy.
+
+    `reset_tensors` and `step_tensors` neither copy to the host nor wait for the device: time limits
+    are known to the host, which draws the initial states of episodes and uploads them. `reset` and
+    `step` return copies of the same as numpy arrays. Families whose episodes end with a success,
+    which only the device knows of, are simulated by `MujocoVectorEnv`.
+
+    Attributes:
+        device: of the tensors.
+    """
+
+    def __init__(
+        self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions
+    ) -> None:
+        """Make the worlds; for the arguments see `envs.make_vec`.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        super().__init__(suite, num_envs, tasks, options)
+        assert isinstance(self._worlds.physics, WarpPhysics)
+        self._physics = self._worlds.physics
+        self.device = self._physics.device
+        self._stack = self._physics.frame_stack(self.frame_stack)
+        zeros = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
+        self._returns = zeros
+        self._held = zeros.long()
+        self._first_success = zeros.long()
+        self._elapsed = zeros.long()
+        self._nowhere = zeros.bool()
+        self._hold_steps = self._upload(self._episodes.hold_steps)
+        self._centre, self._half_range = (
+            self._upload(numbers).float() for numbers in self._worlds.actuator_ranges
+        )
+        self._tasks_of_worlds: dict[str, Tensor] = {}
+
+    def reset_tensors(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """Start an episode in every world and return the observation; see `reset`."""
+        self._set_seed_and_episode(seed, options)
+        everywhere = np.ones(self.num_envs, bool)
+        self._begin(everywhere)
+        self._place_distractors()
+        self._stack.fill(self._upload(everywhere))
+        return self._observe()
+
+    def step_tensors(self, actions: Float[Tensor, "env action"]) -> DeviceStep:
+        """Take one agent step; see `step`.
+
+        Actions that are not finite are noted on the device, like states.
+
+        Raises:
+            SimulationError: a world's state has left what can be simulated, in this step or, on a
+                GPU, in an earlier one.
+        """
+        clipped = actions.to(self.device).clamp(-self._action_limit, self._action_limit)
+        control = self._centre + self._half_range * clipped
+        rewards = torch.zeros_like(self._returns)
+        success = self._nowhere
+        for _ in range(self.action_repeat):
+            reward, holding = self._worlds.advance_tensors(control, self._tasks_of_worlds["goal"])
+            rewards = rewards + reward
+            success = success | self._count(reward, holding)
+        ended = self._episodes.ended
+        self._place_distractors()
+        self._stack.push()
+        truncated = self._upload(ended) if ended.any() else self._nowhere
+        finished = self._begin_ended(ended, truncated) if ended.any() else None
+        return DeviceStep(
+            self._observe(), rewards.float(), success, self._nowhere, truncated, finished
+        )
+
+    @override
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        observation = self.reset_tensors(seed=seed, options=options)
+        infos = {"task_index": self._episodes.task_index, "success": np.zeros(self.num_envs, bool)}
+        return _arrays(observation), infos
+
+    @override
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        values = self._checked_actions(actions)
+        index = self._episodes.task_index
+        found = self.step_tensors(torch.from_numpy(values).float())
+        infos = {"task_index": index, "success": found.success.cpu().numpy()}
+        if found.ended is not None:
+            infos |= self._infos_of(found.ended)
+        outcome = (found.rewards, found.terminated, found.truncated)
+        rewards, terminated, truncated = (values.cpu().numpy().copy() for values in outcome)
+        return _arrays(found.observation), rewards, terminated, truncated, infos
+
+    @override
+    def partial_returns(self) -> dict[str, float]:
+        self._download_counters()
+        return super().partial_returns()
+
+    @override
+    def state_dict(self) -> dict[str, np.ndarray]:
+        self._download_counters()
+        self._pixels = self._stack.pixels.cpu().numpy()
+        return super().state_dict()
+
+    @override
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        super().load_state_dict(state)
+        self._stack.pixels.copy_(torch.from_numpy(self._pixels))
+        for name in _COUNTERS:
+            getattr(self, f"_{name}").copy_(self._upload(getattr(self._episodes, name)))
+        self._elapsed.copy_(self._upload(self._episodes.step - self._episodes.initial_step))
+        self._upload_tasks()
+
+    # Private methods.
+
+    def _observe(self) -> dict[str, Tensor]:
+        worlds = self._tasks_of_worlds
+        observed = {"task": worlds["task"], "action_mask": worlds["action_mask"]}
+        return {"pixels": self._stack.pixels, **observed}
+
+    @override
+    def _begin(self, mask: Bool[np.ndarray, " env"]) -> None:
+        super()._begin(mask)
+        chosen = self._upload(mask)
+        for counter in (self._returns, self._held, self._first_success, self._elapsed):
+            counter.masked_fill_(chosen, 0)
+        self._upload_tasks()
+
+    def _upload_tasks(self) -> None:
+        """Copy to the device what the worlds' tasks are, which changes when episodes begin."""
+        index = self._episodes.task_index
+        self._tasks_of_worlds = {
+            "task": self._upload(self._vectors),
+            "action_mask": self._upload(self._action_masks[index]),
+            "goal": self._physics.upload(self._worlds.goals).float(),
+        }
+
+    def _count(
+        self, reward: Float[Tensor, " env"], holding: Bool[Tensor, " env"]
+    ) -> Bool[Tensor, " env"]:
+        """Count one control step as `Episodes.advance` does, on both sides."""
+        self._episodes.step += 1
+        self._elapsed += 1
+        self._returns += reward
+        self._held = torch.where(holding, self._held + 1, 0)
+        success = self._held >= self._hold_steps
+        first = success & (self._first_success == 0)
+        self._first_success = torch.where(first, self._elapsed, self._first_success)
+        return success
+
+    def _begin_ended(
+        self, ended: Bool[np.ndarray, " env"], mask: Bool[Tensor, " env"]
+    ) -> EndedEpisodes:
+        """Begin the episodes after those that have ended, and return what is known of the latter.
+
+        The stacks show the last states when this is called.
+        """
+        envs = np.flatnonzero(ended)
+        rows = self._upload(envs)
+        statistics = self._episodes.statistics() | self._episode_columns()
+        finished = EndedEpisodes(
+            envs,
+            {name: values.index_select(0, rows) for name, values in self._observe().items()},
+            self._returns.index_select(0, rows),
+            self._first_success.index_select(0, rows),
+            {name: values for name, values in statistics.items() if name not in _OF_REWARDS},
+        )
+        self._begin(ended)
+        self._place_distractors()
+        self._stack.fill(mask)
+        return finished
+
+    def _infos_of(self, ended: EndedEpisodes) -> dict[str, Any]:
+        """Return the infos of episodes that ended, as `PixelVectorEnv` describes them."""
+        returns = np.zeros(self.num_envs)
+        returns[ended.envs] = ended.returns.cpu().numpy()
+        steps = np.zeros(self.num_envs, np.int64)
+        steps[ended.envs] = ended.first_success.cpu().numpy()
+        counted = {"return": returns, "success": steps > 0, "steps_to_success": steps}
+        statistics = {**ended.columns, **counted}
+        final = np.full(self.num_envs, None, object)
+        arrays = _arrays(ended.final)
+        for row, env in enumerate(ended.envs):
+            final[env] = {name: values[row] for name, values in arrays.items()}
+        mask = np.isin(np.arange(self.num_envs), ended.envs)
+        masks = {"_episode_statistics": mask, "_final_obs": mask.copy()}
+        return {"episode_statistics": statistics, "final_obs": final, **masks}
+
+    def _download_counters(self) -> None:
+        for name in _COUNTERS:
+            setattr(self._episodes, name, getattr(self, f"_{name}").cpu().numpy().copy())
+
+    def _upload(self, values: np.ndarray) -> Tensor:
+        return self._physics.upload(torch.from_numpy(values))
+
+
+def _arrays(tensors: dict[str, Tensor]) -> Observation:
+    """Return copies on the host, into which whoever gets them may write."""
+    return {name: values.cpu().numpy().copy() for name, values in tensors.items()}
