@@ -79,7 +79,7 @@ class OnPolicyAgentConfig(OnPolicyConfig):
     """Hold the hyperparameters that our own on-policy agents share, flat and hierarchical."""
 
     value_coefficient: float = config_field(
-        2.0,
+        8.0,
         "weight of each level's value loss, the squared error of returns of scaled rewards; it "
         "means the same whatever the suite's rewards and the discount",
         at_least=0,
@@ -88,6 +88,12 @@ class OnPolicyAgentConfig(OnPolicyConfig):
         0.2,
         "weight of each level's divergence from the policy that acted. A manager's minibatch holds "
         "few decisions; clipping alone lets its policy wander on their noise",
+        at_least=0,
+    )
+    lr_decay_start: int = config_field(
+        600,
+        "updates after which the learning rate falls with the square root of their number, so that "
+        "it does not depend on how long a run is to be; 0 for never",
         at_least=0,
     )
 

@@ -5,6 +5,7 @@ The flat and the hierarchical agent share this learner.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -164,6 +165,15 @@ class OnPolicyLearner:
             if not torch.isfinite(value.detach()):
                 values = {key: float(value.detach()) for key, value in metrics.items()}
                 raise NonFiniteUpdate(name, self.updates, batch, values)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
         self.optimizer.step()
         self.updates += 1
         return metrics
+
+    def _learning_rate(self) -> float:
+        """Return the learning rate of the next update."""
+        start = self.config.lr_decay_start
+        update = self.updates + 1
+        falling = math.sqrt(start / update) if 0 < start < update else 1.0
+        return self.config.learning_rate * falling

@@ -275,6 +275,18 @@ def test_parameter_counts_add_up():
         assert counts.pop("total") == sum(counts.values())
 
 
+@pytest.mark.parametrize("lr_decay_start", [0, 5])
+def test_the_learning_rate_falls_with_the_square_root_of_updates(lr_decay_start):
+    trained = make("ppo", n_steps=8, learning_rate=0.01, lr_decay_start=lr_decay_start)
+    seen = []
+    trained.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"])
+    )
+    trained.iterate()
+    expected = [0.01 if update <= 5 else 0.01 * (5 / update) ** 0.5 for update in range(1, 17)]
+    assert seen == pytest.approx(expected if lr_decay_start else [0.01] * 16)
+
+
 @pytest.mark.parametrize("agent", ["ppo", "skills"])
 def test_both_methods_learn_to_reach_from_pixels(agent):
     """Untrained methods earn 3 to 6 of 24, a policy blind to the task 10 at most."""
