@@ -94,7 +94,7 @@ class OnPolicyLearner:
     def estimate_advantages(self, rollout: Rollout) -> dict[str, Tensor]:
         """Scale a rollout's rewards, and add the agent's columns; return metrics of the critics."""
         steps = rollout.steps
-        self.reward_scale.update(steps["reward"], steps["done"])
+        self.reward_scale.update(steps["reward"])
         scale = self.reward_scale.scale()
         steps["scaled_reward"] = steps["reward"] / scale
         columns, metrics = self.policy.advantages(rollout)

@@ -8,7 +8,7 @@ statistics, modules in evaluation mode (`module.eval()`, of frozen parts) leave 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -89,6 +89,10 @@ class RewardScale(nn.Module):
     in Gymnasium and Stable-Baselines3). Value functions of rewards divided by it are of the order
     of 1 whatever the unit of the rewards, and rewards of different environments keep their ratio.
 
+    Sums go on from episode to episode, unlike in those libraries: then the steps after a reward
+    count as those before it do in the returns that critics learn. If sums began anew, a reward that
+    ends its episode would count at a single step, and its value would be ten times too large.
+
     Args:
         num_envs: number of environments.
         discount: per step, in [0, 1].
@@ -110,13 +114,12 @@ class RewardScale(nn.Module):
         self.register_buffer("sums", torch.zeros(num_envs))
 
     @torch.no_grad()
-    def update(self, rewards: Float[Tensor, "time env"], done: Bool[Tensor, "time env"]) -> None:
-        """Add consecutive steps; where an episode is done, the next step begins a new sum."""
+    def update(self, rewards: Float[Tensor, "time env"]) -> None:
+        """Add the rewards of consecutive steps."""
         seen = []
-        for reward, is_end in zip(rewards, done, strict=True):
-            total = self.discount * self.sums + reward
-            seen.append(total)
-            self.sums.copy_(torch.where(is_end, 0.0, total))
+        for reward in rewards:
+            self.sums.mul_(self.discount).add_(reward)
+            seen.append(self.sums.clone())
         self.spread.update(torch.stack(seen))
 
     def scale(self) -> Float[Tensor, ""]:

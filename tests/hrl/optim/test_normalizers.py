@@ -176,10 +176,9 @@ def test_bad_settings_are_named():
 
 
 def test_reward_scale_is_the_spread_of_discounted_sums():
-    """Against a slow loop; sums begin anew after an episode's end, and go on between updates."""
+    """Against a slow loop; sums go on between updates."""
     generator = torch.Generator().manual_seed(0)
     rewards = torch.randn(3, 7, 4, generator=generator)  # three updates of seven steps
-    done = torch.rand(3, 7, 4, generator=generator) < 0.2
     tracked, reference = RewardScale(4, 0.9, decay=0.8), EmaStd(0.8, 1e-4)
     sums = [0.0] * 4
     for update in range(3):
@@ -188,15 +187,25 @@ def test_reward_scale_is_the_spread_of_discounted_sums():
             for env in range(4):
                 sums[env] = 0.9 * sums[env] + float(rewards[update, time, env])
                 seen.append(sums[env])
-                if done[update, time, env]:
-                    sums[env] = 0.0
-        tracked.update(rewards[update], done[update])
+        tracked.update(rewards[update])
         reference.update(torch.tensor(seen))
         assert float(tracked.scale()) == pytest.approx(float(reference.scale()), rel=1e-5)
+
+
+def test_reward_scale_of_a_reward_that_ends_its_episode_is_the_spread_of_the_true_returns():
+    """The value before the last step is 1, the one before that 0.9, and so on."""
+    length = 100
+    rewards = torch.zeros(length, 1)
+    rewards[-1] = 1.0
+    tracked = RewardScale(1, 0.9, decay=0.0)
+    for _ in range(2):
+        tracked.update(rewards)
+    returns = 0.9 ** torch.arange(length - 1, -1, -1)
+    assert float(tracked.scale()) == pytest.approx(float(returns.std(correction=0)), rel=0.01)
 
 
 def test_reward_scale_of_no_reward_is_its_floor():
     tracked = RewardScale(2, 0.9, floor=0.5)
     assert float(tracked.scale()) == 0.5
-    tracked.update(torch.zeros(5, 2), torch.zeros(5, 2, dtype=torch.bool))
+    tracked.update(torch.zeros(5, 2))
     assert float(tracked.scale()) == 0.5
