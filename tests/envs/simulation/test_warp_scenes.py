@@ -29,6 +29,7 @@ def test_a_scene_moves_and_looks_as_in_mujoco(scene: str) -> None:
         pytest.skip(f"physics=warp refuses it: {why_not_warp(suite.scenes()[0])}")
     worlds = pair(suite.name, 3)
     rng = np.random.default_rng(0)
+    worlds.settle(3, rng)
     for _ in range(CONTROL_STEPS):
         worlds.step(rng)
         rewards = [

@@ -51,6 +51,21 @@ class Pair(NamedTuple):
         for physics in self.both:
             physics.step(control)
 
+    def settle(self, control_steps: int, rng: np.random.Generator) -> None:
+        """Let both go on from where MuJoCo's worlds are after some control steps.
+
+        Some tasks begin exactly where feet touch the floor: rounding decides whether they do.
+        """
+        low, high = self.warp.model.actuator_ctrlrange.T
+        for _ in range(control_steps):
+            control = torch.from_numpy(rng.uniform(low, high, (self.warp.num_worlds, len(low))))
+            self.mujoco.step(control)
+        names = ("qpos", "qvel", "mocap_pos")
+        start = InitialState(*(self.mujoco.fields[name].clone() for name in names))
+        everywhere = torch.ones(self.warp.num_worlds, dtype=torch.bool)
+        for physics in self.both:
+            physics.reset(everywhere, start)
+
     def goals(self, physics: Physics) -> torch.Tensor:
         """Return the goals of all worlds, as a simulator's rewards need them."""
         rows = [
