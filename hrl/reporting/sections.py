@@ -12,6 +12,7 @@ from hrl.reporting.figures.diagnostics import diagnostic_figures
 from hrl.reporting.figures.finetuning import finetuning_figures
 from hrl.reporting.figures.generalization import generalization_figures, undrawn_note
 from hrl.reporting.figures.goals import goal_figures
+from hrl.reporting.figures.path_length import path_length_figures
 from hrl.reporting.figures.severity import severity_figures
 from hrl.reporting.figures.style import WIDTH, ReportFigure
 from hrl.reporting.figures.training import missing_curves_note, training_figures
@@ -36,6 +37,7 @@ from hrl.reporting.page import (
     share,
     text,
 )
+from hrl.reporting.path_lengths import path_length_tables
 from hrl.reporting.records import difference_section, method_cell, runs_section
 from hrl.reporting.severity import severity_tables
 from hrl.reporting.study import Study, listing, note_on, plural, words
@@ -64,9 +66,13 @@ FIGURE_SECTIONS = (
         "generalization",
         "Generalization",
         "How the score changes as the task moves away from the tasks that were trained on.",
-        lambda study: generalization_figures(study) + severity_figures(study),
+        lambda study: [
+            *generalization_figures(study),
+            *path_length_figures(study),
+            *severity_figures(study),
+        ],
         undrawn_note,
-        severity_tables,
+        lambda study: path_length_tables(study) + severity_tables(study),
     ),
     FigureSection(
         "comparison",

@@ -22,6 +22,9 @@ Reader = Callable[[pd.Series, Path], pd.Series]
 def read_scores(path: Path) -> pd.DataFrame:
     """Read scores.csv: one row an undisturbed episode, columns SCORE_COLUMNS.
 
+    The columns of LAYOUT_COLUMNS are there where the file has them, with missing values where
+    episodes have none.
+
     Raises:
         RunFolderError: it names the file, column and line of what is missing or malformed.
     """
@@ -144,7 +147,9 @@ def _read_csv(path: Path, columns: Mapping[str, Reader]) -> pd.DataFrame:
         )
     if raw.empty:
         raise RunFolderError(f"{path}: has a header but no rows")
-    return pd.DataFrame({name: read(raw[name], path) for name, read in columns.items()})
+    present = {name: read for name, read in LAYOUT_COLUMNS.items() if name in raw}
+    readers = {**columns, **present}
+    return pd.DataFrame({name: read(raw[name], path) for name, read in readers.items()})
 
 
 def _text(column: pd.Series, path: Path) -> pd.Series:
@@ -158,6 +163,15 @@ def _number(column: pd.Series, path: Path) -> pd.Series:
     if not np.isfinite(values).all():
         raise _cell_error(path, column, values.isna() | np.isinf(values), "not a finite number")
     return values
+
+
+def _number_or_none(column: pd.Series, path: Path) -> pd.Series:
+    given = column != ""
+    return _number(column.where(given, "0"), path).where(given)
+
+
+def _text_or_none(column: pd.Series, path: Path) -> pd.Series:
+    return column.where(column != "", None)
 
 
 def _integer(column: pd.Series, path: Path) -> pd.Series:
@@ -207,6 +221,7 @@ SCORE_COLUMNS: dict[str, Reader] = {
     "success": _truth,
     "length": _integer,
 }
+LAYOUT_COLUMNS: dict[str, Reader] = {"layout": _text_or_none, "path_length": _number_or_none}
 SHUFFLED_COLUMNS: dict[str, Reader] = {**SCORE_COLUMNS, "intervention": _text}
 SKILL_COLUMNS: dict[str, Reader] = {
     "task": _text,

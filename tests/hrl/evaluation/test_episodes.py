@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from envs import load_suite
+from envs.families.layout_sets import stored_set
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.data.observation import Observation
 from hrl.evaluation import episodes as evaluation
@@ -85,6 +86,24 @@ def test_every_task_is_played_as_often_as_asked(suite):
     assert scores["return"].between(0, 40).all()
     assert (scores["steps_to_success"].notna() == (scores["success"] == 1)).all()
     assert scores["steps_to_success"].dropna().between(1, 40).all()
+
+
+def test_layouts_and_path_lengths_stand_beside_the_scores(suite):
+    plain = evaluate(ZeroPolicy(2), suite, ["train"], EVAL_CONFIG).scores
+    assert plain[["layout", "path_length"]].isna().all(axis=None)
+    mazes = load_suite("maze_many_point")
+    short = [replace(task, episode_length=20) for task in mazes.tasks("train")]
+    drawn = [
+        evaluate(policy, replace(mazes, splits={"train": tuple(short)}), ["train"], EVAL_CONFIG)
+        for policy in (ZeroPolicy(2), RandomPolicy(2, seed=0))
+    ]
+    columns = ["task", "episode", "layout", "path_length"]
+    scores = drawn[0].scores
+    pd.testing.assert_frame_equal(scores[columns], drawn[1].scores[columns])
+    assert scores["path_length"].between(2, 24).all()
+    for row in scores.itertuples():
+        assert row.layout in stored_set(row.task).names
+    assert scores["layout"].nunique() > 1
 
 
 def test_episodes_are_the_same_for_all_and_every_time(suite):
