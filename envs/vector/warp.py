@@ -26,6 +26,7 @@ class EndedEpisodes(NamedTuple):
 
     Attributes:
         envs: int64 [ended], numbers of their worlds, on the host.
+        rows: the same, on the device.
         final: their last observations, as `DeviceStep.observation` has them.
         returns: sums of rewards.
         first_success: control steps until the first success, 0 without one.
@@ -34,6 +35,7 @@ class EndedEpisodes(NamedTuple):
     """
 
     envs: Int64[np.ndarray, " ended"]
+    rows: Int64[Tensor, " ended"]
     final: dict[str, Tensor]
     returns: Float[Tensor, " ended"]
     first_success: Int64[Tensor, " ended"]
@@ -135,6 +137,10 @@ class WarpVectorEnv(MujocoVectorEnv):
             self._observe(), rewards.float(), success, self._nowhere, truncated, finished
         )
 
+    def episode_tasks(self) -> Int64[np.ndarray, " env"]:
+        """Return the number of every world's task, on the host, a new array."""
+        return self._episodes.task_index
+
     @override
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -226,6 +232,7 @@ class WarpVectorEnv(MujocoVectorEnv):
         statistics = self._episodes.statistics() | self._episode_columns()
         finished = EndedEpisodes(
             envs,
+            rows,
             {name: values.index_select(0, rows) for name, values in self._observe().items()},
             self._returns.index_select(0, rows),
             self._first_success.index_select(0, rows),

@@ -15,10 +15,11 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from hrl.data.env_steps import record_episodes
 from hrl.data.nonfinite import step_finite
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.data.replay_buffer import Column, ReplayBuffer
-from hrl.data.rollout_collector import check_autoreset, record_episodes
+from hrl.data.rollout_collector import check_autoreset
 from hrl.seeding import torch_generator
 
 

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
-from hrl.data.nonfinite import step_finite
+from hrl.data.env_steps import LastObservations, env_steps
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.data.rollout import Explorer, Rollout
 from hrl.seeding import torch_generator
@@ -40,6 +38,7 @@ class RolloutCollector:
         self.seed = seed
         self.device = device
         self.steps = 0
+        self._env_steps = env_steps(env, task_names, device)
         self._observation: Observation | None = None
         self._state: PolicyState = {}
 
@@ -52,10 +51,11 @@ class RolloutCollector:
         rollout = Rollout()
         initial = explorer.initial_state(self.env.num_envs)
         if self._observation is None:
-            self._observation = Observation.from_arrays(self.env.reset()[0], self.device)
+            self._observation = self._env_steps.reset()
             self._state = initial
         for time in range(n_steps):
             self._step(explorer, initial, rollout, time, n_steps)
+        rollout.episodes = self._env_steps.take_episodes()
         rollout.last_values = explorer.bootstrap_values(self._observation, self._state)
         return rollout
 
@@ -83,43 +83,36 @@ class RolloutCollector:
         observation = self._observation._asdict()
         generator = torch_generator(self.seed, "act", self.steps, self.device)
         action, state, records = explorer.explore(self._observation, self._state, generator)
-        arrays, reward, terminated, truncated, infos = step_finite(
-            self.env, self._observation, self._state, action
-        )
-        done = torch.from_numpy(terminated | truncated).to(self.device)
-        time_limit = torch.from_numpy(truncated & ~terminated).to(self.device)
+        found = self._env_steps.step(self._observation, self._state, action)
         step = {
             **{key: value for key, value in observation.items() if key != "pixels"},
             **records,
-            "reward": torch.from_numpy(reward).to(self.device),
-            "done": done,
-            **self._bootstraps(explorer, state, time_limit, infos),
+            "reward": found.reward,
+            "done": found.done,
+            **self._bootstraps(explorer, state, found.limited),
         }
         rollout.store(time, n_steps, step)
-        record_episodes(rollout.episodes, infos, self.task_names)
-        self._observation = Observation.from_arrays(arrays, self.device)
-        self._state = reset_state(explorer, state, initial, done)
+        self._observation = found.observation
+        self._state = reset_state(explorer, state, initial, found.done)
         self.steps += 1
 
     def _bootstraps(
         self,
         explorer: Explorer,
         state: PolicyState,
-        time_limit: Bool[Tensor, " env"],
-        infos: Mapping[str, Any],
+        limited: LastObservations | None,
     ) -> dict[str, Tensor]:
         """Return the values of the observations at which time limits ended episodes.
 
         Without any time limit there is nothing to compute, and no column.
         """
-        if not time_limit.any():
+        if limited is None:
             return {}
-        rows = time_limit.nonzero()[:, 0]
-        final = Observation.from_final(infos["final_obs"][rows.cpu().numpy()], self.device)
-        final_state = {key: value[rows] for key, value in state.items()}
+        envs, final = limited
+        final_state = {key: value.index_select(0, envs) for key, value in state.items()}
         values = explorer.bootstrap_values(final, final_state)
         return {
-            f"{name}_bootstrap": _scatter(value, rows, len(time_limit))
+            f"{name}_bootstrap": _scatter(value, envs, self.env.num_envs)
             for name, value in values.items()
         }
 
@@ -139,19 +132,6 @@ def check_autoreset(env: gym.vector.VectorEnv) -> None:
         raise ValueError(
             f"the env's autoreset_mode is {mode}; collectors need AutoresetMode.SAME_STEP"
         )
-
-
-def record_episodes(
-    episodes: dict[str, list[float]], infos: Mapping[str, Any], names: list[str]
-) -> None:
-    """Add returns and successes of the whole episodes that ended in this step, by metric name."""
-    if "_episode_statistics" not in infos:
-        return
-    ended = infos["episode_statistics"]
-    for env in np.flatnonzero(infos["_episode_statistics"] & ~ended["partial"]):
-        task = names[infos["task_index"][env]]
-        episodes.setdefault(f"train/return/{task}", []).append(float(ended["return"][env]))
-        episodes.setdefault(f"train/success/{task}", []).append(float(ended["success"][env]))
 
 
 def with_task_means(episodes: dict[str, float], tasks: int) -> dict[str, float]:

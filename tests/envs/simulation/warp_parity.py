@@ -76,7 +76,7 @@ class Pair(NamedTuple):
 
     def difference(self, name: str) -> float:
         """Return the largest difference in a field."""
-        ours, theirs = (physics.fields[name].double() for physics in self.both)
+        ours, theirs = (physics.fields[name].double().cpu() for physics in self.both)
         return float((ours - theirs).abs().max()) if ours.numel() else 0.0
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
@@ -89,12 +89,14 @@ class Pair(NamedTuple):
         return drawn[0], drawn[1]
 
 
-def pair(suite: str, num_worlds: int, variants: tuple = (), distractors: int = 0) -> Pair:
+def pair(
+    suite: str, num_worlds: int, variants: tuple = (), distractors: int = 0, device: str = "cpu"
+) -> Pair:
     """Return both simulators of a suite's scene, in the first states of its training tasks."""
     tasks = list(load_suite(suite).tasks("train"))
     family = resolve(tasks[0])
     found = Pair(
-        WarpPhysics(family.scene, num_worlds, SIZE, "cpu", variants, distractors),
+        WarpPhysics(family.scene, num_worlds, SIZE, device, variants, distractors),
         MujocoPhysics(family.scene, num_worlds, SIZE, 1, variants, distractors),
         family,
         tasks,

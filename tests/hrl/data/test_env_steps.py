@@ -1,0 +1,80 @@
+"""A rollout that is collected on the simulator's device is the one that is collected by arrays."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from envs import make_vec
+from hrl.data import env_steps
+from hrl.data.env_steps import DeviceSteps, HostSteps
+from hrl.data.nonfinite import NonFiniteQuantity
+from hrl.data.observation import Observation, PolicyState
+from hrl.data.rollout import Rollout
+from hrl.data.rollout_collector import RolloutCollector
+from tests.envs.small import short_suite
+
+ENVS = 4
+CPU = torch.device("cpu")
+
+
+class Looking:
+    """Act by the brightness of the newest image, and keep the images themselves."""
+
+    def initial_state(self, num_envs: int) -> PolicyState:
+        return {"age": torch.zeros(num_envs)}
+
+    def explore(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
+        bright = observation.pixels[..., -3:].float().mean((1, 2)) / 255
+        action = 2 * bright[:, :2] - 1
+        aged = {"age": state["age"] + 1}
+        return action, aged, {"action": action, "shown": observation.pixels, **aged}
+
+    def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
+        return {"value": observation.pixels.float().mean((1, 2, 3)) + state["age"]}
+
+
+def collector() -> RolloutCollector:
+    env = make_vec(
+        short_suite("point_mass"),
+        ENVS,
+        frame_stack=2,
+        image_size=16,
+        random_initial_episode_step=True,
+        physics="warp",
+    )
+    return RolloutCollector(env, [task.name for task in env.tasks], seed=0, device=CPU)
+
+
+def test_both_ways_collect_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_device = collector()
+    assert isinstance(on_device._env_steps, DeviceSteps)
+    monkeypatch.setattr(env_steps, "_with_number", lambda device: None)
+    by_arrays = collector()
+    assert isinstance(by_arrays._env_steps, HostSteps)
+    ended = 0
+    for _ in range(3):
+        rollouts: list[Rollout] = [each.collect(Looking(), 7) for each in (on_device, by_arrays)]
+        found, expected = rollouts
+        assert found.steps.keys() == expected.steps.keys()
+        for name, values in expected.steps.items():
+            assert torch.equal(found.steps[name], values), name
+        assert torch.equal(found.last_values["value"], expected.last_values["value"])
+        assert found.episodes == expected.episodes
+        ended += sum(len(returns) for returns in found.episodes.values())
+        assert (found.steps["value_bootstrap"] != 0).any()
+    assert ended > 2 * ENVS
+
+
+def test_an_action_that_is_not_finite_is_reported_with_what_was_seen() -> None:
+    found = collector()
+
+    class Failing(Looking):
+        def explore(self, *given: object) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
+            action, state, records = super().explore(*given)  # type: ignore[arg-type]
+            return action * float("nan"), state, records
+
+    with pytest.raises(NonFiniteQuantity, match="control that is not finite") as caught:
+        found.collect(Failing(), 1)
+    assert {"pixels", "action", "policy_state.age"} <= set(caught.value.batch)
