@@ -9,6 +9,14 @@ check_backend()
 from envs.make import make_vec  # noqa: E402
 from envs.suites import Suite, load_suite  # noqa: E402
 from envs.tasks import Task  # noqa: E402
-from envs.vector.base import CHOICE_LIMIT, PixelVectorEnv  # noqa: E402
+from envs.vector.base import CHOICE_LIMIT, OBSERVATIONS, PixelVectorEnv  # noqa: E402
 
-__all__ = ["CHOICE_LIMIT", "PixelVectorEnv", "Suite", "Task", "load_suite", "make_vec"]
+__all__ = [
+    "CHOICE_LIMIT",
+    "OBSERVATIONS",
+    "PixelVectorEnv",
+    "Suite",
+    "Task",
+    "load_suite",
+    "make_vec",
+]

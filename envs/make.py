@@ -29,6 +29,7 @@ def make_vec(
     evaluation: bool = False,
     physics: str = "auto",
     device: str | torch.device = "cpu",
+    observation: str = "pixels",
 ) -> PixelVectorEnv:
     """Make a vector environment of one suite.
 
@@ -49,6 +50,8 @@ def make_vec(
         physics: what simulates: `mujoco`, on the CPU; `warp`, MuJoCo Warp on `device`; `auto`,
             which is `warp` on a GPU for scenes that it can simulate there, else `mujoco`.
         device: that MuJoCo Warp simulates on: cpu, cuda or cuda:NUMBER.
+        observation: "pixels"; "state", the body's own state without images; or "both". States are
+            refused where the suite has none (see `Suite.state_size`).
 
     Raises:
         ValueError: an argument is out of range; the message names it and what is valid.
@@ -64,6 +67,7 @@ def make_vec(
         evaluation=evaluation,
         physics=choose_physics(physics, suite.scenes(), device),
         device=str(device),
+        observation=observation,
     )
     arguments = (suite, num_envs, tasks, options)
     if isinstance(suite.family, ExternalFamily):

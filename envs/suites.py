@@ -111,6 +111,47 @@ class Suite:
         return max(self.actuator_count(task) for task in self.all_tasks)
 
     @property
+    def state_size(self) -> int:
+        """Return how many numbers the state has that agents may observe in place of images.
+
+        Raises:
+            ValueError: the suite has no state, or bodies whose states differ in size.
+        """
+        where = f"suite {self.name!r}: observation needs a state"
+        if self.mixed:
+            raise ValueError(f"{where}, and its bodies have different ones; choose pixels")
+        family = self.family
+        sizes = {
+            task.name: family.state_size(task)
+            if isinstance(family, ExternalFamily)
+            else getattr(resolve(task), "state_size", 0)
+            for task in self.all_tasks
+        }
+        without = [name for name, size in sizes.items() if not size]
+        if without:
+            kind = next(task.family for task in self.all_tasks if task.name == without[0])
+            raise ValueError(
+                f"{where}, and task {without[0]!r} of family {kind!r} has none; choose pixels"
+            )
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise ValueError(f"{where}, and those of its tasks differ in size ({listed})")
+        return next(iter(sizes.values()))
+
+    def check_observation(self, observation: str) -> None:
+        """Refuse what cannot be observed: `pixels`, `state` or `both`.
+
+        Raises:
+            ValueError: there is no state, or an image would hide what the environment observes.
+        """
+        family = self.family
+        if observation != "pixels":
+            assert self.state_size
+        elif isinstance(family, ExternalFamily):
+            for task in self.all_tasks:
+                family.check_pixels(task)
+
+    @property
     def discrete_actions(self) -> bool:
         """Return whether any of its tasks takes discrete actions: the largest number chooses."""
         family = self.family

@@ -24,7 +24,7 @@ from hydra.version import VersionBase
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from envs import Suite, load_suite
+from envs import OBSERVATIONS, Suite, load_suite
 from envs.extensions import imported_modules
 from envs.external.gymnasium_id import PREFIX, modules_named
 from envs.resources import CONFIG_DIR, config_dirs, config_files
@@ -166,6 +166,14 @@ class RunConfig(CheckedConfig):
     )
     frame_stack: int = config_field(3, "images that an observation stacks", at_least=1)
     image_size: int = config_field(64, "side of an image in pixels", at_least=8)
+    observation: str = config_field(
+        "pixels",
+        "what agents observe beside the task: pixels; state, the body's own joints and velocities "
+        "(of suite=gym/ID what that environment observes itself), without images, so that nothing "
+        "is rendered in training; or both. For agents without a world model, on suites that have "
+        "a state. Images alone are stacked",
+        choices=OBSERVATIONS,
+    )
     random_initial_episode_step: bool = config_field(
         True,
         "spread the first episodes' ends, so that a rollout holds early and late steps of episodes",
@@ -222,6 +230,13 @@ class RunConfig(CheckedConfig):
         if kind != DEFAULT_ENCODER and key != "network.encoder":
             rule = f"agent {self.agent.name} encodes images by {key}; leave it {DEFAULT_ENCODER}"
             raise ConfigValueError("network.encoder.kind", kind, rule)
+        if self.observation != "pixels" and not self.agent.takes_state:
+            able = [name for name, entry in registered_agents().items() if entry.config.takes_state]
+            rule = f"agent {self.agent.name} observes images alone; {', '.join(able)} take a state"
+            raise ConfigValueError("observation", self.observation, rule)
+        if self.observation == "state" and kind != DEFAULT_ENCODER:
+            rule = f"observation=state has no images to encode; leave it {DEFAULT_ENCODER}"
+            raise ConfigValueError("network.encoder.kind", kind, rule)
 
 
 class ComposedConfig(NamedTuple):
@@ -275,16 +290,21 @@ def from_composed(composed: DictConfig) -> ComposedConfig:
         _refuse_other_agent(composed)
         plain = OmegaConf.to_container(composed, resolve=True)
         assert isinstance(plain, dict)
-        Suite.from_dict(plain["suite"]).check_installed()
+        suite = Suite.from_dict(plain["suite"]).check_installed()
         check_tree(composed)
         run = OmegaConf.to_object(composed)
+        assert isinstance(run, RunConfig)
+        if run.observation != "pixels":
+            suite.check_observation(run.observation)
     except ConfigError:
         raise
     except (ValueError, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
-    assert isinstance(run, RunConfig)
-    # Other runs say nothing of fine-tuning.
-    absent = () if run.finetune else ("finetune",)
+    # Other runs say nothing of fine-tuning, and those that observe images nothing of states.
+    absent = [
+        *(() if run.finetune else ("finetune",)),
+        *(() if run.observation != "pixels" else ("observation",)),
+    ]
     return ComposedConfig(run, {str(k): value for k, value in plain.items() if k not in absent})
 
 

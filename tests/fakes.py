@@ -82,6 +82,11 @@ def replayed(spec: AgentSpec, batch: int, time: int, seed: int = 0) -> dict[str,
     }
 
 
+def seen(pixels: Tensor, task: Tensor, action_mask: Tensor) -> Observation:
+    """An observation without a state."""
+    return Observation.of({"pixels": pixels, "task": task, "action_mask": action_mask})
+
+
 def all_used(num_envs: int, action_size: int) -> Tensor:
     """The action masks of bodies without padding."""
     return torch.ones(num_envs, action_size, dtype=torch.bool)
@@ -243,6 +248,14 @@ class ToyReach(_SameStepEnv):
         self.position = np.clip(self.position + 0.25 * actions[:, 0], -0.99, 0.99)
         reward = np.maximum(1 - np.abs(self.position - self.targets), 0)
         return reward, np.zeros(self.num_envs, dtype=bool)
+
+
+class StateReach(ToyReach):
+    """The same without an image: the state is where the column would be, and its square."""
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        state = np.stack([self.position, self.position**2], -1).astype(np.float32)
+        return {"state": state, "task": super()._observe()["task"]}
 
 
 class CounterAgent:

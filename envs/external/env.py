@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from jaxtyping import Float32, UInt8
+from gymnasium.spaces.utils import flatten
+from jaxtyping import Float32, Float64, UInt8
 
 from envs.external.actions import action_size, translation
 from envs.external.render import ExternalRenderer
@@ -80,6 +81,11 @@ class ExternalEnv:
         self.observation, reward, terminated, truncated, info = self.env.step(translated)
         success = self._success(info, float(reward))
         return Outcome(float(reward), bool(terminated), bool(truncated), success)
+
+    def state(self) -> Float64[np.ndarray, " state"]:
+        """Return what the environment itself last observed, flattened as Gymnasium does it."""
+        space = self.env.observation_space
+        return np.asarray(flatten(space, self.observation), np.float64)
 
     def draw(self, out: UInt8[np.ndarray, "size size 3"]) -> None:
         """Draw the present state into `out`."""

@@ -88,6 +88,15 @@ class ExternalFamily(ABC):
         del task
         return False
 
+    def state_size(self, task: Task) -> int:
+        """Return how many numbers `ExternalEnv.state` has; 0, the default, where there is none."""
+        del task
+        return 0
+
+    def check_pixels(self, task: Task) -> None:
+        """Raise ValueError where agents that observe images alone cannot play; never by default."""
+        del task
+
     @abstractmethod
     def check(self, task: Task) -> None:
         """Raise ValueError where the task cannot be played here.

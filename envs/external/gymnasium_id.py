@@ -15,7 +15,9 @@ import gymnasium
 import mujoco
 import numpy as np
 import yaml
+from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces.utils import flatdim
 from jaxtyping import Float32
 from typing_extensions import override
 
@@ -62,8 +64,9 @@ class GymnasiumId(ExternalFamily):
     """Play one environment a task, known by its Gymnasium id.
 
     Task vector: a single 1; what tells the tasks apart must be in the images. Success: what the
-    environment reports of it. An environment whose observation is a Dict is refused, because agents
-    would see none of its entries.
+    environment reports of it. An environment whose observation is a Dict is refused with
+    `observation=pixels`, because agents would see none of its entries. State: its own observation,
+    where that is vectors or numbers.
 
     Parameters of a task:
 
@@ -90,11 +93,28 @@ class GymnasiumId(ExternalFamily):
 
     @override
     def action_size(self, task: Task) -> int:
-        return action_size(_action_space(text(task, "id"), text(task, "kwargs")))
+        return action_size(_spaces(text(task, "id"), text(task, "kwargs"))[0])
+
+    @override
+    def state_size(self, task: Task) -> int:
+        space = _spaces(text(task, "id"), text(task, "kwargs"))[1]
+        return flatdim(space) if _is_vector(space) else 0
+
+    @override
+    def check_pixels(self, task: Task) -> None:
+        name = text(task, "id")
+        space = _spaces(name, text(task, "kwargs"))[1]
+        if isinstance(space, spaces.Dict):
+            entries = ", ".join(map(repr, space))
+            raise UnplayableEnvError(
+                f"environment {name!r} observes a Dict of {entries}, which agents would not see: "
+                "they get the rendered image alone; choose observation=state or both, or register "
+                "it with a wrapper whose observation is no Dict if the image is enough"
+            )
 
     @override
     def is_discrete(self, task: Task) -> bool:
-        return chooses(_action_space(text(task, "id"), text(task, "kwargs")))
+        return chooses(_spaces(text(task, "id"), text(task, "kwargs"))[0])
 
     @override
     def check(self, task: Task) -> None:
@@ -238,12 +258,12 @@ def _advice(name: str, error: Exception) -> str:
 
 
 @cache
-def _action_space(name: str, arguments: str) -> gymnasium.Space[Any]:
-    """Return the actions of an environment, which is made once to look at them."""
+def _spaces(name: str, arguments: str) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+    """Return actions and observations of an environment, which is made once to look at them."""
     env = _make(name, arguments)
     try:
         action_size(env.action_space)  # raises an error where agents cannot play it
-        return env.action_space
+        return env.action_space, env.observation_space
     except ValueError as error:
         raise UnplayableEnvError(f"environment {name!r}: {error}") from error
     finally:
@@ -265,19 +285,17 @@ def _make(
         raise UnplayableEnvError(
             f"environment {name!r} cannot be made: {type(error).__name__}: {error}"
         ) from error
-    _refuse_dict_observation(name, env)
     return env
 
 
-def _refuse_dict_observation(name: str, env: gymnasium.Env[Any, Any]) -> None:
-    if isinstance(env.observation_space, gymnasium.spaces.Dict):
-        entries = ", ".join(map(repr, env.observation_space))
-        env.close()
-        raise UnplayableEnvError(
-            f"environment {name!r} observes a Dict of {entries}, which agents would not see: they "
-            "get the rendered image alone; register it with a wrapper whose observation is no Dict "
-            "if that is enough"
-        )
+def _is_vector(space: gymnasium.Space[Any]) -> bool:
+    """Return whether an observation is numbers, vectors, or a Dict or Tuple of them: no image."""
+    if isinstance(space, spaces.Dict):
+        return all(map(_is_vector, space.values()))
+    if isinstance(space, spaces.Tuple):
+        return all(map(_is_vector, space))
+    discrete = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    return isinstance(space, discrete) or (isinstance(space, spaces.Box) and len(space.shape) < 2)
 
 
 def _state(env: gymnasium.Env[Any, Any]) -> tuple[mujoco.MjModel, mujoco.MjData]:

@@ -34,12 +34,16 @@ class Setup:
         shape: of the frames in shared memory, [env, size, size, 3]; a worker draws those of its own
             environments.
         repeat: control steps in an agent step.
+        draws: whether every step is drawn.
+        state_size: numbers of an environment's state that an agent observes; 0 for none.
         registrations: Gymnasium's records of environments that may replace the worker's own.
     """
 
     tasks: tuple[Task, ...]
     shape: tuple[int, int, int, int]
     repeat: int
+    draws: bool = True
+    state_size: int = 0
     registrations: tuple[EnvSpec, ...] = ()
 
 
@@ -70,22 +74,25 @@ class Worker:
         self._envs: dict[int, tuple[int, ExternalEnv]] = {}
         self._idle: dict[int, list[ExternalEnv]] = {}
 
-    def begin(self, requests: list[EpisodeRequest]) -> None:
-        """Start episodes and draw their first frames."""
-        for request in requests:
+    def begin(self, requests: list[EpisodeRequest]) -> np.ndarray:
+        """Start episodes, draw their first frames, and return their first states [env, state]."""
+        states = [
             self._naming(request.env, request.task, partial(self._begin, request))
+            for request in requests
+        ]
+        return np.array(states, np.float64).reshape(len(requests), self._setup.state_size)
 
     def act(self, envs: list[int], actions: np.ndarray) -> np.ndarray:
         """Take one agent step of the listed environments, and draw them.
 
         Returns:
-            float64 [env, COLUMNS].
+            float64 [env, COLUMNS + state_size].
         """
         rows = [
             self._naming(env, self._envs[env][0], partial(self._act, env, action))
             for env, action in zip(envs, actions, strict=True)
         ]
-        return np.array(rows, np.float64).reshape(len(envs), COLUMNS)
+        return np.array(rows, np.float64).reshape(len(envs), COLUMNS + self._setup.state_size)
 
     def image(self, env: int, size: int) -> np.ndarray:
         """Return an image of one environment at another size."""
@@ -106,7 +113,7 @@ class Worker:
             except Exception:  # of one environment, which must not keep the others open
                 traceback.print_exc()
 
-    def _begin(self, request: EpisodeRequest) -> None:
+    def _begin(self, request: EpisodeRequest) -> list[float]:
         task, env = self._envs.pop(request.env, (-1, None))
         if env is not None and task != request.task:
             self._idle.setdefault(task, []).append(env)
@@ -117,7 +124,7 @@ class Worker:
             env = idle.pop() if idle else external_family(chosen).make_env(chosen)
         self._envs[request.env] = (request.task, env)
         env.begin(request.seed)
-        env.draw(self._frames[request.env])
+        return self._observe(request.env)
 
     def _act(self, number: int, action: np.ndarray) -> list[float]:
         env = self._envs[number][1]
@@ -133,8 +140,17 @@ class Worker:
             terminated = outcome.terminated
             truncated = outcome.truncated
             steps += 1
-        env.draw(self._frames[number])
-        return [reward, steps, terminated, truncated, success]
+        return [reward, steps, terminated, truncated, success, *self._observe(number)]
+
+    def _observe(self, number: int) -> list[float]:
+        """Draw an environment and return its state, as far as either is observed."""
+        env = self._envs[number][1]
+        if self._setup.draws:
+            env.draw(self._frames[number])
+        if not self._setup.state_size:
+            return []
+        state: list[float] = env.state().tolist()
+        return state
 
     def _naming(self, env: int, task: int, work: Callable[[], Any]) -> Any:
         """Do some work with an environment; where it fails, name the environment and its task."""

@@ -72,11 +72,14 @@ class WorkerPool:
         repeat: control steps in an agent step.
         workers: number of processes.
         opengl: whether an environment draws with OpenGL.
+        draws: whether every step is drawn.
+        state_size: numbers of an environment's state that an agent observes; 0 for none.
 
     Attributes:
         alive: [env], the environments that have an episode to act in.
         frames: uint8 [env, size, size, 3], the present images; of an environment that is lost, the
             last one or what was drawn of it.
+        states: float64 [env, state_size], the present states of those that are alive.
     """
 
     def __init__(
@@ -87,12 +90,17 @@ class WorkerPool:
         repeat: int,
         workers: int,
         opengl: bool,
+        draws: bool = True,
+        state_size: int = 0,
     ) -> None:
         self._tasks = tuple(tasks)
         registrations = tuple(
             spec for task in self._tasks for spec in external_family(task).registrations(task)
         )
-        self._setup = Setup(self._tasks, (num_envs, size, size, 3), repeat, registrations)
+        self._setup = Setup(
+            self._tasks, (num_envs, size, size, 3), repeat, draws, state_size, registrations
+        )
+        self.states: Float[np.ndarray, "env state"] = np.zeros((num_envs, state_size))
         self.alive: Bool[np.ndarray, " env"] = np.zeros(num_envs, bool)
         self._folder = TemporaryFolder()
         self._file = os.memfd_create("frames")
@@ -128,8 +136,10 @@ class WorkerPool:
             answers = self._ask(
                 {worker: ("begin", (chosen,)) for worker, chosen in waiting.items()}
             )
-            for worker in answers:
-                self.alive[[request.env for request in waiting.pop(worker)]] = True
+            for worker, states in answers.items():
+                begun = [request.env for request in waiting.pop(worker)]
+                self.alive[begun] = True
+                self.states[begun] = states
 
     def act(self, actions: Float32[np.ndarray, "env action"]) -> Float[np.ndarray, "env column"]:
         """Take one agent step of all environments that are alive.
@@ -150,7 +160,8 @@ class WorkerPool:
             worker: ("act", (chosen, actions[chosen])) for worker, chosen in envs.items() if chosen
         }
         for worker, answer in self._ask(questions).items():
-            rows[envs[worker]] = answer
+            rows[envs[worker]] = answer[:, :COLUMNS]
+            self.states[envs[worker]] = answer[:, COLUMNS:]
             self._deaths[worker] = 0
         return rows
 

@@ -74,6 +74,7 @@ class BehaviourFamily(Family):
         self._lasting = torch.tensor([behaviour.lasting for behaviour in self.behaviours.values()])
         self.scene = at_speed.scene
         self.hold_steps = at_speed.hold_steps
+        self.state_size = at_speed.state_size
         self.parameters = MappingProxyType(
             {
                 "behaviour": Choice(tuple(self.behaviours)),
@@ -103,6 +104,10 @@ class BehaviourFamily(Family):
                 else f"from {behaviour.slowest:g} to {behaviour.fastest:g}"
             )
             raise ValueError(f"{where} must be {valid}, got {speed:g}")
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        return self.at_speed.state(physics)
 
     @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:

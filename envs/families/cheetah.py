@@ -2,6 +2,7 @@
 
 import mujoco
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from envs.simulation.physics import Physics, Scene
 SUBSTEPS = 1
 STEPS_PER_SECOND = 100
 CAMERA = "side"
+
+STATE_SIZE = 17
 
 _MASS = 14.0
 _SETTLING_STEPS = 200
@@ -35,6 +38,14 @@ def set_mass(model: mujoco.MjModel) -> None:
 def speed(physics: Physics) -> Float[Tensor, " world"]:
     """Return the horizontal velocity of the centre of mass, m/s."""
     return physics.sensor("torso_subtreelinvel")[:, 0]
+
+
+def state(physics: Physics) -> Float[Tensor, "world state"]:
+    """Return joint positions but the horizontal one, and velocities.
+
+    Source: `Cheetah.get_observation` of dm_control's suite.
+    """
+    return torch.cat([physics.fields["qpos"][:, 1:], physics.fields["qvel"]], -1)
 
 
 def start(scene: Scene, rng: np.random.Generator) -> TaskStart:

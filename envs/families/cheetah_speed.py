@@ -37,6 +37,7 @@ class CheetahSpeed(SpeedFamily):
     hold_steps = cheetah.STEPS_PER_SECOND
     fastest = FASTEST
     half_width = 0.25
+    state_size = cheetah.STATE_SIZE
 
     @override
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:
@@ -45,6 +46,10 @@ class CheetahSpeed(SpeedFamily):
     def posture(self, physics: Physics) -> float:
         """Return 1: any posture will do."""
         return 1.0
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        return cheetah.state(physics)
 
     @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
@@ -99,12 +100,14 @@ class Family(Protocol):
         task_size: length of the task vector.
         hold_steps: consecutive control steps for which `holding` must be true to make a success.
         ends_with_success: whether a success ends the episode.
+        state_size: numbers of `state`; 0, the default, for a family that can only be seen.
     """
 
     scene: Scene
     parameters: Mapping[str, Parameter]
     task_size: int
     hold_steps: int
+    state_size: int = 0
     ends_with_success: bool = False
 
     def for_tasks(self, tasks: Sequence[Task]) -> "Family":
@@ -129,6 +132,13 @@ class Family(Protocol):
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
         """Return whether the present state, held for `hold_steps`, is a success."""
+
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        """Return what `observation=state` observes: the body's proprioception.
+
+        It has no global place where the task does not depend on it, as in dm_control.
+        """
+        return torch.zeros(physics.num_worlds, self.state_size, dtype=torch.float64)
 
 
 class Checkable(Protocol):

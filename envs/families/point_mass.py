@@ -83,6 +83,7 @@ class PointMass(Family):
     parameters: Mapping[str, Parameter] = MappingProxyType({"target": Number(-0.29, 0.29, size=2)})
     task_size = 2
     hold_steps = 1
+    state_size = 4
 
     @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
@@ -102,6 +103,11 @@ class PointMass(Family):
         while np.linalg.norm(positions - target) < NEAREST_START:
             positions = random_joint_positions(self.scene.model, rng)
         return TaskStart(positions, np.zeros(2), np.array([[*target, 0.0]]))
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        """Return place and velocity in metres; the target is in the task vector."""
+        return torch.cat([physics.fields["qpos"], physics.fields["qvel"]], -1)
 
     @override
     def reward(

@@ -4,6 +4,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,6 +19,12 @@ STEPS_PER_SECOND = 50
 # Published images are of the suite's third camera, which shows the body from its left.
 CAMERA = "y"
 
+STATE_SIZE = 78
+
+_SENSORS = {
+    "imu": (mujoco.mjtSensor.mjSENS_GYRO, mujoco.mjtSensor.mjSENS_ACCELEROMETER),
+    "force_torque": (mujoco.mjtSensor.mjSENS_FORCE, mujoco.mjtSensor.mjSENS_TORQUE),
+}
 _PUPILS = ("pupil_r", "pupil_l")
 _WALLS = ("wall_px", "wall_py", "wall_nx", "wall_ny")
 
@@ -86,6 +93,32 @@ def posture(physics: Physics) -> Float[Tensor, " world"]:
     Source: `_upright_reward` of dm_control's quadruped, without a deviation angle.
     """
     return ((1 + physics.body_rotation("torso")[:, 2, 2]) / 2).clamp(0, 1)
+
+
+def state(physics: Physics) -> Float[Tensor, "world state"]:
+    """Return hinges, actuators, the torso's velocity and uprightness, and force sensors.
+
+    Source: `_common_observations` of dm_control's quadruped.
+    """
+    model = physics.model
+    hinges = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE)
+    parts = [
+        physics.fields["qpos"][:, model.jnt_qposadr[hinges]],
+        physics.fields["qvel"][:, model.jnt_dofadr[hinges]],
+        physics.fields["act"],
+        physics.sensor("velocimeter"),
+        physics.body_rotation("torso")[:, 2, 2:],
+        _readings(physics, "imu"),
+        torch.arcsinh(_readings(physics, "force_torque")),
+    ]
+    return torch.cat(parts, -1)
+
+
+def _readings(physics: Physics, kind: str) -> Float[Tensor, "world reading"]:
+    """Return the readings of all sensors of a kind, in the model's order."""
+    model = physics.model
+    chosen = np.flatnonzero(np.isin(model.sensor_type, [int(each) for each in _SENSORS[kind]]))
+    return torch.cat([physics.sensor(model.sensor(int(each)).name) for each in chosen], -1)
 
 
 def start(scene: Scene, rng: np.random.Generator) -> TaskStart:

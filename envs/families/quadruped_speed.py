@@ -50,6 +50,7 @@ class QuadrupedSpeed(SpeedFamily):
     hold_steps = quadruped.STEPS_PER_SECOND
     fastest = FASTEST
     half_width = 0.1
+    state_size = quadruped.STATE_SIZE
 
     @override
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:
@@ -58,6 +59,10 @@ class QuadrupedSpeed(SpeedFamily):
     @override
     def posture(self, physics: Physics) -> Float[Tensor, " world"]:
         return quadruped.posture(physics)
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        return quadruped.state(physics)
 
     @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:

@@ -1,6 +1,7 @@
 """Provide the model and measurements of dm_control's planar biped to all walker tasks."""
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from envs.simulation.physics import Physics, Scene
 SUBSTEPS = 10
 STEPS_PER_SECOND = 40
 CAMERA = "side"
+
+STATE_SIZE = 24
 
 _STAND_HEIGHT = 1.2
 
@@ -35,6 +38,16 @@ def posture(physics: Physics) -> Float[Tensor, " world"]:
     height = physics.body_position("torso")[:, 2]
     standing = tolerance(height, (_STAND_HEIGHT, float("inf")), margin=_STAND_HEIGHT / 2)
     return (3 * standing + (1 + upright(physics)) / 2) / 4
+
+
+def state(physics: Physics) -> Float[Tensor, "world state"]:
+    """Return the bodies' orientations in the plane, the torso's height, and velocities.
+
+    Source: `PlanarWalker.get_observation` of dm_control's suite.
+    """
+    orientations = physics.fields["xmat"][:, 1:, [0, 2]].flatten(1)  # x and z of each body's x axis
+    height = physics.body_position("torso")[:, 2:]
+    return torch.cat([orientations, height, physics.fields["qvel"]], -1)
 
 
 def start(scene: Scene, rng: np.random.Generator) -> TaskStart:

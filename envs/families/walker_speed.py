@@ -38,6 +38,7 @@ class WalkerSpeed(SpeedFamily):
     hold_steps = walker.STEPS_PER_SECOND
     fastest = FASTEST
     half_width = 0.25
+    state_size = walker.STATE_SIZE
 
     @override
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:
@@ -46,6 +47,10 @@ class WalkerSpeed(SpeedFamily):
     @override
     def posture(self, physics: Physics) -> Float[Tensor, " world"]:
         return walker.posture(physics)
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        return walker.state(physics)
 
     @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:

@@ -20,7 +20,7 @@ from envs.simulation.renderer import APPEARANCE_FIELDS, POSES, RayTracer
 from envs.simulation.terrain import Terrain, has_terrain
 
 # Fields of MjData that are copied into the batch after every control step.
-_FIELDS = ("qpos", "qvel", "ctrl", "xpos", "xmat", "geom_xpos", "mocap_pos", "sensordata")
+_FIELDS = ("qpos", "qvel", "act", "ctrl", "xpos", "xmat", "geom_xpos", "mocap_pos", "sensordata")
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 # With more mocap bodies than this the ray tracer's tree is sorted anew when an episode starts.
 _FEW_MOCAP_BODIES = 8

@@ -33,7 +33,7 @@ from envs.simulation.warp_model import (
 )
 
 # Fields of Warp's Data that tasks read, which share its memory.
-_FIELDS = ("qpos", "qvel", "ctrl", "xpos", "xmat", "geom_xpos", "mocap_pos", "sensordata")
+_FIELDS = ("qpos", "qvel", "act", "ctrl", "xpos", "xmat", "geom_xpos", "mocap_pos", "sensordata")
 # What the future depends on, in the order of the columns of `state`.
 _STATE = ("time", "qpos", "qvel", "act", "ctrl", "qacc_warmstart", "mocap_pos")
 # Of these a new episode begins with zeros.

@@ -99,9 +99,9 @@ class Physics(ABC):
     Attributes:
         model: the MuJoCo model, for names and constants.
         num_worlds: number of worlds, the first axis of every tensor.
-        fields: batched float64 state by MuJoCo's field name (`qpos`, `qvel`, `ctrl`, `xpos`,
-            `xmat`, `geom_xpos`, `mocap_pos`, `sensordata`), each [world, ...], refreshed by `step`,
-            `reset` and `load_state`.
+        fields: batched float64 state by MuJoCo's field name (`qpos`, `qvel`, `act`, `ctrl`,
+            `xpos`, `xmat`, `geom_xpos`, `mocap_pos`, `sensordata`), each [world, ...], refreshed by
+            `step`, `reset` and `load_state`.
     """
 
     model: mujoco.MjModel

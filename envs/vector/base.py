@@ -27,6 +27,7 @@ Observation = dict[str, np.ndarray]
 TASK_LIMIT = 2.0
 # Nearly all draws of a policy in [-1, 1] with noise lie within it.
 CHOICE_LIMIT = 10.0
+OBSERVATIONS = ("pixels", "state", "both")
 SMALLEST_IMAGE = 8
 LARGEST_IMAGE = 1024
 
@@ -48,8 +49,13 @@ class EnvOptions:
     evaluation: bool
     physics: str
     device: str
+    observation: str = "pixels"
 
     def __post_init__(self) -> None:
+        if self.observation not in OBSERVATIONS:
+            raise ValueError(
+                f"observation must be one of {', '.join(OBSERVATIONS)}, got {self.observation!r}"
+            )
         require_count(self.frame_stack, "frame_stack", 1)
         check_image_size(self.image_size)
         check_seed(self.seed)
@@ -81,9 +87,13 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
     Observations: "pixels" uint8 [env, size, size, 3 * frame_stack], oldest frame first, the first
     frame of an episode repeated; "task" float32 [env, task_size]; "action_mask" bool
     [env, action_size], True for an actuator of the world's body and False for padding, which has no
-    effect. Actions: float32 [env, action_size] in [-1, 1], clipped. Where the largest number of an
-    action chooses among discrete ones, the space is [-10, 10] and nothing is clipped, because the
-    order of clipped numbers would be lost.
+    effect. With `observation="both"` there is "state" float32 [env, state_size] too, the body's own
+    (`Family.state`, or what an external environment itself observes, flattened); with "state" there
+    are no "pixels", and nothing is drawn but what `render_frames` is asked for.
+
+    Actions: float32 [env, action_size] in [-1, 1], clipped. Where the largest number of an action
+    chooses among discrete ones, the space is [-10, 10] and nothing is clipped, because the order of
+    clipped numbers would be lost.
 
     An episode that ends is followed by the world's next one within the same step
     (`AutoresetMode.SAME_STEP`): the observation is the new episode's first. The old one's last is
@@ -137,7 +147,11 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         self._options = options
         self._seed = options.seed
         self._episodes = Episodes(tasks, self.num_envs, hold_steps, bodies)
-        side = self.image_size
+        suite.check_observation(options.observation)
+        self._shows_images = options.observation != "state"
+        state_size = 0 if options.observation == "pixels" else suite.state_size
+        self._states = np.zeros((self.num_envs, state_size), np.float32)
+        side = self.image_size * self._shows_images
         self._pixels = np.zeros((self.num_envs, side, side, 3 * self.frame_stack), np.uint8)
         # Of the tasks, and of the worlds' episodes.
         self._task_vectors = _task_vectors(suite, tasks)
@@ -171,6 +185,13 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         """Draw the present state of all worlds, or of the listed ones, into `out`."""
 
     @abstractmethod
+    def _read_states(self) -> Float32[np.ndarray, "env state"]:
+        """Return the present state of every world, of a lost one the last that it had.
+
+        Only called where the observation has a state.
+        """
+
+    @abstractmethod
     def _image(self, index: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
         """Return an image of one world at another size."""
 
@@ -198,7 +219,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         self._set_seed_and_episode(seed, options)
         everywhere = np.ones(self.num_envs, bool)
         self._begin(everywhere)
-        self._pixels = self._stack_new_frame(everywhere)
+        self._look(everywhere)
         infos = {"task_index": self._episodes.task_index, "success": np.zeros(self.num_envs, bool)}
         return self._observation(), infos
 
@@ -220,7 +241,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         if ended.any():
             infos |= self._begin_next(ended, transition.lost, index)
         else:
-            self._pixels = self._stack_new_frame(ended)
+            self._look(ended)
         return (
             self._observation(),
             transition.rewards,
@@ -265,9 +286,12 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         """
         own = {
             "seed": np.array(self._seed),
-            "pixels": self._pixels.copy(),
             "tasks": self._task_names(),
         }
+        if self._shows_images:
+            own["pixels"] = self._pixels.copy()
+        if self._states.size:
+            own["states"] = self._states.copy()
         return own | self._episodes.state_dict() | self._simulation_state()
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
@@ -280,7 +304,10 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         """
         self._check_state(state)
         self._seed = int(state["seed"])
-        self._pixels = np.array(state["pixels"])
+        if self._shows_images:
+            self._pixels = np.array(state["pixels"])
+        if self._states.size:
+            self._states = np.array(state["states"])
         self._episodes.load_state_dict(state)
         self._load_simulation_state(state)
         self._vectors = self._task_vectors[self._episodes.task_index]
@@ -291,12 +318,14 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
 
     def _make_spaces(self) -> None:
         action_shape = self._action_masks.shape[1:]
-        pixels = spaces.Box(0, 255, self._pixels.shape[1:], np.uint8)
+        shown: dict[str, spaces.Space[Any]] = {}
+        if self._shows_images:
+            shown["pixels"] = spaces.Box(0, 255, self._pixels.shape[1:], np.uint8)
+        if self._states.size:
+            shown["state"] = spaces.Box(-np.inf, np.inf, self._states.shape[1:], np.float32)
         task = spaces.Box(-TASK_LIMIT, TASK_LIMIT, self._task_vectors.shape[1:], np.float32)
         mask = spaces.Box(0, 1, action_shape, np.bool_)  # type: ignore[arg-type]  # bool is allowed
-        self.single_observation_space = spaces.Dict(
-            {"pixels": pixels, "task": task, "action_mask": mask}
-        )
+        self.single_observation_space = spaces.Dict({**shown, "task": task, "action_mask": mask})
         self.single_action_space = spaces.Box(
             -self._action_limit, self._action_limit, action_shape, np.float32
         )
@@ -345,15 +374,16 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         """Begin the episodes after those that have ended, and return the infos of the latter."""
         last = self._last_stacks(ended, lost)
         vectors = self._vectors.copy()
+        last_states = self._present_states()
         statistics = self._episodes.statistics() | self._episode_columns()
         statistics["partial"] |= lost
         self._begin(ended)
-        self._pixels = self._stack_new_frame(ended)
+        self._look(ended)
         final = np.full(self.num_envs, None, object)
         for world, pixels in zip(np.flatnonzero(ended), last, strict=True):
             task = task_index[world]
             final[world] = {
-                "pixels": pixels,
+                **self._shown(pixels, last_states[world].copy()),
                 "task": vectors[world],
                 "action_mask": self._action_masks[task].copy(),
             }
@@ -397,6 +427,20 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         if self._options.random_initial_episode_step and self._episodes.number[env] == 0:
             self._episodes.set_initial_step(env, rng.random(), self.action_repeat)
 
+    def _look(self, fresh: Bool[np.ndarray, " env"]) -> None:
+        """Take new images and states: worlds in `fresh` show nothing older than these."""
+        if self._shows_images:
+            self._pixels = self._stack_new_frame(fresh)
+        self._states = self._present_states()
+
+    def _present_states(self) -> Float32[np.ndarray, "env state"]:
+        return self._read_states() if self._states.size else self._states
+
+    def _shown(self, pixels: np.ndarray, state: np.ndarray) -> Observation:
+        """Return those of an image and a state that are observed."""
+        images = {"pixels": pixels} if self._shows_images else {}
+        return {**images, "state": state} if self._states.size else images
+
     def _stack_new_frame(self, fresh: Bool[np.ndarray, " env"]) -> np.ndarray:
         """Return the stacks after a new image: worlds in `fresh` show nothing older than it."""
         pixels = np.empty_like(self._pixels)
@@ -416,7 +460,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         worlds = np.flatnonzero(ended)
         stacks = self._pixels[worlds]
         drawn = worlds[~lost[worlds]]
-        if len(drawn):
+        if len(drawn) and self._shows_images:
             newest = np.empty((len(drawn), self.image_size, self.image_size, 3), np.uint8)
             self._draw(newest, drawn)
             older = self._pixels[drawn][..., 3:]
@@ -428,7 +472,7 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         # into it.
         index = self._episodes.task_index
         return {
-            "pixels": self._pixels.copy(),
+            **self._shown(self._pixels.copy(), self._states.copy()),
             "task": self._vectors.copy(),
             "action_mask": self._action_masks[index],
         }

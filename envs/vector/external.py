@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from typing_extensions import override
 
 from envs.external import patience
@@ -63,7 +63,14 @@ class ExternalVectorEnv(PixelVectorEnv):
         workers = min(options.threads or len(os.sched_getaffinity(0)), self.num_envs)
         opengl = any(task.parameters.get("render") == "opengl" for task in self.tasks)
         self._pool = WorkerPool(
-            self.tasks, self.num_envs, self.image_size, self.action_repeat, workers, opengl
+            self.tasks,
+            self.num_envs,
+            self.image_size,
+            self.action_repeat,
+            workers,
+            opengl,
+            self._shows_images,
+            self._states.shape[1],
         )
         self.metadata = {**self.metadata, "render_fps": 25}
 
@@ -128,9 +135,15 @@ class ExternalVectorEnv(PixelVectorEnv):
         out[:] = self._pool.frames if worlds is None else self._pool.frames[worlds]
 
     @override
+    def _read_states(self) -> Float32[np.ndarray, "env state"]:
+        known = self._pool.alive[:, None]
+        return np.where(known, self._pool.states, self._states).astype(np.float32)
+
+    @override
     def _image(self, index: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
         if not self._pool.alive[index]:
-            return resize(np.ascontiguousarray(self._pixels[index, ..., -3:]), size)
+            seen = self._pixels if self._shows_images else self._pool.frames
+            return resize(np.ascontiguousarray(seen[index, ..., -3:]), size)
         image: np.ndarray = self._pool.ask(index, "image", size)
         return image
 

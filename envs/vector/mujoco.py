@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from typing_extensions import override
 
 from envs.families import resolve
@@ -70,6 +70,10 @@ class MujocoVectorEnv(PixelVectorEnv):
     ) -> None:
         self._place_distractors()
         self._worlds.draw(out, worlds)
+
+    @override
+    def _read_states(self) -> Float32[np.ndarray, "env state"]:
+        return self._worlds.states()
 
     @override
     def _image(self, index: int, size: int) -> UInt8[np.ndarray, "size size 3"]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 
 from envs.families.family import EpisodeTask, Family
 from envs.simulation.backends import make_physics
@@ -138,6 +138,10 @@ class MujocoWorlds:
         self.physics.step(control)
         reward = self.family.reward(self.physics, goals)
         return reward, self.family.holding(self.physics, goals, reward)
+
+    def states(self) -> Float32[np.ndarray, "world state"]:
+        """Return the present states that agents may observe."""
+        return self.family.state(self.physics).cpu().numpy().astype(np.float32)
 
     def place_distractors(
         self, tasks: Int64[np.ndarray, " world"], steps: Int64[np.ndarray, " world"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 from typing_extensions import override
 
 from envs.families import resolve
@@ -133,6 +133,10 @@ class MultiBodyVectorEnv(PixelVectorEnv):
             images = np.empty((len(envs), *out.shape[1:]), np.uint8)
             body.worlds.draw(images, self._episodes.rank[envs])
             out[np.isin(drawn, envs)] = images
+
+    @override
+    def _read_states(self) -> Float32[np.ndarray, "env state"]:
+        raise AssertionError("refused by Suite.check_observation")
 
     @override
     def _image(self, index: int, size: int) -> UInt8[np.ndarray, "size size 3"]:

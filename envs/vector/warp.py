@@ -107,8 +107,7 @@ class WarpVectorEnv(MujocoVectorEnv):
         self._set_seed_and_episode(seed, options)
         everywhere = np.ones(self.num_envs, bool)
         self._begin(everywhere)
-        self._place_distractors()
-        self._stack.fill(self._upload(everywhere))
+        self._draw_first(self._upload(everywhere))
         return self._observe()
 
     def step_tensors(self, actions: Float[Tensor, "env action"]) -> DeviceStep:
@@ -129,8 +128,9 @@ class WarpVectorEnv(MujocoVectorEnv):
             rewards = rewards + reward
             success = success | self._count(reward, holding)
         ended = self._episodes.ended
-        self._place_distractors()
-        self._stack.push()
+        if self._shows_images:
+            self._place_distractors()
+            self._stack.push()
         truncated = self._upload(ended) if ended.any() else self._nowhere
         finished = self._begin_ended(ended, truncated) if ended.any() else None
         return DeviceStep(
@@ -171,13 +171,16 @@ class WarpVectorEnv(MujocoVectorEnv):
     @override
     def state_dict(self) -> dict[str, np.ndarray]:
         self._download_counters()
-        self._pixels = self._stack.pixels.cpu().numpy()
+        if self._shows_images:
+            self._pixels = self._stack.pixels.cpu().numpy()
+        self._states = self._present_states()
         return super().state_dict()
 
     @override
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         super().load_state_dict(state)
-        self._stack.pixels.copy_(torch.from_numpy(self._pixels))
+        if self._shows_images:
+            self._stack.pixels.copy_(torch.from_numpy(self._pixels))
         for name in _COUNTERS:
             getattr(self, f"_{name}").copy_(self._upload(getattr(self._episodes, name)))
         self._elapsed.copy_(self._upload(self._episodes.step - self._episodes.initial_step))
@@ -188,7 +191,17 @@ class WarpVectorEnv(MujocoVectorEnv):
     def _observe(self) -> dict[str, Tensor]:
         worlds = self._tasks_of_worlds
         observed = {"task": worlds["task"], "action_mask": worlds["action_mask"]}
-        return {"pixels": self._stack.pixels, **observed}
+        if self._shows_images:
+            observed["pixels"] = self._stack.pixels
+        if self._states.size:
+            observed["state"] = self._worlds.family.state(self._physics).float()
+        return observed
+
+    def _draw_first(self, mask: Bool[Tensor, " env"]) -> None:
+        """Draw the first images of the episodes of some worlds, where images are observed."""
+        if self._shows_images:
+            self._place_distractors()
+            self._stack.fill(mask)
 
     @override
     def _begin(self, mask: Bool[np.ndarray, " env"]) -> None:
@@ -239,8 +252,7 @@ class WarpVectorEnv(MujocoVectorEnv):
             {name: values for name, values in statistics.items() if name not in _OF_REWARDS},
         )
         self._begin(ended)
-        self._place_distractors()
-        self._stack.fill(mask)
+        self._draw_first(mask)
         return finished
 
     def _infos_of(self, ended: EndedEpisodes) -> dict[str, Any]:

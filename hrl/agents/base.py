@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,8 +13,9 @@ from torch import Tensor
 from hrl.config_field import CheckedConfig, config_field
 from hrl.data.nonfinite import Fed, NonFiniteQuantity
 from hrl.data.observation import Observation, PolicyState
-from hrl.nets.encoder import Encoder, EncoderConfig, find_encoder
+from hrl.nets.encoder import EncoderConfig, ObservationEncoder, find_encoder
 from hrl.nets.mlp import TaskEmbedding
+from hrl.nets.state_encoder import PixelsAndStateEncoder, StateEncoder
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class AgentSpec:
         autocast: dtype of matrix products and convolutions.
         world_model: sizes of agents with a world model, a `hrl.world_model.model.WorldModelConfig`.
         discrete_actions: whether the largest number of an action chooses among discrete ones.
+        observation: what is observed: "pixels", "state" or "both".
+        state_size: numbers of a state that is observed; 0 where there is none.
     """
 
     image_size: int
@@ -49,11 +52,19 @@ class AgentSpec:
     autocast: torch.dtype
     world_model: Any
     discrete_actions: bool = False
+    observation: str = "pixels"
+    state_size: int = 0
 
-    def build_encoder(self) -> Encoder:
-        """Return a new encoder of these sizes."""
+    def build_encoder(self) -> ObservationEncoder:
+        """Return a new encoder of what is observed, of these sizes."""
+        if self.observation == "state":
+            return StateEncoder(self.state_size, self.hidden, self.encoder.features)
         kind = find_encoder(self.encoder.kind)
-        return kind(self.image_size, self.channels, self.encoder, self.autocast)
+        pixels = kind(self.image_size, self.channels, self.encoder, self.autocast)
+        if self.observation == "pixels":
+            return pixels
+        state = StateEncoder(self.state_size, self.hidden, self.encoder.features)
+        return PixelsAndStateEncoder(pixels, state)
 
     def build_task_embedding(self) -> TaskEmbedding:
         """Return a new embedding of the task vector."""
@@ -65,8 +76,8 @@ class RunShapes(NamedTuple):
 
     Attributes:
         num_envs: environments stepped side by side.
-        image_bytes: size of one observation's stack of images.
-        stored_image_bytes: size of what a rollout of an on-policy agent keeps of it.
+        image_bytes: size of one observation's stack of images and of its state.
+        stored_image_bytes: size of what a rollout of an on-policy agent keeps of them.
         map_bytes: size of the maps that the encoder of such an agent makes of it.
         task_size: size of the task vector.
         action_size: size of the action.
@@ -102,8 +113,14 @@ class MemoryUse(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig(CheckedConfig):
-    """Hold an agent's hyperparameters; every agent's own class derives from this one."""
+    """Hold an agent's hyperparameters; every agent's own class derives from this one.
 
+    Attributes:
+        takes_state: whether the agent can observe a body's state: it encodes what it observes by
+            `AgentSpec.build_encoder`, `columns` and `encode_columns`.
+    """
+
+    takes_state: ClassVar[bool] = False
     name: str = config_field("", "the agent's name; chosen by agent=NAME, not by this key")
 
     def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,7 @@ from hrl.nets.mlp import MLP
 class PPOConfig(OnPolicyAgentConfig):
     """Hold the hyperparameters of the flat agent."""
 
+    takes_state: ClassVar[bool] = True
     name: str = "ppo"
     noise_repeat: int = config_field(
         1,
@@ -99,8 +101,8 @@ class PPO(nn.Module):
 
         Without a generator the action is the mode, and the state stays as it is.
         """
-        patches = self.encoder.to_patches(observation.pixels)
-        features = self._features(patches, observation.task)
+        columns = self.encoder.columns(observation.pixels, observation.state)
+        features = self._features(columns, observation.task)
         distribution = self._policy(features, observation.action_mask)
         raw_action, state = self._draw(distribution, state, generator)
         return torch.tanh(raw_action), state
@@ -109,12 +111,12 @@ class PPO(nn.Module):
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         """Return actions, the state for the next step, and the columns that the loss needs."""
-        patches = self.encoder.to_patches(observation.pixels)
-        features = self._features(patches, observation.task)
+        columns = self.encoder.columns(observation.pixels, observation.state)
+        features = self._features(columns, observation.task)
         distribution = self._policy(features, observation.action_mask)
         raw_action, state = self._draw(distribution, state, generator)
         records = {
-            "patches": patches,
+            **columns,
             "raw_action": raw_action,
             "log_prob": distribution.log_prob(raw_action),
             "value": self._value(features),
@@ -124,8 +126,8 @@ class PPO(nn.Module):
     def bootstrap_values(self, observation: Observation, state: PolicyState) -> dict[str, Tensor]:
         """Return the critic's value of an observation."""
         del state
-        patches = self.encoder.to_patches(observation.pixels)
-        return {"value": self._value(self._features(patches, observation.task))}
+        columns = self.encoder.columns(observation.pixels, observation.state)
+        return {"value": self._value(self._features(columns, observation.task))}
 
     # Learning.
 
@@ -138,7 +140,7 @@ class PPO(nn.Module):
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the clipped objective, value loss and entropy as one loss, and metrics."""
         metrics: dict[str, Tensor] = {}
-        features = self._features(batch["patches"], batch["task"])
+        features = self._features(batch, batch["task"])
         distribution = self._policy(
             measure_gradient(features, "encoder/gradient_from_policy", metrics),
             batch["action_mask"],
@@ -173,8 +175,10 @@ class PPO(nn.Module):
         )
         return distribution.at(noise), {"noise": noise, "steps_since_noise": steps_since_noise}
 
-    def _features(self, patches: Tensor, task: Tensor) -> Float[Tensor, "batch features"]:
-        return torch.cat([self.encoder.encode_patches(patches), self.task(task)], -1)
+    def _features(
+        self, columns: Mapping[str, Tensor], task: Tensor
+    ) -> Float[Tensor, "batch features"]:
+        return torch.cat([self.encoder.encode_columns(columns), self.task(task)], -1)
 
     def _policy(self, features: Tensor, action_mask: Tensor) -> Gaussian:
         return Gaussian.from_parameters(self.actor(features)).masked(action_mask.float())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from hrl.seeding import torch_generator
 class RandomConfig(AgentConfig):
     """Configure uniform actions, which have no hyperparameters."""
 
+    takes_state: ClassVar[bool] = True
     name: str = "random"
 
 
@@ -24,6 +26,7 @@ class RandomConfig(AgentConfig):
 class ZeroConfig(AgentConfig):
     """Configure all actuators at rest, which has no hyperparameters."""
 
+    takes_state: ClassVar[bool] = True
     name: str = "zero"
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -53,6 +53,7 @@ MAX_SKILL_DURATION = 10_000  # the skills' critic has an input for each step of 
 class SkillsConfig(OnPolicyAgentConfig):
     """Hold the hyperparameters of the hierarchical agent."""
 
+    takes_state: ClassVar[bool] = True
     name: str = "skills"
     num_skills: int = config_field(
         8,
@@ -118,7 +119,7 @@ class EncodedObservation(NamedTuple):
     """Hold the encoded observation that one level gets.
 
     Attributes:
-        features: of the pixels, with or without gradient.
+        features: of the pixels or the state, with or without gradient.
         task: the embedding of the task.
     """
 
@@ -221,15 +222,15 @@ class Skills(nn.Module):
         self, observation: Observation, state: PolicyState, generator: torch.Generator | None
     ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
         """Return actions, the next state, and the columns that the losses of both levels need."""
-        patches = self.encoder.to_patches(observation.pixels)
-        encoded = self._encode_patches(patches, observation.task)
+        columns = self.encoder.columns(observation.pixels, observation.state)
+        encoded = self._encode_columns(columns, observation.task)
         state, records = self._decide(encoded, state, generator)
         weights = state["weights"]
         steps_since_decision = state["steps_since_decision"]
         composite = self._composite(encoded, observation.action_mask, weights)
         raw_action = composite.sample(generator)
         records |= {
-            "patches": patches,
+            **columns,
             "raw_action": raw_action,
             "log_prob": composite.log_prob(raw_action),
             "weights": weights,
@@ -281,7 +282,7 @@ class Skills(nn.Module):
         Each loss is a mean over what that level decided. With one skill there is only the skills'.
         """
         metrics: dict[str, Tensor] = {}
-        encoded = self._encode_patches(batch["patches"], batch["task"])
+        encoded = self._encode_columns(batch, batch["task"])
         loss = self._skills_loss(batch, self._for_level(encoded, "skills"), metrics)
         if self.has_manager:
             loss = loss + self._manager_loss(batch, self._for_level(encoded, "manager"), metrics)
@@ -290,10 +291,11 @@ class Skills(nn.Module):
     # Private methods.
 
     def _encode(self, observation: Observation) -> EncodedObservation:
-        return self._encode_patches(self.encoder.to_patches(observation.pixels), observation.task)
+        columns = self.encoder.columns(observation.pixels, observation.state)
+        return self._encode_columns(columns, observation.task)
 
-    def _encode_patches(self, patches: Tensor, task: Tensor) -> EncodedObservation:
-        return EncodedObservation(self.encoder.encode_patches(patches), self.task(task))
+    def _encode_columns(self, columns: Mapping[str, Tensor], task: Tensor) -> EncodedObservation:
+        return EncodedObservation(self.encoder.encode_columns(columns), self.task(task))
 
     def _for_level(self, encoded: EncodedObservation, level: str) -> EncodedObservation:
         """Return the observation with gradient to the encoder only if this level trains it."""

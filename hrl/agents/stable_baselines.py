@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -35,7 +35,7 @@ from hrl.agents.base import AgentConfig, AgentSpec, MemoryUse, NonFiniteUpdate, 
 from hrl.agents.on_policy import OnPolicyConfig
 from hrl.agents.registry import AgentEntry, SavedModule, register_entry
 from hrl.config_field import config_field
-from hrl.data.nonfinite import NonFiniteQuantity, check_rows
+from hrl.data.nonfinite import NonFiniteQuantity, check_rows, observed_numbers
 from hrl.data.observation import Observation, PolicyState
 from hrl.data.rollout_collector import with_task_means
 from hrl.nets.action_bounds import bounded_choice
@@ -50,6 +50,7 @@ class SB3PPOConfig(OnPolicyConfig):
     The library has a Gaussian whose draws are clipped.
     """
 
+    takes_state: ClassVar[bool] = True
     name: str = "sb3_ppo"
     reward_scale: float = config_field(
         0.01,
@@ -74,6 +75,7 @@ class SB3PPOConfig(OnPolicyConfig):
 class SB3SACConfig(AgentConfig):
     """Hold the hyperparameters of soft actor-critic."""
 
+    takes_state: ClassVar[bool] = True
     name: str = "sb3_sac"
     n_steps: int = config_field(
         4, "agent steps that each environment takes between trainings", at_least=1
@@ -106,7 +108,7 @@ class SB3SACConfig(AgentConfig):
 
 
 class PixelsAndTask(BaseFeaturesExtractor):
-    """Return our encoder's features of the pixels, then our embedding of the task.
+    """Return our encoder's features of pixels and state, then our embedding of the task.
 
     Args:
         observation_space: as the library gives it.
@@ -114,8 +116,9 @@ class PixelsAndTask(BaseFeaturesExtractor):
     """
 
     def __init__(self, observation_space: gym.spaces.Dict, spec: AgentSpec) -> None:
-        super().__init__(observation_space, spec.encoder.features + spec.task_features)
-        self.encoder = spec.build_encoder()
+        encoder = spec.build_encoder()
+        super().__init__(observation_space, encoder.features + spec.task_features)
+        self.encoder = encoder
         self.task = spec.build_task_embedding()
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
@@ -123,8 +126,12 @@ class PixelsAndTask(BaseFeaturesExtractor):
 
         The library gives pixels [batch, channel, height, width] as floats in [0, 255].
         """
-        features = self.encoder(observations["pixels"].permute(0, 2, 3, 1))
-        return torch.cat([features, self.task(observations["task"])], -1)
+        seen = dict(observations)
+        if "pixels" in seen:
+            seen["pixels"] = seen["pixels"].permute(0, 2, 3, 1)
+        images = seen.get("pixels", seen["task"][:, :0, None, None])
+        columns = self.encoder.columns(images, seen.get("state", seen["task"][:, :0]))
+        return torch.cat([self.encoder.encode_columns(columns), self.task(seen["task"])], -1)
 
 
 class SB3Policy:
@@ -151,8 +158,9 @@ class SB3Policy:
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         arrays = {
-            "pixels": observation.pixels.cpu().numpy(),
-            "task": observation.task.cpu().numpy(),
+            name: values.cpu().numpy()
+            for name, values in observation.parts().items()
+            if name != "action_mask"
         }
         with _nonfinite_parameters():
             action, _ = self.network.predict(arrays, deterministic=generator is None)
@@ -189,14 +197,15 @@ class _CheckedEnv(VecEnvWrapper):
         """Return the results of one step.
 
         Raises:
-            NonFiniteQuantity: a reward or a task vector is not finite, or the simulation failed.
+            NonFiniteQuantity: a reward, a task vector or a state is not finite, or the
+                simulation failed.
         """
         try:
             observations, rewards, dones, infos = self.venv.step_wait()
         except FloatingPointError as error:
             raise NonFiniteQuantity(str(error), self._fed) from error
         assert isinstance(observations, dict)
-        check_rows({"reward": rewards, "task vector": observations["task"]}, self._fed)
+        check_rows({"reward": rewards, **observed_numbers(observations)}, self._fed)
         return observations, rewards * self.scale, dones, infos
 
 
@@ -414,14 +423,18 @@ def saved_sac(config: SB3SACConfig, spec: AgentSpec) -> SavedModule:
 
 def _saved(policy: type[BasePolicy], spec: AgentSpec, net_arch: Any) -> SavedModule:
     spaces = gym.spaces
-    pixels = spaces.Box(0, 255, (spec.channels, spec.image_size, spec.image_size), np.uint8)
-    task = spaces.Box(-np.inf, np.inf, (spec.task_size,), np.float32)
+    seen: dict[str, gym.Space[Any]] = {
+        "task": spaces.Box(-np.inf, np.inf, (spec.task_size,), np.float32)
+    }
+    if spec.observation != "state":
+        side = spec.image_size
+        seen["pixels"] = spaces.Box(0, 255, (spec.channels, side, side), np.uint8)
+    if spec.state_size:
+        seen["state"] = spaces.Box(-np.inf, np.inf, (spec.state_size,), np.float32)
     limit = CHOICE_LIMIT if spec.discrete_actions else 1.0
     actions = spaces.Box(-limit, limit, (spec.action_size,), np.float32)
     arguments = _policy_arguments(spec, net_arch)
-    network = policy(
-        spaces.Dict({"pixels": pixels, "task": task}), actions, lambda _: 0.0, **arguments
-    )
+    network = policy(spaces.Dict(seen), actions, lambda _: 0.0, **arguments)
     network = network.to(spec.device)
     return SavedModule(SB3Policy(network, spec.discrete_actions), network)
 

@@ -154,11 +154,11 @@ class DeviceSteps:
             found = self._env.step_tensors(action)
         except FloatingPointError as error:
             before = {f"policy_state.{key}": value for key, value in state.items()}
-            fed = {**observation._asdict(), **before, "action": action}
+            fed = {**observation.parts(), **before, "action": action}
             raise NonFiniteQuantity(str(error), fed) from error
         limited = None
         if found.ended is not None:
-            final = Observation(**found.ended.final)
+            final = Observation.of(found.ended.final)
             limited = LastObservations(found.ended.rows, final)
             names = [self._names[task] for task in tasks[found.ended.envs]]
             self._ended.append(
@@ -198,7 +198,8 @@ def record_episodes(
 
 def _kept(observation: dict[str, Tensor]) -> Observation:
     """Return an observation that the environment's next step does not overwrite."""
-    return Observation(**{**observation, "pixels": observation["pixels"].clone()})
+    pixels = {name: observation[name].clone() for name in ("pixels",) if name in observation}
+    return Observation.of({**observation, **pixels})
 
 
 def _with_number(device: torch.device) -> torch.device:

@@ -54,6 +54,12 @@ def check_rows(quantities: Mapping[str, np.ndarray], fed: Fed) -> None:
             raise NonFiniteQuantity(message, {**fed, **quantities})
 
 
+def observed_numbers(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return those parts of an observation that may not be finite, by what messages call them."""
+    state = {"state": arrays["state"]} if "state" in arrays else {}
+    return {"task vector": arrays["task"], **state}
+
+
 def step_finite(
     env: gym.vector.VectorEnv, observation: Observation, state: PolicyState, action: Tensor
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -66,16 +72,16 @@ def step_finite(
         action: what it did.
 
     Raises:
-        NonFiniteQuantity: an action, a reward or a task vector is not finite, or the simulation
-            failed. It holds all arguments and the rewards.
+        NonFiniteQuantity: an action, a reward, a task vector or a state is not finite, or the
+            simulation failed. It holds all arguments and the rewards.
     """
     before = {f"policy_state.{key}": value for key, value in state.items()}
-    fed: Fed = {**observation._asdict(), **before, "action": action}
+    fed: Fed = {**observation.parts(), **before, "action": action}
     sent = action.cpu().numpy()
     check_rows({"action": sent}, fed)
     try:
         arrays, reward, terminated, truncated, infos = env.step(sent)
     except FloatingPointError as error:
         raise NonFiniteQuantity(str(error), fed) from error
-    check_rows({"reward": reward, "task vector": arrays["task"]}, fed)
+    check_rows({"reward": reward, **observed_numbers(arrays)}, fed)
     return arrays, reward, terminated, truncated, infos

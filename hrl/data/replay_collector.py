@@ -127,7 +127,7 @@ class ReplayCollector:
     def _set_current(self, observation: Observation, reward: Tensor, is_first: Tensor) -> None:
         """Remember what is known of the next row before its action is chosen."""
         row = {
-            **observation._asdict(),
+            **observation.parts(),
             "reward": reward,
             "is_first": is_first,
             "is_terminal": torch.zeros_like(is_first),
@@ -137,7 +137,7 @@ class ReplayCollector:
     def _step(
         self, policy: LatentExplorer, initial: PolicyState, episodes: dict[str, list[float]]
     ) -> None:
-        observation = Observation(**{key: self._current[key] for key in Observation._fields})
+        observation = Observation.of(self._current)
         generator = torch_generator(self.seed, "act", self.steps, self.device)
         action, state, latents = policy.explore(observation, self._state, generator)
         arrays, reward, terminated, truncated, infos = step_finite(
@@ -169,7 +169,7 @@ class ReplayCollector:
         envs = done.nonzero()[:, 0]
         final = Observation.from_final(infos["final_obs"][envs.numpy()], self.device)
         rows = {
-            **final._asdict(),
+            **final.parts(),
             "action": torch.zeros_like(action[: len(envs)]),
             "reward": reward[envs],
             "is_first": torch.zeros(len(envs), dtype=torch.bool),

@@ -64,14 +64,14 @@ class RolloutCollector:
 
         The env's own state is saved by its owner.
         """
-        observation = {} if self._observation is None else self._observation._asdict()
+        observation = {} if self._observation is None else self._observation.parts()
         return {"steps": self.steps, "observation": observation, "policy": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; tensors move from host memory to this collector's device."""
         self.steps = state["steps"]
         observation = {key: value.to(self.device) for key, value in state["observation"].items()}
-        self._observation = Observation(**observation) if observation else None
+        self._observation = Observation.of(observation) if observation else None
         self._state = {key: value.to(self.device) for key, value in state["policy"].items()}
 
     # Private methods.
@@ -80,7 +80,7 @@ class RolloutCollector:
         self, explorer: Explorer, initial: PolicyState, rollout: Rollout, time: int, n_steps: int
     ) -> None:
         assert self._observation is not None
-        observation = self._observation._asdict()
+        observation = self._observation.parts()
         generator = torch_generator(self.seed, "act", self.steps, self.device)
         action, state, records = explorer.explore(self._observation, self._state, generator)
         found = self._env_steps.step(self._observation, self._state, action)

@@ -54,6 +54,7 @@ class EvalConfig:
         device: where the policy runs.
         threads: worker threads of the environment; None is one for every core.
         physics: what simulates, as in training: see `envs.make_vec`.
+        observation: what is observed, as in training.
     """
 
     episodes: int
@@ -63,6 +64,7 @@ class EvalConfig:
     device: torch.device
     threads: int | None = None
     physics: str = "auto"
+    observation: str = "pixels"
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def evaluation_env(
         evaluation=True,
         frame_stack=eval_config.frame_stack,
         image_size=eval_config.image_size,
+        observation=eval_config.observation,
         threads=eval_config.threads,
         physics=eval_config.physics,
         device=eval_config.device,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
@@ -72,7 +72,29 @@ class UnknownEncoderError(ValueError):
     """Report a name that no kind of encoder was registered under."""
 
 
-class Encoder(nn.Module, ABC):
+class ObservationEncoder(nn.Module, ABC):
+    """Map what is observed, beside the task, to features.
+
+    Attributes:
+        features: size of the feature vector.
+    """
+
+    features: int
+
+    @abstractmethod
+    def columns(
+        self,
+        pixels: Num[Tensor, "batch height width channel"],
+        state: Float[Tensor, "batch state"],
+    ) -> dict[str, Tensor]:
+        """Return by name what is encoded, which a learner may store to encode it again."""
+
+    @abstractmethod
+    def encode_columns(self, columns: Mapping[str, Tensor]) -> Float[Tensor, "batch features"]:
+        """Return features in [-1, 1] of what `columns` gave; other columns are ignored."""
+
+
+class Encoder(ObservationEncoder):
     """Map images to features: maps of the kind, a linear layer, LayerNorm, tanh.
 
     A learner that encodes an image several times stores its patches (`to_patches`) and encodes
@@ -148,6 +170,19 @@ class Encoder(nn.Module, ABC):
     ) -> Float[Tensor, "batch features"]:
         """Return features in [-1, 1] of images in [0, 255], preferably given as bytes."""
         return self.encode_patches(self.to_patches(pixels))
+
+    def columns(
+        self,
+        pixels: Num[Tensor, "batch height width channel"],
+        state: Float[Tensor, "batch state"],
+    ) -> dict[str, Tensor]:
+        """Return the patches of images by name; states are not encoded here."""
+        del state
+        return {"patches": self.to_patches(pixels)}
+
+    def encode_columns(self, columns: Mapping[str, Tensor]) -> Float[Tensor, "batch features"]:
+        """Return features in [-1, 1] of what `columns` gave; other columns are ignored."""
+        return self.encode_patches(columns["patches"])
 
     def encode_patches(
         self, patches: Num[Tensor, "batch row column patch"]

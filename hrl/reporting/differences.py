@@ -104,7 +104,8 @@ def parameter_counts(runs: Runs, methods: Iterable[str]) -> dict[str, dict[str, 
 
 
 def _settings(run: Run) -> dict[str, str]:
-    flat = flattened({key: value for key, value in run.config.items() if key not in IDENTITY_KEYS})
+    config = {"observation": "pixels", **run.config}  # left out where it is that
+    flat = flattened({key: value for key, value in config.items() if key not in IDENTITY_KEYS})
     return {key: value for key, value in flat.items() if key not in SOURCE_KEYS}
 
 

@@ -38,11 +38,13 @@ class ActingPolicy:
         self._state: PolicyState | None = None
         self._num_envs = 0
         size = run.config.image_size
-        self._shapes: dict[str, tuple[int, ...]] = {
-            "pixels": (size, size, 3 * run.config.frame_stack),
-            "task": (run.suite.task_size,),
-            "action_mask": (run.suite.action_size,),
-        }
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        if run.config.observation != "state":
+            self._shapes["pixels"] = (size, size, 3 * run.config.frame_stack)
+        if run.config.observation != "pixels":
+            self._shapes["state"] = (run.suite.state_size,)
+        self._shapes["task"] = (run.suite.task_size,)
+        self._shapes["action_mask"] = (run.suite.action_size,)
 
     @torch.inference_mode()
     def act(self, observation: Mapping[str, np.ndarray], done: bool | np.ndarray) -> np.ndarray:
@@ -64,10 +66,11 @@ class ActingPolicy:
             NonFiniteQuantity: an action is not finite, as those of damaged weights are.
         """
         arrays = self._arrays(observation)
-        single = arrays["pixels"].ndim == 3
+        first = next(iter(self._shapes))
+        single = arrays[first].ndim == len(self._shapes[first])
         if single:
             arrays = {key: value[None] for key, value in arrays.items()}
-        count = len(arrays["pixels"])
+        count = len(arrays[first])
         self._check(arrays, count)
         begins = _begins(done, count)
         state = self._begin(count, torch.from_numpy(begins).to(self._device))
@@ -78,7 +81,7 @@ class ActingPolicy:
         return found[0] if single else found
 
     def make_vec_env(self, num_envs: int, split: str = "train", seed: int = 0) -> PixelVectorEnv:
-        """Return a vector environment of the suite with images as in training.
+        """Return a vector environment of the suite, observed as in training.
 
         Args:
             num_envs: environments side by side; tasks are assigned to them round-robin.
@@ -92,10 +95,11 @@ class ActingPolicy:
             seed=seed,
             frame_stack=self.config.frame_stack,
             image_size=self.config.image_size,
+            observation=self.config.observation,
         )
 
     def make_env(self, split: str = "train", task: int = 0, seed: int = 0) -> SingleEnv:
-        """Return one Gymnasium environment of the suite with images as in training.
+        """Return one Gymnasium environment of the suite, observed as in training.
 
         Args:
             split: of the task.
@@ -109,6 +113,7 @@ class ActingPolicy:
             seed=seed,
             frame_stack=self.config.frame_stack,
             image_size=self.config.image_size,
+            observation=self.config.observation,
         )
         return SingleEnv(env)
 
@@ -130,11 +135,12 @@ class ActingPolicy:
     def _arrays(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the entries that a policy sees, as arrays of the types that it sees."""
         arrays = {key: np.asarray(observation[key]) for key in self._shapes if key in observation}
-        self._refuse_missing("pixels", arrays)
-        if arrays["pixels"].dtype != np.uint8:
+        self._refuse_missing(next(iter(self._shapes)), arrays)
+        if "pixels" in arrays and arrays["pixels"].dtype != np.uint8:
             raise ValueError(f"pixels must be uint8 from 0 to 255, not {arrays['pixels'].dtype}")
-        if "task" in arrays:
-            arrays["task"] = arrays["task"].astype(np.float32)
+        for key in ("state", "task"):
+            if key in arrays:
+                arrays[key] = arrays[key].astype(np.float32)
         return arrays
 
     def _refuse_missing(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:

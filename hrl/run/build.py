@@ -24,11 +24,13 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
 
     Raises:
         ConfigError: an image that the encoder cannot encode.
-        ValueError: a device that cannot be used here.
+        ValueError: a device that cannot be used here, or an observation that the suite lacks.
     """
     encoder = config.network.encoder
+    suite.check_observation(config.observation)
     try:
-        find_encoder(encoder.kind).check_size(config.image_size, encoder)
+        if config.observation != "state":
+            find_encoder(encoder.kind).check_size(config.image_size, encoder)
     except ConfigValueError as error:
         raise ConfigError(str(error.within("network.encoder"))) from error
     device = choose_device(config.device)
@@ -45,6 +47,8 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
         autocast=choose_precision(config.precision, device),
         world_model=config.network.world_model,
         discrete_actions=suite.discrete_actions,
+        observation=config.observation,
+        state_size=_state_size(config, suite),
     )
 
 
@@ -81,16 +85,22 @@ def run_shapes(config: RunConfig, suite: Suite) -> RunShapes:
     encoder = config.network.encoder
     kind = find_encoder(encoder.kind)
     side, channels = config.image_size, 3 * config.frame_stack
+    shows_images = config.observation != "state"
+    state_bytes = 4 * _state_size(config, suite)
     return RunShapes(
         num_envs=config.num_envs,
-        image_bytes=side**2 * channels,
-        stored_image_bytes=kind.stored_bytes(side, channels),
-        map_bytes=kind.map_bytes(side, channels, encoder),
+        image_bytes=side**2 * channels * shows_images + state_bytes,
+        stored_image_bytes=kind.stored_bytes(side, channels) * shows_images + state_bytes,
+        map_bytes=kind.map_bytes(side, channels, encoder) * shows_images,
         task_size=suite.task_size,
         action_size=suite.action_size,
         longest_episode=longest,
         world_model=config.network.world_model,
     )
+
+
+def _state_size(config: RunConfig, suite: Suite) -> int:
+    return 0 if config.observation == "pixels" else suite.state_size
 
 
 def learns(config: RunConfig) -> bool:

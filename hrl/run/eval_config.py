@@ -21,6 +21,7 @@ def eval_config_for(config: RunConfig, device: torch.device, episodes: int) -> E
         seed=config.evaluation.seed,
         frame_stack=config.frame_stack,
         image_size=config.image_size,
+        observation=config.observation,
         device=device,
         threads=config.threads or None,
         physics=config.physics,

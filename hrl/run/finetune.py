@@ -45,7 +45,10 @@ FRAMES = 100_000
 """Control steps of a fine-tuning run, unless frames=N says otherwise."""
 MOST_NAMED = 12
 """Tasks of a split that a message names."""
-INHERITED = ("agent.name", "network", "frame_stack", "image_size", "imports", "finetune")
+INHERITED = (
+    *("agent.name", "network", "observation", "frame_stack", "image_size"),
+    *("imports", "finetune"),
+)
 """Keys of the source that a fine-tuning run cannot change."""
 
 

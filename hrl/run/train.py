@@ -337,6 +337,7 @@ def _training_env(config: RunConfig, suite: Suite, device: torch.device) -> Pixe
         stream="train",
         frame_stack=config.frame_stack,
         image_size=config.image_size,
+        observation=config.observation,
         threads=config.threads or None,
         random_initial_episode_step=config.random_initial_episode_step,
         physics=config.physics,

@@ -123,6 +123,43 @@ class DictCounter(Counter):
         self.observation_space = gymnasium.spaces.Dict(parts)
 
 
+class SensibleDict(Counter):
+    """Observe a Dict of a choice and a vector, always the same."""
+
+    def __init__(self, render_mode: str | None = None, **limits: Any) -> None:
+        super().__init__(render_mode, **limits)
+        parts = {
+            "vector": gymnasium.spaces.Box(-1, 1, (2,)),
+            "choice": gymnasium.spaces.Discrete(3),
+        }
+        self.observation_space = gymnasium.spaces.Dict(parts)
+
+    def _observation(self) -> Any:
+        return {"vector": np.array([0.25, 0.5], np.float32), "choice": 2}
+
+
+class ImageObserver(Counter):
+    """Observe an image, which is no state."""
+
+    def __init__(self, render_mode: str | None = None, **limits: Any) -> None:
+        super().__init__(render_mode, **limits)
+        self.observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
+
+    def _observation(self) -> np.ndarray:
+        return self.render()
+
+
+class Sized(Counter):
+    """Observe its clock so many times."""
+
+    def __init__(self, render_mode: str | None = None, clocks: int = 2, **limits: Any) -> None:
+        super().__init__(render_mode, **limits)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (clocks,), np.float64)
+
+    def _observation(self) -> np.ndarray:
+        return np.full(self.observation_space.shape or (), self.clock, np.float64)
+
+
 class NeedsPackage(Counter):
     """Draw with a package that is not installed."""
 
@@ -143,5 +180,8 @@ gymnasium.register("Slow-v0", f"{__name__}:Counter", max_episode_steps=30, kwarg
 gymnasium.register("WithProgram-v0", f"{__name__}:WithProgram")
 gymnasium.register("SixActions-v0", f"{__name__}:SixActions")
 gymnasium.register("DictCounter-v0", f"{__name__}:DictCounter")
+gymnasium.register("SensibleDict-v0", f"{__name__}:SensibleDict")
+gymnasium.register("ImageObserver-v0", f"{__name__}:ImageObserver")
+gymnasium.register("Sized-v0", f"{__name__}:Sized")
 gymnasium.register("NeedsPackage-v0", f"{__name__}:NeedsPackage")
 gymnasium.register("Plain-v0", f"{__name__}:Plain")

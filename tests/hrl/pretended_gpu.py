@@ -127,8 +127,8 @@ def main(method: str, gradient: str) -> None:
         agent.update_target()
         is_on_gpu({str(index): average for index, average in enumerate(optimizer.averages())})
 
-        observation = Observation(
-            *(batch[name].flatten(0, 1)[:ENVS] for name in Observation._fields)
+        observation = Observation.of(
+            {name: values.flatten(0, 1)[:ENVS] for name, values in batch.items()}
         )
         state = agent.initial_state(ENVS)
         with torch.no_grad():

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families.compat.tasks import CompatTask, task_name
 from envs.families.family import TaskStart
@@ -59,6 +60,7 @@ class CompatCartpole(CompatTask):
             name, lambda: with_poles(poles), substeps=1, camera="fixed", background=SKY
         )
         self._poles = [f"pole_{number}" for number in range(1, poles + 1)]
+        self.state_size = 2 + 3 * poles
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return 1 for the sparse reward, 0 for the smooth one."""
@@ -78,6 +80,16 @@ class CompatCartpole(CompatTask):
                 1 + count
             )
         return TaskStart(positions, _START_SPEED * rng.standard_normal(1 + count), np.zeros((0, 3)))
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        """Return the cart's place, cosine and sine of each pole's angle, and velocities.
+
+        Source: dm_control's `Balance.get_observation`.
+        """
+        rotations = torch.stack([physics.body_rotation(pole) for pole in self._poles], 1)
+        angles = torch.stack([rotations[..., 2, 2], rotations[..., 0, 2]], -1).flatten(1)
+        return torch.cat([physics.fields["qpos"][:, :1], angles, physics.fields["qvel"]], -1)
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]

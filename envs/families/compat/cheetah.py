@@ -31,10 +31,15 @@ class CompatCheetah(CompatTask):
         finish=cheetah.set_mass,
     )
     hold_steps = cheetah.STEPS_PER_SECOND
+    state_size = cheetah.STATE_SIZE
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed from which the reward is full, m/s."""
         return np.array([_RUN_SPEED])
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        return cheetah.state(physics)
 
     @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:

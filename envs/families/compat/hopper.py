@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families.compat.tasks import CompatTask, task_name
 from envs.families.family import TaskStart
@@ -32,6 +33,7 @@ class CompatHopper(CompatTask):
         background=SKY,
     )
     hold_steps = 50
+    state_size = 15
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed of full reward, m/s; 0 rewards standing with little control."""
@@ -41,6 +43,15 @@ class CompatHopper(CompatTask):
         """Draw joint angles and orientation at rest, as in dm_control's suite."""
         model = self.scene.model
         return TaskStart(random_joint_positions(model, rng), np.zeros(model.nv), np.zeros((0, 3)))
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        """Return joint positions but the horizontal one, velocities, and touch of the foot.
+
+        Source: dm_control's `Hopper.get_observation`.
+        """
+        touch = [torch.log1p(physics.sensor(f"touch_{part}")) for part in ("toe", "heel")]
+        return torch.cat([physics.fields["qpos"][:, 1:], physics.fields["qvel"], *touch], -1)
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]

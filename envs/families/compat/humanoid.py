@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families.compat.tasks import CompatTask, task_name
 from envs.families.contacts import contacts
@@ -18,6 +19,7 @@ from envs.tasks import Task
 
 _STAND_HEIGHT = 1.4
 _UPRIGHT = 0.9
+_LIMBS = ("left_hand", "left_foot", "right_hand", "right_foot")
 _SPEEDS = {"humanoid-stand": 0.0, "humanoid-walk": 1.0, "humanoid-run": 10.0}
 
 
@@ -35,6 +37,7 @@ class CompatHumanoid(CompatTask):
         background=SKY,
     )
     hold_steps = 40
+    state_size = 67
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed from which the reward is full, m/s; 0 rewards standing still."""
@@ -51,6 +54,25 @@ class CompatHumanoid(CompatTask):
         while contacts(model, data):
             data.qpos[:] = random_joint_positions(model, rng)
         return TaskStart(data.qpos.copy(), np.zeros(model.nv), np.zeros((0, 3)))
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        """Return angles, the head's height, hands and feet from the torso, tilt and velocities.
+
+        Source: dm_control's `Humanoid.get_observation`.
+        """
+        torso = physics.body_position("torso")
+        rotation = physics.body_rotation("torso")
+        offsets = torch.stack([physics.body_position(limb) - torso for limb in _LIMBS], 1)
+        parts = [
+            physics.fields["qpos"][:, 7:],
+            physics.body_position("head")[:, 2:],
+            (offsets @ rotation).flatten(1),
+            rotation[:, 2],
+            physics.sensor("torso_subtreelinvel"),
+            physics.fields["qvel"],
+        ]
+        return torch.cat(parts, -1)
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]

@@ -51,6 +51,7 @@ class CompatPointMass(CompatTask):
         remodel=mix_actuators,
     )
     hold_steps = 1
+    state_size = 4
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the target's radius in metres."""
@@ -61,6 +62,11 @@ class CompatPointMass(CompatTask):
         positions = random_joint_positions(self.scene.model, rng)
         seed = int(rng.integers(1, 2**32)) if task_name(task) == "point_mass-hard" else 0
         return TaskStart(positions, np.zeros(2), np.zeros((0, 3)), seed)
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        """Return place and velocity; source: dm_control's `PointMass.get_observation`."""
+        return torch.cat([physics.fields["qpos"], physics.fields["qvel"]], -1)
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]

@@ -33,10 +33,15 @@ class CompatQuadruped(CompatTask):
         SKY,
     )
     hold_steps = quadruped.STEPS_PER_SECOND
+    state_size = quadruped.STATE_SIZE
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed from which the reward is full, m/s."""
         return np.array([_SPEEDS[task_name(task)]])
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        return quadruped.state(physics)
 
     @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from typing_extensions import override
 
 from envs.families import quadruped
 from envs.families.compat.tasks import CompatTask
@@ -48,6 +49,7 @@ class CompatQuadrupedFetch(CompatTask):
 
     scene = Scene("compat quadruped fetch", _build, quadruped.SUBSTEPS, quadruped.CAMERA, SKY)
     hold_steps = quadruped.STEPS_PER_SECOND
+    state_size = 90
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return one unused number, because there is only one task."""
@@ -70,6 +72,27 @@ class CompatQuadrupedFetch(CompatTask):
         start.joint_positions[first : first + 3] = [*rng.uniform(-reach, reach, 2), _BALL_HEIGHT]
         start.joint_velocities[speed : speed + 2] = _BALL_SPEED * rng.standard_normal(2)
         return start
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        """Return the quadruped's state, and ball and target from the torso.
+
+        Source: `Fetch.get_observation` of dm_control's quadruped.
+        """
+        torso = physics.body_position("torso")
+        rotation = physics.body_rotation("torso")
+        velocity = physics.fields["qvel"]
+        ball, root = (int(physics.model.joint(name).dofadr[0]) for name in (_BALL_JOINT, "root"))
+        vectors = torch.stack(
+            [
+                physics.body_position(_BALL) - torso,
+                velocity[:, ball : ball + 3] - velocity[:, root : root + 3],
+                velocity[:, ball + 3 : ball + 6],
+                torso.new_tensor(physics.model.site(_TARGET).pos) - torso,
+            ],
+            1,
+        )
+        return torch.cat([quadruped.state(physics), (vectors @ rotation).flatten(1)], -1)
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]

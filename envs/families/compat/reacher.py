@@ -52,6 +52,7 @@ class CompatReacher(CompatTask):
 
     scene = Scene("compat reacher", _build, substeps=1, camera="fixed")
     hold_steps = 1
+    state_size = 6
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the distance at which finger and target touch, metres."""
@@ -65,6 +66,17 @@ class CompatReacher(CompatTask):
         place = (distance * math.sin(angle), distance * math.cos(angle), _HEIGHT)
         targets = [place if name == task_name(task) else _ASIDE for name in _RADII]
         return TaskStart(positions, np.zeros(2), np.array(targets))
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        """Return joint angles, the vector from finger to target, and velocities.
+
+        Source: dm_control's `Reacher.get_observation`.
+        """
+        offsets = _offsets(physics)
+        nearer = torch.linalg.vector_norm(offsets, dim=-1).argmin(0)
+        to_target = offsets[nearer, torch.arange(physics.num_worlds)]
+        return torch.cat([physics.fields["qpos"], to_target, physics.fields["qvel"]], -1)
 
     def reward(
         self, physics: Physics, goal: Float[Tensor, "world goal"]
@@ -84,9 +96,11 @@ class CompatReacher(CompatTask):
 
 def _distance(physics: Physics) -> Tensor:
     """Return the distance from the finger to the nearer target; the other is metres away."""
+    distance: Tensor = torch.linalg.vector_norm(_offsets(physics), dim=-1).amin(dim=0)
+    return distance
+
+
+def _offsets(physics: Physics) -> Float[Tensor, "target world 2"]:
+    """Return the vectors from the finger to both targets, in the plane."""
     finger = physics.geom_position("finger")[:, :2]
-    distances = [
-        torch.linalg.vector_norm(physics.geom_position(name)[:, :2] - finger, dim=-1)
-        for name in _RADII
-    ]
-    return torch.stack(distances).amin(dim=0)
+    return torch.stack([physics.geom_position(name)[:, :2] - finger for name in _RADII])

@@ -32,10 +32,15 @@ class CompatWalker(CompatTask):
         SKY,
     )
     hold_steps = walker.STEPS_PER_SECOND
+    state_size = walker.STATE_SIZE
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed from which the reward is full, m/s; 0 rewards standing only."""
         return np.array([_SPEEDS[task_name(task)]])
+
+    @override
+    def state(self, physics: Physics) -> Float[Tensor, "world state"]:
+        return walker.state(physics)
 
     @override
     def start(self, task: Task, rng: np.random.Generator) -> TaskStart:

@@ -167,6 +167,31 @@ def test_rewards_of_states_equal_dm_controls(name: str) -> None:
     assert len(np.unique(np.round(moved, 3))) >= (2 if _is_sparse(name) else WORLDS // 4)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "quadruped-escape"])
+def test_states_equal_dm_controls_observations(name: str) -> None:
+    """At the start of an episode and after steps, with sensors of forces among them."""
+    family, _ = _family(name)
+    environment, physics = _theirs(name), _ours(name)
+    observation = environment.reset().observation
+    start = InitialState.of(physics.model, WORLDS)
+    _share_model(name, environment, start)
+    if start.model_seeds is not None:
+        observation = environment.task.get_observation(environment.physics)
+    for world in range(WORLDS):
+        _copy(start, world, name, environment)
+    physics.reset(_everywhere(), start)
+    rng = np.random.default_rng(6)
+    for _ in range(CONTROL_STEPS):
+        expected = np.concatenate([np.ravel(values) for values in observation.values()])
+        state = family.state(physics)
+        assert state.shape == (WORLDS, family.state_size)
+        np.testing.assert_allclose(state, np.tile(expected, (WORLDS, 1)), atol=1e-6)
+        action = rng.uniform(*physics.model.actuator_ctrlrange.T)
+        observation = environment.step(action).observation
+        physics.step(torch.from_numpy(action).expand(WORLDS, -1))
+    assert np.ptp(expected) > 0.01
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_trajectories_and_rewards_equal_dm_controls(name: str) -> None:
     family, _ = _family(name)

@@ -18,7 +18,7 @@ from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.gaussian import Gaussian
-from tests.fakes import ToyReach, model_setting, randomise, replayed, small_setting
+from tests.fakes import ToyReach, model_setting, randomise, replayed, seen, small_setting
 
 # A small body with one actuator and a large one with three, both with the same task vector.
 SMALL = torch.tensor([True, False, False])
@@ -54,7 +54,7 @@ def model_based(kind: str, gradient: str = "reinforce") -> Dreamer | Director:
 
 def observation(body: torch.Tensor) -> Observation:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
-    return Observation(torch.from_numpy(pixels), torch.full((4, 2), 0.3), body.expand(4, 3))
+    return seen(torch.from_numpy(pixels), torch.full((4, 2), 0.3), body.expand(4, 3))
 
 
 def output_rows(actor: nn.Module) -> torch.Tensor:

@@ -1,6 +1,8 @@
 """The two on-policy agents: what k = 1 and K = 1 mean, what depends on the task, where gradients
 go, and that both learn from pixels."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
 from hrl.nets.gaussian import Gaussian
-from tests.fakes import ToyReach, all_used, small_setting
+from tests.fakes import StateReach, ToyReach, all_used, seen, small_setting
 
 ENVS = 6
 
@@ -27,7 +29,7 @@ def skills(**changes) -> Skills:
 def observation(seed: int = 0) -> Observation:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (ENVS, 16, 16, 3), dtype=torch.uint8, generator=generator)
-    return Observation(pixels, torch.randn(ENVS, 1, generator=generator), all_used(ENVS, 1))
+    return seen(pixels, torch.randn(ENVS, 1, generator=generator), all_used(ENVS, 1))
 
 
 def noise(seed: int) -> torch.Generator:
@@ -141,7 +143,7 @@ def test_one_levels_encoder_gradient_is_its_own_losss(level):
     agent, batch = trained.policy, one_batch(trained)
     weight = agent.encoder.stem.weight
     total = torch.autograd.grad(agent.loss(batch)[0], weight)[0]
-    shown = agent._for_level(agent._encode_patches(batch["patches"], batch["task"]), level)
+    shown = agent._for_level(agent._encode_columns(batch, batch["task"]), level)
     own_loss = getattr(agent, f"_{level}_loss")(batch, shown, {})
     alone = torch.autograd.grad(own_loss, weight)[0]
     torch.testing.assert_close(total, alone)
@@ -293,6 +295,17 @@ def test_both_methods_learn_to_reach_from_pixels(agent):
     trained = make(agent, n_steps=24, learning_rate=2e-3)
     returns = [trained.iterate()["train/return"] for _ in range(75)]
     assert returns[0] < 7
+    assert max(returns[-10:]) > 15, f"last returns {returns[-10:]}"
+
+
+@pytest.mark.parametrize("agent", [pytest.param("ppo", marks=pytest.mark.slow), "skills"])
+def test_both_methods_learn_to_reach_from_a_state(agent):
+    spec = replace(small_setting(), observation="state", state_size=2)
+    config = make(agent, n_steps=24, learning_rate=2e-3).config
+    cls = {"ppo": PPO, "skills": Skills}[agent]
+    trained = OnPolicyLearner(cls(config, spec), config, spec, StateReach(16), ["toy"], 2)
+    returns = [trained.iterate()["train/return"] for _ in range(40)]
+    assert returns[0] < 9
     assert max(returns[-10:]) > 15, f"last returns {returns[-10:]}"
 
 

@@ -12,7 +12,7 @@ from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
 from hrl.nets.gaussian import Gaussian
 from hrl.seeding import torch_generator
-from tests.fakes import ToyReach, all_used, small_setting
+from tests.fakes import ToyReach, all_used, seen, small_setting
 
 ENVS, LENGTH = 8, 6
 
@@ -40,7 +40,7 @@ def observation() -> Observation:
     pixels = torch.randint(
         0, 256, (ENVS, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    return Observation(pixels, torch.linspace(-1, 1, ENVS)[:, None], all_used(ENVS, 1))
+    return seen(pixels, torch.linspace(-1, 1, ENVS)[:, None], all_used(ENVS, 1))
 
 
 # One skill.
@@ -181,7 +181,7 @@ def test_noise_repeated_for_one_step_is_a_draw_at_every_step():
 
 def policy_of(learner: OnPolicyLearner, batch: dict[str, torch.Tensor]) -> Gaussian:
     """What a flat policy would do at the observations of a batch."""
-    features = learner.policy._features(batch["patches"], batch["task"])
+    features = learner.policy._features(batch, batch["task"])
     return learner.policy._policy(features, batch["action_mask"])
 
 

@@ -8,7 +8,7 @@ from hrl.agents.base import HierarchicalPolicy
 from hrl.agents.conditioning import CONDITIONABLE_MODULES, ConditioningConfig
 from hrl.data.observation import Observation, reset_state
 from hrl.world_model.rssm import RSSMState
-from tests.fakes import all_used
+from tests.fakes import all_used, seen
 from tests.hrl.small_directors import COUNT, director
 
 
@@ -16,7 +16,7 @@ def observation(seed: int = 0) -> Observation:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (COUNT, 16, 16, 3), dtype=torch.uint8, generator=generator)
     task = torch.rand(COUNT, 2, generator=generator) * 2 - 1
-    return Observation(pixels, task, all_used(COUNT, 2))
+    return seen(pixels, task, all_used(COUNT, 2))
 
 
 def noise(seed: int) -> torch.Generator:

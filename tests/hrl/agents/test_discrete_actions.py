@@ -24,9 +24,8 @@ from hrl.agents.stable_baselines import (
     saved_ppo,
     saved_sac,
 )
-from hrl.data.observation import Observation
 from hrl.nets.action_bounds import bounded_choice
-from tests.fakes import all_used, model_setting, small_setting
+from tests.fakes import all_used, model_setting, seen, small_setting
 
 BUTTONS = 18
 DRAWS = 3072
@@ -58,7 +57,7 @@ def test_an_untrained_policy_presses_every_button_about_as_often(name: str) -> N
         torch.manual_seed(step)
         policy = UNTRAINED[name]()
         pixels = torch.from_numpy(rng.integers(0, 256, (count, 16, 16, 3), np.uint8))
-        shown = Observation(pixels, torch.zeros(count, 1), all_used(count, BUTTONS))
+        shown = seen(pixels, torch.zeros(count, 1), all_used(count, BUTTONS))
         state = policy.initial_state(count)
         if name == "random":
             state = {"step": state["step"] + step}

@@ -592,7 +592,7 @@ def test_collecting_repeats_the_noise_of_actions(method):
     policy = learner(method, noise_repeat=3).policy
     rows = replayed(model_setting(task_size=1, action_size=1, deter=16), ENVS, 1)
     shown, state, generator = (
-        Observation(*(rows[name][:, 0] for name in Observation._fields)),
+        Observation.of({name: values[:, 0] for name, values in rows.items()}),
         policy.initial_state(ENVS),
         None,
     )

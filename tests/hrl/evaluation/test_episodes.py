@@ -295,10 +295,12 @@ def test_tasks_that_are_not_shuffled_have_no_mean_weights_but_raise_no_warning(s
 
 def test_a_task_shuffle_keeps_the_action_mask():
     """Two bodies with the same task vectors: each world still has the mask of its own body."""
-    observation = Observation(
-        torch.zeros(2, 4, 4, 3, dtype=torch.uint8),
-        torch.tensor([[1.0], [2.0]]),
-        torch.tensor([[True, False], [True, True]]),
+    observation = Observation.of(
+        {
+            "pixels": torch.zeros(2, 4, 4, 3, dtype=torch.uint8),
+            "task": torch.tensor([[1.0], [2.0]]),
+            "action_mask": torch.tensor([[True, False], [True, True]]),
+        }
     )
     seen = []
 

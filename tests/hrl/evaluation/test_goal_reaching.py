@@ -11,7 +11,6 @@ import torch
 from envs import Suite
 from hrl.agents.base import GoalReacher
 from hrl.config import load
-from hrl.data.observation import Observation
 from hrl.evaluation.episodes import EvalConfig
 from hrl.evaluation.goal_reaching import (
     GOAL_OFFSETS,
@@ -23,7 +22,7 @@ from hrl.evaluation.goal_reaching import (
 )
 from hrl.evaluation.open_loop import DIAGNOSTIC_STEPS
 from hrl.evaluation.probe_episodes import DiagnosticRollouts
-from tests.fakes import all_used
+from tests.fakes import all_used, seen
 from tests.hrl.small_directors import director
 
 WORLDS, TASKS, TIME, SIZE = 4, 2, 30, 3
@@ -190,7 +189,7 @@ def test_rollouts_store_the_managers_decisions_and_the_images() -> None:
     generator = torch.Generator().manual_seed(3)
     for step in range(2):
         with torch.inference_mode():
-            observation = Observation(found.pixels[step], found.task, found.action_mask)
+            observation = seen(found.pixels[step], found.task, found.action_mask)
             action, again = agent.act(observation, again, generator)
         torch.testing.assert_close(action, found.actions[step])
         torch.testing.assert_close(again["goal"], found.states[step]["goal"])

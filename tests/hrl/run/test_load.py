@@ -16,7 +16,6 @@ from hrl.agents import registry
 from hrl.agents.base import Policy
 from hrl.agents.registry import find_agent, registered_agents
 from hrl.config import load
-from hrl.data.observation import Observation
 from hrl.run import checkpoints
 from hrl.run.build import agent_spec, build_learner
 from hrl.run.checkpoint_format import read, write
@@ -24,7 +23,7 @@ from hrl.run.checkpoints import Checkpoints
 from hrl.run.errors import CheckpointError, FolderError
 from hrl.run.load import load_run
 from hrl.run.train import train
-from tests.fakes import all_used
+from tests.fakes import all_used, seen
 
 QUIET = [
     "tracking.wandb=disabled",
@@ -60,7 +59,7 @@ def actions(policy: Policy) -> torch.Tensor:
         0, 256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     task = torch.linspace(-1, 1, 10).reshape(5, 2)
-    observation = Observation(pixels, task, all_used(5, 2))
+    observation = seen(pixels, task, all_used(5, 2))
     with torch.no_grad():
         greedy, state = policy.act(observation, policy.initial_state(5), None)
         drawn, _ = policy.act(observation, state, torch.Generator().manual_seed(1))

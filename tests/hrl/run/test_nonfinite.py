@@ -205,7 +205,7 @@ def test_weights_that_are_not_finite_write_no_scores(agent, command, spoiled, ca
     assert not (folder / "scores.csv").exists()
     assert not list(folder.rglob("*.mp4"))
     batch = dump_of(message).state["batch"]
-    seen = Observation(*(batch[name] for name in Observation._fields))
+    seen = Observation.of(batch)
     state = {
         key.removeprefix("policy_state."): value
         for key, value in batch.items()

@@ -290,7 +290,7 @@ def test_acting_and_training_go_through_the_same_states(preset):
     state, seen = agent.initial_state(BATCH), []
     with torch.no_grad():
         for row in range(1, TIME + 1):
-            view = Observation(*(batch[name][:, row] for name in Observation._fields))
+            view = Observation.of({name: values[:, row] for name, values in batch.items()})
             now = agent.observe(view, state, torch.Generator().manual_seed(row))
             seen.append(now)
             state = {**now._asdict(), "action": batch["action"][:, row]}
