@@ -34,6 +34,7 @@ import envs, hrl.config
 from hrl.cli import main
 assert hrl.config.load(["agent=ppo"])[0].agent.name == "ppo"
 assert envs.load_suite("point_mass").name == "point_mass"
+assert envs.load_suite("maze_many_point").splits  # whose layouts are files of the package
 sys.exit(max(main(command) for command in {COMMANDS}))
 """
 

@@ -1,5 +1,7 @@
 """Show how success falls with the length of the path, where episodes have one: in drawn mazes."""
 
+from matplotlib.ticker import MultipleLocator
+
 from hrl.reporting.figures.style import ReportFigure, band, method_legend, panels
 from hrl.reporting.path_lengths import BIN, success_by_length
 from hrl.reporting.study import Study, evidence, note_on, words
@@ -21,6 +23,7 @@ def path_length_figures(study: Study) -> list[ReportFigure]:
             band(axis, x, low, high, style.colour)
         axis.set_title(words(split))
         axis.set_ylim(-0.03, 1.03)
+        axis.xaxis.set_major_locator(MultipleLocator(BIN))
         axis.set_xlabel(f"path length, cells (up to, in steps of {BIN})")
     axes[0].set_ylabel("share of successful episodes")
     methods = [method for method in study.runs.methods if method in set(table["method"])]

@@ -10,6 +10,7 @@ import torch
 
 from envs import PixelVectorEnv, Suite, Task, load_suite, make_vec
 from envs.adapters.gymnasium import SingleEnv
+from envs.adapters.stable_baselines3 import Sb3VecEnv
 from envs.families import resolve
 from envs.families.family import EpisodeTask
 from envs.families.layout_sets import stored_set
@@ -367,6 +368,48 @@ def test_a_single_environment_says_layout_and_length_at_the_end() -> None:
     assert statistics["layout"] in stored_set("train_4x4").names
     assert isinstance(statistics["path_length"], int)
     env.close()
+
+
+def test_stable_baselines3_sees_a_touch_as_a_terminal_state() -> None:
+    vec = _env(_suite_of(_task()), 2, seed=0)
+    env = Sb3VecEnv(vec)
+    told = np.array(env.reset()["task"])  # type: ignore[call-overload]
+    _carry(vec, told * 5.5 + [[0.0, 0.0], [0.0, 2 * TOUCH]])
+    observation, rewards, done, infos = env.step(np.zeros((2, 2), np.float32))
+    assert rewards.tolist() == [1, 0]
+    assert done.tolist() == [True, False]
+    assert not infos[0]["TimeLimit.truncated"]
+    assert infos[0]["is_success"]
+    np.testing.assert_array_equal(infos[0]["terminal_observation"]["task"], told[0])
+    np.testing.assert_array_equal(observation["task"][1], told[1])  # type: ignore[call-overload]
+    env.close()
+
+
+def test_bodies_side_by_side_have_their_own_goals_behind_the_body() -> None:
+    """A suite of two bodies: the vector says the body, then the goal, after a resume too."""
+    tasks = [replace(_task(), episode_length=20)]
+    tasks += [replace(load_suite(NAMES[3]).tasks("train")[0], episode_length=20)]
+    suite = replace(SUITE, splits={"train": tuple(tasks)}, mixed=True)
+    envs = [_env(suite, 4, seed=1) for _ in range(2)]
+    told = envs[0].reset()[0]["task"]
+    for world in range(4):
+        episode = envs[0]._episode_tasks[world]
+        assert episode is not None
+        body = np.eye(2)[world % 2]
+        np.testing.assert_array_equal(told[world], [*body, *episode.task_vector[2:]])
+        maze = stored_set(str(tasks[world % 2].parameters["layouts"])).layouts[episode.layout]
+        half_width = (5.5, 7.5)[world % 2]
+        goals = [maze.centre(room) / half_width for room in maze.rooms]
+        assert min(np.abs(goal - told[world, 2:]).max() for goal in goals) < 1e-6
+    _play(envs[0], 4)
+    envs[1].load_state_dict(envs[0].state_dict())
+    before, after = (_play(env, 12, seed=1) for env in envs)
+    assert any("final_obs" in step[4] for step in before)  # type: ignore[operator]
+    for one, other in zip(before, after, strict=True):
+        for a, b in zip(one, other, strict=True):
+            _assert_same(a, b)
+    for env in envs:
+        env.close()
 
 
 def test_parameters_name_what_is_valid() -> None:
