@@ -15,11 +15,35 @@ from hrl.data.nonfinite import NonFiniteQuantity, step_finite
 from hrl.data.observation import Observation, PolicyState
 
 
-class LastObservations(NamedTuple):
-    """Hold what time limits ended: numbers of the environments, and what was last observed."""
+class EndedEpisodes(NamedTuple):
+    """Hold the episodes that ended in a step.
 
+    Attributes:
+        numbers: of their environments, int64 [ended] on the host.
+        envs: the same, on the collector's device.
+        terminated: those that ended in a terminal state, bool [ended] on the host.
+        observation: what was last observed.
+    """
+
+    numbers: np.ndarray
     envs: Int64[Tensor, " ended"]
+    terminated: np.ndarray
     observation: Observation
+
+    def limited(self) -> EndedEpisodes | None:
+        """Return those that a time limit ended; None where there is none."""
+        if not self.terminated.any():
+            return self
+        kept = np.flatnonzero(~self.terminated)
+        if not len(kept):
+            return None
+        rows = torch.from_numpy(kept).to(self.envs.device)
+        return EndedEpisodes(
+            self.numbers[kept],
+            self.envs.index_select(0, rows),
+            self.terminated[kept],
+            self.observation.rows(rows),
+        )
 
 
 class EnvStep(NamedTuple):
@@ -29,13 +53,13 @@ class EnvStep(NamedTuple):
         observation: of every environment, after those that ended have begun anew.
         reward: [env].
         done: where an episode ended.
-        limited: the episodes that a time limit ended; None where there is none.
+        ended: these episodes; None where there is none.
     """
 
     observation: Observation
     reward: Float[Tensor, " env"]
     done: Bool[Tensor, " env"]
-    limited: LastObservations | None
+    ended: EndedEpisodes | None
 
 
 @runtime_checkable
@@ -112,16 +136,17 @@ class HostSteps:
             self._env, observation, state, action
         )
         record_episodes(self._episodes, infos, self._names)
-        limits = np.flatnonzero(truncated & ~terminated)
-        limited = None
-        if len(limits):
-            final = Observation.from_final(infos["final_obs"][limits], self._device)
-            limited = LastObservations(torch.from_numpy(limits).to(self._device), final)
+        numbers = np.flatnonzero(terminated | truncated)
+        ended = None
+        if len(numbers):
+            final = Observation.from_final(infos["final_obs"][numbers], self._device)
+            envs = torch.from_numpy(numbers).to(self._device)
+            ended = EndedEpisodes(numbers, envs, terminated[numbers], final)
         return EnvStep(
             Observation.from_arrays(arrays, self._device),
             torch.from_numpy(reward).to(self._device),
             torch.from_numpy(terminated | truncated).to(self._device),
-            limited,
+            ended,
         )
 
     def take_episodes(self) -> dict[str, list[float]]:
@@ -156,15 +181,16 @@ class DeviceSteps:
             before = {f"policy_state.{key}": value for key, value in state.items()}
             fed = {**observation.parts(), **before, "action": action}
             raise NonFiniteQuantity(str(error), fed) from error
-        limited = None
+        ended = None
         if found.ended is not None:
+            numbers = found.ended.envs
             final = Observation.of(found.ended.final)
-            limited = LastObservations(found.ended.rows, final)
-            names = [self._names[task] for task in tasks[found.ended.envs]]
+            ended = EndedEpisodes(numbers, found.ended.rows, np.zeros(len(numbers), bool), final)
+            names = [self._names[task] for task in tasks[numbers]]
             self._ended.append(
                 (names, found.ended.columns["partial"][found.ended.envs], found.ended)
             )
-        return EnvStep(_kept(found.observation), found.rewards, found.truncated, limited)
+        return EnvStep(_kept(found.observation), found.rewards, found.truncated, ended)
 
     def take_episodes(self) -> dict[str, list[float]]:
         """See `EnvSteps.take_episodes`; this waits for the device, once."""
@@ -198,8 +224,8 @@ def record_episodes(
 
 def _kept(observation: dict[str, Tensor]) -> Observation:
     """Return an observation that the environment's next step does not overwrite."""
-    pixels = {name: observation[name].clone() for name in ("pixels",) if name in observation}
-    return Observation.of({**observation, **pixels})
+    seen = {name: observation[name].clone() for name in ("pixels", "state") if name in observation}
+    return Observation.of({**observation, **seen})
 
 
 def _with_number(device: torch.device) -> torch.device:

@@ -15,8 +15,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from hrl.data.env_steps import record_episodes
-from hrl.data.nonfinite import step_finite
+from hrl.data.env_steps import EndedEpisodes, env_steps
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.data.replay_buffer import Column, ReplayBuffer
 from hrl.data.rollout_collector import check_autoreset
@@ -76,15 +75,25 @@ class ReplayCollector:
         device: torch.device,
     ) -> None:
         check_autoreset(env)
-        self.env = env
         self.replay = replay
         self.task_names = task_names
         self.seed = seed
         self.device = device
         self.steps = 0
         self._all_envs = torch.arange(env.num_envs)
+        self.env = env
         self._current: dict[str, Tensor] = {}
         self._state: PolicyState = {}
+
+    @property
+    def env(self) -> gym.vector.VectorEnv:
+        """Return the environment, which may be replaced by an equal one."""
+        return self._env
+
+    @env.setter
+    def env(self, env: gym.vector.VectorEnv) -> None:
+        self._env = env
+        self._env_steps = env_steps(env, self.task_names, self.device)
 
     def collect(self, policy: LatentExplorer, n_steps: int) -> dict[str, list[float]]:
         """Make the next `n_steps` steps of every environment.
@@ -95,13 +104,12 @@ class ReplayCollector:
         Raises:
             NonFiniteQuantity: an action, a reward or a task vector is not finite.
         """
-        episodes: dict[str, list[float]] = {}
         initial = policy.initial_state(self.env.num_envs)
         if not self._current:
             self._begin(initial)
         for _ in range(n_steps):
-            self._step(policy, initial, episodes)
-        return episodes
+            self._step(policy, initial)
+        return self._env_steps.take_episodes()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step counter, the current row's beginning and the policy's state.
@@ -120,7 +128,7 @@ class ReplayCollector:
 
     def _begin(self, initial: PolicyState) -> None:
         count = self.env.num_envs
-        observation = Observation.from_arrays(self.env.reset()[0], self.device)
+        observation = self._env_steps.reset()
         self._set_current(observation, torch.zeros(count), torch.ones(count, dtype=torch.bool))
         self._state = initial
 
@@ -134,31 +142,22 @@ class ReplayCollector:
         }
         self._current = {key: value.to(self.device) for key, value in row.items()}
 
-    def _step(
-        self, policy: LatentExplorer, initial: PolicyState, episodes: dict[str, list[float]]
-    ) -> None:
+    def _step(self, policy: LatentExplorer, initial: PolicyState) -> None:
         observation = Observation.of(self._current)
         generator = torch_generator(self.seed, "act", self.steps, self.device)
         action, state, latents = policy.explore(observation, self._state, generator)
-        arrays, reward, terminated, truncated, infos = step_finite(
-            self.env, observation, self._state, action
-        )
+        found = self._env_steps.step(observation, self._state, action)
         self.replay.add({**self._current, "action": action, **latents}, self._all_envs)
-        done = torch.from_numpy(terminated | truncated)
-        rewards = torch.from_numpy(reward)
-        if done.any():
-            self._add_last(infos, done, rewards, torch.from_numpy(terminated), action, latents)
-        record_episodes(episodes, infos, self.task_names)
-        self._set_current(Observation.from_arrays(arrays, self.device), rewards * ~done, done)
-        self._state = reset_state(policy, state, initial, done.to(self.device))
+        if found.ended is not None:
+            self._add_last(found.ended, found.reward, action, latents)
+        self._set_current(found.observation, found.reward * ~found.done, found.done)
+        self._state = reset_state(policy, state, initial, found.done)
         self.steps += 1
 
     def _add_last(
         self,
-        infos: Mapping[str, Any],
-        done: Tensor,
+        ended: EndedEpisodes,
         reward: Tensor,
-        terminated: Tensor,
         action: Tensor,
         latents: Mapping[str, Tensor],
     ) -> None:
@@ -166,17 +165,17 @@ class ReplayCollector:
 
         No row of the same episode follows them, so their latents are never used and are zero.
         """
-        envs = done.nonzero()[:, 0]
-        final = Observation.from_final(infos["final_obs"][envs.numpy()], self.device)
+        count = len(ended.numbers)
         rows = {
-            **final.parts(),
-            "action": torch.zeros_like(action[: len(envs)]),
-            "reward": reward[envs],
-            "is_first": torch.zeros(len(envs), dtype=torch.bool),
-            "is_terminal": terminated[envs],
-            **{key: torch.zeros_like(value[: len(envs)]) for key, value in latents.items()},
+            **ended.observation.parts(),
+            "action": torch.zeros_like(action[:count]),
+            "reward": reward.index_select(0, ended.envs),
+            "is_first": torch.zeros(count, dtype=torch.bool),
+            "is_terminal": torch.from_numpy(ended.terminated),
+            **{key: torch.zeros_like(value[:count]) for key, value in latents.items()},
         }
-        self.replay.add({key: value.to(self.device) for key, value in rows.items()}, envs)
+        numbers = torch.from_numpy(ended.numbers)
+        self.replay.add({key: value.to(self.device) for key, value in rows.items()}, numbers)
 
 
 def _shape(space: gym.Space) -> tuple[int, ...]:

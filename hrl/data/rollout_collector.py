@@ -9,7 +9,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from hrl.data.env_steps import LastObservations, env_steps
+from hrl.data.env_steps import EndedEpisodes, env_steps
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.data.rollout import Explorer, Rollout
 from hrl.seeding import torch_generator
@@ -33,14 +33,23 @@ class RolloutCollector:
         self, env: gym.vector.VectorEnv, task_names: list[str], seed: int, device: torch.device
     ) -> None:
         check_autoreset(env)
-        self.env = env
         self.task_names = task_names
         self.seed = seed
         self.device = device
         self.steps = 0
-        self._env_steps = env_steps(env, task_names, device)
+        self.env = env
         self._observation: Observation | None = None
         self._state: PolicyState = {}
+
+    @property
+    def env(self) -> gym.vector.VectorEnv:
+        """Return the environment, which may be replaced by an equal one."""
+        return self._env
+
+    @env.setter
+    def env(self, env: gym.vector.VectorEnv) -> None:
+        self._env = env
+        self._env_steps = env_steps(env, self.task_names, self.device)
 
     def collect(self, explorer: Explorer, n_steps: int) -> Rollout:
         """Return the next `n_steps` steps of every environment.
@@ -89,7 +98,7 @@ class RolloutCollector:
             **records,
             "reward": found.reward,
             "done": found.done,
-            **self._bootstraps(explorer, state, found.limited),
+            **self._bootstraps(explorer, state, found.ended),
         }
         rollout.store(time, n_steps, step)
         self._observation = found.observation
@@ -100,19 +109,19 @@ class RolloutCollector:
         self,
         explorer: Explorer,
         state: PolicyState,
-        limited: LastObservations | None,
+        ended: EndedEpisodes | None,
     ) -> dict[str, Tensor]:
         """Return the values of the observations at which time limits ended episodes.
 
         Without any time limit there is nothing to compute, and no column.
         """
+        limited = None if ended is None else ended.limited()
         if limited is None:
             return {}
-        envs, final = limited
-        final_state = {key: value.index_select(0, envs) for key, value in state.items()}
-        values = explorer.bootstrap_values(final, final_state)
+        final_state = {key: value.index_select(0, limited.envs) for key, value in state.items()}
+        values = explorer.bootstrap_values(limited.observation, final_state)
         return {
-            f"{name}_bootstrap": _scatter(value, envs, self.env.num_envs)
+            f"{name}_bootstrap": _scatter(value, limited.envs, self.env.num_envs)
             for name, value in values.items()
         }
 

@@ -4,14 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs import make_vec
+from envs import PixelVectorEnv, make_vec
 from hrl.data import env_steps
 from hrl.data.env_steps import DeviceSteps, HostSteps
 from hrl.data.nonfinite import NonFiniteQuantity
 from hrl.data.observation import Observation, PolicyState
+from hrl.data.replay_buffer import Column, ReplayBuffer
+from hrl.data.replay_collector import ReplayCollector, replay_columns
 from hrl.data.rollout import Rollout
 from hrl.data.rollout_collector import RolloutCollector
 from tests.envs.small import short_suite
+from tests.hrl.same import assert_same
 
 ENVS = 4
 CPU = torch.device("cpu")
@@ -35,8 +38,31 @@ class Looking:
         return {"value": observation.pixels.float().mean((1, 2, 3)) + state["age"]}
 
 
+class Remembering(Looking):
+    """The same, with a latent beside each action."""
+
+    def explore(
+        self, observation: Observation, state: PolicyState, generator: torch.Generator | None
+    ) -> tuple[Tensor, PolicyState, dict[str, Tensor]]:
+        action, aged, _ = super().explore(observation, state, generator)
+        return action, aged, {"latent": aged["age"]}
+
+
+def replay_collector() -> ReplayCollector:
+    env = environment()
+    latents = {"latent": Column((), torch.float32)}
+    columns = replay_columns(env.single_observation_space.spaces, 2, latents)
+    replay = ReplayBuffer(columns, ENVS, 64 * ENVS, 2, CPU)
+    return ReplayCollector(env, replay, [task.name for task in env.tasks], 0, CPU)
+
+
 def collector() -> RolloutCollector:
-    env = make_vec(
+    env = environment()
+    return RolloutCollector(env, [task.name for task in env.tasks], seed=0, device=CPU)
+
+
+def environment() -> PixelVectorEnv:
+    return make_vec(
         short_suite("point_mass"),
         ENVS,
         frame_stack=2,
@@ -44,7 +70,6 @@ def collector() -> RolloutCollector:
         random_initial_episode_step=True,
         physics="warp",
     )
-    return RolloutCollector(env, [task.name for task in env.tasks], seed=0, device=CPU)
 
 
 def test_both_ways_collect_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +90,19 @@ def test_both_ways_collect_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         ended += sum(len(returns) for returns in found.episodes.values())
         assert (found.steps["value_bootstrap"] != 0).any()
     assert ended > 2 * ENVS
+
+
+def test_both_ways_remember_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_device = replay_collector()
+    assert isinstance(on_device._env_steps, DeviceSteps)
+    monkeypatch.setattr(env_steps, "_with_number", lambda device: None)
+    by_arrays = replay_collector()
+    assert isinstance(by_arrays._env_steps, HostSteps)
+    found, expected = (each.collect(Remembering(), 20) for each in (on_device, by_arrays))
+    assert found == expected
+    assert sum(map(len, found.values())) > 2 * ENVS
+    assert_same(on_device.replay.state_dict(), by_arrays.replay.state_dict())
+    assert_same(on_device.state_dict(), by_arrays.state_dict())
 
 
 def test_an_action_that_is_not_finite_is_reported_with_what_was_seen() -> None:
