@@ -50,7 +50,10 @@ def check_alike(envs: list[PixelVectorEnv], steps: int, tolerance: float = 1e-5)
             np.testing.assert_array_equal(found[4]["_episode_statistics"], where)
             for name, values in expected[4]["episode_statistics"].items():
                 own = found[4]["episode_statistics"][name]
-                assert own.dtype == values.dtype, name
+                assert own.dtype.kind == values.dtype.kind, name
+                if values.dtype.kind == "U":
+                    np.testing.assert_array_equal(own, values)
+                    continue
                 np.testing.assert_allclose(own[where], values[where], atol=20 * tolerance)
     return ended
 
@@ -160,9 +163,11 @@ def test_external_environments_are_refused_with_what_can() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suite", ["mixed_speed", "quadruped_maze", "cheetah_behaviours"])
+@pytest.mark.parametrize(
+    "suite", ["mixed_speed", "quadruped_maze", "cheetah_behaviours", "maze_many_point"]
+)
 def test_other_suites_are_those_of_mujoco(suite: str) -> None:
-    envs = both(suite, max(3, len(load_suite(suite).tasks("train")) // 2), length=24)
+    envs = both(suite, max(5, len(load_suite(suite).tasks("train")) // 2), length=24)
     assert check_alike(envs, steps=6, tolerance=1e-3)
     for env in envs:
         env.close()
