@@ -224,8 +224,13 @@ def record_episodes(
 
 def _kept(observation: dict[str, Tensor]) -> Observation:
     """Return an observation that the environment's next step does not overwrite."""
-    seen = {name: observation[name].clone() for name in ("pixels", "state") if name in observation}
-    return Observation.of({**observation, **seen})
+    overwritten = ("pixels", "state")
+    return Observation.of(
+        {
+            name: values.clone() if name in overwritten else values
+            for name, values in observation.items()
+        }
+    )
 
 
 def _with_number(device: torch.device) -> torch.device:
