@@ -18,7 +18,7 @@ $(INSTALLED): setup.cfg setup.py pyproject.toml constraints.txt
 	touch $@
 
 install-external: $(INSTALLED)
-	$(INSTALL) --editable ".[dev,external,slurm,ray,browser]"
+	$(INSTALL) --editable ".[dev,external,slurm,ray,dashboard,browser]"
 
 # A cluster of one machine for the tests on SLURM, system packages: .ci/run calls this.
 install-slurm:
@@ -49,7 +49,8 @@ slow-tests: install-external
 	$(BIN)/python -m pytest -n 2 -m slow -rs
 
 external-tests: install-external
-	$(BIN)/python -m pytest -n 2 -m "not slow" tests/envs -k external
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser" tests/envs tests/hrl/dashboard \
+		-k "external or dashboard"
 
 browser-tests: install-external
 	$(BIN)/python -m pytest -m browser -rs

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "play evaluation episodes of runs and write their scores",
     "study": "run a grid of runs: train, fine-tune, evaluate, report",
     "report": "write one HTML report on evaluated runs",
+    "dashboard": "show runs while they are written, on a local page",
     "play": "record videos of a policy",
     "benchmark": "measure speed on this machine",
     "suites": "write a page and a contact sheet for each suite",

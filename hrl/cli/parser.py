@@ -157,6 +157,14 @@ def image_size(text: str) -> int:
     return number
 
 
+def port_number(text: str) -> int:
+    """Read the number of a port that anyone may open."""
+    number = _at_least(text, 1024)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not valid: it must be at most 65535")
+    return number
+
+
 def folder_path(text: str) -> Path:
     """Read the path of a folder, which need not exist."""
     from hrl.run.errors import FolderError

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
 from hrl.config_field import ConfigError
+
+CONTINUE = (
+    75,  # EX_TEMPFAIL: time_limit has passed
+    *(128 + number for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)),
+)
+"""Exit codes of a command that has saved its run, which continues when it is started again."""
 
 
 class FolderError(ConfigError):

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hrl.run.atomic_files import write_json
+from hrl.run.errors import CONTINUE
 from hrl.study.cells import Cell
 from hrl.study.executors.base import Executor, Job
 
-CONTINUE = (
-    75,  # EX_TEMPFAIL: time_limit has passed
-    *(128 + number for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)),
-)
-"""Exit codes of a cell that is saved and continues when it is started again."""
 STARTS_WITHOUT_PROGRESS = 3
 """Starts in a row that may end so without a frame of progress."""
 NOT_FINISHED = 70  # EX_SOFTWARE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+from hrl.run.errors import CONTINUE
 from hrl.study.cells import Cell
 from hrl.study.plan import Plan
 
@@ -17,7 +18,7 @@ def cell_state(cell: Cell) -> str:
         return "running"
     code = _exit_code(cell)
     if code not in (None, 0):
-        return "stopped" if cell.done_frames and _continues(code) else "failed"
+        return "stopped" if cell.done_frames and code in CONTINUE else "failed"
     return "stopped" if cell.frames and cell.done_frames else "missing"
 
 
@@ -41,9 +42,3 @@ def _exit_code(cell: Cell) -> int | None:
         return int(json.loads(cell.log.with_suffix(".json").read_text())["exit_code"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _continues(code: int | None) -> bool:
-    from hrl.study.drive import CONTINUE
-
-    return code in CONTINUE

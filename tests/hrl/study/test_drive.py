@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from hrl.run.errors import CONTINUE
 from hrl.study.cells import last_lines
-from hrl.study.drive import CONTINUE, StudyRunner, failure_text
+from hrl.study.drive import StudyRunner, failure_text
 from hrl.study.status import cell_state
 from tests.hrl.study.fake_cells import FakeExecutor, advance, cell
 

@@ -1,0 +1,125 @@
+"""Tests of curves over seeds, against loops and values worked out by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrl.dashboard.curves import band, curve, smoothed, usage_matrix
+from hrl.dashboard.figures import (
+    DIAGNOSTICS,
+    curves_figure,
+    diagnostic_figures,
+    shuffles_figure,
+    skill_usage_figure,
+)
+from hrl.dashboard.run_status import FollowedRun, RunStatus
+from tests.hrl.dashboard.logs import log, log_steadily, start_run
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 100])
+def test_smoothing_against_a_loop(window: int) -> None:
+    values = np.random.default_rng(0).normal(size=20)
+    loop = [values[max(0, i + 1 - window) : i + 1].mean() for i in range(len(values))]
+    assert smoothed(values, window) == pytest.approx(loop)
+
+
+def test_a_band_by_hand() -> None:
+    x = np.array([0.0, 10.0, 20.0])
+    runs = [(x, np.array([0.0, 0.0, 0.0])), (x[:2], np.array([1.0, 3.0]))]
+    found = band(runs, 1, "flat")
+    assert found is not None
+    assert found.seeds == 2
+    assert found.x.tolist() == [0, 5, 10], "no further than the shorter run"
+    assert found.mean.tolist() == [0.5, 1.0, 1.5]
+    # Of two runs, a quarter of all draws is twice the lower one: both ends are the runs themselves.
+    assert found.low.tolist() == [0, 0, 0]
+    assert found.high.tolist() == [1, 2, 3]
+
+
+def test_one_run_has_a_curve_and_no_band() -> None:
+    found = band([(np.array([1.0, 2.0]), np.array([3.0, 4.0])), (np.empty(0), np.empty(0))], 1, "a")
+    assert found is not None
+    assert found.mean.tolist() == [3, 4]
+    assert np.isnan(found.low).all()
+    assert band([], 1, "a") is None
+
+
+def test_a_run_that_has_only_begun_leaves_the_others_curve() -> None:
+    runs = [(np.array([0.0, 10.0]), np.array([1.0, 2.0])), (np.array([0.0]), np.array([5.0]))]
+    found = band(runs, 1, "a")
+    assert found is not None
+    assert (found.x[-1], found.seeds) == (10, 1)
+
+
+def test_a_curve_against_hours(tmp_path: Path) -> None:
+    run = start_run(tmp_path / "run")
+    log(run, 100, 3600.0, loss=1.0)
+    log(run, 200, 10800.0, loss=2.0)
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"frames": 150, "loss": 3.0}\n')
+    hours, values = curve(FollowedRun(run), "loss", "hours")
+    assert hours.tolist() == [1.0, 2.0, 3.0]
+    assert values.tolist() == [1, 3, 2]
+    assert curve(FollowedRun(run), "absent", "frames")[0].tolist() == []
+
+
+def pairs(folder: Path) -> list[tuple[RunStatus, FollowedRun]]:
+    found = []
+    for method in ("flat", "skills"):
+        for seed in range(2):
+            run = start_run(folder / f"{method}_{seed}", method=method, seed=seed)
+            extra = {"skills/usage/near/0": 0.25, "skills/usage/near/1": 0.75}
+            log_steadily(run, 5, loss=float(seed), **(extra if method == "skills" else {}))
+            followed = FollowedRun(run)
+            found.append((followed.status(set()), followed))
+    return found
+
+
+def test_a_figure_has_a_line_and_a_band_a_method_and_a_line_a_run(tmp_path: Path) -> None:
+    figure = curves_figure(pairs(tmp_path), "loss", "frames", 1)
+    named = [trace["name"] for trace in figure["data"]]
+    assert named == [
+        name
+        for method in ("flat", "skills")
+        for name in (f"{method} interval", f"{method} seed 0", f"{method} seed 1", f"{method} (2)")
+    ]
+    assert figure["data"][3]["y"] == [0.5] * 5
+    again = curves_figure(pairs(tmp_path / "again"), "loss", "frames", 5)
+    assert figure["layout"]["uirevision"] == again["layout"]["uirevision"], "zoom stays"
+    hours = curves_figure(pairs(tmp_path / "hours"), "loss", "hours", 1)
+    assert hours["layout"]["uirevision"] != figure["layout"]["uirevision"]
+    assert curves_figure([], "loss", "frames", 1)["data"] == []
+
+
+def test_skill_usage_is_a_matrix_of_skills_and_tasks() -> None:
+    record = {f"skills/usage/{task}/{skill}": skill for task in "ab" for skill in range(11)}
+    weights, skills, tasks = usage_matrix({**record, "skills/load/0": 1.0, "loss": 2.0})
+    assert skills == [str(skill) for skill in range(11)]
+    assert tasks == ["a", "b"]
+    assert weights[:, 0].tolist() == list(range(11))
+    figure = skill_usage_figure(record, "a run")
+    assert figure is not None
+    assert len(figure["data"][0]["z"]) == 11
+    assert skill_usage_figure({"loss": 1.0}, "a run") is None
+
+
+def test_diagnostics_are_drawn_where_they_are_logged(tmp_path: Path) -> None:
+    runs = pairs(tmp_path)
+    log_steadily(runs[-1][0].folder, 3, **{"skills/imbalance": 0.1})
+    runs[-1][1].metrics.poll()
+    drawn = dict(zip(DIAGNOSTICS, diagnostic_figures(runs), strict=True))
+    figure = drawn.pop("skills/imbalance")
+    assert figure is not None
+    assert figure["data"][-1]["y"] == pytest.approx([0.1] * 3)
+    assert set(drawn.values()) == {None}
+
+
+def test_shuffles_are_bars_of_means() -> None:
+    figure = shuffles_figure({"skills": {"none": [4.0, 6.0], "task_shuffle": [1.0]}})
+    assert figure is not None
+    assert [(bar["name"], bar["y"]) for bar in figure["data"]] == [
+        ("none", [5.0]),
+        ("task shuffle", [1.0]),
+    ]
+    assert shuffles_figure({}) is None
