@@ -51,7 +51,7 @@ def _assert_equal(one: object, other: object) -> None:
 
 def test_the_package_exports_its_interface() -> None:
     classes = {"PixelVectorEnv", "Suite", "Task"}
-    assert set(envs.__all__) == {*classes, "CHOICE_LIMIT", "load_suite", "make_vec"}
+    assert set(envs.__all__) == {*classes, "CHOICE_LIMIT", "OBSERVATIONS", "load_suite", "make_vec"}
 
 
 @pytest.mark.parametrize(

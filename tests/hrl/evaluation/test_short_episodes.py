@@ -14,7 +14,7 @@ from hrl.agents.base import GoalReacher, Predictor
 from hrl.config import load
 from hrl.data.observation import Observation, PolicyState
 from hrl.evaluation.episodes import INTERVENTIONS, EvalConfig, evaluate
-from hrl.evaluation.goal_reaching import OTHER_EPISODE, goal_distance, goal_reaching
+from hrl.evaluation.goal_reaching import goal_distance, goal_reaching
 from hrl.evaluation.imagination_video import record_imagination
 from hrl.evaluation.open_loop import DIAGNOSTIC_STEPS, open_loop_error
 from hrl.evaluation.policy_video import record_video
@@ -134,6 +134,6 @@ def test_diagnostics_have_rows(steps: int) -> None:
     assert errors["model"][0] == pytest.approx(expected, rel=1e-4)
     assert expected > 0, "the image after the step is of the same episode"
     reaching = goal_reaching(policy, rollouts)
-    offsets = ["2", OTHER_EPISODE] if steps == 3 else [OTHER_EPISODE]
-    assert list(dict.fromkeys(reaching["goal_offset"])) == offsets
+    # Episodes of this policy start alike, so that no start of another one is a goal.
+    assert list(dict.fromkeys(reaching["goal_offset"])) == (["2"] if steps == 3 else [])
     assert goal_distance(policy, rollouts)["count"].tolist() == [steps * len(rollouts.task)] * 2

@@ -177,7 +177,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(key, tmp_path):
         "frames=256",
     ]
     train(load(settings), "a test")
-    other = load([*settings, key, "frames=512"])
+    other = load([*settings, key, "frames=512", "physics=mujoco"])
     with pytest.raises(ConfigMismatchError, match=key.partition("=")[0].replace(".", r"\.")):
         train(other, "a test")
     RunFolder(tmp_path / "run").write_config(other.plain)
