@@ -17,6 +17,9 @@ from envs.simulation.warp_model import capacity, why_not_warp, world_bytes
 from envs.suites import load_suite
 from tests.envs.simulation.warp_parity import SIZE, Pair, alike, pair
 
+# Kernels of a scene are compiled by the first test that needs them, once a machine.
+pytestmark = pytest.mark.timeout(1200)
+
 WORLDS = 4
 
 

@@ -8,6 +8,9 @@ from envs.simulation.warp_model import why_not_warp
 from envs.suites import Suite, load_suite
 from tests.envs.simulation.warp_parity import alike, pair
 
+# Kernels of a scene are compiled by the first test that needs them, once a machine.
+pytestmark = pytest.mark.timeout(1200)
+
 CONTROL_STEPS = 10
 
 

@@ -11,6 +11,9 @@ from envs.vector.warp import WarpVectorEnv
 from tests.envs.simulation.warp_parity import alike
 from tests.envs.small import final, short_suite
 
+# Kernels of a scene are compiled by the first test that needs them, once a machine.
+pytestmark = pytest.mark.timeout(1200)
+
 STACK = 3
 
 

@@ -16,6 +16,9 @@ from hrl.data.rollout_collector import RolloutCollector
 from tests.envs.small import short_suite
 from tests.hrl.same import assert_same
 
+# Kernels of a scene are compiled by the first test that needs them, once a machine.
+pytestmark = pytest.mark.timeout(1200)
+
 ENVS = 4
 CPU = torch.device("cpu")
 

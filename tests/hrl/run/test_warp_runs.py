@@ -16,6 +16,9 @@ from hrl.run.train import train
 from tests.hrl.run.test_train import TRAIN, last_state, overrides, wait_for_metrics
 from tests.hrl.same import assert_same
 
+# Kernels of a scene are compiled by the first test that needs them, once a machine.
+pytestmark = pytest.mark.timeout(1200)
+
 WARP = "physics=warp"
 DREAMER = (
     "agent.sequence_length=4",
