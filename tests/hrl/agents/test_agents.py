@@ -289,6 +289,7 @@ def test_the_learning_rate_falls_with_the_square_root_of_updates(lr_decay_start)
     assert seen == pytest.approx(expected if lr_decay_start else [0.01] * 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["ppo", "skills"])
 def test_both_methods_learn_to_reach_from_pixels(agent):
     """Untrained methods earn 3 to 6 of 24, a policy blind to the task 10 at most."""
