@@ -172,7 +172,9 @@ def test_what_cannot_be_played_is_refused(parameters: dict[str, str], named: str
 
 def test_a_dict_is_refused_to_those_who_see_images_alone() -> None:
     suite = load_suite("gym/tests.envs.external_fakes:DictCounter-v0")
-    with pytest.raises(ValueError, match="observes a Dict of 'goal', 'proprio', which agents would"):
+    with pytest.raises(
+        ValueError, match="observes a Dict of 'goal', 'proprio', which agents would"
+    ):
         suite.check_observation("pixels")
     suite.check_observation("state")
     assert suite.state_size == 4
