@@ -22,6 +22,11 @@ importlib.import_module("hrl")  # after the hook, and before torch: it sets how 
 
 import torch  # noqa: E402
 
+from tests.browser import chromium  # noqa: E402
+
+# One browser for all pages: a second one cannot be driven beside it.
+__all__ = ["chromium"]
+
 torch.set_num_threads(1)  # tests run side by side, one process per core
 
 # Under nohup, or in the background of a script, these are ignored, and the programs that tests

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser import DESKTOP, PHONE, chromium, opened
+from tests.browser import DESKTOP, PHONE, opened
 
-__all__ = ["chromium"]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 pytest.importorskip("dash", reason="the extra dashboard is missing")
 

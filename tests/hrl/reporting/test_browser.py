@@ -5,10 +5,9 @@ import pytest
 
 from hrl import reporting
 from hrl.evaluation.video_writer import write_mp4
-from tests.browser import DESKTOP, PHONE, chromium, opened
+from tests.browser import DESKTOP, PHONE, opened
 from tests.hrl.synthetic_runs import position_suite, write_fixed, write_trained
 
-__all__ = ["chromium"]
 pytestmark = pytest.mark.browser
 
 
