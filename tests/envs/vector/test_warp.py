@@ -32,13 +32,19 @@ def both(suite: str, num_envs: int, length: int = 12, **options) -> list[PixelVe
     ]
 
 
-def check_alike(envs: list[PixelVectorEnv], steps: int, tolerance: float = 1e-5) -> int:
-    """Step both under the same actions, compare all that they return, and count ended episodes."""
+def check_alike(
+    envs: list[PixelVectorEnv], steps: int, tolerance: float = 1e-5, same_pixels: float = 0.99
+) -> int:
+    """Step both under the same actions, compare all that they return, and count ended episodes.
+
+    Pictures may differ by more than two grey levels in a share of ``1 - same_pixels``: that is the
+    renderer's where states are equal, and more where contacts have made states part.
+    """
     rng = np.random.default_rng(0)
     ours, theirs = (env.reset()[0] for env in envs)
     ended = 0
     for _ in range(steps):
-        assert alike(ours["pixels"], theirs["pixels"]) > 0.99
+        assert alike(ours["pixels"], theirs["pixels"]) > same_pixels
         np.testing.assert_array_equal(ours["task"], theirs["task"])
         actions = rng.uniform(-1, 1, envs[0].action_space.shape).astype(np.float32)
         found, expected = (env.step(actions) for env in envs)
@@ -48,7 +54,7 @@ def check_alike(envs: list[PixelVectorEnv], steps: int, tolerance: float = 1e-5)
         np.testing.assert_array_equal(found[3], expected[3])
         if found[3].any():
             ended += int(found[3].sum())
-            assert alike(final(found[4], "pixels"), final(expected[4], "pixels")) > 0.99
+            assert alike(final(found[4], "pixels"), final(expected[4], "pixels")) > same_pixels
             where = expected[4]["_episode_statistics"]
             np.testing.assert_array_equal(found[4]["_episode_statistics"], where)
             for name, values in expected[4]["episode_statistics"].items():
@@ -171,6 +177,8 @@ def test_external_environments_are_refused_with_what_can() -> None:
 )
 def test_other_suites_are_those_of_mujoco(suite: str) -> None:
     envs = both(suite, max(5, len(load_suite(suite).tasks("train")) // 2), length=24)
-    assert check_alike(envs, steps=6, tolerance=1e-3)
+    # Feet in contact part by 1e-3 in single precision, and a camera on the body shows it: here
+    # 0.990 on some processors. A picture of another moment shares less than 0.9.
+    assert check_alike(envs, steps=6, tolerance=1e-3, same_pixels=0.97)
     for env in envs:
         env.close()
