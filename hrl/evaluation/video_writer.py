@@ -2,6 +2,7 @@
 
 import colorsys
 import fcntl
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -25,6 +26,10 @@ PALETTE = (
 )
 BACKGROUND = (24, 24, 24)
 TEXT = (240, 240, 240)
+# A GIF is several times as large as an H.264 file of the same images: the one in TensorBoard's
+# events has fewer and smaller ones.
+GIF_FPS = 10
+GIF_WIDTH = 160  # pixels
 SMALLEST_TEXT = 7  # pixels
 LARGEST_TEXT = 14
 
@@ -58,6 +63,26 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def encode_gif(path: Path) -> bytes:
+    """Return a video as an animated GIF, at most `GIF_WIDTH` pixels wide, of `GIF_FPS` images/s.
+
+    Args:
+        path: a file of `write_mp4`.
+
+    Raises:
+        OSError: the file is no video; the decoder's message is in the error.
+    """
+    palette = "split[all][drawn];[all]palettegen[palette];[drawn][palette]paletteuse"
+    filters = f"fps={GIF_FPS},scale='min({GIF_WIDTH},iw)':-2,{palette}"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path)]
+    command += ["-filter_complex", filters, "-f", "gif", "pipe:1"]
+    encoded = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    if encoded.returncode:
+        reason = "; ".join(encoded.stderr.decode(errors="replace").splitlines())
+        raise OSError(f"{path} cannot be shown as an animated image: {reason}")
+    return encoded.stdout
 
 
 def draw_skill_weights(

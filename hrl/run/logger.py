@@ -10,14 +10,19 @@ import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from PIL import Image
+
+from hrl.evaluation.video_writer import encode_gif
 from hrl.run.folder import RunFolder
 from hrl.run.json_lines import JsonLines, check_lines, read_lines, whole_lines_end
 
 WANDB_MODES = ("online", "offline", "disabled")
 COUNTERS = ("frames", "steps", "decisions", "updates")
+RGB = 3  # TensorBoard's number of this colour space
 POSITION_KEYS = ("metrics", "timing", "frames", "wandb_id")
 
 
@@ -121,7 +126,7 @@ class Logger:
         )
 
     def log_video(self, name: str, path: Path, frames: int) -> None:
-        """Show a video of the run folder: W&B takes a copy, TensorBoard names the file."""
+        """Show a video of the run folder: W&B takes a copy, TensorBoard an animated GIF."""
         self._show(lambda writer: writer.log_video(name, path, frames))
 
     def flush(self) -> None:
@@ -178,8 +183,10 @@ class _TensorBoard:
 
     def __init__(self, folder: Path, purge_from: int | None) -> None:
         # Imported here: a run without it does not pay the 0.2 s.
+        from tensorboard.compat.proto.summary_pb2 import Summary
         from torch.utils.tensorboard import SummaryWriter
 
+        self._summary = Summary
         if purge_from is None:
             for events in folder.glob("events.out.tfevents.*"):
                 events.unlink()
@@ -190,7 +197,14 @@ class _TensorBoard:
             self._writer.add_scalar(key, value, frames)
 
     def log_video(self, name: str, path: Path, frames: int) -> None:
-        self._writer.add_text(name, str(path), frames)
+        # Not `add_video`: it needs moviepy and all frames in memory.
+        gif = encode_gif(path)
+        width, height = Image.open(BytesIO(gif)).size
+        image = self._summary.Image(
+            height=height, width=width, colorspace=RGB, encoded_image_string=gif
+        )
+        value = self._summary.Value(tag=name, image=image)
+        self._writer._get_file_writer().add_summary(self._summary(value=[value]), frames)
 
     def flush(self) -> None:
         self._writer.flush()

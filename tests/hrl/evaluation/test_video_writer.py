@@ -1,16 +1,19 @@
 """Videos decode to the frames that went in; what is drawn is where it should be."""
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 from hrl.evaluation.video_writer import (
     BACKGROUND,
     caption,
     draw_skill_weights,
+    encode_gif,
     skill_color,
     write_mp4,
 )
@@ -42,6 +45,24 @@ def test_a_video_decodes_to_its_frames_in_number_order_and_color(tmp_path: Path)
     for index, frame in enumerate(frames):
         assert np.abs(frame.astype(int) - COLORS[index // 4]).max() <= 8, index
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_animated_gif_has_half_of_the_frames_of_a_video_of_twice_its_rate(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "walk.mp4"
+    write_mp4(path, (image(color, 60, 320) for color in COLORS for _ in range(4)), fps=20)
+    frames = [
+        np.asarray(frame.convert("RGB"))
+        for frame in ImageSequence.Iterator(Image.open(BytesIO(encode_gif(path))))
+    ]
+    assert {frame.shape for frame in frames} == {(30, 160, 3)}
+    assert len(frames) == 10
+    for index, frame in enumerate(frames):
+        assert np.abs(frame.astype(int) - COLORS[index // 2]).max() <= 10, index
+    path.write_bytes(b"no video")
+    with pytest.raises(OSError, match=r"walk\.mp4 cannot be shown.*Invalid data"):
+        encode_gif(path)
 
 
 @pytest.mark.parametrize(("height", "width"), [(63, 64), (64, 63), (33, 49), (16, 16)])

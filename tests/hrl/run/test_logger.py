@@ -9,14 +9,17 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
 
+from hrl.evaluation.video_writer import write_mp4
 from hrl.run.errors import LoggerError
 from hrl.run.folder import RunFolder
 from hrl.run.logger import Logger
@@ -230,8 +233,21 @@ def test_tensorboard_shows_a_continued_run_as_one(tmp_path: Path) -> None:
     time.sleep(1.1)  # TensorBoard orders the files of a run by the second in their names
     with open_logger(tmp_path, position, tensorboard=True) as logger:
         logger.log({"frames": 30, "loss/policy": -1.0})
-        logger.log_video("video/walk", tmp_path / "videos" / "000000030_walk.mp4", 30)
     assert tensorboard_steps(tmp_path, "loss/policy") == [(10, 5.0), (20, 10.0), (30, -1.0)]
+
+
+def test_tensorboard_shows_videos_that_move(tmp_path: Path) -> None:
+    video = tmp_path / "walk.mp4"
+    write_mp4(video, (np.full((64, 200, 3), 20 * time, np.uint8) for time in range(12)), fps=20)
+    with open_logger(tmp_path, tensorboard=True) as logger:
+        logger.log_video("video/walk", video, 30)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (shown,) = events.Images("video/walk")
+    image = Image.open(BytesIO(shown.encoded_image_string))
+    assert (shown.step, shown.width, shown.height) == (30, *image.size)
+    assert image.format == "GIF"
+    assert getattr(image, "n_frames", 1) == 6
 
 
 def test_a_run_that_starts_anew_shows_nothing_of_the_one_before(tmp_path: Path) -> None:
