@@ -1,11 +1,14 @@
-r"""Register `network.encoder.kind=frozen`: the encoder of another run, which never changes.
+"""Use a pretrained encoder that never changes: here the one of another run.
 
-    export PYTHONPATH=examples FROM=runs/point_mass/ppo/seed_0/policy.safetensors
-    pixel-hrl train --import=frozen_encoder agent=skills suite=point_mass \
-        network.encoder.kind=frozen network.encoder.weights=$FROM method=skills_frozen
+    export PYTHONPATH=examples
+    pixel-hrl train agent=ppo suite=debug folder=runs/pretrained
+    pixel-hrl train --import=frozen_encoder agent=skills suite=debug method=skills_frozen \
+        network.encoder.kind=frozen network.encoder.weights=runs/pretrained/policy.safetensors
 
 Its sizes (`patch`, `channels`, `features`, `image_size`, `frame_stack`) are those of that run,
-whose encoder was of kind cnn. The file is read whenever the agent is built: it must stay there.
+whose encoder was of kind cnn. The file is read whenever the agent is built: it must stay there. An
+encoder from elsewhere is registered in the same way, as a subclass of `hrl.nets.encoder.Encoder`
+that loads its own weights.
 """
 
 from collections.abc import Callable

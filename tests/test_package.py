@@ -12,8 +12,8 @@ import pytest
 
 import hrl
 from hrl.cli import main
+from tests.example_commands import EXAMPLES, ROOT, run_commands, short_commands
 
-ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = [
     "agent=ppo",
     "suite=point_mass",
@@ -94,18 +94,34 @@ def installed_results(venv, folder):
     return results(folder)
 
 
-@pytest.mark.timeout(900)
-def test_the_wheel_works_without_the_checkout(wheel, expected, tmp_path):
-    """In an environment that borrows this one's dependencies, but not its package."""
-    venv = tmp_path / "venv"
+@pytest.fixture(scope="module")
+def borrowing_venv(wheel, tmp_path_factory):
+    """An environment with the wheel that borrows this one's dependencies, but not its package."""
+    venv = tmp_path_factory.mktemp("borrowing") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     pip(sys.executable, "--python", venv / "bin" / "python", "install", "--no-deps", wheel)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = venv / "lib" / version / "site-packages"
     borrowed = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
+    return venv
+
+
+@pytest.mark.timeout(900)
+def test_the_wheel_works_without_the_checkout(borrowing_venv, expected, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert installed_results(venv, tmp_path / "empty") == expected
+    assert installed_results(borrowing_venv, tmp_path / "empty") == expected
+
+
+@pytest.mark.slow
+def test_every_command_of_the_examples_works_from_the_wheel(borrowing_venv, tmp_path):
+    """At debug size, in a folder with nothing but the examples."""
+    commands = [words for path in EXAMPLES for words in short_commands(path)]
+    printed = run_commands(borrowing_venv / "bin" / "python", commands, tmp_path, without_sources())
+    assert "return of one episode:" in printed
+    runs = {path.parent.name for path in (tmp_path / "runs").rglob("scores.csv")}
+    assert runs == {"docking", "pointer", "a2c", "ring"}
+    assert (tmp_path / "runs" / "pages" / "ring.md").exists()
 
 
 @pytest.mark.slow
