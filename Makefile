@@ -39,7 +39,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not browser"
 
 # Each part runs even if another failed; the exit code is not 0 then.
 test-slow: $(INSTALLED)

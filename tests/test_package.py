@@ -107,6 +107,7 @@ def borrowing_venv(wheel, tmp_path_factory):
     return venv
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_wheel_works_without_the_checkout(borrowing_venv, expected, tmp_path):
     (tmp_path / "empty").mkdir()

@@ -98,6 +98,7 @@ def check_commands(agent: str, kind: str, steps: int, folder: Path) -> None:
         assert reaching["distance"].between(0, 1e3).all()
 
 
+@pytest.mark.slow
 def test_commands_work_where_episodes_have_one_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,7 +88,9 @@ def short_suite(steps: int) -> Suite:
     return replace(suite, splits=splits)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize(
+    "steps", [1, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (2, 3))]
+)
 def test_every_episode_starts_from_the_initial_state_and_has_a_score(steps: int) -> None:
     suite = short_suite(steps)
     tasks = suite.tasks("train")
@@ -107,7 +109,9 @@ def test_every_episode_starts_from_the_initial_state_and_has_a_score(steps: int)
     np.testing.assert_allclose(plain["return"], returns, rtol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize(
+    "steps", [1, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (2, 3))]
+)
 def test_videos_show_all_steps(steps: int, tmp_path: Path) -> None:
     suite, policy = short_suite(steps), Drifter()
     task = suite.tasks("train")[0]

@@ -249,6 +249,7 @@ def test_image_networks_refuse_sizes_that_do_not_fit():
         decoder_of(image_size=32, depth=3)
 
 
+@pytest.mark.slow
 def test_networks_and_distributions_trace_as_one_graph():
     """In a process of its own: Dynamo cannot trace the checks of shapes that tests run with."""
     program = "from tests.hrl.nets.test_image import trace_as_one_graph as trace; trace()"

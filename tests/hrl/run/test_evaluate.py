@@ -50,7 +50,13 @@ def test_a_mean_over_the_scores_is_of_no_shuffled_episode(tmp_path):
     assert scores["return"].mean() == pytest.approx(plain["return"].mean())
 
 
-@pytest.mark.parametrize("order", [SPLITS[::-1], ["interpolation", "train", "extrapolation_far"]])
+@pytest.mark.parametrize(
+    "order",
+    [
+        SPLITS[::-1],
+        pytest.param(["interpolation", "train", "extrapolation_far"], marks=pytest.mark.slow),
+    ],
+)
 def test_splits_evaluated_one_by_one_make_the_files_of_all_at_once(tmp_path, order):
     for name in ("whole", "parts"):
         started(tmp_path / name, hierarchy())

@@ -215,7 +215,16 @@ def test_a_time_limit_saves_leaves_with_75_and_continues_to_the_bit(finished, tm
 ENDLESS = ["frames=1_000_000_000", "evaluation.every=0", "checkpoint_every=1_000_000_000"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGUSR1,
+        *(
+            pytest.param(number, marks=pytest.mark.slow)
+            for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGXCPU)
+        ),
+    ],
+)
 def test_a_process_that_is_signalled_saves_and_says_by_its_exit_code_which_one_it_was(
     number, tmp_path
 ):

@@ -296,6 +296,7 @@ def test_predictions_use_the_actions_alone():
     assert not torch.equal(first, other)
 
 
+@pytest.mark.slow
 def test_a_backward_pass_counts_for_the_part_that_called_the_operation():
     """Actions that learn through the imagined steps have gradient that passes them; goals have a
     part of their own."""
@@ -351,6 +352,7 @@ def test_a_run_that_compiles_says_so_first(tmp_path, capsys):
         assert ("updates are compiled when they are first made" in capsys.readouterr().out) == said
 
 
+@pytest.mark.slow
 def test_the_benchmark_accounts_for_all_of_an_update():
     result = benchmark_update.run(
         [*SMALL, "precision=float32", "agent.actor_critic_start=100"], updates=2
