@@ -12,6 +12,9 @@ import torch
 from hrl.config_field import ConfigValueError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+# Linux's names of the instructions: Intel's matrix units; AVX-512's products, also AMD's. With the
+# latter alone an update takes 0.6 (on-policy) to 0.83 (world model) of its time in float32.
+BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 
 def choose_device(name: str) -> torch.device:
@@ -38,12 +41,12 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the dtype of the encoder's products.
 
-    For `auto` it is bfloat16 on GPUs and on processors with bf16 matrix units.
+    For `auto` it is bfloat16 on GPUs and on processors that multiply it (`BFLOAT16_FLAGS`).
     """
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
-    fast = device.type == "cuda" or "amx_bf16" in _processor_flags()
+    fast = device.type == "cuda" or bool(BFLOAT16_FLAGS & _processor_flags())
     return torch.bfloat16 if fast else torch.float32
 
 
