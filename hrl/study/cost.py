@@ -60,14 +60,12 @@ def measured_rates(
         key = (run.suite, run.method)
         rates.setdefault(key, 0.0)
         rates[key] = rates[key] or rate_of(run.folder) or 0.0
-    for run in plan.runs:
-        key = (run.suite, run.method)
-        if rates[key]:
-            continue
+    first_runs = {(run.suite, run.method): run for run in reversed(plan.runs)}
+    for key in [key for key, rate in rates.items() if not rate]:
         # Hidden, so that it is not taken for a run of the study.
-        folder = plan.folder / ".rates" / run.suite / run.method
+        folder = plan.folder.joinpath(".rates", *key)
         if not rate_of(folder) and measure is not None:
-            measure(run, folder)
+            measure(first_runs[key], folder)
         rates[key] = rate_of(folder) or 0.0
     return {key: rate for key, rate in rates.items() if rate}
 

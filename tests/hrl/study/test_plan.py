@@ -174,6 +174,12 @@ def test_speed_is_measured_once_where_no_run_shows_it(plan):
     assert measured == ["ppo", "skills", "k1"]
 
 
+def test_a_measurement_that_shows_no_speed_is_not_repeated_for_every_seed(plan):
+    measured = []
+    assert measured_rates(plan, lambda run, folder: measured.append(run.method)) == {}
+    assert measured == ["ppo", "skills", "k1"]
+
+
 def test_status_names_every_cell(plan):
     advance(named(plan, "train debug/ppo/seed_3"), 512)
     advance(named(plan, "train debug/ppo/seed_4"), 256)
