@@ -1,6 +1,7 @@
 """A run folder read back for acting: the policy that was trained, in memory for what acts and
 nothing else."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from hrl.run.errors import CheckpointError, FolderError
 from hrl.run.load import load_run
 from hrl.run.train import train
 from tests.fakes import all_used, seen
+from tests.glossary import RETURNS, TIMING, section, sections, unexplained, unlogged
 
 QUIET = [
     "tracking.wandb=disabled",
@@ -31,7 +33,7 @@ QUIET = [
     "tracking.progress=false",
     "threads=1",
 ]
-SHORT = ["size=debug", "suite=debug", "frames=256", "evaluation.every=0"]
+SHORT = ["size=debug", "suite=debug", "frames=256", "evaluation.every=256", "tracking.videos=0"]
 SAC = [
     "agent.learning_starts=64",
     "agent.buffer_size=2000",
@@ -40,7 +42,11 @@ SAC = [
 ]
 MODEL = ["agent.batch_size=4", "agent.sequence_length=4", "agent.train_ratio=2"]
 LEARNING = [name for name, entry in registered_agents().items() if entry.build_learner]
-OWN = {"sb3_sac": SAC, "dreamer": MODEL, "director": MODEL}
+OWN = {
+    "sb3_sac": SAC,
+    "dreamer": [*MODEL, "agent.replay_value_scale=0.3"],
+    "director": [*MODEL, "agent.near_goals=1"],
+}
 
 
 @pytest.fixture(scope="module", params=LEARNING)
@@ -51,6 +57,10 @@ def run(request, tmp_path_factory) -> tuple[str, list[str], Path]:
     overrides = [f"agent={agent}", f"folder={folder}", *QUIET, *SHORT, *OWN.get(agent, [])]
     train(load(overrides), "a test")
     return agent, overrides, folder
+
+
+def logged_keys(path: Path) -> set[str]:
+    return {key for line in path.read_text().splitlines() for key in json.loads(line)}
 
 
 def actions(policy: Policy) -> torch.Tensor:
@@ -80,6 +90,16 @@ def test_it_acts_as_the_learner_that_was_saved_does(run):
     assert opened.frames == learner.frames == 256
     assert torch.equal(actions(opened.policy), actions(learner.policy))
     assert not torch.equal(actions(opened.policy), untrained)
+
+
+def test_the_glossary_has_what_is_logged_and_nothing_else(run):
+    agent, _, folder = run
+    keys = logged_keys(folder / "metrics.jsonl")
+    metrics = [name for found in sections() if found.logs(agent) for name in found.metrics]
+    assert unexplained(keys, metrics) == []
+    # No episode of these short runs begins and ends in them: `test_train` has a longer run.
+    assert unlogged(keys, metrics) == sorted(section(RETURNS).metrics)
+    assert logged_keys(folder / "timing.jsonl") == set(section(TIMING).metrics)
 
 
 def test_no_learner_environment_or_replay_is_built(run, monkeypatch):

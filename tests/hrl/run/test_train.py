@@ -31,6 +31,7 @@ from hrl.run.load import load_run
 from hrl.run.memory import MemoryEstimateError
 from hrl.run.stop_signals import STOP_SIGNALS
 from hrl.run.train import _Run, train
+from tests.glossary import RETURNS, section, unlogged
 from tests.hrl.same import assert_same
 
 TRAIN = CONFIG_DIR.parent / "scripts" / "train.py"
@@ -69,6 +70,7 @@ def test_a_finished_run_leaves_its_record(finished):
     assert [line["frames"] for line in lines] == [256, 512, 768, 1024]
     assert "eval/train/return" in lines[-1]
     assert not any("second" in key for line in lines for key in line)
+    assert unlogged({key for line in lines for key in line}, section(RETURNS).metrics) == []
     names = {path.name for path in (finished / "checkpoints").iterdir()}
     assert names == {
         f"step_{frames:012d}.{part}.safetensors"
