@@ -50,16 +50,25 @@ def check_memory(device: torch.device, num_worlds: int, size: int, what: str) ->
     Raises:
         ValueError: they do not fit; the message says how many would.
     """
-    if device.type == "cuda":
-        free = int(torch.cuda.mem_get_info(device)[0])
-    else:
-        free = int(psutil.virtual_memory().available)
-    most = int(LARGEST_SHARE * free / size)
+    most = most_worlds(device, size)
     if num_worlds > most:
+        free = free_memory(device)
         raise ValueError(
             f"{num_worlds} worlds of {what} take {num_worlds * size / 2**30:.1f} GiB with "
             f"physics=warp, and {free / 2**30:.1f} GiB of {device} are free: at most {most} fit"
         )
+
+
+def most_worlds(device: torch.device, size: float) -> int:
+    """Return how many worlds of `size` bytes fit into the free memory of a device."""
+    return int(LARGEST_SHARE * free_memory(device) / size)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of a device that are free."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def _why_not_cuda(device: torch.device) -> str | None:

@@ -73,6 +73,8 @@ class WarpVectorEnv(MujocoVectorEnv):
 
     Attributes:
         device: of the tensors.
+        physics: the simulator.
+        stack: the images that are observed.
     """
 
     def __init__(
@@ -85,9 +87,9 @@ class WarpVectorEnv(MujocoVectorEnv):
         """
         super().__init__(suite, num_envs, tasks, options)
         assert isinstance(self._worlds.physics, WarpPhysics)
-        self._physics = self._worlds.physics
-        self.device = self._physics.device
-        self._stack = self._physics.frame_stack(self.frame_stack)
+        self.physics = self._worlds.physics
+        self.device = self.physics.device
+        self.stack = self.physics.frame_stack(self.frame_stack)
         zeros = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
         self._returns = zeros
         self._held = zeros.long()
@@ -119,8 +121,7 @@ class WarpVectorEnv(MujocoVectorEnv):
             SimulationError: a world's state has left what can be simulated, in this step or, on a
                 GPU, in an earlier one.
         """
-        clipped = actions.to(self.device).clamp(-self._action_limit, self._action_limit)
-        control = self._centre + self._half_range * clipped
+        control = self.control(actions)
         rewards = torch.zeros_like(self._returns)
         success = self._nowhere
         for _ in range(self.action_repeat):
@@ -130,12 +131,18 @@ class WarpVectorEnv(MujocoVectorEnv):
         ended = self._episodes.ended
         if self._shows_images:
             self._place_distractors()
-            self._stack.push()
+            self.stack.push()
         truncated = self._upload(ended) if ended.any() else self._nowhere
         finished = self._begin_ended(ended, truncated) if ended.any() else None
         return DeviceStep(
             self._observe(), rewards.float(), success, self._nowhere, truncated, finished
         )
+
+    def control(self, actions: Float[Tensor, "env action"]) -> Float[Tensor, "env actuator"]:
+        """Return the controls, in actuator units, of actions, which are clipped."""
+        clipped = actions.to(self.device).clamp(-self._action_limit, self._action_limit)
+        control: Tensor = self._centre + self._half_range * clipped
+        return control
 
     def episode_tasks(self) -> Int64[np.ndarray, " env"]:
         """Return the number of every world's task, on the host, a new array."""
@@ -172,7 +179,7 @@ class WarpVectorEnv(MujocoVectorEnv):
     def state_dict(self) -> dict[str, np.ndarray]:
         self._download_counters()
         if self._shows_images:
-            self._pixels = self._stack.pixels.cpu().numpy()
+            self._pixels = self.stack.pixels.cpu().numpy()
         self._states = self._present_states()
         return super().state_dict()
 
@@ -180,7 +187,7 @@ class WarpVectorEnv(MujocoVectorEnv):
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         super().load_state_dict(state)
         if self._shows_images:
-            self._stack.pixels.copy_(torch.from_numpy(self._pixels))
+            self.stack.pixels.copy_(torch.from_numpy(self._pixels))
         for name in _COUNTERS:
             getattr(self, f"_{name}").copy_(self._upload(getattr(self._episodes, name)))
         self._elapsed.copy_(self._upload(self._episodes.step - self._episodes.initial_step))
@@ -192,16 +199,16 @@ class WarpVectorEnv(MujocoVectorEnv):
         worlds = self._tasks_of_worlds
         observed = {"task": worlds["task"], "action_mask": worlds["action_mask"]}
         if self._shows_images:
-            observed["pixels"] = self._stack.pixels
+            observed["pixels"] = self.stack.pixels
         if self._states.size:
-            observed["state"] = self._worlds.family.state(self._physics).float()
+            observed["state"] = self._worlds.family.state(self.physics).float()
         return observed
 
     def _draw_first(self, mask: Bool[Tensor, " env"]) -> None:
         """Draw the first images of the episodes of some worlds, where images are observed."""
         if self._shows_images:
             self._place_distractors()
-            self._stack.fill(mask)
+            self.stack.fill(mask)
 
     @override
     def _begin(self, mask: Bool[np.ndarray, " env"]) -> None:
@@ -217,7 +224,7 @@ class WarpVectorEnv(MujocoVectorEnv):
         self._tasks_of_worlds = {
             "task": self._upload(self._vectors),
             "action_mask": self._upload(self._action_masks[index]),
-            "goal": self._physics.upload(self._worlds.goals).float(),
+            "goal": self.physics.upload(self._worlds.goals).float(),
         }
 
     def _count(
@@ -276,7 +283,7 @@ class WarpVectorEnv(MujocoVectorEnv):
             setattr(self._episodes, name, getattr(self, f"_{name}").cpu().numpy().copy())
 
     def _upload(self, values: np.ndarray) -> Tensor:
-        return self._physics.upload(torch.from_numpy(values))
+        return self.physics.upload(torch.from_numpy(values))
 
 
 def _arrays(tensors: dict[str, Tensor]) -> Observation:

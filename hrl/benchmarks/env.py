@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -26,8 +26,21 @@ from hrl.run.stepping_speed import SteppingSpeed, check_seconds, measure_speed
 IMAGE_SIZE = 64
 ACTION_REPEAT = 2
 ROUNDS = 3
+
+
+class DmControlTask(NamedTuple):
+    """Name a task of dm_control's suite, and the camera that shows it."""
+
+    domain: str
+    task: str
+    camera: int | str = 0
+
+
 # For each of our suites, dm_control's task with the same body, camera and action repeat.
-PEERS = {"walker_speed": ("walker", "walk"), "point_mass": ("point_mass", "easy")}
+PEERS = {
+    "walker_speed": DmControlTask("walker", "walk"),
+    "point_mass": DmControlTask("point_mass", "easy"),
+}
 
 
 def run(num_envs: int = 64, seconds: float = 5.0) -> dict[str, Any]:
@@ -91,13 +104,14 @@ def opengl_backend() -> str | None:
 
 
 class DmControlPixels(gymnasium.Env[np.ndarray, np.ndarray]):
-    """Observe a dm_control task by its first camera, in OpenGL at MuJoCo's default quality."""
+    """Observe a dm_control task by one of its cameras, in OpenGL at MuJoCo's default quality."""
 
-    def __init__(self, domain: str, task: str) -> None:
+    def __init__(self, domain: str, task: str, camera: int | str = 0) -> None:
         # The import chooses OpenGL's backend, so it belongs into the process that renders.
         from dm_control import suite
 
         self._env = suite.load(domain, task)
+        self._camera = camera
         size = self._env.action_spec().shape
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, size, np.float32)
         self.observation_space = gymnasium.spaces.Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
@@ -121,7 +135,19 @@ class DmControlPixels(gymnasium.Env[np.ndarray, np.ndarray]):
         return self._pixels(), reward, False, time_step.last(), {}
 
     def _pixels(self) -> np.ndarray:
-        return np.asarray(self._env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=0))
+        image = self._env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=self._camera)
+        return np.asarray(image)
+
+
+def peer_speed(task: DmControlTask, processes: int, seconds: float, backend: str) -> SteppingSpeed:
+    """Return the speed of dm_control's pixels, with a world in each of several processes."""
+    os.environ["MUJOCO_GL"] = backend  # the processes inherit it
+    env = SubprocVecEnv([partial(DmControlPixels, *task)] * processes, start_method="spawn")
+    env.reset()
+    pids = [process.pid for process in env.processes]
+    measured = measure_speed(env.step, (processes, *(env.action_space.shape or ())), seconds, pids)
+    env.close()
+    return measured
 
 
 def _check_memory(num_envs: int) -> None:
@@ -138,12 +164,12 @@ def _compare(suite: str, num_envs: int, seconds: float, backend: str | None) -> 
         return _summary([_ours(suite, num_envs, seconds) for _ in range(ROUNDS)])
     cores = len(os.sched_getaffinity(0))
     speeds = {
-        count: _peer(suite, count, seconds, backend).steps_per_second
+        count: peer_speed(PEERS[suite], count, seconds, backend).steps_per_second
         for count in (cores, 2 * cores)
     }
     best = max(speeds, key=lambda count: speeds[count])
     pairs = [
-        (_ours(suite, num_envs, seconds), _peer(suite, best, seconds, backend))
+        (_ours(suite, num_envs, seconds), peer_speed(PEERS[suite], best, seconds, backend))
         for _ in range(ROUNDS)
     ]
     ours, peer = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -174,15 +200,5 @@ def _ours(suite: str, num_envs: int, seconds: float) -> SteppingSpeed:
     env = make_vec(load_suite(suite), num_envs, image_size=IMAGE_SIZE)
     env.reset()
     measured = measure_speed(env.step, env.action_space.shape or (), seconds, [os.getpid()])
-    env.close()
-    return measured
-
-
-def _peer(suite: str, processes: int, seconds: float, backend: str) -> SteppingSpeed:
-    os.environ["MUJOCO_GL"] = backend  # the processes inherit it
-    env = SubprocVecEnv([partial(DmControlPixels, *PEERS[suite])] * processes, start_method="spawn")
-    env.reset()
-    pids = [process.pid for process in env.processes]
-    measured = measure_speed(env.step, (processes, *(env.action_space.shape or ())), seconds, pids)
     env.close()
     return measured

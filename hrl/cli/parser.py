@@ -142,6 +142,11 @@ def positive(text: str) -> int:
     return _at_least(text, 1)
 
 
+def positive_numbers(text: str) -> list[int]:
+    """Read whole numbers of at least 1 that are separated by commas."""
+    return [positive(number.strip()) for number in text.split(",")]
+
+
 def not_negative(text: str) -> int:
     """Read a whole number of at least 0."""
     return _at_least(text, 0)

@@ -17,7 +17,7 @@ from envs.simulation.mujoco_warp import WarpPhysics
 from envs.simulation.variation import Dynamics, Vision, variant
 from envs.simulation.warp_device import check_device, driver_version
 from envs.vector.warp import WarpVectorEnv
-from hrl.benchmarks import update
+from hrl.benchmarks import env_sweep, update
 from hrl.config import load
 from hrl.run.train import train
 from tests.envs.simulation.warp_parity import alike, pair
@@ -28,9 +28,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-BODIES = ("walker_speed", "quadruped_speed", "point_mass", "quadruped_maze")
-WORLDS = (256, 512, 1024, 2048, 4096, 8192)
-STEPS = 20
 _rows: list[tuple[str, str]] = []
 
 
@@ -87,28 +84,16 @@ def test_steps_do_not_wait_for_the_gpu() -> None:
     assert ended
 
 
-@pytest.mark.parametrize("suite", BODIES)
+@pytest.mark.parametrize("suite", env_sweep.SUITES)
 def test_sweep_of_worlds(suite: str) -> None:
-    for worlds in WORLDS:
-        free = torch.cuda.mem_get_info()[0]
-        env = make_vec(suite, worlds, physics="warp", device="cuda")
-        assert isinstance(env, WarpVectorEnv)
-        env.reset_tensors()
-        actions = torch.zeros(env.action_space.shape, device="cuda")
-        physics = env._physics
-        control = torch.zeros_like(physics.control)
-        parts = {
-            "steps": _seconds(lambda env=env, actions=actions: env.step_tensors(actions)),
-            "physics": _seconds(lambda p=physics, c=control: p.step(c)) * env.action_repeat,
-            "images": _seconds(env._stack.push),
-        }
-        taken = (free - torch.cuda.mem_get_info()[0]) / worlds / 2**10
-        split = ", ".join(f"{name} {value * 1e3:.2f} ms" for name, value in parts.items())
-        speed = f"{worlds / parts['steps']:,.0f} agent steps/s; {split}; {taken:.0f} KiB a world"
-        _rows.append((f"{suite}, {worlds} worlds", speed))
-        env.close()
-        del env, physics, control
-        torch.cuda.empty_cache()
+    device = check_device("cuda")
+    for row in env_sweep.sweep(load_suite(suite), env_sweep.WORLDS, device, seconds=0.5):
+        if "fit" in row:
+            _rows.append((f"{suite}, {row['worlds']} worlds", f"only {row['fit']} would fit"))
+            continue
+        described = zip(env_sweep.COLUMNS[2:], env_sweep.cells(suite, row)[2:], strict=True)
+        text = ", ".join(f"{name} {value}" for name, value in described)
+        _rows.append((f"{suite}, {row['worlds']} worlds", text))
 
 
 def test_a_run_learns(tmp_path: Path) -> None:
@@ -135,14 +120,3 @@ def _update_times(*overrides: str) -> Iterator[tuple[str, str]]:
         if isinstance(measured, dict) and "milliseconds" in measured:
             title = f"update of {name} at size=12m, {', '.join(overrides)}"
             yield title, f"{measured['milliseconds']} ms"
-
-
-def _seconds(call) -> float:
-    """Return the mean time of a call, after a first one that is not counted."""
-    call()
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(STEPS):
-        call()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - started) / STEPS

@@ -27,8 +27,8 @@ def test_ratios_are_of_neighbours_in_time(monkeypatch: pytest.MonkeyPatch) -> No
     speeds = iter([10.0, 30.0, 20.0])
     monkeypatch.setattr(benchmark_env, "opengl_backend", lambda: "egl")
     monkeypatch.setattr(benchmark_env, "_ours", lambda *_: SteppingSpeed(600.0, 0.5))
-    monkeypatch.setattr(benchmark_env, "_peer", _peers(speeds))
-    monkeypatch.setattr(benchmark_env, "PEERS", {"point_mass": ("point_mass", "easy")})
+    monkeypatch.setattr(benchmark_env, "peer_speed", _peers(speeds))
+    monkeypatch.setattr(benchmark_env, "PEERS", {"point_mass": benchmark_env.PEERS["point_mass"]})
     result = benchmark_env.run()["point_mass"]
     assert (result["ratio"], result["cpu_ratio"]) == (30.0, 20.0)
     assert (result["steps_per_second"], result["peer_steps_per_second"]) == (600.0, 20.0)
