@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -218,9 +218,7 @@ class RunConfig(CheckedConfig):
 
     def check_together(self) -> None:
         """Refuse what no key can know of alone: paths, devices, encoders that are not used."""
-        if not _NAME.fullmatch(self.method):
-            rule = "a name has letters, digits, '_', '.' and '-', and begins with a letter or digit"
-            raise ConfigValueError("method", self.method, rule)
+        check_path_name("method", self.method)
         if not self.folder:
             raise ConfigValueError("folder", self.folder, "it must name a folder")
         if not _DEVICE.fullmatch(self.device):
@@ -298,7 +296,9 @@ def from_composed(composed: DictConfig) -> ComposedConfig:
             suite.check_observation(run.observation)
     except ConfigError:
         raise
-    except (ValueError, OmegaConfBaseException) as error:
+    except OmegaConfBaseException as error:
+        raise ConfigError(in_one_line(error)) from error
+    except ValueError as error:
         raise ConfigError(str(error)) from error
     # Other runs say nothing of fine-tuning, and those that observe images nothing of states.
     absent = [
@@ -324,10 +324,13 @@ def from_saved(plain: dict[str, Any]) -> ComposedConfig:
         node.agent = schema(entry.config)
         if plain.get("finetune") is not None:
             node.finetune = schema(FinetuneConfig)
+        _refuse_values_of_nodes(node, plain)
         return from_composed(_as_mapping(OmegaConf.merge(node, plain)))
     except ConfigError:
         raise
-    except (ValueError, OmegaConfBaseException) as error:
+    except OmegaConfBaseException as error:
+        raise ConfigError(in_one_line(error)) from error
+    except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
@@ -356,6 +359,23 @@ def check_tree(node: DictConfig, path: str = "") -> None:
 def schema(config_class: type) -> DictConfig:
     """Return the typed node of a configuration class, which files and arguments can fill in."""
     return _writable(OmegaConf.structured(config_class))
+
+
+def check_path_name(key: str, name: str) -> None:
+    """Refuse a name that could not be part of a folder's path.
+
+    Raises:
+        ConfigValueError: names the key.
+    """
+    if not _NAME.fullmatch(name):
+        rule = "a name has letters, digits, '_', '.' and '-', and begins with a letter or digit"
+        raise ConfigValueError(key, name, rule)
+
+
+def in_one_line(error: OmegaConfBaseException) -> str:
+    """Return what an error of OmegaConf says, with its key and without notes on its own types."""
+    message = _without_notes(str(error))
+    return f"{error.full_key}: {message}" if error.full_key else message
 
 
 def choices(group: str, config_dir: Path = CONFIG_DIR) -> list[str]:
@@ -430,6 +450,16 @@ def _refuse_interpolations(node: object, path: str = "") -> None:
         raise ConfigError(f"{path} is {node!r}; a saved configuration holds no ${{...}}")
 
 
+def _refuse_values_of_nodes(node: DictConfig, plain: Mapping[str, Any], path: str = "") -> None:
+    """Refuse a value where keys are expected; OmegaConf's error would not name the place."""
+    for name, child in _nodes(node):
+        given = plain.get(name, {})
+        if not isinstance(given, Mapping):
+            rule = f"it has keys of its own: {', '.join(map(str, child))}"
+            raise ConfigValueError(join_key(path, name), given, rule)
+        _refuse_values_of_nodes(child, given, join_key(path, name))
+
+
 def _register() -> None:
     """Tell Hydra the schema of a run, and every agent as an option that needs no file."""
     store = ConfigStore.instance()
@@ -442,12 +472,12 @@ def _register() -> None:
 
 def _register_external(overrides: Sequence[str]) -> None:
     """Make the suite of an environment that is registered with Gymnasium, which has no file."""
-    for override in overrides:
-        key, _, name = override.partition("=")
-        if key == "suite" and name.startswith(PREFIX):
+    for override in map(parse_override, overrides):
+        name = override.value()
+        if override.key_or_group == "suite" and str(name).startswith(PREFIX):
             group, _, option = f"suite/{name}".rpartition("/")
             try:
-                node = load_suite(name).to_dict()
+                node = load_suite(str(name)).to_dict()
             except ValueError as error:
                 raise ConfigError(str(error)) from error
             ConfigStore.instance().store(group=group, name=option, node=node, package="suite")
@@ -536,11 +566,7 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: Path) -> st
         else error
     )
     key = getattr(cause, "full_key", None)
-    first = str(cause).split("\nConfig search path")[0].splitlines()
-    # OmegaConf's notes on its own types say nothing to a user; the key is named below.
-    notes = ("object_type", "reference_type", "full_key")
-    lines = [line.strip() for line in first if line.strip()]
-    message = " ".join(line for line in lines if not line.startswith(notes))
+    message = _without_notes(str(cause).split("\nConfig search path")[0])
     if isinstance(error, MissingConfigException):
         return f"{message} (files of your own: --config-dir=DIR; agents: --import=MODULE)"
     if not key:
@@ -552,6 +578,16 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: Path) -> st
         return f"{key}: {message}"
     valid = ", ".join(_valid_keys(key, overrides, config_dir))
     return f"{message}; valid keys of {key.rpartition('.')[0] or 'a run'}: {valid}"
+
+
+def _without_notes(text: str) -> str:
+    """Return a message of OmegaConf in one line.
+
+    Its notes on its own types say nothing to a user; the key is named by the caller.
+    """
+    notes = ("object_type", "reference_type", "full_key")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.startswith(notes))
 
 
 def _valid_keys(key: str, overrides: Sequence[str], config_dir: Path) -> list[str]:

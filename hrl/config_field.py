@@ -51,7 +51,7 @@ class FieldInfo:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
         return (
-            math.isfinite(value)
+            _is_finite(value)
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.at_most is None or value <= self.at_most)
@@ -175,10 +175,15 @@ def _rule(info: FieldInfo, value: object) -> str:
     if info.choices:
         return f"choose from {', '.join(info.choices)}"
     subject = "every number" if isinstance(value, Sequence) and not isinstance(value, str) else "it"
-    finite = all(math.isfinite(part) for part in _parts(value))
+    finite = all(map(_is_finite, _parts(value)))
     words = [] if finite else ["a finite number"]
     words += [info.range()] if info.range() else []
     return f"{subject} must be {' and '.join(words)}"
+
+
+def _is_finite(value: object) -> bool:
+    """Return whether a value is neither NaN nor infinite; an integer may be too large to test."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _number(bound: float) -> str:

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hrl.cli.parser import CommandParser, UsageError
-
-if TYPE_CHECKING:
-    from hrl.run.finetune import FinetuneRequest
+from hrl.cli.parser import CommandParser
 
 DESCRIPTION = """Learn a novel task from the newest checkpoint of a run, with chosen parts frozen.
 
@@ -32,7 +26,6 @@ EXAMPLES = """examples:
   pixel-hrl finetune from=RUN suite=maze task=train parts=manager_value parts.manager=reinitialised
 
 The same command on the same folder continues the run exactly."""
-OWN_KEYS = ("from", "task", "suite", "parts")
 
 
 def build_parser() -> CommandParser:
@@ -49,42 +42,7 @@ def run(options: argparse.Namespace, command: str) -> None:
     if options.help:
         print(build_parser().format_help(), end="")
         return
-    from hrl.run.finetune import finetune
+    from hrl.run.finetune import finetune, read_request
 
     folder = finetune(read_request(options.overrides), command)
     print(f"run folder: {shlex.quote(str(folder))}")
-
-
-def read_request(arguments: Sequence[str]) -> FinetuneRequest:
-    """Return what the arguments ask for.
-
-    Raises:
-        UsageError: no source or no task, or a key that is given twice.
-    """
-    from hrl.run.finetune import FinetuneRequest
-
-    own: dict[str, str] = {}
-    overrides = []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in OWN_KEYS and not key.startswith("parts."):
-            overrides.append(argument)
-        elif key in own:
-            raise UsageError(f"{key} is given twice: {key}={own[key]} and {argument}")
-        else:
-            own[key] = value.strip("\"'")
-    for key, meaning in (("from", "the folder of a run"), ("task", "a task or split of the suite")):
-        if not own.get(key):
-            raise UsageError(f"give {key}=..., {meaning} (pixel-hrl finetune --help)")
-    return FinetuneRequest(
-        source=Path(own["from"]),
-        task=own["task"],
-        suite=own.get("suite"),
-        preset=own.get("parts", "all"),
-        parts={
-            key.removeprefix("parts."): value
-            for key, value in own.items()
-            if key.startswith("parts.")
-        },
-        overrides=overrides,
-    )

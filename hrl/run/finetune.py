@@ -34,7 +34,7 @@ from hrl.agents.parts import (
 )
 from hrl.config import GROUPS, ComposedConfig, ConfigError, from_saved
 from hrl.config_field import ConfigValueError
-from hrl.overrides import parse_override
+from hrl.overrides import OverrideError, check_overrides, parse_override
 from hrl.run.errors import CheckpointError
 from hrl.run.finetune_source import FinetuneSource, read_source
 from hrl.run.folder import RunFolder
@@ -45,6 +45,8 @@ FRAMES = 100_000
 """Control steps of a fine-tuning run, unless frames=N says otherwise."""
 MOST_NAMED = 12
 """Tasks of a split that a message names."""
+OWN_KEYS = ("from", "task", "suite", "parts")
+"""Keys of a command line that say what is learned from which run; the others are the new run's."""
 INHERITED = (
     *("agent.name", "network", "observation", "frame_stack", "image_size"),
     *("imports", "finetune"),
@@ -71,6 +73,44 @@ class FinetuneRequest:
     preset: str = "all"
     parts: Mapping[str, str] = field(default_factory=dict)
     overrides: Sequence[str] = ()
+
+
+def read_request(arguments: Sequence[str]) -> FinetuneRequest:
+    """Return what KEY=VALUE arguments ask for.
+
+    Raises:
+        ConfigError: no source or no task, a key that is given twice, or an argument that is not
+            one KEY=VALUE of one run.
+    """
+    try:
+        check_overrides(arguments, "pixel-hrl finetune")
+    except OverrideError as error:
+        raise ConfigError(str(error)) from error
+    own: dict[str, str] = {}
+    overrides = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in OWN_KEYS and not key.startswith("parts."):
+            overrides.append(argument)
+        elif key in own:
+            raise ConfigError(f"{key} is given twice: {key}={own[key]} and {argument}")
+        else:
+            own[key] = value.strip("\"'")
+    for key, meaning in (("from", "the folder of a run"), ("task", "a task or split of the suite")):
+        if not own.get(key):
+            raise ConfigError(f"give {key}=..., {meaning} (pixel-hrl finetune --help)")
+    return FinetuneRequest(
+        source=Path(own["from"]),
+        task=own["task"],
+        suite=own.get("suite"),
+        preset=own.get("parts", "all"),
+        parts={
+            key.removeprefix("parts."): value
+            for key, value in own.items()
+            if key.startswith("parts.")
+        },
+        overrides=overrides,
+    )
 
 
 def finetune(request: FinetuneRequest, command: str) -> Path:

@@ -78,6 +78,18 @@ def read_source(folder: Path) -> FinetuneSource:
     return FinetuneSource(files.path, composed, suite, policy, sha256, parts)
 
 
+def planned_source(composed: ComposedConfig, suite: Suite) -> FinetuneSource:
+    """Return a run that is still to be trained as a source, to check what fine-tuning asks of it.
+
+    Raises:
+        ConfigError: its agent has no parts.
+    """
+    config = composed.config
+    folder = Path(config.folder)
+    untrained = Checkpoint(config.frames, {}, {}, {}, folder, "")
+    return FinetuneSource(folder, composed, suite, untrained, "", _parts(composed, suite))
+
+
 def _parts(composed: ComposedConfig, suite: Suite) -> Parts:
     """Return the parts of a run's agent, which is built for their names.
 

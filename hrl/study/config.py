@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.resources import config_files
-from hrl.config import MAX_SEED, ConfigError, check_tree, schema
+from hrl.config import MAX_SEED, ConfigError, check_path_name, check_tree, in_one_line, schema
 from hrl.config_field import CheckedConfig, ConfigValueError, config_field
 from hrl.overrides import parse_override
 
@@ -69,6 +71,8 @@ class FinetuningConfig(CheckedConfig):
         for key in ("tasks", "parts"):
             if not getattr(self, key):
                 raise ConfigValueError(key, getattr(self, key), "it must name at least one")
+        if not all(map(str.split, self.parts)):
+            raise ConfigValueError("parts", self.parts, "each must name a preset")
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,7 @@ class StudyConfig(CheckedConfig):
             for name, method in getattr(self, group).items():
                 _check_known(f"{group}.{name}.suites", method.suites, self.suites)
         for name, tuning in self.finetuning.items():
+            check_path_name("finetuning", name)
             _check_known(f"finetuning.{name}.methods", tuning.methods, list(self.columns))
             _check_known(f"finetuning.{name}.from_suites", tuning.from_suites, self.suites)
 
@@ -254,12 +259,10 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> StudyConfig:
     if name not in files:
         raise ConfigError(f"experiment is {name!r}; choose from {', '.join(files)}")
     try:
-        given = OmegaConf.merge(OmegaConf.load(files[name]), {"name": name})
-        assert isinstance(given, DictConfig)
+        given = _as_mapping(OmegaConf.merge(_read(files[name]), {"name": name}))
         for override in map(parse_override, overrides):
             OmegaConf.update(given, override.key_or_group, override.value())
-        node = OmegaConf.merge(_schema_for(given), given)
-        assert isinstance(node, DictConfig)
+        node = _as_mapping(OmegaConf.merge(_schema_for(given), given))
         check_tree(node)
         study = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
@@ -277,11 +280,32 @@ def with_seeds(study: StudyConfig, count: int) -> StudyConfig:
 # Private functions.
 
 
+def _read(path: Path) -> DictConfig:
+    """Return what the file of an experiment says.
+
+    Raises:
+        ConfigError: it holds no YAML, or something else than keys with values.
+    """
+    try:
+        return _as_mapping(OmegaConf.load(path))
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).splitlines()[0].split())
+        raise ConfigError(f"{path} holds no experiment: {reason}") from error
+
+
+def _as_mapping(node: Any) -> DictConfig:
+    """Return a node; raise ValueError unless it is a mapping."""
+    if not isinstance(node, DictConfig):
+        raise ValueError("it must be keys with values")
+    return node
+
+
 def _schema_for(given: DictConfig) -> DictConfig:
     """Return the schema of a study with a node for each method that is named, to be filled in."""
     node = schema(StudyConfig)
     for group, config_class in NAMED.items():
-        for name in given.get(group) or {}:
+        named = given.get(group)
+        for name in named if isinstance(named, DictConfig) else ():
             node[group][name] = schema(config_class)
     return node
 
@@ -293,11 +317,10 @@ def _check_known(key: str, names: Sequence[str], valid: Sequence[str]) -> None:
 
 
 def _explain(error: OmegaConfBaseException) -> str:
-    """Return the first line of an error, with the key and the valid ones."""
-    key: Any = getattr(error, "full_key", None)
-    owner: Any = getattr(error, "object_type", None)
-    message = str(error).splitlines()[0]
+    """Return what an error says, with the key and the valid ones."""
+    owner: Any = error.object_type
+    message = in_one_line(error)
     if not is_dataclass(owner):
-        return f"{key}: {message}" if key else message
+        return message
     valid = ", ".join(entry.name for entry in fields(owner))
-    return f"{key}: {message}; valid keys: {valid}"
+    return f"{message}; valid keys: {valid}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from envs import Suite
 from hrl.config import ComposedConfig, ConfigError, load
+from hrl.run.finetune import compose_finetune, read_request
+from hrl.run.finetune_source import planned_source
 from hrl.run.folder import expanded
 from hrl.study.cells import Cell, CellResources
 from hrl.study.config import FinetuningConfig, MethodConfig, StudyConfig
@@ -218,12 +221,16 @@ class _Planner:
         methods = tuning.methods or self.study.methods
         suites = tuning.from_suites or self.study.suites
         seeds = self.study.seeds[: tuning.seeds]
+        checked: set[tuple[str, str]] = set()
         for run, source in sources:
             if run.method not in methods or run.suite not in suites or run.seed not in seeds:
                 continue
-            _check_tasks(name, tuning, run)
+            first = (run.method, run.suite) not in checked
+            checked.add((run.method, run.suite))
             for task, parts in product(tuning.tasks, tuning.parts):
                 cell = self._tuned(name, tuning, run, source, task, parts)
+                if first:  # its other seeds ask for the same
+                    _check_finetuning(name, cell, run)
                 label = cell.name.replace("finetune", "evaluate", 1)
                 yield cell
                 target = (str(cell.folder),)
@@ -239,7 +246,7 @@ class _Planner:
         parts: str,
     ) -> Cell:
         preset, *more = parts.split()
-        label = "-".join([run.method, *parts.replace("=", "-").split()])
+        label = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{run.method} {parts}")
         place = f"{run.suite}/finetune/{name}/{task}/{label}/seed_{run.seed}"
         folder = self.folder / place
         arguments = [f"from={run.folder}", f"task={task}", f"parts={preset}", *more]
@@ -261,25 +268,18 @@ class _Planner:
 # Private functions.
 
 
-def _check_tasks(name: str, tuning: FinetuningConfig, run: PlannedRun) -> None:
-    """Refuse a suite that is unknown or has not the tasks.
+def _check_finetuning(name: str, cell: Cell, run: PlannedRun) -> None:
+    """Refuse a fine-tuning run that could not start from a run, before that is trained.
 
     Raises:
-        ConfigError: names it, and the choices.
+        ConfigError: as `hrl.run.finetune.compose_finetune`, with the name of the fine-tuning.
     """
-    suite = run.tasks
-    if tuning.suite:
-        try:
-            suite = Suite.from_dict(load([f"suite={tuning.suite}"]).plain["suite"])
-        except ConfigError as error:
-            raise ConfigError(f"finetuning {name}: {error}") from error
-    tasks = {task.name for split in suite.splits for task in suite.tasks(split)}
-    for task in tuning.tasks:
-        if task not in tasks and task not in suite.splits:
-            raise ConfigError(
-                f"finetuning {name}: suite {suite.name} has no task or split {task!r}; splits are "
-                f"{', '.join(suite.splits)}, tasks are {', '.join(sorted(tasks))}"
-            )
+    own = [argument for argument in cell.arguments if not argument.startswith("-")]
+    try:
+        source = planned_source(run.composed, run.tasks)
+        compose_finetune(read_request(own), source)
+    except ConfigError as error:
+        raise ConfigError(f"finetuning {name} from {run.method}: {error}") from error
 
 
 def _refuse_same_folders(cells: Iterable[Cell]) -> None:

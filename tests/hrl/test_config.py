@@ -1,5 +1,6 @@
 """Configurations: what is refused, and that the message names the key and the choices."""
 
+import math
 from dataclasses import is_dataclass
 
 import pytest
@@ -108,11 +109,14 @@ def test_the_default_folder_has_the_methods_name():
         ("~network", r"~network: a run has every key; give KEY=VALUE"),
         ("~seed", r"~seed: a run has every key"),
         ("folder=", r"folder is ''; it must name a folder"),
+        (f"seed=1{'0' * 400}", r"seed is 10+; it must be at least 0 and at most"),
+        ("tracking.group=${nothing}", r"tracking\.group: Interpolation key 'nothing' not found"),
     ],
 )
 def test_mistakes_stop_with_the_key_and_the_choices(override, message):
-    with pytest.raises(ConfigError, match=f"(?s){message}"):
+    with pytest.raises(ConfigError, match=f"(?s){message}") as caught:
         load(["agent=skills", override])
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -208,12 +212,24 @@ def test_a_saved_configuration_imports_no_module_that_an_id_names(where, tmp_pat
         ({"suite": "debug"}, "a suite must be a mapping"),
         ({"imports": 5}, "imports is 5; it must be a list of names"),
         ({"imports": "os"}, "imports is 'os'; it must be a list of names"),
+        ({"frames": math.nan}, "frames: Value 'nan' of type 'float' could not be converted"),
+        ({"frames": 10**400}, "frames is 10+; it must be at least 1 and at most"),
+        ({"network": None}, "network is None; it has keys of its own: encoder"),
+        ({"network": {"encoder": 3}}, r"network\.encoder is 3; it has keys of its own"),
+        ({"finetune": "all"}, "finetune is 'all'; it has keys of its own: source"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_saved_configuration_that_was_edited_wrongly_is_refused(changed, message):
     _, plain = load(["agent=ppo", "suite=debug"])
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         from_saved({**plain, **changed})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_id_of_an_environment_may_stand_in_quotes():
+    quoted = load(["agent=ppo", "suite='gym/CartPole-v1'"])
+    assert quoted.plain == load(["agent=ppo", "suite=gym/CartPole-v1"]).plain
 
 
 def test_runs_of_an_experiment_are_one_group():

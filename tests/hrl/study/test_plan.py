@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from envs.resources import config_files
 from hrl.cli import main
@@ -21,6 +22,7 @@ from hrl.study.status import status_text
 from tests.hrl.study.fake_cells import advance
 
 CONFIG_ERRORS = (ConfigError, ConfigValueError)
+TUNED = "finetuning.x.tasks=[train]"
 
 
 @pytest.fixture
@@ -91,15 +93,62 @@ def test_seeds_are_the_first_ones_and_counted_on(study):
         (["seeds=[1,1]"], "seeds is .*; each may be named once"),
         (["methods.random.overrides=['agent=ppo']"], "share a name"),
         (["controls.ppo.overrides=['agent=ppo']"], "share a name: two cells would have the same"),
-        (["finetuning.x.tasks=[nope]"], "finetuning x: suite debug has no task or split 'nope'"),
+        (["finetuning.x.tasks=[nope]"], "finetuning x from ppo: task is 'nope'; suite debug has"),
         (["finetuning.x.tasks=[]"], "finetuning.x.tasks is .*at least one"),
         (["finetuning.x.tasks=[train]", "finetuning.x.methods=[no]"], "methods is 'no'; choose"),
         (["finetuning.x.tasks=[train]", "finetuning.x.parts=[all,all]"], "the same folder"),
+        ([TUNED, "finetuning.x.parts=[half]"], "finetuning x from ppo: parts is 'half'; agent ppo"),
+        ([TUNED, "finetuning.x.parts=['']"], r"finetuning\.x\.parts is \[''\]; each must name a"),
+        ([TUNED, "finetuning.x.parts=['all parts.eye=frozen']"], "parts.eye: agent ppo has no"),
+        ([TUNED, "finetuning.x.parts=['all ../../y']"], "cannot read '../../y': give KEY=VALUE"),
+        ([TUNED, "finetuning.x.parts=['all seed=0,1']"], "seed=0,1 asks for several runs"),
+        (
+            [TUNED, "finetuning.x.parts=['all agent.learning_rate=nan']"],
+            "learning_rate is nan; it must be a finite number",
+        ),
+        (
+            ["finetuning.x.tasks=[interpolation]", "finetuning.x.suite=walker_speed"],
+            "a policy of suite debug does not fit suite walker_speed",
+        ),
+        (["methods=5"], "methods: Cannot assign int"),
+        (["controls=[a]"], "controls"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(overrides, message, study):
     with pytest.raises(CONFIG_ERRORS, match=f"(?s){message}"):
         make_plan(study(*overrides))
+
+
+@pytest.mark.parametrize("group", ["methods", "controls", "finetuning"])
+def test_no_name_leads_out_of_the_folder_of_the_study(group, study, config_dir, tmp_path):
+    """Names of methods, controls and fine-tunings are parts of paths."""
+    text = (config_dir / "study" / "tiny.yaml").read_text()
+    node = "{tasks: [train]}" if group == "finetuning" else "{overrides: [agent=ppo]}"
+    tree = yaml.safe_load(text)
+    tree[group] = {**tree.get(group, {}), "../../../x": yaml.safe_load(node)}
+    path = config_dir / "study" / "leads_out.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    try:
+        with pytest.raises(CONFIG_ERRORS, match=r"is '\.\./\.\./\.\./x'; a name has letters"):
+            make_plan(load_study("leads_out"))
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\x00", b"\x00", b"- a", b"5", b"a: [", b"a: &x [*x]", b"a: !!python/none x"],
+    ids=str,
+)
+def test_a_damaged_experiment_is_named_in_one_line(content, study, config_dir, capsys):
+    path = config_dir / "study" / "damaged.yaml"
+    path.write_bytes(content)
+    try:
+        assert main(["study", "experiment=damaged", "--dry-run"]) == 2
+    finally:
+        path.unlink()
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"error: {path} holds no experiment: ")
 
 
 def test_an_unknown_experiment_is_refused_with_the_choices(study):
