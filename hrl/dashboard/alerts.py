@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal, TypeAlias
 
-from hrl.dashboard.followed import Tail
+from hrl.dashboard.followed import Tail, number
 
 Level: TypeAlias = Literal["error", "warning"]
 LINES = 20
@@ -165,8 +165,8 @@ def alerts_of(
         yield Alert(
             "warning", "workers die", "environments' worker processes died and were replaced"
         )
-    budget = config.get("frames")
-    warm = isinstance(budget, int | float) and frames >= WARM_UP * budget
+    budget = number(config.get("frames"))
+    warm = budget is not None and frames >= WARM_UP * budget
     if warm and len(metrics.records) >= LINES:
         yield from _signs(metrics)
         yield from _value_runaway(metrics, config)
@@ -192,8 +192,8 @@ def _median(metrics: Tail, key: str) -> float | None:
 def _value_runaway(metrics: Tail, config: Mapping[str, Any]) -> Iterator[Alert]:
     """Compare values of the task with the suite's reference return, the most that is to be had."""
     suite = config.get("suite")
-    reference = suite.get("reference_return") if isinstance(suite, Mapping) else None
-    if not isinstance(reference, int | float):
+    reference = number(suite.get("reference_return")) if isinstance(suite, Mapping) else None
+    if reference is None:
         return
     for key in sorted(metrics.names()):
         value = (

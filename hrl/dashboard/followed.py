@@ -1,8 +1,8 @@
 """Follow files of JSON lines that other processes write, reading each byte once."""
 
 import json
-import math
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -105,7 +105,7 @@ class Tail:
 
     def values(self, key: str) -> list[float]:
         """Return the finite values of a key in the kept lines, in their order."""
-        return [value for record in self.records if (value := _number(record.get(key))) is not None]
+        return [value for record in self.records if (value := number(record.get(key))) is not None]
 
     def names(self) -> set[str]:
         """Return the keys of the kept lines."""
@@ -151,6 +151,23 @@ class Columns:
             points.clear()
 
 
+def number(value: object) -> float | None:
+    """Return a number; None for what is none, or is not finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None
+
+
+def whole_number(value: object) -> int:
+    """Return a whole number; 0 for what is none, or is too large for one of the machine."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return int(value) if abs(value) < 2**63 else 0
+
+
+# Private functions.
+
+
 def _pattern(key: str) -> re.Pattern[bytes]:
     quoted = re.escape(json.dumps(key).encode())
     return re.compile(quoted + rb"\s*:\s*(-?[0-9][0-9.eE+-]*)")
@@ -175,9 +192,3 @@ def _record(line: bytes) -> Record | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import yaml
 
 from hrl.dashboard.alerts import Alert, alerts_of
-from hrl.dashboard.followed import Columns, Tail
+from hrl.dashboard.followed import Columns, Tail, number, whole_number
 from hrl.run.errors import CONTINUE
 from hrl.run.folder import RunFolder
 
@@ -85,9 +85,10 @@ class FollowedRun:
         try:
             changed = self.files.config.stat().st_mtime_ns
             if changed != self._config[0]:
-                read = yaml.load(self.files.config.read_text(), Loader=_LOADER)
+                text = self.files.config.read_text(encoding="utf-8")
+                read = yaml.load(text, Loader=_LOADER)
                 self._config = (changed, read if isinstance(read, Mapping) else {})
-        except (OSError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError, RecursionError):
             return self._config[1]
         return self._config[1]
 
@@ -104,7 +105,7 @@ class FollowedRun:
         agent = config.get("agent")
         name = agent.get("name", "") if isinstance(agent, Mapping) else ""
         suite = config.get("suite")
-        budget = _whole(config.get("frames"))
+        budget = whole_number(config.get("frames"))
         frames = int(self.metrics.last("frames"))
         updated = self._updated()
         state = self._state(frames, budget, updated, locked, exit_code)
@@ -112,7 +113,7 @@ class FollowedRun:
             folder=self.files.path,
             suite=str(suite.get("name", "?")) if isinstance(suite, Mapping) else "?",
             method=str(config.get("method") or name or self.files.path.name),
-            seed=_whole(config.get("seed")),
+            seed=whole_number(config.get("seed")),
             kind="finetune" if config.get("finetune") else "train",
             state=state,
             frames=frames,
@@ -150,9 +151,10 @@ class FollowedRun:
     def _rate(self) -> float:
         """Return the control steps a second over the last lines."""
         lines = [
-            (float(record["frames"]), float(record["seconds"]))
+            (frames, seconds)
             for record in list(self.timing.records)[-_RATE_LINES:]
-            if "frames" in record and "seconds" in record
+            if (frames := number(record.get("frames"))) is not None
+            and (seconds := number(record.get("seconds"))) is not None
         ]
         if len(lines) < 2 or lines[-1][1] <= lines[0][1]:
             return self.timing.last("frames_per_second")
@@ -185,10 +187,6 @@ def locked_inodes() -> set[int]:
 # Private functions.
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def _whole(value: object) -> int:
-    return int(value) if isinstance(value, int | float) else 0
 
 
 def _changed(path: Path) -> float:

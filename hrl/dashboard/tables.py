@@ -84,7 +84,7 @@ def shuffle_returns(runs: Sequence[RunStatus]) -> dict[str, dict[str, list[float
         try:
             plain = read_scores(files.scores).assign(intervention="none")
             table = pd.concat([plain, read_shuffled_scores(files.shuffled_scores)])
-        except RunFolderError:  # it is being written
+        except (RunFolderError, OSError):  # it is being written, or is no file
             continue
         table = table[(table["split"] == "train") & (table["frames"] == table["frames"].max())]
         for name in ("none", *SHUFFLES):
@@ -102,6 +102,6 @@ def study_title(paths: Sequence[Path]) -> str:
         try:
             study = json.loads(study_record(path).read_text())["study"]
             titles.append(f"{study['name']}: {study['description']}")
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             titles.append(str(path))
     return "; ".join(titles)

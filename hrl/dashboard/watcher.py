@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hrl.dashboard.followed import whole_number
 from hrl.dashboard.run_status import FollowedRun, RunStatus, locked_inodes
 from hrl.run.errors import FolderError
 from hrl.run.folder import RunFolder, find_run_folders, study_record
@@ -129,13 +130,12 @@ class Watcher:
         status = self._followed[folder].status(locked, _exit_code(cell.log))
         if status.budget:
             return status
-        suite, *_, method, seed = ("?", *Path(cell.place).parts)
-        number = seed.removeprefix("seed_")
+        suite, *_, method, seed = _parts(cell.place)
         return replace(
             status,
-            suite=Path(cell.place).parts[0] if cell.place else suite,
+            suite=suite,
             method=method,
-            seed=int(number) if number.isdigit() else 0,
+            seed=int(seed) if seed.isdecimal() else 0,
             kind=cell.kind,
             budget=cell.frames,
         )
@@ -151,14 +151,16 @@ class Watcher:
         for cell in _record(path).get("cells", []):
             if not isinstance(cell, Mapping) or cell.get("command") not in ("train", "finetune"):
                 continue
-            folder = Path(str(cell.get("folder", ""))).resolve()
-            place = str(cell.get("name", "")).partition(" ")[2]
-            frames = cell.get("frames")
+            try:
+                folder = Path(str(cell.get("folder", ""))).resolve()
+                folder.exists()
+            except (OSError, ValueError):  # no path of this system, or none that may be read
+                continue
             yield PlannedCell(
                 folder,
-                place,
+                str(cell.get("name", "")).partition(" ")[2],
                 str(cell["command"]),
-                int(frames) if isinstance(frames, int | float) else 0,
+                whole_number(cell.get("frames")),
                 Path(str(cell.get("log", ""))),
             )
 
@@ -170,15 +172,23 @@ def _record(path: Path) -> Mapping[str, Any]:
     """Return the record of a study; empty where a folder holds none."""
     try:
         record = json.loads(study_record(path).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, Mapping) and isinstance(record.get("cells"), list) else {}
+
+
+def _parts(place: str) -> Sequence[str]:
+    """Return suite, ..., method and the number of the seed; "?" for what a place lacks."""
+    parts = Path(place).parts
+    if len(parts) < 3:
+        return ("?", "?", "?")
+    return (*parts[:-1], parts[-1].removeprefix("seed_"))
 
 
 def _exit_code(log: Path) -> int | None:
     try:
         return int(json.loads(log.with_suffix(".json").read_text())["exit_code"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

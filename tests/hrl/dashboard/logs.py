@@ -15,7 +15,7 @@ from hrl.run.folder import FORMAT, study_record
 
 
 def start_run(
-    folder: Path, *, method: str = "flat", seed: int = 0, frames: int = 1000, **config: Any
+    folder: Path, *, method: Any = "flat", seed: Any = 0, frames: Any = 1000, **config: Any
 ) -> Path:
     """Write what a run writes before its first line of metrics."""
     folder.mkdir(parents=True)

@@ -16,6 +16,8 @@ pytest.importorskip("dash", reason="the extra dashboard is missing")
 
 from hrl.dashboard.app import make_app, serve
 from hrl.dashboard.figures import DIAGNOSTICS
+from hrl.dashboard.tables import shuffle_returns
+from hrl.dashboard.watcher import Watcher
 
 METRICS = {"train/return": 3.0, "train/return/near": 2.0, "train/return/far": 4.0}
 USAGE = {"skills/usage/near/0": 0.25, "skills/usage/near/1": 0.75, "skills/imbalance": 0.5}
@@ -125,6 +127,11 @@ def test_curves_tasks_hierarchy_and_alerts(study: Path) -> None:
     alerts = json.dumps(called(browser, "alerts.children", tick("alerts")))
     assert "no process writes it, at 300 frames" in alerts
     assert str(study / "points/ppo/seed_2") in alerts
+
+
+def test_scores_that_cannot_be_read_are_left_out(study: Path) -> None:
+    (study / "points/skills/seed_1/shuffled_scores.csv").mkdir()
+    assert shuffle_returns(Watcher([study]).snapshot().runs) == {}
 
 
 def test_videos_are_sent_and_no_other_file(study: Path) -> None:

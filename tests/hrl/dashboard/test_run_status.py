@@ -6,7 +6,7 @@ import pytest
 
 from hrl.dashboard.run_status import LEAST_PATIENCE, FollowedRun, RunStatus, locked_inodes
 from hrl.run.folder import RunFolder
-from tests.hrl.dashboard.logs import let_pass, log, log_steadily, start_run
+from tests.hrl.dashboard.logs import append, let_pass, log, log_steadily, start_run
 
 
 @pytest.fixture
@@ -81,6 +81,34 @@ def test_a_folder_that_is_not_there_or_damaged_is_waiting(tmp_path: Path) -> Non
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("a: [")
     assert FollowedRun(tmp_path / "run").status(set()).budget == 0
+
+
+ODD = [float("nan"), float("inf"), 10**400, -1, None, "many", [1], {}, True]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda value: str(value)[:6])
+def test_a_configuration_of_odd_values_hides_no_other_run(tmp_path: Path, odd: object) -> None:
+    """A folder may be a stranger's, or of another version."""
+    for key in ("frames", "seed", "method", "agent", "suite", "finetune"):
+        run = start_run(tmp_path / key, **{"method": "skills", key: odd})
+        log_steadily(run, 30, **{"manager/task/value_most": 9e9})
+        assert status(run).frames == 300
+    suite = {"name": odd, "reference_return": odd}
+    run = start_run(tmp_path / "return", suite=suite)
+    log_steadily(run, 30, **{"manager/task/value_most": 9e9})
+    assert status(run).frames == 300
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda value: str(value)[:6])
+def test_lines_of_odd_values_are_left_out(run: Path, odd: object) -> None:
+    log_steadily(run, 20)
+    append(run / "timing.jsonl", {"frames": odd, "seconds": 41.0})
+    append(run / "timing.jsonl", {"frames": 205, "seconds": odd})
+    append(run / "metrics.jsonl", {"frames": odd})
+    log(run, 210, 42.0)
+    found = status(run)
+    assert (found.frames, found.seconds) == (210, 42.0)
+    assert found.rate == pytest.approx(5.0, rel=0.1)
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not list locks")

@@ -9,6 +9,7 @@ from hrl.dashboard import watcher
 from hrl.dashboard.tables import duration, grid, headline, study_title
 from hrl.dashboard.watcher import Snapshot, Watcher, latest_videos
 from hrl.run.errors import FolderError
+from hrl.run.folder import study_record
 from tests.hrl.dashboard.logs import let_pass, log_steadily, start_run, write_study
 
 PLACES = [f"points/{method}/seed_{seed}" for method in ("ppo", "skills") for seed in (11, 12)]
@@ -68,6 +69,23 @@ def test_exit_codes_that_the_study_recorded_count(study: Path) -> None:
     assert Watcher([study]).snapshot().runs[1].state == "failed"
     record.write_text("{")
     assert Watcher([study]).snapshot().runs[1].state == "stopped"
+
+
+@pytest.mark.parametrize("odd", [float("nan"), 10**400, None, "x", "\0", "x" * 5000, [], {}], ids=lambda value: repr(value)[:6])
+@pytest.mark.parametrize("key", ["name", "command", "folder", "log", "frames"])
+def test_a_cell_of_odd_values_hides_no_other(study: Path, key: str, odd: object) -> None:
+    record = json.loads(study_record(study).read_text())
+    record["cells"][3][key] = odd
+    study_record(study).write_text(json.dumps(record))
+    runs = Watcher([study]).snapshot().runs
+    assert [run.state for run in runs][:3] == ["finished", "running", "waiting"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\x00\xff", b"[" * 100_000, b'{"cells": {}}'])
+def test_a_damaged_record_of_a_study_leaves_its_runs(study: Path, content: bytes) -> None:
+    study_record(study).write_bytes(content)
+    assert len(Watcher([study]).snapshot().runs) == 2
+    assert study_title([study]) == str(study)
 
 
 def test_runs_that_come_later_are_found_and_what_is_nowhere_is_refused(
