@@ -63,6 +63,7 @@ def run(options: argparse.Namespace, command: str) -> None:
     print(estimate)
     estimate.check()
     files = RunFolder(folder)
+    files.remove_abandoned()
     with dump_on_nonfinite(files, run.counters):
         for name, task in tasks.items():
             out = (options.out or files.play) / name

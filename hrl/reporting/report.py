@@ -15,7 +15,7 @@ from hrl.reporting.page import page
 from hrl.reporting.runs import Runs
 from hrl.reporting.sections import all_sections, draw_figures, header_of, title_of
 from hrl.reporting.study import Study, study_of
-from hrl.run.atomic_files import atomic_file, write_text_atomic
+from hrl.run.atomic_files import atomic_file, remove_abandoned, write_text_atomic
 
 PNG_DPI = 200
 
@@ -38,6 +38,8 @@ def write_report(runs: Runs, out_dir: str | Path, command: str, *, latex: bool =
     """
     folder = Path(out_dir)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for part in (folder, folder / "figures", folder / "tables"):
+        remove_abandoned(part, "*")
     with mpl.rc_context(RC_PARAMS):
         study = study_of(runs)
         figures = draw_figures(study)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from envs import Suite
+from envs import Suite, Task
 from hrl.agents.base import GoalReacher, Predictor
 from hrl.config import ConfigError
 from hrl.evaluation.episodes import (
@@ -88,7 +88,8 @@ def evaluate_run(
         OSError: the file system refused; earlier tables are whole, and the message says where the
             new ones are, if anywhere.
         ConfigError: an unknown split, or fewer than one episode.
-        FolderError: the folder holds a run of another agent, or no run at all but other files.
+        FolderError: the folder holds a run of another agent, or no run at all but other files, or
+            was removed or replaced meanwhile.
         MixedScoresError: scores that would stay are of another checkpoint, of another
             configuration, or were played in another way.
         MemoryEstimateError: the episodes do not fit into memory side by side.
@@ -104,20 +105,24 @@ def evaluate_run(
     kept = _Tables.kept(files, run, names, record)
     _check_memory(run, names, count)
     hardware.configure(run.config.threads)
-    with dump_on_nonfinite(files, run.counters):
+    files.path.mkdir(parents=True, exist_ok=True)
+    files.remove_abandoned()
+    with files.watch() as watch, dump_on_nonfinite(files, run.counters):
         played = _play(run, names, eval_config)
         scores = played.scores.assign(
             method=run.config.method, seed=run.config.seed, frames=run.frames
         )[SCORE_COLUMNS]
         tables = _joined(run, files, [kept, _Tables.of(scores, played.usage)])
         try:
-            files.path.mkdir(parents=True, exist_ok=True)
+            watch.check()
             _describe(run, files, command)
             _write(files, tables, record)
-        except OSError as error:
+        except (OSError, FolderError) as error:
             raise _kept_elsewhere(error, tables) from error
         _renew_diagnostics(run, files, eval_config, kept, names)
-        _record_videos(run, files, eval_config, videos)
+        for task in run.suite.tasks("train")[:videos]:
+            watch.check()  # a video makes its folder
+            _record_videos(run, files, eval_config, task)
     return scores
 
 
@@ -407,7 +412,9 @@ def _write(
             path.unlink(missing_ok=True)
 
 
-def _kept_elsewhere(error: OSError, tables: Mapping[Path, pd.DataFrame]) -> OSError:
+def _kept_elsewhere(
+    error: OSError | FolderError, tables: Mapping[Path, pd.DataFrame]
+) -> OSError | FolderError:
     """Save tables that a run folder did not take among temporary files; return what to raise."""
     try:
         folder = Path(tempfile.mkdtemp(prefix="scores-"))
@@ -415,8 +422,10 @@ def _kept_elsewhere(error: OSError, tables: Mapping[Path, pd.DataFrame]) -> OSEr
             write_text_atomic(folder / path.name, table.to_csv(index=False))
     except OSError:  # the same disk, say
         return error
-    where = f"{error.strerror} (the tables of the episodes that were played are in {folder})"
-    return OSError(error.errno, where, error.filename)
+    where = f"(the tables of the episodes that were played are in {folder})"
+    if isinstance(error, FolderError):
+        return FolderError(f"{error} {where}")
+    return OSError(error.errno, f"{error.strerror} {where}", error.filename)
 
 
 def _describe(run: LoadedRun, files: RunFolder, command: str) -> None:
@@ -426,12 +435,7 @@ def _describe(run: LoadedRun, files: RunFolder, command: str) -> None:
         write_json(files.environment, describe(command, {"total": 0}))
 
 
-def _record_videos(
-    run: LoadedRun, files: RunFolder, eval_config: EvalConfig, videos: int | None
-) -> None:
-    for task in run.suite.tasks("train")[:videos]:
-        path = files.video(run.frames, task.name)
-        record_video(
-            run.policy, run.suite, task, eval_config, run.config.tracking.video_steps, path
-        )
-        record_imagination(run.policy, run.suite, task, eval_config, path)
+def _record_videos(run: LoadedRun, files: RunFolder, eval_config: EvalConfig, task: Task) -> None:
+    path = files.video(run.frames, task.name)
+    record_video(run.policy, run.suite, task, eval_config, run.config.tracking.video_steps, path)
+    record_imagination(run.policy, run.suite, task, eval_config, path)

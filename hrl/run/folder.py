@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -134,7 +134,7 @@ class RunFolder:
         return False
 
     @contextmanager
-    def lock(self) -> Iterator[FolderLock]:
+    def lock(self) -> Iterator[FolderWatch]:
         """Hold the folder's lock for the block, so that two processes never write one run.
 
         Raises:
@@ -152,54 +152,68 @@ class RunFolder:
                     f"{path} cannot be locked ({error.strerror}), so nothing keeps two processes "
                     "from writing one run; name a folder on a file system with locks"
                 ) from error
-            self._remove_abandoned()
-            yield FolderLock(path, file)
+            self.remove_abandoned()
+            yield FolderWatch(self.path, path, file.fileno())
 
-    def _remove_abandoned(self) -> None:
+    @contextmanager
+    def watch(self) -> Iterator[FolderWatch]:
+        """Watch the folder during the block without locking it; it must exist."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            yield FolderWatch(self.path, self.path, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def remove_abandoned(self) -> None:
         """Remove temporary files of killed processes; those still being written stay."""
-        remove_abandoned(self.path, "*")
-        remove_abandoned(self.videos, "*")
+        for folder in (self.path, self.videos, self.play):
+            remove_abandoned(folder, "*")
 
     def is_locked(self) -> bool:
-        """Return whether another process is writing the run now."""
+        """Return whether another process is writing the run now.
+
+        Where a file system has no locks, or the file cannot be opened, nobody knows: False.
+        """
         try:
             with open(self.path / ".lock") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
         except BlockingIOError:
             return True
+        except OSError:
+            return False
         return False
 
     def _entries(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.exists() else []
 
 
-class FolderLock:
-    """Tell whether the folder that was locked is still the one that its path names.
+class FolderWatch:
+    """Tell whether a folder is still the one that its path named at first.
 
     Args:
-        path: of the file that is locked.
-        file: the open file.
+        folder: the folder.
+        path: the folder itself or a file in it.
+        descriptor: of `path`, open, so that the system gives its number to nothing else.
     """
 
-    def __init__(self, path: Path, file: IO[str]) -> None:
+    def __init__(self, folder: Path, path: Path, descriptor: int) -> None:
+        self._folder = folder
         self._path = path
-        self._file = file
+        self._descriptor = descriptor
 
     def check(self) -> None:
         """Refuse to go on in a folder that was removed, moved or replaced.
 
         Raises:
-            FolderError: the path names another file than the locked one, or none.
+            FolderError: the path names something else than at first, or nothing.
         """
         try:
-            same = os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+            same = os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
         except FileNotFoundError:
             same = False
         if not same:
             raise FolderError(
-                f"{self._path.parent} was removed, moved or replaced while this process wrote it; "
+                f"{self._folder} was removed, moved or replaced while this process worked in it; "
                 "nothing more is written"
             )
 

@@ -49,7 +49,7 @@ def measure_forgetting(source: FinetuneSource, files: RunFolder) -> None:
         return
     before = loaded_run(source.composed, source.policy, after.config.device)
     print(f"playing the training tasks of {source.folder}, before and after", flush=True)
-    with files.lock(), dump_on_nonfinite(files, after.counters):
+    with files.lock() as lock, dump_on_nonfinite(files, after.counters):
         rows = pd.concat(
             [
                 _play(before, source.suite, after.config).assign(frames=0),
@@ -58,6 +58,7 @@ def measure_forgetting(source: FinetuneSource, files: RunFolder) -> None:
         ).assign(method=after.config.method, seed=after.config.seed)
         order = ["method", "seed", "split", "task", "frames", "episode", "return", "success"]
         order += ["steps_to_success", "length", "layout", "path_length"]
+        lock.check()
         write_text_atomic(files.forgetting, rows[order].to_csv(index=False))
     means = rows.groupby("frames")["return"].mean()
     print(f"mean return there: {means[0]:.1f} before, {means[after.frames]:.1f} after")
@@ -73,6 +74,9 @@ def _play(run: LoadedRun, suite: Suite, config: RunConfig) -> pd.DataFrame:
 def _is_measured(files: RunFolder, run: LoadedRun) -> bool:
     if not files.forgetting.exists():
         return False
-    counts = pd.read_csv(files.forgetting).groupby(["frames", "task"]).size()
+    try:
+        counts = pd.read_csv(files.forgetting).groupby(["frames", "task"]).size()
+    except (ValueError, KeyError):  # damaged, or no such table
+        return False
     frames = set(counts.index.get_level_values("frames"))
     return frames == {0, run.frames} and set(counts) == {run.config.evaluation.final_episodes}

@@ -6,6 +6,7 @@ TensorBoard and Weights & Biases (W&B) get the same metrics.
 import math
 import numbers
 import os
+import re
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any, Protocol, Self
 from PIL import Image
 
 from hrl.evaluation.video_writer import encode_gif
+from hrl.run.atomic_files import write_text_atomic
 from hrl.run.folder import RunFolder
 from hrl.run.json_lines import JsonLines, check_lines, read_lines, whole_lines_end
 
@@ -353,7 +355,12 @@ def _timing_end(path: Path, saved: int) -> int:
 def _run_id(folder: Path) -> str:
     """Return the W&B run id of a run folder, made once: a later start is the same run."""
     path = folder / "run_id"
-    if not path.exists():
+    try:
+        found = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, ValueError):
+        found = ""
+    if not re.fullmatch("[0-9a-f]{12}", found):  # not there, or damaged
+        found = secrets.token_hex(6)
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(secrets.token_hex(6))
-    return path.read_text()
+        write_text_atomic(path, found)
+    return found

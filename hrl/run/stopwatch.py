@@ -66,5 +66,5 @@ def _saved(path: Path) -> float:
         return 0.0
     try:
         return float(json.loads(path.read_text())["wall_seconds"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{path} holds no wall_seconds: remove it to count from zero") from error

@@ -33,7 +33,7 @@ from hrl.run.config_match import check_config_matches
 from hrl.run.deadline import Deadline
 from hrl.run.errors import CheckpointError, Interrupted, LoggerError
 from hrl.run.eval_config import eval_config_for
-from hrl.run.folder import FolderLock, RunFolder
+from hrl.run.folder import FolderWatch, RunFolder
 from hrl.run.json_lines import check_lines
 from hrl.run.logger import Logger
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
@@ -138,7 +138,7 @@ class _Run:
         suite: Suite,
         folder: RunFolder,
         command: str,
-        lock: FolderLock,
+        lock: FolderWatch,
         prepare: Callable[[Learner], None] = lambda learner: None,
     ) -> None:
         config, plain = composed

@@ -83,14 +83,12 @@ def is_evaluated(folder: Path, episodes: int, splits: Sequence[str]) -> bool:
     try:
         record = json.loads(files.evaluation.read_text())
         played = set(pd.read_csv(files.scores, usecols=["split"])["split"])
-    except (OSError, ValueError):
+        frames = int(record["frames"])
+        most = int(record["episodes"])
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return False
     newest = newest_frames(files.checkpoints)
-    return (
-        record.get("frames") == newest
-        and record.get("episodes", 0) >= episodes
-        and played.issuperset(splits)
-    )
+    return frames == newest and most >= episodes and played.issuperset(splits)
 
 
 def last_lines(log: Path, count: int = 12) -> str:

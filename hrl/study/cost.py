@@ -75,12 +75,16 @@ def rate_of(folder: Path) -> float | None:
     path = RunFolder(folder).timing
     if not path.exists():
         return None
-    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    text = path.read_text(errors="replace")
+    lines = [line for line in text.splitlines() if line.endswith("}")]
     if len(lines) < FEWEST_LINES:
         return None
-    first, last = json.loads(lines[0]), json.loads(lines[-1])
-    seconds = last["seconds"] - first["seconds"]
-    return float((last["frames"] - first["frames"]) / seconds) if seconds > 0 else None
+    try:
+        first, last = json.loads(lines[0]), json.loads(lines[-1])
+        frames, seconds = (float(last[key]) - float(first[key]) for key in ("frames", "seconds"))
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None  # damaged, which is no reason to start nothing
+    return frames / seconds if seconds > 0 else None
 
 
 def cost_rows(plan: Plan, rates: Rates) -> list[Row]:

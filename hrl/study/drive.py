@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hrl.run.atomic_files import write_json
-from hrl.run.errors import CONTINUE
+from hrl.run.errors import CONTINUE, FolderError
 from hrl.study.cells import Cell
 from hrl.study.executors.base import Executor, Job
 
@@ -49,6 +49,7 @@ class StudyRunner:
         executor: where they run.
         show: called with a line for each thing that happens.
         interval: seconds between two looks at what runs.
+        check: raises FolderError once the study's folder is another; nothing is started then.
     """
 
     def __init__(
@@ -57,30 +58,43 @@ class StudyRunner:
         executor: Executor,
         show: Callable[[str], None] = print,
         interval: float = 0.5,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._executor = executor
         self._show = show
         self._interval = interval
+        self._check = check
         self._waiting = [cell for cell in cells if not cell.is_finished()]
         self._running: dict[str, _Started] = {}
         self._idle: dict[str, int] = {}
         self.failures: dict[str, Failure] = {}
 
     def run(self, stop: Sequence[int]) -> None:
-        """Run until nothing is left to start; save and return early once `stop` holds a signal."""
-        while (self._waiting or self._running) and not stop:
-            self._drop_blocked()
-            self._start()
-            self._look()
-            if self._running or self._waiting:
-                time.sleep(self._interval)
+        """Run until nothing is left to start; save and return early once `stop` holds a signal.
+
+        Raises:
+            FolderError: of `check`, once the running cells have left.
+        """
+        try:
+            while (self._waiting or self._running) and not stop:
+                self._check()
+                self._drop_blocked()
+                self._start()
+                self._look()
+                if self._running or self._waiting:
+                    time.sleep(self._interval)
+        finally:
+            self._stop_running()
+
+    # Private methods.
+
+    def _stop_running(self) -> None:
+        """Ask the running cells to save and leave, and wait until they have."""
         for started in self._running.values():
             started.job.stop()
         while self._running:
             self._look()
             time.sleep(self._interval)
-
-    # Private methods.
 
     def _drop_blocked(self) -> None:
         """Note the cells that need one that failed."""
@@ -139,7 +153,11 @@ class StudyRunner:
         return self._idle[name] < STARTS_WITHOUT_PROGRESS
 
     def _note(self, cell: Cell, code: int) -> None:
-        """Keep the exit code beside the log, for --status."""
+        """Keep the exit code beside the log, for --status; make no folder that was taken away."""
+        try:
+            self._check()
+        except FolderError:
+            return
         cell.log.parent.mkdir(parents=True, exist_ok=True)
         write_json(cell.log.with_suffix(".json"), {"exit_code": code})
 

@@ -72,10 +72,11 @@ class FinishedRuns:
         try:
             saved = files.read_config()
             environment = json.loads(files.environment.read_text())
-        except (ConfigError, OSError, ValueError):  # damaged, or of another version
+        except (ConfigError, OSError, ValueError, RecursionError):  # damaged, or of another version
             return False
         return (
-            environment.get("revision") == self._revision
+            isinstance(environment, dict)
+            and environment.get("revision") == self._revision
             and environment.get("dirty") is False
             and newest_frames(files.checkpoints) >= composed.config.frames
             and not differing_keys(saved, composed.plain, ignore=MAY_CHANGE)

@@ -69,13 +69,13 @@ def run_study(plan: Plan, executor: Executor, command: str) -> list[Path]:
     A cell that fails does not stop the others, and the reports show what there is.
 
     Raises:
-        FolderError: another process runs this study.
+        FolderError: another process runs this study, or its folder was removed or replaced.
         FailedCellsError: some cells failed; it has the ends of their logs.
         StudyInterrupted: a signal asked to stop; all cells are saved.
     """
-    with RunFolder(plan.folder).lock(), stop_signals() as received:
+    with RunFolder(plan.folder).lock() as lock, stop_signals() as received:
         _write_record(plan, command)
-        runner = StudyRunner(plan.cells, executor)
+        runner = StudyRunner(plan.cells, executor, check=lock.check)
         try:
             runner.run(received)
         finally:

@@ -40,5 +40,5 @@ def _progress(cell: Cell) -> str:
 def _exit_code(cell: Cell) -> int | None:
     try:
         return int(json.loads(cell.log.with_suffix(".json").read_text())["exit_code"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None

@@ -71,7 +71,11 @@ def test_exit_codes_that_the_study_recorded_count(study: Path) -> None:
     assert Watcher([study]).snapshot().runs[1].state == "stopped"
 
 
-@pytest.mark.parametrize("odd", [float("nan"), 10**400, None, "x", "\0", "x" * 5000, [], {}], ids=lambda value: repr(value)[:6])
+@pytest.mark.parametrize(
+    "odd",
+    [float("nan"), 10**400, None, "x", "\0", "x" * 5000, [], {}],
+    ids=lambda value: repr(value)[:6],
+)
 @pytest.mark.parametrize("key", ["name", "command", "folder", "log", "frames"])
 def test_a_cell_of_odd_values_hides_no_other(study: Path, key: str, odd: object) -> None:
     record = json.loads(study_record(study).read_text())

@@ -9,6 +9,7 @@ import tempfile
 import pandas as pd
 import pytest
 
+from hrl.run import evaluate as evaluate_module
 from hrl.run.errors import FolderError, MixedScoresError, UnevaluatedRunsError
 from hrl.run.evaluate import evaluate_all, evaluate_run
 from hrl.run.folder import RunFolder, find_run_folders
@@ -130,6 +131,39 @@ def test_a_full_disk_keeps_the_scores_before_and_those_just_played(tmp_path, mon
     assert written(folder) == before
     (rescued,) = tmp_path.glob("scores-*")
     assert set(pd.read_csv(rescued / "scores.csv")["split"]) == set(SPLITS)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_taken_away_meanwhile_is_not_made_again_nor_another_s_overwritten(
+    replaced, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    started(folder, hierarchy())
+    play = evaluate_module._play
+
+    def take_away(*arguments):
+        folder.rename(tmp_path / "elsewhere")
+        if replaced:
+            started(folder, hierarchy())
+        return play(*arguments)
+
+    monkeypatch.setattr(evaluate_module, "_play", take_away)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(FolderError, match=r"run was removed, moved or replaced .*played are in"):
+        evaluate_run(hierarchy(), folder, "a test", episodes=1)
+    assert [path.name for path in tmp_path.glob("run/*")] == ["config.yaml"] * replaced
+    (rescued,) = tmp_path.glob("scores-*")
+    assert set(pd.read_csv(rescued / "scores.csv")["split"]) == set(SPLITS)
+
+
+def test_what_a_killed_evaluation_left_is_removed_by_the_next(tmp_path):
+    folder = tmp_path / "run"
+    started(folder, hierarchy())
+    (folder / "videos").mkdir()
+    for name in (".scores.csv.0123abcd.tmp", "videos/.000_a.mp4.tmp"):
+        (folder / name).touch()
+    evaluate_run(hierarchy(), folder, "a test", episodes=1, splits=["train"], videos=0)
+    assert not list(folder.rglob("*.tmp"))
 
 
 def test_scores_of_unknown_origin_are_not_added_to(tmp_path):

@@ -129,6 +129,15 @@ def test_forgetting_is_of_the_sources_tasks_before_and_after(skills, tuned):
     assert before["return"].tolist() != table[table["frames"] == 512]["return"].tolist()
 
 
+@pytest.mark.parametrize("damage", [b"\xff\x00", b"frames,task\n0,a"])
+def test_a_damaged_table_of_what_was_forgotten_is_made_again(skills, tuned, damage):
+    table = tuned / "forgetting.csv"
+    before = table.read_bytes()
+    table.write_bytes(damage)
+    assert main(["finetune", *arguments(skills, tuned, "parts=manager_value")]) == 0
+    assert table.read_bytes() == before
+
+
 def test_it_is_loaded_evaluated_and_filmed_like_any_other(tuned, tmp_path):
     policy = load_policy(tuned)
     env = policy.make_env()

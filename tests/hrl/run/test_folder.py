@@ -142,10 +142,25 @@ def test_a_file_system_without_locks_is_refused_with_the_file_and_what_to_do(tmp
         pass
 
 
+def test_where_no_lock_can_be_asked_for_nobody_is_known_to_write(tmp_path, monkeypatch):
+    """So that the plan and the state of a study show there too."""
+    assert not RunFolder(tmp_path / "nothing").is_locked()
+    with RunFolder(tmp_path).lock():
+        assert RunFolder(tmp_path).is_locked()
+
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert not RunFolder(tmp_path).is_locked()
+
+
 def test_temporary_files_of_a_killed_process_are_removed_at_the_next_start(tmp_path):
     files = RunFolder(tmp_path)
     files.videos.mkdir()
+    files.play.mkdir()
     left = [tmp_path / ".config.yaml.0123abcd.tmp", files.videos / ".000_a.mp4.tmp"]
+    left += [files.play / ".train_a.mp4.tmp"]
     written = tmp_path / ".scores.csv.0123abcd.tmp"
     for path in (*left, written):
         path.touch()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -22,7 +23,7 @@ from wandb.proto import wandb_internal_pb2
 from hrl.evaluation.video_writer import write_mp4
 from hrl.run.errors import LoggerError
 from hrl.run.folder import RunFolder
-from hrl.run.logger import Logger
+from hrl.run.logger import Logger, _run_id
 
 
 def open_logger(
@@ -290,11 +291,22 @@ def test_wandb_works_offline_without_account_network_or_a_word(
     assert "WANDB_CACHE_DIR" not in os.environ
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xff\x00", b"../x\n", b"0123456789abc"])
+def test_a_damaged_id_of_wandb_is_made_anew(tmp_path: Path, damage: bytes) -> None:
+    """An empty one is what a kill between two system calls, or a full disk, leaves."""
+    first = _run_id(tmp_path)
+    assert _run_id(tmp_path) == first
+    (tmp_path / "run_id").write_bytes(damage)
+    second = _run_id(tmp_path)
+    assert re.fullmatch("[0-9a-f]{12}", second)
+    assert _run_id(tmp_path) == second != first
+
+
 LOGGED_RUN = """
 import ast, os, sys
 import psutil
 from hrl.run.folder import RunFolder
-from hrl.run.logger import Logger
+from hrl.run.logger import Logger, _run_id
 folder, position, first, last = sys.argv[1:]
 logger = Logger(
     RunFolder(folder),

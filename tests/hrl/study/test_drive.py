@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from hrl.run.errors import CONTINUE
+from hrl.run.errors import CONTINUE, FolderError
+from hrl.run.folder import RunFolder
 from hrl.study.cells import last_lines
 from hrl.study.drive import StudyRunner, failure_text
 from hrl.study.status import cell_state
@@ -96,6 +97,23 @@ def test_the_pool_is_never_fuller_than_the_executor_has_room(tmp_path):
     cells = [cell(tmp_path, str(i)) for i in range(7)]
     executor, _, _ = run(cells, {one.name: [(100, 0)] for one in cells}, room=3)
     assert executor.most == 3
+
+
+def test_a_study_whose_folder_is_taken_away_stops_its_cells_and_makes_no_new_one(tmp_path):
+    study = tmp_path / "study"
+    cells = [cell(study, str(i)) for i in range(4)]
+    executor = FakeExecutor({one.name: [(50, None)] for one in cells})
+    with RunFolder(study).lock() as lock:
+
+        def take_away(line):
+            if "started   1" in line:
+                study.rename(tmp_path / "elsewhere")
+
+        runner = StudyRunner(cells, executor, take_away, interval=0, check=lock.check)
+        with pytest.raises(FolderError, match="study was removed, moved or replaced"):
+            runner.run([])
+    assert sorted(executor.stopped) == ["0", "1"] == executor.starts
+    assert not list(study.glob("logs"))
 
 
 def test_a_signal_stops_the_running_cells_and_starts_no_more(tmp_path):

@@ -204,6 +204,27 @@ def test_the_cost_comes_from_measured_speed_and_what_is_missing(plan):
     assert "k1: no abstraction" in text
 
 
+DAMAGE = ["", "[1]", "\0", "{}", '{"frames": NaN}', '{"frames": [1], "seconds": {}}', "[" * 10**5]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda text: text[:20])
+def test_damaged_files_of_runs_stop_no_study(damage, plan, tmp_path, other):
+    """A lost timing.jsonl, scores of nobody knows what, a reused run without a record."""
+    cell = named(plan, "evaluate debug/k1/seed_3")
+    files = RunFolder(cell.folder)
+    files.path.mkdir(parents=True)
+    files.timing.write_text(f"{damage}}}\n" * 9)
+    assert rate_of(files.path) is None
+    files.scores.write_text("split\ntrain\n")
+    files.evaluation.write_text(damage)
+    assert not cell.is_finished()
+    cell.log.parent.mkdir(parents=True)
+    cell.log.with_suffix(".json").write_text(damage)
+    assert "missing" in status_text(plan)
+    RunFolder(other()).environment.write_text(damage)
+    assert reuse.FinishedRuns([tmp_path / "runs"], plan.folder).find(plan.runs[0].composed) is None
+
+
 def test_a_study_that_does_not_fit_onto_the_disk_is_refused(plan, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100_000))
     with pytest.raises(DiskEstimateError, match="the largest parts: ppo on debug"):
