@@ -1,5 +1,6 @@
 # make demo       environment, install, train both methods small, evaluate, report
-# make test       environment, install, lint, types, import contracts, tests
+# make test       environment, install, lint, types, import contracts, site, tests
+# make docs       the site, in build/site
 # make test-slow  slow tests, with the packages of all extras; those on SLURM, and those in a browser,
 #                 where SLURM and Chromium are installed
 PYTHON ?= python3.11
@@ -8,17 +9,17 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install install-external install-slurm install-browser demo test test-slow slow-tests \
+.PHONY: install install-external install-slurm install-browser demo docs test test-slow slow-tests \
 	external-tests browser-tests lint clean
 install: $(INSTALLED)
 
 $(INSTALLED): setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --editable ".[dev]"
+	$(INSTALL) --editable ".[dev,docs]"
 	touch $@
 
 install-external: $(INSTALLED)
-	$(INSTALL) --editable ".[dev,external,slurm,ray,dashboard,browser]"
+	$(INSTALL) --editable ".[dev,docs,external,slurm,ray,dashboard,browser]"
 
 # A cluster of one machine for the tests on SLURM, system packages: .ci/run calls this.
 install-slurm:
@@ -38,7 +39,11 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+# Needs no network. The variable silences a note on the successors of MkDocs.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+test: lint docs
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not browser"
 
 # Each part runs even if another failed; the exit code is not 0 then.

@@ -23,9 +23,13 @@ class Key:
     value: object
     info: FieldInfo
 
+    def text(self) -> str:
+        """Return the value as it is written on the command line."""
+        return _text(self.value)
 
-def describe_keys(overrides: Sequence[str]) -> str:
-    """Return the keys of the run that the overrides choose, as text.
+
+def list_keys(overrides: Sequence[str]) -> list[Key]:
+    """Return the keys of the run that the overrides choose.
 
     Args:
         overrides: such as `agent=skills suite=point_mass size=xs`: values are those that this run
@@ -34,8 +38,12 @@ def describe_keys(overrides: Sequence[str]) -> str:
     Raises:
         ConfigError: as `hrl.config.load`.
     """
-    config = load(overrides).config
-    keys = list(_keys(config, ""))
+    return list(_keys(load(overrides).config, ""))
+
+
+def describe_keys(overrides: Sequence[str]) -> str:
+    """Return what `list_keys` gives as text."""
+    keys = list_keys(overrides)
     head = f"Every key of {' '.join(overrides)}, as KEY=VALUE with the value it has there."
     groups = [_wrap(f"{group}=NAME", ", ".join(choices(group))) for group in GROUPS]
     return "\n".join([head, "", *groups, "", *map(_describe, keys)])
@@ -58,7 +66,7 @@ def _keys(node: Any, prefix: str) -> Iterator[Key]:
 def _describe(key: Key) -> str:
     valid = key.info.range()
     text = " ".join(part for part in (key.info.help, f"({valid})" if valid else "") if part)
-    return _wrap(f"{key.path}={_text(key.value)}", text)
+    return _wrap(f"{key.path}={key.text()}", text)
 
 
 def _wrap(head: str, text: str) -> str:

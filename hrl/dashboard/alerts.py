@@ -3,7 +3,7 @@
 The signs of a hierarchy on a world model are those of its known failures: a worker that does not
 learn or ignores its goals, goals that are trivial, all alike, out of reach or drifting, a bonus
 that dies or drowns the task, values beyond what rewards allow. Each compares the median over the
-last lines with a bound, beyond what `docs/on_policy.md` and the runs in `results/` show of runs
+last lines with a bound, beyond what `docs/methods/ppo.md` and the runs in `results/` show of runs
 that learned.
 """
 
