@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 
 from envs.external.family import ExternalFamily
-from envs.families import resolve
 from envs.simulation.backends import WARP, choose_physics
 from envs.suites import Suite, load_suite
 from envs.tasks import Task
@@ -74,12 +73,6 @@ def make_vec(
         return ExternalVectorEnv(*arguments)
     if suite.mixed:
         return MultiBodyVectorEnv(*arguments)
-    if options.physics == WARP and not _ends_with_success(suite, tasks):
+    if options.physics == WARP:
         return WarpVectorEnv(*arguments)
     return MujocoVectorEnv(*arguments)
-
-
-def _ends_with_success(suite: Suite, tasks: Sequence[Task] | None) -> bool:
-    """Return whether a success ends the episodes of these tasks, of a suite of one body."""
-    chosen = suite.tasks("train") if tasks is None else tasks
-    return any(resolve(task).ends_with_success for task in chosen)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 from typing_extensions import override
 
+from envs.families.constants import constant
 from envs.families.family import Choice, Family, Number, Parameter, TaskStart, number
 from envs.families.speed import SpeedFamily
 from envs.simulation.physics import Physics, Scene
@@ -71,7 +72,7 @@ class BehaviourFamily(Family):
         self.at_speed = at_speed
         self.behaviours = {AT_SPEED: moving, **others}
         self._rewards = [behaviour.reward for behaviour in self.behaviours.values()]
-        self._lasting = torch.tensor([behaviour.lasting for behaviour in self.behaviours.values()])
+        self._lasting = [behaviour.lasting for behaviour in self.behaviours.values()]
         self.scene = at_speed.scene
         self.hold_steps = at_speed.hold_steps
         self.state_size = at_speed.state_size
@@ -139,5 +140,5 @@ class BehaviourFamily(Family):
     def holding(
         self, physics: Physics, goal: Float[Tensor, "world goal"], reward: Float[Tensor, " world"]
     ) -> Bool[Tensor, " world"]:
-        lasting = self._lasting.to(goal.device)[goal[:, 0].long()]
+        lasting = constant(self._lasting, goal)[goal[:, 0].long()] > 0
         return self.at_speed.holding(physics, goal[:, 1:], reward) & lasting

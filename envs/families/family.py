@@ -99,7 +99,8 @@ class Family(Protocol):
         parameters: the parameters a task must give.
         task_size: length of the task vector.
         hold_steps: consecutive control steps for which `holding` must be true to make a success.
-        ends_with_success: whether a success ends the episode.
+        ends_with_success: whether a success ends the episode. Worlds on a GPU are then asked for it
+            once an agent step.
         state_size: numbers of `state`; 0, the default, for a family that can only be seen.
     """
 

@@ -73,7 +73,7 @@ class ManyMazes(MazeFamily):
             fitted = copy.copy(self)
             fitted._set_scene(sorted(names))
             self._fitted[names] = fitted
-        return self._fitted[names]
+        return MazeFamily.for_tasks(self._fitted[names], tasks)
 
     @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:

@@ -7,10 +7,12 @@ sight when it is first touched, which the image shows too, and a body without a 
 the walking body was one control step ago.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Self
 
 import mujoco
 import numpy as np
@@ -19,6 +21,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 from typing_extensions import override
 
+from envs.families.constants import constant
 from envs.families.family import Choice, Family, Parameter, TaskStart
 from envs.families.maze import FULLEST, LARGEST, MAZES, PLACES, Cell, Maze
 from envs.simulation.physics import Physics, Scene
@@ -64,6 +67,7 @@ class MazeFamily(Family, ABC):
         heights: heights of the centres of the goal's marker and of the walls, metres.
         arena: width of the square that every maze fits into, cells.
         num_walls: number of wall boxes in the scene.
+        pays_progress: whether any task's reward may be `progress`, which takes more computing.
     """
 
     scene: Scene
@@ -83,6 +87,7 @@ class MazeFamily(Family, ABC):
     )
     task_size = 2
     hold_steps = 1
+    pays_progress: bool = True
 
     @abstractmethod
     def scene_with(self, fullest: Maze) -> Scene:
@@ -93,6 +98,15 @@ class MazeFamily(Family, ABC):
         self, place: Float64[np.ndarray, " 2"], rng: np.random.Generator
     ) -> tuple[Float64[np.ndarray, " nq"], Float64[np.ndarray, " nv"]]:
         """Draw joint positions and velocities in the cell whose centre is `place`, metres."""
+
+    @override
+    def for_tasks(self, tasks: Sequence[Task]) -> Self:
+        """Return the family for these tasks, which computes no progress that none of them pays."""
+        family = copy.copy(self)
+        family.pays_progress = any(
+            task.parameters["reward"] == REWARDS[_PROGRESS] for task in tasks
+        )
+        return family
 
     def check(self, task: Task) -> None:
         """Check that start and goal, known to be letters, are two places of the task's maze.
@@ -171,12 +185,13 @@ class MazeFamily(Family, ABC):
         touching = self.holding(physics, goal, goal[:, 0])
         before = self._touched(physics)
         reward = torch.where(kind == _ONCE, touching & ~before, touching | before).to(goal.dtype)
-        advancing = kind == _PROGRESS
         # Path lengths take a dozen operations, which a suite without this reward does not need.
-        if advancing.any():
+        if self.pays_progress:
+            advancing = kind == _PROGRESS
             reward = torch.where(advancing, self._progress(physics, goal), reward)
             physics.place(FOOTPRINT, physics.body_position(self.body).clone(), advancing)
-        physics.place(GOAL, goal.new_tensor(self.aside).expand(len(goal), 3), touching & ~before)
+        aside = constant(self.aside, goal).expand(len(goal), 3)
+        physics.place(GOAL, aside, touching & ~before)
         return reward
 
     @override
@@ -195,7 +210,7 @@ class MazeFamily(Family, ABC):
     def _touched(self, physics: Physics) -> Tensor:
         """Return whether the goal has been touched in an earlier control step."""
         marker = physics.body_position(GOAL)
-        touched: Tensor = (marker == marker.new_tensor(self.aside)).all(dim=1)
+        touched: Tensor = (marker == constant(self.aside, marker)).all(dim=1)
         return touched
 
     def _progress(self, physics: Physics, goal: Tensor) -> Tensor:
@@ -221,7 +236,7 @@ def path_length(
     """
     height = goal[:, 4, None]
     width = goal[:, 5, None]
-    around = goal.new_tensor(_AROUND)
+    around = constant(_AROUND, goal)
     rows = (height / 2 - place[:, 1:]).floor() + around[:, 0]
     columns = (place[:, :1] + width / 2).floor() + around[:, 1]
     first = torch.hypot(

@@ -140,8 +140,7 @@ class WarpPhysics(Physics):
             raise ValueError(
                 f"body {body!r} of {self._scene.name} is not a mocap body and cannot be placed"
             )
-        # On a GPU it would wait for this answer.
-        if self.device.type == "cpu" and not mask.any():
+        if self._is_known_empty(mask):
             return
         write_rows(self.fields["mocap_pos"][:, mocap], mask, positions)
         self._refresh(self._accelerations())
@@ -305,6 +304,10 @@ class WarpPhysics(Physics):
     def _accelerations(self) -> Float[Tensor, "world reading"]:
         """Return a copy of the readings of sensors of the acceleration stage."""
         return self.fields["sensordata"].index_select(1, self._acceleration_columns)
+
+    def _is_known_empty(self, mask: Bool[Tensor, " world"]) -> bool:
+        """Return whether a mask selects no world; False on a GPU, which is not waited for."""
+        return self.device.type == "cpu" and not mask.any()
 
     def _refresh(self, accelerations: Float[Tensor, "world reading"]) -> None:
         """Compute what belongs to the present positions and velocities, and keep these readings."""

@@ -27,6 +27,7 @@ class EndedEpisodes(NamedTuple):
     Attributes:
         envs: int64 [ended], numbers of their worlds, on the host.
         rows: the same, on the device.
+        terminated: those that ended in a terminal state, on the host.
         final: their last observations, as `DeviceStep.observation` has them.
         returns: sums of rewards.
         first_success: control steps until the first success, 0 without one.
@@ -36,6 +37,7 @@ class EndedEpisodes(NamedTuple):
 
     envs: Int64[np.ndarray, " ended"]
     rows: Int64[Tensor, " ended"]
+    terminated: Bool[np.ndarray, " ended"]
     final: dict[str, Tensor]
     returns: Float[Tensor, " ended"]
     first_success: Int64[Tensor, " ended"]
@@ -50,9 +52,10 @@ class DeviceStep(NamedTuple):
             pixels.
         rewards: float32 [env], sums over the control steps.
         success: bool [env], worlds that were successful in any of the control steps.
-        terminated: bool [env], always False.
+        terminated: bool [env], worlds whose episodes a success ended; always False for families
+            whose episodes do not end so.
         truncated: bool [env], worlds whose time limit ended their episodes.
-        ended: their episodes; None where none ended, which the host knows without asking.
+        ended: the episodes that ended; None where none did.
     """
 
     observation: dict[str, Tensor]
@@ -68,8 +71,9 @@ class WarpVectorEnv(MujocoVectorEnv):
 
     `reset_tensors` and `step_tensors` neither copy to the host nor wait for the device: time limits
     are known to the host, which draws the initial states of episodes and uploads them. `reset` and
-    `step` return copies of the same as numpy arrays. Families whose episodes end with a success,
-    which only the device knows of, are simulated by `MujocoVectorEnv`.
+    `step` return copies of the same as numpy arrays. Where a success ends episodes
+    (`Family.ends_with_success`), which only the device knows of, each step asks it once, after all
+    of the step has been launched, and waits for the answer.
 
     Attributes:
         device: of the tensors.
@@ -128,14 +132,19 @@ class WarpVectorEnv(MujocoVectorEnv):
             reward, holding = self._worlds.advance_tensors(control, self._tasks_of_worlds["goal"])
             rewards = rewards + reward
             success = success | self._count(reward, holding)
-        ended = self._episodes.ended
         if self._shows_images:
             self._place_distractors()
             self.stack.push()
-        truncated = self._upload(ended) if ended.any() else self._nowhere
-        finished = self._begin_ended(ended, truncated) if ended.any() else None
+        terminated, succeeded = self._terminated(success)
+        ended = succeeded | self._episodes.ended
+        truncated = self._nowhere
+        finished = None
+        if ended.any():
+            mask = self._upload(ended)
+            truncated = mask & ~terminated
+            finished = self._begin_ended(ended, succeeded, mask)
         return DeviceStep(
-            self._observe(), rewards.float(), success, self._nowhere, truncated, finished
+            self._observe(), rewards.float(), success, terminated, truncated, finished
         )
 
     def control(self, actions: Float[Tensor, "env action"]) -> Float[Tensor, "env actuator"]:
@@ -240,12 +249,28 @@ class WarpVectorEnv(MujocoVectorEnv):
         self._first_success = torch.where(first, self._elapsed, self._first_success)
         return success
 
+    def _terminated(
+        self, success: Bool[Tensor, " env"]
+    ) -> tuple[Bool[Tensor, " env"], Bool[np.ndarray, " env"]]:
+        """Return the worlds whose episodes a success has ended, on the device and on the host."""
+        if not self._worlds.family.ends_with_success:
+            return self._nowhere, np.zeros(self.num_envs, bool)
+        return success, success.cpu().numpy()
+
     def _begin_ended(
-        self, ended: Bool[np.ndarray, " env"], mask: Bool[Tensor, " env"]
+        self,
+        ended: Bool[np.ndarray, " env"],
+        succeeded: Bool[np.ndarray, " env"],
+        mask: Bool[Tensor, " env"],
     ) -> EndedEpisodes:
         """Begin the episodes after those that have ended, and return what is known of the latter.
 
         The stacks show the last states when this is called.
+
+        Args:
+            ended: worlds whose episodes have ended.
+            succeeded: those of them whose episodes a success has ended.
+            mask: `ended`, on the device.
         """
         envs = np.flatnonzero(ended)
         rows = self._upload(envs)
@@ -253,6 +278,7 @@ class WarpVectorEnv(MujocoVectorEnv):
         finished = EndedEpisodes(
             envs,
             rows,
+            succeeded[envs],
             {name: values.index_select(0, rows) for name, values in self._observe().items()},
             self._returns.index_select(0, rows),
             self._first_success.index_select(0, rows),

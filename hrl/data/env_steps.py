@@ -159,7 +159,7 @@ class DeviceSteps:
     """Step an environment on its device, without copies to the host; see `EnvSteps`.
 
     Args:
-        env: steps with tensors; time limits end its episodes.
+        env: steps with tensors.
         task_names: the names that `DeviceEnv.episode_tasks` counts through.
     """
 
@@ -185,12 +185,13 @@ class DeviceSteps:
         if found.ended is not None:
             numbers = found.ended.envs
             final = Observation.of(found.ended.final)
-            ended = EndedEpisodes(numbers, found.ended.rows, np.zeros(len(numbers), bool), final)
+            ended = EndedEpisodes(numbers, found.ended.rows, found.ended.terminated, final)
             names = [self._names[task] for task in tasks[numbers]]
             self._ended.append(
                 (names, found.ended.columns["partial"][found.ended.envs], found.ended)
             )
-        return EnvStep(_kept(found.observation), found.rewards, found.truncated, ended)
+        done = found.terminated | found.truncated
+        return EnvStep(_kept(found.observation), found.rewards, done, ended)
 
     def take_episodes(self) -> dict[str, list[float]]:
         """See `EnvSteps.take_episodes`; this waits for the device, once."""

@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.constants import constant
 from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.families.scenery import SKY
@@ -75,5 +76,5 @@ class CompatHopper(CompatTask):
 
 def _centre_height(physics: Physics, body: str) -> Tensor:
     """Return the height of a body's centre of mass, which differs from that of its frame."""
-    offset = torch.from_numpy(physics.model.body(body).ipos.copy()).to(physics.fields["xpos"])
+    offset = constant(physics.model.body(body).ipos.tolist(), physics.fields["xpos"])
     return physics.body_position(body)[:, 2] + physics.body_rotation(body)[:, 2] @ offset

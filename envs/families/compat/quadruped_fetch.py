@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from envs.families import quadruped
 from envs.families.compat.tasks import CompatTask
+from envs.families.constants import constant
 from envs.families.contacts import lifted
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY
@@ -88,7 +89,7 @@ class CompatQuadrupedFetch(CompatTask):
                 physics.body_position(_BALL) - torso,
                 velocity[:, ball : ball + 3] - velocity[:, root : root + 3],
                 velocity[:, ball + 3 : ball + 6],
-                torso.new_tensor(physics.model.site(_TARGET).pos) - torso,
+                constant(physics.model.site(_TARGET).pos.tolist(), torso) - torso,
             ],
             1,
         )
@@ -105,12 +106,12 @@ class CompatQuadrupedFetch(CompatTask):
         ball = physics.body_position(_BALL)
         far = float(model.geom("floor").size[0]) * np.sqrt(2)
         workspace = model.site("workspace")
-        place = physics.body_rotation("torso") @ ball.new_tensor(workspace.pos)
+        place = physics.body_rotation("torso") @ constant(workspace.pos.tolist(), ball)
         reaching = _horizontal(physics.body_position("torso") + place - ball)
         touch = float(workspace.size[0] + model.geom(_BALL).size[0])
         reached = tolerance(reaching, (0.0, touch), far, sigmoid="linear", value_at_margin=0.0)
         target = model.site(_TARGET)
-        fetching = _horizontal(ball - ball.new_tensor(target.pos))
+        fetching = _horizontal(ball - constant(target.pos.tolist(), ball))
         fetched = tolerance(
             fetching, (0.0, float(target.size[0])), far, sigmoid="linear", value_at_margin=0.0
         )

@@ -75,7 +75,7 @@ class CompatReacher(CompatTask):
         """
         offsets = _offsets(physics)
         nearer = torch.linalg.vector_norm(offsets, dim=-1).argmin(0)
-        to_target = offsets[nearer, torch.arange(physics.num_worlds)]
+        to_target = offsets[nearer, torch.arange(physics.num_worlds, device=offsets.device)]
         return torch.cat([physics.fields["qpos"], to_target, physics.fields["qvel"]], -1)
 
     def reward(

@@ -1,11 +1,18 @@
 """A vector environment with physics=warp is the one with physics=mujoco, to rounding."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from envs import PixelVectorEnv, load_suite, make_vec
+from envs import PixelVectorEnv, Suite, load_suite, make_vec
+from envs.families.point_maze import CELL
+from envs.simulation.mujoco_warp import WarpPhysics
+from envs.simulation.physics import InitialState
 from envs.simulation.warp_faults import FaultReader
 from envs.vector.warp import WarpVectorEnv
 from tests.envs.simulation.warp_parity import alike
@@ -17,10 +24,10 @@ pytestmark = pytest.mark.timeout(1200)
 STACK = 3
 
 
-def both(suite: str, num_envs: int, length: int = 12, **options) -> list[PixelVectorEnv]:
+def both(suite: str | Suite, num_envs: int, length: int = 12, **options) -> list[PixelVectorEnv]:
     return [
         make_vec(
-            short_suite(suite, length),
+            short_suite(suite, length) if isinstance(suite, str) else suite,
             num_envs,
             frame_stack=STACK,
             random_initial_episode_step=True,
@@ -33,27 +40,36 @@ def both(suite: str, num_envs: int, length: int = 12, **options) -> list[PixelVe
 
 
 def check_alike(
-    envs: list[PixelVectorEnv], steps: int, tolerance: float = 1e-5, same_pixels: float = 0.99
-) -> int:
-    """Step both under the same actions, compare all that they return, and count ended episodes.
+    envs: list[PixelVectorEnv],
+    steps: int,
+    tolerance: float = 1e-5,
+    same_pixels: float = 0.99,
+    meddle: Callable[[int], None] = lambda step: None,
+) -> np.ndarray:
+    """Step both under the same actions, and compare all that they return.
+
+    Return the numbers of episodes that were terminated and truncated. ``meddle`` is called before
+    each step.
 
     Pictures may differ by more than two grey levels in a share of ``1 - same_pixels``: that is the
     renderer's where states are equal, and more where contacts have made states part.
     """
     rng = np.random.default_rng(0)
     ours, theirs = (env.reset()[0] for env in envs)
-    ended = 0
-    for _ in range(steps):
+    ends = np.zeros(2, np.int64)
+    for step in range(steps):
+        meddle(step)
         assert alike(ours["pixels"], theirs["pixels"]) > same_pixels
         np.testing.assert_array_equal(ours["task"], theirs["task"])
         actions = rng.uniform(-1, 1, envs[0].action_space.shape).astype(np.float32)
         found, expected = (env.step(actions) for env in envs)
         ours, theirs = found[0], expected[0]
         np.testing.assert_allclose(found[1], expected[1], atol=tolerance)
-        assert found[1].dtype == np.float32
-        np.testing.assert_array_equal(found[3], expected[3])
-        if found[3].any():
-            ended += int(found[3].sum())
+        for own, other in zip(found[1:4], expected[1:4], strict=True):
+            assert own.dtype == other.dtype
+        np.testing.assert_array_equal(found[2:4], expected[2:4])
+        ends += np.sum(found[2:4], axis=1)
+        if np.any(found[2:4]):
             assert alike(final(found[4], "pixels"), final(expected[4], "pixels")) > same_pixels
             where = expected[4]["_episode_statistics"]
             np.testing.assert_array_equal(found[4]["_episode_statistics"], where)
@@ -64,12 +80,14 @@ def check_alike(
                     np.testing.assert_array_equal(own, values)
                     continue
                 np.testing.assert_allclose(own[where], values[where], atol=20 * tolerance)
-    return ended
+    return ends
 
 
 def test_point_masses_are_those_of_mujoco_through_ends_of_episodes() -> None:
     envs = both("point_mass", 3, image_size=32)
-    assert check_alike(envs, steps=8) >= 3
+    terminated, truncated = check_alike(envs, steps=8)
+    assert terminated == 0
+    assert truncated >= 3
     saved = envs[0].state_dict()
     actions = np.ones(envs[0].action_space.shape, np.float32)
     expected = [envs[0].step(actions) for _ in range(4)]
@@ -80,6 +98,41 @@ def test_point_masses_are_those_of_mujoco_through_ends_of_episodes() -> None:
         np.testing.assert_array_equal(again[1], step[1])
     for env in envs:
         assert env.render_frames(1, 48).shape == (48, 48, 3)
+        env.close()
+
+
+def small_mazes(reward: str, length: int = 12) -> Suite:
+    """Return a suite of point mazes of 3 by 3 rooms, whose episodes are short."""
+    suite = short_suite("maze_many_point", length)
+    task = suite.tasks("train")[0]
+    paying = replace(task, parameters={**task.parameters, "reward": reward})
+    return replace(suite, splits={"train": (paying,)})
+
+
+def carry_to_goal(env: PixelVectorEnv, world: int) -> None:
+    """Put the point of one world onto its goal, at rest."""
+    physics = env._worlds.physics
+    positions = torch.from_numpy(env._vectors * env._worlds.family.arena / 2 * CELL)
+    start = InitialState(
+        positions, torch.zeros_like(positions), physics.fields["mocap_pos"].clone()
+    )
+    physics.reset(torch.arange(env.num_envs) == world, start)
+
+
+@pytest.mark.parametrize("reward", ["once", "progress"])
+def test_a_touch_ends_an_episode_as_in_mujoco(reward: str) -> None:
+    envs = both(small_mazes(reward), 3, image_size=32)
+
+    def meddle(step: int) -> None:
+        for env in envs:
+            if step in (1, 3, 4):
+                carry_to_goal(env, step % 3)
+
+    terminated, truncated = check_alike(envs, steps=8, meddle=meddle)
+    assert isinstance(envs[0], WarpVectorEnv)
+    assert terminated == 3
+    assert truncated >= 2
+    for env in envs:
         env.close()
 
 
@@ -98,27 +151,49 @@ class Asking(TorchDispatchMode):
 
 
 def _refuse(*arguments: object) -> None:
-    raise AssertionError("something is copied to the host")
+    raise AssertionError("something is copied to the host, or numbers to the device")
 
 
-def test_steps_with_tensors_ask_nothing_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    suite = short_suite("point_mass")
+@pytest.mark.parametrize(
+    ("suite", "questions"),
+    [
+        (short_suite("point_mass"), 0),
+        (small_mazes("once"), 1),
+        (small_mazes("progress"), 1),
+    ],
+    ids=["point_mass", "maze_once", "maze_progress"],
+)
+def test_steps_with_tensors_ask_the_device_for_successes_alone(
+    suite: Suite, questions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     env = make_vec(suite, 3, frame_stack=STACK, image_size=32, physics="warp")
     assert isinstance(env, WarpVectorEnv)
     env.reset_tensors()
-    # On a GPU this asks an event whether an earlier answer has arrived.
-    monkeypatch.setattr(FaultReader, "found", lambda self: False)
-    for name in ("item", "cpu", "numpy", "tolist", "__bool__", "__int__", "__float__"):
-        monkeypatch.setattr(torch.Tensor, name, _refuse)
-    ended = 0
     actions = torch.zeros(3, 2)
+    env.step_tensors(actions)
+    # On a GPU this asks an event whether an earlier answer has arrived, and that asks nothing.
+    monkeypatch.setattr(FaultReader, "found", lambda self: False)
+    monkeypatch.setattr(WarpPhysics, "_is_known_empty", lambda self, mask: False)
+    asked: list[torch.Tensor] = []
+    as_array = torch.Tensor.numpy
+
+    def answer(tensor: torch.Tensor) -> SimpleNamespace:
+        asked.append(tensor)
+        return SimpleNamespace(numpy=lambda: as_array(tensor))
+
+    monkeypatch.setattr(torch.Tensor, "cpu", answer)
+    for name in ("item", "numpy", "tolist", "__bool__", "__int__", "__float__", "new_tensor"):
+        monkeypatch.setattr(torch.Tensor, name, _refuse)
+    monkeypatch.setattr(torch, "tensor", _refuse)
+    ended = 0
     with Asking():
         for _ in range(8):
             found = env.step_tensors(actions)
             ended += found.ended is not None
     assert ended == 1
+    assert len(asked) == 8 * questions
     with pytest.raises(AssertionError, match="copied to the host"):
-        found.rewards.cpu()
+        found.rewards.numpy()
 
 
 def test_the_guard_notices_who_asks() -> None:
@@ -179,6 +254,6 @@ def test_other_suites_are_those_of_mujoco(suite: str) -> None:
     envs = both(suite, max(5, len(load_suite(suite).tasks("train")) // 2), length=24)
     # Feet in contact part by 1e-3 in single precision, and a camera on the body shows it: here
     # 0.990 on some processors. A picture of another moment shares less than 0.9.
-    assert check_alike(envs, steps=6, tolerance=1e-3, same_pixels=0.97)
+    assert check_alike(envs, steps=6, tolerance=1e-3, same_pixels=0.97).any()
     for env in envs:
         env.close()

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from envs import PixelVectorEnv, make_vec
+from envs.families.point_mass import PointMass
 from hrl.data import env_steps
 from hrl.data.env_steps import DeviceSteps, HostSteps
 from hrl.data.nonfinite import NonFiniteQuantity
@@ -75,7 +76,21 @@ def environment() -> PixelVectorEnv:
     )
 
 
-def test_both_ways_collect_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[False, True], ids=["time_limits", "terminal_states"])
+def is_terminal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return whether points that are in the east end their episodes, beside the time limits."""
+    if request.param:
+        monkeypatch.setattr(PointMass, "ends_with_success", True)
+        monkeypatch.setattr(PointMass, "hold_steps", 2)
+        monkeypatch.setattr(
+            PointMass,
+            "holding",
+            lambda self, physics, goal, reward: physics.fields["qpos"][:, 0] > 0,
+        )
+    return bool(request.param)
+
+
+def test_both_ways_collect_the_same(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     on_device = collector()
     assert isinstance(on_device._env_steps, DeviceSteps)
     monkeypatch.setattr(env_steps, "_with_number", lambda device: None)
@@ -91,11 +106,14 @@ def test_both_ways_collect_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(found.last_values["value"], expected.last_values["value"])
         assert found.episodes == expected.episodes
         ended += sum(len(returns) for returns in found.episodes.values())
-        assert (found.steps["value_bootstrap"] != 0).any()
+        done = found.steps["done"]
+        bootstrapped = found.steps["value_bootstrap"] != 0
+        assert bootstrapped.any()
+        assert (done & ~bootstrapped).any() == is_terminal
     assert ended > 2 * ENVS
 
 
-def test_both_ways_remember_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_ways_remember_the_same(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     on_device = replay_collector()
     assert isinstance(on_device._env_steps, DeviceSteps)
     monkeypatch.setattr(env_steps, "_with_number", lambda device: None)
