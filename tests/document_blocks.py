@@ -14,14 +14,15 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 # What installs something, or belongs to another machine.
-_NOT_RUN = {"pip", "uv", "docker", "git", "python3.11", "make", "cd", "ray"}
+_NOT_RUN = {"pip", "uv", "docker", "git", "python3.11", "make", "cd", "ray", "["}
 _SMALL = {
     "suite=point_mass": "suite=debug",
     "runs/point_mass": "runs/debug",
     " experiment=demo": "",
+    "/shared/": "shared/",
     "results/": f"{Path(__file__).resolve().parents[1]}/results/",
 }
-_OPTIONS = {**SHORT, "finetune": ["frames=256"], "study": ["rate_seconds=0"]}
+_OPTIONS = {**SHORT, "finetune": ["frames=256"], "study": ["rate_seconds=0", "--dry-run"]}
 _PROGRAM = """
 import sys
 from pathlib import Path

@@ -24,7 +24,14 @@ MEGABYTES = 8
 MOST_WORDS = 120  # of a paragraph
 MOST_LINES = 120  # of the README
 PAGES_WITH_STEPS = [
-    ROOT / name for name in ("README.md", "docs/index.md", "docs/tutorial.md", "docs/extending.md")
+    ROOT / name
+    for name in (
+        "README.md",
+        "docs/index.md",
+        "docs/tutorial.md",
+        "docs/extending.md",
+        "docs/clusters.md",
+    )
 ]
 
 

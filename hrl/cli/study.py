@@ -55,18 +55,23 @@ def run(options: argparse.Namespace, command: str) -> None:
     name, overrides = split_experiment(options.overrides)
 
     from hrl.study.config import load_study, with_seeds
-    from hrl.study.run import plan_study, run_study, show_plan, show_status
+    from hrl.study.run import plan_study, prepare_executor, run_study, show_plan, show_status
 
     study = load_study(name, overrides)
     if options.seeds:
         study = with_seeds(study, options.seeds)
     flags = [f"--config-dir={folder.resolve()}" for folder in options.config_dir]
     flags += [f"--import={module}" for module in options.modules]
-    plan, executor = plan_study(study, options.only, flags)
+    plan = plan_study(study, options.only, flags)
     if options.status:
         show_status(plan)
         return
-    show_plan(plan, executor, flags)
+    # A study for a cluster may be planned on a machine that does not belong to it.
+    if options.dry_run and study.executor != "local":
+        show_plan(plan, None, flags)
+        return
+    executor = prepare_executor(plan)
+    show_plan(plan, executor.slots, flags)
     if options.dry_run:
         return
     for page in run_study(plan, executor, command):

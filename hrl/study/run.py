@@ -24,10 +24,8 @@ from hrl.study.planned_run import PlannedRun
 from hrl.study.status import status_text
 
 
-def plan_study(
-    study: StudyConfig, only: Sequence[str] = (), flags: Sequence[str] = ()
-) -> tuple[Plan, Executor]:
-    """Return the plan of a study and what runs it; everything that can be refused is.
+def plan_study(study: StudyConfig, only: Sequence[str] = (), flags: Sequence[str] = ()) -> Plan:
+    """Return the plan of a study.
 
     Args:
         study: what is wanted.
@@ -35,21 +33,33 @@ def plan_study(
         flags: --config-dir and --import of this process.
 
     Raises:
-        ConfigError: as `make_plan`, `Plan.only`, `make_executor` and `Executor.check`.
+        ConfigError: as `make_plan` and `Plan.only`.
     """
-    executor = make_executor(study, expanded(study.folder).absolute())
     gpus = min(1, local_gpus()) if study.executor == "local" else 0
     plan = make_plan(study, gpus, flags)
-    if only:
-        plan = plan.only(only)
+    return plan.only(only) if only else plan
+
+
+def prepare_executor(plan: Plan) -> Executor:
+    """Return what runs a plan; everything that can be refused is.
+
+    Raises:
+        ConfigError: as `make_executor` and `Executor.check`.
+    """
+    executor = make_executor(plan.study, expanded(plan.study.folder).absolute())
     executor.check([cell for cell in plan.cells if not cell.is_finished()])
-    return plan, executor
+    return executor
 
 
-def show_plan(plan: Plan, executor: Executor, flags: Sequence[str] = ()) -> None:
+def show_plan(plan: Plan, slots: int | None, flags: Sequence[str] = ()) -> None:
     """Print the plan and its cost, and refuse it where it does not fit onto the disk.
 
     Speeds that no run has shown yet are measured first, where cells run on this machine.
+
+    Args:
+        plan: of the study.
+        slots: cells that run at once; None where a cluster decides.
+        flags: --config-dir and --import of this process.
 
     Raises:
         DiskEstimateError: the checkpoints do not fit.
@@ -59,7 +69,7 @@ def show_plan(plan: Plan, executor: Executor, flags: Sequence[str] = ()) -> None
     if study.executor == "local" and study.rate_seconds:
         measure = _Measurement(study, flags)
     rates = measured_rates(plan, measure)
-    print(plan_text(plan, rates, executor.slots), flush=True)
+    print(plan_text(plan, rates, slots), flush=True)
     check_disk(plan, cost_rows(plan, rates))
 
 

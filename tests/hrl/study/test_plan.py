@@ -325,6 +325,18 @@ def test_code_that_is_not_committed_reuses_nothing(other, study, monkeypatch):
     assert len(code_revision()) == 2
 
 
+@pytest.mark.parametrize("executor", ["slurm", "ray"])
+def test_a_study_for_a_cluster_is_planned_on_a_machine_outside_it(
+    executor, study, config_dir, capsys, monkeypatch
+):
+    monkeypatch.setattr("hrl.study.executors.base.find_spec", lambda package: None)
+    arguments = ["study", "experiment=tiny", "folder=here", f"executor={executor}"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "train" in capsys.readouterr().out
+    assert main(arguments) == 2
+    assert f"executor={executor} needs the extra" in capsys.readouterr().err
+
+
 def test_a_dry_run_shows_the_plan_and_starts_nothing(study, config_dir, capsys, tmp_path):
     arguments = ["study", "experiment=tiny", "--dry-run", "folder=here", "--seeds=1"]
     assert main(arguments) == 0
