@@ -7,6 +7,7 @@ import resource
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from envs import Suite, make_vec
 from hrl.agents.model_based import ModelBasedLearner
+from hrl.benchmarks.peer_update import PeerProcess, PeerSettings, check_checkout
 from hrl.benchmarks.timing import check_at_least, timed
 from hrl.config import ConfigError, load
 from hrl.optim.cuda_graph import WARM_UP
@@ -23,6 +25,12 @@ from hrl.run.memory_estimate import memory_estimates
 
 METHODS = ("dreamer", "director")
 PLAIN = ("agent.compile=none", "agent.cuda_graph=false")
+# What makes `dreamer` do the same work as r2dreamer, which knows no tasks.
+LIKE_PEER = (
+    "agent.conditioning.preset=none",
+    "agent.imag_last=0",
+    "agent.replay_value_scale=0.3",
+)
 PROFILED_UPDATES = 3
 WHOLE = "an update"
 REST = "rest"
@@ -31,7 +39,7 @@ UNDIRECTED = (WHOLE, REST, "replay", "optimizer")
 BACKWARD_EVENT = "autograd::engine::evaluate_function"
 
 
-def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
+def run(overrides: Sequence[str], updates: int = 20, peer: str | None = None) -> dict[str, Any]:
     """Return milliseconds of an update of each method, measured in turn on replayed real steps.
 
     Args:
@@ -39,6 +47,8 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
             measures that method alone.
         updates: number of timed updates of each method, at least 2. Before them are two updates
             that are not timed, and those in which a graph is recorded.
+        peer: path of a checkout of r2dreamer; `dreamer` is then measured in turn with it, see
+            `_run_beside`.
 
     Returns:
         By method: `first_seconds` of the first update, `milliseconds` (median), `quartiles`,
@@ -53,6 +63,8 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
     """
     check_at_least(2, updates=updates)
     hardware.configure(0)
+    if peer is not None:
+        return _run_beside(peer, overrides, updates)
     agents = [text.removeprefix("agent=") for text in overrides if text.startswith("agent=")]
     rest = [text for text in overrides if not text.startswith("agent=")]
     learners = {method: _filled_learner(method, rest) for method in agents or METHODS}
@@ -60,7 +72,10 @@ def run(overrides: Sequence[str], updates: int = 20) -> dict[str, Any]:
     for method in accelerated:
         learners[f"{method}, plain"] = _filled_learner(method, [*rest, *PLAIN])
     profilers = {method: _PartProfiler(learner) for method, learner in learners.items()}
-    times, untimed = _time_updates(learners, updates)
+    any_graph = any(learner.config.cuda_graph for learner in learners.values())
+    times, untimed = _time_updates(
+        {method: _timed_update(learner) for method, learner in learners.items()}, any_graph, updates
+    )
     memory = _peak_memory()
     medians = {method: statistics.median(seconds[untimed:]) for method, seconds in times.items()}
     result: dict[str, Any] = {
@@ -176,16 +191,96 @@ def _is_accelerated(learner: ModelBasedLearner) -> bool:
 
 
 def _time_updates(
-    learners: dict[str, ModelBasedLearner], updates: int
+    makers: dict[str, Callable[[], float]], any_graph: bool, updates: int
 ) -> tuple[dict[str, list[float]], int]:
-    """Return the seconds of all updates by method, and how many of them are not to be counted."""
-    any_graph = any(learner.config.cuda_graph for learner in learners.values())
+    """Return the seconds of all updates by method, and how many of them are not to be counted.
+
+    Args:
+        makers: by method, what makes an update and returns its seconds.
+        any_graph: whether any of them records a graph.
+        updates: number of updates to be counted.
+    """
     untimed = 2 + (WARM_UP + 1) * any_graph
-    times: dict[str, list[float]] = {method: [] for method in learners}
+    times: dict[str, list[float]] = {method: [] for method in makers}
     for _ in range(untimed + updates):
-        for method, learner in learners.items():
-            times[method].append(timed(learner.update)[0])
+        for method, update in makers.items():
+            times[method].append(update())
     return times, untimed
+
+
+def _timed_update(learner: ModelBasedLearner) -> Callable[[], float]:
+    return lambda: timed(learner.update)[0]
+
+
+def _run_beside(peer: str, overrides: Sequence[str], updates: int) -> dict[str, Any]:
+    """Return milliseconds of an update of `dreamer` and of r2dreamer's agent, made in turn.
+
+    The peer has our sizes, batch, sequences, images, imagined steps and precision, and decodes
+    images. It is compiled if we are. Both learn the critic from replayed states too and imagine
+    from all of them, and ours gets no task, which the peer does not know. The peer's batch is
+    random and always the same: ours is also drawn from a replay buffer, and its states are written
+    back.
+
+    Returns:
+        For `dreamer` and `r2dreamer` `first_seconds`, `milliseconds`, `quartiles`, `parameters`;
+        `ratio`, the median of ours over that of the peer.
+    """
+    check_checkout(Path(peer).expanduser())
+    other = [text for text in overrides if text.startswith("agent=") and text != "agent=dreamer"]
+    if other:
+        raise ConfigError(f"--peer is compared with agent=dreamer alone, not with {other[0]}")
+    given = [text for text in overrides if not text.startswith("agent=")]
+    learner = _filled_learner("dreamer", [*LIKE_PEER, *given])
+    process = PeerProcess(_peer_settings(peer, learner))
+    makers = {"dreamer": _timed_update(learner), "r2dreamer": process.update}
+    try:
+        times, untimed = _time_updates(makers, _is_accelerated(learner), updates)
+    finally:
+        process.close()
+    parameters = {
+        "dreamer": learner.parameter_counts()["total"],
+        "r2dreamer": process.parameters,
+    }
+    result: dict[str, Any] = {
+        method: {
+            "first_seconds": round(seconds[0], 1),
+            **_milliseconds(seconds[untimed:]),
+            "parameters": parameters[method],
+        }
+        for method, seconds in times.items()
+    }
+    ours, theirs = (statistics.median(seconds[untimed:]) for seconds in times.values())
+    return result | {"ratio": round(ours / theirs, 2)}
+
+
+def _peer_settings(peer: str, learner: ModelBasedLearner) -> PeerSettings:
+    """Return the settings of the peer that are those of a learner.
+
+    Raises:
+        ConfigError: the peer has no such world model.
+    """
+    spec = learner.spec
+    sizes = spec.world_model
+    if sizes.strided:
+        raise ConfigError(
+            "r2dreamer has no convolutions that shrink the image themselves; add size=12m or "
+            "network.world_model.strided=false"
+        )
+    own = ("deter", "hidden", "groups", "classes", "blocks", "units", "depth", "kernel")
+    return PeerSettings(
+        **{name: getattr(sizes, name) for name in own},
+        checkout=str(Path(peer).expanduser().resolve()),
+        image_size=spec.image_size,
+        channels=spec.channels,
+        action_size=spec.action_size,
+        batch_size=learner.config.batch_size,
+        sequence_length=learner.config.sequence_length,
+        imagined_steps=learner.config.horizon,
+        device=str(spec.device),
+        dtype=str(spec.autocast).removeprefix("torch."),
+        compile=learner.config.compile != "none",
+        threads=torch.get_num_threads(),
+    )
 
 
 def _peak_memory() -> dict[str, int]:
@@ -225,12 +320,18 @@ def _summary(
     learner: ModelBasedLearner, times: list[float], profiler: _PartProfiler
 ) -> dict[str, Any]:
     median = statistics.median(times)
-    low, _, high = statistics.quantiles(times, n=4)
     replayed = learner.config.batch_size * learner.config.sequence_length
     return {
-        "milliseconds": round(1e3 * median, 1),
-        "quartiles": [round(1e3 * low, 1), round(1e3 * high, 1)],
+        **_milliseconds(times),
         "replayed_steps_per_second": round(replayed / median),
         "parameters": learner.parameter_counts()["total"],
         "shares": profiler.shares(),
+    }
+
+
+def _milliseconds(times: list[float]) -> dict[str, Any]:
+    low, median, high = statistics.quantiles(times, n=4)
+    return {
+        "milliseconds": round(1e3 * median, 1),
+        "quartiles": [round(1e3 * low, 1), round(1e3 * high, 1)],
     }

@@ -31,12 +31,13 @@ EXAMPLES = """examples:
   pixel-hrl benchmark learner agent=skills --iterations=5
   pixel-hrl benchmark update size=xs --updates=20
   pixel-hrl benchmark update agent=director size=xs    of this agent alone
+  pixel-hrl benchmark update size=12m --peer=../r2dreamer    beside this checkout's agent
   pixel-hrl benchmark replay --batch=16 --length=65 --rounds=40"""
 OPTIONS = {
     "env": ("num_envs", "seconds"),
     "env device=": ("suites", "worlds", "seconds"),
     "learner": ("peer", "iterations"),
-    "update": ("updates",),
+    "update": ("updates", "peer"),
     "replay": ("batch", "length", "rounds"),
 }
 BENCHMARKS = ("env", "learner", "update", "replay")
@@ -59,7 +60,9 @@ def build_parser() -> CommandParser:
         "--seconds", type=positive_seconds, metavar="S", help="env: length of a measurement"
     )
     parser.add_argument(
-        "--peer", metavar="AGENT", help="learner: the agent that it is compared with"
+        "--peer",
+        metavar="AGENT or PATH",
+        help="learner: the agent that it is compared with; update: a checkout of r2dreamer",
     )
     parser.add_argument("--iterations", type=positive, metavar="N", help="learner: iterations")
     parser.add_argument("--updates", type=positive, metavar="N", help="update: timed updates")

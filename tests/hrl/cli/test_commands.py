@@ -213,6 +213,7 @@ def test_the_scripts_are_the_subcommands(command, capsys):
         ("benchmark", ["env", "--num-envs=100000000"], "of memory and may take"),
         ("benchmark", ["replay", "--batch=100000000"], "of memory and may take"),
         ("benchmark", ["update", "num_envs=100000000"], "of memory and may take"),
+        ("benchmark", ["update", "--peer=nowhere"], "nowhere is not a checkout of r2dreamer"),
         ("benchmark", ["env", "--updates=3"], "--updates is not an option of benchmark env"),
         ("benchmark", ["env", "suite=debug"], "takes device=NAME alone"),
         ("benchmark", ["env", "--worlds=4"], "--worlds is not an option of benchmark env"),
