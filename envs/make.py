@@ -29,6 +29,8 @@ def make_vec(
     physics: str = "auto",
     device: str | torch.device = "cpu",
     observation: str = "pixels",
+    first_env: int = 0,
+    total_envs: int | None = None,
 ) -> PixelVectorEnv:
     """Make a vector environment of one suite.
 
@@ -51,6 +53,9 @@ def make_vec(
         device: that MuJoCo Warp simulates on: cpu, cuda or cuda:NUMBER.
         observation: "pixels"; "state", the body's own state without images; or "both". States are
             refused where the suite has none (see `Suite.state_size`).
+        first_env: of several processes that share `total_envs` worlds, the number of this one's
+            first world: its worlds have the tasks and the random numbers of those of one process.
+        total_envs: worlds of all these processes; None for `num_envs`.
 
     Raises:
         ValueError: an argument is out of range; the message names it and what is valid.
@@ -67,6 +72,8 @@ def make_vec(
         physics=choose_physics(physics, suite.scenes(), device),
         device=str(device),
         observation=observation,
+        first_env=first_env,
+        total_envs=total_envs,
     )
     arguments = (suite, num_envs, tasks, options)
     if isinstance(suite.family, ExternalFamily):

@@ -50,6 +50,8 @@ class EnvOptions:
     physics: str
     device: str
     observation: str = "pixels"
+    first_env: int = 0
+    total_envs: int | None = None
 
     def __post_init__(self) -> None:
         if self.observation not in OBSERVATIONS:
@@ -146,7 +148,8 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         self.action_repeat = suite.action_repeat
         self._options = options
         self._seed = options.seed
-        self._episodes = Episodes(tasks, self.num_envs, hold_steps, bodies)
+        others = (options.first_env, options.total_envs)
+        self._episodes = Episodes(tasks, self.num_envs, hold_steps, bodies, *others)
         suite.check_observation(options.observation)
         self._shows_images = options.observation != "state"
         state_size = 0 if options.observation == "pixels" else suite.state_size

@@ -51,11 +51,13 @@ class Episodes:
         num_envs: number of worlds.
         hold_steps: for each task, control steps for which its condition must hold for a success.
         bodies: for each task, the number of its body; None: one body for all.
+        first: number of the first of these worlds among the worlds of several processes.
+        total: number of worlds of all these processes; None for `num_envs`.
 
     Attributes:
         num_envs: number of worlds.
         body: number of each world's body.
-        rank: place of each world among the worlds of its body.
+        rank: place of each world among the worlds of its body, those of other processes counted.
         hold_steps: for each world, as `hold_steps` has it for its tasks.
         number: index of each world's episode, counted from 0 since the run seed was set.
         step: control steps since the episode's start.
@@ -73,21 +75,32 @@ class Episodes:
         num_envs: int,
         hold_steps: Sequence[int],
         bodies: Sequence[int] | None = None,
+        first: int = 0,
+        total: int | None = None,
     ) -> None:
         self.num_envs = num_envs
-        first_task = np.arange(num_envs) % len(tasks)
+        count = num_envs if total is None else total
+        if not 0 <= first <= count - num_envs:
+            raise ValueError(
+                f"first_env is {first}; {num_envs} of total_envs={count} worlds begin at one from "
+                f"0 to {count - num_envs}"
+            )
+        own = slice(first, first + num_envs)
         body_of_task = np.zeros(len(tasks), np.int64) if bodies is None else np.array(bodies)
-        self.body: Int64[np.ndarray, " env"] = body_of_task[first_task]
-        self.rank: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)
+        every_body = body_of_task[np.arange(count) % len(tasks)]
+        ranks = np.zeros(count, np.int64)
+        for body in np.unique(every_body):
+            ranks[every_body == body] = np.arange((every_body == body).sum())
+        first_task = (np.arange(count) % len(tasks))[own]
+        self.body: Int64[np.ndarray, " env"] = every_body[own]
+        self.rank: Int64[np.ndarray, " env"] = ranks[own]
         self._lengths = np.array([task.episode_length for task in tasks])
         # All tasks of a body, and so all episodes of a world, have the same number.
         self.hold_steps = np.array(hold_steps)[first_task]
         self._tasks_by_body = np.argsort(body_of_task, kind="stable")
         self._first_of_body = np.searchsorted(np.sort(body_of_task), self.body)
         self._tasks_of_body = (body_of_task[None] == self.body[:, None]).sum(axis=1)
-        self._worlds_of_body = (self.body[None] == self.body[:, None]).sum(axis=1)
-        for body in np.unique(self.body):
-            self.rank[self.body == body] = np.arange((self.body == body).sum())
+        self._worlds_of_body = np.bincount(every_body)[self.body]
         # Before the first `begin` no episode has run.
         self.number: Int64[np.ndarray, " env"] = np.full(num_envs, -1, np.int64)
         self.step: Int64[np.ndarray, " env"] = np.zeros(num_envs, np.int64)

@@ -66,9 +66,12 @@ class MultiBodyVectorEnv(PixelVectorEnv):
             )
         # The number of each task among the tasks of its body.
         self._own_task = np.array([bodies[:task].count(body) for task, body in enumerate(bodies)])
+        # The number of each world among this environment's worlds of its body.
+        self._own_world = np.zeros(self.num_envs, np.int64)
         self._bodies: list[_Body] = []
         for body, family in enumerate(distinct):
             envs = np.flatnonzero(self._episodes.body == body)
+            self._own_world[envs] = np.arange(len(envs))
             own = [task for task, other in zip(chosen, bodies, strict=True) if other == body]
             worlds = MujocoWorlds(family, own, len(envs), options)
             self._bodies.append(_Body(envs, int(family.scene.model.nu), worlds))
@@ -93,15 +96,15 @@ class MultiBodyVectorEnv(PixelVectorEnv):
     @override
     def _start_episodes(self, worlds: Int64[np.ndarray, " started"]) -> None:
         index = self._task_index()
-        rank = self._episodes.rank
+        own = self._own_world
         for body, envs in self._split(worlds):
             for env in envs.tolist():
                 rng = self._episode_rng(env)
-                episode = body.worlds.choose_start(int(rank[env]), index[env], rng)
+                episode = body.worlds.choose_start(int(own[env]), index[env], rng)
                 self._set_episode(env, self._with_body(env, episode))
                 self._choose_initial_step(env, rng)
-                body.worlds.choose_distractor_start(int(rank[env]), rng)
-            body.worlds.start(rank[envs], index[body.envs])
+                body.worlds.choose_distractor_start(int(own[env]), rng)
+            body.worlds.start(own[envs], index[body.envs])
 
     @override
     def _simulate(
@@ -131,7 +134,7 @@ class MultiBodyVectorEnv(PixelVectorEnv):
         self._place_distractors()
         for body, envs in self._split(drawn):
             images = np.empty((len(envs), *out.shape[1:]), np.uint8)
-            body.worlds.draw(images, self._episodes.rank[envs])
+            body.worlds.draw(images, self._own_world[envs])
             out[np.isin(drawn, envs)] = images
 
     @override
@@ -142,7 +145,7 @@ class MultiBodyVectorEnv(PixelVectorEnv):
     def _image(self, index: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
         self._place_distractors()
         body = self._bodies[self._episodes.body[index]]
-        image: np.ndarray = body.worlds.physics.image(int(self._episodes.rank[index]), size)
+        image: np.ndarray = body.worlds.physics.image(int(self._own_world[index]), size)
         return image
 
     @override
@@ -162,8 +165,8 @@ class MultiBodyVectorEnv(PixelVectorEnv):
     @override
     def _recall_episode(self, env: int) -> EpisodeTask | None:
         worlds = self._bodies[self._episodes.body[env]].worlds
-        task, rank = int(self._task_index()[env]), int(self._episodes.rank[env])
-        return self._with_body(env, worlds.recall_episode(rank, task, self._episode_rng(env)))
+        task, own = int(self._task_index()[env]), int(self._own_world[env])
+        return self._with_body(env, worlds.recall_episode(own, task, self._episode_rng(env)))
 
     def _with_body(self, env: int, episode: EpisodeTask | None) -> EpisodeTask | None:
         """Return what a task says in an episode, with the body in front of the task vector."""
