@@ -26,6 +26,7 @@ from hrl.nets.two_hot import BINS, TwoHot
 from hrl.optim.compile import compiled_part
 from hrl.optim.normalizers import AdaptiveCoefficient, EmaMoments, EmaStd, PercentileRange
 from hrl.optim.returns import lambda_returns, replayed_returns
+from hrl.ranks import ONE_RANK, AcrossRanks, Ranks
 
 GRADIENTS = ("reinforce", "dynamics")
 RETURN_SCALES = ("std", "percentile")
@@ -208,13 +209,13 @@ class ContinuousActor(nn.Module):
         return policy.normalised_entropy()
 
     def average(
-        self, policy: BoundedNormal, entropy: Float[Tensor, "*batch dim"]
+        self, policy: BoundedNormal, entropy: Float[Tensor, "*batch dim"], ranks: Ranks = ONE_RANK
     ) -> Float[Tensor, " dim"]:
-        """Return the mean over all states in which a dimension is no padding.
+        """Return the mean over all states, of all ranks, in which a dimension is no padding.
 
         It is the target of the entropy where there are no such states.
         """
-        return policy.average(entropy, self.config.entropy_target)
+        return policy.average(entropy, self.config.entropy_target, ranks)
 
     def diagnose(self, policy: BoundedNormal) -> dict[str, Tensor]:
         """Return the share of means at their bounds, where tanh lets no gradient through."""
@@ -270,10 +271,10 @@ class CodeActor(nn.Module):
         return policy.entropy() / math.log(self.classes)
 
     def average(
-        self, policy: OneHot, entropy: Float[Tensor, "*batch group"]
+        self, policy: OneHot, entropy: Float[Tensor, "*batch group"], ranks: Ranks = ONE_RANK
     ) -> Float[Tensor, " group"]:
-        """Return the mean over all states."""
-        return entropy.flatten(0, -2).mean(0)
+        """Return the mean over all states of all ranks."""
+        return ranks.mean(entropy.flatten(0, -2).mean(0))
 
     def diagnose(self, policy: OneHot) -> dict[str, Tensor]:
         """Return no metrics beside the entropy."""
@@ -369,7 +370,7 @@ class Critic(nn.Module):
             old.copy_(torch.where(is_due, new, old))
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(AcrossRanks, nn.Module):
     """Train an actor, and a critic for each type of reward.
 
     Args:
@@ -516,7 +517,7 @@ class ActorCritic(nn.Module):
         else:
             gain = advantage
         entropy = self.actor.normalised_entropy(policy)
-        per_dimension = self.actor.average(policy, entropy.detach())
+        per_dimension = self.actor.average(policy, entropy.detach(), self.ranks)
         bonus = self._entropy_bonus(policy, entropy, per_dimension)
         loss = -((gain + bonus) * weights).mean()
         measured = {

@@ -16,6 +16,7 @@ from hrl.data.observation import Observation, PolicyState
 from hrl.nets.encoder import EncoderConfig, ObservationEncoder, find_encoder
 from hrl.nets.mlp import TaskEmbedding
 from hrl.nets.state_encoder import PixelsAndStateEncoder, StateEncoder
+from hrl.ranks import ONE_RANK, Ranks
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class AgentSpec:
         discrete_actions: whether the largest number of an action chooses among discrete ones.
         observation: what is observed: "pixels", "state" or "both".
         state_size: numbers of a state that is observed; 0 where there is none.
+        ranks: processes that train the agent together.
     """
 
     image_size: int
@@ -54,6 +56,7 @@ class AgentSpec:
     discrete_actions: bool = False
     observation: str = "pixels"
     state_size: int = 0
+    ranks: Ranks = ONE_RANK
 
     def build_encoder(self) -> ObservationEncoder:
         """Return a new encoder of what is observed, of these sizes."""
@@ -118,9 +121,12 @@ class AgentConfig(CheckedConfig):
     Attributes:
         takes_state: whether the agent can observe a body's state: it encodes what it observes by
             `AgentSpec.build_encoder`, `columns` and `encode_columns`.
+        trains_on_several: whether several processes can train the agent: its learner is a
+            `RankLearner`.
     """
 
     takes_state: ClassVar[bool] = False
+    trains_on_several: ClassVar[bool] = False
     name: str = config_field("", "the agent's name; chosen by agent=NAME, not by this key")
 
     def memory_uses(self, shapes: RunShapes) -> list[MemoryUse]:
@@ -134,6 +140,16 @@ class AgentConfig(CheckedConfig):
         Raises:
             ConfigValueError: names the key without its path.
         """
+
+    def of_rank(self, count: int) -> AgentConfig:
+        """Return the hyperparameters of one of `count` processes that train the agent together.
+
+        Raises:
+            ConfigValueError: something cannot be divided among them; names the key without its
+                path.
+        """
+        del count
+        return self
 
     def check_parts(self, states: Mapping[str, str]) -> None:
         """Refuse to fine-tune parts with which nothing would be learned.
@@ -310,6 +326,18 @@ class Learner(Protocol):
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the numbers of trainable parameters by part, and their `total`."""
+
+
+@runtime_checkable
+class RankLearner(Learner, Protocol):
+    """Train a policy in several processes, whose weights stay the same (`AgentSpec.ranks`).
+
+    `iterate` and `frames` tell of all ranks together.
+    """
+
+    @property
+    def own_keys(self) -> tuple[str, ...]:
+        """Return the keys of `state_dict` whose values differ from rank to rank."""
 
 
 @runtime_checkable

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
 import torch
@@ -35,6 +35,7 @@ from hrl.optim.compile import COMPILE_MODES, Update
 from hrl.optim.cuda_graph import GraphedUpdate
 from hrl.optim.laprop import LaProp
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
+from hrl.ranks import join
 from hrl.seeding import stream_seed, torch_generator
 from hrl.world_model.model import WorldModelConfig, WorldModelLossConfig
 
@@ -53,6 +54,7 @@ RUN_DEFAULTS = {
 class ModelBasedConfig(AgentConfig):
     """Hold the hyperparameters of every agent with a world model, with the same defaults."""
 
+    trains_on_several: ClassVar[bool] = True
     batch_size: int = config_field(16, "sequences of an update", at_least=1)
     sequence_length: int = config_field(32, "agent steps of each sequence", at_least=1)
     train_ratio: float = config_field(
@@ -139,6 +141,23 @@ class ModelBasedConfig(AgentConfig):
     world_model_loss: WorldModelLossConfig = config_field(
         default_factory=WorldModelLossConfig, help="weights of the world model's losses"
     )
+
+    def of_rank(self, count: int) -> ModelBasedConfig:
+        """Return a share of every batch and of the replay.
+
+        Updates that are compiled or recorded would have the exchange between ranks within them.
+        """
+        if self.compile != "none":
+            rule = "several processes train by plain updates; choose none"
+            raise ConfigValueError("compile", self.compile, rule)
+        if self.cuda_graph:
+            rule = "several processes train by plain updates; choose false"
+            raise ConfigValueError("cuda_graph", self.cuda_graph, rule)
+        if self.batch_size % count:
+            rule = f"every one of {count} processes takes as many sequences: give a multiple"
+            raise ConfigValueError("batch_size", self.batch_size, rule)
+        capacity = self.replay_capacity // count
+        return replace(self, batch_size=self.batch_size // count, replay_capacity=capacity)
 
     @property
     def encoder_key(self) -> str:
@@ -279,7 +298,11 @@ class ModelBasedLearner:
         self.replay = ReplayBuffer(
             columns, env.num_envs, config.replay_capacity, config.sequence_length + 1, index
         )
-        self.collector = ReplayCollector(env, self.replay, task_names, spec.seed, spec.device)
+        self.ranks = spec.ranks
+        join(self.module, self.ranks)
+        self.collector = ReplayCollector(
+            env, self.replay, task_names, spec.seed, spec.device, self.ranks
+        )
         self.optimizer = _optimizer(self.module, config)
         if config.cuda_graph and spec.device.type != "cuda":
             raise ValueError(f"cuda_graph needs a GPU; device is {spec.device}")
@@ -287,11 +310,12 @@ class ModelBasedLearner:
         self._prepared: tuple[bool, Update] | None = None
         self.updates = 0
         self._owed = 0.0
+        self._can_sample = False
 
     @property
     def steps(self) -> int:
         """Return the agent steps over all environments."""
-        return self.collector.steps * self.collector.env.num_envs
+        return self.collector.steps * self.collector.env.num_envs * self.ranks.count
 
     @property
     def frames(self) -> int:
@@ -310,7 +334,8 @@ class ModelBasedLearner:
                 for key, values in self.collector.collect(self.policy, 1).items():
                     returns.setdefault(key, []).extend(values)
             measured += [self.update() for _ in range(self._updates_due())]
-        episodes = {key: sum(values) / len(values) for key, values in returns.items()}
+        ended = self.ranks.merge(returns)
+        episodes = {key: sum(values) / len(values) for key, values in ended.items()}
         losses = _means(measured)
         return {
             "frames": self.frames,
@@ -328,11 +353,10 @@ class ModelBasedLearner:
                 are as they were.
         """
         seed = self.spec.seed
-        batch = self.replay.sample(
-            self.config.batch_size, torch_generator(seed, "replay", self.updates)
-        )
+        source = torch_generator(seed, self.ranks.stream("replay"), self.updates)
+        batch = self.replay.sample(self.config.batch_size, source)
         columns = {name: rows.to(self.spec.device) for name, rows in batch.columns.items()}
-        torch.manual_seed(stream_seed(seed, "update", self.updates))
+        torch.manual_seed(stream_seed(seed, self.ranks.stream("update"), self.updates))
         metrics, latents = self._update_in_use()(columns)
         if not bool(metrics["finite"]):
             means = _means([metrics])
@@ -377,6 +401,11 @@ class ModelBasedLearner:
         self.updates = state["updates"]
         self._owed = float(state["owed"])
 
+    @property
+    def own_keys(self) -> tuple[str, ...]:
+        """Return the keys of `state_dict` that belong to this rank's environments."""
+        return ("collector", "replay")
+
     def parameter_counts(self) -> dict[str, int]:
         """Return the numbers of trainable parameters by module, without slow copies."""
         return parameter_counts(self.policy.parts())
@@ -393,13 +422,20 @@ class ModelBasedLearner:
 
     def _updates_due(self) -> int:
         """Return the number of updates to make now."""
-        if not self.replay.can_sample(self.config.batch_size):
+        if not self._every_rank_can_sample():
             return 0
         per_step = self.config.train_ratio / (self.config.batch_size * self.config.sequence_length)
         self._owed += per_step * self.collector.env.num_envs
         count = int(self._owed)
         self._owed -= count
         return count
+
+    def _every_rank_can_sample(self) -> bool:
+        """Return whether updates can begin; then they go on."""
+        if not self._can_sample:
+            short = not self.replay.can_sample(self.config.batch_size)
+            self._can_sample = not self.ranks.any(short)
+        return self._can_sample
 
     def _update_in_use(self) -> Update:
         """Return the update, compiled and recorded where the configuration asks for it.
@@ -436,9 +472,11 @@ class ModelBasedLearner:
         gradients = torch.autograd.grad(loss, learning, allow_unused=True)
         for parameter, gradient in zip(learning, gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.contiguous()
+        self.ranks.average_gradients(learning)
         norms = torch._foreach_norm([p.grad for p in learning if p.grad is not None])
         norm = torch.stack(norms).norm()
         metrics |= {"loss/total": loss.detach(), "gradient_norm": norm}
+        metrics = self.ranks.average_metrics(metrics)
         measured = torch.stack([value.detach().float() for value in metrics.values()])
         finite = torch.isfinite(measured).all()
         self._step(finite)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -78,6 +78,7 @@ class OnPolicyConfig(AgentConfig):
 class OnPolicyAgentConfig(OnPolicyConfig):
     """Hold the hyperparameters that our own on-policy agents share, flat and hierarchical."""
 
+    trains_on_several: ClassVar[bool] = True
     value_coefficient: float = config_field(
         8.0,
         "weight of each level's value loss, the squared error of returns of scaled rewards; it "
@@ -128,10 +129,10 @@ def estimate_advantages(
         config: discount and lambda.
 
     Returns:
-        Columns [time, env]: NAME_advantage, normalised over the decisions, and NAME_return, which
-        the critic learns; and metrics, by the last part of their names: `explained_variance` of
-        the critic that acted, and `return_std`, the spread of these returns. There are no metrics
-        of a rollout in which this level decided nothing.
+        Columns [time, env]: NAME_advantage, normalised over the decisions of all ranks, and
+        NAME_return, which the critic learns; and metrics, by the last part of their names:
+        `explained_variance` of the critic that acted, and `return_std`, the spread of these
+        returns. There are no metrics of a rollout in which this level decided nothing.
     """
     steps = rollout.steps
     values = steps[name]
@@ -147,16 +148,18 @@ def estimate_advantages(
     )
     returns = values + advantages
     chosen = advantages[is_decision]
-    if not len(chosen):  # decisions that last longer than a rollout
+    if not rollout.ranks.any(len(chosen) > 0):  # decisions that last longer than a rollout
         return {f"{name}_advantage": advantages, f"{name}_return": returns}, {}
-    normalised = torch.where(
-        is_decision, (advantages - chosen.mean()) / (chosen.std(correction=0) + 1e-8), 0.0
-    )
+    mean, std = rollout.ranks.mean_std(chosen)
+    normalised = torch.where(is_decision, (advantages - mean) / (std + 1e-8), 0.0)
+    columns = {f"{name}_advantage": normalised, f"{name}_return": returns}
+    if not len(chosen):  # only other ranks' managers have decided
+        return columns, {}
     metrics = {
         "explained_variance": explained_variance(values[is_decision], returns[is_decision]),
         "return_std": returns[is_decision].std(correction=0),
     }
-    return {f"{name}_advantage": normalised, f"{name}_return": returns}, metrics
+    return columns, metrics
 
 
 def explained_variance(

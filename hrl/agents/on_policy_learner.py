@@ -1,6 +1,7 @@
 """Train on-policy agents: gather a rollout, estimate advantages, make clipped updates.
 
-The flat and the hierarchical agent share this learner.
+The flat and the hierarchical agent share this learner. Several processes can train one agent
+(`hrl.ranks`): each shuffles its own rollout, and an update learns from a minibatch of every rank.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hrl.data.rollout import Rollout
 from hrl.data.rollout_collector import RolloutCollector, with_task_means
 from hrl.optim.normalizers import RewardScale
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
+from hrl.ranks import join
 from hrl.seeding import torch_generator
 
 
@@ -56,17 +58,20 @@ class OnPolicyLearner:
         self.config = config
         self.spec = spec
         self.frames_per_step = frames_per_step
-        self.collector = RolloutCollector(env, task_names, spec.seed, spec.device)
+        self.ranks = spec.ranks
+        self.collector = RolloutCollector(env, task_names, spec.seed, spec.device, self.ranks)
         self.optimizer = torch.optim.Adam(
             self.module.parameters(), config.learning_rate, eps=1e-5, fused=True
         )
         self.reward_scale = RewardScale(env.num_envs, config.discount).to(spec.device)
         self.updates = 0
+        for part in (self.module, self.reward_scale):
+            join(part, self.ranks)
 
     @property
     def steps(self) -> int:
         """Return the agent steps over all environments."""
-        return self.collector.steps * self.collector.env.num_envs
+        return self.collector.steps * self.collector.env.num_envs * self.ranks.count
 
     @property
     def frames(self) -> int:
@@ -79,16 +84,17 @@ class OnPolicyLearner:
             rollout = self.collector.collect(self.policy, self.config.n_steps)
             critic_metrics = self.estimate_advantages(rollout)
         losses = self.learn(rollout)
-        episodes = {key: sum(values) / len(values) for key, values in rollout.episodes.items()}
+        ended = self.ranks.merge(rollout.episodes)
+        episodes = {key: sum(values) / len(values) for key, values in ended.items()}
         counters = {"frames": self.frames, "steps": self.steps, "updates": self.updates}
         counters |= self.policy.count(rollout.steps) if isinstance(self.policy, Counting) else {}
         reward = float(rollout.steps["reward"].mean()) / self.frames_per_step
+        of_rollout = {key: float(value) for key, value in critic_metrics.items()}
         return {
             **counters,
-            "train/reward_per_frame": reward,
             **with_task_means(episodes, len(self.collector.task_names)),
             **losses,
-            **{key: float(value) for key, value in critic_metrics.items()},
+            **self.ranks.average({"train/reward_per_frame": reward, **of_rollout}),
         }
 
     def estimate_advantages(self, rollout: Rollout) -> dict[str, Tensor]:
@@ -107,9 +113,8 @@ class OnPolicyLearner:
         count = 0
         size = rollout.steps["reward"].numel() // self.config.n_minibatches
         for _ in range(self.config.n_epochs):
-            generator = torch_generator(
-                self.spec.seed, "minibatches", self.updates, self.spec.device
-            )
+            stream = self.ranks.stream("minibatches")
+            generator = torch_generator(self.spec.seed, stream, self.updates, self.spec.device)
             for batch in rollout.minibatches(size, generator):
                 for key, value in self._update(batch).items():
                     sums[key] = sums.get(key, 0) + value.detach().float()
@@ -133,6 +138,11 @@ class OnPolicyLearner:
         self.collector.load_state_dict(state["collector"])
         self.reward_scale.load_state_dict(state["reward_scale"])
         self.updates = state["updates"]
+
+    @property
+    def own_keys(self) -> tuple[str, ...]:
+        """Return the keys of `state_dict` that belong to this rank's environments."""
+        return ("collector", "reward_scale")
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the numbers of trainable parameters by module."""
@@ -159,8 +169,9 @@ class OnPolicyLearner:
         loss, metrics = self.policy.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.ranks.average_gradients(self.module.parameters())
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.config.max_gradient_norm)
-        metrics = {"loss/total": loss, **metrics, "gradient_norm": norm}
+        metrics = self.ranks.average_metrics({"loss/total": loss, **metrics, "gradient_norm": norm})
         for name, value in metrics.items():
             if not torch.isfinite(value.detach()):
                 values = {key: float(value.detach()) for key, value in metrics.items()}

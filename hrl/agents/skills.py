@@ -42,6 +42,7 @@ from hrl.data.observation import Observation, PolicyState
 from hrl.data.rollout import Rollout
 from hrl.nets.gaussian import Gaussian, compose
 from hrl.nets.mlp import MLP
+from hrl.ranks import AcrossRanks
 
 GRADIENT_SOURCES = ("both", "manager", "skills", "none")
 LOGIT_RANGE = 3.0
@@ -128,7 +129,7 @@ class EncodedObservation(NamedTuple):
 
 
 @register_agent("skills", config=SkillsConfig)
-class Skills(nn.Module):
+class Skills(AcrossRanks, nn.Module):
     """Act by a manager and skills, each with a critic, over one encoder.
 
     The policy's state holds `weights` [env, K], the high-level action in force, and
@@ -273,7 +274,7 @@ class Skills(nn.Module):
     def count(self, steps: Mapping[str, Tensor]) -> dict[str, int]:
         """Return the manager's `decisions` so far over all environments; none with one skill."""
         if self.has_manager:
-            self.decisions += (steps["steps_since_decision"] == 0).sum()
+            self.decisions += self.ranks.sum((steps["steps_since_decision"] == 0).sum())
         return {"decisions": int(self.decisions)}
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -394,7 +395,9 @@ class Skills(nn.Module):
         """Return the loss of the manager and of its critic, and add to the metrics."""
         of_policy, of_value = _measured(encoded, "encoder/gradient_from_manager", metrics)
         is_decision = (batch["steps_since_decision"] == 0).to(torch.float32)
-        weight = is_decision / is_decision.sum().clamp(min=1)
+        # A mean over the decisions of all ranks, of whose gradients the mean is taken.
+        decisions = self.ranks.sum(is_decision.sum()).clamp(min=1)
+        weight = is_decision * self.ranks.count / decisions
         policy = self._manager_policy(of_policy)
         log_prob = policy.log_prob(batch["logits"])
         objective, policy_metrics = policy_objective(
@@ -428,7 +431,7 @@ class Skills(nn.Module):
             weights: the greedy weights of every sample.
             share: of each sample in the mean, summing to one over the decisions.
         """
-        load = (weights * share[:, None]).sum(0)
+        load = self.ranks.mean_with_gradient((weights * share[:, None]).sum(0))
         imbalance = self.config.num_skills * (load - load.mean()).square().sum()
         entropy = -((weights * torch.log(weights + 1e-8)).sum(-1) * share).sum()
         loss = self.config.load_balance_coefficient * imbalance

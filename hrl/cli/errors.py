@@ -6,6 +6,7 @@ from envs.external.family import UnplayableEnvError
 from envs.external.worker_pool import ExternalEnvError
 from hrl.config import ConfigError
 from hrl.config_field import ConfigValueError
+from hrl.ranks import RankError
 from hrl.reporting import RunFolderError
 from hrl.run.errors import (
     CheckpointError,
@@ -25,6 +26,7 @@ EXPLAINED = (
     CheckpointWriteError,
     MemoryEstimateError,
     NonFiniteError,
+    RankError,
     OSError,
     ExternalEnvError,
     FloatingPointError,

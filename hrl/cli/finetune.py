@@ -42,7 +42,9 @@ def run(options: argparse.Namespace, command: str) -> None:
     if options.help:
         print(build_parser().format_help(), end="")
         return
+    from hrl.run.distributed import is_first_process
     from hrl.run.finetune import finetune, read_request
 
     folder = finetune(read_request(options.overrides), command)
-    print(f"run folder: {shlex.quote(str(folder))}")
+    if is_first_process():
+        print(f"run folder: {shlex.quote(str(folder))}")

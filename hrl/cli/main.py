@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import hrl
 from hrl.cli.parser import CommandParser, UsageError
 
+TRAINING = ("train", "finetune")
+"""Commands that several processes of torchrun can run together."""
 COMMANDS = {
     "train": "start or continue a training run",
     "finetune": "learn a novel task from a run's checkpoint, with chosen parts frozen",
@@ -86,7 +88,18 @@ def _run(name: str, given: list[str]) -> None:
     options = parser.parse(given)
     if options is None:  # help was asked for, and printed
         return
+    _refuse_torchrun(name)
     module.run(options, shlex.join(["pixel-hrl", name, *given]))
+
+
+def _refuse_torchrun(name: str) -> None:
+    """Refuse several processes for a command that one process does."""
+    count = os.environ.get("WORLD_SIZE", "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
+    if count != "1" and name not in TRAINING:
+        raise UsageError(
+            f"torchrun started {count} processes; {name} is done by one: start pixel-hrl {name} "
+            f"without torchrun, which is for {' and '.join(TRAINING)}"
+        )
 
 
 def _explain(error: Exception) -> int:

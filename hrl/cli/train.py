@@ -43,6 +43,9 @@ def run(options: argparse.Namespace, command: str) -> None:
 
         print(yaml.safe_dump(composed.plain, sort_keys=False))
         return
+    from hrl.run.distributed import is_first_process
     from hrl.run.train import train
 
-    print(f"run folder: {shlex.quote(str(train(composed, command)))}")
+    folder = train(composed, command)
+    if is_first_process():
+        print(f"run folder: {shlex.quote(str(folder))}")

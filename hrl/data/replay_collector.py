@@ -19,6 +19,7 @@ from hrl.data.env_steps import EndedEpisodes, env_steps
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.data.replay_buffer import Column, ReplayBuffer
 from hrl.data.rollout_collector import check_autoreset
+from hrl.ranks import ONE_RANK, Ranks
 from hrl.seeding import torch_generator
 
 
@@ -61,6 +62,7 @@ class ReplayCollector:
         task_names: the names that `infos["task_index"]` counts through.
         seed: of the run; the noise of step n is drawn from the stream (seed, "act", n).
         device: of the policy; the buffer may be on another one.
+        ranks: of the run, each with an env, a replay and action noise of its own.
 
     Raises:
         ValueError: the env resets in another way.
@@ -73,12 +75,14 @@ class ReplayCollector:
         task_names: list[str],
         seed: int,
         device: torch.device,
+        ranks: Ranks = ONE_RANK,
     ) -> None:
         check_autoreset(env)
         self.replay = replay
         self.task_names = task_names
         self.seed = seed
         self.device = device
+        self.ranks = ranks
         self.steps = 0
         self._all_envs = torch.arange(env.num_envs)
         self.env = env
@@ -144,7 +148,8 @@ class ReplayCollector:
 
     def _step(self, policy: LatentExplorer, initial: PolicyState) -> None:
         observation = Observation.of(self._current)
-        generator = torch_generator(self.seed, "act", self.steps, self.device)
+        stream = self.ranks.stream("act")
+        generator = torch_generator(self.seed, stream, self.steps, self.device)
         action, state, latents = policy.explore(observation, self._state, generator)
         found = self._env_steps.step(observation, self._state, action)
         self.replay.add({**self._current, "action": action, **latents}, self._all_envs)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hrl.data.observation import Observation, PolicyState
+from hrl.ranks import ONE_RANK, Ranks
 
 
 @runtime_checkable
@@ -39,11 +40,13 @@ class Rollout:
             zero except where a time limit ended the episode.
         last_values: [env] by name, the values after the last step.
         episodes: returns and successes of the whole episodes that ended, by metric name.
+        ranks: processes each of which has such a rollout; statistics are those of all of them.
     """
 
     steps: dict[str, Tensor] = field(default_factory=dict)
     last_values: dict[str, Tensor] = field(default_factory=dict)
     episodes: dict[str, list[float]] = field(default_factory=dict)
+    ranks: Ranks = ONE_RANK
 
     def store(self, time: int, n_steps: int, step: Mapping[str, Tensor]) -> None:
         """Store one step [env, ...]; the first one allocates memory for all `n_steps`."""

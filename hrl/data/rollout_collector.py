@@ -12,6 +12,7 @@ from torch import Tensor
 from hrl.data.env_steps import EndedEpisodes, env_steps
 from hrl.data.observation import Observation, PolicyState, reset_state
 from hrl.data.rollout import Explorer, Rollout
+from hrl.ranks import ONE_RANK, Ranks
 from hrl.seeding import torch_generator
 
 
@@ -24,18 +25,25 @@ class RolloutCollector:
         task_names: the names that `infos["task_index"]` counts through.
         seed: of the run; the action noise of step n is drawn from the stream (seed, "act", n).
         device: of the observations.
+        ranks: of the run, each with an env and action noise of its own.
 
     Raises:
         ValueError: the env resets in another way.
     """
 
     def __init__(
-        self, env: gym.vector.VectorEnv, task_names: list[str], seed: int, device: torch.device
+        self,
+        env: gym.vector.VectorEnv,
+        task_names: list[str],
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = ONE_RANK,
     ) -> None:
         check_autoreset(env)
         self.task_names = task_names
         self.seed = seed
         self.device = device
+        self.ranks = ranks
         self.steps = 0
         self.env = env
         self._observation: Observation | None = None
@@ -57,7 +65,7 @@ class RolloutCollector:
         Raises:
             NonFiniteQuantity: an action, a reward or a task vector is not finite.
         """
-        rollout = Rollout()
+        rollout = Rollout(ranks=self.ranks)
         initial = explorer.initial_state(self.env.num_envs)
         if self._observation is None:
             self._observation = self._env_steps.reset()
@@ -90,7 +98,8 @@ class RolloutCollector:
     ) -> None:
         assert self._observation is not None
         observation = self._observation.parts()
-        generator = torch_generator(self.seed, "act", self.steps, self.device)
+        stream = self.ranks.stream("act")
+        generator = torch_generator(self.seed, stream, self.steps, self.device)
         action, state, records = explorer.explore(self._observation, self._state, generator)
         found = self._env_steps.step(self._observation, self._state, action)
         step = {

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hrl.ranks import ONE_RANK, Ranks
+
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -79,17 +81,17 @@ class BoundedNormal:
         return self._masked((self.std.log() - self._log_low) / (self._log_high - self._log_low))
 
     def average(
-        self, values: Float[Tensor, "*batch dim"], otherwise: float
+        self, values: Float[Tensor, "*batch dim"], otherwise: float, ranks: Ranks = ONE_RANK
     ) -> Float[Tensor, " dim"]:
         """Return each dimension's mean over the rows of the batch that use it.
 
-        A dimension that no row uses gets `otherwise`.
+        A dimension that no row uses gets `otherwise`. The batch is that of all ranks.
         """
         if self.mask is None:
-            return values.flatten(0, -2).mean(0)
+            return ranks.mean(values.flatten(0, -2).mean(0))
         rows = self.mask.expand_as(values).flatten(0, -2)
-        count = rows.sum(0)
-        mean: Tensor = (values.flatten(0, -2) * rows).sum(0) / count.clamp(min=1)
+        count = ranks.sum(rows.sum(0))
+        mean: Tensor = ranks.sum((values.flatten(0, -2) * rows).sum(0)) / count.clamp(min=1)
         return torch.where(count > 0, mean, otherwise)
 
     def _masked(self, values: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:

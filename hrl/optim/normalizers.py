@@ -3,6 +3,7 @@
 State lives in buffers that change in place: nothing is read back to the host, so updates can be
 captured in a CUDA graph, and checkpoints hold them with their module. As with torch's own running
 statistics, modules in evaluation mode (`module.eval()`, of frozen parts) leave them as they are.
+Where several processes train a run, batches are those of all of them (`hrl.ranks`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hrl.ranks import AcrossRanks
 
-class EmaStd(nn.Module):
+
+class EmaStd(AcrossRanks, nn.Module):
     """Track the standard deviation of a stream of batches by exponential moving averages.
 
     As in Director (arXiv 2206.04114), this is the deviation around the running mean, from
@@ -45,7 +48,7 @@ class EmaStd(nn.Module):
         """Add one batch of values to the averages, unless in evaluation mode."""
         if not self.training:
             return
-        variance, mean = torch.var_mean(values.float(), correction=0)
+        variance, mean = self.ranks.var_mean(values.float())
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
         share = (1 - self.decay) / self.weight  # 1 at the first update: the bias correction
         difference = mean - self.mean
@@ -127,7 +130,7 @@ class RewardScale(nn.Module):
         return self.spread.scale()
 
 
-class PercentileRange(nn.Module):
+class PercentileRange(AcrossRanks, nn.Module):
     """Track the distance between two percentiles of returns by exponential moving averages.
 
     This is the scale of DreamerV3 (arXiv 2301.04104). It is robust: few large returns do not shrink
@@ -166,9 +169,8 @@ class PercentileRange(nn.Module):
         """Add one batch of values to the averages, unless in evaluation mode."""
         if not self.training:
             return
-        self.bounds.lerp_(
-            torch.quantile(values.float().flatten(), self.percentiles), 1 - self.decay
-        )
+        everywhere = self.ranks.cat(values.float().flatten())
+        self.bounds.lerp_(torch.quantile(everywhere, self.percentiles), 1 - self.decay)
 
     def spread(self) -> Float[Tensor, ""]:
         """Return the distance between the averaged percentiles without the floor."""
@@ -238,6 +240,9 @@ class AdaptiveCoefficient(nn.Module):
         """Change each coefficient by at most one factor, in place, unless in evaluation mode.
 
         Call this before the loss that uses the coefficient is formed.
+
+        Args:
+            measured: one value per coefficient, the same on all ranks of a run.
 
         Raises:
             ValueError: the measured values are not one per coefficient.

@@ -15,12 +15,18 @@ from hrl.agents.registry import find_agent, registered_agents
 from hrl.config import ComposedConfig, ConfigError, RunConfig
 from hrl.config_field import ConfigValueError
 from hrl.nets.encoder import find_encoder
+from hrl.ranks import ONE_RANK, Ranks
 from hrl.run.hardware import choose_device, choose_precision
 from hrl.seeding import stream_seed
 
 
-def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
+def agent_spec(config: RunConfig, suite: Suite, ranks: Ranks = ONE_RANK) -> AgentSpec:
     """Return shapes, sizes and device for the agent of a run.
+
+    Args:
+        config: of the run.
+        suite: of the run.
+        ranks: that train the agent together.
 
     Raises:
         ConfigError: an image that the encoder cannot encode.
@@ -49,6 +55,7 @@ def agent_spec(config: RunConfig, suite: Suite) -> AgentSpec:
         discrete_actions=suite.discrete_actions,
         observation=config.observation,
         state_size=_state_size(config, suite),
+        ranks=ranks,
     )
 
 

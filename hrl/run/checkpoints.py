@@ -9,6 +9,11 @@ in this order, each file atomically::
 
 A kill before the second step leaves the pair before, because a policy file counts only with the
 training file that names it. The files themselves are described in `hrl.run.checkpoint_format`.
+
+Where several processes train a run, each first writes what is its own (its environments and replay,
+say), the last one being done before the policy file is begun::
+
+    step_N.rank_0.safetensors     and so on, one a rank; the training file holds their checksums
 """
 
 from __future__ import annotations
@@ -18,7 +23,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from hrl.ranks import ONE_RANK, Ranks
 from hrl.run.atomic_files import link_atomic, remove_abandoned
 from hrl.run.checkpoint_format import JSON, Checkpoint, CheckpointTree, read, write
 from hrl.run.errors import CheckpointError, CheckpointWriteError
@@ -29,6 +36,8 @@ POLICY = "policy"
 """Key of a checkpoint's state whose value is saved in the policy file."""
 POLICY_METADATA = ("config",)
 """Keys of a checkpoint's metadata that the policy file has too."""
+RANKS = "ranks"
+"""Key of a checkpoint's metadata: processes that trained the run; absent for one."""
 
 
 class Checkpoints:
@@ -40,18 +49,27 @@ class Checkpoints:
         folder: of the checkpoints, which need not exist.
         newest_policy: file that the newest policy can also be found at; none by default.
         keep: number of checkpoints to keep.
+        ranks: of the run; the first one alone writes pairs and deletes files.
     """
 
-    def __init__(self, folder: Path, newest_policy: Path | None = None, keep: int = KEEP) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        newest_policy: Path | None = None,
+        keep: int = KEEP,
+        ranks: Ranks = ONE_RANK,
+    ) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1 checkpoint, not {keep}")
         self.folder = Path(folder)
         self.newest_policy = newest_policy
         self.keep = keep
+        self.ranks = ranks
         self._unusable: set[Path] = set()
-        remove_abandoned(self.folder, "step_*.safetensors.*")
-        if newest_policy is not None:
-            remove_abandoned(newest_policy.parent, f"{newest_policy.name}.*")
+        if ranks.is_first:
+            remove_abandoned(self.folder, "step_*.safetensors.*")
+            if newest_policy is not None:
+                remove_abandoned(newest_policy.parent, f"{newest_policy.name}.*")
 
     def path(self, frames: int) -> Path:
         """Return the file of the training state after so many control steps."""
@@ -86,6 +104,39 @@ class Checkpoints:
         self._delete_old(path)
         return path
 
+    def save_ranks(
+        self,
+        frames: int,
+        state: Mapping[str, CheckpointTree],
+        own: Mapping[str, CheckpointTree],
+        metadata: Mapping[str, JSON],
+    ) -> Path:
+        """Write a checkpoint of several ranks, all of which call this; see `save`.
+
+        Args:
+            frames: control steps done so far, the same on all ranks.
+            state: what all ranks have in common; that of the first one is written.
+            own: what this rank alone has. Its mappings are joined with those of `state` under the
+                same keys when they are read.
+            metadata: JSON values about it, of the first rank.
+
+        Raises:
+            CheckpointWriteError: the file system refused this rank's file, or the pair.
+        """
+        path = self.path(frames)
+        file = rank_path(path, self.ranks.index)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            written = write(file, frames, own, {})
+        except OSError as error:
+            raise CheckpointWriteError(frames, file, str(error), self._last_good()) from error
+        checksums = self.ranks.gather(written)
+        if self.ranks.is_first:
+            about = {**metadata, RANKS: self.ranks.count, "rank_checksums": checksums}
+            self.save(frames, state, about)
+        self.ranks.gather(None)  # no rank goes on before the checkpoint is whole
+        return path
+
     def load_latest(
         self, check: Callable[[Checkpoint], None] = lambda checkpoint: None
     ) -> Checkpoint | None:
@@ -104,9 +155,9 @@ class Checkpoints:
 
         def read_checked(path: Path) -> Checkpoint:
             check(read(path, parts=()))
-            return _read_pair(path)
+            return self._with_own(_read_pair(path))
 
-        return self._newest(read_checked)
+        return self._newest(lambda path: self._read_together(path, read_checked))
 
     def load_policy(self) -> Checkpoint | None:
         """Return the policy of the newest whole checkpoint, None where there is none at all.
@@ -128,6 +179,41 @@ class Checkpoints:
             link_atomic(policy_path(path), self.newest_policy)
 
     # Private methods.
+
+    def _read_together(self, path: Path, read_one: Callable[[Path], Checkpoint]) -> Checkpoint:
+        """Return a checkpoint that every rank can read.
+
+        Raises:
+            CheckpointError: one of them cannot.
+        """
+        checkpoint = None
+        failure = None
+        try:
+            checkpoint = read_one(path)
+        except CheckpointError as error:
+            failure = error
+        reasons = self.ranks.gather(failure.reason if failure else "")
+        if failure:
+            raise failure
+        assert checkpoint is not None
+        bad = next((rank for rank, reason in enumerate(reasons) if reason), None)
+        if bad is not None:
+            raise CheckpointError(path, f"rank {bad} cannot use it: {reasons[bad]}")
+        return checkpoint
+
+    def _with_own(self, shared: Checkpoint) -> Checkpoint:
+        """Return a checkpoint with what belongs to this rank alone.
+
+        Raises:
+            CheckpointError: the rank's file is damaged or of another checkpoint.
+        """
+        checksums = shared.metadata.get("rank_checksums")
+        if checksums is None:
+            return shared
+        own = read(rank_path(shared.path, self.ranks.index))
+        if own.checksum != checksums[self.ranks.index]:
+            raise CheckpointError(own.path, f"it does not belong to {shared.path.name}")
+        return replace(shared, state=_joined(shared.state, own.state))
 
     def _write_pair(
         self,
@@ -188,6 +274,10 @@ class Checkpoints:
         for policy in self.folder.glob("step_*.policy.safetensors"):
             if policy not in policies:
                 policy.unlink(missing_ok=True)
+        steps = {path.name.split(".")[0] for path in self._files()}
+        for own in self.folder.glob("step_*.rank_*.safetensors"):
+            if own.name.split(".")[0] not in steps:
+                own.unlink(missing_ok=True)
 
     def _last_good(self) -> Path | None:
         for path in reversed(self._files()):
@@ -218,6 +308,17 @@ def policy_path(path: Path) -> Path:
 def training_path(path: Path) -> Path:
     """Return the file of the training state that belongs to a policy file."""
     return path.with_name(path.name.replace(".policy.", ".training."))
+
+
+def rank_path(path: Path, rank: int) -> Path:
+    """Return the file of what one rank alone has, beside a file of the training state."""
+    return path.with_name(path.name.replace(".training.", f".rank_{rank}."))
+
+
+def _joined(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both states; mappings that both have are joined."""
+    both = {key: {**shared[key], **own[key]} for key in shared.keys() & own.keys()}
+    return {**shared, **own, **both}
 
 
 def _read_pair(path: Path) -> Checkpoint:

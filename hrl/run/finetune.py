@@ -35,6 +35,7 @@ from hrl.agents.parts import (
 from hrl.config import GROUPS, ComposedConfig, ConfigError, from_saved
 from hrl.config_field import ConfigValueError
 from hrl.overrides import OverrideError, check_overrides, parse_override
+from hrl.run.distributed import is_first_process
 from hrl.run.errors import CheckpointError
 from hrl.run.finetune_source import FinetuneSource, read_source
 from hrl.run.folder import RunFolder
@@ -140,7 +141,8 @@ def finetune(request: FinetuneRequest, command: str) -> Path:
         _start_from(source, record, learner)
 
     folder = train(composed, command, prepare)
-    measure_forgetting(source, RunFolder(folder))
+    if is_first_process():
+        measure_forgetting(source, RunFolder(folder))
     return folder
 
 

@@ -84,9 +84,10 @@ class RunFolder:
         """Return the file of the video of a task after so many control steps."""
         return self.videos / f"{frames:09d}_{task}.mp4"
 
-    def nonfinite(self, stamp: int) -> Path:
-        """Return the file that keeps what led to a quantity that is not finite."""
-        return self.path / f"nonfinite_{stamp}.safetensors"
+    def nonfinite(self, stamp: int, rank: int = 0) -> Path:
+        """Return the file that keeps what led to a quantity that is not finite, by its rank."""
+        name = f"nonfinite_{stamp}.rank_{rank}" if rank else f"nonfinite_{stamp}"
+        return self.path / f"{name}.safetensors"
 
     def write_config(self, plain: Mapping[str, Any]) -> None:
         """Write the plain configuration of the run with the format of its folder."""
@@ -216,6 +217,13 @@ class FolderWatch:
                 f"{self._folder} was removed, moved or replaced while this process worked in it; "
                 "nothing more is written"
             )
+
+
+class NoLock:
+    """Stand for the lock in a process of the run that does not write the folder."""
+
+    def check(self) -> None:
+        """Do nothing: the process that writes looks after the folder."""
 
 
 def study_record(folder: Path) -> Path:

@@ -180,6 +180,29 @@ class Logger:
                 )
 
 
+class NoLogger:
+    """Stand for the logger in a process of the run that does not write the logs."""
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+    def log_timing(self, frames: int, seconds: float, frames_per_second: float) -> None:
+        """Write nothing."""
+
+    def log_video(self, name: str, path: Path, frames: int) -> None:
+        """Show nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def position(self) -> dict[str, Any]:
+        """Return no position."""
+        return {}
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class _TensorBoard:
     """Write TensorBoard events."""
 

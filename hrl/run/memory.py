@@ -19,12 +19,17 @@ class DiskEstimateError(OSError):
 
 
 class MemoryEstimate:
-    """Collect named sizes in bytes, and print them as a table."""
+    """Collect named sizes in bytes, and print them as a table.
+
+    Args:
+        processes: on this machine, each of which takes as much.
+    """
 
     resource = "memory"
     error: type[Exception] = MemoryEstimateError
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int = 1) -> None:
+        self._processes = processes
         self._sizes: dict[str, int] = {}
 
     def add(self, name: str, size: int) -> None:
@@ -35,7 +40,7 @@ class MemoryEstimate:
         """
         if size < 0:
             raise ValueError(f"the size of {name!r} must not be negative, it is {size}")
-        self._sizes[name] = self._sizes.get(name, 0) + int(size)
+        self._sizes[name] = self._sizes.get(name, 0) + int(size) * self._processes
 
     @property
     def total(self) -> int:

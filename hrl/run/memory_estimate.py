@@ -32,14 +32,22 @@ TERRAIN_BYTES = 8 * 2**20
 MiB)."""
 
 
-def memory_estimates(config: RunConfig, suite: Suite, device: torch.device) -> list[MemoryEstimate]:
+def memory_estimates(
+    config: RunConfig, suite: Suite, device: torch.device, processes: int = 1
+) -> list[MemoryEstimate]:
     """Return the memory that training takes: the machine's, and the GPU's if the learner uses one.
 
     Weights do not count, nor what has their size (gradients, moments): at 50 million parameters
     these are about a GiB.
+
+    Args:
+        config: of the run, or of one process of several.
+        suite: of the run.
+        device: that the process computes on.
+        processes: that train the run on this machine, with a GPU each or none.
     """
     image_bytes = run_shapes(config, suite).image_bytes
-    machine = MemoryEstimate()
+    machine = MemoryEstimate(processes)
     learner = GpuMemoryEstimate(device) if device.type == "cuda" else machine
     machine.add("observations", 3 * config.num_envs * image_bytes)
     for use in config.agent.memory_uses(run_shapes(config, suite)):

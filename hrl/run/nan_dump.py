@@ -21,6 +21,7 @@ def dump_on_nonfinite(
     folder: RunFolder,
     counters: Callable[[], Mapping[str, int]],
     state: Callable[[], Mapping[str, CheckpointTree]] = dict,
+    rank: int = 0,
 ) -> Iterator[None]:
     """Save what led to a quantity that is not finite in this block, and say where.
 
@@ -28,6 +29,7 @@ def dump_on_nonfinite(
         folder: of the run.
         counters: returns where the run stands; "frames" must be there.
         state: returns what learns; by default nothing, where the policy file has what acts.
+        rank: of this process among those that train the run.
 
     Raises:
         NonFiniteError: something in the block is not finite, or the simulation failed.
@@ -44,6 +46,7 @@ def dump_on_nonfinite(
                 counters=stands,
                 metrics=found.metrics,
                 state=state(),
+                rank=rank,
             )
         except OSError:  # the message about the numbers matters more than the file
             path = None
@@ -69,6 +72,7 @@ def dump_nonfinite(
     counters: Mapping[str, int],
     metrics: Mapping[str, float],
     state: Mapping[str, CheckpointTree],
+    rank: int = 0,
 ) -> Path:
     """Save what is needed to compute a quantity again that was not finite; return the file.
 
@@ -83,6 +87,7 @@ def dump_nonfinite(
         counters: where the run stood; "updates" or "frames" must be there.
         metrics: what was computed with it, non-finite values included.
         state: the agent before the update, or as near to that as there is.
+        rank: of this process among those that train the run; it is in the file's name.
 
     Raises:
         ValueError: both counters are missing, or something cannot be saved.
@@ -94,7 +99,7 @@ def dump_nonfinite(
         raise ValueError(
             f"the counters need 'updates' or 'frames' to name the file; there are {names}"
         )
-    path = folder.nonfinite(stamp)
+    path = folder.nonfinite(stamp, rank)
     path.parent.mkdir(parents=True, exist_ok=True)
     content: dict[str, CheckpointTree] = {
         "batch": _without_slashes(batch),

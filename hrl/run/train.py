@@ -9,7 +9,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,32 @@ import torch
 
 from envs import PixelVectorEnv, Suite, make_vec
 from envs.simulation.backends import MUJOCO
-from hrl.agents.base import ExperienceSampler, Learner
+from hrl.agents.base import AgentSpec, ExperienceSampler, Learner, RankLearner
 from hrl.config import ComposedConfig, ConfigError, RunConfig
 from hrl.config_field import ConfigValueError
 from hrl.evaluation.episodes import evaluate, metrics
 from hrl.evaluation.imagination_video import REPLAY_GOALS, record_imagination
 from hrl.evaluation.policy_video import record_video
+from hrl.ranks import ONE_RANK, Ranks
 from hrl.run import hardware
 from hrl.run.atomic_files import write_json
 from hrl.run.build import agent_spec, build_learner, run_shapes, with_physics
 from hrl.run.checkpoint_format import JSON, Checkpoint
-from hrl.run.checkpoints import POLICY, Checkpoints
+from hrl.run.checkpoints import POLICY, RANKS, Checkpoints
 from hrl.run.config_match import check_config_matches
 from hrl.run.deadline import Deadline
+from hrl.run.distributed import (
+    check_same_ranks,
+    join_ranks,
+    local_processes,
+    rank_config,
+    rank_device,
+)
 from hrl.run.errors import CheckpointError, Interrupted, LoggerError
 from hrl.run.eval_config import eval_config_for
-from hrl.run.folder import FolderWatch, RunFolder
+from hrl.run.folder import FolderWatch, NoLock, RunFolder
 from hrl.run.json_lines import check_lines
-from hrl.run.logger import Logger
+from hrl.run.logger import Logger, NoLogger
 from hrl.run.memory_estimate import checkpoint_disk_estimate, memory_estimates
 from hrl.run.nan_dump import check_metrics, dump_on_nonfinite
 from hrl.run.progress import ProgressDisplay, evaluation_in_words, training_details
@@ -53,6 +61,7 @@ def train(
 
     On a CPU a run continues exactly: killed at any moment, it ends with the weights and metrics of
     a run that never was. The signals of `stop_signals` finish the iteration under way and save.
+    Where torchrun started several processes, all of them call this, and train the run together.
 
     Args:
         composed: the configuration, from `hrl.config.load`.
@@ -68,24 +77,38 @@ def train(
         NonFiniteError: a loss, an action, a reward or a metric is not finite; the message names the
             dump.
         Interrupted: a signal or time_limit stopped the run before its budget was spent.
+        RankError: another process of the run has ended or does not answer.
     """
+    with join_ranks() as ranks:
+        return _train(composed, command, prepare, ranks)
+
+
+def _train(
+    composed: ComposedConfig,
+    command: str,
+    prepare: Callable[[Learner], None],
+    ranks: Ranks,
+) -> Path:
     folder = RunFolder(composed.config.folder)
-    saved = folder.read_config() if folder.holds_run() else None
+    # Read by the first rank alone, before anything is written.
+    reads = ranks.is_first and folder.holds_run()
+    saved = ranks.gather(folder.read_config() if reads else None)[0]
     composed = with_schedule(composed, saved)
     config = composed.config
     deadline = Deadline(config.time_limit)
     suite = Suite.from_dict(composed.plain["suite"])
     try:
-        device = hardware.choose_device(config.device)
+        device = hardware.choose_device(rank_device(config.device))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     composed = with_physics(composed, saved, suite, device)
     config = composed.config
     if saved is not None:
         check_config_matches(saved, composed.plain)
-    _refuse_impossible(config, suite)
+    own = rank_config(config, suite, ranks.count)
+    _refuse_impossible(own, suite, ranks.count)
     for estimate in (
-        *memory_estimates(config, suite, device),
+        *memory_estimates(own, suite, device, local_processes()),
         checkpoint_disk_estimate(config, suite, folder.path),
     ):
         print(estimate)
@@ -93,15 +116,18 @@ def train(
     print(f"physics: {config.physics} on {'cpu' if config.physics == MUJOCO else device}")
     if config.agent.startup_notice:
         print(config.agent.startup_notice, flush=True)
-    hardware.configure(config.threads)
+    hardware.configure(own.threads)
     with (
-        folder.lock() as lock,
-        _Run(composed, suite, folder, command, lock, prepare) as run,
+        folder.lock() if ranks.is_first else nullcontext(NoLock()) as lock,
+        _Run(
+            ComposedConfig(own, composed.plain), suite, folder, command, lock, ranks, prepare
+        ) as run,
         stop_signals() as received,
     ):
         run.until(config.frames, received, deadline)
         if run.learner.frames < config.frames:
-            exit_code = 128 + received[0] if received else os.EX_TEMPFAIL
+            stopped_by = max(ranks.gather(received[0] if received else 0))
+            exit_code = 128 + stopped_by if stopped_by else os.EX_TEMPFAIL
             raise Interrupted(folder.path, run.learner.frames, exit_code)
     return folder.path
 
@@ -130,7 +156,20 @@ class _TrainingTime:
 
 
 class _Run:
-    """Write a run folder: environment, learner, logger, checkpoints."""
+    """Write a run folder: environment, learner, logger, checkpoints.
+
+    Of several ranks the first one evaluates and writes everything but the other ranks' part of
+    checkpoints.
+
+    Args:
+        composed: the configuration of this rank, and the plain one of the run.
+        suite: of the run.
+        folder: of the run.
+        command: what the user typed.
+        lock: of the folder.
+        ranks: of the run.
+        prepare: called with the new learner.
+    """
 
     def __init__(
         self,
@@ -138,7 +177,8 @@ class _Run:
         suite: Suite,
         folder: RunFolder,
         command: str,
-        lock: FolderWatch,
+        lock: FolderWatch | NoLock,
+        ranks: Ranks = ONE_RANK,
         prepare: Callable[[Learner], None] = lambda learner: None,
     ) -> None:
         config, plain = composed
@@ -147,29 +187,27 @@ class _Run:
         self.suite = suite
         self.folder = folder
         self.lock = lock
+        self.ranks = ranks
         try:
-            self.spec = agent_spec(config, suite)
-            self.env = _training_env(config, suite, self.spec.device)
+            self.spec = agent_spec(config, suite, ranks)
+            self.env = _training_env(config, suite, self.spec)
             self.learner: Learner = build_learner(config, suite, self.env, self.spec)
             prepare(self.learner)
+            if ranks.count > 1 and not isinstance(self.learner, RankLearner):
+                raise ConfigError(f"agent {config.agent.name} has a learner for one process alone")
         except ValueError as error:  # a value that only its user can check
             raise ConfigError(str(error)) from error
         # Written once nothing of the configuration is left to refuse, so that a mistake leaves no
         # run behind.
-        folder.write_config(plain)
-        self.checkpoints = Checkpoints(folder.checkpoints, folder.policy)
+        if ranks.is_first:
+            folder.write_config(plain)
+        self.checkpoints = Checkpoints(folder.checkpoints, folder.policy, ranks=ranks)
         self.time = _TrainingTime()
         self.evaluated = ""
         resumed = self._resume(self.checkpoints.load_latest(self._check_usable))
-        if not folder.environment.exists():
+        if ranks.is_first and not folder.environment.exists():
             write_json(folder.environment, describe(command, self.learner.parameter_counts()))
-        self.logger = Logger(
-            folder,
-            config=plain,
-            wandb_mode=config.tracking.wandb,
-            tensorboard=config.tracking.tensorboard,
-            resume_at=resumed,
-        )
+        self.logger = self._open_logger(resumed) if ranks.is_first else NoLogger()
 
     def __enter__(self) -> _Run:
         return self
@@ -181,11 +219,11 @@ class _Run:
     def until(self, frames: int, received: list[int], deadline: Deadline) -> None:
         """Iterate until the budget is spent, a signal asks to stop or time is up; save then."""
         saved = self.learner.frames
-        enabled = self.config.tracking.progress
+        enabled = self.config.tracking.progress and self.ranks.is_first
         with ProgressDisplay(frames, "frames", enabled=enabled) as display:
             if self.config.finetune and self.learner.frames == 0:
                 self.logger.log(self._measure_start())
-            while self.learner.frames < frames and not (received or deadline.is_near()):
+            while self.learner.frames < frames and not self._must_stop(received, deadline):
                 before = self.learner.frames
                 with deadline.iteration():
                     measured = self._measure()
@@ -201,8 +239,22 @@ class _Run:
 
     # Private methods.
 
+    def _open_logger(self, resumed: dict[str, Any] | None) -> Logger:
+        return Logger(
+            self.folder,
+            config=self.plain,
+            wandb_mode=self.config.tracking.wandb,
+            tensorboard=self.config.tracking.tensorboard,
+            resume_at=resumed,
+        )
+
+    def _must_stop(self, received: list[int], deadline: Deadline) -> bool:
+        """Return whether any rank was asked to stop, or has no time left."""
+        return self.ranks.any(bool(received) or deadline.is_near())
+
     def _check_usable(self, checkpoint: Checkpoint) -> None:
         """Refuse the checkpoint of another run, or one that metrics.jsonl does not lead up to."""
+        check_same_ranks(checkpoint.metadata.get(RANKS, 1), self.ranks.count)
         check_config_matches(checkpoint.value("config", dict), self.plain)
         try:
             check_lines(self.folder.metrics, checkpoint.value("position", dict)["metrics"])
@@ -238,7 +290,8 @@ class _Run:
                 checkpoint.path, f"it does not fit this agent: {reason}"
             ) from error
         self.time.seconds = checkpoint.value("seconds", float)
-        self.checkpoints.publish_policy(checkpoint.path)
+        if self.ranks.is_first:
+            self.checkpoints.publish_policy(checkpoint.path)
         print(f"continuing {self.folder} at {self.learner.frames:,} frames")
         return dict(checkpoint.value("position", dict))
 
@@ -253,7 +306,10 @@ class _Run:
 
     def _iterate(self) -> dict[str, float | int]:
         with self.time.measure(lambda: self.learner.frames):
-            return {**self.learner.iterate(), **self.env.take_counts()}
+            measured = self.learner.iterate()
+            counts = {name: [count] for name, count in self.env.take_counts().items()}
+            counted = {name: sum(each) for name, each in self.ranks.merge(counts).items()}
+            return {**measured, **counted}
 
     def _measure(self) -> dict[str, float | int]:
         """Return the metrics of one iteration, and of an evaluation where one is due.
@@ -263,10 +319,11 @@ class _Run:
                 they are.
         """
         before = self.learner.frames
-        with dump_on_nonfinite(self.folder, self._counters, self._state):
+        with self._dump_on_nonfinite():
             measured = self._iterate()
             self.lock.check()
-            if crossed(self.config.evaluation.every, before, self.learner.frames):
+            due = crossed(self.config.evaluation.every, before, self.learner.frames)
+            if due and self.ranks.is_first:
                 measured |= self._evaluate()
                 self.evaluated = evaluation_in_words(measured, self.learner.frames)
             check_metrics(measured)
@@ -274,11 +331,15 @@ class _Run:
 
     def _measure_start(self) -> dict[str, float | int]:
         """Return the metrics of a policy that was trained elsewhere, before it learns here."""
-        with dump_on_nonfinite(self.folder, self._counters, self._state):
-            measured = self._evaluate() if self.config.evaluation.every else {}
+        with self._dump_on_nonfinite():
+            due = self.config.evaluation.every and self.ranks.is_first
+            measured = self._evaluate() if due else {}
             measured |= {"frames": 0, "steps": 0, "updates": 0}
             check_metrics(measured)
         return measured
+
+    def _dump_on_nonfinite(self) -> AbstractContextManager[None]:
+        return dump_on_nonfinite(self.folder, self._counters, self._state, self.ranks.index)
 
     def _counters(self) -> dict[str, int]:
         return {"frames": self.learner.frames, "seed": self.config.seed}
@@ -321,15 +382,23 @@ class _Run:
         }
         learned = self.learner.state_dict()
         policy = learned.pop(POLICY)
-        state = {POLICY: policy, "learner": learned, "env": self.env.state_dict()}
-        self.checkpoints.save(self.learner.frames, state, metadata)
+        if self.ranks.count > 1:
+            assert isinstance(self.learner, RankLearner)
+            self.ranks.check_same(policy)
+            own = {key: learned.pop(key) for key in self.learner.own_keys}
+            of_rank = {"learner": own, "env": self.env.state_dict()}
+            state = {POLICY: policy, "learner": learned}
+            self.checkpoints.save_ranks(self.learner.frames, state, of_rank, metadata)
+        else:
+            state = {POLICY: policy, "learner": learned, "env": self.env.state_dict()}
+            self.checkpoints.save(self.learner.frames, state, metadata)
         return self.learner.frames
 
 
 # Private functions.
 
 
-def _training_env(config: RunConfig, suite: Suite, device: torch.device) -> PixelVectorEnv:
+def _training_env(config: RunConfig, suite: Suite, spec: AgentSpec) -> PixelVectorEnv:
     return make_vec(
         suite,
         config.num_envs,
@@ -341,12 +410,14 @@ def _training_env(config: RunConfig, suite: Suite, device: torch.device) -> Pixe
         threads=config.threads or None,
         random_initial_episode_step=config.random_initial_episode_step,
         physics=config.physics,
-        device=device,
+        device=spec.device,
+        first_env=spec.ranks.index * config.num_envs,
+        total_envs=spec.ranks.count * config.num_envs,
     )
 
 
-def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
-    """Refuse combinations of keys that no single key can know of."""
+def _refuse_impossible(config: RunConfig, suite: Suite, ranks: int) -> None:
+    """Refuse combinations of keys, in each of so many ranks, that no single key can know of."""
     tasks = len(suite.tasks("train"))
     if config.num_envs < tasks:
         raise ConfigError(
@@ -356,4 +427,5 @@ def _refuse_impossible(config: RunConfig, suite: Suite) -> None:
     try:
         config.agent.check_run(run_shapes(config, suite))
     except ConfigValueError as error:
-        raise ConfigError(str(error.within("agent"))) from error
+        where = f" (in each of {ranks} processes)" if ranks > 1 else ""
+        raise ConfigError(f"{error.within('agent')}{where}") from error

@@ -19,6 +19,7 @@ from hrl.nets.one_hot import OneHot
 from hrl.nets.task_dense import TaskDense
 from hrl.optim.compile import compiled_part
 from hrl.optim.normalizers import AdaptiveCoefficient
+from hrl.ranks import AcrossRanks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ PROBE_DECAY = 0.99
 _HASH_MULTIPLIER = 6364136223846793005
 
 
-class GoalAutoencoder(nn.Module):
+class GoalAutoencoder(AcrossRanks, nn.Module):
     """Map a deterministic state to a code, and a code back to a deterministic state.
 
     To measure how fast the meaning of codes changes, a few fixed codes (probes) are decoded at
@@ -129,7 +130,7 @@ class GoalAutoencoder(nn.Module):
         scale = PUBLISHED_SIZE / self.deter if self.config.per_dimension else 1.0
         reconstruction = error.sum(-1).mean() * scale
         divergence = self.capacity - codes.entropy().sum(-1).mean()
-        self.weight.update(divergence.detach())
+        self.weight.update(self.ranks.mean(divergence.detach()))
         weight = self.weight.value.clone()
         unexplained = error.mean() / deter.detach().float().var(0).mean().clamp(min=1e-8)
         metrics = {
