@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -99,22 +99,21 @@ class Ranks:
         """
         if self._group is None:
             return torch.var_mean(values, correction=0)
-        own = torch.zeros(3, dtype=torch.float64, device=values.device)
-        if values.numel():
-            own[0] = values.numel()
-            own[1], own[2] = torch.var_mean(values.detach().double(), correction=0)
-        counts, variances, means = self.cat(own.unsqueeze(0)).unbind(1)
-        shares = counts / counts.sum()
+        _, mean, variance = self.masked_moments(values, torch.ones_like(values, dtype=torch.bool))
+        return variance, mean
+
+    def masked_moments(
+        self, values: Float[Tensor, "*batch"], mask: Bool[Tensor, "*batch"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return count, mean and variance (without correction) of all ranks' values where masked.
+
+        Without any such value mean and variance are 0. Nothing is asked of the device.
+        """
+        counts, variances, means = self.cat(_masked_moments(values, mask).unsqueeze(0)).unbind(1)
+        shares = counts / counts.sum().clamp(min=1)
         mean = (shares * means).sum()
         variance = (shares * (variances + (means - mean).square())).sum()
-        return variance.to(values.dtype), mean.to(values.dtype)
-
-    def mean_std(self, values: Float[Tensor, "*batch"]) -> tuple[Tensor, Tensor]:
-        """Return the mean and the standard deviation (without correction) of all ranks' values."""
-        if self._group is None:
-            return values.mean(), values.std(correction=0)
-        variance, mean = self.var_mean(values)
-        return mean, variance.sqrt()
+        return counts.sum(), mean.to(values.dtype), variance.to(values.dtype)
 
     def average_metrics(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the means over ranks of metrics that all ranks have, in one exchange.
@@ -184,6 +183,15 @@ class Ranks:
 
 ONE_RANK = Ranks()
 """The only rank of a run of one process."""
+
+
+def _masked_moments(values: Tensor, mask: Tensor) -> Tensor:
+    """Return count, variance and mean of the values where the mask holds, float64 [3]."""
+    kept = mask.double()
+    count = kept.sum()
+    mean = (values.detach().double() * kept).sum() / count.clamp(min=1)
+    variance = ((values.detach().double() - mean).square() * kept).sum() / count.clamp(min=1)
+    return torch.stack([count, variance, mean])
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:

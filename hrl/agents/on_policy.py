@@ -18,6 +18,7 @@ from hrl.agents.parts import Parts
 from hrl.config_field import ConfigValueError, config_field
 from hrl.data.rollout import Explorer, Rollout
 from hrl.optim.returns import generalized_advantages
+from hrl.ranks import ONE_RANK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,8 @@ def estimate_advantages(
         Columns [time, env]: NAME_advantage, normalised over the decisions of all ranks, and
         NAME_return, which the critic learns; and metrics, by the last part of their names:
         `explained_variance` of the critic that acted, and `return_std`, the spread of these
-        returns. There are no metrics of a rollout in which this level decided nothing.
+        returns. They are NaN of a rollout in which this level decided nothing: how many decisions
+        there are is not asked of the device here.
     """
     steps = rollout.steps
     values = steps[name]
@@ -147,32 +149,29 @@ def estimate_advantages(
         config.gae_lambda,
     )
     returns = values + advantages
-    chosen = advantages[is_decision]
-    if not rollout.ranks.any(len(chosen) > 0):  # decisions that last longer than a rollout
-        return {f"{name}_advantage": advantages, f"{name}_return": returns}, {}
-    mean, std = rollout.ranks.mean_std(chosen)
-    normalised = torch.where(is_decision, (advantages - mean) / (std + 1e-8), 0.0)
+    _, mean, variance = rollout.ranks.masked_moments(advantages, is_decision)
+    normalised = torch.where(is_decision, (advantages - mean) / (variance.sqrt() + 1e-8), 0.0)
     columns = {f"{name}_advantage": normalised, f"{name}_return": returns}
-    if not len(chosen):  # only other ranks' managers have decided
-        return columns, {}
-    metrics = {
-        "explained_variance": explained_variance(values[is_decision], returns[is_decision]),
-        "return_std": returns[is_decision].std(correction=0),
-    }
-    return columns, metrics
+    return columns, critic_metrics(values, returns, is_decision)
 
 
-def explained_variance(
-    predictions: Float[Tensor, " batch"], returns: Float[Tensor, " batch"]
-) -> Float[Tensor, ""]:
-    """Return 1 - Var(returns - predictions) / Var(returns).
+def critic_metrics(
+    predictions: Float[Tensor, "*batch"],
+    returns: Float[Tensor, "*batch"],
+    is_decision: Bool[Tensor, "*batch"],
+) -> dict[str, Tensor]:
+    """Return how well a critic predicts returns where its level decided; NaN where it never did.
 
-    1 is a perfect critic; 0 is as good as a constant; a negative one is worse. Where all returns
-    are equal it is 0.
+    Returns:
+        `explained_variance`, 1 - Var(returns - predictions) / Var(returns): 1 is a perfect critic,
+        0 is as good as a constant, and a negative one is worse; where all returns are equal it is
+        0. `return_std`, the standard deviation of the returns.
     """
-    variance = returns.var(correction=0)
-    share = (returns - predictions).var(correction=0) / variance
-    return torch.where(variance > 0, 1 - share, torch.zeros_like(variance))
+    count, _, variance = ONE_RANK.masked_moments(returns, is_decision)
+    _, _, remaining = ONE_RANK.masked_moments(returns - predictions, is_decision)
+    explained = torch.where(variance > 0, 1 - remaining / variance, 0.0)
+    metrics = {"explained_variance": explained, "return_std": variance.sqrt()}
+    return {name: torch.where(count > 0, value, torch.nan) for name, value in metrics.items()}
 
 
 def measure_gradient(

@@ -7,7 +7,8 @@ The flat and the hierarchical agent share this learner. Several processes can tr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import gymnasium as gym
@@ -65,6 +66,7 @@ class OnPolicyLearner:
         )
         self.reward_scale = RewardScale(env.num_envs, config.discount).to(spec.device)
         self.updates = 0
+        self._stopped = torch.zeros((), dtype=torch.bool, device=spec.device)
         for part in (self.module, self.reward_scale):
             join(part, self.ranks)
 
@@ -84,12 +86,12 @@ class OnPolicyLearner:
             rollout = self.collector.collect(self.policy, self.config.n_steps)
             critic_metrics = self.estimate_advantages(rollout)
         losses = self.learn(rollout)
-        ended = self.ranks.merge(rollout.episodes)
+        ended = self.ranks.merge(self.collector.take_episodes())
         episodes = {key: sum(values) / len(values) for key, values in ended.items()}
         counters = {"frames": self.frames, "steps": self.steps, "updates": self.updates}
         counters |= self.policy.count(rollout.steps) if isinstance(self.policy, Counting) else {}
         reward = float(rollout.steps["reward"].mean()) / self.frames_per_step
-        of_rollout = {key: float(value) for key, value in critic_metrics.items()}
+        of_rollout = _without_nan(critic_metrics)
         return {
             **counters,
             **with_task_means(episodes, len(self.collector.task_names)),
@@ -108,18 +110,29 @@ class OnPolicyLearner:
         return {**metrics, "value/reward_scale": scale}
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
-        """Make clipped updates over minibatches, and return the means of their metrics."""
-        sums: dict[str, Tensor] = {}
-        count = 0
-        size = rollout.steps["reward"].numel() // self.config.n_minibatches
-        for _ in range(self.config.n_epochs):
-            stream = self.ranks.stream("minibatches")
-            generator = torch_generator(self.spec.seed, stream, self.updates, self.spec.device)
-            for batch in rollout.minibatches(size, generator):
-                for key, value in self._update(batch).items():
-                    sums[key] = sums.get(key, 0) + value.detach().float()
-                count += 1
-        return {key: float(value) / count for key, value in sums.items()}
+        """Make clipped updates over minibatches, and return the means of their metrics.
+
+        The host waits for the device once, after the last update. One whose numbers are not finite
+        and those after it leave the weights as they are.
+
+        Raises:
+            NonFiniteUpdate: a loss, a gradient or a metric is not finite.
+        """
+        before = self.updates
+        self._stopped.zero_()
+        measured = [self._update(batch) for batch in self._minibatches(rollout, before)]
+        names = list(measured[0])
+        table = torch.stack([torch.stack(list(metrics.values())) for metrics in measured])
+        of_updates = table.double().cpu()  # [update, metric]
+        finite = torch.isfinite(of_updates).all(1)
+        if not finite.all():
+            failed = int(finite.int().argmin())
+            values = dict(zip(names, of_updates[failed].tolist(), strict=True))
+            name = next(name for name, value in values.items() if not math.isfinite(value))
+            self.updates = before + failed
+            batch = next(islice(self._minibatches(rollout, before), failed, None))
+            raise NonFiniteUpdate(name, self.updates, batch, values)
+        return dict(zip(names, of_updates.mean(0).tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimiser state, counters and the collector's state."""
@@ -165,22 +178,33 @@ class OnPolicyLearner:
 
     # Private methods.
 
+    def _minibatches(self, rollout: Rollout, updates: int) -> Iterator[dict[str, Tensor]]:
+        """Yield the minibatches of all epochs, of a rollout before which were so many updates."""
+        size = rollout.steps["reward"].numel() // self.config.n_minibatches
+        stream = self.ranks.stream("minibatches")
+        for epoch in range(self.config.n_epochs):
+            counter = updates + epoch * self.config.n_minibatches
+            generator = torch_generator(self.spec.seed, stream, counter, self.spec.device)
+            yield from rollout.minibatches(size, generator)
+
     def _update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Make one update unless one has failed, and return its metrics, float32 on the device."""
         loss, metrics = self.policy.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.ranks.average_gradients(self.module.parameters())
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.config.max_gradient_norm)
-        metrics = self.ranks.average_metrics({"loss/total": loss, **metrics, "gradient_norm": norm})
-        for name, value in metrics.items():
-            if not torch.isfinite(value.detach()):
-                values = {key: float(value.detach()) for key, value in metrics.items()}
-                raise NonFiniteUpdate(name, self.updates, batch, values)
+        metrics = {"loss/total": loss, **metrics, "gradient_norm": norm}
+        detached = {name: value.detach().float() for name, value in metrics.items()}
+        measured = self.ranks.average_metrics(detached)
+        self._stopped |= ~torch.isfinite(torch.stack(list(measured.values()))).all()
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
+        # Fused Adam reads it on the device, as it does for torch's gradient scaler.
+        self.optimizer.found_inf = self._stopped.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.updates += 1
-        return metrics
+        return measured
 
     def _learning_rate(self) -> float:
         """Return the learning rate of the next update."""
@@ -188,3 +212,13 @@ class OnPolicyLearner:
         update = self.updates + 1
         falling = math.sqrt(start / update) if 0 < start < update else 1.0
         return self.config.learning_rate * falling
+
+
+def _without_nan(metrics: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return metrics of critics as numbers, without those of a level that decided nothing.
+
+    A critic's values that are not finite are found before, as a loss that is not.
+    """
+    values = torch.stack([value.detach().double() for value in metrics.values()]).tolist()
+    pairs = zip(metrics, values, strict=True)
+    return {name: value for name, value in pairs if not math.isnan(value)}

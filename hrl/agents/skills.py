@@ -362,7 +362,9 @@ class Skills(AcrossRanks, nn.Module):
     def _skill_value(
         self, encoded: EncodedObservation, weights: Tensor, steps_since_decision: Tensor
     ) -> Float[Tensor, " batch"]:
-        phase = F.one_hot(steps_since_decision, self.config.skill_duration).to(weights.dtype)
+        # Not `F.one_hot`, which asks the device whether the numbers are in range.
+        steps = torch.arange(self.config.skill_duration, device=weights.device)
+        phase = (steps_since_decision[:, None] == steps).to(weights.dtype)
         value: Tensor = self.skill_critic(torch.cat([*encoded, weights, phase], -1)).squeeze(-1)
         return value
 

@@ -39,13 +39,11 @@ class Rollout:
             `patches`. For each value NAME of `bootstrap_values` there is `NAME_bootstrap`, which is
             zero except where a time limit ended the episode.
         last_values: [env] by name, the values after the last step.
-        episodes: returns and successes of the whole episodes that ended, by metric name.
         ranks: processes each of which has such a rollout; statistics are those of all of them.
     """
 
     steps: dict[str, Tensor] = field(default_factory=dict)
     last_values: dict[str, Tensor] = field(default_factory=dict)
-    episodes: dict[str, list[float]] = field(default_factory=dict)
     ranks: Ranks = ONE_RANK
 
     def store(self, time: int, n_steps: int, step: Mapping[str, Tensor]) -> None:

@@ -72,9 +72,15 @@ class RolloutCollector:
             self._state = initial
         for time in range(n_steps):
             self._step(explorer, initial, rollout, time, n_steps)
-        rollout.episodes = self._env_steps.take_episodes()
         rollout.last_values = explorer.bootstrap_values(self._observation, self._state)
         return rollout
+
+    def take_episodes(self) -> dict[str, list[float]]:
+        """Return returns and successes of whole episodes since the last call, by metric name.
+
+        This waits for the device, if that is where episodes are counted.
+        """
+        return self._env_steps.take_episodes()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step counter, the current observation and the policy's state.

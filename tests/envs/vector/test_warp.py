@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from envs import PixelVectorEnv, Suite, load_suite, make_vec
 from envs.families.point_maze import CELL
@@ -15,6 +14,7 @@ from envs.simulation.mujoco_warp import WarpPhysics
 from envs.simulation.physics import InitialState
 from envs.simulation.warp_faults import FaultReader
 from envs.vector.warp import WarpVectorEnv
+from tests.device_guard import Asking, refuse_transfers
 from tests.envs.simulation.warp_parity import alike
 from tests.envs.small import final, short_suite
 
@@ -136,24 +136,6 @@ def test_a_touch_ends_an_episode_as_in_mujoco(reward: str) -> None:
         env.close()
 
 
-class Asking(TorchDispatchMode):
-    """Refuse the operations for whose answer the host would wait."""
-
-    refused = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal")
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        name = operation.overloadpacket.__name__
-        assert name not in self.refused, f"{name} waits for the device"
-        if name in ("index", "index_put", "index_put_"):
-            masks = [index for index in args[1] if index is not None and index.dtype == torch.bool]
-            assert not masks, "the number of true entries of a mask is asked of the device"
-        return operation(*args, **(kwargs or {}))
-
-
-def _refuse(*arguments: object) -> None:
-    raise AssertionError("something is copied to the host, or numbers to the device")
-
-
 @pytest.mark.parametrize(
     ("suite", "questions"),
     [
@@ -182,9 +164,7 @@ def test_steps_with_tensors_ask_the_device_for_successes_alone(
         return SimpleNamespace(numpy=lambda: as_array(tensor))
 
     monkeypatch.setattr(torch.Tensor, "cpu", answer)
-    for name in ("item", "numpy", "tolist", "__bool__", "__int__", "__float__", "new_tensor"):
-        monkeypatch.setattr(torch.Tensor, name, _refuse)
-    monkeypatch.setattr(torch, "tensor", _refuse)
+    refuse_transfers(monkeypatch, but=("cpu",))
     ended = 0
     with Asking():
         for _ in range(8):

@@ -13,8 +13,10 @@ from hrl.agents.parts import modules_by_name
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
+from hrl.data.rollout import Rollout
 from hrl.nets.gaussian import Gaussian
 from tests.fakes import StateReach, ToyReach, all_used, seen, small_setting
+from tests.hrl.same import assert_same
 
 ENVS = 6
 
@@ -240,15 +242,23 @@ def test_training_twice_gives_the_same_bits(agent):
 
 
 def test_a_nonfinite_loss_stops_before_the_weights_change():
-    trained = make("skills", n_steps=8)
-    batch = one_batch(trained)
-    batch["skill_value_advantage"] = batch["skill_value_advantage"].clone()
-    batch["skill_value_advantage"][3] = torch.nan
-    before = [p.detach().clone() for p in trained.module.parameters()]
+    """Updates before it are made, and none after it, though all run before anything is read."""
+    trained, twin = make("skills", n_steps=8), make("skills", n_steps=8)
+    rollouts = [prepared_rollout(each) for each in (trained, twin)]
+    minibatches = list(twin._minibatches(rollouts[1], 0))
+    key = "skill_value_advantage"
+    failed = 2
+    spoiled = minibatches[failed][key][3]
+    rollouts[0].steps[key][rollouts[0].steps[key] == spoiled] = torch.nan
     with pytest.raises(NonFiniteUpdate, match="loss/total is not finite") as caught:
-        trained._update(batch)
-    assert torch.isnan(caught.value.batch["skill_value_advantage"][3])
-    assert all(torch.equal(a, b) for a, b in zip(before, trained.module.parameters(), strict=True))
+        trained.learn(rollouts[0])
+    for batch in minibatches[:failed]:
+        twin._update(batch)
+    assert trained.updates == twin.updates == failed
+    for part in ("policy", "optimizer"):
+        assert_same(trained.state_dict()[part], twin.state_dict()[part])
+    expected = torch.where(minibatches[failed][key] == spoiled, torch.nan, minibatches[failed][key])
+    torch.testing.assert_close(caught.value.batch[key], expected, equal_nan=True, rtol=0, atol=0)
 
 
 def test_minibatches_must_divide_the_rollout():
@@ -319,9 +329,14 @@ def make(agent: str, **changes) -> OnPolicyLearner:
     return learner(Skills, SkillsConfig(**({"num_skills": 4, "skill_duration": 4} | changes)))
 
 
-def one_batch(trained: OnPolicyLearner) -> dict[str, torch.Tensor]:
-    """A whole rollout as one minibatch."""
+def prepared_rollout(trained: OnPolicyLearner) -> Rollout:
+    """A rollout with the columns that updates need."""
     with torch.no_grad():
         rollout = trained.collector.collect(trained.policy, trained.config.n_steps)
         trained.estimate_advantages(rollout)
-    return next(rollout.minibatches(10_000, noise(0)))
+    return rollout
+
+
+def one_batch(trained: OnPolicyLearner) -> dict[str, torch.Tensor]:
+    """A whole rollout as one minibatch."""
+    return next(prepared_rollout(trained).minibatches(10_000, noise(0)))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hrl.agents.on_policy import explained_variance, measure_gradient
+from hrl.agents.on_policy import critic_metrics, measure_gradient
 from hrl.agents.on_policy_learner import OnPolicyLearner
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
@@ -18,9 +18,16 @@ def draws(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_explained_variance_of_perfect_constant_and_opposite_predictions():
     returns = draws(100)
+    decided = torch.arange(100) % 3 == 0
+    junk = torch.where(decided, 0.0, 1e6)  # no influence
     for predictions, expected in ((returns, 1.0), (0 * returns, 0.0), (-returns, -3.0)):
-        assert float(explained_variance(predictions, returns)) == pytest.approx(expected, abs=1e-5)
-    assert float(explained_variance(returns, torch.ones(100))) == 0
+        metrics = critic_metrics(predictions + junk, returns - junk, decided)
+        assert float(metrics["explained_variance"]) == pytest.approx(expected, abs=1e-5)
+        spread = returns[decided].std(correction=0)
+        torch.testing.assert_close(metrics["return_std"], spread)
+    assert float(critic_metrics(returns, torch.ones(100), decided)["explained_variance"]) == 0
+    nowhere = torch.zeros_like(decided)
+    assert all(value.isnan() for value in critic_metrics(returns, returns, nowhere).values())
 
 
 def test_measured_gradients_are_those_of_separate_backward_passes():
