@@ -31,6 +31,15 @@ def import_modules(names: Sequence[str]) -> None:
         _imported.append(name)
 
 
+def search_path() -> str:
+    """Return where this process looks for modules, as a value of PYTHONPATH.
+
+    A Python that is started with `-P` and this value takes a file in the current directory, such as
+    random.py, for a module only where this process does.
+    """
+    return os.pathsep.join(path or os.getcwd() for path in sys.path)
+
+
 def imported_modules() -> tuple[str, ...]:
     """Return the modules that `import_modules` has imported, in order."""
     return tuple(_imported)

@@ -25,8 +25,11 @@ class Outcome(NamedTuple):
 
 
 def success_in(info: Mapping[str, Any], reward: float) -> bool:
-    """Return success as most libraries report it: under one of `SUCCESS_KEYS`, else False."""
-    return any(bool(np.asarray(info[key]).any()) for key in SUCCESS_KEYS if key in info)
+    """Return success as most libraries report it: under one of `SUCCESS_KEYS`, else False.
+
+    NaN, by which some say that it is unknown, is no success.
+    """
+    return any(_is_reported(info[key]) for key in SUCCESS_KEYS if key in info)
 
 
 class ExternalEnv:
@@ -94,3 +97,8 @@ class ExternalEnv:
     def close(self) -> None:
         """Release the environment's resources."""
         self.env.close()
+
+
+def _is_reported(success: Any) -> bool:
+    values = np.asarray(success)
+    return bool((values.astype(bool) & (values == values)).any())

@@ -21,7 +21,7 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
-from envs.extensions import import_modules, imported_modules
+from envs.extensions import import_modules, imported_modules, search_path
 from envs.external.worker import refuse, serve
 
 # What a terminal, `timeout`, SLURM or systemd sends to all processes of a run. It is for the one
@@ -63,14 +63,12 @@ class ForkServer:
     def __init__(self, backend: str) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # -P: a file in the current directory, such as random.py, is no module unless this process
-        # takes it for one.
         command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())]
         environment = (
             _ONE_THREAD
             | dict(os.environ)
             | {
-                "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+                "PYTHONPATH": search_path(),
                 "MUJOCO_GL": backend,
             }
         )

@@ -150,6 +150,11 @@ class Worker:
         if not self._setup.state_size:
             return []
         state: list[float] = env.state().tolist()
+        if len(state) != self._setup.state_size:
+            raise ValueError(
+                f"its observation has {len(state)} numbers, and its observation space "
+                f"{self._setup.state_size}"
+            )
         return state
 
     def _naming(self, env: int, task: int, work: Callable[[], Any]) -> Any:

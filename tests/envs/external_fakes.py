@@ -160,6 +160,14 @@ class Sized(Counter):
         return np.full(self.observation_space.shape or (), self.clock, np.float64)
 
 
+class Misshapen(Counter):
+    """Observe three numbers from its third step on, one more than its space has."""
+
+    def _observation(self) -> np.ndarray:
+        numbers = super()._observation()
+        return np.append(numbers, 0.0) if self.clock > 2 else numbers
+
+
 class NeedsPackage(Counter):
     """Draw with a package that is not installed."""
 
@@ -183,5 +191,6 @@ gymnasium.register("DictCounter-v0", f"{__name__}:DictCounter")
 gymnasium.register("SensibleDict-v0", f"{__name__}:SensibleDict")
 gymnasium.register("ImageObserver-v0", f"{__name__}:ImageObserver")
 gymnasium.register("Sized-v0", f"{__name__}:Sized")
+gymnasium.register("Misshapen-v0", f"{__name__}:Misshapen")
 gymnasium.register("NeedsPackage-v0", f"{__name__}:NeedsPackage")
 gymnasium.register("Plain-v0", f"{__name__}:Plain")

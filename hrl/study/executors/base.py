@@ -14,6 +14,7 @@ from importlib.util import find_spec
 
 import psutil
 
+from envs.extensions import search_path
 from hrl.config import ConfigError
 from hrl.study.cells import LIMITED, Cell
 
@@ -89,7 +90,8 @@ class CellProcess(Job):
             *cell_command(cell, time_limit),
         ]
         threads = str(cell.resources.cores)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, **(variables or {})}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": search_path()}
+        environment |= variables or {}
         self._stopped = False
         with open(cell.log, "ab") as log:
             self._process = subprocess.Popen(
@@ -140,9 +142,9 @@ def wait_until_free(cell: Cell) -> None:
 
 
 def cell_command(cell: Cell, time_limit: float | None = None) -> list[str]:
-    """Return the command line of a cell."""
+    """Return the command line of a cell, for a process with `search_path` as its PYTHONPATH."""
     limit = [f"time_limit={time_limit:g}"] if time_limit and cell.command in LIMITED else []
-    return [sys.executable, "-m", "hrl.cli", cell.command, *cell.arguments, *limit]
+    return [sys.executable, "-P", "-m", "hrl.cli", cell.command, *cell.arguments, *limit]
 
 
 def visible_gpus(indices: Sequence[int]) -> dict[str, str]:

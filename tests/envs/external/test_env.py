@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from envs import Task, load_suite
 from envs.external.actions import action_size, translation
-from envs.external.env import ExternalEnv
+from envs.external.env import ExternalEnv, success_in
 from envs.external.families import external_family
 from envs.external.render import resize
 
@@ -133,6 +133,14 @@ def test_success_is_what_the_environment_reports(key: str) -> None:
     silent = _env(kwargs="{success_key: solved}")
     silent.begin(0)
     assert not silent.act(np.ones(2, np.float32)).success
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [(True, True), (0.0, False), (np.nan, False), ([0, 1], True), ([np.nan, 0], False)],
+)
+def test_a_success_that_is_not_known_is_none(reported: Any, expected: bool) -> None:
+    assert success_in({"success": reported}, 0.0) is expected
 
 
 def test_termination_and_truncation_are_told_apart() -> None:

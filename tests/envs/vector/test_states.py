@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from envs import OBSERVATIONS, PixelVectorEnv, Suite, Task, load_suite, make_vec
+from envs.external.worker_pool import ExternalEnvError
 from envs.families import resolve
 from envs.resources import config_files
 from envs.simulation.mujoco_cpu import MujocoPhysics
@@ -155,6 +156,17 @@ def test_a_lost_environment_keeps_its_last_state() -> None:
     assert truncated.all()
     np.testing.assert_array_equal(infos["final_obs"][0]["state"], [2, first[1]])
     assert observation["state"][0, 0] == 0
+    env.close()
+
+
+def test_an_observation_of_another_size_than_its_space_is_an_error_that_names_it() -> None:
+    """It is no death of the worker, which would be replaced again and again."""
+    env = make(load_suite("gym/tests.envs.external_fakes:Misshapen-v0"), "state", 1)
+    env.reset()
+    named = r"environment 0 .*its observation has 3 numbers, and its observation space 2"
+    with pytest.raises(ExternalEnvError, match=named):
+        for _ in range(3):
+            env.step(np.zeros((1, 2), np.float32))
     env.close()
 
 

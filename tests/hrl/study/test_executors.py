@@ -120,6 +120,15 @@ def test_a_cell_gets_one_signal_however_often_it_is_asked_to_stop(tmp_path, prog
     assert process.exit_code() == 138
 
 
+def test_a_file_in_the_current_directory_is_no_module_of_a_cell(tmp_path, monkeypatch):
+    """A study may be started in a folder that a stranger made."""
+    for name in ("random", "yaml", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it was executed')")
+    monkeypatch.chdir(tmp_path)
+    process = CellProcess(cell(tmp_path, "one", arguments=("--help",)))
+    assert ended(process) == 0, (tmp_path / "logs" / "one.log").read_text()
+
+
 def test_only_trainings_have_a_time_limit(tmp_path):
     train = cell(tmp_path, "train", arguments=("agent=ppo",))
     assert cell_command(train, 90.0)[-3:] == ["train", "agent=ppo", "time_limit=90"]
