@@ -1,6 +1,7 @@
 """Read the files of a run folder as typed tables: CSV and JSON lines, checked column by column."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,8 @@ def _json_object(line: str, path: Path, number: int, required: tuple[str, ...]) 
     if not isinstance(row, dict):
         raise RunFolderError(f"{path}: line {number} is not an object")
     for key in required:
-        if not isinstance(row.get(key), int | float) or not np.isfinite(row[key]):
+        value = row.get(key)
+        if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             raise RunFolderError(
                 f"{path}: line {number}: key {key!r} is missing or not a finite number"
             )

@@ -100,5 +100,5 @@ def _is_record(line: bytes) -> bool:
     try:
         record = json.loads(line)
         return line.endswith(b"\n") and math.isfinite(record["frames"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def rate_of(folder: Path) -> float | None:
         frames, seconds = (float(last[key]) - float(first[key]) for key in ("frames", "seconds"))
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None  # damaged, which is no reason to start nothing
-    return frames / seconds if seconds > 0 else None
+    return frames / seconds if seconds > 0 and math.isfinite(frames) else None
 
 
 def cost_rows(plan: Plan, rates: Rates) -> list[Row]:

@@ -161,6 +161,7 @@ def test_a_reference_return_below_random_play_is_refused(study: Path) -> None:
 
 BAD_FILES = [
     ("metrics.jsonl", '{"frames": 1}\n{"fra', r"metrics\.jsonl: line 2 is not JSON"),
+    ("metrics.jsonl", f'{{"frames": 1{"0" * 400}}}', r"line 1: key 'frames' is .* not a finite"),
     ("metrics.jsonl", "[1]", r"metrics\.jsonl: line 1 is not an object"),
     ("timing.jsonl", '{"frames": 1}', r"timing\.jsonl: line 1: key 'seconds' is missing"),
     ("config.yaml", "a: [", r"config\.yaml: cannot be read"),

@@ -147,6 +147,8 @@ def logged(folder: Path) -> Mapping[str, Any]:
         (lambda whole: whole.replace(b'"frames": 20', b'"frames: 20"'), "line 2 is damaged"),
         (lambda whole: whole.replace(b'"frames": 20', b'"framez": 20'), "line 2 is damaged"),
         (lambda whole: b"\xff" + whole[1:], "line 1 is damaged"),
+        (lambda whole: b"[" * 100_000 + whole, "line 1 is damaged"),
+        (lambda whole: whole.replace(b"10", b"1" * 400, 1), "line 1 is damaged"),
         (lambda whole: b"", "has 0 bytes"),
     ],
 )

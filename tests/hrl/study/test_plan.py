@@ -204,7 +204,16 @@ def test_the_cost_comes_from_measured_speed_and_what_is_missing(plan):
     assert "k1: no abstraction" in text
 
 
-DAMAGE = ["", "[1]", "\0", "{}", '{"frames": NaN}', '{"frames": [1], "seconds": {}}', "[" * 10**5]
+DAMAGE = [
+    '{"frames": NaN, "seconds": 1}',
+    "",
+    "[1]",
+    "\0",
+    "{}",
+    '{"frames": NaN}',
+    '{"frames": [1], "seconds": {}}',
+    "[" * 10**5,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda text: text[:20])
