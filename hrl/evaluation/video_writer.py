@@ -1,6 +1,7 @@
 """Write videos as H.264 files that any browser plays, and annotate their frames."""
 
 import colorsys
+import errno
 import fcntl
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +46,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
 
     Raises:
         ValueError: there is no frame, or one is not an image or has another size than the first.
-        OSError: the encoder failed.
+        OSError: the encoder failed, or the disk was full; names the file.
     """
     iterator = iter(frames)
     first = next(iterator, None)
@@ -59,7 +60,12 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
             # `hrl.run.atomic_files.remove_abandoned`.
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
-            _encode(temporary, first.shape, chain([first], iterator), fps)
+            try:
+                _encode(temporary, first.shape, chain([first], iterator), fps)
+            except OSError as error:  # of the encoder, in many lines
+                raise _unwritten(path) from error
+            if not _is_whole(temporary):  # the encoder does not say that the disk was full
+                raise _unwritten(path)
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -191,6 +197,29 @@ def _encode(path: Path, shape: tuple[int, ...], frames: Iterator[np.ndarray], fp
             writer.send(np.ascontiguousarray(np.pad(frame, padding, mode="edge")))
     finally:
         writer.close()
+
+
+def _unwritten(path: Path) -> OSError:
+    return OSError(errno.EIO, "the video could not be written whole; is the disk full?", str(path))
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether an MP4 file's boxes end where it does, with the index among them."""
+    size = path.stat().st_size
+    position = 0
+    kinds = set()
+    with open(path, "rb") as file:
+        while position < size:
+            file.seek(position)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:  # the length follows, in eight bytes
+                length = int.from_bytes(head[8:], "big")
+            if length < 8:
+                return False
+            kinds.add(head[4:8])
+            position += length
+    return position == size and b"moov" in kinds
 
 
 def _check_image(frame: np.ndarray) -> None:

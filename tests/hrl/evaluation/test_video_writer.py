@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from hrl.evaluation import video_writer
 from hrl.evaluation.video_writer import (
     BACKGROUND,
     caption,
@@ -107,6 +109,42 @@ def test_what_is_no_video_is_refused_and_leaves_nothing(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         write_mp4(tmp_path / "bad.mp4", frames, fps=10)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("left", [0, 1, 100, 4096, -1])
+def test_a_video_that_a_full_disk_cut_is_refused_and_leaves_the_earlier_one(
+    tmp_path: Path, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder ends without a word where the disk is full at its end."""
+    path = tmp_path / "walk.mp4"
+    rng = np.random.default_rng(0)
+    frames = list(rng.integers(0, 255, (9, 64, 64, 3)).astype(np.uint8))
+    write_mp4(path, frames, fps=10)
+    before = path.read_bytes()
+    assert len(before) > 8192
+    encode = video_writer._encode
+
+    def cut(file: Path, *arguments: Any) -> None:
+        encode(file, *arguments)
+        file.write_bytes(file.read_bytes()[:left])
+
+    monkeypatch.setattr(video_writer, "_encode", cut)
+    with pytest.raises(OSError, match=r"could not be written whole; is the disk full\?: '.*walk"):
+        write_mp4(path, frames, fps=10)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("walk.mp4", before)]
+
+
+def test_an_error_of_the_encoder_names_the_file_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+        raise OSError("[Errno 32] Broken pipe\n\nFFMPEG COMMAND:\nffmpeg -y")
+
+    monkeypatch.setattr(imageio_ffmpeg, "write_frames", fails)
+    with pytest.raises(OSError, match=r"^\[Errno 5\] the video could .*walk\.mp4'$"):
+        write_mp4(tmp_path / "walk.mp4", [image((0, 0, 0))] * 2, fps=10)
     assert list(tmp_path.iterdir()) == []
 
 
