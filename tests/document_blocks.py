@@ -14,7 +14,7 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 # What installs something, or belongs to another machine.
-_NOT_RUN = {"pip", "uv", "docker", "git", "python3.11", "make", "cd", "ray", "["}
+_NOT_RUN = {"pip", "uv", "docker", "git", "python3.11", "make", "cd", "ray", "[", "torchrun"}
 _SMALL = {
     "suite=point_mass": "suite=debug",
     "runs/point_mass": "runs/debug",
