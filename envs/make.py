@@ -12,7 +12,7 @@ from envs.vector.base import EnvOptions, PixelVectorEnv
 from envs.vector.external import ExternalVectorEnv
 from envs.vector.mujoco import MujocoVectorEnv
 from envs.vector.multi_body import MultiBodyVectorEnv
-from envs.vector.warp import WarpVectorEnv
+from envs.vector.warp import WarpMultiBodyVectorEnv, WarpVectorEnv
 
 
 def make_vec(
@@ -78,8 +78,6 @@ def make_vec(
     arguments = (suite, num_envs, tasks, options)
     if isinstance(suite.family, ExternalFamily):
         return ExternalVectorEnv(*arguments)
-    if suite.mixed:
-        return MultiBodyVectorEnv(*arguments)
     if options.physics == WARP:
-        return WarpVectorEnv(*arguments)
-    return MujocoVectorEnv(*arguments)
+        return WarpMultiBodyVectorEnv(*arguments) if suite.mixed else WarpVectorEnv(*arguments)
+    return MultiBodyVectorEnv(*arguments) if suite.mixed else MujocoVectorEnv(*arguments)

@@ -430,6 +430,9 @@ class PixelVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray], ABC):
         if self._options.random_initial_episode_step and self._episodes.number[env] == 0:
             self._episodes.set_initial_step(env, rng.random(), self.action_repeat)
 
+    def _place_distractors(self) -> None:
+        """Move distractors to where they are now; nothing where there are none."""
+
     def _look(self, fresh: Bool[np.ndarray, " env"]) -> None:
         """Take new images and states: worlds in `fresh` show nothing older than these."""
         if self._shows_images:

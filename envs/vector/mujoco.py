@@ -97,6 +97,7 @@ class MujocoVectorEnv(PixelVectorEnv):
         task = int(self._episodes.task_index[env])
         return self._worlds.recall_episode(env, task, self._episode_rng(env))
 
+    @override
     def _place_distractors(self) -> None:
         self._worlds.place_distractors(self._episodes.task_index, self._episodes.step)
 

@@ -189,6 +189,7 @@ class MultiBodyVectorEnv(PixelVectorEnv):
         """Return the number of each world's task among the tasks of its body."""
         return np.asarray(self._own_task[self._episodes.task_index])
 
+    @override
     def _place_distractors(self) -> None:
         index = self._task_index()
         for body in self._bodies:

@@ -1,5 +1,6 @@
-"""Simulate one body in many worlds with MuJoCo Warp; observations stay on its device."""
+"""Simulate many worlds with MuJoCo Warp; observations stay on its device."""
 
+from abc import ABC
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,8 +13,10 @@ from typing_extensions import override
 from envs.simulation.mujoco_warp import WarpPhysics
 from envs.suites import Suite
 from envs.tasks import Task
-from envs.vector.base import EnvOptions, Observation
+from envs.vector.base import EnvOptions, Observation, PixelVectorEnv
 from envs.vector.mujoco import MujocoVectorEnv
+from envs.vector.mujoco_worlds import MujocoWorlds
+from envs.vector.multi_body import MultiBodyVectorEnv
 
 # Counters that `Episodes` has on the host and these worlds on their device.
 _COUNTERS = ("returns", "held", "first_success")
@@ -66,8 +69,51 @@ class DeviceStep(NamedTuple):
     ended: EndedEpisodes | None
 
 
-class WarpVectorEnv(MujocoVectorEnv):
-    """Simulate worlds of one scene on a device, with torch tensors or, as all others, with numpy.
+class WarpBody:
+    """Hold the worlds of one body on the device, in the order of a vector environment's worlds.
+
+    Args:
+        worlds: simulated by MuJoCo Warp.
+        envs: numbers of these worlds in the vector environment.
+        frames: images in a frame stack.
+
+    Attributes:
+        worlds: as given.
+        envs: as given.
+        rows: the same, on the device.
+        physics: the simulator.
+        stack: the images that are observed.
+        goals: goals of the worlds' episodes, on the device.
+    """
+
+    def __init__(self, worlds: MujocoWorlds, envs: Int64[np.ndarray, " world"], frames: int):
+        assert isinstance(worlds.physics, WarpPhysics)
+        self.worlds = worlds
+        self.envs = envs
+        self.physics = worlds.physics
+        self.rows = self.upload(envs)
+        self.stack = self.physics.frame_stack(frames)
+        self._centre, self._half_range = (
+            self.upload(numbers).float() for numbers in worlds.actuator_ranges
+        )
+        self.upload_goals()
+
+    def control(self, actions: Float[Tensor, "world action"]) -> Float[Tensor, "world actuator"]:
+        """Return the controls, in actuator units, of actions in [-1, 1], padded ones included."""
+        control: Tensor = self._centre + self._half_range * actions[:, : len(self._centre)]
+        return control
+
+    def upload_goals(self) -> None:
+        """Copy the goals to the device, which change when episodes begin."""
+        self.goals = self.physics.upload(self.worlds.goals).float()
+
+    def upload(self, values: np.ndarray) -> Tensor:
+        """Return an array as a tensor on the device, without waiting for it."""
+        return self.physics.upload(torch.from_numpy(values))
+
+
+class TensorVectorEnv(PixelVectorEnv, ABC):
+    """Step with torch tensors on the simulator's device or, as all others, with numpy.
 
     `reset_tensors` and `step_tensors` neither copy to the host nor wait for the device: time limits
     are known to the host, which draws the initial states of episodes and uploads them. `reset` and
@@ -77,23 +123,21 @@ class WarpVectorEnv(MujocoVectorEnv):
 
     Attributes:
         device: of the tensors.
-        physics: the simulator.
-        stack: the images that are observed.
     """
 
-    def __init__(
-        self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions
-    ) -> None:
-        """Make the worlds; for the arguments see `envs.make_vec`.
+    device: torch.device
 
-        Raises:
-            ValueError: an argument is out of range.
+    def _keep(
+        self, bodies: Sequence[WarpBody], ends_with_success: Bool[np.ndarray, " env"]
+    ) -> None:
+        """Keep the bodies, and make the counters; to be called once, after the worlds were made.
+
+        Args:
+            bodies: that every world has one of.
+            ends_with_success: worlds whose episodes a success ends.
         """
-        super().__init__(suite, num_envs, tasks, options)
-        assert isinstance(self._worlds.physics, WarpPhysics)
-        self.physics = self._worlds.physics
-        self.device = self.physics.device
-        self.stack = self.physics.frame_stack(self.frame_stack)
+        self._warp_bodies = bodies
+        self.device = bodies[0].physics.device
         zeros = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
         self._returns = zeros
         self._held = zeros.long()
@@ -101,10 +145,14 @@ class WarpVectorEnv(MujocoVectorEnv):
         self._elapsed = zeros.long()
         self._nowhere = zeros.bool()
         self._hold_steps = self._upload(self._episodes.hold_steps)
-        self._centre, self._half_range = (
-            self._upload(numbers).float() for numbers in self._worlds.actuator_ranges
-        )
+        self._can_terminate = bool(ends_with_success.any())
+        self._terminates = self._upload(ends_with_success)
         self._tasks_of_worlds: dict[str, Tensor] = {}
+        # One body's images are observed where they are drawn, those of several are put together.
+        self._stacks = bodies[0].stack.pixels
+        if len(bodies) > 1:
+            shape = (self.num_envs, *self._stacks.shape[1:])
+            self._stacks = self._stacks.new_zeros(shape)
 
     def reset_tensors(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -125,16 +173,14 @@ class WarpVectorEnv(MujocoVectorEnv):
             SimulationError: a world's state has left what can be simulated, in this step or, on a
                 GPU, in an earlier one.
         """
-        control = self.control(actions)
+        controls = self._controls(actions)
         rewards = torch.zeros_like(self._returns)
         success = self._nowhere
         for _ in range(self.action_repeat):
-            reward, holding = self._worlds.advance_tensors(control, self._tasks_of_worlds["goal"])
+            reward, holding = self._advance(controls)
             rewards = rewards + reward
             success = success | self._count(reward, holding)
-        if self._shows_images:
-            self._place_distractors()
-            self.stack.push()
+        self._push_images()
         terminated, succeeded = self._terminated(success)
         ended = succeeded | self._episodes.ended
         truncated = self._nowhere
@@ -146,12 +192,6 @@ class WarpVectorEnv(MujocoVectorEnv):
         return DeviceStep(
             self._observe(), rewards.float(), success, terminated, truncated, finished
         )
-
-    def control(self, actions: Float[Tensor, "env action"]) -> Float[Tensor, "env actuator"]:
-        """Return the controls, in actuator units, of actions, which are clipped."""
-        clipped = actions.to(self.device).clamp(-self._action_limit, self._action_limit)
-        control: Tensor = self._centre + self._half_range * clipped
-        return control
 
     def episode_tasks(self) -> Int64[np.ndarray, " env"]:
         """Return the number of every world's task, on the host, a new array."""
@@ -188,7 +228,7 @@ class WarpVectorEnv(MujocoVectorEnv):
     def state_dict(self) -> dict[str, np.ndarray]:
         self._download_counters()
         if self._shows_images:
-            self._pixels = self.stack.pixels.cpu().numpy()
+            self._pixels = self._stacks.cpu().numpy()
         self._states = self._present_states()
         return super().state_dict()
 
@@ -196,7 +236,9 @@ class WarpVectorEnv(MujocoVectorEnv):
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         super().load_state_dict(state)
         if self._shows_images:
-            self.stack.pixels.copy_(torch.from_numpy(self._pixels))
+            self._stacks.copy_(torch.from_numpy(self._pixels))
+            for body in self._several_bodies:
+                body.stack.pixels.copy_(self._stacks.index_select(0, body.rows))
         for name in _COUNTERS:
             getattr(self, f"_{name}").copy_(self._upload(getattr(self._episodes, name)))
         self._elapsed.copy_(self._upload(self._episodes.step - self._episodes.initial_step))
@@ -204,20 +246,60 @@ class WarpVectorEnv(MujocoVectorEnv):
 
     # Private methods.
 
+    @property
+    def _several_bodies(self) -> Sequence[WarpBody]:
+        """Return the bodies if there are several of them, whose worlds are apart, else none."""
+        return self._warp_bodies if len(self._warp_bodies) > 1 else ()
+
+    def _controls(self, actions: Float[Tensor, "env action"]) -> list[Tensor]:
+        """Return the controls of every body's worlds, of actions, which are clipped."""
+        clipped = actions.to(self.device).clamp(-self._action_limit, self._action_limit)
+        if not self._several_bodies:
+            return [self._warp_bodies[0].control(clipped)]
+        return [body.control(clipped.index_select(0, body.rows)) for body in self._warp_bodies]
+
+    def _advance(
+        self, controls: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, " env"], Bool[Tensor, " env"]]:
+        """Take one control step; return the rewards and where the success condition holds."""
+        found = [
+            body.worlds.advance_tensors(control, body.goals)
+            for body, control in zip(self._warp_bodies, controls, strict=True)
+        ]
+        if not self._several_bodies:
+            return found[0]
+        rewards = torch.zeros_like(self._returns)
+        holding = torch.zeros_like(self._nowhere)
+        for body, (reward, held) in zip(self._warp_bodies, found, strict=True):
+            rewards.index_copy_(0, body.rows, reward.to(rewards.dtype))
+            holding.index_copy_(0, body.rows, held)
+        return rewards, holding
+
     def _observe(self) -> dict[str, Tensor]:
-        worlds = self._tasks_of_worlds
-        observed = {"task": worlds["task"], "action_mask": worlds["action_mask"]}
+        observed = dict(self._tasks_of_worlds)
         if self._shows_images:
-            observed["pixels"] = self.stack.pixels
-        if self._states.size:
-            observed["state"] = self._worlds.family.state(self.physics).float()
+            observed["pixels"] = self._stacks
         return observed
+
+    def _push_images(self) -> None:
+        """Append an image of the present states to the stacks, where images are observed."""
+        if self._shows_images:
+            self._place_distractors()
+            for body in self._warp_bodies:
+                body.stack.push()
+            self._gather_stacks()
 
     def _draw_first(self, mask: Bool[Tensor, " env"]) -> None:
         """Draw the first images of the episodes of some worlds, where images are observed."""
         if self._shows_images:
             self._place_distractors()
-            self.stack.fill(mask)
+            for body in self._warp_bodies:
+                body.stack.fill(mask.index_select(0, body.rows))
+            self._gather_stacks()
+
+    def _gather_stacks(self) -> None:
+        for body in self._several_bodies:
+            self._stacks.index_copy_(0, body.rows, body.stack.pixels)
 
     @override
     def _begin(self, mask: Bool[np.ndarray, " env"]) -> None:
@@ -233,8 +315,9 @@ class WarpVectorEnv(MujocoVectorEnv):
         self._tasks_of_worlds = {
             "task": self._upload(self._vectors),
             "action_mask": self._upload(self._action_masks[index]),
-            "goal": self.physics.upload(self._worlds.goals).float(),
         }
+        for body in self._warp_bodies:
+            body.upload_goals()
 
     def _count(
         self, reward: Float[Tensor, " env"], holding: Bool[Tensor, " env"]
@@ -253,9 +336,10 @@ class WarpVectorEnv(MujocoVectorEnv):
         self, success: Bool[Tensor, " env"]
     ) -> tuple[Bool[Tensor, " env"], Bool[np.ndarray, " env"]]:
         """Return the worlds whose episodes a success has ended, on the device and on the host."""
-        if not self._worlds.family.ends_with_success:
+        if not self._can_terminate:
             return self._nowhere, np.zeros(self.num_envs, bool)
-        return success, success.cpu().numpy()
+        terminated = success & self._terminates
+        return terminated, terminated.cpu().numpy()
 
     def _begin_ended(
         self,
@@ -309,7 +393,61 @@ class WarpVectorEnv(MujocoVectorEnv):
             setattr(self._episodes, name, getattr(self, f"_{name}").cpu().numpy().copy())
 
     def _upload(self, values: np.ndarray) -> Tensor:
-        return self.physics.upload(torch.from_numpy(values))
+        return self._warp_bodies[0].upload(values)
+
+
+class WarpVectorEnv(TensorVectorEnv, MujocoVectorEnv):
+    """Simulate worlds of one scene on a device.
+
+    Attributes:
+        physics: the simulator.
+        stack: the images that are observed.
+    """
+
+    def __init__(
+        self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions
+    ) -> None:
+        """Make the worlds; for the arguments see `envs.make_vec`.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        super().__init__(suite, num_envs, tasks, options)
+        self._body = WarpBody(self._worlds, np.arange(self.num_envs), self.frame_stack)
+        self.physics = self._body.physics
+        self.stack = self._body.stack
+        ends = np.full(self.num_envs, self._worlds.family.ends_with_success)
+        self._keep([self._body], ends)
+
+    def control(self, actions: Float[Tensor, "env action"]) -> Float[Tensor, "env actuator"]:
+        """Return the controls, in actuator units, of actions, which are clipped."""
+        return self._controls(actions)[0]
+
+    @override
+    def _observe(self) -> dict[str, Tensor]:
+        observed = super()._observe()
+        if self._states.size:
+            observed["state"] = self._worlds.family.state(self.physics).float()
+        return observed
+
+
+class WarpMultiBodyVectorEnv(TensorVectorEnv, MultiBodyVectorEnv):
+    """Simulate worlds of several scenes on a device, each body by a simulator of its own.
+
+    The images of all bodies are copied, on the device, into one frame stack.
+    """
+
+    def __init__(
+        self, suite: Suite, num_envs: int, tasks: Sequence[Task] | None, options: EnvOptions
+    ) -> None:
+        """Make the worlds; for the arguments see `envs.make_vec`.
+
+        Raises:
+            ValueError: an argument is out of range, or so few worlds that a body has none.
+        """
+        super().__init__(suite, num_envs, tasks, options)
+        bodies = [WarpBody(body.worlds, body.envs, self.frame_stack) for body in self._bodies]
+        self._keep(bodies, self._end_with_success)
 
 
 def _arrays(tensors: dict[str, Tensor]) -> Observation:

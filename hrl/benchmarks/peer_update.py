@@ -89,11 +89,14 @@ class PeerProcess:
             ConfigError: there is no checkout at the path, or it does not work here; the message
                 says why.
         """
+        # Imported here, because the process must not have our `envs`.
+        from envs.extensions import search_path
+
         self._checkout = settings.checkout
         check_checkout(Path(settings.checkout))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            [sys.executable, "-P", "-m", __name__],
+            env=os.environ | {"PYTHONPATH": search_path()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

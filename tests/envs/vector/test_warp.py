@@ -13,7 +13,8 @@ from envs.families.point_maze import CELL
 from envs.simulation.mujoco_warp import WarpPhysics
 from envs.simulation.physics import InitialState
 from envs.simulation.warp_faults import FaultReader
-from envs.vector.warp import WarpVectorEnv
+from envs.vector.mujoco_worlds import MujocoWorlds
+from envs.vector.warp import TensorVectorEnv, WarpMultiBodyVectorEnv, WarpVectorEnv
 from tests.device_guard import Asking, refuse_transfers
 from tests.envs.simulation.warp_parity import alike
 from tests.envs.small import final, short_suite
@@ -109,14 +110,13 @@ def small_mazes(reward: str, length: int = 12) -> Suite:
     return replace(suite, splits={"train": (paying,)})
 
 
-def carry_to_goal(env: PixelVectorEnv, world: int) -> None:
+def carry_to_goal(worlds: MujocoWorlds, world: int) -> None:
     """Put the point of one world onto its goal, at rest."""
-    physics = env._worlds.physics
-    positions = torch.from_numpy(env._vectors * env._worlds.family.arena / 2 * CELL)
-    start = InitialState(
-        positions, torch.zeros_like(positions), physics.fields["mocap_pos"].clone()
-    )
-    physics.reset(torch.arange(env.num_envs) == world, start)
+    physics = worlds.physics
+    positions = worlds.goals[:, :2] * CELL
+    markers = physics.fields["mocap_pos"].clone()
+    start = InitialState(positions, torch.zeros_like(positions), markers)
+    physics.reset(torch.arange(len(positions)) == world, start)
 
 
 @pytest.mark.parametrize("reward", ["once", "progress"])
@@ -126,12 +126,47 @@ def test_a_touch_ends_an_episode_as_in_mujoco(reward: str) -> None:
     def meddle(step: int) -> None:
         for env in envs:
             if step in (1, 3, 4):
-                carry_to_goal(env, step % 3)
+                carry_to_goal(env._worlds, step % 3)
 
     terminated, truncated = check_alike(envs, steps=8, meddle=meddle)
     assert isinstance(envs[0], WarpVectorEnv)
     assert terminated == 3
     assert truncated >= 2
+    for env in envs:
+        env.close()
+
+
+def two_kinds_of_mazes(length: int = 12) -> Suite:
+    """Return a suite of two scenes, the episodes of one of which end with a success."""
+    tasks = (
+        *short_suite("point_maze", length).tasks("train")[:2],
+        *small_mazes("progress", length).tasks("train"),
+    )
+    mixed = load_suite("mixed_speed")
+    return replace(mixed, parameter="reward", splits={"train": tasks})
+
+
+def test_several_bodies_are_those_of_mujoco_through_touches_and_time_limits() -> None:
+    envs = both(two_kinds_of_mazes(), 5, image_size=32)
+    assert isinstance(envs[0], WarpMultiBodyVectorEnv)
+
+    def meddle(step: int) -> None:
+        for env in envs:
+            maze = env._bodies[1]
+            if step == 2:
+                carry_to_goal(maze.worlds, 0)
+
+    terminated, truncated = check_alike(envs, steps=8, meddle=meddle)
+    assert terminated == 1
+    assert truncated >= 4
+    saved = envs[0].state_dict()
+    actions = np.ones(envs[0].action_space.shape, np.float32)
+    expected = [envs[0].step(actions) for _ in range(3)]
+    envs[0].load_state_dict(saved)
+    for step in expected:
+        again = envs[0].step(actions)
+        np.testing.assert_array_equal(again[0]["pixels"], step[0]["pixels"])
+        np.testing.assert_array_equal(again[1], step[1])
     for env in envs:
         env.close()
 
@@ -142,14 +177,15 @@ def test_a_touch_ends_an_episode_as_in_mujoco(reward: str) -> None:
         (short_suite("point_mass"), 0),
         (small_mazes("once"), 1),
         (small_mazes("progress"), 1),
+        (two_kinds_of_mazes(), 1),
     ],
-    ids=["point_mass", "maze_once", "maze_progress"],
+    ids=["point_mass", "maze_once", "maze_progress", "several_bodies"],
 )
 def test_steps_with_tensors_ask_the_device_for_successes_alone(
     suite: Suite, questions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env = make_vec(suite, 3, frame_stack=STACK, image_size=32, physics="warp")
-    assert isinstance(env, WarpVectorEnv)
+    assert isinstance(env, TensorVectorEnv)
     env.reset_tensors()
     actions = torch.zeros(3, 2)
     env.step_tensors(actions)
