@@ -43,12 +43,17 @@ _PATIENCE_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _POLL_SECONDS = 0.005
 # Its argument is the number of an inherited file descriptor. `python -m envs.external.forkserver`
-# would load this module twice, because importing `envs` already loads it.
+# would load this module twice, because importing `envs` already loads it. It leaves at once, as
+# workers do: libraries take seconds over tidying up, and on a busy machine many more.
 _PROGRAM = """
+import os
 import socket
 import sys
 from envs.external.forkserver import run_fork_server
 run_fork_server(socket.socket(fileno=int(sys.argv[1])))
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(0)
 """
 
 
