@@ -53,7 +53,8 @@ def test_commands_exist(page):
 
 def _train_commands():
     for page in PAGES:
-        for line in re.findall(r"^ *(pixel-hrl train .*)$", page.read_text("utf-8"), re.MULTILINE):
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^ *(pixel-hrl train .*)$", text, re.MULTILINE):
             command = line.replace("$agent", "skills").replace("$seed", "1")
             arguments = shlex.split(command, comments=True)[2:]
             of_another_module = any(word.startswith("suite=gym/my_") for word in arguments)
