@@ -25,6 +25,8 @@ from hrl.study.planned_run import (
 )
 from hrl.study.reuse import FinishedRuns
 
+SHOWN_NAMES = 8  # of cells, in an error
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -57,16 +59,17 @@ class Plan:
         by_name = {cell.name: cell for cell in self.cells}
         for pattern in patterns:
             if not any(_matches(name, pattern) for name in by_name):
-                raise ConfigError(
-                    f"--only={pattern} matches no cell; they are {', '.join(by_name)}"
-                )
+                shown = ", ".join(list(by_name)[:SHOWN_NAMES])
+                more = len(by_name) - SHOWN_NAMES
+                rest = f" and {more} more, which --status lists" if more > 0 else ""
+                raise ConfigError(f"--only={pattern} matches no cell; they are {shown}{rest}")
         chosen = {name for name in by_name if any(_matches(name, one) for one in patterns)}
         needed = {before for name in chosen for before in _with_before(name, by_name)}
         return replace(self, cells=tuple(cell for cell in self.cells if cell.name in needed))
 
 
 def make_plan(study: StudyConfig, device_gpus: int = 0, flags: Sequence[str] = ()) -> Plan:
-    """Return the cells of a study: train, then fine-tune, then evaluate.
+    """Return the cells of a study: train, then evaluate, then fine-tune and evaluate again.
 
     Args:
         study: what is wanted.
@@ -110,7 +113,7 @@ class _Planner:
             self._baseline(suite, name)
             for suite, name in product(self.study.suites, self.study.evaluation.baselines)
         ]
-        cells = (*trained, *tuned, *evaluated, *baselines)
+        cells = (*trained, *evaluated, *baselines, *tuned)
         return Plan(self.study, tuple(runs), cells)
 
     # Private methods.
