@@ -170,6 +170,14 @@ class Ranks:
         pairs = zip(rows, sizes, strict=True)
         return [json.loads(row[:size].numpy().tobytes()) for row, size in pairs]
 
+    def leave(self) -> None:
+        """Wait until all ranks are done, and let go of the process group.
+
+        Its threads must have ended before Python does, whatever still refers to these ranks.
+        """
+        self.gather(None)
+        self._group = None
+
     def _wait(self, start: Callable[[], Any]) -> None:
         try:
             start().wait()

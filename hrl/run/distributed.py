@@ -153,8 +153,8 @@ def check_same_ranks(saved: object, count: int) -> None:
     if saved != count:
         how = "without torchrun" if saved == 1 else f"with torchrun --nproc-per-node={saved}"
         raise ConfigError(
-            f"the run was trained by {saved} processes and cannot be continued by {count}, each of "
-            f"which would have other environments: start it {how}"
+            f"the run was trained by {_processes(saved)} and cannot be continued by "
+            f"{_processes(count)}, which would have other environments: start it {how}"
         )
 
 
@@ -195,8 +195,12 @@ def _leave_with_torchrun() -> None:
 
 def _leave(ranks: Ranks) -> None:
     """Leave when all ranks do: torchrun ends the others as soon as one has left with a code."""
-    ranks.gather(None)
+    ranks.leave()
     distributed.destroy_process_group()
+
+
+def _processes(count: object) -> str:
+    return "one process" if count == 1 else f"{count} processes"
 
 
 def _backend() -> str:

@@ -102,9 +102,11 @@ class ResourcesConfig(CheckedConfig):
     cores: int = config_field(1, "processor cores of a cell, its `threads`", at_least=1)
     gpus: int | None = config_field(
         None,
-        "GPUs of a cell; null for one where this machine has any and executor=local, else none",
+        "GPUs of a cell; null for one where this machine has any and executor=local, else none. "
+        "With more than one, torchrun trains each run by as many processes, which share its "
+        "environments and cores; evaluations take one",
         at_least=0,
-        at_most=1,
+        at_most=1024,
     )
     memory_gib: float | None = config_field(
         None, "memory of a cell in GiB; null for the estimate that the plan shows", above=0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from envs import Suite
 from hrl.config import ComposedConfig, ConfigError, load
+from hrl.run.distributed import rank_config
 from hrl.run.finetune import compose_finetune, read_request
 from hrl.run.finetune_source import planned_source
 from hrl.run.folder import expanded
@@ -126,10 +127,12 @@ class _Planner:
                 f"suite={suite}",
                 f"method={name}",
                 f"frames={method.frames or self.study.frames}",
-                f"threads={self.study.resources.cores}",
+                f"threads={max(1, self.study.resources.cores // max(1, self.gpus))}",
             ]
             try:
                 composed = load(overrides)
+                tasks = Suite.from_dict(composed.plain["suite"])
+                rank_config(composed.config, tasks, max(1, self.gpus))
             except ConfigError as error:
                 raise ConfigError(f"method {name} on suite {suite}: {error}") from error
             for seed in self.study.seeds[: method.seeds]:
@@ -145,10 +148,11 @@ class _Planner:
             return run
         return replace(placed_run(name, suite, composed, overrides, seed, found), reused=True)
 
-    def _resources(self, memory: int) -> CellResources:
+    def _resources(self, memory: int, most_gpus: int | None = None) -> CellResources:
         asked = self.study.resources.memory_gib
-        size = memory + PROCESS_BYTES if asked is None else int(asked * 2**30)
-        return CellResources(self.study.resources.cores, size, self.gpus)
+        gpus = self.gpus if most_gpus is None else min(self.gpus, most_gpus)
+        size = memory + max(1, gpus) * PROCESS_BYTES if asked is None else int(asked * 2**30)
+        return CellResources(self.study.resources.cores, size, gpus)
 
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name.replace(' ', '/')}.log"
@@ -200,7 +204,7 @@ class _Planner:
             "evaluate",
             (*targets, *options, *self.flags),
             folder,
-            self._resources(evaluation_memory(run, splits, wanted.episodes)),
+            self._resources(evaluation_memory(run, splits, wanted.episodes), most_gpus=1),
             self._log(name),
             episodes=wanted.episodes,
             splits=splits,

@@ -144,7 +144,10 @@ def wait_until_free(cell: Cell) -> None:
 def cell_command(cell: Cell, time_limit: float | None = None) -> list[str]:
     """Return the command line of a cell, for a process with `search_path` as its PYTHONPATH."""
     limit = [f"time_limit={time_limit:g}"] if time_limit and cell.command in LIMITED else []
-    return [sys.executable, "-P", "-m", "hrl.cli", cell.command, *cell.arguments, *limit]
+    gpus = cell.resources.gpus
+    by_several = gpus > 1 and cell.command in LIMITED
+    program = ["hrl.study.torchrun", str(gpus)] if by_several else ["hrl.cli"]
+    return [sys.executable, "-P", "-m", *program, cell.command, *cell.arguments, *limit]
 
 
 def visible_gpus(indices: Sequence[int]) -> dict[str, str]:

@@ -49,6 +49,20 @@ def test_a_plan_trains_then_evaluates_every_method_seed_and_control(plan):
     assert evaluated.folder == plan.folder / "debug" / "k1" / "seed_3"
 
 
+def test_processes_of_several_gpus_share_a_cells_cores_and_evaluations_take_one(study):
+    cells = make_plan(study("resources.gpus=2", "resources.cores=4")).cells
+    gpus = {cell.command: cell.resources.gpus for cell in cells}
+    assert gpus == {"train": 2, "evaluate": 1}
+    assert load(cells[0].arguments).config.threads == 2
+
+
+def test_environments_that_several_gpus_cannot_share_are_refused(study):
+    with pytest.raises(
+        CONFIG_ERRORS, match=r"method ppo on suite debug: num_envs is 8.* num_envs="
+    ):
+        make_plan(study("resources.gpus=4"))
+
+
 def test_a_cell_is_a_command_that_makes_its_run(plan):
     cell = named(plan, "train debug/k1/seed_3")
     config = load(cell.arguments).config
