@@ -161,7 +161,8 @@ class SlurmExecutor(Executor):
             "time": config.minutes,
             "signal_delay_s": config.warning_seconds,
             "array_parallelism": config.parallel,
-            "setup": [*config.setup],
+            # Submitit's own process takes no file of the current directory for a module.
+            "setup": ["export PYTHONSAFEPATH=1", *config.setup],
             "additional_parameters": {"requeue": True, **config.parameters},
             **{key: value for key, value in named.items() if value},
         }

@@ -98,9 +98,12 @@ def test_a_job_that_the_cluster_refuses_is_a_failed_cell(cluster, tmp_path):
     assert "partition" in cell.log.read_text()
 
 
-def test_cells_are_one_array_and_a_failed_one_says_why(cluster, tmp_path):
+def test_cells_are_one_array_and_a_failed_one_says_why(cluster, tmp_path, monkeypatch):
+    """Also in a folder that a stranger made, whose modules are not imported."""
     from dataclasses import replace
 
+    (tmp_path / "random.py").write_text("raise SystemExit('it was executed')")
+    monkeypatch.chdir(tmp_path)
     cells = [
         replace(
             real_cell(tmp_path / name, name),
