@@ -59,7 +59,7 @@ def launched(*arguments: str, ranks: int = RANKS, **options: object) -> subproce
 
 
 def finished(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     return output
 
@@ -209,7 +209,7 @@ def test_a_dead_rank_ends_the_others_and_the_message_says_where_to_look(tmp_path
     ranks = psutil.Process(process.pid).children()
     second = next(one for one in ranks if one.environ()["RANK"] == "1")
     second.send_signal(signal.SIGKILL)
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "rank 0 of 2 lost contact with another: none said why, so that it was killed" in output
     assert "local_rank: 1" in output  # torchrun's own summary
