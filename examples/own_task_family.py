@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from envs.families import register_family
+from envs.families.description import FamilyDescription
 from envs.families.family import Family, Number, TaskStart, number
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics, Scene
@@ -54,6 +55,18 @@ class Pointer(Family):
     task_size = 2
     # A success is a second within 10 degrees: 50 control steps in succession.
     hold_steps = 50
+    # What the suite's page says, which `pixel-hrl suites pointer` writes.
+    description = FamilyDescription(
+        body="a pointer with 1 motor, seen from above",
+        goal="Turn the pointer to the task's angle and hold it there.",
+        image="A camera above the pointer shows all of it.",
+        task_vector="Cosine and sine of the task's angle.",
+        rewards={"": r"r = \operatorname{clip}\left(1 - \frac{e - 10}{170},\; 0,\; 1\right)"},
+        symbols="$e$ is the angle between pointer and task in degrees.",
+        success="Within 10 degrees for one second.",
+        start="Any angle, at rest.",
+        units={"angle": "degrees"},
+    )
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
         """Return what agents are told: the direction to point in."""

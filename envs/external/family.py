@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from typing_extensions import override
 
 from envs.external.env import ExternalEnv
+from envs.families.description import FamilyDescription
 from envs.families.family import Choice, Parameter
 from envs.tasks import ParameterValue, Task
 
@@ -61,12 +62,14 @@ class ExternalFamily(ABC):
         env_bytes: about what one environment takes in memory (Jaco and Fetch 4 MiB, robotics'
             mazes 13).
         max_worlds: worlds that an evaluation plays side by side, at most.
+        description: what pages of suites say; without one they say that it is missing.
     """
 
     parameters: Mapping[str, Parameter | Text]
     task_size: int
     env_bytes: int = 16 * 2**20
     max_worlds: int = 64
+    description: FamilyDescription | None = None
 
     @abstractmethod
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
@@ -115,6 +118,10 @@ class ExternalFamily(ABC):
     @abstractmethod
     def make_env(self, task: Task) -> ExternalEnv:
         """Make the environment; called in a worker process."""
+
+
+OWN_START = "As the library draws it, from the episode's seed."
+"""A sentence of descriptions."""
 
 
 class NamedTasks(ExternalFamily):

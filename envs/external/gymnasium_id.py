@@ -25,6 +25,7 @@ from envs.external.actions import action_size, chooses
 from envs.external.camera import CameraView, NamedView, own_view
 from envs.external.env import ExternalEnv
 from envs.external.family import (
+    OWN_START,
     ExternalFamily,
     Text,
     UnplayableEnvError,
@@ -33,6 +34,7 @@ from envs.external.family import (
     text,
 )
 from envs.external.render import OwnRenderer, RayTracedRenderer
+from envs.families.description import FamilyDescription
 from envs.families.family import Choice, Parameter
 from envs.tasks import Task
 
@@ -77,6 +79,17 @@ class GymnasiumId(ExternalFamily):
     * `camera`: a camera of the model, or empty for the environment's own view.
     """
 
+    description = FamilyDescription(
+        body="an environment that is registered with Gymnasium",
+        goal="Do what the environment rewards; its own documentation says what that is.",
+        image="What the environment draws, or our ray tracer's image of its MuJoCo model.",
+        task_vector="A single 1: what tells tasks apart must be in the image.",
+        rewards={"": r"r = r_{\text{environment}}"},
+        symbols="The reward is the environment's own.",
+        success="The environment reports `success` or `is_success`.",
+        start=OWN_START,
+        state="The environment's own observation, flattened.",
+    )
     parameters: Mapping[str, Parameter | Text] = MappingProxyType(
         {
             "id": Text(str),

@@ -15,8 +15,9 @@ from typing_extensions import override
 
 from envs.external.camera import NamedView
 from envs.external.env import ExternalEnv
-from envs.external.family import NamedTasks, text
+from envs.external.family import OWN_START, NamedTasks, text
 from envs.external.render import OwnRenderer, RayTracedRenderer
+from envs.families.description import FamilyDescription
 from envs.tasks import Task
 
 TRAINED = ("reach_site", "reach_duplo", "lift_brick", "place_brick")
@@ -34,6 +35,18 @@ class Jaco(NamedTasks):
 
     Success: a reward of at least 0.9 (`SUCCESS_REWARD`).
     """
+
+    description = FamilyDescription(
+        body="a Jaco arm with 9 motors: six joints and three fingers",
+        goal="Do what the task's name says: reach a site or a brick, lift, place, stack.",
+        image="A camera before the arm.",
+        task_vector="One-hot over all tasks, held-out ones included.",
+        rewards={"": r"r \in [0, 1]"},
+        symbols="The reward is dm_control's own: 1 where the task is done, less with the distance.",
+        success=f"A reward of at least {SUCCESS_REWARD:g}; dm_control defines none.",
+        start=OWN_START,
+        source="Manipulation tasks of dm_control (Tassa et al. 2020, arXiv 2006.12983).",
+    )
 
     def __init__(self) -> None:
         super().__init__(TASKS)

@@ -11,8 +11,9 @@ from typing_extensions import override
 
 from envs.external.camera import NamedView
 from envs.external.env import ExternalEnv
-from envs.external.family import NamedTasks, require_package, text
+from envs.external.family import OWN_START, NamedTasks, require_package, text
 from envs.external.render import OwnRenderer, RayTracedRenderer
+from envs.families.description import FamilyDescription
 from envs.tasks import Task
 
 MT10 = (
@@ -35,6 +36,18 @@ class MetaWorld(NamedTasks):
     Its goal and objects are drawn anew for every episode; the goal is visible.
     """
 
+    description = FamilyDescription(
+        body="a Sawyer arm at a table; an action moves the hand in 3 directions and the gripper",
+        goal="Do what the task's name says: reach, push, open, close, press.",
+        image="A camera at the corner of the table, as TD-MPC2 places it. The goal is visible.",
+        task_vector="One-hot over all tasks, held-out ones included.",
+        rewards={"": r"r \in [0, 10]"},
+        symbols="The reward is the package's own, version 2, which has stages of its own in every "
+        "task.",
+        success="The package reports it at any control step.",
+        start=f"{OWN_START} Goal and objects are elsewhere in every episode.",
+        source="Meta-World (Yu et al. 2019, arXiv 1910.10897), the package metaworld 3.0.0.",
+    )
     # Measured over 8 more environments of MT10: 88 MiB each, most of it meshes.
     env_bytes = 96 * 2**20
 

@@ -21,6 +21,7 @@ from envs.external.camera import NamedView
 from envs.external.env import ExternalEnv
 from envs.external.family import RENDER, ExternalFamily, Text, require_package, text
 from envs.external.render import OwnRenderer, RayTracedRenderer
+from envs.families.description import FamilyDescription
 from envs.families.family import Choice, Number, Parameter, number
 from envs.tasks import Task
 
@@ -42,6 +43,17 @@ class OgbenchMaze(ExternalFamily):
     Task vector: the goal's cell right of and above the maze's centre on its map, over six cells.
     """
 
+    description = FamilyDescription(
+        body="an ant with 8 motors",
+        goal="Go through the maze to the goal, which is not drawn.",
+        image="A camera behind the ant's back. The floor's colours tell places apart.",
+        task_vector="The goal's cell right of and above the maze's centre, over six cells.",
+        rewards={"": r"r = \begin{cases} 0 & d \le 0.5 \\ -1 & \text{otherwise} \end{cases}"},
+        symbols="$d$ is the distance to the goal in metres where the control step begins.",
+        success="The goal is reached, which ends the episode.",
+        start="Near the middle of the start's cell.",
+        source="OGBench (Park et al. 2024, arXiv 2410.20092), the package ogbench 1.2.2.",
+    )
     parameters: Mapping[str, Parameter | Text] = MappingProxyType(
         {"maze": Choice(tuple(SIZES)), "goal": Number(1, 5), "render": RENDER}
     )

@@ -12,9 +12,10 @@ from typing_extensions import override
 
 from envs.external.camera import OrbitView
 from envs.external.env import ExternalEnv
-from envs.external.family import NamedTasks, require_package, text
+from envs.external.family import OWN_START, NamedTasks, require_package, text
 from envs.external.fetch_shim import apply as apply_shim
 from envs.external.render import OwnRenderer, RayTracedRenderer
+from envs.families.description import FamilyDescription
 from envs.tasks import Task
 
 IDS = {
@@ -33,6 +34,18 @@ class RoboticsFetch(NamedTasks):
 
     Its dense reward is minus the distance to the goal in metres.
     """
+
+    description = FamilyDescription(
+        body="a Fetch arm; an action moves the gripper in 3 directions and its fingers",
+        goal="Bring the gripper, or the object, to the goal: reach, push, slide, pick and place.",
+        image="A camera near the table. The goal is drawn as a red ball.",
+        task_vector="One-hot over all tasks, held-out ones included.",
+        rewards={"": r"r = -d"},
+        symbols="$d$ is the distance of gripper or object to the goal in metres.",
+        success="Within 5 cm of the goal.",
+        start=OWN_START,
+        source="Gymnasium-Robotics 1.4.2 (Plappert et al. 2018, arXiv 1802.09464).",
+    )
 
     def __init__(self) -> None:
         super().__init__(TASKS)

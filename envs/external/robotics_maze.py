@@ -21,6 +21,7 @@ from envs.external.env import ExternalEnv
 from envs.external.family import RENDER, ExternalFamily, Text, require_package, text
 from envs.external.maze_ascii import Maze, read_maze
 from envs.external.render import OwnRenderer, RayTracedRenderer
+from envs.families.description import FamilyDescription
 from envs.families.family import Choice, Parameter
 from envs.tasks import Task
 
@@ -47,6 +48,18 @@ class RoboticsMaze(ExternalFamily):
     (-1 the point, 1 the ant).
     """
 
+    description = FamilyDescription(
+        body="a point mass with 2 motors, or an ant with 8",
+        goal="Go through the maze to the red ball and stay there.",
+        image="A camera above the maze shows all of it.",
+        task_vector="The goal's cell east and north of the centre, over six cells, and which robot "
+        "it is (-1 the point, 1 the ant).",
+        rewards={"": r"r = e^{-d}"},
+        symbols="$d$ is the distance to the goal in metres.",
+        success="Within 0.45 m of the goal.",
+        start="Within a quarter of a cell of the centre of the start's cell, and so the goal.",
+        source="Gymnasium-Robotics 1.4.2, after D4RL (Fu et al. 2020, arXiv 2004.07219).",
+    )
     parameters: Mapping[str, Parameter | Text] = MappingProxyType(
         {"robot": Choice(ROBOTS), "maze": Text(read_maze), "render": RENDER}
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 
 from envs.families import cheetah_behaviours, quadruped_behaviours, walker_behaviours
 from envs.families.ant_maze import AntMaze
@@ -14,6 +15,7 @@ from envs.families.point_mass import PointMass
 from envs.families.point_maze import PointMaze
 from envs.families.quadruped_maze import QuadrupedMaze
 from envs.families.quadruped_speed import QuadrupedSpeed
+from envs.families.speed import SpeedFamily
 from envs.families.walker_speed import WalkerSpeed
 from envs.tasks import Task
 
@@ -46,6 +48,11 @@ def _made_late(make: Callable[[], Family]) -> Callable[[Task], Family]:
     return lambda task: _checked(made())(task)
 
 
+def _behaviours(at_speed: SpeedFamily, module: ModuleType) -> BehaviourFamily:
+    """Return the family of a body's speeds and of the behaviours that a module defines."""
+    return BehaviourFamily(at_speed, module.BEHAVIOURS, module.SYMBOLS, module.SOURCE)
+
+
 def _compat(task: Task) -> Family:
     value = task.parameters.get("task", "")
     Choice(TASKS).check(value, f"task {task.name!r} of family 'compat': parameter 'task'")
@@ -59,9 +66,9 @@ FAMILIES: dict[str, Callable[[Task], Family]] = {
     "walker_speed": _checked(_WALKER),
     "cheetah_speed": _checked(_CHEETAH),
     "quadruped_speed": _checked(_QUADRUPED),
-    "walker_behaviours": _checked(BehaviourFamily(_WALKER, walker_behaviours.BEHAVIOURS)),
-    "cheetah_behaviours": _checked(BehaviourFamily(_CHEETAH, cheetah_behaviours.BEHAVIOURS)),
-    "quadruped_behaviours": _checked(BehaviourFamily(_QUADRUPED, quadruped_behaviours.BEHAVIOURS)),
+    "walker_behaviours": _checked(_behaviours(_WALKER, walker_behaviours)),
+    "cheetah_behaviours": _checked(_behaviours(_CHEETAH, cheetah_behaviours)),
+    "quadruped_behaviours": _checked(_behaviours(_QUADRUPED, quadruped_behaviours)),
     "point_maze": _checked(PointMaze()),
     "quadruped_maze": _checked(QuadrupedMaze()),
     "ant_maze": _checked(AntMaze()),

@@ -7,6 +7,7 @@ from envs.families.suite_models import library_model
 # A control timestep of 0.02 s over a physics timestep of 0.005 s, as for the quadruped and in
 # Director's ant mazes.
 SUBSTEPS = 4
+BODY = "an ant with 8 motors (dm_control's)"
 _TIMESTEP = 0.005
 
 

@@ -11,4 +11,4 @@ class AntMaze(EgocentricMaze):
     """
 
     def __init__(self) -> None:
-        super().__init__("ant_maze", ant.SUBSTEPS, ant.spec)
+        super().__init__("ant_maze", ant.SUBSTEPS, ant.spec, ant.BODY)

@@ -8,7 +8,7 @@ this family, so that its networks already have an input for the behaviour's name
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -32,12 +32,14 @@ class Behaviour:
 
     Attributes:
         reward: returns the reward in [0, 1], given the physics and the tasks' speeds [world], m/s.
+        formula: the same as LaTeX, for pages of suites.
         slowest: the lowest speed of a task, m/s; 0 where the behaviour has no speed.
         fastest: the highest speed of a task, m/s; 0 where the behaviour has no speed.
         lasting: whether it can be held for a second. A jump cannot, and is never a success.
     """
 
     reward: Callable[[Physics, Tensor], Tensor]
+    formula: str
     slowest: float = 0.0
     fastest: float = 0.0
     lasting: bool = True
@@ -54,6 +56,8 @@ class BehaviourFamily(Family):
     Args:
         at_speed: the body's speed tasks.
         others: its other behaviours by name.
+        symbols: what the letters of their formulas stand for.
+        source: where they are from.
 
     Attributes:
         at_speed: the body's speed tasks.
@@ -63,9 +67,12 @@ class BehaviourFamily(Family):
     scene: Scene
     parameters: Mapping[str, Parameter]
 
-    def __init__(self, at_speed: SpeedFamily, others: Mapping[str, Behaviour]) -> None:
+    def __init__(
+        self, at_speed: SpeedFamily, others: Mapping[str, Behaviour], symbols: str, source: str
+    ) -> None:
         moving = Behaviour(
             lambda physics, speed: at_speed.reward(physics, speed[:, None]),
+            at_speed.description.rewards[""],
             -at_speed.fastest,
             at_speed.fastest,
         )
@@ -83,6 +90,18 @@ class BehaviourFamily(Family):
             }
         )
         self.task_size = 1 + len(self.behaviours)
+        self.description = replace(
+            at_speed.description,
+            goal="Move at the task's speed, or show the behaviour that the task names: "
+            f"{', '.join(name.replace('_', ' ') for name in others)}.",
+            task_vector=f"The speed over {at_speed.fastest:g} m/s, then one-hot over the "
+            f"behaviours ({', '.join(self.behaviours)}).",
+            rewards={name: behaviour.formula for name, behaviour in self.behaviours.items()},
+            symbols=f"{at_speed.description.symbols} {symbols}",
+            success=f"{at_speed.description.success} A jump cannot be held and is never one.",
+            reward_parameter="behaviour",
+            source=source,
+        )
 
     def check(self, task: Task) -> None:
         """Check that the behaviour, which is known to exist, is possible at the task's speed.

@@ -17,6 +17,12 @@ CAMERA = "side"
 
 STATE_SIZE = 17
 
+BODY = "a planar cheetah with 6 motors (dm_control's)"
+IMAGE = "A camera at the cheetah's side moves with it; the floor's pattern shows how fast it is."
+START = "Any joint angles, after two seconds in which the body drops and settles."
+STATE = "Joint angles, height and tilt of the torso, and all velocities."
+"""Parts of descriptions."""
+
 _MASS = 14.0
 _SETTLING_STEPS = 200
 

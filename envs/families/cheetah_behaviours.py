@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs.families import cheetah
 from envs.families.behaviours import Behaviour
+from envs.families.description import GAUSSIAN, LINEAR
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics
 
@@ -57,14 +58,36 @@ def lie_down(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, 
     return (3 * _low(_height(physics, "torso")) + _low(feet)) / 4
 
 
+_RAISED_FORMULA = rf"G_{{{_RAISED / 2:g}}}"
+_STAND = (
+    r"\tfrac16\left(5\," + _RAISED_FORMULA + r"\left(\tfrac{z_t + z_%s}{2} \ge "
+    rf"{_RAISED:g}\right) + L_{{{_IN_PLACE:g}}}(|v| \le {_IN_PLACE:g})\right)"
+)
+_RUN = (
+    r"r = \tfrac15\left(3\," + _RAISED_FORMULA + rf"(z_%s \ge {_RAISED:g}) + 2\,"
+    rf"{_RAISED_FORMULA}(z_t \ge {_RAISED:g})\right) \cdot "
+    r"\tfrac16\left(5\, L_w(v \ge w) + 1\right)"
+)
+_LIE = (
+    rf"r = \tfrac14\left(3\, L_{{{_LYING:g}}}(z_t \le {_LYING:g}) + "
+    rf"L_{{{_LYING:g}}}\left(\tfrac{{z_f + z_b}}{{2}} \le {_LYING:g}\right)\right)"
+)
+SYMBOLS = (
+    "$z_t$, $z_f$ and $z_b$ are the heights of the torso, the front foot and the back foot in "
+    f"metres. {GAUSSIAN} {LINEAR}"
+)
+SOURCE = "TD-MPC2's additional tasks (Hansen et al. 2024, arXiv 2310.16828)."
+
 BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
     {
-        "jump": Behaviour(jump, lasting=False),
-        "run_front": Behaviour(run_front, _SLOWEST_RUN, _FASTEST_RUN),
-        "run_back": Behaviour(run_back, _SLOWEST_RUN, _FASTEST_RUN),
-        "stand_front": Behaviour(stand_front),
-        "stand_back": Behaviour(stand_back),
-        "lie_down": Behaviour(lie_down),
+        "jump": Behaviour(
+            jump, rf"r = \tfrac12\left[{_STAND % 'f'} + {_STAND % 'b'}\right]", lasting=False
+        ),
+        "run_front": Behaviour(run_front, _RUN % "b", _SLOWEST_RUN, _FASTEST_RUN),
+        "run_back": Behaviour(run_back, _RUN % "f", _SLOWEST_RUN, _FASTEST_RUN),
+        "stand_front": Behaviour(stand_front, "r = " + _STAND % "b"),
+        "stand_back": Behaviour(stand_back, "r = " + _STAND % "f"),
+        "lie_down": Behaviour(lie_down, _LIE),
     }
 )
 

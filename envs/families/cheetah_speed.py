@@ -9,7 +9,7 @@ from typing_extensions import override
 from envs.families import cheetah
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY, lengthen_floor, light_from_the_camera
-from envs.families.speed import SpeedFamily, speed_parameters
+from envs.families.speed import SpeedFamily, speed_description, speed_parameters
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
@@ -38,6 +38,16 @@ class CheetahSpeed(SpeedFamily):
     fastest = FASTEST
     half_width = 0.25
     state_size = cheetah.STATE_SIZE
+    description = speed_description(
+        cheetah.BODY,
+        cheetah.IMAGE,
+        "",
+        "Any posture will do.",
+        cheetah.START,
+        cheetah.STATE,
+        half_width,
+        fastest,
+    )
 
     @override
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:

@@ -13,7 +13,13 @@ from typing_extensions import override
 
 from envs.families.contacts import lifted
 from envs.families.maze import FULLEST, Maze
-from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
+from envs.families.maze_family import (
+    GOAL,
+    TOUCH,
+    MazeFamily,
+    add_markers_and_walls,
+    maze_description,
+)
 from envs.families.scenery import SKY, light_from_the_camera
 from envs.simulation.physics import Scene
 
@@ -82,6 +88,7 @@ class EgocentricMaze(MazeFamily):
         name: name of the scene, for messages.
         substeps: physics steps in a control step.
         body_on_floor: makes the body, given how far the floor reaches, metres.
+        named: the body in words, for pages of suites.
     """
 
     cell = CELL
@@ -91,9 +98,20 @@ class EgocentricMaze(MazeFamily):
     heights = (0.0, WALL_HEIGHT / 2)
 
     def __init__(
-        self, name: str, substeps: int, body_on_floor: Callable[[float], mujoco.MjSpec]
+        self,
+        name: str,
+        substeps: int,
+        body_on_floor: Callable[[float], mujoco.MjSpec],
+        named: str,
     ) -> None:
         self._name = name
+        self.description = maze_description(
+            named,
+            "A camera on the torso looks forwards. The walls' colours show where the body is; the "
+            "goal is a green half sphere on the floor, which disappears at its first touch.",
+            f"Upright, at rest, in any direction, within {START_SPREAD:g} cells of the centre of "
+            f"the start's cell. A cell is {CELL:g} m wide.",
+        )
         self._substeps = substeps
         self._body_on_floor = body_on_floor
         self.scene = self.scene_with(FULLEST)

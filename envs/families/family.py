@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
+from envs.families.description import FamilyDescription
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import ParameterValue, Task
 
@@ -102,6 +103,7 @@ class Family(Protocol):
         ends_with_success: whether a success ends the episode. Worlds on a GPU are then asked for it
             once an agent step.
         state_size: numbers of `state`; 0, the default, for a family that can only be seen.
+        description: what pages of suites say; without one they say that it is missing.
     """
 
     scene: Scene
@@ -110,6 +112,7 @@ class Family(Protocol):
     hold_steps: int
     state_size: int = 0
     ends_with_success: bool = False
+    description: FamilyDescription | None = None
 
     def for_tasks(self, tasks: Sequence[Task]) -> "Family":
         """Return the family with a scene for these tasks alone, which may be a simpler one."""
@@ -159,6 +162,10 @@ class TaskFamily(Protocol):
     @property
     def task_size(self) -> int:
         """Return the length of the task vector."""
+
+    @property
+    def description(self) -> FamilyDescription | None:
+        """Return what pages of suites say; None where nobody has written it."""
 
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:
         """Return the agent's task input, scaled to about [-1, 1]."""

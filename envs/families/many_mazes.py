@@ -14,7 +14,7 @@ from envs.families.egocentric_maze import EgocentricMaze
 from envs.families.family import Choice, EpisodeTask, Parameter, TaskStart
 from envs.families.layout_sets import NAMES, LayoutSet, stored_set
 from envs.families.maze import Maze
-from envs.families.maze_family import MazeFamily
+from envs.families.maze_family import FORMULAS, MazeFamily
 from envs.families.point_maze import PointMaze, point_scene
 from envs.simulation.physics import Scene
 from envs.tasks import Task
@@ -54,6 +54,18 @@ class ManyMazes(MazeFamily):
         fitting = [name for name in NAMES if stored_set(name).width <= self.arena]
         self._fitted: dict[frozenset[str], ManyMazes] = {}
         self._set_scene(fitting)
+        assert self.description is not None
+        self.description = replace(
+            self.description,
+            goal="Find the way through a maze that is another one in every episode, and touch the "
+            "goal.",
+            task_vector="Where the goal is, east and north of the maze's centre, over half the "
+            "arena's width; 0 where only the image shows the goal.",
+            rewards={name: FORMULAS[name] for name in ("once", "progress")},
+            success="The goal is touched, which ends the episode.",
+            start=f"{self.description.start} Layout, start and goal are drawn for the episode.",
+            source="",
+        )
 
     @override
     def check(self, task: Task) -> None:
@@ -136,7 +148,13 @@ class QuadrupedMazes(ManyMazes, EgocentricMaze):
     top_speed = 5.0
 
     def __init__(self) -> None:
-        EgocentricMaze.__init__(self, "maze_many_quadruped", quadruped.SUBSTEPS, quadruped.spec)
+        EgocentricMaze.__init__(
+            self,
+            "maze_many_quadruped",
+            quadruped.SUBSTEPS,
+            quadruped.spec,
+            quadruped.BODY,
+        )
         ManyMazes.__init__(self)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from envs.families.constants import constant
+from envs.families.description import FamilyDescription
 from envs.families.family import Choice, Family, Parameter, TaskStart
 from envs.families.maze import FULLEST, LARGEST, MAZES, PLACES, Cell, Maze
 from envs.simulation.physics import Physics, Scene
@@ -39,6 +40,35 @@ _FAR = 1e4
 _NUMBERS = 6
 # A cell itself and those around it, as rows and columns.
 _AROUND = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+
+
+FORMULAS = {
+    "latched": r"r_t = \begin{cases} 1 & \text{the goal was touched in step } t \text{ or before} "
+    r"\\ 0 & \text{otherwise} \end{cases}",
+    "once": r"r_t = \begin{cases} 1 & \text{the goal is touched in step } t \text{ for the first "
+    r"time} \\ 0 & \text{otherwise} \end{cases}",
+    "progress": r"r_t = \frac{\ell_{t-1} - \ell_t}{\ell_0}",
+}
+
+
+def maze_description(body: str, image: str, start: str, state: str = "") -> FamilyDescription:
+    """Return what pages of suites say of a body's mazes; see `FamilyDescription`."""
+    return FamilyDescription(
+        body=body,
+        goal="Find the way through the maze and touch the goal.",
+        image=image,
+        task_vector="Where the goal is, east and north of the maze's centre, over half the width "
+        "of the largest maze.",
+        rewards=FORMULAS,
+        symbols=r"$t$ counts control steps, and $\ell_t$ is the length of the shortest path to the "
+        f"goal. A touch is being within {TOUCH:g} cells of the goal's centre.",
+        success="The goal is touched.",
+        start=start,
+        reward_parameter="reward",
+        state=state,
+        source="The reward `latched` is that of Director's maze tasks (Hafner et al. 2022, arXiv "
+        "2206.04114).",
+    )
 
 
 class MazeFamily(Family, ABC):

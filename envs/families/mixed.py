@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 from typing_extensions import override
 
+from envs.families.description import FamilyDescription
 from envs.families.family import Checkable, TaskFamily
 from envs.tasks import Task
 
@@ -26,6 +27,12 @@ class MixedFamily(TaskFamily):
     ) -> None:
         self.families = list(families)
         self._family_of = family_of
+
+    @property
+    @override
+    def description(self) -> FamilyDescription | None:
+        """Return None: pages describe the bodies' own families."""
+        return None
 
     @property
     def parameters(self) -> Mapping[str, Checkable]:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 from typing_extensions import override
 
+from envs.families.description import FamilyDescription
 from envs.families.family import Family, Number, Parameter, TaskStart, numbers
 from envs.families.joints import random_joint_positions
 from envs.rewards import tolerance
@@ -84,6 +85,21 @@ class PointMass(Family):
     task_size = 2
     hold_steps = 1
     state_size = 4
+    description = FamilyDescription(
+        body="a point mass with 2 motors, seen from above",
+        goal="Move the yellow ball onto the red disc and keep it there.",
+        image="A camera above the arena shows all of it: ball and disc.",
+        task_vector=f"The target's place east and north, over {ARENA:g} m.",
+        rewards={
+            "": rf"r = \max\left(0,\; 1 - \frac{{\max(0,\, d - {TARGET_RADIUS:g})}}"
+            rf"{{{REWARD_MARGIN:g}}}\right)"
+        },
+        symbols="$d$ is the distance from the ball to the target in metres.",
+        success=f"The ball is within {TARGET_RADIUS:g} m of the target at any control step.",
+        start=f"At rest, anywhere in the arena but at least {NEAREST_START:g} m from the target.",
+        state="The ball's place and velocity; the target is in the task vector.",
+        units={"target": "m"},
+    )
 
     @override
     def task_vector(self, task: Task) -> Float32[np.ndarray, " task_size"]:

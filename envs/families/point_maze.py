@@ -9,7 +9,13 @@ from jaxtyping import Float64
 from typing_extensions import override
 
 from envs.families.maze import FULLEST, LARGEST, Maze
-from envs.families.maze_family import GOAL, TOUCH, MazeFamily, add_markers_and_walls
+from envs.families.maze_family import (
+    GOAL,
+    TOUCH,
+    MazeFamily,
+    add_markers_and_walls,
+    maze_description,
+)
 from envs.simulation.physics import Scene
 
 CELL = 0.0625
@@ -98,6 +104,12 @@ class PointMaze(MazeFamily):
 
     scene = point_scene("point_maze", LARGEST, FULLEST)
     cell = CELL
+    description = maze_description(
+        "a point mass with 2 motors",
+        "A camera above the maze shows all of it: walls, ball and the red goal, which disappears "
+        "at its first touch.",
+        f"At rest, within {START_SPREAD:g} cells of the centre of the start's cell.",
+    )
     body = "pointmass"
     # In the mazes' plane: otherwise the ray tracer's boxes around several walls would fill the
     # image.

@@ -21,6 +21,17 @@ CAMERA = "y"
 
 STATE_SIZE = 78
 
+BODY = "a quadruped with 12 motors (dm_control's)"
+IMAGE = "A camera at the quadruped's left moves with it."
+POSTURE = r"p = \tfrac{1 + \cos\theta}{2}"
+SYMBOLS = r"$\theta$ is the torso's tilt: 0 upright, half a turn on its back."
+START = "Any orientation, just above the floor, at rest."
+STATE = (
+    "Joint angles and velocities, actuators, the torso's velocity and tilt, and the readings of "
+    "inertial and force sensors."
+)
+"""Parts of descriptions; `POSTURE` is the formula of `posture`."""
+
 _SENSORS = {
     "imu": (mujoco.mjtSensor.mjSENS_GYRO, mujoco.mjtSensor.mjSENS_ACCELEROMETER),
     "force_torque": (mujoco.mjtSensor.mjSENS_FORCE, mujoco.mjtSensor.mjSENS_TORQUE),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs.families import quadruped
 from envs.families.behaviours import Behaviour
+from envs.families.description import HALF_LINEAR
 from envs.rewards import tolerance
 from envs.simulation.physics import Physics
 
@@ -47,10 +48,23 @@ def roll(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor, " wo
     return quadruped.posture(physics) * fast
 
 
+SYMBOLS = (
+    rf"$z$ is the height of the centre of mass in metres, $\vec v$ the torso's velocity in m/s. "
+    f"{HALF_LINEAR}"
+)
+SOURCE = "The unsupervised RL benchmark (Laskin et al. 2021, arXiv 2110.15191)."
+_P = quadruped.POSTURE
+
 BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
     {
-        "stand": Behaviour(stand),
-        "jump": Behaviour(jump, lasting=False),
-        "roll": Behaviour(roll, _SLOWEST_ROLL, _FASTEST_ROLL),
+        "stand": Behaviour(stand, rf"r = p, \qquad {_P}"),
+        "jump": Behaviour(
+            jump,
+            rf"r = p\, H_{{{_JUMP_HEIGHT:g}}}(z \ge {_JUMP_HEIGHT:g}), \qquad {_P}",
+            lasting=False,
+        ),
+        "roll": Behaviour(
+            roll, rf"r = p\, H_w(|\vec v| \ge w), \qquad {_P}", _SLOWEST_ROLL, _FASTEST_ROLL
+        ),
     }
 )

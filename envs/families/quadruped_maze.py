@@ -11,4 +11,4 @@ class QuadrupedMaze(EgocentricMaze):
     """
 
     def __init__(self) -> None:
-        super().__init__("quadruped_maze", quadruped.SUBSTEPS, quadruped.spec)
+        super().__init__("quadruped_maze", quadruped.SUBSTEPS, quadruped.spec, quadruped.BODY)

@@ -9,7 +9,7 @@ from typing_extensions import override
 from envs.families import quadruped
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY, light_from_the_camera
-from envs.families.speed import SpeedFamily, speed_parameters
+from envs.families.speed import SpeedFamily, speed_description, speed_parameters
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
@@ -51,6 +51,16 @@ class QuadrupedSpeed(SpeedFamily):
     fastest = FASTEST
     half_width = 0.1
     state_size = quadruped.STATE_SIZE
+    description = speed_description(
+        quadruped.BODY,
+        f"{quadruped.IMAGE} The front legs are white, so that forwards can be seen.",
+        quadruped.POSTURE,
+        quadruped.SYMBOLS,
+        quadruped.START,
+        quadruped.STATE,
+        half_width,
+        fastest,
+    )
 
     @override
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:

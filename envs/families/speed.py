@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 from typing_extensions import override
 
+from envs.families.description import FamilyDescription
 from envs.families.family import Family, Number, Parameter, TaskStart, number
 from envs.families.success import close_to_best
 from envs.rewards import tolerance
@@ -39,6 +40,48 @@ def speed_parameters(fastest: float) -> Mapping[str, Parameter]:
     return MappingProxyType({"speed": Number(-fastest, fastest)})
 
 
+def speed_description(
+    body: str,
+    image: str,
+    posture: str,
+    symbols: str,
+    start: str,
+    state: str,
+    half_width: float,
+    fastest: float,
+) -> FamilyDescription:
+    """Return what pages of suites say of a body's speed tasks.
+
+    Args:
+        body: see `FamilyDescription`.
+        image: see there.
+        posture: formula of the posture p in [0, 1], beginning with "p ="; empty where it is 1.
+        symbols: what its letters stand for.
+        start: see `FamilyDescription`.
+        state: see there.
+        half_width: see `SpeedFamily`.
+        fastest: see there.
+    """
+    share = (
+        rf"\operatorname{{clip}}\left(1 - \frac{{|v - w| - {half_width:g}}}{{\max(|w|,\, 1)}},"
+        r"\; 0,\; 1\right)"
+    )
+    formula = rf"r = p\,{share}, \qquad {posture}" if posture else f"r = {share}"
+    return FamilyDescription(
+        body=body,
+        goal="Move at the task's speed, forwards or backwards; faster is as wrong as slower.",
+        image=image,
+        task_vector=f"The speed in m/s, over {fastest:g}.",
+        rewards={"": formula},
+        symbols=f"$v$ is the speed in the body's forward direction and $w$ that of the task, in "
+        f"m/s. {symbols}".strip(),
+        success="A reward of at least 0.8 in every control step of one second.",
+        start=start,
+        state=state,
+        units={"speed": "m/s"},
+    )
+
+
 class SpeedFamily(Family, ABC):
     """Move at the task's speed.
 
@@ -60,6 +103,7 @@ class SpeedFamily(Family, ABC):
     hold_steps: int
     fastest: float
     half_width: float
+    description: FamilyDescription
     task_size = 1
 
     @abstractmethod

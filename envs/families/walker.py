@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from envs.families.description import GAUSSIAN
 from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.rewards import tolerance
@@ -18,6 +19,15 @@ CAMERA = "side"
 STATE_SIZE = 24
 
 _STAND_HEIGHT = 1.2
+
+BODY = "a planar walker with 6 motors (dm_control's)"
+IMAGE = "A camera at the walker's side moves with it; the floor's pattern shows how fast it is."
+POSTURE = rf"p = \tfrac34\, G_{{{_STAND_HEIGHT / 2:g}}}(h \ge {_STAND_HEIGHT:g}) + "
+POSTURE += r"\tfrac14 \cdot \tfrac{1 + \cos\theta}{2}"
+SYMBOLS = rf"$h$ is the height of the torso in metres and $\theta$ its tilt. {GAUSSIAN}"
+START = "Any joint angles and orientation, at rest; the walker falls to the floor first."
+STATE = "Orientations of the bodies in the plane, the torso's height, and all velocities."
+"""Parts of descriptions; `POSTURE` is the formula of `posture`."""
 
 
 def speed(physics: Physics) -> Float[Tensor, " world"]:

@@ -53,11 +53,31 @@ def headstand(physics: Physics, speed: Float[Tensor, " world"]) -> Float[Tensor,
     return (3 * _above(feet, _RAISED) + 2 * _above(hips, _STANDING)) / 5
 
 
+_UP = rf"G_{{{_RAISED / 2:g}}}"
+_STAND = rf"G_{{{_STANDING / 2:g}}}"
+_LOW = rf"G_{{{_LYING / 2:g}}}"
+_LEGS_UP = (
+    rf"r = \tfrac17\left(3\,{_LOW}(z_t \le {_LYING:g}) + {_LOW}(z_h \le {_LYING:g}) + "
+    rf"2\,{_UP}(z_f \ge {_RAISED:g}) + \tfrac{{1 - \cos\theta}}{{2}}\right)"
+)
+_ARABESQUE = (
+    rf"r = \tfrac16\left(3\,{_STAND}(z_t \ge {_STANDING:g}) + {_STAND}(z_l \le {_LYING:g}) + "
+    rf"{_STAND}(z_r \ge {_STANDING:g}) + \tfrac{{1 - \cos\theta}}{{2}}\right)"
+)
+_HEADSTAND = (
+    rf"r = \tfrac15\left(3\,{_UP}(z_f \ge {_RAISED:g}) + 2\,{_STAND}(z_h \ge {_STANDING:g})\right)"
+)
+SYMBOLS = (
+    "$z_t$, $z_h$ and $z_f$ are the heights of the torso, and the means of hips and of feet; $z_l$ "
+    "and $z_r$ those of the left and the right foot, in metres."
+)
+SOURCE = "TD-MPC2's additional tasks (Hansen et al. 2024, arXiv 2310.16828)."
+
 BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
     {
-        "legs_up": Behaviour(legs_up),
-        "arabesque": Behaviour(arabesque),
-        "headstand": Behaviour(headstand),
+        "legs_up": Behaviour(legs_up, _LEGS_UP),
+        "arabesque": Behaviour(arabesque, _ARABESQUE),
+        "headstand": Behaviour(headstand, _HEADSTAND),
     }
 )
 

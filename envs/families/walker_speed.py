@@ -9,7 +9,7 @@ from typing_extensions import override
 from envs.families import walker
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY, lengthen_floor, light_from_the_camera
-from envs.families.speed import SpeedFamily, speed_parameters
+from envs.families.speed import SpeedFamily, speed_description, speed_parameters
 from envs.families.suite_models import suite_model
 from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
@@ -39,6 +39,16 @@ class WalkerSpeed(SpeedFamily):
     fastest = FASTEST
     half_width = 0.25
     state_size = walker.STATE_SIZE
+    description = speed_description(
+        walker.BODY,
+        walker.IMAGE,
+        walker.POSTURE,
+        walker.SYMBOLS,
+        walker.START,
+        walker.STATE,
+        half_width,
+        fastest,
+    )
 
     @override
     def speed(self, physics: Physics) -> Float[Tensor, " world"]:

@@ -19,6 +19,7 @@ normalise by."""
 EXAMPLES = """examples:
   pixel-hrl suites                                     every suite whose packages are installed
   pixel-hrl suites walker_speed point_mass --episodes=5 --out=pages
+  pixel-hrl suites --gallery=docs/images/robots.webp    the moving picture of the README
   pixel-hrl suites --config-dir=mine my_suite --reference-scores=mine/reference_scores"""
 
 
@@ -47,25 +48,56 @@ def build_parser() -> CommandParser:
         action="store_true",
         help="play nothing: write the text anew from the stored returns, and keep the images",
     )
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="draw the pictures anew, and the text from the stored returns",
+    )
+    parser.add_argument(
+        "--gallery",
+        type=Path,
+        metavar="FILE",
+        help="write no page but one moving picture of these suites, or of some, side by side; an "
+        "animated WebP",
+    )
     return parser
 
 
 def run(options: argparse.Namespace, command: str) -> None:
     """Write the pages; each names the command that writes it anew."""
     from envs import load_suite
-    from envs.resources import REFERENCE_SCORES
-    from hrl.reporting.suite_pages import rewrite_text, write_page
+    from envs.resources import REFERENCE_SCORES, config_files
+    from hrl.reporting import suite_pictures
+    from hrl.reporting.suite_pages import rewrite_text, write_index, write_page
     from hrl.run import hardware
 
     hardware.configure(0)
+    if options.gallery:
+        from hrl.reporting import gallery
+
+        chosen = _suites(options.names or list(gallery.SUITES)).values()
+        gallery.record_gallery(list(chosen), options.gallery)
+        print(options.gallery)
+        return
     scores = options.reference_scores or REFERENCE_SCORES
     if options.text_only:
-        for name in options.names or sorted(page.stem for page in options.out.glob("*.md")):
+        for name in options.names or _written(options.out):
             print(rewrite_text(load_suite(name), options.out, scores))
-        return
-    for name, suite in _suites(options.names).items():
-        own = shlex.join(["pixel-hrl", "suites", name, f"--episodes={options.episodes}"])
-        print(write_page(suite, options.out, scores, options.episodes, own))
+    elif options.pictures:
+        for suite in _suites(options.names or _written(options.out)).values():
+            suite_pictures.draw(suite, options.out)
+            print(rewrite_text(suite, options.out, scores))
+    else:
+        for name, suite in _suites(options.names).items():
+            own = shlex.join(["pixel-hrl", "suites", name, f"--episodes={options.episodes}"])
+            print(write_page(suite, options.out, scores, options.episodes, own))
+    known = [name for name in config_files("suite") if name in _written(options.out)]
+    print(write_index(map(load_suite, known), options.out))
+
+
+def _written(folder: Path) -> list[str]:
+    """Return the names of the suites that have a page in a folder."""
+    return sorted(page.stem for page in folder.glob("*.md") if page.stem != "index")
 
 
 def _suites(names: list[str]) -> dict[str, Suite]:

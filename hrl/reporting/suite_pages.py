@@ -1,60 +1,49 @@
-"""Write a page on a suite: images of its tasks, its rewards, and reference scores."""
+"""Write a page on a suite for readers, from its data and its family's description."""
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from itertools import takewhile
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from envs import Suite, make_vec
-from envs.external.family import ExternalFamily
 from envs.families import FAMILIES, resolve
-from envs.families.behaviours import AT_SPEED, BehaviourFamily
-from envs.families.family import Family, TaskFamily
+from envs.families.description import FamilyDescription
+from envs.families.family import TaskFamily
 from envs.families.many_mazes import ManyMazes, is_told_goal
-from envs.families.mixed import MixedFamily
 from envs.resources import config_files
-from envs.tasks import Task
+from envs.tasks import ParameterValue, Task
 from envs.vector.external import ExternalVectorEnv
 from hrl.agents.base import Policy
 from hrl.agents.scripted import RandomPolicy, ZeroPolicy
 from hrl.config import EvaluationScheduleConfig
 from hrl.evaluation.episodes import SCORE_COLUMNS, EvalConfig, evaluate
-from hrl.reporting.report import save_figure
+from hrl.reporting import suite_pictures
 from hrl.reporting.study import plural
 from hrl.reporting.tables import read_scores
 from hrl.run.atomic_files import write_text_atomic
 from hrl.run.provenance import hardware
 from hrl.run.stepping_speed import measure_speed
 
-MOMENTS = 8
 SIZE = 64
-GAP = 3
-ROW_HEIGHT = 0.94  # inches
-IMAGE_HEIGHT = 0.86  # inches
-CHARACTER_WIDTH = 0.075  # inches, of a label's widest common letters at 8 points
-SHEET_FORMAT = {"quality": 30, "method": 6}  # WebP: small, and legible at this size
-# Attributes of families that their docstrings name.
-NUMBERS = ("fastest", "half_width", "cell", "arena", "top_speed", "hold_steps")
 TIMED_WORLDS = 32
 TIMED_SECONDS = 2.0
+UNDESCRIBED = "Nobody has described this family yet: it has no `description`."
+INDEX_BEGIN = "<!-- suites: `pixel-hrl suites` writes this table -->"
+INDEX_END = "<!-- end of suites -->"
+EMPTY_INDEX = f"# Task families\n\n{INDEX_BEGIN}\n{INDEX_END}\n"
+_MOST_VALUES = 6  # that are listed one by one
 
 
 def write_page(
     suite: Suite, folder: Path, reference_scores: Path, episodes: int, command: str
 ) -> Path:
-    """Write NAME.webp, which shows each task in a row of images, and NAME.md beside it.
+    """Play the suite and write its page, NAME.md, with the pictures that belong to it.
 
     Args:
         suite: what the page is about.
@@ -77,10 +66,7 @@ def write_page(
     )
     reference_scores.mkdir(parents=True, exist_ok=True)
     write_text_atomic(reference_scores / f"{suite.name}.csv", scores.to_csv(index=False))
-    rows = [(split, task) for split in suite.splits for task in suite.tasks(split)]
-    labels = [f"{task.name}\n{split}" for split, task in rows]
-    sheet = contact_sheet(moments(suite, [task for _, task in rows]), labels)
-    save_figure(sheet, folder / f"{suite.name}.webp", dpi=100, pil_kwargs=SHEET_FORMAT)
+    suite_pictures.draw(suite, folder)
     path = folder / f"{suite.name}.md"
     write_text_atomic(path, _page(suite, scores, _speed(_core_milliseconds(suite), command)))
     return path
@@ -103,53 +89,43 @@ def rewrite_text(suite: Suite, folder: Path, reference_scores: Path) -> Path:
     return path
 
 
-def moments(suite: Suite, tasks: Sequence[Task]) -> np.ndarray:
-    """Return images of random play, evenly spaced over an episode of each task.
+def write_index(suites: Iterable[Suite], folder: Path) -> Path:
+    """Write the table of these suites in index.md, and leave the text around it; return its path.
 
-    Returns:
-        uint8 [task, moment, height, width, 3].
+    A suite whose page is not in the folder is left out.
     """
-    env = make_vec(suite, len(tasks), list(tasks), evaluation=True, image_size=SIZE)
-    lengths = [task.episode_length // suite.action_repeat for task in tasks]
-    wanted = np.stack(
-        [np.linspace(0, length - 1, MOMENTS).round().astype(int) for length in lengths]
-    )
-    shown = np.zeros((len(tasks), MOMENTS, SIZE, SIZE, 3), np.uint8)
-    rng = np.random.default_rng(0)
-    observation, _ = env.reset()
-    for step in range(max(lengths)):
-        rows, columns = np.nonzero(wanted == step)
-        shown[rows, columns] = observation["pixels"][rows]
-        observation = env.step(rng.uniform(-1, 1, env.action_space.shape).astype(np.float32))[0]
-    env.close()
-    return shown
+    rows = []
+    for suite in suites:
+        if not (folder / f"{suite.name}.md").exists():
+            continue
+        described = [one.description for one in _families(suite)]
+        bodies = "; ".join(dict.fromkeys(one.body for one in described if one)) or "?"
+        goals = " ".join(dict.fromkeys(one.goal for one in described if one)) or UNDESCRIBED
+        picture = f"{suite.name}{suite_pictures.THUMBNAIL}"
+        shown = f"![{suite.name}]({picture})" if (folder / picture).exists() else ""
+        train = len(suite.tasks("train"))
+        rows.append(
+            f"| {shown} | [{suite.name}]({suite.name}.md) | {_capital(bodies)}. {goals} | "
+            f"{train} + {len(suite.all_tasks) - train} |"
+        )
+    table = [
+        INDEX_BEGIN,
+        "",
+        "| | suite | body, and what it must do | tasks: training + held out |",
+        "|---|---|---|---:|",
+        *rows,
+        "",
+        INDEX_END,
+    ]
+    path = folder / "index.md"
+    around = path.read_text(encoding="utf-8") if path.exists() else EMPTY_INDEX
+    before, _, rest = around.partition(INDEX_BEGIN)
+    after = rest.partition(INDEX_END)[2]
+    write_text_atomic(path, before + "\n".join(table) + after)
+    return path
 
 
-def contact_sheet(images: np.ndarray, labels: Sequence[str]) -> Figure:
-    """Draw a row of images for each label, with a left margin that the longest label fits into.
-
-    Args:
-        images: uint8 [row, moment, height, width, 3].
-        labels: one a row; they may have several lines.
-    """
-    longest = max(len(line) for label in labels for line in label.splitlines())
-    left = 0.2 + CHARACTER_WIDTH * longest
-    width = left + 0.9 * images.shape[1] + 0.05
-    height = ROW_HEIGHT * len(labels)
-    figure = Figure(figsize=(width, height))
-    shown = np.pad(images, [(0, 0)] * 3 + [(0, GAP), (0, 0)], constant_values=255)
-    for row, (strip, label) in enumerate(zip(shown, labels, strict=True)):
-        bottom = height - ROW_HEIGHT * (row + 1) + (ROW_HEIGHT - IMAGE_HEIGHT) / 2
-        place = (left / width, bottom / height, 1 - (left + 0.05) / width, IMAGE_HEIGHT / height)
-        axes = figure.add_axes(place)
-        axes.imshow(np.concatenate(list(strip), axis=1)[:, :-GAP], aspect="equal")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8, parse_math=False)
-    return figure
-
-
-# Private functions.
+# Private functions: what is measured.
 
 
 def _scores(suite: Suite, method: str, policy: Policy, episodes: int) -> pd.DataFrame:
@@ -185,43 +161,207 @@ def _speed(milliseconds: float, command: str) -> str:
     )
 
 
+# Private functions: the page.
+
+
 def _page(suite: Suite, scores: pd.DataFrame, speed: str) -> str:
-    episodes = int(scores["episode"].max()) + 1
-    repeat = suite.action_repeat
-    summed = "; rewards are summed over them" if repeat > 1 else ""
-    lines = [
+    families = _families(suite)
+    parts = [
         f"# {suite.name}",
-        f"![Each task in a row of {MOMENTS} moments of an episode of random play]"
-        f"({suite.name}.webp)",
+        f"![Moments of an episode of random play]({suite.name}{suite_pictures.STRIP})",
         _header(suite),
-        *dict.fromkeys(_documents(suite.family)),
-        f"An agent step is {repeat} {plural(repeat, 'control step')}{summed}. A "
-        f"return of {suite.reference_return:g} counts as 1. The last two columns are mean returns "
-        f"of {episodes} {plural(episodes, 'episode')} a task of policies that learn nothing: "
-        "random actions, and zero actions. Their episodes start where those of every evaluation "
-        "do.",
+        "## What the robot must do",
+        *_each(families, _goal),
+        _timing(suite),
+        "## What it observes",
+        *_each(families, _observation),
+        _action(suite),
+        "## Reward",
+        *_each(families, lambda family: _rewards(family, suite)),
+        "## Splits and reference scores",
+        _reference_note(suite, scores),
+        _split_table(suite, scores),
+        '<details markdown="1">\n<summary>All tasks</summary>',
         _task_table(suite, scores),
+        "</details>",
+        "Moments of an episode of random play, for some training tasks and one task of each other "
+        "split. Agents see 64 x 64 pixels.",
+        f"![Moments of random play, one task a row]({suite.name}.webp)",
+        "## Speed",
         speed,
     ]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _families(suite: Suite) -> list[TaskFamily]:
+    """Return the family of a suite, or of each of its bodies."""
+    if suite.mixed:
+        return list(dict.fromkeys(resolve(task) for task in suite.all_tasks))
+    return [suite.family]
+
+
+def _each(families: Sequence[TaskFamily], write: Callable[[TaskFamily], str]) -> list[str]:
+    """Return a text for each family, under the body's name where there are several."""
+    texts = []
+    for family in families:
+        if len(families) > 1 and family.description is not None:
+            texts.append(f"**{_capital(family.description.body)}**")
+        texts.append(write(family))
+    return texts
+
+
+def _goal(family: TaskFamily) -> str:
+    described = family.description
+    if described is None:
+        return UNDESCRIBED
+    rows = {
+        "Body": f"{_capital(described.body)}.",
+        "Start": described.start,
+        "Success": described.success,
+        "From": described.source,
+    }
+    return f"{described.goal}\n\n{_bullets(rows)}"
+
+
+def _timing(suite: Suite) -> str:
+    repeat = suite.action_repeat
+    lengths = sorted({task.episode_length for task in suite.all_tasks})
+    seconds = {scene.model.opt.timestep * scene.substeps for scene in suite.scenes()}
+    step = f"{repeat} {plural(repeat, 'control step')}"
+    if len(seconds) == 1:
+        step += f", {repeat * seconds.pop():g} s"
+    summed = "; rewards are summed over them" if repeat > 1 else ""
+    span = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+    rows = {
+        "Agent step": f"{_capital(step)}{summed}.",
+        "Episode": f"At most {span} control steps.",
+        "Score of 1": f"A return of {suite.reference_return:g}.",
+    }
+    return _bullets(rows)
+
+
+def _observation(family: TaskFamily) -> str:
+    described = family.description
+    if described is None:
+        return ""
+    state = described.state or "Not possible with this family."
+    return _bullets(
+        {
+            "Image": described.image,
+            f"Task vector, {_numbers(family.task_size)}": described.task_vector,
+            "`observation=state`": state,
+        }
+    )
+
+
+def _action(suite: Suite) -> str:
+    counts = {suite.actuator_count(task) for task in suite.all_tasks}
+    padded = " Smaller bodies use the first ones; a mask says which." if len(counts) > 1 else ""
+    told = ""
+    if suite.mixed:
+        told = " The task vector begins with a one-hot over the bodies."
+    return f"An action has {_numbers(suite.action_size)} in [-1, 1].{padded}{told}"
+
+
+def _rewards(family: TaskFamily, suite: Suite) -> str:
+    described = family.description
+    if described is None:
+        return UNDESCRIBED
+    by_formula: dict[str, list[str]] = {}
+    for name in _reward_names(described, suite):
+        by_formula.setdefault(described.rewards[name], []).append(name)
+    texts = ["In each control step the reward is"]
+    for formula, names in by_formula.items():
+        if described.reward_parameter:
+            texts.append(f"for {described.reward_parameter} {', '.join(f'`{n}`' for n in names)}:")
+        texts.append(f"$$\n{formula}\n$$")
+    return "\n\n".join([*texts, described.symbols])
+
+
+def _reward_names(described: FamilyDescription, suite: Suite) -> list[str]:
+    """Return the keys of the formulas that tasks of the suite have, in the family's order."""
+    if not described.reward_parameter:
+        return list(described.rewards)
+    used = {task.parameters.get(described.reward_parameter) for task in suite.all_tasks}
+    return [name for name in described.rewards if name in used]
+
+
+def _reference_note(suite: Suite, scores: pd.DataFrame) -> str:
+    episodes = int(scores["episode"].max()) + 1
+    return (
+        f"The last two columns are mean returns of {episodes} {plural(episodes, 'episode')} a task "
+        "of policies that learn nothing: random actions, and zero actions. Their episodes start "
+        "where those of every evaluation do. Reports count random actions as 0 and a return of "
+        f"{suite.reference_return:g} as 1."
+    )
+
+
+def _split_table(suite: Suite, scores: pd.DataFrame) -> str:
+    returns = _returns(scores).groupby(level="split").mean()
+    lines = ["| split | tasks | what they are | random | zero |", "|---|---:|---|---:|---:|"]
+    for split, tasks in suite.splits.items():
+        random, zero = returns.loc[split, ["random", "zero"]]
+        said = _summary(tasks, _units(suite))
+        lines.append(f"| {split} | {len(tasks)} | {said} | {random:.3g} | {zero:.3g} |")
+    return "\n".join(lines)
+
+
+def _summary(tasks: Sequence[Task], units: Mapping[str, str]) -> str:
+    """Return in which parameters and changes the tasks of a split lie."""
+    said = []
+    for key in tasks[0].parameters:
+        values = [task.parameters[key] for task in tasks if key in task.parameters]
+        said.append(f"{key} {_range(values)} {units.get(key, '')}".strip())
+    changes: dict[str, list[float]] = {}
+    for task in tasks:
+        for part in task.variations().values():
+            for key, value in part.items():
+                changes.setdefault(key, []).append(value)
+    if not changes:
+        return "; ".join(said)
+    changed = ", ".join(f"{key} ({_range(values)})" for key, values in changes.items())
+    return f"{'; '.join(said)}; with another {changed}"
+
+
+def _range(values: Sequence[ParameterValue]) -> str:
+    """Return a few values one by one, or the range of many."""
+    if all(isinstance(value, float) for value in values):
+        numbers = sorted({value for value in values if isinstance(value, float)})
+        if len(numbers) <= _MOST_VALUES:
+            return ", ".join(f"{number:g}" for number in numbers)
+        return f"{numbers[0]:g} to {numbers[-1]:g}"
+    shown = list(dict.fromkeys(map(_plain, values)))
+    if len(shown) <= _MOST_VALUES:
+        return ", ".join(shown)
+    return f"{', '.join(shown[: _MOST_VALUES - 1])} and {len(shown) - _MOST_VALUES + 1} more"
+
+
+def _plain(value: ParameterValue) -> str:
+    if isinstance(value, list):
+        return f"({', '.join(f'{number:g}' for number in value)})"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    # A maze that is drawn in letters has several lines.
+    return " / ".join(text.split("\n")).strip(" /").replace("|", r"\|")
+
+
+def _returns(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return mean returns by split and task, one column a method."""
+    return scores.groupby(["split", "task", "method"])["return"].mean().unstack("method")
 
 
 def _task_table(suite: Suite, scores: pd.DataFrame) -> str:
-    returns = scores.groupby(["split", "task", "method"])["return"].mean().unstack("method")
+    returns = _returns(scores)
+    units = _units(suite)
     lines = [
-        "| split | task | parameters | task vector | random actions | zero actions |",
+        "| split | task | parameters | task vector | random | zero |",
         "|---|---|---|---|---:|---:|",
     ]
     for split in suite.splits:
         for task in suite.tasks(split):
-            changes = [pair for values in task.variations().values() for pair in values.items()]
-            given = ", ".join(
-                f"{key} {value}" for key, value in [*task.parameters.items(), *changes]
-            )
-            vector = _task_vector(suite, task)
             random, zero = returns.loc[(split, task.name), ["random", "zero"]]
             lines.append(
-                f"| {split} | {task.name} | {given} | {vector} | {random:.3g} | {zero:.3g} |"
+                f"| {split} | {task.name} | {_summary([task], units)} | "
+                f"{_task_vector(suite, task)} | {random:.3g} | {zero:.3g} |"
             )
     return "\n".join(lines)
 
@@ -229,82 +369,13 @@ def _task_table(suite: Suite, scores: pd.DataFrame) -> str:
 def _task_vector(suite: Suite, task: Task) -> str:
     if task.family in FAMILIES and isinstance(resolve(task), ManyMazes) and is_told_goal(task):
         return "of each episode"
-    return ", ".join(f"{value:.3g}" for value in suite.family.task_vector(task).tolist())
+    vector = suite.family.task_vector(task).tolist()
+    return ", ".join(f"{value:.3g}" for value in vector)
 
 
-def one_success(texts: Sequence[str]) -> list[str]:
-    """Leave out a base class's definition of success where a derived class has another one.
-
-    Args:
-        texts: docstrings of a family's classes, the most derived first.
-    """
-    kept: list[str] = []
-    for text in texts:
-        known = any(_SUCCESS.search(earlier) for earlier in kept)
-        kept.append(_SUCCESS.sub("", text).strip() if known else text)
-    return [text for text in kept if text]
-
-
-# From "Success:" to the end of its paragraph.
-_SUCCESS = re.compile(r"\s*\bSuccess: .*?(?=\n\s*\n|\Z)", re.DOTALL)
-
-
-def _documents(family: TaskFamily) -> list[str]:
-    """Return the code's documents of a family: docstrings of its classes, its reward's source."""
-    if isinstance(family, ExternalFamily):
-        module = inspect.getmodule(type(family))
-        own = inspect.getdoc(type(family))
-        return [text for text in (module and inspect.getdoc(module), own) if text]
-    classes = [
-        cls
-        for cls in type(family).__mro__
-        if cls.__module__.startswith("envs.") and cls not in (Family, TaskFamily)
-    ]
-    texts = one_success([text for cls in classes if (text := inspect.getdoc(cls))])
-    numbers = {key: getattr(family, key) for key in NUMBERS if hasattr(family, key)}
-    if numbers:
-        texts.append(
-            "Here " + ", ".join(f"`{key}` is {value:g}" for key, value in numbers.items()) + "."
-        )
-    if isinstance(family, MixedFamily):
-        return texts + [text for body in family.families for text in _documents(body)]
-    if isinstance(family, BehaviourFamily):
-        others = [
-            behaviour.reward for name, behaviour in family.behaviours.items() if name != AT_SPEED
-        ]
-        return [*texts, *_documents(family.at_speed), _source(*others)]
-    return [*texts, _source(cast(Family, family).reward)]
-
-
-def _source(*functions: Callable[..., object]) -> str:
-    """Return the source of functions, after the constants and functions of theirs that they use."""
-    constants: dict[str, object] = {}
-    found: list[Callable[..., object]] = []
-
-    def visit(one: Callable[..., object]) -> None:
-        plain = inspect.unwrap(one)
-        for name in plain.__code__.co_names:
-            value = plain.__globals__.get(name)
-            if (
-                inspect.isfunction(value)
-                and value.__module__ == one.__module__
-                and value not in found
-            ):
-                visit(value)
-            if name.isupper() and isinstance(value, int | float | str | tuple):
-                constants[name] = value
-        found.append(one)
-
-    for function in functions:
-        visit(function)
-    sources = [
-        textwrap.dedent(inspect.getsource(one)).removeprefix("@override\n").rstrip()
-        for one in found
-    ]
-    named = (
-        ["\n".join(f"{name} = {value!r}" for name, value in constants.items())] if constants else []
-    )
-    return "```python\n" + "\n\n\n".join([*named, *sources]) + "\n```"
+def _units(suite: Suite) -> Mapping[str, str]:
+    described = [family.description for family in _families(suite)]
+    return {key: unit for one in described if one for key, unit in one.units.items()}
 
 
 def _header(suite: Suite) -> str:
@@ -318,3 +389,15 @@ def _header(suite: Suite) -> str:
         line.removeprefix("#").strip()
         for line in takewhile(lambda line: line.startswith("#"), lines)
     )
+
+
+def _bullets(rows: Mapping[str, str]) -> str:
+    return "\n".join(f"- **{name}**: {text}" for name, text in rows.items() if text)
+
+
+def _numbers(count: int) -> str:
+    return f"{count} {plural(count, 'number')}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -7,7 +7,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from typing_extensions import override
 
-from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.compat.tasks import SMALL, TASKS, CompatTask, compat_description, task_name
+from envs.families.description import GAUSSIAN
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.families.suite_models import suite_model
@@ -40,6 +41,16 @@ def with_poles(count: int) -> mujoco.MjSpec:
     return spec
 
 
+_SMOOTH = (
+    r"r = \overline{\left(\tfrac{1 + \cos\theta_i}{2}\right)} \cdot \tfrac{4 + s}{5} \cdot "
+    r"\tfrac{1 + \min_i G_5(\omega_i = 0)}{2} \cdot \tfrac{1 + G_2(x = 0)}{2}"
+)
+_SPARSE = (
+    rf"r = \mathbb{{1}}[|x| \le {_CART_RANGE[1]:g}] \cdot \prod_i "
+    rf"\mathbb{{1}}[\cos\theta_i \ge {_ANGLE_COSINE_RANGE[0]:g}]"
+)
+
+
 class CompatCartpole(CompatTask):
     """Provide dm_control's cartpole-balance, -swingup, -two_poles and -three_poles.
 
@@ -61,6 +72,24 @@ class CompatCartpole(CompatTask):
         )
         self._poles = [f"pole_{number}" for number in range(1, poles + 1)]
         self.state_size = 2 + 3 * poles
+        number = ("one pole", "two poles", "three poles")[poles - 1]
+        self.description = compat_description(
+            f"a cart with {number} and 1 motor",
+            "Keep the poles upright, or swing them up first, with the cart near the centre.",
+            "A fixed camera shows the whole rail.",
+            {
+                name: _SPARSE if name.endswith("_sparse") else _SMOOTH
+                for name in TASKS
+                if name.startswith("cartpole")
+            },
+            r"$\theta_i$ are the poles' angles from upright and $\omega_i$ their joints' speeds in "
+            r"rad/s, $x$ is the cart's place in metres, $\mathbb{1}$ is 1 where its condition "
+            f"holds, else 0. {SMALL} {GAUSSIAN}",
+            "Nearly upright to balance; hanging down otherwise.",
+            "The cart's place, cosine and sine of each pole's angle, and velocities.",
+            "A reward of at least 0.8 in every control step of five seconds, as a pole that starts "
+            "upright takes a second to fall.",
+        )
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return 1 for the sparse reward, 0 for the smooth one."""

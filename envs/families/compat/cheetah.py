@@ -6,7 +6,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from envs.families import cheetah
-from envs.families.compat.tasks import CompatTask
+from envs.families.compat.tasks import CompatTask, compat_description
+from envs.families.description import LINEAR
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.rewards import tolerance
@@ -32,6 +33,15 @@ class CompatCheetah(CompatTask):
     )
     hold_steps = cheetah.STEPS_PER_SECOND
     state_size = cheetah.STATE_SIZE
+    description = compat_description(
+        cheetah.BODY,
+        f"Run; the reward is full from {_RUN_SPEED:g} m/s on.",
+        cheetah.IMAGE,
+        {"cheetah-run": rf"r = L_{{{_RUN_SPEED:g}}}(v \ge {_RUN_SPEED:g})"},
+        f"$v$ is the speed forwards in m/s. {LINEAR}",
+        cheetah.START,
+        cheetah.STATE,
+    )
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed from which the reward is full, m/s."""

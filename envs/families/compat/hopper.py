@@ -6,8 +6,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from typing_extensions import override
 
-from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.compat.tasks import SMALL, CompatTask, compat_description, task_name
 from envs.families.constants import constant
+from envs.families.description import HALF_LINEAR
 from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.families.scenery import SKY
@@ -18,6 +19,9 @@ from envs.tasks import Task
 
 _STAND_HEIGHTS = (0.6, 2.0)
 _SPEEDS = {"hopper-stand": 0.0, "hopper-hop": 2.0}
+
+
+_STANDING = rf"\mathbb{{1}}[{_STAND_HEIGHTS[0]:g} \le h \le {_STAND_HEIGHTS[1]:g}]"
 
 
 class CompatHopper(CompatTask):
@@ -35,6 +39,19 @@ class CompatHopper(CompatTask):
     )
     hold_steps = 50
     state_size = 15
+    description = compat_description(
+        "a planar hopper with 4 motors (dm_control's)",
+        "Stand still, or hop; the reward is full from 2 m/s on.",
+        "A camera at the hopper's side moves with it.",
+        {
+            "hopper-stand": rf"r = {_STANDING} \cdot \tfrac{{4 + s}}{{5}}",
+            "hopper-hop": rf"r = {_STANDING} \cdot H_1(v \ge {_SPEEDS['hopper-hop']:g})",
+        },
+        r"$h$ is the height of the torso above the foot in metres, $\mathbb{1}$ is 1 where its "
+        f"condition holds, else 0, and $v$ is the speed forwards in m/s. {SMALL} {HALF_LINEAR}",
+        "Any joint angles and orientation, at rest.",
+        "Joint angles, height and tilt, velocities, and touch of toe and heel.",
+    )
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed of full reward, m/s; 0 rewards standing with little control."""

@@ -7,8 +7,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from typing_extensions import override
 
-from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.compat.tasks import SMALL, CompatTask, compat_description, task_name
 from envs.families.contacts import contacts
+from envs.families.description import GAUSSIAN, LINEAR
 from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.families.scenery import SKY
@@ -21,6 +22,19 @@ _STAND_HEIGHT = 1.4
 _UPRIGHT = 0.9
 _LIMBS = ("left_hand", "left_foot", "right_hand", "right_foot")
 _SPEEDS = {"humanoid-stand": 0.0, "humanoid-walk": 1.0, "humanoid-run": 10.0}
+
+
+_UPRIGHTNESS = (
+    rf"\tfrac{{4 + s}}{{5}}\, G_{{{_STAND_HEIGHT / 4:g}}}(h \ge {_STAND_HEIGHT:g})\, "
+    rf"L_{{{1 + _UPRIGHT:g}}}(\cos\theta \ge {_UPRIGHT:g})"
+)
+
+
+def _moving(name: str) -> str:
+    """Return the formula of a task with a speed."""
+    speed = _SPEEDS[name]
+    fast = rf"\tfrac16\left(5\, L_{{{speed:g}}}(|v| \ge {speed:g}) + 1\right)"
+    return rf"r = {_UPRIGHTNESS} \cdot {fast}"
 
 
 class CompatHumanoid(CompatTask):
@@ -38,6 +52,21 @@ class CompatHumanoid(CompatTask):
     )
     hold_steps = 40
     state_size = 67
+    description = compat_description(
+        "a humanoid with 21 motors (dm_control's)",
+        "Stand still, walk or run; faster than the task's speed is as good.",
+        "A camera behind the humanoid moves with it.",
+        {
+            "humanoid-stand": rf"r = {_UPRIGHTNESS} \cdot \tfrac12\left(G_2(v_x = 0) + "
+            r"G_2(v_y = 0)\right)",
+            "humanoid-walk": _moving("humanoid-walk"),
+            "humanoid-run": _moving("humanoid-run"),
+        },
+        r"$h$ is the height of the head in metres, $\theta$ the torso's tilt, and $v$ the "
+        f"horizontal velocity in m/s. {SMALL} {GAUSSIAN} {LINEAR}",
+        "Any joint angles and orientation without contacts, at rest.",
+        "Joint angles, the head's height, hands and feet from the torso, tilt, and velocities.",
+    )
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed from which the reward is full, m/s; 0 rewards standing still."""

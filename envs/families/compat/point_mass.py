@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from typing_extensions import override
 
-from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.compat.tasks import SMALL, CompatTask, compat_description, task_name
+from envs.families.description import GAUSSIAN
 from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.families.suite_models import suite_model
@@ -52,6 +53,20 @@ class CompatPointMass(CompatTask):
     )
     hold_steps = 1
     state_size = 4
+    description = compat_description(
+        "a point mass with 2 motors, seen from above",
+        "Move the ball onto the small target at the centre, with small actions.",
+        "A camera above the arena shows all of it.",
+        dict.fromkeys(
+            ("point_mass-easy", "point_mass-hard"), r"r = G_\rho(d \le \rho) \cdot \tfrac{4 + s}{5}"
+        ),
+        r"$d$ is the distance from the ball to the target, whose radius is $\rho = 0.015$ m. "
+        f"{SMALL} {GAUSSIAN} In `point_mass-hard` the motors push in other directions in every "
+        "episode.",
+        "At rest, anywhere in the arena.",
+        "The ball's place and velocity.",
+        "The ball is within the target at any control step.",
+    )
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the target's radius in metres."""

@@ -6,7 +6,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from envs.families import quadruped
-from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.compat.tasks import CompatTask, compat_description, task_name
+from envs.families.description import HALF_LINEAR
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.rewards import tolerance
@@ -34,6 +35,19 @@ class CompatQuadruped(CompatTask):
     )
     hold_steps = quadruped.STEPS_PER_SECOND
     state_size = quadruped.STATE_SIZE
+    description = compat_description(
+        quadruped.BODY,
+        "Walk or run; faster than the task's speed is as good.",
+        quadruped.IMAGE,
+        {
+            name: rf"r = p \cdot H_{{{speed:g}}}(v \ge {speed:g}), \qquad {quadruped.POSTURE}"
+            for name, speed in _SPEEDS.items()
+        },
+        f"$v$ is the speed in the torso's forward direction in m/s. {quadruped.SYMBOLS} "
+        f"{HALF_LINEAR}",
+        quadruped.START,
+        quadruped.STATE,
+    )
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed from which the reward is full, m/s."""

@@ -11,8 +11,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from envs.families import quadruped
-from envs.families.compat.tasks import CompatTask
+from envs.families.compat.tasks import CompatTask, compat_description
 from envs.families.contacts import lifted
+from envs.families.description import LINEAR
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.rewards import tolerance
@@ -71,6 +72,17 @@ class CompatQuadrupedEscape(CompatTask):
         remodel=bumpy,
     )
     hold_steps = quadruped.STEPS_PER_SECOND
+    description = compat_description(
+        quadruped.BODY,
+        "Walk out of a bowl whose bumps are new in every episode.",
+        quadruped.IMAGE,
+        {
+            "quadruped-escape": r"r = L_{1 + \cos 20^\circ}(\cos\theta \ge \cos 20^\circ) \cdot "
+            r"L_{30}(d \ge 30)"
+        },
+        rf"$d$ is the distance from the bowl's centre in metres. {quadruped.SYMBOLS} {LINEAR}",
+        "At the centre, in any orientation, just above the ground, at rest.",
+    )
 
     @cached_property
     def _workspace(self) -> Float64[np.ndarray, " 3"]:

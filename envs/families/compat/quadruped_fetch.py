@@ -8,9 +8,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from envs.families import quadruped
-from envs.families.compat.tasks import CompatTask
+from envs.families.compat.tasks import CompatTask, compat_description
 from envs.families.constants import constant
 from envs.families.contacts import lifted
+from envs.families.description import LINEAR
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.rewards import tolerance
@@ -51,6 +52,20 @@ class CompatQuadrupedFetch(CompatTask):
     scene = Scene("compat quadruped fetch", _build, quadruped.SUBSTEPS, quadruped.CAMERA, SKY)
     hold_steps = quadruped.STEPS_PER_SECOND
     state_size = 90
+    description = compat_description(
+        quadruped.BODY,
+        "Bring a ball to the red disc at the centre of a walled floor.",
+        quadruped.IMAGE,
+        {
+            "quadruped-fetch": r"r = p \cdot L_D(b \le \beta) \cdot \tfrac{1 + L_D(f \le \rho)}{2}"
+            rf", \qquad {quadruped.POSTURE}"
+        },
+        r"$b$ is the horizontal distance from the torso's workspace to the ball, which touch "
+        r"within $\beta$; $f$ is that from the ball to the target of radius $\rho$; $D$ is half "
+        f"the floor's diagonal. {quadruped.SYMBOLS} {LINEAR}",
+        "Upright, anywhere on the floor and in any direction; the ball is thrown from 2 m up.",
+        f"{quadruped.STATE} Ball and target as the torso sees them.",
+    )
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return one unused number, because there is only one task."""

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from typing_extensions import override
 
-from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.compat.tasks import CompatTask, compat_description, task_name
 from envs.families.family import TaskStart
 from envs.families.joints import random_joint_positions
 from envs.families.suite_models import suite_model
@@ -53,6 +53,21 @@ class CompatReacher(CompatTask):
     scene = Scene("compat reacher", _build, substeps=1, camera="fixed")
     hold_steps = 1
     state_size = 6
+    description = compat_description(
+        "an arm of two links with 2 motors, seen from above",
+        "Touch the target with the finger; in the hard task the target is smaller.",
+        "A camera above the arm shows all of it.",
+        {
+            name: r"r = \begin{cases} 1 & d \le "
+            rf"{radius:g} + 0.01 \\ 0 & \text{{otherwise}} \end{{cases}}"
+            for name, radius in _RADII.items()
+        },
+        "$d$ is the distance from the finger, of radius 0.01 m, to the target's centre in metres.",
+        f"Any joint angles, at rest; the target is {100 * _NEAREST:g} to {100 * _FARTHEST:g} cm "
+        "from the shoulder.",
+        "Joint angles, the vector from finger to target, and velocities.",
+        "Finger and target touch at any control step.",
+    )
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the distance at which finger and target touch, metres."""

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 from typing_extensions import override
 
+from envs.families.description import FamilyDescription
 from envs.families.family import Choice, Family, Parameter
 from envs.families.success import close_to_best
 from envs.simulation.physics import Physics
@@ -44,6 +45,38 @@ TASKS = (
 def task_name(task: Task) -> str:
     """Return the name of a task, one of `TASKS`."""
     return str(task.parameters["task"])
+
+
+HELD = "A reward of at least 0.8 in every control step of one second; dm_control defines none."
+SMALL = r"$s = \tfrac1n\sum_i \max(0, 1 - a_i^2)$ is full for small actions $a$."
+"""Sentences of descriptions."""
+
+
+def compat_description(
+    body: str,
+    goal: str,
+    image: str,
+    rewards: Mapping[str, str],
+    symbols: str,
+    start: str,
+    state: str = "",
+    success: str = HELD,
+) -> FamilyDescription:
+    """Return what pages of suites say of a body's tasks: the fields of `FamilyDescription`."""
+    return FamilyDescription(
+        body=body,
+        goal=goal,
+        image=image,
+        task_vector=f"One-hot over the {len(TASKS)} tasks of all `compat` suites.",
+        rewards=rewards,
+        symbols=symbols,
+        success=success,
+        start=start,
+        reward_parameter="task",
+        state=state,
+        source="The DeepMind Control Suite (Tassa et al. 2018, arXiv 1801.00690), reward for "
+        "reward; only the drawing differs.",
+    )
 
 
 class CompatTask(Family):

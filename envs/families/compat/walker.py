@@ -7,7 +7,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from envs.families import walker
-from envs.families.compat.tasks import CompatTask, task_name
+from envs.families.compat.tasks import CompatTask, compat_description, task_name
+from envs.families.description import HALF_LINEAR
 from envs.families.family import TaskStart
 from envs.families.scenery import SKY
 from envs.families.suite_models import suite_model
@@ -16,6 +17,13 @@ from envs.simulation.physics import Physics, Scene
 from envs.tasks import Task
 
 _SPEEDS = {"walker-stand": 0.0, "walker-walk": 1.0, "walker-run": 8.0}
+
+
+def _moving(name: str) -> str:
+    """Return the formula of a task with a speed."""
+    speed = _SPEEDS[name]
+    fast = rf"\tfrac16\left(5\, H_{{{speed / 2:g}}}(v \ge {speed:g}) + 1\right)"
+    return rf"r = p \cdot {fast}, \qquad {walker.POSTURE}"
 
 
 class CompatWalker(CompatTask):
@@ -33,6 +41,19 @@ class CompatWalker(CompatTask):
     )
     hold_steps = walker.STEPS_PER_SECOND
     state_size = walker.STATE_SIZE
+    description = compat_description(
+        walker.BODY,
+        "Stand, walk or run; faster than the task's speed is as good.",
+        walker.IMAGE,
+        {
+            "walker-stand": rf"r = p, \qquad {walker.POSTURE}",
+            "walker-walk": _moving("walker-walk"),
+            "walker-run": _moving("walker-run"),
+        },
+        f"$v$ is the speed forwards in m/s. {walker.SYMBOLS} {HALF_LINEAR}",
+        walker.START,
+        walker.STATE,
+    )
 
     def goal(self, task: Task) -> Float64[np.ndarray, " goal"]:
         """Return the speed from which the reward is full, m/s; 0 rewards standing only."""

@@ -10,7 +10,7 @@ from envs import load_suite
 from envs.resources import REFERENCE_SCORES, config_files
 from hrl.agents.scripted import ZeroPolicy
 from hrl.cli import run_command
-from hrl.reporting import suite_pages
+from hrl.reporting import suite_pages, suite_pictures
 from hrl.reporting.tables import read_scores
 
 
@@ -21,7 +21,8 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
         suite, tmp_path / "suites", tmp_path / "scores", episodes=1, command="a test"
     )
     page = path.read_text()
-    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")][1:]
+    details = page[page.index("<details") : page.index("</details>")]
+    rows = [line.split("|")[1:-1] for line in details.splitlines() if line.startswith("| ")][1:]
     cells = [[cell.strip() for cell in row] for row in rows]
     tasks = [(split, task) for split in suite.splits for task in suite.tasks(split)]
     assert [tuple(row[:2]) for row in cells] == [(split, task.name) for split, task in tasks]
@@ -36,8 +37,9 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
         assert float(row[5]) == pytest.approx(still[split, task.name], rel=0.01)
         rows_of_task = stored[(stored["method"] == "zero") & (stored["task"] == task.name)]
         assert rows_of_task["return"].mean() == pytest.approx(still[split, task.name])
-    assert "Reach the target" in page
-    assert (path.parent / "debug.webp").stat().st_size > 1000
+    assert "Move the yellow ball onto the red disc" in page
+    for picture in ("debug.webp", "debug_strip.webp", "debug_small.webp"):
+        assert (path.parent / picture).stat().st_size > 200, picture
 
 
 @pytest.mark.parametrize(
@@ -45,41 +47,52 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
     [
         (
             "walker_speed",
-            ["clip(1 - (|v - w| - d) / max(|w|, 1), 0, 1)", "`half_width` is 0.25", "def reward"],
-        ),
-        (
-            "ant_maze",
             [
-                "the ant of dm_control",
-                "`latched`: 1 from the first touch",
-                "`cell` is 3",
-                "0.4 cells",
+                "| train | 5 | speed 0, 1, 2, 4, 6 m/s | 44 | 57.6 |",
+                r"\frac{|v - w| - 0.25}{\max(|w|,\, 1)}",
+                "with another mass (0.75, 1.5), friction (0.75, 1.5)",
+                "2 control steps, 0.05 s; rewards are summed over them",
             ],
         ),
-        ("cheetah_behaviours", ["def jump", "def _raised", "_RAISED = "]),
-        (
-            "mixed_speed",
-            [
-                "one-hot over the bodies",
-                "that of dm_control's walker",
-                "that of dm_control's quadruped",
-            ],
-        ),
-        ("compat_hopper", ["height times speed, or times small control", "def _centre_height"]),
-        ("jaco", ["rewards in [0, 1], 250 control steps"]),
+        ("ant_maze", ["An ant with 8 motors", "for reward `latched`:", "**Score of 1**: A return"]),
+        ("cheetah_behaviours", ["for behaviour `jump`:", "for behaviour `speed`:", "TD-MPC2's"]),
+        ("mixed_speed", ["**A planar cheetah", "begins with a one-hot over the bodies", "a mask"]),
+        ("compat_hopper", ["for task `hopper-stand`:", "for task `hopper-hop`:", "dm_control"]),
+        ("compat_cheetah", ["for task `cheetah-run`:"]),
+        ("jaco", [r"r \in [0, 1]", "Not possible with this family."]),
+        ("maze_many_point", ["for reward `once`:", "of each episode"]),
     ],
 )
 def test_pages_say_how_tasks_are_rewarded(name, said):
-    texts = [" ".join(text.split()) for text in suite_pages._documents(load_suite(name).family)]
+    page = _text(name)
     for words in said:
-        assert any(words in text for text in texts), words
-    assert not any("env_bytes" in text for text in texts)
+        assert words in page, words
+    assert "`progress`" not in page or name.endswith("progress")
+    assert "```" not in page
 
 
-def test_a_page_has_one_definition_of_success():
-    texts = "\n".join(suite_pages._documents(load_suite("compat_point_mass").family))
-    assert "Success: ever within" in texts
-    assert texts.count("Success:") == 1
+def test_a_family_that_nobody_described_is_called_so(monkeypatch):
+    suite = load_suite("point_mass")
+    monkeypatch.setattr(suite.family, "description", None)
+    scores = read_scores(REFERENCE_SCORES / "point_mass.csv")
+    assert suite_pages._page(suite, scores, "").count(suite_pages.UNDESCRIBED) == 2
+
+
+def test_the_index_has_every_suite_that_has_a_page(tmp_path):
+    for name in ("debug", "walker_speed"):
+        (tmp_path / f"{name}.md").write_text("")
+    (tmp_path / "debug_small.webp").write_bytes(b"")
+    suites = list(map(load_suite, ["debug", "cheetah_speed", "walker_speed"]))
+    index = suite_pages.write_index(suites, tmp_path).read_text()
+    assert "| ![debug](debug_small.webp) | [debug](debug.md) | A point mass" in index
+    assert "|  | [walker_speed](walker_speed.md) | A planar walker" in index
+    assert "cheetah" not in index
+    (tmp_path / "index.md").write_text(f"Before.\n\n{index}\nAfter.\n")
+    assert suite_pages.write_index(suites, tmp_path).read_text() == f"Before.\n\n{index}\nAfter.\n"
+
+
+def _text(name):
+    return suite_pages._page(load_suite(name), read_scores(REFERENCE_SCORES / f"{name}.csv"), "")
 
 
 def test_one_episode_is_not_called_episodes(tmp_path, monkeypatch):
@@ -93,12 +106,21 @@ def test_one_episode_is_not_called_episodes(tmp_path, monkeypatch):
     chosen = [f"--out={folders[0]}", f"--reference-scores={folders[1]}"]
     assert run_command("suites", ["debug", "--text-only", *chosen]) == 0
     assert page.read_text() == before
+    pictures = [folders[0] / f"debug{ending}" for ending in (".webp", "_strip.webp", "_small.webp")]
+    drawn = [picture.read_bytes() for picture in pictures]
+    for picture in pictures:
+        picture.unlink()
+    assert run_command("suites", ["debug", "--pictures", *chosen]) == 0
+    assert [picture.read_bytes() for picture in pictures] == drawn
+    assert page.read_text() == before
+    assert "(debug.md)" in (folders[0] / "index.md").read_text()
 
 
 def test_one_control_step_is_not_called_steps():
     scores = read_scores(REFERENCE_SCORES / "jaco.csv")
     page = suite_pages._page(load_suite("jaco"), scores, "")
-    assert "An agent step is 1 control step. A return of 250 counts as 1." in page
+    assert "- **Agent step**: 1 control step.\n" in page
+    assert "- **Score of 1**: A return of 250.\n" in page
 
 
 def test_an_environment_of_gymnasium_has_a_page_too(tmp_path, monkeypatch):
@@ -110,21 +132,33 @@ def test_an_environment_of_gymnasium_has_a_page_too(tmp_path, monkeypatch):
 
 def test_the_longest_label_of_a_contact_sheet_is_not_cut_off():
     images = np.zeros((2, 3, 8, 8, 3), np.uint8)
-    figure = suite_pages.contact_sheet(images, ["short", "a_label_of_many_WWWWide_letters\ntrain"])
+    figure = suite_pictures.contact_sheet(images, ["short", "a_label_of_many_WWWide_words: train"])
     figure.draw_without_rendering()
-    for axes in figure.axes:
-        assert axes.yaxis.label.get_window_extent().x0 >= 0
-        assert axes.get_window_extent().x1 <= figure.bbox.x1
+    short, long = (text.get_window_extent() for text in figure.texts)
+    for extent in (short, long):
+        assert extent.x0 >= 0
+        assert extent.x1 <= figure.bbox.x1
+    sizes = [text.get_fontsize() for text in figure.texts]
+    assert sizes[0] > sizes[1] > 6
+    assert figure.texts[0].get_fontsize() >= 12, "legible where a page is as wide as a phone"
 
 
 def test_moments_are_spread_over_the_episode():
     suite = load_suite("debug")
     tasks = suite.tasks("train")
-    shown = suite_pages.moments(suite, tasks)
-    assert shown.shape == (len(tasks), suite_pages.MOMENTS, 64, 64, 3)
+    shown = suite_pictures.moments(suite, tasks)
+    size = suite_pictures.SIZE
+    assert shown.shape == (len(tasks), suite_pictures.MOMENTS, size, size, 3)
     for images in shown:
         assert all((one != other).any() for one, other in pairwise(images))
-    assert np.array_equal(shown, suite_pages.moments(suite, tasks)), "the same images every time"
+    assert np.array_equal(shown, suite_pictures.moments(suite, tasks)), "the same images every time"
+
+
+def test_a_sheet_shows_some_training_tasks_and_one_of_each_other_split():
+    rows = suite_pictures.shown_tasks(load_suite("point_maze"))
+    splits = [split for split, _ in rows]
+    assert splits.count("train") == suite_pictures.MOST_TRAINING_ROWS
+    assert len(set(splits)) == len(splits) - suite_pictures.MOST_TRAINING_ROWS + 1
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones(tmp_path, capsys):
@@ -139,8 +173,10 @@ def test_every_suite_has_its_page_and_the_scores_of_what_learns_nothing(name):
     """Written anew whenever a task is added: reports normalise by these scores."""
     suite, root = load_suite(name), Path(__file__).resolve().parents[3]
     page = (root / "docs" / "suites" / f"{name}.md").read_text()
+    for ending in (".webp", suite_pictures.STRIP, suite_pictures.THUMBNAIL):
+        assert (root / "docs" / "suites" / f"{name}{ending}").stat().st_size > 200, ending
     assert f"({name}.webp)" in page
-    assert (root / "docs" / "suites" / f"{name}.webp").stat().st_size > 2_000
+    assert f"({name}.md)" in (root / "docs" / "suites" / "index.md").read_text()
     stored = read_scores(REFERENCE_SCORES / f"{name}.csv")
     for split in suite.splits:
         for task in suite.tasks(split):
