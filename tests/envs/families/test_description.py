@@ -11,42 +11,40 @@ from envs.families.description import FamilyDescription
 from envs.families.speed import SpeedFamily
 from envs.resources import config_files
 
-SUITES = list(config_files("suite"))
+
+@pytest.fixture(scope="module", params=config_files("suite"))
+def suite(request):
+    """Each suite, loaded once for all tests."""
+    return load_suite(request.param)
 
 
-def _families(name):
-    suite = load_suite(name)
-    return (
-        dict.fromkeys(resolve(task) for task in suite.all_tasks) if suite.mixed else [suite.family]
-    )
+def _families(suite):
+    return dict.fromkeys(map(resolve, suite.all_tasks)) if suite.mixed else [suite.family]
 
 
-@pytest.mark.parametrize("name", SUITES)
-def test_every_family_is_described_with_the_formula_of_each_task(name):
-    for family in _families(name):
+def test_every_family_is_described_with_the_formula_of_each_task(suite):
+    for family in _families(suite):
         described = family.description
         assert isinstance(described, FamilyDescription)
-        assert bool(described.state) == bool(_state_size(family, name))
+        assert bool(described.state) == bool(_state_size(family, suite))
         if not described.reward_parameter:
             assert list(described.rewards) == [""]
             continue
-        for task in load_suite(name).all_tasks:
-            if not load_suite(name).mixed or resolve(task) is family:
-                assert task.parameters[described.reward_parameter] in described.rewards
+        for task in suite.all_tasks:
+            assert task.parameters[described.reward_parameter] in described.rewards
 
 
-def _state_size(family, name):
+def _state_size(family, suite):
     size = family.state_size
-    return size(load_suite(name).all_tasks[0]) if callable(size) else size
+    return size(suite.all_tasks[0]) if callable(size) else size
 
 
 def test_external_families_are_described_too():
     assert all(family.description is not None for family in EXTERNAL.values())
 
 
-@pytest.mark.parametrize("name", SUITES)
-def test_formulas_have_balanced_braces_and_no_dollars(name):
-    for family in _families(name):
+def test_formulas_have_balanced_braces_and_no_dollars(suite):
+    for family in _families(suite):
         for formula in family.description.rewards.values():
             assert formula.startswith("r")
             assert "$" not in formula
