@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ TIMEOUT_VARIABLE = "PIXEL_HRL_RANK_TIMEOUT"
 TIMEOUT = 1800.0
 """Seconds where it is not set: rank 0 evaluates while the others wait."""
 _FAILURE = "pixel-hrl/failure"
+_joins = itertools.count()  # numbers the calls of `join_ranks` in this process
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -56,12 +58,17 @@ def join_ranks() -> Iterator[Ranks]:
 
     Raises:
         RankError: another rank has ended or does not answer.
-        ConfigError: `PIXEL_HRL_RANK_TIMEOUT` holds no number of seconds.
+        ConfigError: `PIXEL_HRL_RANK_TIMEOUT` holds no number of seconds, or the processes have
+            joined before: what they agreed on by then is still in torchrun's store.
     """
     if launched_processes() == 1:
         yield ONE_RANK
         return
     timeout = _timeout()
+    if next(_joins):
+        raise ConfigError(
+            "these processes of torchrun have trained a run; start torchrun again for another"
+        )
     _leave_with_torchrun()
     try:
         store, rank, count = next(rendezvous("env://", timeout=timeout))

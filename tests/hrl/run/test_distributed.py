@@ -1,5 +1,6 @@
 """Runs of several processes: refused where they cannot be, exact after a kill, ended by a death."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -149,6 +150,12 @@ def test_another_number_of_processes_is_refused_with_the_command_that_continues(
 def test_a_timeout_that_is_none_is_refused(two_launched, monkeypatch):
     monkeypatch.setenv("PIXEL_HRL_RANK_TIMEOUT", "soon")
     with pytest.raises(ConfigError, match="PIXEL_HRL_RANK_TIMEOUT is 'soon'"), join_ranks():
+        pass
+
+
+def test_a_second_run_in_one_launch_is_refused(two_launched, monkeypatch):
+    monkeypatch.setattr("hrl.run.distributed._joins", itertools.count(1))
+    with pytest.raises(ConfigError, match="start torchrun again"), join_ranks():
         pass
 
 
