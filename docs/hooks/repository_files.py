@@ -1,6 +1,6 @@
 """Show files from outside `docs/` on the site, so that links to them work there as in a checkout.
 
-A link such as `../results/point_mass_on_policy` leads out of `docs/`. Files of the folders and names
+A link such as `../results/README.md` leads out of `docs/`. Files of the folders and names
 below are part of the site as `repository/PATH`, and links are changed to match.
 """
 
