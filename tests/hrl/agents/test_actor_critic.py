@@ -188,6 +188,7 @@ def test_the_slow_copy_follows_at_its_rate(rate):
         assert not new.requires_grad
 
 
+@pytest.mark.slow
 def test_a_critic_learns_the_return_that_it_is_shown():
     torch.manual_seed(0)
     built = Critic(INPUTS, 0, 4, 32, PLAIN)

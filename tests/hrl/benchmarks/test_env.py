@@ -40,6 +40,7 @@ def _peers(speeds: Iterator[float]) -> Callable[..., SteppingSpeed]:
     return lambda *_: next(trials, None) or SteppingSpeed(next(speeds), 10.0)
 
 
+@pytest.mark.slow
 def test_the_peer_shows_dm_controls_images() -> None:
     backend = benchmark_env.opengl_backend()
     if backend is None:

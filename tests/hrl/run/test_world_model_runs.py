@@ -159,7 +159,13 @@ def test_a_replay_that_cannot_fit_is_refused_by_its_key_before_anything_is_writt
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("key", ["network.world_model.deter=128", "agent.replay_capacity=2000"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "network.world_model.deter=128",
+        pytest.param("agent.replay_capacity=2000", marks=pytest.mark.slow),
+    ],
+)
 def test_a_checkpoint_of_another_architecture_is_refused(key, tmp_path):
     """By the differing key; and where the configuration was edited to agree, by what does not
     fit."""
@@ -234,6 +240,7 @@ def test_imagination_is_recorded(tmp_path):
         assert all(path.stat().st_size > 1000 for path in paths)
 
 
+@pytest.mark.slow
 def test_goals_from_the_replay_are_recorded(tmp_path, monkeypatch):
     """In training: each replayed goal is set, and shown as it was seen."""
     given_goals, shown = [], []

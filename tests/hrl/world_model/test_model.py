@@ -306,6 +306,7 @@ def test_acting_and_training_go_through_the_same_states(preset):
 # Learning.
 
 
+@pytest.mark.slow
 def test_a_small_batch_is_learned_by_heart():
     """Eighty updates on two sequences: images, rewards and ends come to half of what they cost at
     first."""
