@@ -34,11 +34,13 @@ class Ranks:
     Attributes:
         index: of this process, from 0.
         count: number of processes.
+        has_lost_contact: whether another process did not answer.
     """
 
     def __init__(self, group: Any = None, explain: Callable[[], str] = str) -> None:
         self._group = group
         self._explain = explain
+        self.has_lost_contact = False
         self.index: int = 0 if group is None else group.rank()
         self.count: int = 1 if group is None else group.size()
 
@@ -182,6 +184,7 @@ class Ranks:
         try:
             start().wait()
         except RuntimeError as error:
+            self.has_lost_contact = True
             reason = " ".join(str(error).split())
             raise RankError(
                 f"rank {self.index} of {self.count} lost contact with another: {self._explain()} "

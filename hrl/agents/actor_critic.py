@@ -209,7 +209,7 @@ class ContinuousActor(nn.Module):
         return policy.normalised_entropy()
 
     def average(
-        self, policy: BoundedNormal, entropy: Float[Tensor, "*batch dim"], ranks: Ranks = ONE_RANK
+        self, policy: BoundedNormal, entropy: Float[Tensor, "*batch dim"], ranks: Ranks
     ) -> Float[Tensor, " dim"]:
         """Return the mean over all states, of all ranks, in which a dimension is no padding.
 
@@ -220,7 +220,7 @@ class ContinuousActor(nn.Module):
     def diagnose(self, policy: BoundedNormal) -> dict[str, Tensor]:
         """Return the share of means at their bounds, where tanh lets no gradient through."""
         saturated = (policy.mean.detach().abs() > SATURATED).float()
-        return {"saturated": policy.average(saturated, math.nan).nanmean()}
+        return {"saturated": policy.average(saturated, math.nan, ONE_RANK).nanmean()}
 
 
 class CodeActor(nn.Module):
@@ -271,7 +271,7 @@ class CodeActor(nn.Module):
         return policy.entropy() / math.log(self.classes)
 
     def average(
-        self, policy: OneHot, entropy: Float[Tensor, "*batch group"], ranks: Ranks = ONE_RANK
+        self, policy: OneHot, entropy: Float[Tensor, "*batch group"], ranks: Ranks
     ) -> Float[Tensor, " group"]:
         """Return the mean over all states of all ranks."""
         return ranks.mean(entropy.flatten(0, -2).mean(0))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hrl.ranks import ONE_RANK, Ranks
+from hrl.ranks import Ranks
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -81,7 +81,7 @@ class BoundedNormal:
         return self._masked((self.std.log() - self._log_low) / (self._log_high - self._log_low))
 
     def average(
-        self, values: Float[Tensor, "*batch dim"], otherwise: float, ranks: Ranks = ONE_RANK
+        self, values: Float[Tensor, "*batch dim"], otherwise: float, ranks: Ranks
     ) -> Float[Tensor, " dim"]:
         """Return each dimension's mean over the rows of the batch that use it.
 

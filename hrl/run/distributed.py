@@ -7,10 +7,12 @@ import itertools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import torch
@@ -80,6 +82,7 @@ def join_ranks() -> Iterator[Ranks]:
     ranks = Ranks(distributed.group.WORLD, lambda: _why(store))
     try:
         with (
+            _time_to_explain(ranks),
             open(os.devnull, "w") as nowhere,
             redirect_stdout(sys.stdout if ranks.is_first else nowhere),
         ):
@@ -198,6 +201,31 @@ def _leave_with_torchrun() -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)  # of Linux
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def _time_to_explain(ranks: Ranks) -> Iterator[None]:
+    """Let a rank that has lost another say so, although torchrun asks it to end at the same moment.
+
+    From then on SIGTERM is ignored; torchrun kills what has not ended 30 s later.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if not ranks.has_lost_contact:
+            signal.signal(number, before)
+            os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if not ranks.has_lost_contact:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _leave(ranks: Ranks) -> None:

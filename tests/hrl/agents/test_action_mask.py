@@ -18,6 +18,7 @@ from hrl.agents.skills import Skills, SkillsConfig
 from hrl.data.observation import Observation
 from hrl.nets.bounded_normal import BoundedNormal
 from hrl.nets.gaussian import Gaussian
+from hrl.ranks import ONE_RANK
 from tests.fakes import ToyReach, model_setting, randomise, replayed, seen, small_setting
 
 # A small body with one actuator and a large one with three, both with the same task vector.
@@ -106,11 +107,11 @@ def test_entropies_are_averaged_over_the_states_that_have_the_dimension() -> Non
     policy = actor(inputs, task, torch.stack([LARGE] * 3 + [SMALL]))
     entropy = actor.normalised_entropy(policy)
     expected = [entropy[:, 0].mean(), entropy[:3, 1].mean(), entropy[:3, 2].mean()]
-    torch.testing.assert_close(actor.average(policy, entropy), torch.stack(expected))
+    torch.testing.assert_close(actor.average(policy, entropy, ONE_RANK), torch.stack(expected))
     policy = actor(inputs, task, SMALL.expand(4, 3))
     entropy = actor.normalised_entropy(policy)
-    assert actor.average(policy, entropy)[1:].tolist() == [config.entropy_target] * 2
-    torch.testing.assert_close(actor.average(policy, entropy)[0], entropy[:, 0].mean())
+    assert actor.average(policy, entropy, ONE_RANK)[1:].tolist() == [config.entropy_target] * 2
+    torch.testing.assert_close(actor.average(policy, entropy, ONE_RANK)[0], entropy[:, 0].mean())
 
 
 @pytest.mark.parametrize("kind", ["ppo", "skills", "dreamer", "director"])
