@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from typing_extensions import override
 
 from hrl.data.nonfinite import NonFiniteQuantity, step_finite
 from hrl.data.observation import Observation, PolicyState
@@ -83,7 +84,10 @@ class EnvSteps(Protocol):
         """
 
     def take_episodes(self) -> dict[str, list[float]]:
-        """Return returns and successes of whole episodes since the last call, by metric name."""
+        """Return returns and successes of whole episodes since the last call, by metric name.
+
+        It waits for the device once, if episodes are counted there.
+        """
 
 
 @runtime_checkable
@@ -109,8 +113,8 @@ def env_steps(env: gym.vector.VectorEnv, task_names: list[str], device: torch.de
     return HostSteps(env, task_names, device)
 
 
-class HostSteps:
-    """Step an environment that speaks numpy; see `EnvSteps`.
+class HostSteps(EnvSteps):
+    """Step an environment that speaks numpy.
 
     Args:
         env: with same-step autoreset.
@@ -126,12 +130,12 @@ class HostSteps:
         self._device = device
         self._episodes: dict[str, list[float]] = {}
 
+    @override
     def reset(self) -> Observation:
-        """See `EnvSteps.reset`."""
         return Observation.from_arrays(self._env.reset()[0], self._device)
 
+    @override
     def step(self, observation: Observation, state: PolicyState, action: Tensor) -> EnvStep:
-        """See `EnvSteps.step`."""
         arrays, reward, terminated, truncated, infos = step_finite(
             self._env, observation, state, action
         )
@@ -149,14 +153,16 @@ class HostSteps:
             ended,
         )
 
+    @override
     def take_episodes(self) -> dict[str, list[float]]:
-        """See `EnvSteps.take_episodes`."""
         taken, self._episodes = self._episodes, {}
         return taken
 
 
-class DeviceSteps:
-    """Step an environment on its device, without copies to the host; see `EnvSteps`.
+class DeviceSteps(EnvSteps):
+    """Step an environment on its device, without copies to the host.
+
+    What is not finite is noted on the device, and reported by a later step.
 
     Args:
         env: steps with tensors.
@@ -168,12 +174,12 @@ class DeviceSteps:
         self._names = task_names
         self._ended: list[tuple[list[str], np.ndarray, Any]] = []
 
+    @override
     def reset(self) -> Observation:
-        """See `EnvSteps.reset`."""
         return _kept(self._env.reset_tensors())
 
+    @override
     def step(self, observation: Observation, state: PolicyState, action: Tensor) -> EnvStep:
-        """See `EnvSteps.step`; what is not finite is noted on the device and reported later."""
         tasks = self._env.episode_tasks()
         try:
             found = self._env.step_tensors(action)
@@ -193,8 +199,8 @@ class DeviceSteps:
         done = found.terminated | found.truncated
         return EnvStep(_kept(found.observation), found.rewards, done, ended)
 
+    @override
     def take_episodes(self) -> dict[str, list[float]]:
-        """See `EnvSteps.take_episodes`; this waits for the device, once."""
         taken, self._ended = self._ended, []
         episodes: dict[str, list[float]] = {}
         if not taken:

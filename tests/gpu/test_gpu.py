@@ -3,6 +3,7 @@
 `python -m pytest tests/gpu -m gpu -s` takes a few minutes, most of which compiles kernels.
 """
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+RANDOM_REWARD = 0.049  # a frame, of random actions on the training tasks of point_mass
 _rows: list[tuple[str, str]] = []
 
 
@@ -87,7 +89,10 @@ def test_steps_do_not_wait_for_the_gpu() -> None:
 @pytest.mark.parametrize("suite", env_sweep.SUITES)
 def test_sweep_of_worlds(suite: str) -> None:
     device = check_device("cuda")
-    for row in env_sweep.sweep(load_suite(suite), env_sweep.WORLDS, device, seconds=0.5):
+    rows = env_sweep.sweep(load_suite(suite), env_sweep.WORLDS, device, seconds=0.5)
+    assert [row["worlds"] for row in rows] == list(env_sweep.WORLDS)
+    assert "fit" not in rows[0]
+    for row in rows:
         if "fit" in row:
             _rows.append((f"{suite}, {row['worlds']} worlds", f"only {row['fit']} would fit"))
             continue
@@ -102,16 +107,18 @@ def test_a_run_learns(tmp_path: Path) -> None:
     started = time.perf_counter()
     folder = train(load([*given, "device=cuda", f"folder={tmp_path / 'run'}", *quiet]), "a test")
     seconds = time.perf_counter() - started
-    _rows.append(("ppo on point_mass, 400,000 frames", f"{seconds:.0f} s"))
-    assert (folder / "metrics.jsonl").exists()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    reward = np.mean([line["train/reward_per_frame"] for line in lines[-5:]])
+    result = f"{seconds:.0f} s, reward {reward:.3f} a frame at the end"
+    _rows.append(("ppo on point_mass, 400,000 frames", result))
+    assert reward > 2 * RANDOM_REWARD
 
 
-def test_update_times() -> None:
-    _rows.extend(_update_times("agent.cuda_graph=false"))
-
-
-def test_updates_as_torch_graphs() -> None:
-    _rows.extend(_update_times("agent.cuda_graph=true"))
+@pytest.mark.parametrize("cuda_graph", ["false", "true"])
+def test_update_times(cuda_graph: str) -> None:
+    rows = list(_update_times(f"agent.cuda_graph={cuda_graph}"))
+    assert rows
+    _rows.extend(rows)
 
 
 def _update_times(*overrides: str) -> Iterator[tuple[str, str]]:

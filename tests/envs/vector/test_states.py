@@ -265,6 +265,10 @@ def test_an_unknown_observation_is_refused() -> None:
 def test_external_environments_are_not_drawn_where_only_their_state_is_observed() -> None:
     """One that cannot be drawn can be played."""
     env = make(counters("{}", name="tests.envs.external_fakes:Plain-v0"), "state", 1)
-    env.reset()
-    env.step(np.zeros((1, 2), np.float32))
+    first, _ = env.reset()
+    then, *_ = env.step(np.zeros((1, 2), np.float32))
     env.close()
+    for observation in (first, then):
+        assert "pixels" not in observation
+        assert observation["state"].shape == (1, *env.single_observation_space["state"].shape)
+        assert np.isfinite(observation["state"]).all()

@@ -84,19 +84,24 @@ def check_alike(
     return ends
 
 
+def check_continues(env: PixelVectorEnv, steps: int) -> None:
+    """Step, go back to a saved state, and step again to the same images and rewards."""
+    saved = env.state_dict()
+    actions = np.ones(env.action_space.shape, np.float32)
+    expected = [env.step(actions) for _ in range(steps)]
+    env.load_state_dict(saved)
+    for step in expected:
+        again = env.step(actions)
+        np.testing.assert_array_equal(again[0]["pixels"], step[0]["pixels"])
+        np.testing.assert_array_equal(again[1], step[1])
+
+
 def test_point_masses_are_those_of_mujoco_through_ends_of_episodes() -> None:
     envs = both("point_mass", 3, image_size=32)
     terminated, truncated = check_alike(envs, steps=8)
     assert terminated == 0
     assert truncated >= 3
-    saved = envs[0].state_dict()
-    actions = np.ones(envs[0].action_space.shape, np.float32)
-    expected = [envs[0].step(actions) for _ in range(4)]
-    envs[0].load_state_dict(saved)
-    for step in expected:
-        again = envs[0].step(actions)
-        np.testing.assert_array_equal(again[0]["pixels"], step[0]["pixels"])
-        np.testing.assert_array_equal(again[1], step[1])
+    check_continues(envs[0], steps=4)
     for env in envs:
         assert env.render_frames(1, 48).shape == (48, 48, 3)
         env.close()
@@ -159,14 +164,7 @@ def test_several_bodies_are_those_of_mujoco_through_touches_and_time_limits() ->
     terminated, truncated = check_alike(envs, steps=8, meddle=meddle)
     assert terminated == 1
     assert truncated >= 4
-    saved = envs[0].state_dict()
-    actions = np.ones(envs[0].action_space.shape, np.float32)
-    expected = [envs[0].step(actions) for _ in range(3)]
-    envs[0].load_state_dict(saved)
-    for step in expected:
-        again = envs[0].step(actions)
-        np.testing.assert_array_equal(again[0]["pixels"], step[0]["pixels"])
-        np.testing.assert_array_equal(again[1], step[1])
+    check_continues(envs[0], steps=3)
     for env in envs:
         env.close()
 
