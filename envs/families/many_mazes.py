@@ -23,7 +23,7 @@ SHOWN = ("task_vector", "picture")
 
 
 class ManyMazes(MazeFamily):
-    """Go to a goal in a maze that is another one in every episode.
+    """Go to a goal in a maze that differs from episode to episode.
 
     A task names a set of layouts (`layouts`, of `envs.families.layout_sets`). Each episode draws
     one of them, and two of its rooms as start and goal, all uniformly, from the episode's random
@@ -57,7 +57,7 @@ class ManyMazes(MazeFamily):
         assert self.description is not None
         self.description = replace(
             self.description,
-            goal="Find the way through a maze that is another one in every episode, and touch the "
+            goal="Find the way through a maze that differs from episode to episode, and touch the "
             "goal.",
             task_vector="Where the goal is, east and north of the maze's centre, over half the "
             "arena's width; 0 where only the image shows the goal.",

@@ -34,14 +34,8 @@ class PeerSettings:
 
     Attributes:
         checkout: path of the checkout.
-        deter: as in `RSSMConfig`, like the next three.
-        hidden: see above.
-        groups: see above.
-        classes: see above.
-        blocks: see above.
-        units: as in `WorldModelConfig`, like the next two.
-        depth: see above.
-        kernel: see above.
+        deter, hidden, groups, classes, blocks: as in `RSSMConfig`.
+        units, depth, kernel: as in `WorldModelConfig`.
         image_size: side of an image in pixels.
         channels: of an image.
         action_size: numbers of an action.

@@ -270,10 +270,12 @@ def _rewards(family: TaskFamily, suite: Suite) -> str:
     by_formula: dict[str, list[str]] = {}
     for name in _reward_names(described, suite):
         by_formula.setdefault(described.rewards[name], []).append(name)
-    texts = ["In each control step the reward is"]
+    parameter = described.reward_parameter
+    depends = f"The reward of a control step depends on the task's `{parameter}`."
+    texts = [depends if parameter else "The reward of a control step is"]
     for formula, names in by_formula.items():
-        if described.reward_parameter:
-            texts.append(f"for {described.reward_parameter} {', '.join(f'`{n}`' for n in names)}:")
+        if parameter:
+            texts.append(f"For {', '.join(f'`{name}`' for name in names)}:")
         texts.append(f"$$\n{formula}\n$$")
     return "\n\n".join([*texts, described.symbols])
 
