@@ -55,6 +55,15 @@ def _family_of(processes: list[int]) -> list[int]:
     return [psutil.Process(processes[0]).ppid(), *processes]
 
 
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_libraries_of_a_worker_compute_with_one_thread(
+    slow_env: ExternalVectorEnv, name: str
+) -> None:
+    """Threads of several workers would fight for the cores; what the user has set stays."""
+    for process in slow_env.worker_processes:
+        assert psutil.Process(process).environ()[name] == os.environ.get(name, "1")
+
+
 def test_all_signals_that_stop_a_run_spare_its_workers() -> None:
     assert set(STOP_SIGNALS) <= set(SHARED_SIGNALS)
 
