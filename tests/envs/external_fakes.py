@@ -91,17 +91,25 @@ class Counter(gymnasium.Env[np.ndarray, Any]):
 
 
 class WithProgram(Counter):
-    """Start a program, which ends when the environment is closed; write its number to a file."""
+    """Start a program, which ends when the environment is closed; write its number to a file.
+
+    Another file, `NUMBERS.closed`, gets it when the environment is closed.
+    """
 
     def __init__(self, render_mode: str | None = None, numbers: str = "", **limits: Any) -> None:
         super().__init__(render_mode, **limits)
         self.program = subprocess.Popen(["sleep", "600"])
-        with open(numbers, "a") as file:
-            file.write(f"{self.program.pid}\n")
+        self.numbers = numbers
+        self._note(numbers)
 
     def close(self) -> None:
         self.program.terminate()
         self.program.wait()
+        self._note(f"{self.numbers}.closed")
+
+    def _note(self, path: str) -> None:
+        with open(path, "a") as file:
+            file.write(f"{self.program.pid}\n")
 
 
 class SixActions(Counter):

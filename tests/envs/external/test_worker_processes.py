@@ -204,6 +204,9 @@ def test_programs_of_environments_end_with_their_worker(dies: bool, tmp_path: Pa
         assert not set(programs) & set(_running(numbers))
     env.close()
     assert not _running(numbers)
+    if not dies:
+        closed = Path(f"{numbers}.closed").read_text().split()
+        assert {str(program.pid) for program in programs} <= set(closed)
 
 
 def _running(numbers: Path) -> list[psutil.Process]:
