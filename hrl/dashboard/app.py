@@ -80,30 +80,40 @@ class _Callbacks:
         app.callback(
             Output("metric", "options"),
             Output("curves", "figure"),
+            Output("curves-shown", "data"),
             tick,
             tab,
             suite,
             Input("metric", "value"),
             Input("axis", "value"),
             Input("smoothing", "value"),
-        )(self._on("curves", self.curves, 2))
+            State("curves-shown", "data"),
+        )(self._on("curves", self.curves, 3))
         app.callback(
             Output("task", "options"),
             Output("task-table", "children"),
             Output("task-curves", "figure"),
+            Output("task-curves-shown", "data"),
             tick,
             tab,
             suite,
             Input("task", "value"),
-        )(self._on("tasks", self.tasks, 3))
+            State("task-curves-shown", "data"),
+        )(self._on("tasks", self.tasks, 4))
         graphs = [
             Output(f"diagnostic-{key}", name)
             for key in figures.DIAGNOSTICS
             for name in ("figure", "style")
         ]
-        app.callback(Output("hierarchy", "children"), *graphs, tick, tab, suite)(
-            self._on("hierarchy", self.hierarchy, 1 + len(graphs))
-        )
+        app.callback(
+            Output("hierarchy", "children"),
+            Output("diagnostics-shown", "data"),
+            *graphs,
+            tick,
+            tab,
+            suite,
+            State("diagnostics-shown", "data"),
+        )(self._on("hierarchy", self.hierarchy, 2 + len(graphs)))
         app.callback(
             Output("videos", "children"),
             Output("videos-shown", "data"),
@@ -135,29 +145,35 @@ class _Callbacks:
         """Return what has to be looked at."""
         return views.alerts_view(self._watcher.snapshot())
 
-    def curves(self, suite: str, metric: str, axis: Axis, window: int) -> tuple[list[str], Any]:
-        """Return the metrics to choose from, and the curves of one."""
+    def curves(
+        self, suite: str, metric: str, axis: Axis, window: int, shown: list[str] | None
+    ) -> tuple[list[str], Any, list[str]]:
+        """Return the metrics to choose from, the curves of one, and what is shown then."""
         runs = self._runs(suite)
         names = sorted({name for _, followed in runs for name in followed.metrics.names()})
         options = [name for name in names if name != "frames"]
-        return options or [metric], figures.curves_figure(runs, metric, axis, window)
+        figure = figures.curves_figure(runs, metric, axis, window)
+        return options or [metric], *views.renewed(figure, f"{suite} {metric} {axis}", shown)
 
-    def tasks(self, suite: str, task: str | None) -> tuple[list[str], Any, Any]:
-        """Return the tasks to choose from, the latest return on each, and the curves of one."""
+    def tasks(
+        self, suite: str, task: str | None, shown: list[str] | None
+    ) -> tuple[list[str], Any, Any, list[str]]:
+        """Return the tasks, the latest return on each, the curves of one, and what is shown."""
         runs = self._runs(suite)
         returns = views.latest_returns(runs)
         tasks = list(returns)
-        shown = task if task in tasks else next(iter(tasks), "")
-        key = f"train/return/{shown}"
-        title = f"return on {shown}" if shown else "return"
+        chosen = task if task in tasks else next(iter(tasks), "")
+        key = f"train/return/{chosen}"
+        title = f"return on {chosen}" if chosen else "return"
         figure = figures.curves_figure(runs, key, "frames", 5, title)
-        return tasks, views.task_table(returns), figure
+        return tasks, views.task_table(returns), *views.renewed(figure, f"{suite} {key}", shown)
 
-    def hierarchy(self, suite: str) -> list[Any]:
-        """Return the diagnostics of hierarchies."""
+    def hierarchy(self, suite: str, shown: dict[str, list[str]] | None) -> list[Any]:
+        """Return the diagnostics of hierarchies, after the second part, what is shown then."""
         runs = self._runs(suite)
         returns = shuffle_returns([status for status, _ in runs])
-        return [views.hierarchy_view(runs, returns), *views.diagnostic_views(runs)]
+        parts, now = views.diagnostic_views(runs, suite, shown or {})
+        return [views.hierarchy_view(runs, returns), now, *parts]
 
     def videos(self, suite: str, shown: list[str] | None) -> tuple[Any, Any]:
         """Return the latest videos, where they are others than those that are shown."""

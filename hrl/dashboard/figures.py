@@ -61,7 +61,7 @@ def curves_figure(
         for method, members in sorted(by_method.items())
         for trace in _method_traces(method, members, key, axis, window, palette[method])
     ]
-    return _figure(traces, AXIS_TITLES[axis], "" if title else key, f"{key} {axis}", title)
+    return _figure(traces, AXIS_TITLES[axis], "" if title else key, title)
 
 
 def skill_usage_figure(record: Mapping[str, float], title: str) -> Figure | None:
@@ -79,7 +79,7 @@ def skill_usage_figure(record: Mapping[str, float], title: str) -> Figure | None
         "colorscale": [[0, "#f7fbff"], [1, "#08519c"]],
         "colorbar": {"title": {"text": "mean weight"}},
     }
-    figure = _figure([heatmap], "task", "skill", title, title)
+    figure = _figure([heatmap], "task", "skill", title)
     figure["layout"]["yaxis"]["type"] = "category"
     return figure
 
@@ -102,7 +102,7 @@ def shuffles_figure(returns: Mapping[str, Mapping[str, Sequence[float]]]) -> Fig
         }
         for name in names
     ]
-    return _figure(bars, "", "return", "shuffles")
+    return _figure(bars, "", "return")
 
 
 def diagnostic_figures(runs: Sequence[Pair]) -> list[Figure | None]:
@@ -172,17 +172,13 @@ def _line(
     }
 
 
-def _figure(
-    traces: list[dict[str, Any]], x_title: str, y_title: str, revision: str, title: str = ""
-) -> Figure:
-    """Return a figure; zoom and hidden traces stay as they are while `revision` does."""
+def _figure(traces: list[dict[str, Any]], x_title: str, y_title: str, title: str = "") -> Figure:
     return {
         "data": traces,
         "layout": {
             "title": {"text": title, "font": {"size": 14}},
             "xaxis": {"title": {"text": x_title}, "gridcolor": "#EEF0F3", "automargin": True},
             "yaxis": {"title": {"text": y_title}, "gridcolor": "#EEF0F3", "automargin": True},
-            "uirevision": revision,
             "plot_bgcolor": "white",
             "margin": {"l": 60, "r": 20, "t": 70 if title else 30, "b": 50},
             "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0},

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dash import dcc, html
+from dash import Patch, dcc, html
 
 from hrl.dashboard import figures
 from hrl.dashboard.run_status import RunStatus
@@ -149,12 +149,54 @@ def hierarchy_view(
     return parts
 
 
-def diagnostic_views(runs: Sequence[figures.Pair]) -> list[Any]:
-    """Return a figure and a style for each of DIAGNOSTICS, which hides what no run logs."""
+def renewed(
+    figure: figures.Figure, choice: str, shown: Sequence[str] | None
+) -> tuple[figures.Figure | Patch, list[str]]:
+    """Return what shows a figure in a graph, and what the graph shows then.
+
+    While the choice stays, only the lines are renewed, so that a zoom stays too, and hidden lines
+    as long as no line comes or goes. Plotly's `uirevision` does not do that here: after a zoom Dash
+    4.4.1 gives Plotly the same figure again, with the zoom in it, which then passes for a figure's
+    own range that the next figure has no more.
+
+    Args:
+        figure: of which to show the lines.
+        choice: what the user chose to see.
+        shown: what the graph shows by this function's last result; None for nothing.
+    """
+    now = [choice, *(trace["name"] for trace in figure["data"])]
+    if not shown or shown[0] != choice:
+        return figure, now
+    patch = Patch()
+    if list(shown) != now:
+        patch["data"] = figure["data"]
+        return patch, now
+    for index, trace in enumerate(figure["data"]):
+        patch["data"][index].update(trace)
+    return patch, now
+
+
+def diagnostic_views(
+    runs: Sequence[figures.Pair], suite: str, shown: Mapping[str, Sequence[str]]
+) -> tuple[list[Any], dict[str, list[str]]]:
+    """Return a figure and a style for each of DIAGNOSTICS, and what is shown then.
+
+    The style hides what no run logs.
+
+    Args:
+        runs: of the suite.
+        suite: that is shown.
+        shown: what is shown now, by the last result.
+    """
     parts: list[Any] = []
-    for figure in figures.diagnostic_figures(runs):
-        parts += [figure or {}, GRAPH_STYLE if figure else {"display": "none"}]
-    return parts
+    now: dict[str, list[str]] = {}
+    for key, figure in zip(figures.DIAGNOSTICS, figures.diagnostic_figures(runs), strict=True):
+        if figure is None:
+            parts += [{}, {"display": "none"}]
+        else:
+            change, now[key] = renewed(figure, suite, shown.get(key))
+            parts += [change, GRAPH_STYLE]
+    return parts, now
 
 
 def video_list(snapshot: Snapshot, suite: str) -> list[str]:
@@ -205,6 +247,7 @@ def _curves_tab() -> Any:
                 className="controls",
             ),
             dcc.Graph(id="curves", style={"height": "560px"}),
+            dcc.Store(id="curves-shown"),
             html.P(
                 "Thick: mean over seeds, in the range that all reach; bands: 95 % bootstrap "
                 "interval over seeds; thin: single runs. Drag to zoom, double-click to reset.",
@@ -221,6 +264,7 @@ def _tasks_tab() -> Any:
             html.Div(id="task-table"),
             html.Label(["task ", dcc.Dropdown(id="task", clearable=False)], className="suite"),
             dcc.Graph(id="task-curves", style={"height": "420px"}),
+            dcc.Store(id="task-curves-shown"),
         ]
     )
 
@@ -231,7 +275,12 @@ def _hierarchy_tab() -> Any:
         dcc.Graph(id=f"diagnostic-{key}", style={"display": "none"}) for key in figures.DIAGNOSTICS
     ]
     return html.Div(
-        [html.Div(id="hierarchy"), html.H2("While learning"), html.Div(graphs, className="panels")]
+        [
+            html.Div(id="hierarchy"),
+            html.H2("While learning"),
+            html.Div(graphs, className="panels"),
+            dcc.Store(id="diagnostics-shown"),
+        ]
     )
 
 

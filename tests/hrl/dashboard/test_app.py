@@ -14,9 +14,12 @@ from tests.hrl.dashboard.logs import let_pass, log_steadily, start_run, write_st
 
 pytest.importorskip("dash", reason="the extra dashboard is missing")
 
+from dash import Patch
+
 from hrl.dashboard.app import make_app, serve
 from hrl.dashboard.figures import DIAGNOSTICS
 from hrl.dashboard.tables import shuffle_returns
+from hrl.dashboard.views import renewed
 from hrl.dashboard.watcher import Watcher
 
 METRICS = {"train/return": 3.0, "train/return/near": 2.0, "train/return/far": 4.0}
@@ -102,9 +105,10 @@ def test_curves_tasks_hierarchy_and_alerts(study: Path) -> None:
     suite = {"suite.value": "points"}
     found = called(
         browser,
-        "..metric.options...curves.figure..",
+        "..metric.options...curves.figure...curves-shown.data..",
         tick("curves", **suite, **{"metric.value": "train/return", "axis.value": "hours"})
         | {"smoothing.value": 5},
+        {"curves-shown.data": None},
     )
     assert "skills/imbalance" in found["metric"]["options"]
     assert {trace["name"] for trace in found["curves"]["figure"]["data"]} >= {
@@ -113,20 +117,43 @@ def test_curves_tasks_hierarchy_and_alerts(study: Path) -> None:
     }
     found = called(
         browser,
-        "..task.options...task-table.children...task-curves.figure..",
+        "..task.options...task-table.children...task-curves.figure...task-curves-shown.data..",
         tick("tasks", **suite, **{"task.value": None}),
+        {"task-curves-shown.data": None},
     )
     assert found["task"]["options"] == ["far", "near"]
     assert found["task-curves"]["figure"]["data"][-1]["y"] == [4.0] * 30
     graphs = [f"diagnostic-{key}.{name}" for key in DIAGNOSTICS for name in ("figure", "style")]
-    output = f"..{'...'.join(['hierarchy.children', *graphs])}.."
-    found = called(browser, output, tick("hierarchy", **suite))
+    output = f"..{'...'.join(['hierarchy.children', 'diagnostics-shown.data', *graphs])}.."
+    found = called(browser, output, tick("hierarchy", **suite), {"diagnostics-shown.data": None})
     assert "heatmap" in json.dumps(found["hierarchy"]["children"])
     shown = {key for key in DIAGNOSTICS if "height" in found[f"diagnostic-{key}"]["style"]}
-    assert shown == {"skills/imbalance"}
+    assert shown == set(found["diagnostics-shown"]["data"]) == {"skills/imbalance"}
     alerts = json.dumps(called(browser, "alerts.children", tick("alerts")))
     assert "no process writes it, at 300 frames" in alerts
     assert str(study / "points/ppo/seed_2") in alerts
+
+
+def test_a_graph_is_drawn_anew_only_for_another_choice() -> None:
+    def drawn(*lines: tuple[str, float]) -> dict[str, Any]:
+        data = [{"name": name, "y": [value]} for name, value in lines]
+        return {"data": data, "layout": {}}
+
+    first, shown = renewed(drawn(("a", 1.0)), "loss", None)
+    assert first == drawn(("a", 1.0))
+    grown, again = renewed(drawn(("a", 2.0)), "loss", shown)
+    assert again == shown
+    assert isinstance(grown, Patch)
+    parts = grown.to_plotly_json()["operations"]
+    assert [(part["operation"], part["location"]) for part in parts] == [("Merge", ["data", 0])]
+    assert parts[0]["params"]["value"] == {"name": "a", "y": [2.0]}
+    two, shown = renewed(drawn(("a", 2.0), ("b", 1.0)), "loss", shown)
+    assert isinstance(two, Patch)
+    assert [part["location"] for part in two.to_plotly_json()["operations"]] == [["data"]]
+    assert shown == ["loss", "a", "b"]
+    other, shown = renewed(drawn(("a", 2.0), ("b", 1.0)), "return", shown)
+    assert other == drawn(("a", 2.0), ("b", 1.0))
+    assert shown == ["return", "a", "b"]
 
 
 def test_scores_that_cannot_be_read_are_left_out(study: Path) -> None:

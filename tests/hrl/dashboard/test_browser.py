@@ -94,22 +94,31 @@ def test_a_study_is_followed_while_it_trains(chromium: Any, address: str) -> Non
         page.wait_for_selector("#grid td:has-text('finished')", timeout=PATIENCE)
 
 
-def test_curves_grow_and_the_zoom_stays(chromium: Any, address: str) -> None:
+def test_curves_grow_and_zoom_and_hidden_lines_stay(chromium: Any, address: str) -> None:
+    plotted = "document.querySelector('#curves .js-plotly-plot')"
+    axis = f"{plotted}.layout.xaxis.range.join()"
     with opened(chromium, address) as page:
-        page.wait_for_selector("#grid table", timeout=PATIENCE)
+        page.wait_for_selector("#grid td:has-text('finished')", timeout=PATIENCE)
         show(page, "Learning curves")
         page.wait_for_selector("#curves .scatterlayer .trace path.js-line", timeout=PATIENCE)
+        page.evaluate(
+            f"{plotted}.on('plotly_afterplot', () => window.drawn = (window.drawn|0) + 1)"
+        )
         plot = page.locator("#curves .nsewdrag").bounding_box()
         middle = plot["y"] + plot["height"] / 2
+        everything = page.evaluate(axis)
         page.mouse.move(plot["x"] + 0.2 * plot["width"], middle)
         page.mouse.down()
         page.mouse.move(plot["x"] + 0.6 * plot["width"], middle + 0.4 * plot["height"], steps=5)
         page.mouse.up()
-        axis = "document.querySelector('#curves .js-plotly-plot').layout.xaxis.range.join()"
-        page.wait_for_timeout(500)
+        page.wait_for_function(f"before => {axis} != before", arg=everything, timeout=PATIENCE)
         zoomed = page.evaluate(axis)
-        page.wait_for_timeout(3000)  # updates in between
+        page.locator("#curves .legendtoggle").first.click()
+        page.wait_for_selector("#curves .traces[style*='opacity: 0.5']", timeout=PATIENCE)
+        drawn = page.evaluate("window.drawn")
+        page.wait_for_function("before => window.drawn > before + 2", arg=drawn, timeout=PATIENCE)
         assert page.evaluate(axis) == zoomed
+        assert page.locator("#curves .traces[style*='opacity: 0.5']").count() == 1
         page.locator("#axis label", has_text="hours").click()
         page.wait_for_function(
             "document.querySelector('#curves').textContent.includes('hours of training')",
@@ -133,7 +142,12 @@ def test_every_tab_shows_something(chromium: Any, address: str, size: dict[str, 
 
 def test_a_video_plays_on_while_the_page_is_updated(chromium: Any, address: str) -> None:
     with opened(chromium, address) as page:
-        page.wait_for_selector("#grid td:has-text('finished')", timeout=PATIENCE)
+        # A new video of a run takes the place of an older one, so that there must be none to come.
+        page.wait_for_function(
+            "[...document.querySelectorAll('#grid td')]"
+            ".filter(cell => cell.textContent.includes('finished')).length == 4",
+            timeout=PATIENCE,
+        )
         show(page, "Videos")
         page.wait_for_selector("#videos video", timeout=PATIENCE)
         page.evaluate("window.first = document.querySelector('video'); first.play()")

@@ -54,13 +54,13 @@ def test_a_page_says_what_every_task_is(tmp_path, monkeypatch):
                 "2 control steps, 0.05 s; rewards are summed over them",
             ],
         ),
-        ("ant_maze", ["An ant with 8 motors", "for reward `latched`:", "**Score of 1**: A return"]),
-        ("cheetah_behaviours", ["for behaviour `jump`:", "for behaviour `speed`:", "TD-MPC2's"]),
+        ("ant_maze", ["An ant with 8 motors", "For `latched`:", "**Score of 1**: A return"]),
+        ("cheetah_behaviours", ["For `jump`:", "For `speed`:", "TD-MPC2's"]),
         ("mixed_speed", ["**A planar cheetah", "begins with a one-hot over the bodies", "a mask"]),
-        ("compat_hopper", ["for task `hopper-stand`:", "for task `hopper-hop`:", "dm_control"]),
-        ("compat_cheetah", ["for task `cheetah-run`:"]),
+        ("compat_hopper", ["For `hopper-stand`:", "For `hopper-hop`:", "dm_control"]),
+        ("compat_cheetah", ["For `cheetah-run`:"]),
         ("jaco", [r"r \in [0, 1]", "Not possible with this family."]),
-        ("maze_many_point", ["for reward `once`:", "of each episode"]),
+        ("maze_many_point", ["For `once`:", "of each episode"]),
     ],
 )
 def test_pages_say_how_tasks_are_rewarded(name, said):
