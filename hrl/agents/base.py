@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hrl.config_field import CheckedConfig, config_field
+from hrl.config_field import CheckedConfig, ConfigValueError, config_field
 from hrl.data.nonfinite import Fed, NonFiniteQuantity
 from hrl.data.observation import Observation, PolicyState
 from hrl.nets.encoder import EncoderConfig, ObservationEncoder, find_encoder
@@ -86,6 +86,7 @@ class RunShapes(NamedTuple):
         action_size: size of the action.
         longest_episode: agent steps of the longest training episode.
         world_model: sizes of agents with a world model, a `hrl.world_model.model.WorldModelConfig`.
+        on_gpu: whether the agent computes on a GPU.
     """
 
     num_envs: int
@@ -96,6 +97,7 @@ class RunShapes(NamedTuple):
     action_size: int
     longest_episode: int
     world_model: Any
+    on_gpu: bool = False
 
 
 class MemoryUse(NamedTuple):
@@ -171,6 +173,25 @@ class AgentConfig(CheckedConfig):
     def startup_notice(self) -> str:
         """Return what a user should know before training starts; empty for nothing."""
         return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphedConfig(AgentConfig):
+    """Hold the setting of agents whose update can be replayed as one CUDA graph."""
+
+    cuda_graph: bool = config_field(False, "replay the update as one CUDA graph; needs a GPU")
+
+    def check_run(self, shapes: RunShapes) -> None:
+        """Refuse a graph where there is no GPU."""
+        if self.cuda_graph and not shapes.on_gpu:
+            raise ConfigValueError("cuda_graph", self.cuda_graph, "it needs a GPU (device=cuda)")
+
+    def of_rank(self, count: int) -> AgentConfig:
+        """Refuse a graph, which would have the exchange between processes within it."""
+        if self.cuda_graph:
+            rule = "several processes train by plain updates; choose false"
+            raise ConfigValueError("cuda_graph", self.cuda_graph, rule)
+        return super().of_rank(count)
 
 
 @runtime_checkable

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from hrl.agents.actor_critic import GRADIENTS, ActorCritic
 from hrl.agents.base import (
-    AgentConfig,
     AgentSpec,
+    GraphedConfig,
     MemoryUse,
     NonFiniteUpdate,
     Policy,
@@ -51,7 +51,7 @@ RUN_DEFAULTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelBasedConfig(AgentConfig):
+class ModelBasedConfig(GraphedConfig):
     """Hold the hyperparameters of every agent with a world model, with the same defaults."""
 
     trains_on_several: ClassVar[bool] = True
@@ -134,7 +134,6 @@ class ModelBasedConfig(AgentConfig):
         "the update as one graph, which takes the compiler the longer the sequences are",
         choices=tuple(COMPILE_MODES),
     )
-    cuda_graph: bool = config_field(False, "replay the update as one CUDA graph; needs a GPU")
     conditioning: ConditioningConfig = config_field(
         default_factory=ConditioningConfig, help="modules that get the task vector"
     )
@@ -145,14 +144,12 @@ class ModelBasedConfig(AgentConfig):
     def of_rank(self, count: int) -> ModelBasedConfig:
         """Return a share of every batch and of the replay.
 
-        Updates that are compiled or recorded would have the exchange between ranks within them.
+        A compiled update would have the exchange between processes within it, like a graph.
         """
         if self.compile != "none":
             rule = "several processes train by plain updates; choose none"
             raise ConfigValueError("compile", self.compile, rule)
-        if self.cuda_graph:
-            rule = "several processes train by plain updates; choose false"
-            raise ConfigValueError("cuda_graph", self.cuda_graph, rule)
+        super().of_rank(count)
         if self.batch_size % count:
             rule = f"every one of {count} processes takes as many sequences: give a multiple"
             raise ConfigValueError("batch_size", self.batch_size, rule)
@@ -177,6 +174,7 @@ class ModelBasedConfig(AgentConfig):
 
     def check_run(self, shapes: RunShapes) -> None:
         """Refuse sequences that no episode is long enough for, and too small a replay."""
+        super().check_run(shapes)
         self.check_capacity(shapes.num_envs)
         if self.sequence_length > shapes.longest_episode:
             rule = f"the longest episodes of the suite have {shapes.longest_episode} steps"
@@ -304,8 +302,6 @@ class ModelBasedLearner:
             env, self.replay, task_names, spec.seed, spec.device, self.ranks
         )
         self.optimizer = _optimizer(self.module, config)
-        if config.cuda_graph and spec.device.type != "cuda":
-            raise ValueError(f"cuda_graph needs a GPU; device is {spec.device}")
         # The update in use, and whether actors and critics learn in it.
         self._prepared: tuple[bool, Update] | None = None
         self.updates = 0

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hrl.agents.base import AgentConfig, MemoryUse, Policy, RunShapes
+from hrl.agents.base import AgentConfig, GraphedConfig, MemoryUse, Policy, RunShapes
 from hrl.agents.parts import Parts
 from hrl.config_field import ConfigValueError, config_field
 from hrl.data.rollout import Explorer, Rollout
@@ -65,6 +65,7 @@ class OnPolicyConfig(AgentConfig):
 
     def check_run(self, shapes: RunShapes) -> None:
         """Refuse minibatches that do not divide the rollout."""
+        super().check_run(shapes)
         self.check_minibatches(shapes.num_envs)
 
     def check_minibatches(self, num_envs: int) -> None:
@@ -76,7 +77,7 @@ class OnPolicyConfig(AgentConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnPolicyAgentConfig(OnPolicyConfig):
+class OnPolicyAgentConfig(OnPolicyConfig, GraphedConfig):
     """Hold the hyperparameters that our own on-policy agents share, flat and hierarchical."""
 
     trains_on_several: ClassVar[bool] = True

@@ -21,6 +21,8 @@ from hrl.agents.parts import VALUES, Parts, parameter_counts
 from hrl.agents.registry import register_learner
 from hrl.data.rollout import Rollout
 from hrl.data.rollout_collector import RolloutCollector, with_task_means
+from hrl.optim.compile import Update
+from hrl.optim.cuda_graph import GraphedUpdate
 from hrl.optim.normalizers import RewardScale
 from hrl.optim.optimizer_state import load_optimizer_state, optimizer_state
 from hrl.ranks import join
@@ -61,11 +63,11 @@ class OnPolicyLearner:
         self.frames_per_step = frames_per_step
         self.ranks = spec.ranks
         self.collector = RolloutCollector(env, task_names, spec.seed, spec.device, self.ranks)
-        self.optimizer = torch.optim.Adam(
-            self.module.parameters(), config.learning_rate, eps=1e-5, fused=True
-        )
+        self.optimizer = _optimizer(self.module, config, spec.device)
         self.reward_scale = RewardScale(env.num_envs, config.discount).to(spec.device)
         self.updates = 0
+        update = self._plain_update
+        self._update: Update = GraphedUpdate(update) if config.cuda_graph else update
         self._stopped = torch.zeros((), dtype=torch.bool, device=spec.device)
         for part in (self.module, self.reward_scale):
             join(part, self.ranks)
@@ -120,7 +122,11 @@ class OnPolicyLearner:
         """
         before = self.updates
         self._stopped.zero_()
-        measured = [self._update(batch) for batch in self._minibatches(rollout, before)]
+        measured: list[dict[str, Tensor]] = []
+        for batch in self._minibatches(rollout, before):
+            self.updates += 1
+            self._set_learning_rate()
+            measured.append(self._update(batch)[0])
         names = list(measured[0])
         table = torch.stack([torch.stack(list(metrics.values())) for metrics in measured])
         of_updates = table.double().cpu()  # [update, metric]
@@ -187,8 +193,10 @@ class OnPolicyLearner:
             generator = torch_generator(self.spec.seed, stream, counter, self.spec.device)
             yield from rollout.minibatches(size, generator)
 
-    def _update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Make one update unless one has failed, and return its metrics, float32 on the device."""
+    def _plain_update(
+        self, batch: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Make one update unless one has failed; return its metrics, float32 on the device."""
         loss, metrics = self.policy.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -198,20 +206,35 @@ class OnPolicyLearner:
         detached = {name: value.detach().float() for name, value in metrics.items()}
         measured = self.ranks.average_metrics(detached)
         self._stopped |= ~torch.isfinite(torch.stack(list(measured.values()))).all()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
         # Fused Adam reads it on the device, as it does for torch's gradient scaler.
         self.optimizer.found_inf = self._stopped.float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        self.updates += 1
-        return measured
+        return measured, {}
 
-    def _learning_rate(self) -> float:
-        """Return the learning rate of the next update."""
+    def _set_learning_rate(self) -> None:
+        """Set the learning rate of the update that `updates` counts last."""
         start = self.config.lr_decay_start
-        update = self.updates + 1
-        falling = math.sqrt(start / update) if 0 < start < update else 1.0
-        return self.config.learning_rate * falling
+        falling = math.sqrt(start / self.updates) if 0 < start < self.updates else 1.0
+        rate = self.config.learning_rate * falling
+        for group in self.optimizer.param_groups:
+            if self.config.cuda_graph:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+
+def _optimizer(
+    module: nn.Module, config: OnPolicyAgentConfig, device: torch.device
+) -> torch.optim.Adam:
+    """Return the optimizer; a recorded update reads the learning rate on the device."""
+    rate = config.learning_rate
+    return torch.optim.Adam(
+        module.parameters(),
+        torch.tensor(rate, device=device) if config.cuda_graph else rate,
+        eps=1e-5,
+        fused=True,
+        capturable=config.cuda_graph,
+    )
 
 
 def _without_nan(metrics: Mapping[str, Tensor]) -> dict[str, float]:

@@ -103,6 +103,7 @@ def run_shapes(config: RunConfig, suite: Suite) -> RunShapes:
         action_size=suite.action_size,
         longest_episode=longest,
         world_model=config.network.world_model,
+        on_gpu=choose_device(config.device).type == "cuda",
     )
 
 

@@ -6,19 +6,27 @@ from dataclasses import replace
 import pytest
 import torch
 
+from envs import load_suite
+from hrl.agents import on_policy_learner
 from hrl.agents.base import HierarchicalPolicy, NonFiniteUpdate
 from hrl.agents.on_policy import OnPolicyAgentConfig, policy_objective
 from hrl.agents.on_policy_learner import OnPolicyLearner
 from hrl.agents.parts import modules_by_name
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
+from hrl.config import load
+from hrl.config_field import ConfigValueError
 from hrl.data.observation import Observation
 from hrl.data.rollout import Rollout
 from hrl.nets.gaussian import Gaussian
+from hrl.optim.compile import Update
+from hrl.optim.cuda_graph import WARM_UP
+from hrl.run.build import run_shapes
 from tests.fakes import StateReach, ToyReach, all_used, seen, small_setting
 from tests.hrl.same import assert_same
 
 ENVS = 6
+CPU = torch.device("cpu")
 
 
 def skills(**changes) -> Skills:
@@ -38,9 +46,9 @@ def noise(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def learner(agent: type, config, **env) -> OnPolicyLearner:
+def learner(agent: type, config, device: torch.device = CPU, **env) -> OnPolicyLearner:
     torch.manual_seed(0)
-    spec = small_setting()
+    spec = replace(small_setting(), device=device)
     return OnPolicyLearner(agent(config, spec), config, spec, ToyReach(16, **env), ["toy"], 2)
 
 
@@ -254,7 +262,7 @@ def test_a_nonfinite_loss_stops_before_the_weights_change():
         trained.learn(rollouts[0])
     for batch in minibatches[:failed]:
         twin._update(batch)
-    assert trained.updates == twin.updates == failed
+    assert trained.updates == failed
     for part in ("policy", "optimizer"):
         assert_same(trained.state_dict()[part], twin.state_dict()[part])
     expected = torch.where(minibatches[failed][key] == spoiled, torch.nan, minibatches[failed][key])
@@ -299,6 +307,58 @@ def test_the_learning_rate_falls_with_the_square_root_of_updates(lr_decay_start)
     assert seen == pytest.approx(expected if lr_decay_start else [0.01] * 16)
 
 
+class Replayed:
+    """A recorded update without a GPU: it works in one memory, whatever is passed to it."""
+
+    def __init__(self, update: Update) -> None:
+        self._update = update
+        self._batch: dict[str, torch.Tensor] = {}
+
+    def __call__(self, batch):
+        if not self._batch:
+            self._batch = {name: value.clone() for name, value in batch.items()}
+        for name, value in self._batch.items():
+            value.copy_(batch[name])
+        return self._update(self._batch)
+
+
+@pytest.mark.parametrize("agent", ["ppo", "skills"])
+def test_recorded_updates_are_plain_ones(agent, monkeypatch):
+    """They read the learning rate, which falls here, on the device, in single precision."""
+    monkeypatch.setattr(on_policy_learner, "GraphedUpdate", Replayed)
+    plain, recorded = (
+        make(agent, n_steps=8, lr_decay_start=5, cuda_graph=graphed) for graphed in (False, True)
+    )
+    metrics = [[trained.iterate() for _ in range(2)] for trained in (plain, recorded)]
+    assert metrics[0][1] == pytest.approx(metrics[1][1], rel=1e-4)
+    assert recorded.updates == plain.updates == 32
+    torch.testing.assert_close(plain.module.state_dict(), recorded.module.state_dict())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("agent", ["ppo", "skills"])
+def test_a_graph_of_an_update_is_that_update(agent):
+    """From the same weights and minibatches, on both sides of the recording."""
+    cuda = torch.device("cuda")
+    plain, graphed = (make(agent, cuda, n_steps=8, cuda_graph=graph) for graph in (False, True))
+    rollout = prepared_rollout(plain)
+    for batch in list(plain._minibatches(rollout, 0))[: WARM_UP + 4]:
+        found = [trained._update(batch)[0] for trained in (plain, graphed)]
+        torch.testing.assert_close(*found)
+    states = (trained.module.state_dict() for trained in (plain, graphed))
+    torch.testing.assert_close(*states, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("agent", ["ppo", "director"])
+def test_a_graph_is_refused_without_a_gpu(agent):
+    config = load(["suite=debug", "size=debug", f"agent={agent}", "agent.cuda_graph=true"]).config
+    shapes = run_shapes(replace(config, device="cpu"), load_suite("debug"))
+    with pytest.raises(ConfigValueError, match="cuda_graph is True; it needs a GPU"):
+        config.agent.check_run(shapes)
+    config.agent.check_run(shapes._replace(on_gpu=True, longest_episode=64))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("agent", ["ppo", "skills"])
 def test_both_methods_learn_to_reach_from_pixels(agent):
@@ -323,10 +383,11 @@ def test_both_methods_learn_to_reach_from_a_state(agent):
 # Private functions.
 
 
-def make(agent: str, **changes) -> OnPolicyLearner:
+def make(agent: str, device: torch.device = CPU, **changes) -> OnPolicyLearner:
     if agent == "ppo":
-        return learner(PPO, PPOConfig(**changes))
-    return learner(Skills, SkillsConfig(**({"num_skills": 4, "skill_duration": 4} | changes)))
+        return learner(PPO, PPOConfig(**changes), device)
+    config = SkillsConfig(**({"num_skills": 4, "skill_duration": 4} | changes))
+    return learner(Skills, config, device)
 
 
 def prepared_rollout(trained: OnPolicyLearner) -> Rollout:

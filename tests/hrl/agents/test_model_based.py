@@ -503,12 +503,6 @@ def align(trained: ModelBasedLearner, other: ModelBasedLearner) -> None:
         mine.copy_(others)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
-def test_a_graph_without_a_gpu_is_refused():
-    with pytest.raises(ValueError, match=r"cuda_graph needs a GPU; device is cpu"):
-        learner(cuda_graph=True)
-
-
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_imagination_begins_at_the_last_states(method):
     """Of each sequence; 0 and more than there are stand for all. Task and continuation are those of

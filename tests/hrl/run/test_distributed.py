@@ -93,6 +93,7 @@ def two_launched(monkeypatch):
         ("agent=dreamer agent.batch_size=7", 2, "agent.batch_size is 7; every one of 2 processes"),
         ("agent=director agent.compile=parts", 2, "agent.compile is 'parts'; .* choose none"),
         ("agent=dreamer agent.cuda_graph=true", 2, "agent.cuda_graph is True; .* choose false"),
+        ("agent=ppo agent.cuda_graph=true", 2, "agent.cuda_graph is True; .* choose false"),
     ],
 )
 def test_what_processes_cannot_share_is_refused_with_what_would_work(given, count, message):
