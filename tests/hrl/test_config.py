@@ -86,7 +86,7 @@ def test_the_default_folder_has_the_methods_name():
         ("agent.name=ppo", r"agent\.name is 'ppo'; the agent is 'skills'; choose .* agent=NAME"),
         ("agent.name=dqn", r"agent\.name is 'dqn'; choose from director, dreamer, ppo"),
         ("+new.key=1", r"unknown key new; valid keys of a run: agent, checkpoint_every"),
-        ("+agent.new=1", r"unknown key agent\.new; valid keys of agent: clip, discount"),
+        ("+agent.new=1", r"unknown key agent\.new; valid keys of agent: clip, cuda_graph"),
         (
             "+tracking.project=x",
             r"unknown key tracking\.project; valid keys of tracking: group, progress",

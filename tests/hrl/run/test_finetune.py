@@ -292,7 +292,7 @@ def test_a_task_of_one_of_several_bodies_keeps_its_task_vector():
         (["network.hidden=[8]"], "network.hidden cannot be given: it is that of the run"),
         (["agent=ppo"], "agent cannot be given: it is that of the run"),
         (["framez=3"], "framez=3: unknown key; choose from"),
-        (["agent.holdd=3"], "agent.holdd=3: unknown key; choose from clip, discount"),
+        (["agent.holdd=3"], "agent.holdd=3: unknown key; choose from clip, cuda_graph, discount"),
         (["frames=-3"], "frames is -3; it must be at least 1"),
         (["agent.num_skills=3"], "it does not fit this agent"),
         (["agent.num_skills=1", "parts=manager"], "agent.num_skills is 1; with one skill the man"),
