@@ -183,7 +183,11 @@ class GraphedConfig(AgentConfig):
 
     def check_run(self, shapes: RunShapes) -> None:
         """Refuse a graph where there is no GPU."""
-        if self.cuda_graph and not shapes.on_gpu:
+        self.check_graph(shapes.on_gpu)
+
+    def check_graph(self, on_gpu: bool) -> None:
+        """Raise ConfigValueError for a graph where there is no GPU."""
+        if self.cuda_graph and not on_gpu:
             raise ConfigValueError("cuda_graph", self.cuda_graph, "it needs a GPU (device=cuda)")
 
     def of_rank(self, count: int) -> AgentConfig:

@@ -10,7 +10,7 @@ import torch
 
 from envs import PixelVectorEnv, Suite
 from envs.simulation.backends import choose_physics
-from hrl.agents.base import AgentSpec, Learner, RunShapes, SavedPolicy
+from hrl.agents.base import AgentSpec, GraphedConfig, Learner, RunShapes, SavedPolicy
 from hrl.agents.registry import find_agent, registered_agents
 from hrl.config import ComposedConfig, ConfigError, RunConfig
 from hrl.config_field import ConfigValueError
@@ -120,7 +120,7 @@ def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: Ag
     """Return the learner of `config.agent`, its weights drawn from the run's stream "weights".
 
     Raises:
-        ConfigError: an agent that learns nothing.
+        ConfigError: an agent that learns nothing, or a graph of its updates without a GPU.
     """
     build = find_agent(config.agent.name).build_learner
     if build is None:
@@ -129,6 +129,11 @@ def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: Ag
             f"agent {config.agent.name} learns nothing: evaluate it with pixel-hrl evaluate, "
             f"or train one of {', '.join(learning)}"
         )
+    if isinstance(config.agent, GraphedConfig):
+        try:
+            config.agent.check_graph(spec.device.type == "cuda")
+        except ConfigValueError as error:
+            raise ConfigError(str(error.within("agent"))) from error
     torch.manual_seed(stream_seed(config.seed, "weights"))
     names = [task.name for task in env.tasks]
     return build(config.agent, spec, env, names, suite.action_repeat)

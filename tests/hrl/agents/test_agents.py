@@ -14,7 +14,8 @@ from hrl.agents.on_policy_learner import OnPolicyLearner
 from hrl.agents.parts import modules_by_name
 from hrl.agents.ppo import PPO, PPOConfig
 from hrl.agents.skills import Skills, SkillsConfig
-from hrl.config import load
+from hrl.benchmarks import update
+from hrl.config import ConfigError, load
 from hrl.config_field import ConfigValueError
 from hrl.data.observation import Observation
 from hrl.data.rollout import Rollout
@@ -357,6 +358,11 @@ def test_a_graph_is_refused_without_a_gpu(agent):
     with pytest.raises(ConfigValueError, match="cuda_graph is True; it needs a GPU"):
         config.agent.check_run(shapes)
     config.agent.check_run(shapes._replace(on_gpu=True, longest_episode=64))
+
+
+def test_a_benchmark_of_graphs_is_refused_without_a_gpu():
+    with pytest.raises(ConfigError, match=r"agent\.cuda_graph is True; it needs a GPU"):
+        update.run(["agent=dreamer", "size=debug", "device=cpu", "agent.cuda_graph=true"], 2)
 
 
 @pytest.mark.slow
