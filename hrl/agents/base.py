@@ -75,7 +75,7 @@ class AgentSpec:
 
 
 class RunShapes(NamedTuple):
-    """Hold the numbers of a run that an agent's memory depends on.
+    """Hold what an agent's memory, and whether it can be trained, depend on in a run.
 
     Attributes:
         num_envs: environments stepped side by side.

@@ -196,7 +196,10 @@ class OnPolicyLearner:
     def _plain_update(
         self, batch: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Make one update unless one has failed; return its metrics, float32 on the device."""
+        """Make one update unless one has failed; return its metrics, and latents, of which none.
+
+        Metrics are float32 on the device.
+        """
         loss, metrics = self.policy.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -148,7 +148,7 @@ class _Callbacks:
     def curves(
         self, suite: str, metric: str, axis: Axis, window: int, shown: list[str] | None
     ) -> tuple[list[str], Any, list[str]]:
-        """Return the metrics to choose from, the curves of one, and what is shown then."""
+        """Return the metrics to choose from, the curves of one, and what the graph shows then."""
         runs = self._runs(suite)
         names = sorted({name for _, followed in runs for name in followed.metrics.names()})
         options = [name for name in names if name != "frames"]
@@ -158,7 +158,7 @@ class _Callbacks:
     def tasks(
         self, suite: str, task: str | None, shown: list[str] | None
     ) -> tuple[list[str], Any, Any, list[str]]:
-        """Return the tasks, the latest return on each, the curves of one, and what is shown."""
+        """Return the tasks, a table of their returns, the curves of one, and what is shown then."""
         runs = self._runs(suite)
         returns = views.latest_returns(runs)
         tasks = list(returns)
@@ -169,7 +169,7 @@ class _Callbacks:
         return tasks, views.task_table(returns), *views.renewed(figure, f"{suite} {key}", shown)
 
     def hierarchy(self, suite: str, shown: dict[str, list[str]] | None) -> list[Any]:
-        """Return the diagnostics of hierarchies, after the second part, what is shown then."""
+        """Return heatmaps and bars, what the graphs show then, and a figure and style for each."""
         runs = self._runs(suite)
         returns = shuffle_returns([status for status, _ in runs])
         parts, now = views.diagnostic_views(runs, suite, shown or {})

@@ -152,17 +152,17 @@ def hierarchy_view(
 def renewed(
     figure: figures.Figure, choice: str, shown: Sequence[str] | None
 ) -> tuple[figures.Figure | Patch, list[str]]:
-    """Return what shows a figure in a graph, and what the graph shows then.
+    """Return the change that makes a graph show a figure, and what the graph shows then.
 
-    While the choice stays, only the lines are renewed, so that a zoom stays too, and hidden lines
-    as long as no line comes or goes. Plotly's `uirevision` does not do that here: after a zoom Dash
-    4.4.1 gives Plotly the same figure again, with the zoom in it, which then passes for a figure's
-    own range that the next figure has no more.
+    For another choice that is the whole figure. For the same choice it is new data alone, so that
+    the user's zoom stays; hidden lines stay hidden while no line is added or removed. Plotly's own
+    setting for this, `uirevision`, fails here: after a zoom Dash 4.4.1 hands the figure to Plotly
+    again with the zoomed range in it, and the next figure, which has no range, then resets it.
 
     Args:
-        figure: of which to show the lines.
-        choice: what the user chose to see.
-        shown: what the graph shows by this function's last result; None for nothing.
+        figure: what is to be shown.
+        choice: what the user has chosen to see.
+        shown: what the graph shows, from the last call; None at first.
     """
     now = [choice, *(trace["name"] for trace in figure["data"])]
     if not shown or shown[0] != choice:
@@ -179,14 +179,14 @@ def renewed(
 def diagnostic_views(
     runs: Sequence[figures.Pair], suite: str, shown: Mapping[str, Sequence[str]]
 ) -> tuple[list[Any], dict[str, list[str]]]:
-    """Return a figure and a style for each of DIAGNOSTICS, and what is shown then.
+    """Return a figure and a style for each of DIAGNOSTICS, and what each graph shows then.
 
-    The style hides what no run logs.
+    The style hides metrics that no run logs.
 
     Args:
-        runs: of the suite.
-        suite: that is shown.
-        shown: what is shown now, by the last result.
+        runs: all runs of the suite.
+        suite: the suite's name.
+        shown: what each graph shows, from the last call.
     """
     parts: list[Any] = []
     now: dict[str, list[str]] = {}
