@@ -205,14 +205,10 @@ def policy_objective(
     """Return the objective of one level, and metrics of its distance from the policy that acted.
 
     The objective is the clipped surrogate (Schulman et al. 2017, equation 7) less the divergence
-    times `kl_coefficient`. Clipping gives no force back towards the policy that acted once other
-    losses of the shared encoder have moved it away; the divergence does.
-
-    It is that of the policy that learns from the policy that acted, KL(learning || acted),
-    estimated by `ratio log ratio - ratio + 1`, which is never negative. In the other direction,
-    KL(acted || learning) of PPO's equation 8, the best policy of a given mean has the variance of
-    the old one plus the square of the distance between their means: where advantages are mostly
-    noise, every update would make the actions noisier. In this direction it keeps its variance.
+    times `kl_coefficient` (the same, equation 8), estimated by `ratio - 1 - log ratio`, whose mean
+    is the Kullback-Leibler divergence and which is never negative (Schulman 2020, "Approximating
+    KL divergence"). Clipping gives no force back towards the policy that acted once other losses
+    of the shared encoder have moved it away; the divergence does.
 
     Args:
         log_prob: of the actions under the policy that learns.
@@ -230,7 +226,7 @@ def policy_objective(
     clipped = torch.minimum(
         ratio * advantage, ratio.clamp(1 - config.clip, 1 + config.clip) * advantage
     )
-    divergence = ((ratio * log_ratio - ratio + 1) * weight).sum()
+    divergence = ((ratio - 1 - log_ratio) * weight).sum()
     is_clipped = ((ratio - 1).abs() > config.clip).to(weight.dtype)
     objective = (clipped * weight).sum() - config.kl_coefficient * divergence
     return objective, {"kl": divergence, "clip_fraction": (is_clipped * weight).sum()}
