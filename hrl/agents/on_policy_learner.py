@@ -66,6 +66,7 @@ class OnPolicyLearner:
         self.optimizer = _optimizer(self.module, config, spec.device)
         self.reward_scale = RewardScale(env.num_envs, config.discount).to(spec.device)
         self.updates = 0
+        self._memory: dict[str, Tensor] = {}
         update = self._plain_update
         self._update: Update = GraphedUpdate(update) if config.cuda_graph else update
         self._stopped = torch.zeros((), dtype=torch.bool, device=spec.device)
@@ -85,9 +86,10 @@ class OnPolicyLearner:
     def iterate(self) -> dict[str, float | int]:
         """Return the metrics of one rollout and `n_epochs` passes over it."""
         with torch.no_grad():
-            rollout = self.collector.collect(self.policy, self.config.n_steps)
+            rollout = self.collector.collect(self.policy, self.config.n_steps, self._memory)
             critic_metrics = self.estimate_advantages(rollout)
         losses = self.learn(rollout)
+        self._memory = rollout.steps
         ended = self.ranks.merge(self.collector.take_episodes())
         episodes = {key: sum(values) / len(values) for key, values in ended.items()}
         counters = {"frames": self.frames, "steps": self.steps, "updates": self.updates}

@@ -40,19 +40,27 @@ class Rollout:
             zero except where a time limit ended the episode.
         last_values: [env] by name, the values after the last step.
         ranks: processes each of which has such a rollout; statistics are those of all of them.
+        memory: steps of a rollout that nobody reads any more, overwritten where they fit: memory
+            that is new to the process costs a CPU several times as much as writing to it.
     """
 
     steps: dict[str, Tensor] = field(default_factory=dict)
     last_values: dict[str, Tensor] = field(default_factory=dict)
     ranks: Ranks = ONE_RANK
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
     def store(self, time: int, n_steps: int, step: Mapping[str, Tensor]) -> None:
-        """Store one step [env, ...]; the first one allocates memory for all `n_steps`."""
+        """Store one step [env, ...]; the first one of a column takes memory for all `n_steps`.
+
+        A column is 0 at steps that do not have it.
+        """
         for key, value in step.items():
             if key not in self.steps:
-                shape = (n_steps, *value.shape)
-                self.steps[key] = torch.zeros(shape, dtype=value.dtype, device=value.device)
+                self.steps[key] = self._column(key, n_steps, value)
+                self.steps[key][:time] = 0
             self.steps[key][time] = value
+        for key in self.steps.keys() - step.keys():
+            self.steps[key][time] = 0
 
     def minibatches(self, size: int, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
         """Yield shuffled minibatches [size, ...] that contain every step once."""
@@ -61,3 +69,14 @@ class Rollout:
         order = torch.randperm(len(reward), generator=generator, device=generator.device)
         for chunk in order.to(reward.device).split(size):
             yield {key: value.index_select(0, chunk) for key, value in flat.items()}
+
+    # Private methods.
+
+    def _column(self, key: str, n_steps: int, value: Tensor) -> Tensor:
+        """Return memory for values [env, ...] of all steps, whatever it holds."""
+        shape = (n_steps, *value.shape)
+        kind = (shape, value.dtype, value.device)
+        old = self.memory.get(key)
+        if old is not None and (old.shape, old.dtype, old.device) == kind:
+            return old
+        return torch.empty(shape, dtype=value.dtype, device=value.device)

@@ -59,13 +59,20 @@ class RolloutCollector:
         self._env = env
         self._env_steps = env_steps(env, self.task_names, self.device)
 
-    def collect(self, explorer: Explorer, n_steps: int) -> Rollout:
+    def collect(
+        self, explorer: Explorer, n_steps: int, memory: Mapping[str, Tensor] | None = None
+    ) -> Rollout:
         """Return the next `n_steps` steps of every environment.
+
+        Args:
+            explorer: what acts.
+            n_steps: agent steps of each environment.
+            memory: steps of a rollout that nobody reads any more; they are overwritten.
 
         Raises:
             NonFiniteQuantity: an action, a reward or a task vector is not finite.
         """
-        rollout = Rollout(ranks=self.ranks)
+        rollout = Rollout(ranks=self.ranks, memory=memory or {})
         initial = explorer.initial_state(self.env.num_envs)
         if self._observation is None:
             self._observation = self._env_steps.reset()

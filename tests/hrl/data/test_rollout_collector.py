@@ -104,6 +104,36 @@ def test_a_collector_continues_on_its_own_device():
     )
 
 
+def test_memory_of_a_rollout_that_is_done_with_changes_nothing_but_where_the_next_one_lies():
+    def second(reuse: bool) -> tuple[Rollout, Rollout]:
+        env = CounterEnv(ENVS, LENGTH)
+        collector = RolloutCollector(env, ["counting"], seed=0, device=torch.device("cpu"))
+        first = collector.collect(CounterAgent(), 12)
+        old = {key: torch.full_like(value, 7) for key, value in first.steps.items()}
+        first.steps.update(old)  # whatever it holds
+        return first, collector.collect(CounterAgent(), 12, old if reuse else None)
+
+    (_, new), (old, reused) = second(reuse=False), second(reuse=True)
+    assert new.steps.keys() == reused.steps.keys()
+    for key, value in new.steps.items():
+        torch.testing.assert_close(reused.steps[key], value, rtol=0, atol=0)
+        assert reused.steps[key].data_ptr() == old.steps[key].data_ptr()
+        assert value.data_ptr() != old.steps[key].data_ptr()
+    bootstrap = new.steps["value_bootstrap"]
+    assert (bootstrap == 0).any(), "steps without a time limit have no value to bootstrap from"
+    assert (bootstrap > 0).any()
+
+
+def test_memory_that_does_not_fit_is_left_alone():
+    env = CounterEnv(ENVS, LENGTH)
+    collector = RolloutCollector(env, ["counting"], seed=0, device=torch.device("cpu"))
+    steps = collector.collect(CounterAgent(), 4).steps
+    before = {key: value.clone() for key, value in steps.items()}
+    longer = collector.collect(CounterAgent(), 6, steps)
+    assert all(len(value) == 6 for value in longer.steps.values())
+    assert all(torch.equal(steps[key], value) for key, value in before.items())
+
+
 def test_minibatches_cover_every_step_once():
     rollout = collected()
     generator = torch.Generator().manual_seed(0)
