@@ -68,7 +68,7 @@ class ActorCriticConfig(CheckedConfig):
     entropy_target: float = config_field(
         0.5,
         "target of the adaptive control, as a share of the possible range",
-        at_least=0,
+        above=0,
         at_most=1,
     )
     entropy_least: float = config_field(
@@ -87,7 +87,8 @@ class ActorCriticConfig(CheckedConfig):
         "std",
         "std: returns are divided by a running standard deviation, at least 0.01 (Director); "
         "percentile: by a running range from the 5th to the 95th percentile, at least 1 "
-        "(DreamerV3)",
+        "(DreamerV3, with normalise_advantage=false: otherwise the scale of a single type of "
+        "reward cancels out)",
         choices=RETURN_SCALES,
     )
     normalise_advantage: bool = config_field(
@@ -526,7 +527,13 @@ class ActorCritic(AcrossRanks, nn.Module):
             "entropy_least": per_dimension.min(),
         }
         measured |= self.actor.diagnose(policy)
-        return loss, {**measured, "entropy_coefficient": self.coefficients.value.mean()}
+        adaptive = self.config.entropy == "adaptive"
+        coefficient = (
+            self.coefficients.value.mean()
+            if adaptive
+            else torch.full_like(loss.detach(), self.config.entropy_scale)
+        )
+        return loss, {**measured, "entropy_coefficient": coefficient}
 
     def _entropy_bonus(
         self, policy: BoundedNormal | OneHot, normalised: Tensor, per_dimension: Tensor

@@ -221,7 +221,8 @@ class Policy(Protocol):
 class HierarchicalPolicy(Policy, Protocol):
     """Act by a manager whose high-level actions a lower level carries out.
 
-    `act` is `decide`, then `act_low_level`.
+    Acting greedily, `act` is `decide`, then `act_low_level`; with a generator it may draw one
+    posterior for both.
     """
 
     def decide(

@@ -28,6 +28,12 @@ What differs from the published Director by default, each behind a switch that
   (`greedy_codes`).
 - Reconstruction errors of goals do not depend on the state's size (`per_dimension` of
   `goal_autoencoder`).
+- The worker learns by the likelihood of its actions, not through the dynamics
+  (`action_gradient`), and its standard deviation is at least 0.1, not 0.03 (`worker.std_low`).
+- Returns bootstrap from critics that follow slowly, not from copies renewed every 100 updates
+  (`bootstrap` of both levels).
+- Actors and critics have 3 hidden layers, not 4 (`layers`), and coefficients on entropy narrower
+  bounds (`entropy_least`, `entropy_most`).
 That file also lists the differences that no switch turns.
 """
 
@@ -115,9 +121,10 @@ class DirectorConfig(ModelBasedConfig):
     worker_reward: str = config_field(
         "progress",
         "max_cosine to the goal (as published), or progress, the max_cosine that a step adds. "
-        "Summed with a discount g, progress comes to (1 - g) times the sum of max_cosine less the "
-        "first one: the same order among policies, without the part of the return that actions "
-        "cannot change, which is most of it and which a critic would have to learn first",
+        "Summed with a discount g over an endless episode, progress comes to (1 - g) times the sum "
+        "of max_cosine less the first one: the same order among policies, without the part of the "
+        "return that actions cannot change, which is most of it and which a critic would have to "
+        "learn first",
         choices=WORKER_REWARDS,
     )
     near_goals: float = config_field(
@@ -511,21 +518,21 @@ class Director(WorldModelAgent):
     def _near_goal_trajectory(
         self, starts: ImaginationStart, imagined: ImaginedTrajectory
     ) -> tuple[Trajectory, dict[str, Tensor]]:
-        """Return a segment of the worker towards a near goal from the first of the starts.
-
-        Sequences are drawn at random, so that the first starts are a random share of them.
+        """Return a segment of the worker towards a near goal from a random share of the starts.
 
         Args:
             starts: where imagination begins.
             imagined: the trajectory from there, whose states are the goals.
         """
         count = max(1, round(self.config.near_goals * len(starts.task)))
-        starts = starts.first(count)
-        goal = self._near_goals(imagined.states.deter[:, :count])
+        # The replay gives the newest sequences first, so that the first starts are not like others.
+        chosen = self.noise(len(starts.task)).argsort(stable=True)[:count]
+        starts = starts.chosen(chosen)
+        goal = self._near_goals(imagined.states.deter[:, chosen])
         states, actions = self._pursue(starts, self.config.skill_duration, lambda time, state: goal)
         # A goal that stays is also the next one; no decision led to it.
         goals = torch.stack([goal, goal])
-        near = self._trajectory(starts, states, actions, imagined.codes[:0, :count], goals)
+        near = self._trajectory(starts, states, actions, imagined.codes[:0, chosen], goals)
         return self._worker_trajectory(near, "goal/near_")
 
     def _near_goals(

@@ -9,10 +9,12 @@ between the two is the hierarchy: here one actor-critic learns from the task's r
 What differs from DreamerV3:
 - The replay value loss, which trains DreamerV3's critic on replayed sequences too, is off:
   `replay_value_scale: 0.3` is DreamerV3's.
-- The entropy of the actor is kept near a target by adaptive coefficients, and returns are divided
-  by their standard deviation, as in Director; `agent.policy` has DreamerV3's choices (`entropy:
-  fixed`, `return_scale: percentile`).
+- The entropy of the actor is kept near a target by adaptive coefficients, and advantages are
+  divided by their standard deviation, as in Director; `agent.policy` has DreamerV3's choices
+  (`entropy: fixed`, and `return_scale: percentile` with `normalise_advantage: false`).
 - Returns bootstrap from the slow critic; `policy.bootstrap: critic` is DreamerV3's choice.
+- Imagination is as long as two decisions of the hierarchy, and the discount is 0.99 (DreamerV3:
+  `horizon: 15`, `discount: 0.997`).
 - Which modules get the task vector is chosen by `agent.conditioning`.
 - `configs/size` and the experiments choose smaller models and batches for CPUs.
 """
@@ -210,7 +212,7 @@ class Dreamer(WorldModelAgent):
         rewards = {"task": task_rewards}
         if self.goals is not None:
             rewards["exploration"] = self.goals.exploration_reward(
-                imagined.deter[1:].detach(), task.unsqueeze(0)
+                imagined.deter[1:], task.unsqueeze(0), differentiable
             )
         return Trajectory(
             imagined.features(),

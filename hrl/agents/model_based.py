@@ -168,7 +168,8 @@ class ModelBasedConfig(GraphedConfig):
         return [
             MemoryUse("replay (agent.replay_capacity)", replay, place, in_checkpoint=True),
             MemoryUse(
-                "update (agent.batch_size, agent.sequence_length)", self._update_bytes(shapes)
+                "update (agent.batch_size, agent.sequence_length, agent.imag_last)",
+                self._update_bytes(shapes),
             ),
         ]
 
@@ -224,8 +225,10 @@ class ModelBasedConfig(GraphedConfig):
         sizes: WorldModelConfig = shapes.world_model
         images = 6 if sizes.strided else 10 + 2 * sizes.depth
         features = 6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255
-        step = images * shapes.image_bytes + self.imagined_states * features
-        return round(self.batch_size * self.sequence_length * 4 * step)
+        starts = min(self.imag_last or self.sequence_length, self.sequence_length)
+        observed = self.sequence_length * (images * shapes.image_bytes + features)
+        imagined = starts * (self.imagined_states - 1) * features
+        return round(self.batch_size * 4 * (observed + imagined))
 
 
 @runtime_checkable
@@ -268,8 +271,8 @@ class ModelBasedLearner:
         frames_per_step: control steps of an agent step, the suite's action repeat.
 
     Raises:
-        ConfigValueError: the replay is too small for one sequence of every environment.
-        ValueError: `cuda_graph` without a GPU.
+        ConfigValueError: the replay is too small for one sequence of every environment, or
+            `cuda_graph` without a GPU.
     """
 
     def __init__(
@@ -289,6 +292,7 @@ class ModelBasedLearner:
         self.spec = spec
         self.frames_per_step = frames_per_step
         config.check_capacity(env.num_envs)
+        config.check_graph(spec.device.type == "cuda")
         columns = replay_columns(
             env.single_observation_space, spec.action_size, agent.latent_columns()
         )
@@ -396,6 +400,7 @@ class ModelBasedLearner:
         self.collector.load_state_dict(state["collector"])
         self.updates = state["updates"]
         self._owed = float(state["owed"])
+        self._can_sample = False
 
     @property
     def own_keys(self) -> tuple[str, ...]:

@@ -42,7 +42,8 @@ class OnPolicyLearner:
         frames_per_step: control steps of an agent step, the suite's action repeat.
 
     Raises:
-        ConfigValueError: n_minibatches does not divide num_envs * n_steps.
+        ConfigValueError: n_minibatches does not divide num_envs * n_steps, or `cuda_graph` without
+            a GPU.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class OnPolicyLearner:
         frames_per_step: int,
     ) -> None:
         config.check_minibatches(env.num_envs)
+        config.check_graph(spec.device.type == "cuda")
         assert isinstance(agent, nn.Module)
         self.policy: OnPolicyAgent = agent
         self.module: nn.Module = agent.to(spec.device)
@@ -67,8 +69,7 @@ class OnPolicyLearner:
         self.reward_scale = RewardScale(env.num_envs, config.discount).to(spec.device)
         self.updates = 0
         self._memory: dict[str, Tensor] = {}
-        update = self._plain_update
-        self._update: Update = GraphedUpdate(update) if config.cuda_graph else update
+        self._update = self._prepare()
         self._stopped = torch.zeros((), dtype=torch.bool, device=spec.device)
         for part in (self.module, self.reward_scale):
             join(part, self.ranks)
@@ -154,6 +155,7 @@ class OnPolicyLearner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
+        self._update = self._prepare()  # a recorded graph has the optimiser state that is replaced
         self.module.load_state_dict(state["policy"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.collector.load_state_dict(state["collector"])
@@ -185,6 +187,10 @@ class OnPolicyLearner:
         return {"policy": self.module, "reward_scale": self.reward_scale}
 
     # Private methods.
+
+    def _prepare(self) -> Update:
+        """Return the update, recorded where the configuration asks for it."""
+        return GraphedUpdate(self._plain_update) if self.config.cuda_graph else self._plain_update
 
     def _minibatches(self, rollout: Rollout, updates: int) -> Iterator[dict[str, Tensor]]:
         """Yield the minibatches of all epochs, of a rollout before which were so many updates."""

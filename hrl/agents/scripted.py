@@ -42,6 +42,11 @@ class RandomPolicy:
         self.action_size = action_size
         self.seed = seed
 
+    @property
+    def persistent_keys(self) -> tuple[str, ...]:
+        """Return the counter: later episodes of a world do not repeat the actions of the first."""
+        return ("step",)
+
     def initial_state(self, num_envs: int) -> PolicyState:
         """Return a counter, so that every step draws anew."""
         return {"step": torch.zeros(num_envs, dtype=torch.int64)}

@@ -33,6 +33,7 @@ from envs import CHOICE_LIMIT, PixelVectorEnv
 from envs.adapters.stable_baselines3 import Sb3VecEnv
 from hrl.agents.base import AgentConfig, AgentSpec, MemoryUse, NonFiniteUpdate, RunShapes
 from hrl.agents.on_policy import OnPolicyConfig
+from hrl.agents.parts import trainable_parameters
 from hrl.agents.registry import AgentEntry, SavedModule, register_entry
 from hrl.config_field import config_field
 from hrl.data.nonfinite import NonFiniteQuantity, check_rows, observed_numbers
@@ -294,9 +295,11 @@ class _SB3Learner:
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the numbers of trainable parameters of the policy and its parts."""
-        parts = {name: _trainable(part) for name, part in self.model.policy.named_children()}
+        parts = {
+            name: trainable_parameters(part) for name, part in self.model.policy.named_children()
+        }
         return {
-            "total": _trainable(self.model.policy),
+            "total": trainable_parameters(self.model.policy),
             **{name: size for name, size in parts.items() if size},
         }
 
@@ -393,10 +396,6 @@ def _nonfinite_parameters() -> Iterator[None]:
         yield
     finally:
         Distribution.set_default_validate_args(before)
-
-
-def _trainable(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _policy_arguments(spec: AgentSpec, net_arch: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hrl.agents.base import AgentSpec
@@ -44,12 +44,10 @@ class ImaginationStart(NamedTuple):
     action_mask: Bool[Tensor, "batch action"]
     alive: Float[Tensor, " batch"]
 
-    def first(self, count: int) -> ImaginationStart:
-        """Return the first `count` of them."""
-        states = RSSMState(self.states.deter[:count], self.states.stoch[:count])
-        return ImaginationStart(
-            states, self.task[:count], self.action_mask[:count], self.alive[:count]
-        )
+    def chosen(self, rows: Int[Tensor, " row"]) -> ImaginationStart:
+        """Return some of them, by number."""
+        states = RSSMState(self.states.deter[rows], self.states.stoch[rows])
+        return ImaginationStart(states, self.task[rows], self.action_mask[rows], self.alive[rows])
 
 
 class WorldModelAgent(nn.Module, ABC):

@@ -16,7 +16,7 @@ from torch import Tensor
 from envs import PixelVectorEnv, Suite, Task, make_vec
 from hrl.agents.base import GoalReacher, HierarchicalPolicy, Policy
 from hrl.data.nonfinite import step_finite
-from hrl.data.observation import Observation, PolicyState
+from hrl.data.observation import Observation, PolicyState, reset_state
 
 INTERVENTIONS = ("none", "high_level_action_shuffle", "task_shuffle")
 SCORE_COLUMNS = [
@@ -312,17 +312,27 @@ class _Player:
         per_round = self.env.num_envs // len(tasks)
         rank = np.arange(self.env.num_envs) // len(tasks)
         rows: list[dict[str, object]] = []
+        initial = self.policy.initial_state(self.env.num_envs)
+        everywhere = torch.ones(self.env.num_envs, dtype=torch.bool, device=self.eval_config.device)
+        state = initial
         for number, first in enumerate(range(0, self.eval_config.episodes, per_round)):
             wanted = is_played & (first + rank < self.eval_config.episodes)
-            for index, outcome in self._play_round(number, wanted).items():
+            state = reset_state(self.policy, state, initial, everywhere)
+            outcomes, state = self._play_round(number, wanted, state)
+            for index, outcome in outcomes.items():
                 task = tasks[index % len(tasks)].name
                 rows.append({"task": task, "episode": first + int(rank[index]), **outcome})
         return rows
 
-    def _play_round(self, number: int, wanted: np.ndarray) -> dict[int, dict[str, object]]:
-        """Play the episode of this number in every world and return the wanted ones, by world."""
+    def _play_round(
+        self, number: int, wanted: np.ndarray, state: PolicyState
+    ) -> tuple[dict[int, dict[str, object]], PolicyState]:
+        """Play the episode of this number in every world from a policy's state.
+
+        Returns:
+            The wanted episodes, by world, and the state after the last step.
+        """
         arrays = self.env.reset(options={"episode": number})[0]
-        state = self.policy.initial_state(self.env.num_envs)
         running = wanted.copy()
         rows: dict[int, dict[str, object]] = {}
         while running.any():
@@ -336,7 +346,7 @@ class _Player:
                 rows[index] = _outcome(index, infos["episode_statistics"])
             running &= ~done
             self._report(int(done.sum()))
-        return dict(sorted(rows.items()))
+        return dict(sorted(rows.items())), state
 
     def _report(self, ended: int) -> None:
         if ended and self.progress is not None:

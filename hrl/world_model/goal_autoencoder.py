@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hrl.config_field import MAX_LAYERS, MAX_SIZE, CheckedConfig, config_field
+from hrl.nets.frozen import frozen
 from hrl.nets.one_hot import OneHot
 from hrl.nets.task_dense import TaskDense
 from hrl.optim.compile import compiled_part
@@ -97,6 +98,16 @@ class GoalAutoencoder(AcrossRanks, nn.Module):
         self.register_buffer("probes", probes, persistent=False)
         self.register_buffer("probe_goals", torch.zeros(PROBES, deter))
 
+    def forward(
+        self,
+        deter: Float[Tensor, "*batch deter"],
+        task: Float[Tensor, "*#batch task"],
+        noise: Float[Tensor, "*batch group"],
+    ) -> tuple[Float[Tensor, "*batch deter"], OneHot]:
+        """Reconstruct states from codes drawn by uniform noise; return the codes' distribution."""
+        codes = self.encode(deter, task)
+        return self.decode(codes.sample(noise), task), codes
+
     def encode(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> OneHot:
@@ -115,8 +126,7 @@ class GoalAutoencoder(AcrossRanks, nn.Module):
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
     ) -> tuple[Float[Tensor, "*batch deter"], OneHot]:
         """Reconstruct a state from a code drawn for it; return it and the codes' distribution."""
-        noise = torch.rand(*deter.shape[:-1], self.config.groups, device=deter.device)
-        return self._reconstruct(deter, task, noise)
+        return self._reconstruct(deter, task, self._noise(deter))
 
     def loss(
         self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
@@ -132,7 +142,8 @@ class GoalAutoencoder(AcrossRanks, nn.Module):
         divergence = self.capacity - codes.entropy().sum(-1).mean()
         self.weight.update(self.ranks.mean(divergence.detach()))
         weight = self.weight.value.clone()
-        unexplained = error.mean() / deter.detach().float().var(0).mean().clamp(min=1e-8)
+        spread = deter.detach().flatten(0, -2).float().var(0, correction=0).mean()
+        unexplained = error.mean() / spread.clamp(min=1e-8)
         metrics = {
             "reconstruction": reconstruction,
             "divergence": divergence,
@@ -144,19 +155,36 @@ class GoalAutoencoder(AcrossRanks, nn.Module):
         measured = {f"goal_autoencoder/{name}": value.detach() for name, value in metrics.items()}
         return reconstruction + weight * divergence, measured
 
-    @torch.no_grad()
     def exploration_reward(
-        self, deter: Float[Tensor, "*batch deter"], task: Float[Tensor, "*#batch task"]
+        self,
+        deter: Float[Tensor, "*batch deter"],
+        task: Float[Tensor, "*#batch task"],
+        differentiable: bool = False,
     ) -> Float[Tensor, "*batch"]:
-        """Return the mean squared error of the reconstruction (Director, equation 8)."""
-        return (self.reconstruct(deter, task)[0] - deter).square().mean(-1)
+        """Return the mean squared error of the reconstruction (Director, equation 8).
+
+        Args:
+            deter: the states.
+            task: of the states.
+            differentiable: whether gradients reach the states; none ever reaches the autoencoder.
+        """
+        if differentiable:
+            reconstructed, _ = frozen(self)(deter, task, self._noise(deter))
+        else:
+            deter = deter.detach()
+            with torch.no_grad():
+                reconstructed, _ = self.reconstruct(deter, task)
+        reward: Tensor = (reconstructed - deter).square().mean(-1)
+        return reward
+
+    def _noise(self, deter: Tensor) -> Float[Tensor, "*batch group"]:
+        return torch.rand(*deter.shape[:-1], self.config.groups, device=deter.device)
 
     @compiled_part
     def _reconstruct(
-        self, deter: Tensor, task: Tensor, noise: Float[Tensor, "*batch group"]
+        self, deter: Tensor, task: Tensor, noise: Tensor
     ) -> tuple[Float[Tensor, "*batch deter"], OneHot]:
-        codes = self.encode(deter, task)
-        return self.decode(codes.sample(noise), task), codes
+        return self.forward(deter, task, noise)
 
     @torch.no_grad()
     def _drift(self, task: Float[Tensor, "*#batch task"]) -> Tensor:

@@ -257,6 +257,19 @@ def slow_advantage(trained: ActorCritic, seen: Trajectory, time: int, batch: int
 
 
 @pytest.mark.parametrize("entropy", ["adaptive", "fixed"])
+def test_the_coefficient_on_entropy_that_is_logged_is_the_one_in_use(entropy):
+    trained = actor_critic(replace(PLAIN, entropy=entropy, entropy_scale=0.2))
+    _, metrics = trained.loss(trajectory(("task",)))
+    expected = 0.2 if entropy == "fixed" else float(trained.coefficients.value.mean())
+    assert float(metrics["entropy_coefficient"]) == pytest.approx(expected)
+
+
+def test_a_target_without_entropy_is_refused_by_key():
+    with pytest.raises(ValueError, match=r"entropy_target is 0\.0; it must be above 0"):
+        ActorCriticConfig(entropy_target=0.0)
+
+
+@pytest.mark.parametrize("entropy", ["adaptive", "fixed"])
 def test_reinforce_loss_by_a_loop(entropy):
     """-weight * (log-likelihood * advantage + entropy bonus), two reward types with weights of
     their own."""

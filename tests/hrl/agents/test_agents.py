@@ -327,6 +327,7 @@ class Replayed:
 def test_recorded_updates_are_plain_ones(agent, monkeypatch):
     """They read the learning rate, which falls here, on the device, in single precision."""
     monkeypatch.setattr(on_policy_learner, "GraphedUpdate", Replayed)
+    monkeypatch.setattr(OnPolicyAgentConfig, "check_graph", lambda config, on_gpu: None)
     plain, recorded = (
         make(agent, n_steps=8, lr_decay_start=5, cuda_graph=graphed) for graphed in (False, True)
     )
@@ -334,6 +335,19 @@ def test_recorded_updates_are_plain_ones(agent, monkeypatch):
     assert metrics[0][1] == pytest.approx(metrics[1][1], rel=1e-4)
     assert recorded.updates == plain.updates == 32
     torch.testing.assert_close(plain.module.state_dict(), recorded.module.state_dict())
+
+
+@pytest.mark.parametrize("agent", ["ppo", "skills"])
+def test_a_recording_is_made_anew_where_a_learner_continues(agent, monkeypatch):
+    """The old one would go on with the moments of the optimiser that are replaced."""
+    monkeypatch.setattr(on_policy_learner, "GraphedUpdate", Replayed)
+    monkeypatch.setattr(OnPolicyAgentConfig, "check_graph", lambda config, on_gpu: None)
+    trained = make(agent, n_steps=8, cuda_graph=True)
+    trained.iterate()
+    recorded = trained._update
+    trained.load_state_dict(trained.state_dict())
+    assert isinstance(trained._update, Replayed)
+    assert trained._update is not recorded
 
 
 @pytest.mark.gpu
@@ -358,6 +372,12 @@ def test_a_graph_is_refused_without_a_gpu(agent):
     with pytest.raises(ConfigValueError, match="cuda_graph is True; it needs a GPU"):
         config.agent.check_run(shapes)
     config.agent.check_run(shapes._replace(on_gpu=True, longest_episode=64))
+
+
+@pytest.mark.parametrize("agent", ["ppo", "skills"])
+def test_a_learner_refuses_a_graph_without_a_gpu(agent):
+    with pytest.raises(ConfigValueError, match="cuda_graph is True; it needs a GPU"):
+        make(agent, cuda_graph=True)
 
 
 def test_a_benchmark_of_graphs_is_refused_without_a_gpu():

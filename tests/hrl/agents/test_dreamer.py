@@ -65,8 +65,28 @@ def test_through_the_dynamics_every_reward_moves_the_actor():
     assert not seen.continues.requires_grad
 
 
+def test_through_the_dynamics_the_exploration_bonus_moves_the_actor_as_the_task_does():
+    """Every bonus depends on the actions before it; the autoencoder, whose error it is, gets no
+    gradient."""
+    agent = dreamer(action_gradient="dynamics", exploration_bonus=0.1)
+    batch = replayed(model_setting(), BATCH, LENGTH)
+    states = agent.world_model.observe(
+        batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
+    ).states
+    seen = agent._imagine(agent.starts(batch, states))
+    actor = list(agent.actor_critic.actor.parameters())
+    goals = list(agent.goals.parameters())
+    for reward in seen.rewards["exploration"]:
+        found = torch.autograd.grad(
+            reward.sum(), [*actor, *goals], retain_graph=True, allow_unused=True
+        )
+        moved, still = found[: len(actor)], found[len(actor) :]
+        assert any(gradient is not None and bool(gradient.any()) for gradient in moved)
+        assert all(gradient is None for gradient in still)
+
+
 def test_by_likelihood_nothing_is_kept_of_the_way_back():
-    agent = dreamer()
+    agent = dreamer(exploration_bonus=0.1)
     batch = replayed(model_setting(), BATCH, LENGTH)
     states = agent.world_model.observe(
         batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
@@ -74,7 +94,7 @@ def test_by_likelihood_nothing_is_kept_of_the_way_back():
     seen = agent._imagine(agent.starts(batch, states))
     assert not any(
         part.requires_grad
-        for part in (seen.inputs, seen.actions, seen.rewards["task"], seen.continues)
+        for part in (seen.inputs, seen.actions, *seen.rewards.values(), seen.continues)
     )
 
 

@@ -69,8 +69,9 @@ def test_near_goals_carry_no_gradient():
     "changes", [{}, {"goal_alignment": "current", "worker_reward": "max_cosine"}]
 )
 def test_near_segments_by_a_loop(changes):
-    """They begin at the first starts and keep their goal; every action pursues it, and every reward
-    is measured against it, the last one of the published alignment too."""
+    """They begin at some of the starts, the first where all numbers drawn are equal, and keep their
+    goal; every action pursues it, and every reward is measured against it, the last one of the
+    published alignment too."""
     agent = near(**changes)
     starts, imagined = imagined_from(agent)
     with torch.no_grad():
@@ -97,12 +98,37 @@ def test_near_segments_by_a_loop(changes):
                 torch.testing.assert_close(trajectory.rewards["goal"][time, row], expected)
 
 
+def test_near_goals_begin_at_every_start_equally_often(monkeypatch):
+    """The replay gives its newest sequences first: the first starts are not like the others."""
+    seen: list[torch.Tensor] = []
+    chosen = ImaginationStart.chosen
+
+    def spy(starts: ImaginationStart, index: torch.Tensor) -> ImaginationStart:
+        seen.append(index)
+        return chosen(starts, index)
+
+    monkeypatch.setattr(ImaginationStart, "chosen", spy)
+    agent = near()
+    starts, imagined = imagined_from(agent)
+    torch.manual_seed(0)
+    draws = 200
+    with torch.no_grad():
+        for _ in range(draws):
+            trajectory, _ = agent._near_goal_trajectory(starts, imagined)
+            first = trajectory.inputs[0, :, :32]
+            assert torch.equal(first, starts.states.deter[seen[-1]])
+    assert all(len(index.unique()) == NEAR for index in seen)
+    counts = torch.cat(seen).bincount(minlength=STARTS)
+    assert int(counts.min()) > 0.35 * draws
+    assert int(counts.max()) < 0.65 * draws
+
+
 def test_a_near_segment_is_a_step_of_the_model_after_another():
     agent = near()
     starts, imagined = imagined_from(agent)
     with torch.no_grad():
         trajectory, _ = with_noise(agent, 0.5)._near_goal_trajectory(starts, imagined)
-        model, state = agent.world_model, starts.first(NEAR).states
+        model, state = agent.world_model, starts.chosen(torch.arange(NEAR)).states
         for time in range(3):
             moves = model.dynamics_input(trajectory.actions[time], starts.task[:NEAR])
             state = model.rssm(state, moves, torch.full((NEAR, 4), 0.5))

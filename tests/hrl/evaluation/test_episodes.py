@@ -160,6 +160,27 @@ def test_rounds_play_the_episodes_that_are_played_side_by_side(suite, at_once, m
     assert together.scores["return"].nunique() > 3
 
 
+def test_a_random_policy_does_not_repeat_itself_from_round_to_round(suite, monkeypatch):
+    """Three rounds of one world a task; each split begins anew, whatever was played before it."""
+    monkeypatch.setattr(evaluation, "worlds_at_once", lambda suite, tasks, episodes: tasks)
+    policy = RandomPolicy(2, seed=0)
+    drawn: list[torch.Tensor] = []
+    act = policy.act
+
+    def spy(observation, state, generator):
+        action, state = act(observation, state, generator)
+        drawn.append(action)
+        return action, state
+
+    policy.act = spy
+    for _ in range(2):
+        evaluate(policy, suite, ["train"], replace(EVAL_CONFIG, episodes=3))
+    first, again = torch.stack(drawn).chunk(2)
+    assert torch.equal(first, again)
+    rounds = first.chunk(3)
+    assert not any(torch.equal(rounds[0], other) for other in rounds[1:])
+
+
 def test_task_shuffle_gives_another_tasks_vector(suite):
     policy = Recorder()
     evaluate(policy, suite, ["train"], EVAL_CONFIG, ["none", "task_shuffle"])

@@ -68,6 +68,21 @@ def test_a_full_replay_takes_what_was_said(tmp_path):
     assert checkpoint.path.stat().st_size > size
 
 
+def test_only_the_states_that_imagination_begins_at_count_in_the_memory_of_an_update():
+    """All 64 of a sequence where nothing says which, or more are asked for than there are."""
+
+    def size(last: int) -> int:
+        suite = load_suite("debug")
+        overrides = ["suite=debug", "size=debug", "agent=director", f"agent.imag_last={last}"]
+        config = load([*overrides, "agent.sequence_length=64"]).config
+        uses = config.agent.memory_uses(run_shapes(config, suite))
+        return next(use.size for use in uses if "update" in use.name)
+
+    assert size(0) == size(64) == size(100)
+    assert size(4) < size(8) < 0.5 * size(0)
+    assert size(8) - size(4) == pytest.approx((size(0) - size(60)), abs=1)
+
+
 def test_checkpoints_count_as_often_as_they_lie_there_while_one_is_saved(tmp_path):
     config, plain = load(["agent=sb3_sac"])
     suite = Suite.from_dict(plain["suite"])

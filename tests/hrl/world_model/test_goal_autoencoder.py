@@ -74,7 +74,7 @@ def test_the_loss_is_the_squared_error_and_the_weighted_divergence(per_dimension
     assert float(metrics["goal_autoencoder/divergence"]) == pytest.approx(divergence, rel=1e-4)
     weight = float(metrics["goal_autoencoder/weight"])
     assert float(loss) == pytest.approx(reconstruction + weight * divergence, rel=1e-4)
-    variance = float(deter.var(0).mean())
+    variance = float(deter.var(0, correction=0).mean())
     assert float(metrics["goal_autoencoder/unexplained"]) == pytest.approx(
         squares / DETER / variance, rel=1e-4
     )
@@ -101,6 +101,39 @@ def test_the_exploration_reward_is_the_mean_squared_error_and_carries_no_gradien
     ]
     assert exploration_reward[:, 0].tolist() == pytest.approx(expected, rel=1e-4)
     assert not exploration_reward.requires_grad
+
+
+def test_a_differentiable_exploration_reward_is_the_same_number_with_a_gradient_of_the_states():
+    """The gradient is that of the error with the autoencoder's weights as constants."""
+    goals, (deter, task) = autoencoder(), states()
+    torch.manual_seed(2)
+    plain = goals.exploration_reward(deter, task)
+    torch.manual_seed(2)
+    reward = goals.exploration_reward(deter.requires_grad_(), task, differentiable=True)
+    torch.testing.assert_close(reward, plain)
+    (found,) = torch.autograd.grad(reward.sum(), deter)
+    torch.manual_seed(2)
+    reconstructed, _ = goals.reconstruct(deter, task)
+    (expected,) = torch.autograd.grad((reconstructed - deter).square().mean(-1).sum(), deter)
+    assert bool(expected.any())
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("count", "time"), [(1, 5), (4, 5), (1, 1)])
+def test_the_variance_that_is_explained_is_over_sequences_and_steps(count, time):
+    """One sequence is enough; where there is a single state the metric is a number all the same."""
+    goals = autoencoder()
+    deter, task = torch.randn(count, time, DETER), torch.randn(count, time, TASK)
+    torch.manual_seed(1)
+    _, metrics = goals.loss(deter, task)
+    torch.manual_seed(1)
+    error = (goals.reconstruct(deter, task)[0] - deter).square().mean()
+    rows = [deter[one, step] for one in range(count) for step in range(time)]
+    mean = sum(rows) / len(rows)
+    variance = sum((row - mean).square() for row in rows).mean() / len(rows)
+    found = metrics["goal_autoencoder/unexplained"]
+    assert bool(torch.isfinite(found))
+    torch.testing.assert_close(found, error / variance.clamp(min=1e-8))
 
 
 def test_gradient_reaches_the_autoencoder_and_not_the_states():
