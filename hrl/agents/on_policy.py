@@ -100,6 +100,11 @@ class OnPolicyAgentConfig(OnPolicyConfig, GraphedConfig):
         at_least=0,
     )
 
+    @property
+    def learning_rate_shares(self) -> dict[str, float]:
+        """Return by module the share of the learning rate that it learns with, where not all."""
+        return {}
+
 
 @runtime_checkable
 class OnPolicyAgent(Policy, Explorer, Protocol):

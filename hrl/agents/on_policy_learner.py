@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hrl.agents.base import AgentSpec, Counting, NonFiniteUpdate
 from hrl.agents.on_policy import OnPolicyAgent, OnPolicyAgentConfig
-from hrl.agents.parts import VALUES, Parts, parameter_counts
+from hrl.agents.parts import VALUES, Parts, modules_by_name, parameter_counts
 from hrl.agents.registry import register_learner
 from hrl.data.rollout import Rollout
 from hrl.data.rollout_collector import RolloutCollector, with_task_means
@@ -65,7 +65,7 @@ class OnPolicyLearner:
         self.frames_per_step = frames_per_step
         self.ranks = spec.ranks
         self.collector = RolloutCollector(env, task_names, spec.seed, spec.device, self.ranks)
-        self.optimizer = _optimizer(self.module, config, spec.device)
+        self.optimizer = _optimizer(self.module, agent.parts(), config, spec.device)
         self.reward_scale = RewardScale(env.num_envs, config.discount).to(spec.device)
         self.updates = 0
         self._memory: dict[str, Tensor] = {}
@@ -229,23 +229,33 @@ class OnPolicyLearner:
         rate = self.config.learning_rate * falling
         for group in self.optimizer.param_groups:
             if self.config.cuda_graph:
-                group["lr"].fill_(rate)
+                group["lr"].fill_(rate * group["share"])
             else:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
 
 
 def _optimizer(
-    module: nn.Module, config: OnPolicyAgentConfig, device: torch.device
+    module: nn.Module, parts: Parts, config: OnPolicyAgentConfig, device: torch.device
 ) -> torch.optim.Adam:
-    """Return the optimizer; a recorded update reads the learning rate on the device."""
-    rate = config.learning_rate
-    return torch.optim.Adam(
-        module.parameters(),
-        torch.tensor(rate, device=device) if config.cuda_graph else rate,
-        eps=1e-5,
-        fused=True,
-        capturable=config.cuda_graph,
-    )
+    """Return the optimizer; a recorded update reads learning rates on the device.
+
+    Neighbours with the same share of the learning rate are a group, so that parameters keep their
+    positions, by which checkpoints name them.
+    """
+    modules = modules_by_name(parts)
+    shares = {
+        parameter: share
+        for name, share in config.learning_rate_shares.items()
+        for parameter in modules[name].parameters()
+    }
+    groups = [
+        {"params": list(parameters), "share": share, "lr": config.learning_rate * share}
+        for share, parameters in groupby(module.parameters(), lambda one: shares.get(one, 1.0))
+    ]
+    if config.cuda_graph:
+        for group in groups:
+            group["lr"] = torch.tensor(group["lr"], device=device)
+    return torch.optim.Adam(groups, eps=1e-5, fused=True, capturable=config.cuda_graph)
 
 
 def _without_nan(metrics: Mapping[str, Tensor]) -> dict[str, float]:

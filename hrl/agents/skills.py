@@ -92,6 +92,14 @@ class SkillsConfig(OnPolicyAgentConfig):
         "settle for what is best without the task",
         at_least=0,
     )
+    manager_learning_rate_share: float = config_field(
+        0.3,
+        "share of learning_rate that the manager's policy learns with. A rollout holds fewer "
+        "decisions than steps, and weights of many skills move a policy's likelihood more than a "
+        "few actuators do: with all of the rate half of a manager's samples are clipped",
+        above=0,
+        at_most=1,
+    )
     manager_entropy_coefficient: float = config_field(
         0.0, "weight of the entropy of the manager's Gaussian over logits", at_least=0
     )
@@ -100,6 +108,11 @@ class SkillsConfig(OnPolicyAgentConfig):
         "weight of the variance over skills of their mean weight in a minibatch",
         at_least=0,
     )
+
+    @property
+    def learning_rate_shares(self) -> dict[str, float]:
+        """Return the manager's share."""
+        return {"manager": self.manager_learning_rate_share}
 
     def check_together(self) -> None:
         """Refuse to train the encoder by a manager that has nothing to decide."""

@@ -283,6 +283,8 @@ def test_minibatches_must_divide_the_rollout():
         ("temperature", 0.0),
         ("encoder_gradient", "all"),
         ("discount", 1.0),
+        ("manager_learning_rate_share", 0.0),
+        ("manager_learning_rate_share", 1.5),
     ],
 )
 def test_impossible_hyperparameters_name_their_key(key, value):
@@ -306,6 +308,39 @@ def test_the_learning_rate_falls_with_the_square_root_of_updates(lr_decay_start)
     trained.iterate()
     expected = [0.01 if update <= 5 else 0.01 * (5 / update) ** 0.5 for update in range(1, 17)]
     assert seen == pytest.approx(expected if lr_decay_start else [0.01] * 16)
+
+
+def test_the_manager_learns_with_its_share_of_the_learning_rate():
+    """Adam's first step is proportional to the rate. Groups keep the parameters in their order, by
+    which checkpoints name them."""
+    moved = []
+    for share in (1.0, 0.25):
+        trained = make("skills", n_steps=8, manager_learning_rate_share=share)
+        ordered = [one for group in trained.optimizer.param_groups for one in group["params"]]
+        assert all(a is b for a, b in zip(ordered, trained.module.parameters(), strict=True))
+        before = {name: value.clone() for name, value in trained.module.state_dict().items()}
+        trained.updates = 1
+        trained._set_learning_rate()
+        trained._update(one_batch(trained))
+        after = trained.module.state_dict()
+        moved.append({name: after[name] - before[name] for name in before})
+    for name, change in moved[0].items():
+        if name.startswith("manager."):
+            assert bool(change.any())
+            torch.testing.assert_close(moved[1][name], 0.25 * change, rtol=1e-3, atol=2e-7)
+        else:
+            assert torch.equal(moved[1][name], change), name
+
+
+def test_every_rate_falls_alike():
+    trained = make("skills", n_steps=8, learning_rate=0.01, lr_decay_start=5)
+    seen = []
+    trained.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: seen.append([group["lr"] for group in optimizer.param_groups])
+    )
+    trained.iterate()
+    rates = [0.01 if update <= 5 else 0.01 * (5 / update) ** 0.5 for update in range(1, 17)]
+    assert seen == [pytest.approx([rate, 0.3 * rate, rate]) for rate in rates]
 
 
 class Replayed:
