@@ -61,5 +61,6 @@ def run(options: argparse.Namespace, command: str) -> None:
     access = access_for(options.host)
     app = make_app(options.runs, access, options.refresh)
     query = f"?token={access.token}" if access.token else ""
-    print(f"dashboard: http://{access.host}:{options.port}/{query} (Ctrl-C ends it)", flush=True)
+    name = f"[{access.host}]" if ":" in access.host else access.host
+    print(f"dashboard: http://{name}:{options.port}/{query} (Ctrl-C ends it)", flush=True)
     serve(app, access, options.port)

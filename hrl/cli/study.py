@@ -39,7 +39,8 @@ def build_parser() -> CommandParser:
         type=names,
         default=[],
         metavar="A,B",
-        help="cells whose names hold one of these (* stands for anything), and what they need",
+        help="cells whose names hold one of these, and what they need; with a *, which stands for "
+        "anything, names that begin so",
     )
     parser.add_argument(
         "--seeds", type=positive, metavar="N", help="number of seeds (default: the experiment's)"

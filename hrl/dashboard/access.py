@@ -30,7 +30,7 @@ class Access:
             given: the token of the request; empty for none.
         """
         if not self.token:
-            return _name(host_header) in (*LOCAL_NAMES, self.host)
+            return _name(host_header) in (*LOCAL_NAMES, self.host, f"[{self.host}]")
         return hmac.compare_digest(given.encode(), self.token.encode())
 
 
@@ -42,6 +42,7 @@ def access_for(host: str) -> Access:
     """
     if not host:
         return Access()
+    host = host.strip("[]")  # as an address of IPv6 is written in a page's address
     return Access(host, "" if _is_local(host) else secrets.token_urlsafe(24))
 
 
@@ -49,7 +50,7 @@ def _is_local(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

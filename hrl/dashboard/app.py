@@ -48,7 +48,8 @@ def serve(app: Dash, access: Access, port: int) -> None:
         OSError: the address cannot be served on; names it.
     """
     try:
-        socket.create_server((access.host, port)).close()
+        family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+        socket.create_server((access.host, port), family=family).close()
     except OSError as error:
         where = f"{access.host}:{port}"
         raise OSError(error.errno, f"cannot serve on {where}: {error.strerror}") from error

@@ -219,7 +219,7 @@ def _measure(run: Run, random_play: RandomPlay) -> FinetunedRun:
         path=str(run.path),
         target=target_name(run),
         source_method=str(record["source_method"]),
-        preset=str(record["preset"]),
+        preset=_preset(run),
         seed=run.seed,
         budget=run.frames,
         scores=statistics.normalised_score(returns, floors, run.suite.reference_return),
@@ -228,6 +228,16 @@ def _measure(run: Run, random_play: RandomPlay) -> FinetunedRun:
         trained_parameters=parameters,
         forgetting=_forgetting(run, random_play),
     )
+
+
+def _preset(run: Run) -> str:
+    """Return the preset, with what a run's own name adds to it: other settings are another row."""
+    source, preset = str(run.finetune["source_method"]), str(run.finetune["preset"])
+    if run.method == f"{source}-{preset}":
+        return preset
+    if run.method.startswith(f"{source}-{preset}"):
+        return run.method.removeprefix(f"{source}-")
+    return f"{preset} ({run.method})"
 
 
 def _curve(run: Run, tasks: list[str], floors: Array) -> tuple[Array, Array]:

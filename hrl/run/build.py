@@ -116,19 +116,25 @@ def learns(config: RunConfig) -> bool:
     return find_agent(config.agent.name).build_learner is not None
 
 
+def check_learns(config: RunConfig) -> None:
+    """Raise ConfigError for an agent that learns nothing; names those that do."""
+    if not learns(config):
+        learning = [name for name, entry in registered_agents().items() if entry.build_learner]
+        raise ConfigError(
+            f"agent {config.agent.name} learns nothing: evaluate it with pixel-hrl evaluate, "
+            f"or train one of {', '.join(learning)}"
+        )
+
+
 def build_learner(config: RunConfig, suite: Suite, env: PixelVectorEnv, spec: AgentSpec) -> Learner:
     """Return the learner of `config.agent`, its weights drawn from the run's stream "weights".
 
     Raises:
         ConfigError: an agent that learns nothing, or a graph of its updates without a GPU.
     """
+    check_learns(config)
     build = find_agent(config.agent.name).build_learner
-    if build is None:
-        learning = [name for name, entry in registered_agents().items() if entry.build_learner]
-        raise ConfigError(
-            f"agent {config.agent.name} learns nothing: evaluate it with pixel-hrl evaluate, "
-            f"or train one of {', '.join(learning)}"
-        )
+    assert build is not None
     if isinstance(config.agent, GraphedConfig):
         try:
             config.agent.check_graph(spec.device.type == "cuda")

@@ -300,6 +300,15 @@ def newest_frames(folder: Path) -> int:
     return max(map(_frames_of, folder.glob("step_*.training.safetensors")), default=0)
 
 
+def newest_policy_path(folder: Path) -> Path | None:
+    """Return the policy's file of the newest checkpoint by its name; None where there is none.
+
+    Args:
+        folder: of the checkpoints, which need not exist.
+    """
+    return max(folder.glob("step_*.policy.safetensors"), key=_frames_of, default=None)
+
+
 def policy_path(path: Path) -> Path:
     """Return the policy file that belongs to a file of the training state."""
     return path.with_name(path.name.replace(".training.", ".policy."))

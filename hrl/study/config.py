@@ -263,7 +263,9 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> StudyConfig:
     try:
         given = _as_mapping(OmegaConf.merge(_read(files[name]), {"name": name}))
         for override in map(parse_override, overrides):
-            OmegaConf.update(given, override.key_or_group, override.value())
+            value = override.value()
+            # Merging with nothing would change nothing; {} takes out what there is.
+            OmegaConf.update(given, override.key_or_group, value, merge=value != {})
         node = _as_mapping(OmegaConf.merge(_schema_for(given), given))
         check_tree(node)
         study = OmegaConf.to_object(node)

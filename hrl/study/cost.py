@@ -101,14 +101,23 @@ def cost_rows(plan: Plan, rates: Rates) -> list[Row]:
 def finetuning_hours(plan: Plan, rates: Rates) -> tuple[int, int, float]:
     """Return fine-tuning runs, how many of them are missing, and their hours at known speeds."""
     cells = [cell for cell in plan.cells if cell.command == "finetune"]
-    by_source = {f"train {run.suite}/{run.method}/seed_{run.seed}": run for run in plan.runs}
-    missing = [cell for cell in cells if not cell.is_finished()]
+    missing = _missing_finetuning(plan)
     hours = 0.0
-    for cell in missing:
-        run = by_source[cell.after[0]]
+    for run, cell in missing:
         rate = rates.get((run.suite, run.method))
         hours += (cell.frames - cell.done_frames) / rate / 3600 if rate else 0.0
     return len(cells), len(missing), hours
+
+
+def finetuning_disk(plan: Plan) -> dict[str, int]:
+    """Return by source method and suite the bytes of the checkpoints of missing fine-tuning runs.
+
+    They take what their source's take, whose configuration they inherit.
+    """
+    sizes: dict[str, int] = defaultdict(int)
+    for run, _ in _missing_finetuning(plan):
+        sizes[f"{run.method} on {run.suite}"] += checkpoint_disk(run)
+    return sizes
 
 
 def plan_text(plan: Plan, rates: Rates, slots: int | None) -> str:
@@ -131,10 +140,12 @@ def plan_text(plan: Plan, rates: Rates, slots: int | None) -> str:
     lines.append(f"evaluations: {sum(cell.command == 'evaluate' for cell in plan.cells)}")
     wall = f", about {hours / slots:.1f} hours with {slots} at once" if slots else ""
     least = "at least " if unknown else ""
-    lines.append(f"still to be trained: {least}{hours:.1f} hours{wall}; evaluations on top")
+    known = f"{least}{hours:.1f} hours{wall}" if hours or not unknown else "hours unknown"
+    lines.append(f"still to be trained: {known}; evaluations on top")
     if unknown:
         lines.append(f"speed not measured: {', '.join(unknown)}")
-    lines.append(f"disk for checkpoints, weights left out: {human_size(sum(r.disk for r in rows))}")
+    disk = sum(row.disk for row in rows) + sum(finetuning_disk(plan).values())
+    lines.append(f"disk for checkpoints, weights left out: {human_size(disk)}")
     notes = [f"  {name}: {method.note}" for name, method in study.columns.items() if method.note]
     return "\n".join([*lines, *(["methods:", *notes] if notes else [])])
 
@@ -148,10 +159,19 @@ def check_disk(plan: Plan, rows: Iterable[Row]) -> None:
     estimate = DiskEstimate(plan.folder)
     for row in rows:
         estimate.add(f"{row.method} on {row.suite}", row.disk)
+    for name, size in finetuning_disk(plan).items():
+        estimate.add(f"fine-tuning of {name}", size)
     estimate.check()
 
 
 # Private functions.
+
+
+def _missing_finetuning(plan: Plan) -> list[tuple[PlannedRun, Cell]]:
+    """Return the fine-tuning runs that are not finished, each after the run that it starts from."""
+    by_source = {f"train {run.suite}/{run.method}/seed_{run.seed}": run for run in plan.runs}
+    cells = (cell for cell in plan.cells if cell.command == "finetune" and not cell.is_finished())
+    return [(by_source[cell.after[0]], cell) for cell in cells]
 
 
 def _row(

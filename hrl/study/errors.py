@@ -9,7 +9,7 @@ from hrl.run.errors import Interrupted
 
 
 class FailedCellsError(ConfigError):
-    """Report the cells that failed, after all others were run."""
+    """Report the cells that failed and reports that are missing, after all others were run."""
 
 
 class StudyInterrupted(Interrupted):

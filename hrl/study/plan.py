@@ -11,6 +11,7 @@ from pathlib import Path
 
 from envs import Suite
 from hrl.config import ComposedConfig, ConfigError, load
+from hrl.run.build import check_learns
 from hrl.run.distributed import rank_config
 from hrl.run.finetune import compose_finetune, read_request
 from hrl.run.finetune_source import planned_source
@@ -25,6 +26,7 @@ from hrl.study.planned_run import (
     training_memory,
 )
 from hrl.study.reuse import FinishedRuns
+from hrl.study.written import check_source, check_written, recorded_cells
 
 SHOWN_NAMES = 8  # of cells, in an error
 
@@ -36,12 +38,14 @@ class Plan:
     Attributes:
         study: its configuration.
         runs: training runs.
-        cells: the commands, in the order of their start.
+        cells: the commands to run, in the order of their start.
+        every_cell: all commands of the study, of which `cells` may be a choice.
     """
 
     study: StudyConfig
     runs: tuple[PlannedRun, ...]
     cells: tuple[Cell, ...]
+    every_cell: tuple[Cell, ...]
 
     @property
     def folder(self) -> Path:
@@ -52,7 +56,8 @@ class Plan:
         """Return the plan of the cells that match a pattern, and of those that they need.
 
         Args:
-            patterns: parts of the cells' names, in which * stands for anything.
+            patterns: parts of the cells' names; or, with a *, which stands for anything, their
+                beginnings.
 
         Raises:
             ConfigError: a pattern that no cell matches.
@@ -97,6 +102,7 @@ class _Planner:
         self.finished = FinishedRuns(
             [expanded(root).absolute() for root in study.reuse], self.folder
         )
+        self.recorded = {cell.name: cell.folder for cell in recorded_cells(self.folder)}
 
     def plan(self) -> Plan:
         runs = [
@@ -115,7 +121,7 @@ class _Planner:
             for suite, name in product(self.study.suites, self.study.evaluation.baselines)
         ]
         cells = (*trained, *evaluated, *baselines, *tuned)
-        return Plan(self.study, tuple(runs), cells)
+        return Plan(self.study, tuple(runs), cells, cells)
 
     # Private methods.
 
@@ -131,6 +137,7 @@ class _Planner:
             ]
             try:
                 composed = load(overrides)
+                check_learns(composed.config)
                 tasks = Suite.from_dict(composed.plain["suite"])
                 rank_config(composed.config, tasks, max(1, self.gpus))
             except ConfigError as error:
@@ -143,7 +150,11 @@ class _Planner:
     ) -> PlannedRun:
         own = self.folder / suite / name / f"seed_{seed}"
         run = placed_run(name, suite, composed, overrides, seed, own)
-        found = None if own.exists() else self.finished.find(run.composed)
+        if own.exists():
+            check_written(own, run.composed.plain)
+            return run
+        before = self.recorded.get(f"train {suite}/{name}/seed_{seed}")
+        found = self.finished.find(run.composed, before)
         if found is None:
             return run
         return replace(placed_run(name, suite, composed, overrides, seed, found), reused=True)
@@ -236,7 +247,7 @@ class _Planner:
             checked.add((run.method, run.suite))
             for task, parts in product(tuning.tasks, tuning.parts):
                 cell = self._tuned(name, tuning, run, source, task, parts)
-                if first:  # its other seeds ask for the same
+                if first or cell.folder.exists():  # other seeds ask for the same
                     _check_finetuning(name, cell, run)
                 label = cell.name.replace("finetune", "evaluate", 1)
                 yield cell
@@ -258,6 +269,9 @@ class _Planner:
         folder = self.folder / place
         arguments = [f"from={run.folder}", f"task={task}", f"parts={preset}", *more]
         arguments += [f"suite={tuning.suite}"] if tuning.suite else []
+        # Other settings are another method in the report; other states of parts name themselves.
+        named = any(not setting.startswith(("parts.", "method=")) for setting in more)
+        arguments += [f"method={label}"] if named else []
         arguments += [f"frames={tuning.frames}", f"folder={folder}", "tracking.progress=false"]
         cell_name = f"finetune {place}"
         return Cell(
@@ -284,9 +298,11 @@ def _check_finetuning(name: str, cell: Cell, run: PlannedRun) -> None:
     own = [argument for argument in cell.arguments if not argument.startswith("-")]
     try:
         source = planned_source(run.composed, run.tasks)
-        compose_finetune(read_request(own), source)
+        composed = compose_finetune(read_request(own), source)
     except ConfigError as error:
         raise ConfigError(f"finetuning {name} from {run.method}: {error}") from error
+    check_written(cell.folder, composed.plain)
+    check_source(cell.folder, run.folder)
 
 
 def _refuse_same_folders(cells: Iterable[Cell]) -> None:
@@ -299,7 +315,7 @@ def _refuse_same_folders(cells: Iterable[Cell]) -> None:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    return fnmatch(name, f"*{pattern}*")
+    return fnmatch(name, f"{pattern}*" if "*" in pattern else f"*{pattern}*")
 
 
 def _with_before(name: str, cells: dict[str, Cell]) -> set[str]:

@@ -30,14 +30,22 @@ class FinishedRuns:
         self._roots = roots
         self._own = own.resolve()
 
-    def find(self, composed: ComposedConfig) -> Path | None:
+    def find(self, composed: ComposedConfig, before: Path | None = None) -> Path | None:
         """Return the folder of a finished run of this configuration and of the present code.
 
         Budget and method's name are the same too, and neither revision has uncommitted changes.
+
+        Args:
+            composed: the configuration.
+            before: the run that the study chose when the code was what it is of: it stays chosen,
+                whatever changed since, while it is finished and of this configuration.
         """
         config = composed.config
+        if before is not None and self._is_other(before) and self._fits(before, composed, ""):
+            return before
         wanted = (config.method, str(config.seed), str(config.frames))
-        found = (path for path in self._by_name.get(wanted, []) if self._fits(path, composed))
+        candidates = self._by_name.get(wanted, [])
+        found = (path for path in candidates if self._fits(path, composed, self._revision))
         return next(found, None)
 
     # Private methods.
@@ -65,9 +73,13 @@ class FinishedRuns:
         for root in self._roots:
             with suppress(ConfigError):  # it holds no run
                 folders += find_run_folders([root])
-        return [folder for folder in folders if self._own not in folder.resolve().parents]
+        return [folder for folder in folders if self._is_other(folder)]
 
-    def _fits(self, folder: Path, composed: ComposedConfig) -> bool:
+    def _is_other(self, folder: Path) -> bool:
+        return self._own not in folder.resolve().parents
+
+    def _fits(self, folder: Path, composed: ComposedConfig, revision: str) -> bool:
+        """Return whether a run is finished, of this configuration, and of a revision unless ""."""
         files = RunFolder(folder)
         try:
             saved = files.read_config()
@@ -76,7 +88,7 @@ class FinishedRuns:
             return False
         return (
             isinstance(environment, dict)
-            and environment.get("revision") == self._revision
+            and revision in ("", environment.get("revision"))
             and environment.get("dirty") is False
             and newest_frames(files.checkpoints) >= composed.config.frames
             and not differing_keys(saved, composed.plain, ignore=MAY_CHANGE)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from hrl.agents.model_based import ModelBasedConfig
 from hrl.reporting import RunFolderError, load_runs, write_report
 from hrl.run.atomic_files import write_json
 from hrl.run.folder import RunFolder, expanded, study_record
@@ -22,6 +24,9 @@ from hrl.study.executors.local import local_gpus
 from hrl.study.plan import Plan, make_plan
 from hrl.study.planned_run import PlannedRun
 from hrl.study.status import status_text
+from hrl.study.written import RecordedCell, recorded_cells
+
+_SEED = re.compile(r"/seed_\d+$")
 
 
 def plan_study(study: StudyConfig, only: Sequence[str] = (), flags: Sequence[str] = ()) -> Plan:
@@ -80,7 +85,8 @@ def run_study(plan: Plan, executor: Executor, command: str) -> list[Path]:
 
     Raises:
         FolderError: another process runs this study, or its folder was removed or replaced.
-        FailedCellsError: some cells failed; it has the ends of their logs.
+        FailedCellsError: some cells failed, with the ends of their logs, or a report could not be
+            written.
         StudyInterrupted: a signal asked to stop; all cells are saved.
     """
     with RunFolder(plan.folder).lock() as lock, stop_signals() as received:
@@ -92,8 +98,9 @@ def run_study(plan: Plan, executor: Executor, command: str) -> list[Path]:
             executor.close()
         if received:
             raise StudyInterrupted(plan.folder, 128 + received[0])
-        pages = list(_write_reports(plan, command))
-    _raise_failures(runner.failures, pages)
+        missing: dict[str, str] = {}
+        pages = list(_write_reports(plan, command, missing))
+    _raise_failures(runner.failures, missing, pages)
     return pages
 
 
@@ -117,6 +124,9 @@ class _Measurement:
         print(f"measuring the speed of {run.method} on {run.suite}", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         overrides = [part for part in run.overrides if not part.startswith("folder=")]
+        if isinstance(run.composed.config.agent, ModelBasedConfig):
+            # Most of a run's updates are of everything, not of the world model alone.
+            overrides.append("agent.actor_critic_start=0")
         quiet = ("tracking.wandb=disabled", "tracking.tensorboard=false", "evaluation.every=0")
         gpus = min(1, local_gpus())
         cell = Cell(
@@ -143,20 +153,37 @@ def _write_record(plan: Plan, command: str) -> None:
             "log": str(cell.log),
             "frames": cell.frames,
         }
-        for cell in plan.cells
+        for cell in _known_cells(plan)
     ]
     record = {"command": command, "study": asdict(plan.study), "cells": cells}
     write_json(study_record(plan.folder), record)
 
 
-def _write_reports(plan: Plan, command: str) -> Iterator[Path]:
-    """Write the report of every suite that has evaluated runs; yield the pages."""
+def _known_cells(plan: Plan) -> list[Cell | RecordedCell]:
+    """Return all cells of a study, and those of the last record that are of its other seeds."""
+    planned = {cell.name for cell in plan.every_cell}
+    columns = {_SEED.sub("", name) for name in planned}
+    others = (
+        cell
+        for cell in recorded_cells(plan.folder)
+        if cell.name not in planned and _SEED.sub("", cell.name) in columns
+    )
+    return [*plan.every_cell, *others]
+
+
+def _write_reports(plan: Plan, command: str, missing: dict[str, str]) -> Iterator[Path]:
+    """Write the report of every suite that has evaluated runs of the study; yield the pages.
+
+    Args:
+        plan: of the study, of whose cells all are reported, whichever were chosen to run.
+        command: what the user typed.
+        missing: gets the reason why a suite has no report.
+    """
     controls = {name: control.note for name, control in plan.study.controls.items()}
+    cells = _known_cells(plan)
     for suite in plan.study.suites:
-        folders = [run.folder for run in plan.runs if run.suite == suite]
-        folders += [
-            cell.folder for cell in plan.cells if cell.name.startswith(f"finetune {suite}/")
-        ]
+        names = tuple(f"{command} {suite}/" for command in ("train", "finetune"))
+        folders = [cell.folder for cell in cells if cell.name.startswith(names)]
         folders += [plan.folder / suite / name for name in plan.study.evaluation.baselines]
         evaluated = [folder for folder in folders if RunFolder(folder).scores.exists()]
         if not evaluated:
@@ -165,14 +192,18 @@ def _write_reports(plan: Plan, command: str) -> Iterator[Path]:
             runs = load_runs(evaluated, controls=controls)
             yield write_report(runs, plan.folder / "report" / suite, command)
         except RunFolderError as error:
-            print(f"no report on {suite}: {error}", flush=True)
+            missing[suite] = str(error)
 
 
-def _raise_failures(failures: Mapping[str, Failure], pages: Sequence[Path]) -> None:
-    if not failures:
+def _raise_failures(
+    failures: Mapping[str, Failure], missing: Mapping[str, str], pages: Sequence[Path]
+) -> None:
+    parts = [f"no report on {suite}: {reason}" for suite, reason in missing.items()]
+    if failures:
+        text = failure_text(failures, lambda cell: last_lines(cell.log))
+        parts += [f"{len(failures)} cells are missing; the same command tries them again:\n{text}"]
+    if not parts:
         return
-    text = failure_text(failures, lambda cell: last_lines(cell.log))
-    shown = f"\nreports on the others: {', '.join(map(str, pages))}" if pages else ""
-    raise FailedCellsError(
-        f"{len(failures)} cells are missing; the same command tries them again:\n{text}{shown}"
-    )
+    if pages:
+        parts += [f"reports on the others: {', '.join(map(str, pages))}"]
+    raise FailedCellsError("\n".join(parts))

@@ -18,6 +18,10 @@ def test_another_page_cannot_read_this_one_by_a_name_of_its_own() -> None:
     assert not access_for("").admits("127.0.0.1.evil.example", "")
 
 
+def test_an_ipv6_address_may_have_the_brackets_of_a_pages_address():
+    assert access_for("[::1]") == access_for("::1") == Access("::1", "")
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "::1"])
 def test_addresses_of_this_machine_alone_need_no_token(host: str) -> None:
     assert access_for(host).token == ""

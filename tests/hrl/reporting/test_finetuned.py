@@ -1,6 +1,7 @@
 """What reports say of fine-tuning runs, against numbers worked out by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -80,6 +81,27 @@ def test_fine_tuning_runs_stand_apart_from_the_others(runs):
     frames, scores = cell.curves()
     assert frames.tolist() == list(CURVE)
     assert scores.shape == (4, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "preset"),
+    [
+        ("skills-all", "all"),
+        ("skills-all-agent.learning_rate-1e-5", "all-agent.learning_rate-1e-5"),
+        ("mine", "all (mine)"),
+    ],
+)
+def test_runs_of_other_settings_are_no_further_seeds(folder, tmp_path, method, preset):
+    """The name of a run tells them apart: two learning rates are two rows."""
+    out, suite = tmp_path / "runs", position_suite()
+    shutil.copytree(folder, out)
+    for name, seed in (("usual", 0), ("other", 0 if method != "skills-all" else 1)):
+        write_finetuned(out / name, suite, FAR, preset="all", curve=CURVE, score=0.7, seed=seed)
+    for file in (out / "other").iterdir():
+        file.write_text(file.read_text().replace("skills-all", method))
+    found = cells(measure_finetuned(reporting.load_runs([out])))
+    seeds = {cell.preset: len(cell.runs) for cell in found if cell.preset.startswith("all")}
+    assert seeds == ({"all": 2} if preset == "all" else {"all": 1, preset: 1})
 
 
 def test_the_report_has_the_section_and_its_numbers_as_csv(folder, tmp_path):

@@ -1,5 +1,6 @@
 """A plan names every cell, says what it costs, and refuses what could not work."""
 
+import hashlib
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,14 +12,27 @@ from envs.resources import config_files
 from hrl.cli import main
 from hrl.config import ConfigError, load
 from hrl.config_field import ConfigValueError
+from hrl.reporting import RunFolderError
+from hrl.run.finetune import compose_finetune, read_request
+from hrl.run.finetune_source import planned_source
 from hrl.run.folder import RunFolder
-from hrl.run.memory import DiskEstimateError
+from hrl.run.memory import DiskEstimateError, human_size
 from hrl.run.provenance import code_revision
 from hrl.study import reuse
+from hrl.study import run as study_run
 from hrl.study.config import load_study, with_seeds
-from hrl.study.cost import check_disk, cost_rows, measured_rates, plan_text, rate_of
+from hrl.study.cost import (
+    check_disk,
+    cost_rows,
+    finetuning_disk,
+    measured_rates,
+    plan_text,
+    rate_of,
+)
+from hrl.study.errors import FailedCellsError
 from hrl.study.plan import make_plan
 from hrl.study.status import status_text
+from hrl.study.written import recorded_cells
 from tests.hrl.study.fake_cells import advance
 
 CONFIG_ERRORS = (ConfigError, ConfigValueError)
@@ -87,6 +101,69 @@ def test_only_keeps_what_matches_and_what_it_needs(plan):
         plan.only(["random", "bogus"])
 
 
+def test_patterns_with_a_star_are_beginnings_of_names(study):
+    """A fine-tuning run to the split `train` is none that trains."""
+    plan = make_plan(study(TUNED, "finetuning.x.methods=[skills]"))
+    assert {cell.command for cell in plan.only(["train*"]).cells} == {"train"}
+    assert {cell.command for cell in plan.only(["train"]).cells} == {
+        "train",
+        "finetune",
+        "evaluate",
+    }
+    assert [cell.name for cell in plan.only(["*k1*"]).cells] == [
+        "train debug/k1/seed_3",
+        "evaluate debug/k1/seed_3",
+    ]
+
+
+def test_the_record_and_the_report_are_of_the_whole_study(study, monkeypatch):
+    """Whichever cells or seeds were chosen to run; a method that is no longer asked for is not."""
+    reported = []
+    monkeypatch.setattr(study_run, "load_runs", lambda folders, controls: list(folders))
+    monkeypatch.setattr(
+        study_run, "write_report", lambda runs, folder, command: reported.append(runs) or folder
+    )
+    whole = make_plan(study())
+    for run in whole.runs:
+        run.folder.mkdir(parents=True)
+        RunFolder(run.folder).scores.touch()
+    study_run._write_record(whole, "first")
+    for plan in (
+        whole.only(["train*ppo*seed_3"]),
+        make_plan(with_seeds(study(), 1)),
+        make_plan(study("controls={}")),
+    ):
+        study_run._write_record(plan, "again")
+        assert list(study_run._write_reports(plan, "again", {}))
+        recorded = {cell.name for cell in recorded_cells(plan.folder)}
+        expected = {
+            cell.name
+            for cell in whole.cells
+            if "k1" in str(plan.every_cell) or "k1" not in cell.name
+        }
+        assert recorded == expected
+        folders = {
+            run.folder
+            for run in whole.runs
+            if f"train debug/{run.method}/seed_{run.seed}" in recorded
+        }
+        assert set(reported.pop()) == folders
+
+
+def test_a_report_that_cannot_be_written_is_an_error(study, monkeypatch):
+    def refuse(folders, controls):
+        raise RunFolderError("two suites")
+
+    monkeypatch.setattr(study_run, "load_runs", refuse)
+    plan = make_plan(study())
+    plan.runs[0].folder.mkdir(parents=True)
+    RunFolder(plan.runs[0].folder).scores.touch()
+    missing = {}
+    assert list(study_run._write_reports(plan, "command", missing)) == []
+    with pytest.raises(FailedCellsError, match="no report on debug: two suites"):
+        study_run._raise_failures({}, missing, [])
+
+
 def test_seeds_are_the_first_ones_and_counted_on(study):
     assert with_seeds(study(), 1).seeds == [3]
     assert with_seeds(study(), 4).seeds == [3, 4, 5, 6]
@@ -99,6 +176,7 @@ def test_seeds_are_the_first_ones_and_counted_on(study):
     [
         (["suites=[nope]"], "method ppo on suite nope: .*nope"),
         (["methods.ppo.overrides=['agent=nope']"], "method ppo on suite debug: .*nope"),
+        (["methods.ppo.overrides=['agent=zero']"], "method ppo .*agent zero learns nothing"),
         (["controls.k1.overrides=['agent=skills','agent.k=1']"], "method k1 on suite debug: .*k"),
         (["controls.k1.suites=[walker]"], r"controls.k1.suites is 'walker'; choose from debug"),
         (["evaluation.splits=[far]"], "suite debug has no split 'far'; choose from train"),
@@ -197,6 +275,71 @@ def test_fine_tuning_starts_from_each_run_and_is_evaluated(study):
     assert cells[0].is_finished()
 
 
+def test_fine_tuning_with_other_settings_is_another_method(study):
+    """Of the report too, which would take both for runs of one setting."""
+    parts = "finetuning.x.parts=[all,'all agent.learning_rate=1e-5','all parts.manager=frozen']"
+    plan = make_plan(study(TUNED, "finetuning.x.methods=[skills]", "finetuning.x.seeds=1", parts))
+    cells = [cell for cell in plan.cells if cell.command == "finetune"]
+    named = [[one for one in cell.arguments if one.startswith("method=")] for cell in cells]
+    assert named == [[], ["method=skills-all-agent.learning_rate-1e-5"], []]
+    assert len({cell.folder for cell in cells}) == 3
+
+
+def write_run(folder, plain, **changes):
+    folder.mkdir(parents=True)
+    RunFolder(folder).write_config({**plain, **changes})
+
+
+def test_a_folder_that_holds_a_run_of_other_settings_is_refused(study, plan):
+    """It would count as finished. Budget and tracking may differ, and keys of another version."""
+    run = plan.runs[0]
+    agent = dict(run.composed.plain["agent"])
+    del agent["clip"]
+    write_run(run.folder, run.composed.plain, frames=9, agent=agent)
+    assert make_plan(study()).runs[0].folder == run.folder
+    RunFolder(run.folder).write_config({**run.composed.plain, "agent": {**agent, "discount": 0.5}})
+    expected = rf"{run.folder} holds a run of other settings \(agent.discount is 0.5 there and 0.99"
+    with pytest.raises(ConfigError, match=expected):
+        make_plan(study())
+
+
+def test_a_fine_tuning_run_to_another_suite_or_from_another_checkpoint_is_refused(study):
+    tuned = [TUNED, "finetuning.x.methods=[skills]", "finetuning.x.seeds=1"]
+    plan = make_plan(study(*tuned))
+    cell = next(cell for cell in plan.cells if cell.command == "finetune")
+    source = named(plan, "train debug/skills/seed_3")
+    run = next(run for run in plan.runs if run.folder == source.folder)
+    own = [argument for argument in cell.arguments if not argument.startswith("-")]
+    composed = compose_finetune(read_request(own), planned_source(run.composed, run.tasks))
+    record = composed.plain["finetune"]
+    checkpoints = RunFolder(source.folder).checkpoints
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "step_000000000512.policy.safetensors").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    write_run(cell.folder, composed.plain, finetune={**record, "source_sha256": digest})
+    make_plan(study(*tuned))
+    other = {**record, "source_sha256": digest, "target": "interpolation"}
+    RunFolder(cell.folder).write_config({**composed.plain, "finetune": other})
+    with pytest.raises(ConfigError, match=r"finetune\.target is 'interpolation' there and 'train'"):
+        make_plan(study(*tuned))
+    RunFolder(cell.folder).write_config({**composed.plain, "finetune": {**record}})
+    with pytest.raises(ConfigError, match=r"was fine-tuned from another checkpoint of .*seed_3"):
+        make_plan(study(*tuned))
+
+
+def test_a_damaged_configuration_stops_no_study(study, plan):
+    folder = plan.runs[0].folder
+    folder.mkdir(parents=True)
+    RunFolder(folder).config.write_text("[1]")
+    assert make_plan(study()).runs[0].folder == folder
+
+
+def test_nothing_takes_a_part_of_a_study_out(study):
+    assert study("controls={}").controls == {}
+    assert study(TUNED, "finetuning={}").finetuning == {}
+    assert study("controls.k1.seeds=2").controls["k1"].overrides, "the rest of it stays"
+
+
 def write_timing(folder, rate):
     folder.mkdir(parents=True, exist_ok=True)
     lines = [{"frames": frames, "seconds": 9 + frames / rate} for frames in range(100, 600, 100)]
@@ -253,6 +396,19 @@ def test_a_study_that_does_not_fit_onto_the_disk_is_refused(plan, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100_000))
     with pytest.raises(DiskEstimateError, match="the largest parts: ppo on debug"):
         check_disk(plan, cost_rows(plan, {}))
+
+
+def test_checkpoints_of_fine_tuning_need_disk_too(study):
+    plan = make_plan(
+        study(TUNED, "finetuning.x.methods=[skills]", "finetuning.x.parts=[all,heads]")
+    )
+    rows = cost_rows(plan, {})
+    of_skills = next(row for row in rows if row.method == "skills")
+    assert finetuning_disk(plan) == {"skills on debug": 2 * of_skills.disk}
+    total = sum(row.disk for row in rows) + 2 * of_skills.disk
+    text = plan_text(plan, {}, slots=2)
+    assert f"weights left out: {human_size(total)}" in text
+    assert "still to be trained: hours unknown; evaluations on top" in text
 
 
 def test_speed_is_measured_once_where_no_run_shows_it(plan):
@@ -324,6 +480,20 @@ def test_a_finished_run_of_another_study_is_reused(other, study):
     assert next(row for row in cost_rows(plan, {}) if row.method == "ppo").reused == 1
 
 
+def test_a_choice_stands_whatever_the_code_is_later(other, study, monkeypatch):
+    """Fine-tuning has begun from it, and evaluations of it are there."""
+    chosen = other()
+    plan = make_plan(replace(study(), reuse=["runs"]))
+    plan.folder.mkdir(parents=True)
+    study_run._write_record(plan, "command")
+    for revision, dirty in (("def", False), ("abc", True)):
+        monkeypatch.setattr(reuse, "code_revision", lambda now=(revision, dirty): now)
+        assert reused(study) == {3: chosen}
+    saved = RunFolder(chosen).read_config()
+    RunFolder(chosen).write_config({**saved, "num_envs": 4})
+    assert reused(study) == {}
+
+
 @pytest.mark.parametrize(
     "facts",
     [
@@ -377,7 +547,7 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(study, config_dir, capsys, 
 
 SHIPPED = [
     *("quick", "locomotion", "maze", "manipulation", "ablation_task_conditioning"),
-    *("ablation_encoder_gradient", "controls", "finetuning", "transfer"),
+    *("ablation_encoder_gradient", "controls", "controls_world_model", "finetuning", "transfer"),
 ]
 
 

@@ -1,0 +1,107 @@
+"""Read what a study's folder holds already, and refuse runs of other settings there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hrl.config import ConfigError
+from hrl.run.checkpoints import newest_policy_path
+from hrl.run.config_match import ABSENT, MAY_CHANGE, differing_keys
+from hrl.run.errors import FolderError
+from hrl.run.folder import RunFolder, study_record
+
+SHOWN = 3  # differing keys, in an error
+
+
+class RecordedCell(NamedTuple):
+    """Hold a cell of `study.json`: its name, its command, and where its run lies."""
+
+    name: str
+    command: str
+    folder: Path
+    log: Path
+    frames: int
+
+
+def recorded_cells(folder: Path) -> list[RecordedCell]:
+    """Return the cells that a study's folder names; none where there is no record or a damaged one.
+
+    Args:
+        folder: of the study.
+    """
+    try:
+        cells = json.loads(study_record(folder).read_text())["cells"]
+        return [
+            RecordedCell(
+                str(cell["name"]),
+                str(cell["command"]),
+                Path(cell["folder"]),
+                Path(cell["log"]),
+                int(cell["frames"]),
+            )
+            for cell in cells
+        ]
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return []
+
+
+def check_written(folder: Path, plain: dict[str, Any]) -> None:
+    """Refuse a folder that holds a run of other settings than those that are planned for it.
+
+    Keys that only one side has are those of another version of the code, which reports show.
+
+    Args:
+        folder: of a run, which need not exist.
+        plain: the configuration that is planned.
+
+    Raises:
+        ConfigError: names the folder and the first keys that differ, with both values.
+    """
+    files = RunFolder(folder)
+    if not files.config.exists():
+        return
+    ignored = (*MAY_CHANGE, "finetune.source_sha256", "finetune.source_frames")
+    try:
+        saved = files.read_config()
+    except FolderError:  # damaged, or of another version: its own cell says so
+        return
+    differing = differing_keys(saved, plain, ignore=ignored)
+    different = {key: pair for key, pair in differing.items() if ABSENT not in pair}
+    if different:
+        few = list(different.items())[:SHOWN]
+        shown = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, (old, new) in few)
+        more = f"; and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+        raise ConfigError(
+            f"{folder} holds a run of other settings ({shown}{more}): choose another folder=, or "
+            "remove it"
+        )
+
+
+def check_source(folder: Path, source: Path) -> None:
+    """Refuse a fine-tuning run whose source was trained on or anew since.
+
+    Args:
+        folder: of the fine-tuning run, which need not exist.
+        source: the run that it started from; without a policy there is nothing to compare with.
+
+    Raises:
+        ConfigError: names both folders.
+    """
+    files = RunFolder(folder)
+    policy = newest_policy_path(RunFolder(source).checkpoints)
+    if not files.config.exists() or policy is None:
+        return
+    try:
+        record = files.read_config().get("finetune")
+    except FolderError:  # as above
+        return
+    if not isinstance(record, dict):
+        return
+    if record.get("source_sha256") != hashlib.sha256(policy.read_bytes()).hexdigest():
+        raise ConfigError(
+            f"{folder} was fine-tuned from another checkpoint of {source} than its newest one: "
+            "remove it, or choose another folder="
+        )
