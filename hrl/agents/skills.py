@@ -93,7 +93,7 @@ class SkillsConfig(OnPolicyAgentConfig):
         at_least=0,
     )
     manager_learning_rate_share: float = config_field(
-        0.3,
+        0.1,
         "share of learning_rate that the manager's policy learns with. A rollout holds fewer "
         "decisions than steps, and weights of many skills move a policy's likelihood more than a "
         "few actuators do: with all of the rate half of a manager's samples are clipped",

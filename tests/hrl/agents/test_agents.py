@@ -340,7 +340,7 @@ def test_every_rate_falls_alike():
     )
     trained.iterate()
     rates = [0.01 if update <= 5 else 0.01 * (5 / update) ** 0.5 for update in range(1, 17)]
-    assert seen == [pytest.approx([rate, 0.3 * rate, rate]) for rate in rates]
+    assert seen == [pytest.approx([rate, 0.1 * rate, rate]) for rate in rates]
 
 
 class Replayed:
