@@ -14,7 +14,7 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 # What installs something, or belongs to another machine.
-_NOT_RUN = {"pip", "uv", "docker", "git", "python3.11", "make", "cd", "ray", "[", "torchrun"}
+_NOT_RUN = {"pip", "uv", "docker", "git", "python3.11", "make", "cd", "ray", "case", "torchrun"}
 _SMALL = {
     "suite=point_mass": "suite=debug",
     "runs/point_mass": "runs/debug",
@@ -76,6 +76,7 @@ def _commands(code: str) -> list[list[str]]:
     """The arguments of `pixel-hrl`, at debug size, of each line that calls it."""
     found = []
     for line in code.replace("\\\n", " ").splitlines():
+        line = line.removeprefix("srun ")
         words = shlex.split(line, comments=True)
         if not words or words[0] in _NOT_RUN:
             continue
