@@ -4,7 +4,7 @@ steps."""
 import pytest
 import torch
 
-from hrl.agents.actor_critic import ActorCriticConfig
+from hrl.agents.actor_critic import ActorCriticConfig, Trajectory
 from hrl.agents.conditioning import ConditioningConfig
 from hrl.agents.dreamer import Dreamer, DreamerConfig
 from hrl.agents.parts import modules_by_name
@@ -37,6 +37,15 @@ def losses(agent: Dreamer) -> dict[str, torch.Tensor]:
     return terms | {"actor": total - metrics["critic_loss"]}
 
 
+def imagined(agent: Dreamer) -> Trajectory:
+    """What an update imagines from the states of a replayed batch."""
+    batch = replayed(model_setting(), BATCH, LENGTH)
+    states = agent.world_model.observe(
+        batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
+    ).states
+    return agent._imagine(agent.starts(batch, states))
+
+
 @pytest.mark.parametrize("bonus", [0.0, 0.1])
 @pytest.mark.parametrize("preset", ["none", "everywhere"])
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
@@ -53,11 +62,7 @@ def test_through_the_dynamics_every_reward_moves_the_actor():
     """A reward depends on the action before it, through the model's step; the first state on
     none."""
     agent = dreamer(action_gradient="dynamics")
-    batch = replayed(model_setting(), BATCH, LENGTH)
-    states = agent.world_model.observe(
-        batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
-    ).states
-    seen = agent._imagine(agent.starts(batch, states))
+    seen = imagined(agent)
     actor = list(agent.actor_critic.actor.parameters())
     for reward in seen.rewards["task"]:
         gradients = torch.autograd.grad(reward.sum(), actor, retain_graph=True, allow_unused=True)
@@ -69,11 +74,7 @@ def test_through_the_dynamics_the_exploration_bonus_moves_the_actor_as_the_task_
     """Every bonus depends on the actions before it; the autoencoder, whose error it is, gets no
     gradient."""
     agent = dreamer(action_gradient="dynamics", exploration_bonus=0.1)
-    batch = replayed(model_setting(), BATCH, LENGTH)
-    states = agent.world_model.observe(
-        batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
-    ).states
-    seen = agent._imagine(agent.starts(batch, states))
+    seen = imagined(agent)
     actor = list(agent.actor_critic.actor.parameters())
     goals = list(agent.goals.parameters())
     for reward in seen.rewards["exploration"]:
@@ -87,11 +88,7 @@ def test_through_the_dynamics_the_exploration_bonus_moves_the_actor_as_the_task_
 
 def test_by_likelihood_nothing_is_kept_of_the_way_back():
     agent = dreamer(exploration_bonus=0.1)
-    batch = replayed(model_setting(), BATCH, LENGTH)
-    states = agent.world_model.observe(
-        batch, torch.rand(BATCH, LENGTH, 4), agent.config.world_model_loss
-    ).states
-    seen = agent._imagine(agent.starts(batch, states))
+    seen = imagined(agent)
     assert not any(
         part.requires_grad
         for part in (seen.inputs, seen.actions, *seen.rewards.values(), seen.continues)
