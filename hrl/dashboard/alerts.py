@@ -67,7 +67,7 @@ SIGNS = (
     Sign(
         "manager's steps too large",
         ("manager/kl",),
-        lambda kl: kl > 0.5,
+        lambda kl: kl > 0.2,
         "each update moves the manager by {:.2f} nats",
     ),
     Sign(
