@@ -46,6 +46,17 @@ def check_config_matches(saved: Mapping[str, Any], given: Mapping[str, Any]) -> 
         raise ConfigMismatchError(different)
 
 
+def with_saved_physics(given: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that left the simulator to the program with the one that a run chose.
+
+    Args:
+        given: a plain configuration.
+        saved: that of a run, which has the simulator's name.
+    """
+    asked = given.get("physics")
+    return {**given, "physics": saved.get("physics", asked) if asked == "auto" else asked}
+
+
 def differing_keys(
     saved: Mapping[str, Any], given: Mapping[str, Any], ignore: Collection[str] = ()
 ) -> dict[str, tuple[object, object]]:

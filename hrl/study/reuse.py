@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hrl.config import ComposedConfig, ConfigError
 from hrl.run.checkpoints import newest_frames
-from hrl.run.config_match import MAY_CHANGE, differing_keys
+from hrl.run.config_match import MAY_CHANGE, differing_keys, with_saved_physics
 from hrl.run.folder import RunFolder, find_run_folders
 from hrl.run.provenance import UNKNOWN, code_revision
 
@@ -91,5 +91,7 @@ class FinishedRuns:
             and revision in ("", environment.get("revision"))
             and environment.get("dirty") is False
             and newest_frames(files.checkpoints) >= composed.config.frames
-            and not differing_keys(saved, composed.plain, ignore=MAY_CHANGE)
+            and not differing_keys(
+                saved, with_saved_physics(composed.plain, saved), ignore=MAY_CHANGE
+            )
         )

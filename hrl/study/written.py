@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hrl.config import ConfigError
 from hrl.run.checkpoints import newest_policy_path
-from hrl.run.config_match import ABSENT, MAY_CHANGE, differing_keys
+from hrl.run.config_match import ABSENT, MAY_CHANGE, differing_keys, with_saved_physics
 from hrl.run.errors import FolderError
 from hrl.run.folder import RunFolder, study_record
 
@@ -68,7 +68,7 @@ def check_written(folder: Path, plain: dict[str, Any]) -> None:
         saved = files.read_config()
     except FolderError:  # damaged, or of another version: its own cell says so
         return
-    differing = differing_keys(saved, plain, ignore=ignored)
+    differing = differing_keys(saved, with_saved_physics(plain, saved), ignore=ignored)
     different = {key: pair for key, pair in differing.items() if ABSENT not in pair}
     if different:
         few = list(different.items())[:SHOWN]

@@ -295,7 +295,7 @@ def test_a_folder_that_holds_a_run_of_other_settings_is_refused(study, plan):
     run = plan.runs[0]
     agent = dict(run.composed.plain["agent"])
     del agent["clip"]
-    write_run(run.folder, run.composed.plain, frames=9, agent=agent)
+    write_run(run.folder, run.composed.plain, frames=9, agent=agent, physics="mujoco")
     assert make_plan(study()).runs[0].folder == run.folder
     RunFolder(run.folder).write_config({**run.composed.plain, "agent": {**agent, "discount": 0.5}})
     expected = rf"{run.folder} holds a run of other settings \(agent.discount is 0.5 there and 0.99"
@@ -457,7 +457,8 @@ def other(plan, tmp_path, monkeypatch):
         run = next(run for run in plan.runs if run.method == "ppo")
         files = RunFolder(tmp_path / "runs" / "elsewhere" / "a_run")
         files.path.mkdir(parents=True)
-        saved = {**run.composed.plain, "folder": str(files.path), **changes}
+        resolved = {"folder": str(files.path), "physics": "mujoco"}
+        saved = {**run.composed.plain, **resolved, **changes}
         files.write_config(saved)
         facts = {"revision": revision, "dirty": dirty}
         files.environment.write_text(json.dumps(facts))
