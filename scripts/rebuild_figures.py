@@ -2,7 +2,7 @@
 """Write summary and figures of archived studies anew from what is kept of them.
 
 scripts/rebuild_figures.py                              every study in results/ that has runs
-scripts/rebuild_figures.py results/point_mass_on_policy
+scripts/rebuild_figures.py results/quick
 scripts/rebuild_figures.py results/NAME --archive 'runs/point_mass/*/seed_*'
 
 With --archive, the runs are first copied into the study without their raw logs: scores, summary
