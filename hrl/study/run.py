@@ -182,7 +182,7 @@ def _write_reports(plan: Plan, command: str, missing: dict[str, str]) -> Iterato
     controls = {name: control.note for name, control in plan.study.controls.items()}
     cells = _known_cells(plan)
     for suite in plan.study.suites:
-        names = tuple(f"{command} {suite}/" for command in ("train", "finetune"))
+        names = (f"train {suite}/", f"finetune {suite}/")
         folders = [cell.folder for cell in cells if cell.name.startswith(names)]
         folders += [plan.folder / suite / name for name in plan.study.evaluation.baselines]
         evaluated = [folder for folder in folders if RunFolder(folder).scores.exists()]

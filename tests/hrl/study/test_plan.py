@@ -571,3 +571,27 @@ def test_every_shipped_experiment_composes_and_is_planned(name, tmp_path, monkey
     study = load_study(name)
     assert all(method in shown.out for method in study.columns)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_speed_of_a_world_model_is_measured_where_everything_learns(
+    study, monkeypatch, tmp_path
+):
+    """At first only the model learns, several times as fast as most of a run goes."""
+    started = []
+
+    class Process:
+        def __init__(self, cell, gpus, seconds):
+            started.append(cell.arguments)
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(study_run, "CellProcess", Process)
+    world_model = "methods.skills.overrides=['agent=director']"
+    plan = make_plan(study(world_model, "controls={}"))
+    measure = study_run._Measurement(plan.study, ())
+    for run in plan.runs[::2]:
+        measure(run, tmp_path / "rate")
+    asked = ["agent.actor_critic_start=0" in arguments for arguments in started]
+    assert asked == [False, True]
+    assert all(load(arguments) for arguments in started)
