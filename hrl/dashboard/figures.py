@@ -43,7 +43,7 @@ def colours(methods: Iterable[str]) -> dict[str, str]:
 def curves_figure(
     runs: Sequence[Pair], key: str, axis: Axis, window: int, title: str = ""
 ) -> Figure:
-    """Return the curves of a metric: a line and a band a method, a thin line a run.
+    """Return the curves of a metric: a line and a band a method, thin lines for its runs.
 
     Args:
         runs: of one suite.
@@ -57,8 +57,8 @@ def curves_figure(
         by_method.setdefault(pair[0].method, []).append(pair)
     palette = colours(by_method)
     traces = [
-        trace
-        for method, members in sorted(by_method.items())
+        {**trace, "legendrank": rank}  # lines that come later are appended; see `views.renewed`
+        for rank, (method, members) in enumerate(sorted(by_method.items()))
         for trace in _method_traces(method, members, key, axis, window, palette[method])
     ]
     return _figure(traces, AXIS_TITLES[axis], "" if title else key, title)
@@ -120,55 +120,63 @@ def diagnostic_figures(runs: Sequence[Pair]) -> list[Figure | None]:
 def _method_traces(
     method: str, members: Sequence[Pair], key: str, axis: Axis, window: int, colour: str
 ) -> list[dict[str, Any]]:
+    """Return an interval, the runs and their mean: as many traces whatever the number of runs."""
     curves = [(status, curve(followed, key, axis)) for status, followed in members]
     curves = [(status, (x, y)) for status, (x, y) in curves if len(x)]
     over_seeds = band([points for _, points in curves], window, method)
     if over_seeds is None:
         return []
-    thin = [
-        _line(x, smoothed(y, window), method, colour, 0.8, f"{method} seed {status.seed}")
-        for status, (x, y) in curves
-    ]
-    for trace in thin:
-        trace |= {"opacity": 0.4, "showlegend": False}
-    label = f"{method} ({over_seeds.seeds})"
-    mean = _line(over_seeds.x, over_seeds.mean, method, colour, 2.4, label)
-    return [*_band_traces(over_seeds, method, colour), *thin, mean]
-
-
-def _band_traces(over_seeds: Band, method: str, colour: str) -> list[dict[str, Any]]:
-    if not np.isfinite(over_seeds.low).any():
-        return []
-    x = [*over_seeds.x.tolist(), *over_seeds.x[::-1].tolist()]
-    y = [*over_seeds.high.tolist(), *over_seeds.low[::-1].tolist()]
+    runs = [(x, smoothed(y, window), f"{method} seed {status.seed}") for status, (x, y) in curves]
+    mean = _line([(over_seeds.x, over_seeds.mean, method)], colour, 2.4)
+    mean["name"] = f"{method} ({over_seeds.seeds})"
+    quiet = {"opacity": 0.4, "showlegend": False}
+    parts = {
+        "interval": _interval(over_seeds, colour),
+        "runs": _line(runs, colour, 0.8) | quiet,
+        "mean": mean,
+    }
     return [
-        {
-            "type": "scatter",
-            "x": x,
-            "y": y,
-            "fill": "toself",
-            "fillcolor": f"{colour}30",
-            "line": {"width": 0},
-            "hoverinfo": "skip",
-            "legendgroup": method,
-            "showlegend": False,
-            "name": f"{method} interval",
-        }
+        {**trace, "uid": f"{method} {part}", "legendgroup": method} for part, trace in parts.items()
     ]
+
+
+def _interval(over_seeds: Band, colour: str) -> dict[str, Any]:
+    known = np.isfinite(over_seeds.low).any()
+    x = [*over_seeds.x.tolist(), *over_seeds.x[::-1].tolist()] if known else []
+    y = [*over_seeds.high.tolist(), *over_seeds.low[::-1].tolist()] if known else []
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "fill": "toself",
+        "fillcolor": f"{colour}30",
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
 def _line(
-    x: NDArray, y: NDArray, group: str, colour: str, width: float, label: str
+    parts: Sequence[tuple[NDArray, NDArray, str]], colour: str, width: float
 ) -> dict[str, Any]:
+    """Return one trace of several curves (x, y, label), with gaps between them."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    labels: list[str | None] = []
+    for own_x, own_y, label in parts:
+        gap = [None] if x else []
+        x += [*gap, *own_x.tolist()]
+        y += [*gap, *own_y.tolist()]
+        labels += [*gap, *[label] * len(own_x)]
     return {
         "type": "scatter",
-        "mode": "lines" if len(x) > 1 else "markers",
-        "x": x.tolist(),
-        "y": y.tolist(),
+        "mode": "lines" if any(len(part[0]) > 1 for part in parts) else "markers",
+        "x": x,
+        "y": y,
+        "hovertext": labels,
+        "hoverinfo": "x+y+text",
         "line": {"color": colour, "width": width},
         "marker": {"color": colour},
-        "legendgroup": group,
-        "name": label,
     }
 
 

@@ -154,26 +154,24 @@ def renewed(
 ) -> tuple[figures.Figure | Patch, list[str]]:
     """Return the change that makes a graph show a figure, and what the graph shows then.
 
-    For another choice that is the whole figure. For the same choice it is new data alone, so that
-    the user's zoom stays; hidden lines stay hidden while no line is added or removed. Plotly's own
-    setting for this, `uirevision`, fails here: after a zoom Dash 4.4.1 hands the figure to Plotly
-    again with the zoomed range in it, and the next figure, which has no range, then resets it.
+    For another choice that is the whole figure. For the same choice it is new data alone, line by
+    line, so that the user's zoom stays and hidden lines stay hidden. Plotly's own setting for this,
+    `uirevision`, fails here: after a zoom Dash 4.4.1 hands the figure to Plotly again with the
+    zoomed range in it, and the next figure, which has no range, then resets it.
 
     Args:
-        figure: what is to be shown.
+        figure: what is to be shown; each of its traces has a `uid`.
         choice: what the user has chosen to see.
         shown: what the graph shows, from the last call; None at first.
     """
-    now = [choice, *(trace["name"] for trace in figure["data"])]
-    if not shown or shown[0] != choice:
-        return figure, now
+    traces = {trace["uid"]: trace for trace in figure["data"]}
+    if not shown or shown[0] != choice or not traces.keys() >= set(shown[1:]):
+        return figure, [choice, *traces]
     patch = Patch()
-    if list(shown) != now:
-        patch["data"] = figure["data"]
-        return patch, now
-    for index, trace in enumerate(figure["data"]):
-        patch["data"][index].update(trace)
-    return patch, now
+    for index, uid in enumerate(shown[1:]):
+        patch["data"][index].update(traces.pop(uid))
+    patch["data"].extend(list(traces.values()))
+    return patch, [*shown, *traces]
 
 
 def diagnostic_views(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import itertools
 import os
 import signal
@@ -72,6 +73,8 @@ def join_ranks() -> Iterator[Ranks]:
             "these processes of torchrun have trained a run; start torchrun again for another"
         )
     _leave_with_torchrun()
+    # Its functions keep the group of the moment of their import as a default: it must be None.
+    importlib.import_module("torch.distributed.nn")
     try:
         store, rank, count = next(rendezvous("env://", timeout=timeout))
         distributed.init_process_group(
@@ -229,7 +232,11 @@ def _time_to_explain(ranks: Ranks) -> Iterator[None]:
 
 
 def _leave(ranks: Ranks) -> None:
-    """Leave when all ranks do: torchrun ends the others as soon as one has left with a code."""
+    """Leave when all ranks do: torchrun ends the others as soon as one has left with a code.
+
+    Nothing may refer to the process group any longer, so that its threads end with it: one that
+    lets go of a tensor while Python ends aborts the process.
+    """
     ranks.leave()
     distributed.destroy_process_group()
 

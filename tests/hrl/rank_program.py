@@ -1,5 +1,6 @@
 """Train one learner as a rank of torchrun, and write its weights: `-m tests.hrl.rank_program`."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -11,9 +12,13 @@ from tests.hrl.in_ranks import small_learner, trained
 
 def main(name: str, iterations: int, folder: Path) -> None:
     with join_ranks() as ranks:
+        importlib.import_module("torch.distributed.nn")  # as compilers and optimizers do in turn
         learner = small_learner(name, ranks, in_threads=False)
         trained(learner, iterations)
         save_file(learner.module.state_dict(), folder / f"{name}_{ranks.index}.safetensors")
+    # A thread of the process group that outlives it can abort the process when Python ends.
+    names = {task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")}
+    assert names == {Path("/proc/self/comm").read_text().strip()}, names
 
 
 if __name__ == "__main__":

@@ -111,10 +111,12 @@ def test_curves_tasks_hierarchy_and_alerts(study: Path) -> None:
         {"curves-shown.data": None},
     )
     assert "skills/imbalance" in found["metric"]["options"]
-    assert {trace["name"] for trace in found["curves"]["figure"]["data"]} >= {
-        "ppo (2)",
-        "skills (1)",
-    }
+    lines = {trace["uid"]: trace for trace in found["curves"]["figure"]["data"]}
+    assert lines["ppo mean"]["name"] == "ppo (2)"
+    assert lines["skills mean"]["name"] == "skills (1)"
+    assert set(lines["ppo runs"]["hovertext"]) == {"ppo seed 1", None, "ppo seed 2"}
+    assert lines["ppo runs"]["x"].count(None) == 1, "a gap between two runs"
+    assert lines["ppo mean"]["legendrank"] < lines["skills mean"]["legendrank"]
     found = called(
         browser,
         "..task.options...task-table.children...task-curves.figure...task-curves-shown.data..",
@@ -136,21 +138,27 @@ def test_curves_tasks_hierarchy_and_alerts(study: Path) -> None:
 
 def test_a_graph_is_drawn_anew_only_for_another_choice() -> None:
     def drawn(*lines: tuple[str, float]) -> dict[str, Any]:
-        data = [{"name": name, "y": [value]} for name, value in lines]
+        data = [{"uid": name, "y": [value]} for name, value in lines]
         return {"data": data, "layout": {}}
 
-    first, shown = renewed(drawn(("a", 1.0)), "loss", None)
-    assert first == drawn(("a", 1.0))
-    grown, again = renewed(drawn(("a", 2.0)), "loss", shown)
+    def changes(patch: Any) -> list[tuple[str, list[str | int], Any]]:
+        assert isinstance(patch, Patch)
+        return [
+            (part["operation"], part["location"], part["params"]["value"])
+            for part in patch.to_plotly_json()["operations"]
+        ]
+
+    first, shown = renewed(drawn(("b", 1.0)), "loss", None)
+    assert first == drawn(("b", 1.0))
+    grown, again = renewed(drawn(("b", 2.0)), "loss", shown)
     assert again == shown
-    assert isinstance(grown, Patch)
-    parts = grown.to_plotly_json()["operations"]
-    assert [(part["operation"], part["location"]) for part in parts] == [("Merge", ["data", 0])]
-    assert parts[0]["params"]["value"] == {"name": "a", "y": [2.0]}
-    two, shown = renewed(drawn(("a", 2.0), ("b", 1.0)), "loss", shown)
-    assert isinstance(two, Patch)
-    assert [part["location"] for part in two.to_plotly_json()["operations"]] == [["data"]]
-    assert shown == ["loss", "a", "b"]
+    renewal = ("Merge", ["data", 0], {"uid": "b", "y": [2.0]})
+    assert changes(grown)[0] == renewal
+    two, shown = renewed(drawn(("a", 1.0), ("b", 2.0)), "loss", shown)
+    assert changes(two) == [renewal, ("Extend", ["data"], [{"uid": "a", "y": [1.0]}])]
+    assert shown == ["loss", "b", "a"]
+    fewer, less = renewed(drawn(("a", 1.0)), "loss", shown)
+    assert (fewer, less) == (drawn(("a", 1.0)), ["loss", "a"])
     other, shown = renewed(drawn(("a", 2.0), ("b", 1.0)), "return", shown)
     assert other == drawn(("a", 2.0), ("b", 1.0))
     assert shown == ["return", "a", "b"]

@@ -76,15 +76,16 @@ def pairs(folder: Path) -> list[tuple[RunStatus, FollowedRun]]:
     return found
 
 
-def test_a_figure_has_a_line_and_a_band_a_method_and_a_line_a_run(tmp_path: Path) -> None:
+def test_a_figure_has_an_interval_the_runs_and_their_mean_for_each_method(tmp_path: Path) -> None:
     figure = curves_figure(pairs(tmp_path), "loss", "frames", 1)
-    named = [trace["name"] for trace in figure["data"]]
-    assert named == [
-        name
-        for method in ("flat", "skills")
-        for name in (f"{method} interval", f"{method} seed 0", f"{method} seed 1", f"{method} (2)")
-    ]
-    assert figure["data"][3]["y"] == [0.5] * 5
+    parts = ("interval", "runs", "mean")
+    named = [f"{method} {part}" for method in ("flat", "skills") for part in parts]
+    assert [trace["uid"] for trace in figure["data"]] == named
+    assert figure["data"][1]["y"] == [*[0.0] * 5, None, *[1.0] * 5]
+    assert figure["data"][1]["hovertext"] == [*["flat seed 0"] * 5, None, *["flat seed 1"] * 5]
+    assert figure["data"][2]["y"] == [0.5] * 5
+    alone = curves_figure(pairs(tmp_path / "fewer")[:1], "loss", "frames", 1)
+    assert [trace["uid"] for trace in alone["data"]] == named[:3], "a further run adds no line"
     assert curves_figure([], "loss", "frames", 1)["data"] == []
 
 
