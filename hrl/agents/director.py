@@ -20,8 +20,8 @@ What differs from the published Director by default, each behind a switch that
 `configs/experiment/director_2022.yaml` turns:
 - The worker is rewarded for progress towards its goal, not for its `max_cosine` to the goal
   (`worker_reward`).
-- A segment's last reward is measured against the segment's own goal, not against the next one
-  (`goal_alignment`).
+- A segment's last reward is measured against the segment's own goal, not against the next one, and
+  no later goal's gradient reaches the segment (`goal_alignment`).
 - A decision is worth the discounted sum of its rewards, not their mean (`manager_reward`,
   `manager_discount`).
 - Goals end with their episode (`carry_over_episodes`), and greedy acting takes the likeliest code
@@ -138,9 +138,10 @@ class DirectorConfig(ModelBasedConfig):
     )
     goal_alignment: str = config_field(
         "own",
-        "own: every reward of a segment is measured against its own goal; current: against the "
-        "goal in force at that moment, so that a segment's last reward is measured against the "
-        "next goal (the published code)",
+        "own: every reward of a segment is measured against its own goal, and by no other does "
+        "gradient through the dynamics reach the segment's actions; current: against the goal in "
+        "force at that moment, so that a segment's last reward is measured against the next goal, "
+        "and gradient goes on across goals (the published code)",
         choices=ALIGNMENTS,
     )
     manager_reward: str = config_field(
@@ -494,7 +495,9 @@ class Director(WorldModelAgent):
 
         latents = self.noise(steps, len(task), self.spec.world_model.groups)
         differentiable = self.config.action_gradient == "dynamics"
-        return self.world_model.imagine(start, task, act, latents, differentiable)
+        own = self.config.goal_alignment == "own"
+        detach_every = self.config.skill_duration if own else None
+        return self.world_model.imagine(start, task, act, latents, differentiable, detach_every)
 
     def _trajectory(
         self,
@@ -552,7 +555,9 @@ class Director(WorldModelAgent):
 
         A goal belongs to its segment from the first to the last state. The bootstrap at a segment's
         end values its own goal as if it stayed forever: a worker does not know when the next
-        decision falls.
+        decision falls. So no later segment's rewards reach its actions: progress towards the next
+        goal would drive them away from where that one is. A segment counts as far as the trajectory
+        has not ended before it.
         """
         skill_duration = self.config.skill_duration
         decisions = len(imagined.actions) // skill_duration
@@ -560,8 +565,14 @@ class Director(WorldModelAgent):
             segments(values, skill_duration)
             for values in (imagined.states.deter, imagined.states.stoch, imagined.continues)
         )
+        is_reached = imagined.continues.cumprod(0)[:-1:skill_duration].flatten(0, 1)
+        continues = torch.cat([is_reached.unsqueeze(0), continues[1:]])
         goal = imagined.goals[:decisions].flatten(0, 1).expand(skill_duration + 1, -1, -1)
-        goals = goal if self.config.goal_alignment == "own" else self._current_goals(imagined)
+        goals = goal
+        if self.config.goal_alignment == "own":
+            deter, stoch = (torch.cat([part[:1].detach(), part[1:]]) for part in (deter, stoch))
+        else:
+            goals = self._current_goals(imagined)
         close = max_cosine(deter, goals)
         progress = self.config.worker_reward == "progress"
         rewards = {"goal": close[1:] - close[:-1] if progress else close[1:]}

@@ -275,6 +275,7 @@ class WorldModel(nn.Module):
         act: Callable[[int, RSSMState], Float[Tensor, "batch action"]],
         noise: Float[Tensor, "time batch groups"],
         differentiable: bool,
+        detach_every: int | None = None,
     ) -> tuple[RSSMState, Float[Tensor, "time batch action"]]:
         """Imagine a trajectory of as many steps as there is noise.
 
@@ -285,6 +286,8 @@ class WorldModel(nn.Module):
             noise: uniform in [0, 1), for the prior's draws.
             differentiable: whether actions get gradients through the steps. The parameters of this
                 model never do.
+            detach_every: a multiple of so many steps is a state through which later steps give
+                actions before it no gradient; None for no such state.
 
         Returns:
             States 0 to T, actions 0 to T - 1.
@@ -294,10 +297,12 @@ class WorldModel(nn.Module):
         with torch.set_grad_enabled(differentiable):
             step = frozen(self.rssm) if differentiable else self.rssm
             for time in range(len(noise)):
-                action = act(time, states[-1])
+                is_cut = detach_every is not None and time % detach_every == 0
+                state = states[-1].detach() if is_cut else states[-1]
+                action = act(time, state)
                 inputs = self.dynamics_input(action, task, differentiable)
                 actions.append(action)
-                states.append(RSSMState(*step(states[-1], inputs, noise[time])))
+                states.append(RSSMState(*step(state, inputs, noise[time])))
         deter, stoch = (torch.stack(parts) for parts in zip(*states, strict=True))
         return RSSMState(deter, stoch), torch.stack(actions)
 

@@ -60,7 +60,9 @@ def test_worker_segments_by_time_index(skill_duration, decisions, alignment):
                     ]
                 )
                 assert torch.equal(trajectory.inputs[i, row], seen)
-                assert trajectory.continues[i, row] == imagined.continues[time, b]
+                own = slice(time, time + 1) if i else slice(time + 1)
+                expected = float(imagined.continues[own, b].prod())
+                assert float(trajectory.continues[i, row]) == pytest.approx(expected, rel=1e-6)
             for i in range(skill_duration):
                 time = j * skill_duration + i
                 assert torch.equal(trajectory.actions[i, row], imagined.actions[time, b])

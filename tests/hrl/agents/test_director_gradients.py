@@ -128,21 +128,26 @@ def watch_actions(agent: Director) -> list[torch.Tensor]:
     taken: list[torch.Tensor] = []
     imagine = agent.world_model.imagine
 
-    def watched(start, task, act, noise, differentiable):
+    def watched(start, task, act, *more):
         def keep(time, state):
             taken.append(act(time, state))
             return taken[-1]
 
-        return imagine(start, task, keep, noise, differentiable)
+        return imagine(start, task, keep, *more)
 
     agent.world_model.imagine = watched
     return taken
 
 
-def test_a_reward_credits_the_actions_before_it():
-    """Gradient of arriving at state t reaches actions 0 to t - 1, across the change of goals
-    too."""
-    agent, batch = director(action_gradient="dynamics"), rows()
+@pytest.mark.parametrize(
+    ("alignment", "reward"),
+    [("own", "progress"), ("own", "max_cosine"), ("current", "max_cosine")],
+)
+def test_a_reward_credits_the_actions_before_it(alignment, reward):
+    """Gradient of arriving at state t reaches actions 0 to t - 1, and none before the goal that
+    the reward is measured against; in the published code across the change of goals too."""
+    settings = {"goal_alignment": alignment, "worker_reward": reward}
+    agent, batch = director(action_gradient="dynamics", **settings), rows()
     taken = watch_actions(agent)
     imagined = agent._imagine(agent.starts(batch, states(agent, batch)))
     trajectory, _ = agent._worker_trajectory(imagined)
@@ -152,7 +157,8 @@ def test_a_reward_credits_the_actions_before_it():
         reward = trajectory.rewards["goal"][i, segment * count : (segment + 1) * count].sum()
         gradients = torch.autograd.grad(reward, taken, retain_graph=True, allow_unused=True)
         reaches = [gradient is not None and bool(gradient.any()) for gradient in gradients]
-        assert reaches == [action < time for action in range(6)]
+        first = 0 if alignment == "current" else 2 * segment
+        assert reaches == [first <= action < time for action in range(6)]
 
 
 @pytest.mark.parametrize("stream", ["goal", "task"])
