@@ -1,5 +1,6 @@
 """Tests of the documents: short, linked to what exists, and made of commands that run."""
 
+import csv
 import re
 import shlex
 import subprocess
@@ -107,6 +108,17 @@ def test_the_steps_of_the_page_lead_to_their_end(page, tmp_path):
     if page.name == "tutorial.md":
         assert (tmp_path / "splits.png").stat().st_size > 0
         assert (tmp_path / "report" / "report.html").exists()
+
+
+TABLES = sorted((ROOT / "results").glob("**/*.csv"))
+
+
+@pytest.mark.parametrize("table", TABLES, ids=[str(table.relative_to(ROOT)) for table in TABLES])
+def test_rows_have_a_value_for_every_column_and_none_is_there_twice(table):
+    with table.open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    assert [row for row in rows if len(row) != len(head)] == []
+    assert len(set(map(tuple, rows))) == len(rows)
 
 
 def test_the_checkout_is_light():

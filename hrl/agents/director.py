@@ -13,8 +13,7 @@ With `near_goals` the worker also learns from segments of its own, which the man
 their goals are states that the imagined trajectory passes 1 to k steps after the same start.
 
 It is Director (Hafner et al. 2022, arXiv 2206.04114) on DreamerV3's world model (arXiv 2301.04104).
-Both levels are the flat agent's `ActorCritic`, so that nothing but the hierarchy differs from
-`hrl.agents.dreamer`.
+Both levels are the `ActorCritic` of `hrl.agents.dreamer`; docs/concepts.md lists what else differs.
 
 What differs from the published Director by default, each behind a switch that
 `configs/experiment/director_2022.yaml` turns:

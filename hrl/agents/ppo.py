@@ -140,18 +140,20 @@ class PPO(nn.Module):
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the clipped objective, value loss and entropy as one loss, and metrics."""
         metrics: dict[str, Tensor] = {}
-        features = self._features(batch, batch["task"])
-        distribution = self._policy(
-            measure_gradient(features, "encoder/gradient_from_policy", metrics),
-            batch["action_mask"],
+        encoded, task = self.encoder.encode_columns(batch), self.task(batch["task"])
+        of_policy, of_value = (
+            torch.cat(
+                [measure_gradient(encoded, f"encoder/gradient_from_{head}", metrics), task], -1
+            )
+            for head in ("policy", "value")
         )
+        distribution = self._policy(of_policy, batch["action_mask"])
         log_prob = distribution.log_prob(batch["raw_action"])
         weight = torch.full_like(log_prob, 1 / len(log_prob))
         objective, policy_metrics = policy_objective(
             log_prob, batch["log_prob"], batch["value_advantage"], weight, self.config
         )
-        value = self._value(measure_gradient(features, "encoder/gradient_from_value", metrics))
-        value_loss = F.mse_loss(value, batch["value_return"])
+        value_loss = F.mse_loss(self._value(of_value), batch["value_return"])
         entropy = distribution.entropy().mean()
         loss = (
             -objective

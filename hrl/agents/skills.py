@@ -96,7 +96,7 @@ class SkillsConfig(OnPolicyAgentConfig):
         0.1,
         "share of learning_rate that the manager's policy learns with. A rollout holds fewer "
         "decisions than steps, and weights of many skills move a policy's likelihood more than a "
-        "few actuators do: with all of the rate half of a manager's samples are clipped",
+        "few actuators do: with all of the rate nearly half of a manager's samples are clipped",
         above=0,
         at_most=1,
     )
@@ -105,7 +105,8 @@ class SkillsConfig(OnPolicyAgentConfig):
     )
     load_balance_coefficient: float = config_field(
         2e-3,
-        "weight of the variance over skills of their mean weight in a minibatch",
+        "weight of the summed squared distance of the skills' mean weights in a minibatch from "
+        "the even share, times their number",
         at_least=0,
     )
 
