@@ -146,6 +146,21 @@ def test_metrics_tell_how_values_and_policies_do(agent, config):
     assert all(metrics[key] > 0 for key in expected if "gradient" in key)
 
 
+@METHODS
+def test_gradients_are_measured_at_the_encoders_features_alone(agent, config, monkeypatch):
+    """Both methods log the same quantity, without the embedding of the task."""
+    sizes = set()
+
+    def measured(features, name, metrics):
+        sizes.add(features.shape[-1])
+        return measure_gradient(features, name, metrics)
+
+    monkeypatch.setattr(f"{agent.__module__}.measure_gradient", measured)
+    trained = learner(agent, config)
+    trained.iterate()
+    assert sizes == {trained.module.encoder.features}
+
+
 def test_a_rollout_without_decisions_has_no_metrics_of_the_managers_critic():
     """Decisions of 12 steps, rollouts of 4: every third one has decisions; all numbers are
     finite."""
