@@ -111,6 +111,20 @@ def _earlier_rows(study: Study) -> list[str]:
     ]
 
 
+def _older_scores(study: Study) -> list[str]:
+    older = [
+        f"{run.path} after {run.frames:,} of {run.trained_frames:,} frames"
+        for run in study.runs.everything
+        if run.trained_frames and not same_budget([run.frames, run.trained_frames])
+    ]
+    if not older:
+        return []
+    return [
+        f"Scores are of earlier checkpoints than the newest: {'; '.join(older)}. Evaluate these "
+        "runs again."
+    ]
+
+
 def _left_out(study: Study) -> list[str]:
     note = left_out_note(study.runs)
     return [note] if note else []
@@ -118,6 +132,7 @@ def _left_out(study: Study) -> list[str]:
 
 CAUTIONS: tuple[Callable[[Study], list[str]], ...] = (
     _left_out,
+    _older_scores,
     _few_runs,
     _missing_seeds,
     _unequal_frames,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hrl.reporting.runs import Run, Runs
+from hrl.reporting.runs import Run, Runs, averaged_with
 
 # Keys that tell runs of one study apart without changing what is studied. The suite is the same by
 # construction.
@@ -33,7 +33,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Hold a configuration key that runs of one method do not agree on, with the value by seed."""
+    """Hold a configuration key that runs of one method do not agree on, with the value by seed.
+
+    Runs of fine-tuning to another target are another method.
+    """
 
     method: str
     key: str
@@ -72,14 +75,17 @@ def config_differences(runs: Runs, methods: Iterable[str]) -> list[Difference]:
 
 
 def disagreements(runs: Runs) -> list[Disagreement]:
-    """Return keys that runs of the same method set differently, which makes it a mixture."""
+    """Return keys that runs which are averaged set differently, which makes them a mixture."""
+    groups: dict[tuple[str, str], dict[int, dict[str, str]]] = {}
+    for run in runs.everything:
+        groups.setdefault(averaged_with(run), {})[run.seed] = _settings(run)
     found = []
-    for method in runs.methods:
-        settings = {run.seed: _settings(run) for run in runs.of(method)}
+    for (target, method), settings in groups.items():
+        name = f"{method} fine-tuned to {target}" if target else method
         for key in dict.fromkeys(key for one in settings.values() for key in one):
             values = {seed: one.get(key, ABSENT) for seed, one in settings.items()}
             if len(set(values.values())) > 1:
-                found.append(Disagreement(method, key, values))
+                found.append(Disagreement(name, key, values))
     return found
 
 

@@ -241,17 +241,24 @@ def _preset(run: Run) -> str:
 
 
 def _curve(run: Run, tasks: list[str], floors: Array) -> tuple[Array, Array]:
-    """Return frames and mean scores of the evaluations in training, without those never made."""
+    """Return frames and mean scores of the evaluations in training, without those never made.
+
+    A run that was trained on since it was evaluated counts as far as it was evaluated.
+    """
     keys = [f"eval/train/return/{task}" for task in tasks]
     if not set(keys) <= set(run.metrics.columns):
         return np.empty(0), np.empty(0)
     logged = run.metrics[["frames", *keys]].dropna().to_numpy(np.float64)
+    logged = logged[logged[:, 0] <= run.frames]
     scores = statistics.normalised_score(logged[:, 1:], floors, run.suite.reference_return)
     return logged[:, 0], scores.mean(1)
 
 
 def _forgetting(run: Run, random_play: RandomPlay) -> float | None:
-    """Return the mean loss of score on the source's training tasks; None where it is unknown."""
+    """Return the mean loss of score on the source's training tasks; None where it is unknown.
+
+    It is unknown of a run that was trained on since it was evaluated.
+    """
     path = RunFolder(run.path).forgetting
     if not path.exists():
         return None
@@ -260,9 +267,9 @@ def _forgetting(run: Run, random_play: RandomPlay) -> float | None:
         random = random_play.by_task(str(run.finetune["source_suite"]))
     except RunFolderError:
         return None
-    if 0 not in means or not set(means.index) <= set(random):
+    if not {0, run.frames} <= set(means) or not set(means.index) <= set(random):
         return None
     floors = np.array([random[str(task)] for task in means.index])
     reference = float(run.finetune["source_reference_return"])
-    lost = (means[0] - means[means.columns.max()]).to_numpy(np.float64)
+    lost = (means[0] - means[run.frames]).to_numpy(np.float64)
     return float((lost / (reference - floors)).mean())

@@ -14,6 +14,7 @@ from hrl.reporting.controls import read_controls
 from hrl.reporting.random_play import RANDOM_METHOD, RandomPlay
 from hrl.reporting.suite_record import RunFolderError, SuiteRecord, first_difference, read_suite
 from hrl.reporting.tables import (
+    is_number,
     read_json_lines,
     read_learning_curves,
     read_mapping,
@@ -71,6 +72,11 @@ class Run:
         """Return the control steps of training behind the last checkpoint that was evaluated."""
         return int(self.scores["frames"].max())
 
+    @property
+    def trained_frames(self) -> int:
+        """Return the control steps that it has been trained for, which may be more by now."""
+        return int(self.metrics["frames"].max()) if self.trained else 0
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -122,6 +128,12 @@ class Runs:
     def everything(self) -> list[Run]:
         """Return all runs, fine-tuning runs included, each once."""
         return list({run.path: run for run in (*self.runs, *self.finetuned)}.values())
+
+
+def averaged_with(run: Run) -> tuple[str, str]:
+    """Return what runs have in common that are averaged: the target of fine-tuning, the method."""
+    target = f"{run.suite.name} {run.finetune['target']}" if run.finetune else ""
+    return target, run.method
 
 
 def same_budget(frames: Iterable[int]) -> bool:
@@ -219,14 +231,14 @@ def read_run(folder: Path) -> Run:
     _check_all_tasks(scores, suite, ["split"], files.scores)
     _check_all_tasks(shuffled, suite, ["split", "intervention"], files.shuffled_scores)
     metrics, timing = _read_logs(files)
-    environment = files.environment
+    _check_finetune(config, files.config)
     return Run(
         path=folder,
         method=method,
         seed=seed,
         suite=suite,
         config=config,
-        environment=read_mapping(environment, json.loads) if environment.exists() else {},
+        environment=_read_environment(files.environment),
         scores=scores,
         shuffled=shuffled,
         metrics=metrics,
@@ -243,6 +255,37 @@ def _read_config(files: RunFolder) -> dict[str, Any]:
     except FolderError as error:
         raise RunFolderError(str(error)) from error
     return config
+
+
+def _read_environment(path: Path) -> dict[str, Any]:
+    """Return what is recorded of a run's environment; empty where nothing is."""
+    if not path.exists():
+        return {}
+    content = read_mapping(path, json.loads)
+    counts = content.get("parameters", {})
+    if not isinstance(counts, Mapping):
+        raise RunFolderError(f"{path}: parameters is {counts!r}, not a count by part")
+    for part, count in counts.items():
+        if type(count) is not int:
+            raise RunFolderError(f"{path}: parameters.{part} is {count!r}, not a whole number")
+    return content
+
+
+def _check_finetune(config: Mapping[str, Any], path: Path) -> None:
+    """Check what a fine-tuning run records of its source, as far as reports read it."""
+    record = config.get("finetune")
+    if record is None:
+        return
+    if not isinstance(record, Mapping):
+        raise RunFolderError(f"{path}: finetune is {record!r}, not a mapping of keys to values")
+    for key in ("source_method", "source_suite", "target", "preset"):
+        if not isinstance(record.get(key), str):
+            raise RunFolderError(f"{path}: finetune.{key} is {record.get(key)!r}, not text")
+    reference = record.get("source_reference_return")
+    if not is_number(reference):
+        raise RunFolderError(
+            f"{path}: finetune.source_reference_return is {reference!r}, not a finite number"
+        )
 
 
 def _read_usage(path: Path, suite: SuiteRecord) -> pd.DataFrame:
@@ -351,7 +394,7 @@ def _check_one_suite(runs: list[Run]) -> None:
 def _check_seeds_differ(runs: list[Run]) -> None:
     seen: dict[tuple[str, str, int], Path] = {}
     for run in runs:
-        twin = seen.setdefault((*_averaged_with(run), run.seed), run.path)
+        twin = seen.setdefault((*averaged_with(run), run.seed), run.path)
         if twin != run.path:
             raise RunFolderError(
                 f"{twin} and {run.path} are both method {run.method!r} with seed {run.seed}: runs "
@@ -360,16 +403,10 @@ def _check_seeds_differ(runs: list[Run]) -> None:
             )
 
 
-def _averaged_with(run: Run) -> tuple[str, str]:
-    """Return what runs have in common that are averaged: the target of fine-tuning, the method."""
-    target = f"{run.suite.name} {run.finetune['target']}" if run.finetune else ""
-    return target, run.method
-
-
 def _check_same_budgets(runs: list[Run]) -> None:
     first: dict[tuple[str, str], Run] = {}
     for run in runs:
-        other = first.setdefault(_averaged_with(run), run)
+        other = first.setdefault(averaged_with(run), run)
         if not same_budget([other.frames, run.frames]):
             raise RunFolderError(
                 f"{other.path} was evaluated after {other.frames:,} frames, {run.path} of the same "

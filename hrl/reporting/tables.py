@@ -122,6 +122,13 @@ def read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     return content
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value of a JSON or YAML file is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
+
+
 def _empty(columns: Mapping[str, Reader]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
 
@@ -204,11 +211,13 @@ def _json_object(line: str, path: Path, number: int, required: tuple[str, ...]) 
     if not isinstance(row, dict):
         raise RunFolderError(f"{path}: line {number} is not an object")
     for key in required:
-        value = row.get(key)
-        if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        if not is_number(row.get(key)):
             raise RunFolderError(
                 f"{path}: line {number}: key {key!r} is missing or not a finite number"
             )
+    for key, value in row.items():
+        if value is not None and not isinstance(value, int | float):
+            raise RunFolderError(f"{path}: line {number}: key {key!r} is {value!r}, not a number")
     return row
 
 

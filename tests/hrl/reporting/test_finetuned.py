@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from hrl import reporting
+from hrl.reporting.cautions import cautions
 from hrl.reporting.differences import disagreements
 from hrl.reporting.figures.finetuning import finetuning_figures
 from hrl.reporting.finetuned import cells, measure_finetuned
@@ -18,6 +19,7 @@ from hrl.reporting.report import write_finetuning_csv
 from hrl.reporting.sections import FIGURE_SECTIONS, draw_figures
 from hrl.reporting.study import study_of
 from hrl.reporting.suite_record import RunFolderError
+from tests.hrl.reporting.editing import edit_config
 from tests.hrl.synthetic_runs import (
     position_suite,
     speed_suite,
@@ -174,6 +176,50 @@ def test_claims_about_fine_tuning_rest_on_intervals(tmp_path):
         ["all", "one run", "one run", "one run"],
         ["policy", "unequal budgets", "unequal budgets", "unequal budgets"],
     ]
+
+
+def test_seeds_of_other_settings_are_named_at_the_top(folder, tmp_path):
+    out = Path(shutil.copytree(folder, tmp_path / "runs"))
+    assert disagreements(reporting.load_runs([out])) == []
+    edit_config(out / "manager_1", lambda config: config["agent"].update(learning_rate=0.5))
+    runs = reporting.load_runs([out])
+    (found,) = disagreements(runs)
+    assert found.method == f"skills-manager fine-tuned to point_mass {FAR}"
+    assert (found.key, found.values[1]) == ("agent.learning_rate", "0.5")
+    assert any("configured differently" in sentence for sentence in cautions(study_of(runs)))
+
+
+def test_a_run_that_learned_on_since_its_evaluation_counts_as_far_as_it_was_evaluated(
+    folder, tmp_path
+):
+    out = Path(shutil.copytree(folder, tmp_path / "runs"))
+    before = {Path(run.path).name: run for run in measure_finetuned(reporting.load_runs([out]))}
+    longer = write_finetuned(
+        tmp_path / "longer", position_suite(), FAR, curve={**CURVE, 200_000: 1.0}, score=1.0
+    )
+    for name in ("metrics.jsonl", "forgetting.csv"):
+        shutil.copy(longer / name, out / "manager_0" / name)
+    runs = reporting.load_runs([out])
+    after = {Path(run.path).name: run for run in measure_finetuned(runs)}["manager_0"]
+    assert (after.budget, after.area) == (100_000, before["manager_0"].area)
+    assert after.forgetting is None
+    (older,) = [one for one in cautions(study_of(runs)) if "earlier checkpoints than" in one]
+    assert "manager_0 after 100,000 of 200,000 frames" in older
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"target": None}, "finetune.target is None, not text"),
+        ({"source_method": 3}, "finetune.source_method is 3, not text"),
+        ({"source_reference_return": "x"}, "source_reference_return is 'x', not a finite number"),
+    ],
+)
+def test_damaged_records_of_the_source_are_refused_by_key(folder, tmp_path, change, complaint):
+    out = Path(shutil.copytree(folder, tmp_path / "runs"))
+    edit_config(out / "near", lambda config: config["finetune"].update(change))
+    with pytest.raises(RunFolderError, match=rf"near.config\.yaml: .*{complaint}"):
+        reporting.load_runs([out])
 
 
 def test_runs_of_one_preset_that_learned_for_longer_are_refused(folder, tmp_path):

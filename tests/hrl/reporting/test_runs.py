@@ -167,6 +167,10 @@ BAD_FILES = [
     ("config.yaml", "a: [", r"config\.yaml: cannot be read"),
     ("config.yaml", "just text", r"config\.yaml: holds no mapping"),
     ("environment.json", "{", r"environment\.json: cannot be read"),
+    ("environment.json", '{"parameters": 5}', r"json: parameters is 5, not a count by part"),
+    ("environment.json", '{"parameters": {"total": "many"}}', r"parameters\.total is 'many', not"),
+    ("environment.json", '{"parameters": {"total": NaN}}', r"parameters\.total is nan, not a who"),
+    ("metrics.jsonl", '{"frames": 1, "a/b": "high"}', r"line 1: key 'a/b' is 'high', not a numb"),
     ("scores.csv", "", r"scores\.csv: no CSV table"),
     ("skill_usage.csv", "task,split,skill\n", r"skill_usage\.csv: column 'weight' is missing"),
     (
