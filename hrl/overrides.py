@@ -64,6 +64,12 @@ def with_quotes(text: str) -> str:
     return f'{key}="{escaped}"'
 
 
+def as_text(text: str) -> str:
+    """Return KEY=VALUE so that the value is read as text, also where it looks like a number."""
+    is_text = _can_be_read(text) and isinstance(parse_override(text).value(), str)
+    return text if is_text else with_quotes(text)
+
+
 def refuse_multirun(overrides: Sequence[str], command: str) -> None:
     """Refuse Hydra's switch for several runs; the message has the command that runs them.
 
@@ -78,11 +84,32 @@ def _advice(text: str) -> str:
     """Return how to write an argument that cannot be parsed; empty where quotes do not help."""
     if "=" not in text:
         return "give KEY=VALUE"
-    try:
-        OverridesParser.create().parse_override(with_quotes(text))
-    except HydraException:
+    advised = {
+        "quote each text of the list": _with_quoted_elements(text),
+        "quote the value": with_quotes(text),
+    }
+    for advice, written in advised.items():
+        if written and _can_be_read(written):
+            return f"{advice}: {shlex.quote(written)}"
+    return ""
+
+
+def _with_quoted_elements(text: str) -> str:
+    """Return KEY=[A,B] with its elements in quotes; empty where the value is no such list."""
+    key, _, value = text.partition("=")
+    value = value.strip()
+    if not (value.startswith("[") and value.endswith("]")):
         return ""
-    return f"quote the value: {quoted(text)}"
+    elements = [element.strip().strip("\"'") for element in value[1:-1].split(",")]
+    return f"{key}=[{','.join(with_quotes(f'={element}')[1:] for element in elements)}]"
+
+
+def _can_be_read(text: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(text)
+    except HydraException:
+        return False
+    return True
 
 
 def _refuse_hydra_key(override: Override) -> None:

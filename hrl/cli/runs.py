@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hrl.cli.parser import UsageError, split_targets
 from hrl.config import load
+from hrl.run.build import learns
 from hrl.run.folder import find_run_folders
-from hrl.run.load import LoadedRun, load_run, load_scripted
+from hrl.run.load import LoadedRun, check_scripted, load_run, load_scripted
 
 
 def chosen_runs(targets: Sequence[str], device: str) -> dict[Path, Callable[[], LoadedRun]]:
@@ -20,7 +21,7 @@ def chosen_runs(targets: Sequence[str], device: str) -> dict[Path, Callable[[], 
         device: where the policies act; empty for where they were trained.
 
     Raises:
-        UsageError: no target.
+        UsageError: no target, or overrides that would change a run.
         ConfigError: no run folder where one is named, or overrides of an agent that learns.
     """
     if not targets:
@@ -32,5 +33,13 @@ def chosen_runs(targets: Sequence[str], device: str) -> dict[Path, Callable[[], 
     }
     if overrides:
         given = [*overrides, f"device={device}"] if device else overrides
-        loaders[Path(load(given).config.folder)] = partial(load_scripted, given)
+        config = load(given).config
+        if found and learns(config):
+            raise UsageError(
+                f"{' '.join(overrides)} is for agent=random or agent=zero with suite=NAME; a run "
+                "keeps the settings it was trained with, and --help lists the options for playing "
+                "it"
+            )
+        check_scripted(config)
+        loaders[Path(config.folder)] = partial(load_scripted, given)
     return loaders

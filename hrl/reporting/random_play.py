@@ -5,17 +5,24 @@ from pathlib import Path
 
 import pandas as pd
 
+from envs.resources import REFERENCE_SCORES
 from hrl.reporting.suite_record import RunFolderError, SuiteRecord
 from hrl.reporting.tables import read_scores
 
 RANDOM_METHOD = "random"
 
 
+def has_reference_scores(suite: str, folder: Path = REFERENCE_SCORES) -> bool:
+    """Return whether SUITE.csv says what random play earns on a suite."""
+    return (folder / f"{suite}.csv").exists()
+
+
 class RandomPlay:
     """Return the mean returns of random play on the tasks of a suite.
 
-    They come from runs of the method `random`, else from SUITE.csv. A task's name is unique within
-    its suite, so that splits play no part: fine-tuning makes training tasks of held-out ones.
+    They come from runs of the method `random`, and of tasks that those did not play from SUITE.csv.
+    A task's name is unique within its suite, so that splits play no part: fine-tuning makes
+    training tasks of held-out ones.
 
     Args:
         played: episodes of runs of the method `random`, each with its suite's name.
@@ -28,9 +35,8 @@ class RandomPlay:
 
     def source(self, suite: str) -> str:
         """Return in words where the returns of a suite come from."""
-        stored = self._folder / f"{suite}.csv"
         played = any(name == suite for name, _ in self._played)
-        return f"method {RANDOM_METHOD!r} among these runs" if played else stored.name
+        return f"method {RANDOM_METHOD!r} among these runs" if played else self._stored(suite).name
 
     def by_task(self, suite: str) -> dict[str, float]:
         """Return the mean return by task.
@@ -38,9 +44,16 @@ class RandomPlay:
         Raises:
             RunFolderError: random play was never measured on the suite.
         """
-        rows = self._rows(suite)
-        returns = rows[rows["method"] == RANDOM_METHOD].groupby("task")["return"]
-        return {str(task): float(group.mean()) for task, group in returns}
+        played = [table for name, table in self._played if name == suite]
+        known: dict[str, float] = {}
+        if has_reference_scores(suite, self._folder):
+            known |= _means(read_scores(self._stored(suite)))
+        elif not played:
+            raise RunFolderError(
+                f"the return of random play on suite {suite!r} is unknown: add a run of method "
+                f"{RANDOM_METHOD!r} to the report, or measure it once into {self._stored(suite)}"
+            )
+        return known | (_means(pd.concat(played)) if played else {})
 
     def by_place(self, suite: SuiteRecord, scores: pd.DataFrame) -> dict[tuple[str, str], float]:
         """Return the mean return by (split, task) of a suite.
@@ -68,17 +81,14 @@ class RandomPlay:
             if task.name in means
         }
 
-    def _rows(self, suite: str) -> pd.DataFrame:
-        played = [table for name, table in self._played if name == suite]
-        if played:
-            return pd.concat(played)
-        stored = self._folder / f"{suite}.csv"
-        if not stored.exists():
-            raise RunFolderError(
-                f"the return of random play on suite {suite!r} is unknown: add a run of method "
-                f"{RANDOM_METHOD!r} to the report, or measure it once into {stored}"
-            )
-        return read_scores(stored)
+    def _stored(self, suite: str) -> Path:
+        return self._folder / f"{suite}.csv"
+
+
+def _means(rows: pd.DataFrame) -> dict[str, float]:
+    """Return the mean return of random play by task."""
+    returns = rows[rows["method"] == RANDOM_METHOD].groupby("task")["return"]
+    return {str(task): float(group.mean()) for task, group in returns}
 
 
 def _check_below(

@@ -136,12 +136,16 @@ def load_scripted(overrides: Sequence[str]) -> LoadedRun:
         ConfigError: the agent is one that learns, and so needs a run folder.
     """
     composed = load(overrides)
-    if learns(composed.config):
-        raise ConfigError(
-            f"agent {composed.config.agent.name} learns: give the folder of a run that "
-            "pixel-hrl train made"
-        )
+    check_scripted(composed.config)
     return _scripted(composed)
+
+
+def check_scripted(config: RunConfig) -> None:
+    """Raise ConfigError for an agent that learns, which has to be loaded from its run."""
+    if learns(config):
+        raise ConfigError(
+            f"agent {config.agent.name} learns: give the folder of a run that pixel-hrl train made"
+        )
 
 
 def _scripted(composed: ComposedConfig) -> LoadedRun:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.resources import config_files
 from hrl.config import MAX_SEED, ConfigError, check_path_name, check_tree, in_one_line, schema
-from hrl.config_field import CheckedConfig, ConfigValueError, config_field
+from hrl.config_field import CheckedConfig, ConfigValueError, config_field, join_key
 from hrl.overrides import parse_override
 
 EXECUTORS = ("local", "slurm", "ray")
@@ -213,8 +213,13 @@ class StudyConfig(CheckedConfig):
         for key in ("suites", "methods", "seeds"):
             if not getattr(self, key):
                 raise ConfigValueError(key, getattr(self, key), "it must name at least one")
-        for key in ("suites", "seeds"):
-            values = getattr(self, key)
+        named_once: dict[str, list[Any]] = {
+            "suites": self.suites,
+            "seeds": self.seeds,
+            "evaluation.splits": self.evaluation.splits,
+            "evaluation.baselines": self.evaluation.baselines,
+        }
+        for key, values in named_once.items():
             if len(set(values)) < len(values):
                 raise ConfigValueError(key, values, "each may be named once")
         twice = sorted(self.methods.keys() & {*self.controls, *self.evaluation.baselines})
@@ -234,15 +239,38 @@ class StudyConfig(CheckedConfig):
         return {**self.methods, **self.controls}
 
     def _check_names(self) -> None:
+        _refuse_own_keys("overrides", self.overrides, SET_BY_STUDY)
         for group in ("methods", "controls"):
             for name, method in getattr(self, group).items():
                 _check_known(f"{group}.{name}.suites", method.suites, self.suites)
+                _refuse_own_keys(f"{group}.{name}.overrides", method.overrides, SET_BY_STUDY)
         for name, tuning in self.finetuning.items():
             check_path_name("finetuning", name)
             _check_known(f"finetuning.{name}.methods", tuning.methods, list(self.columns))
             _check_known(f"finetuning.{name}.from_suites", tuning.from_suites, self.suites)
+            for parts in tuning.parts:
+                _refuse_own_keys(f"finetuning.{name}.parts", parts.split()[1:], SET_BY_FINETUNING)
 
 
+SET_BY_STUDY = {
+    "suite": "suites",
+    "method": "the method's name",
+    "seed": "seeds",
+    "frames": "frames",
+    "folder": "folder",
+    "threads": "resources.cores",
+}
+"""Keys of a run that a study sets, and what sets them there."""
+SET_BY_FINETUNING = {
+    "from": "methods",
+    "task": "tasks",
+    "suite": "suite",
+    "seed": "seeds",
+    "frames": "frames",
+    "folder": "folder",
+    "threads": "resources.cores",
+}
+"""Keys of a fine-tuning run that a study sets, and what sets them there."""
 NAMED = {"methods": MethodConfig, "controls": MethodConfig, "finetuning": FinetuningConfig}
 """Keys of a study that hold configurations by names of the user's."""
 
@@ -266,6 +294,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> StudyConfig:
             value = override.value()
             # Merging with nothing would change nothing; {} takes out what there is.
             OmegaConf.update(given, override.key_or_group, value, merge=value != {})
+        _check_lists(given, StudyConfig)
         node = _as_mapping(OmegaConf.merge(_schema_for(given), given))
         check_tree(node)
         study = OmegaConf.to_object(node)
@@ -293,7 +322,7 @@ def _read(path: Path) -> DictConfig:
     try:
         return _as_mapping(OmegaConf.load(path))
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).splitlines()[0].split())
+        reason = " ".join(str(error).split())
         raise ConfigError(f"{path} holds no experiment: {reason}") from error
 
 
@@ -312,6 +341,52 @@ def _schema_for(given: DictConfig) -> DictConfig:
         for name in named if isinstance(named, DictConfig) else ():
             node[group][name] = schema(config_class)
     return node
+
+
+def _check_lists(given: Any, config_class: type, path: str = "") -> None:
+    """Check that lists are lists of single values, which is where YAML is easily mistaken.
+
+    Args:
+        given: what a file and arguments say, of any kind.
+        config_class: that it is to fill in.
+        path: of its key.
+
+    Raises:
+        ConfigValueError: names the key, and how to write it.
+    """
+    if not isinstance(given, DictConfig):
+        return
+    for name, hint in get_type_hints(config_class).items():
+        value, key = given.get(name), join_key(path, name)
+        if name in NAMED and isinstance(value, DictConfig):
+            for own in value:
+                _check_lists(value[own], NAMED[name], join_key(key, str(own)))
+        elif is_dataclass(hint):
+            assert isinstance(hint, type)
+            _check_lists(value, hint, key)
+        elif get_origin(hint) is list and name in given:
+            _check_list(key, value)
+
+
+def _check_list(key: str, value: Any) -> None:
+    if not isinstance(value, ListConfig):
+        raise ConfigValueError(key, value, 'it must be a list, such as ["..."]')
+    for index, element in enumerate(value):
+        if isinstance(element, DictConfig) and len(element) == 1:
+            ((name, inner),) = element.items()
+            rule = f"it must be text: write {name!s}={inner!s}"
+            raise ConfigValueError(f"{key}[{index}]", dict(element), rule)
+        if element is None or OmegaConf.is_config(element):
+            raise ConfigValueError(f"{key}[{index}]", element, "it must be a single value")
+
+
+def _refuse_own_keys(key: str, overrides: Sequence[str], own: Mapping[str, str]) -> None:
+    """Refuse overrides of keys that the study sets, which would be ignored or do harm."""
+    for override in overrides:
+        name = override.partition("=")[0].lstrip("+~")
+        if name in own:
+            rule = f"the study sets {name}, by {own[name]}; take it out"
+            raise ConfigValueError(key, override, rule)
 
 
 def _check_known(key: str, names: Sequence[str], valid: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ class Row:
     """Hold the cost of the runs of one method on one suite, fine-tuning left out.
 
     Attributes:
+        agent: that the method trains.
         runs, finished, reused: counts of runs.
         frames: control steps of one run.
         rate: control steps a second; None where it is unknown.
@@ -37,6 +38,7 @@ class Row:
 
     suite: str
     method: str
+    agent: str
     runs: int
     finished: int
     reused: int
@@ -193,6 +195,7 @@ def _row(
     return Row(
         suite=suite,
         method=method,
+        agent=pairs[0][0].composed.config.agent.name,
         runs=len(pairs),
         finished=len(pairs) - len(missing),
         reused=sum(run.reused for run, _ in pairs),
@@ -205,18 +208,18 @@ def _row(
 
 
 def _table(rows: Sequence[Row]) -> str:
-    head = ["suite", "method", "runs", "finished", "reused", "frames", "frames/s", "hours"]
+    head = ["suite", "method", "agent", "runs", "finished", "reused", "frames", "frames/s", "hours"]
     lines = [[*head, "memory a run", "disk"]]
     for row in rows:
         rate = f"{row.rate:,.0f}" if row.rate else "?"
         hours = "?" if row.hours is None else f"{row.hours:.1f}"
         counts = [str(row.runs), str(row.finished), str(row.reused), f"{row.frames:,}"]
         sizes = [human_size(row.memory), human_size(row.disk)]
-        lines.append([row.suite, row.method, *counts, rate, hours, *sizes])
+        lines.append([row.suite, row.method, row.agent, *counts, rate, hours, *sizes])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            text.ljust(width) if place < 2 else text.rjust(width)
+            text.ljust(width) if place < 3 else text.rjust(width)
             for place, (text, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

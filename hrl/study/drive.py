@@ -64,7 +64,7 @@ class StudyRunner:
         self._show = show
         self._interval = interval
         self._check = check
-        self._waiting = [cell for cell in cells if not cell.is_finished()]
+        self._waiting = _unfinished(cells)
         self._running: dict[str, _Started] = {}
         self._idle: dict[str, int] = {}
         self.failures: dict[str, Failure] = {}
@@ -160,6 +160,18 @@ class StudyRunner:
             return
         cell.log.parent.mkdir(parents=True, exist_ok=True)
         write_json(cell.log.with_suffix(".json"), {"exit_code": code})
+
+
+def _unfinished(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that are not finished, and those that may not be once these have run.
+
+    A run that is trained on is to be evaluated again.
+    """
+    waiting: dict[str, Cell] = {}
+    for cell in cells:
+        if not cell.is_finished() or any(name in waiting for name in cell.after):
+            waiting[cell.name] = cell
+    return list(waiting.values())
 
 
 def failure_text(failures: Mapping[str, Failure], last_lines: Callable[[Cell], str]) -> str:

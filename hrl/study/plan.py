@@ -11,11 +11,13 @@ from pathlib import Path
 
 from envs import Suite
 from hrl.config import ComposedConfig, ConfigError, load
+from hrl.overrides import as_text
+from hrl.reporting.random_play import RANDOM_METHOD, has_reference_scores
 from hrl.run.build import check_learns
 from hrl.run.distributed import rank_config
 from hrl.run.finetune import compose_finetune, read_request
 from hrl.run.finetune_source import planned_source
-from hrl.run.folder import expanded
+from hrl.run.folder import expanded, refuse_file
 from hrl.study.cells import Cell, CellResources
 from hrl.study.config import FinetuningConfig, MethodConfig, StudyConfig
 from hrl.study.planned_run import (
@@ -97,6 +99,7 @@ class _Planner:
         self.flags = flags
         # Absolute, as cells may start elsewhere.
         self.folder = expanded(study.folder).absolute()
+        refuse_file(self.folder)
         asked = study.resources.gpus
         self.gpus = device_gpus if asked is None else asked
         self.finished = FinishedRuns(
@@ -109,17 +112,17 @@ class _Planner:
             run for name, method in self.study.columns.items() for run in self._runs(name, method)
         ]
         trained = [self._train(run) for run in runs]
-        tuned = [
-            cell
-            for name, tuning in self.study.finetuning.items()
-            for cell in self._finetune(name, tuning, list(zip(runs, trained, strict=True)))
-        ]
+        tuned: list[Cell] = []
+        for name, tuning in self.study.finetuning.items():
+            sources = self._sources(name, tuning, list(zip(runs, trained, strict=True)))
+            tuned += self._finetune(name, tuning, sources)
         _refuse_same_folders(cell for cell in [*trained, *tuned] if cell.command != "evaluate")
         evaluated = [self._evaluate(run, cell) for run, cell in zip(runs, trained, strict=True)]
         baselines = [
             self._baseline(suite, name)
             for suite, name in product(self.study.suites, self.study.evaluation.baselines)
         ]
+        self._check_random_play(runs)
         cells = (*trained, *evaluated, *baselines, *tuned)
         return Plan(self.study, tuple(runs), cells, cells)
 
@@ -131,7 +134,7 @@ class _Planner:
                 *self.study.overrides,
                 *method.overrides,
                 f"suite={suite}",
-                f"method={name}",
+                as_text(f"method={name}"),
                 f"frames={method.frames or self.study.frames}",
                 f"threads={max(1, self.study.resources.cores // max(1, self.gpus))}",
             ]
@@ -232,19 +235,71 @@ class _Planner:
                 )
         return tuple(wanted or suite.splits)
 
+    def _check_random_play(self, runs: Iterable[PlannedRun]) -> None:
+        """Refuse suites on which no score could be worked out once everything is trained."""
+        if RANDOM_METHOD in self.study.evaluation.baselines:
+            return
+        for suite in dict.fromkeys(run.tasks.name for run in runs):
+            if not has_reference_scores(suite):
+                raise ConfigError(
+                    "evaluation.baselines leaves out random, and nothing else says what random "
+                    f"play earns on suite {suite}, which scores are normalised by: add random"
+                )
+
+    def _check_target(self, name: str, tuning: FinetuningConfig, run: PlannedRun) -> None:
+        """Refuse targets on which random play would be unknown to the report."""
+        target = tuning.suite or run.suite
+        if has_reference_scores(target):
+            return
+        if target != run.suite:
+            raise ConfigError(
+                f"finetuning.{name}.suite is {target}, and no file says what random play earns "
+                "there, which scores are normalised by: choose one of the suites that come with "
+                "the package, or the suite of the runs"
+            )
+        played = self._splits(run.tasks)
+        for split, tasks in run.tasks.splits.items():
+            targets = {split, *(task.name for task in tasks)} & set(tuning.tasks)
+            if targets and split not in played:
+                raise ConfigError(
+                    f"finetuning.{name}.tasks has {min(targets)} of split {split}, which "
+                    "evaluation.splits leaves out: random play would be unknown there"
+                )
+
+    def _sources(
+        self, name: str, tuning: FinetuningConfig, runs: Sequence[tuple[PlannedRun, Cell]]
+    ) -> list[tuple[PlannedRun, Cell]]:
+        """Return the runs that fine-tuning starts from, with their cells.
+
+        Raises:
+            ConfigError: a method has none.
+        """
+        suites = tuning.from_suites or self.study.suites
+        seeds = self.study.seeds[: tuning.seeds]
+        methods = tuning.methods or list(self.study.methods)
+        found = [
+            (run, cell)
+            for run, cell in runs
+            if run.method in methods and run.suite in suites and run.seed in seeds
+        ]
+        lacking = [one for one in methods if one not in {run.method for run, _ in found}]
+        if lacking and (tuning.methods or not found):
+            raise ConfigError(
+                f"finetuning.{name}: method {lacking[0]} has no run on {', '.join(suites)} to "
+                "start from"
+            )
+        return found
+
     def _finetune(
         self, name: str, tuning: FinetuningConfig, sources: Sequence[tuple[PlannedRun, Cell]]
     ) -> Iterator[Cell]:
         """Yield fine-tuning cells, each followed by its evaluation."""
-        methods = tuning.methods or self.study.methods
-        suites = tuning.from_suites or self.study.suites
-        seeds = self.study.seeds[: tuning.seeds]
         checked: set[tuple[str, str]] = set()
         for run, source in sources:
-            if run.method not in methods or run.suite not in suites or run.seed not in seeds:
-                continue
             first = (run.method, run.suite) not in checked
             checked.add((run.method, run.suite))
+            if first:
+                self._check_target(name, tuning, run)
             for task, parts in product(tuning.tasks, tuning.parts):
                 cell = self._tuned(name, tuning, run, source, task, parts)
                 if first or cell.folder.exists():  # other seeds ask for the same
@@ -271,7 +326,7 @@ class _Planner:
         arguments += [f"suite={tuning.suite}"] if tuning.suite else []
         # Other settings are another method in the report; other states of parts name themselves.
         named = any(not setting.startswith(("parts.", "method=")) for setting in more)
-        arguments += [f"method={label}"] if named else []
+        arguments += [as_text(f"method={label}")] if named else []
         arguments += [f"frames={tuning.frames}", f"folder={folder}", "tracking.progress=false"]
         cell_name = f"finetune {place}"
         return Cell(
@@ -302,7 +357,7 @@ def _check_finetuning(name: str, cell: Cell, run: PlannedRun) -> None:
     except ConfigError as error:
         raise ConfigError(f"finetuning {name} from {run.method}: {error}") from error
     check_written(cell.folder, composed.plain)
-    check_source(cell.folder, run.folder)
+    check_source(cell.folder, run.folder, run.composed.config.frames)
 
 
 def _refuse_same_folders(cells: Iterable[Cell]) -> None:

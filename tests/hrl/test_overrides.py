@@ -4,7 +4,13 @@ import shlex
 
 import pytest
 
-from hrl.overrides import OverrideError, check_overrides, parse_override, refuse_multirun
+from hrl.overrides import (
+    OverrideError,
+    as_text,
+    check_overrides,
+    parse_override,
+    refuse_multirun,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +34,26 @@ def test_the_advised_quoting_works(value):
     assert len(advised) == 1, "one argument for the shell"
     check_overrides(advised)
     assert parse_override(advised[0]).value() == value
+
+
+@pytest.mark.parametrize(
+    ("value", "elements"),
+    [
+        ("[agent=ppo]", ["agent=ppo"]),
+        ("[agent=ppo, a.b=c=d]", ["agent=ppo", "a.b=c=d"]),
+        ("['agent=ppo',a=b]", ["agent=ppo", "a=b"]),
+    ],
+)
+def test_the_advised_quoting_of_a_list_gives_its_texts(value, elements):
+    with pytest.raises(OverrideError, match="quote each text of the list: ") as caught:
+        parse_override(f"methods.x.overrides={value}")
+    (advised,) = shlex.split(str(caught.value).partition("of the list: ")[2])
+    assert [str(element) for element in parse_override(advised).value()] == elements
+
+
+@pytest.mark.parametrize("value", ["ppo", "1e3", "1_0", "true", "null", "a b", "all-lr-1e-5"])
+def test_text_stays_text_whatever_it_looks_like(value):
+    assert parse_override(as_text(f"method={value}")).value() == value
 
 
 def test_a_sweep_is_refused_with_the_loop():

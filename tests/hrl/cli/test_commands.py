@@ -98,6 +98,17 @@ def test_a_device_that_cannot_be_used_is_one_line(command, device, message, fold
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["evaluate", "play"])
+def test_settings_beside_a_run_are_refused_before_it_is_played(command, folder, capsys):
+    before = {path: path.read_bytes() for path in (folder / "ppo").glob("*.*")}
+    assert main([command, str(folder / "ppo"), "evaluation.final_episodes=2"]) == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert (
+        "evaluation.final_episodes=2 is for agent=random or agent=zero with suite=NAME" in message
+    )
+    assert {path: path.read_bytes() for path in (folder / "ppo").glob("*.*")} == before
+
+
 def test_a_policy_that_learns_nothing_overwrites_no_other_run(folder, tmp_path, capsys):
     before = {path: path.read_bytes() for path in (folder / "ppo").glob("*.*")}
     chosen = ["agent=random", "suite=debug", "--episodes=1", "--videos=0"]

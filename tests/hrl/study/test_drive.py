@@ -1,6 +1,7 @@
 """Cells are started as there is room, continued after a stop, and never stop each other."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -126,3 +127,25 @@ def test_a_signal_stops_the_running_cells_and_starts_no_more(tmp_path):
     assert not runner.failures
     assert [cell_state(one) for one in cells] == ["stopped", "stopped", "missing", "missing"]
     assert json.loads(cells[0].log.with_suffix(".json").read_text()) == {"exit_code": 138}
+
+
+def test_a_run_that_is_trained_on_is_evaluated_again(tmp_path):
+    """Its evaluation counts as finished when the study starts."""
+    trained = cell(tmp_path, "trained")
+    evaluated = replace(
+        cell(tmp_path, "trained"),
+        name="evaluated",
+        command="evaluate",
+        frames=0,
+        episodes=1,
+        splits=("train",),
+        after=("trained",),
+    )
+    advance(trained, 50)
+    files = RunFolder(trained.folder)
+    files.scores.write_text("split\ntrain\n")
+    files.evaluation.write_text('{"frames": 50, "episodes": 1}')
+    assert evaluated.is_finished()
+    executor, runner, _ = run([trained, evaluated], {"trained": [(100, 0)], "evaluated": [(0, 0)]})
+    assert executor.starts == ["trained", "evaluated"]
+    assert runner.failures["evaluated"].exit_code == 70, "this fake evaluation played nothing"

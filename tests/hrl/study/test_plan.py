@@ -13,6 +13,7 @@ from hrl.cli import main
 from hrl.config import ConfigError, load
 from hrl.config_field import ConfigValueError
 from hrl.reporting import RunFolderError
+from hrl.run.errors import FolderError
 from hrl.run.finetune import compose_finetune, read_request
 from hrl.run.finetune_source import planned_source
 from hrl.run.folder import RunFolder
@@ -194,7 +195,36 @@ def test_seeds_are_the_first_ones_and_counted_on(study):
         ([TUNED, "finetuning.x.parts=['']"], r"finetuning\.x\.parts is \[''\]; each must name a"),
         ([TUNED, "finetuning.x.parts=['all parts.eye=frozen']"], "parts.eye: agent ppo has no"),
         ([TUNED, "finetuning.x.parts=['all ../../y']"], "cannot read '../../y': give KEY=VALUE"),
-        ([TUNED, "finetuning.x.parts=['all seed=0,1']"], "seed=0,1 asks for several runs"),
+        ([TUNED, "finetuning.x.parts=['all agent.clip=0.1,0.2']"], "0.2 asks for several runs"),
+        ([TUNED, "finetuning.x.parts=['all frames=64']"], "x.parts is 'frames=64'; the study sets"),
+        ([TUNED, "finetuning.x.parts=[{a: b}]"], r"x\.parts\[0\] is {'a': 'b'}; .*: write a=b"),
+        (["overrides=['seed=7']"], "overrides is 'seed=7'; the study sets seed, by seeds"),
+        (["methods.ppo.overrides=['++method=x']"], "the study sets method, by the method's name"),
+        (
+            ["methods.ppo.overrides=[{agent: ppo}]"],
+            r"s\[0\] is {'agent': 'ppo'}; .*: write agent=p",
+        ),
+        (["overrides=[[a]]"], r"overrides\[0\] is \['a'\]; it must be a single value"),
+        (["reuse=[{a: 1}]"], r"reuse\[0\] is {'a': 1}; it must be text: write a=1"),
+        (["slurm.setup=[{a: b}]"], r"slurm\.setup\[0\] is {'a': 'b'}"),
+        (["seeds=5"], "seeds is 5; it must be a list"),
+        (
+            ["methods.ppo.overrides='[agent=ppo]'"],
+            r"overrides is '\[agent=ppo\]'; it must be a list",
+        ),
+        (["evaluation.baselines=[random,random]"], "baselines is .*; each may be named once"),
+        (["evaluation.baselines=[]"], "baselines leaves out random, and nothing .* suite debug"),
+        (
+            ["finetuning.x.tasks=[interpolation]", "evaluation.splits=[train]"],
+            "x.tasks has interpolation of split interpolation, which evaluation.splits leaves out",
+        ),
+        (
+            [
+                *("suites=[debug,point_mass]", "controls.k1.suites=[point_mass]", TUNED),
+                *("finetuning.x.methods=[k1]", "finetuning.x.from_suites=[debug]"),
+            ],
+            "finetuning.x: method k1 has no run on debug to start from",
+        ),
         (
             [TUNED, "finetuning.x.parts=['all agent.learning_rate=nan']"],
             "learning_rate is nan; it must be a finite number",
@@ -325,6 +355,44 @@ def test_a_fine_tuning_run_to_another_suite_or_from_another_checkpoint_is_refuse
     RunFolder(cell.folder).write_config({**composed.plain, "finetune": {**record}})
     with pytest.raises(ConfigError, match=r"was fine-tuned from another checkpoint of .*seed_3"):
         make_plan(study(*tuned))
+
+
+def test_a_fine_tuning_run_whose_source_is_to_be_trained_on_is_refused_before(study):
+    tuned = [TUNED, "finetuning.x.methods=[skills]", "finetuning.x.seeds=1"]
+    plan = make_plan(study(*tuned))
+    cell = next(cell for cell in plan.cells if cell.command == "finetune")
+    source = named(plan, "train debug/skills/seed_3")
+    run = next(run for run in plan.runs if run.folder == source.folder)
+    own = [argument for argument in cell.arguments if not argument.startswith("-")]
+    composed = compose_finetune(read_request(own), planned_source(run.composed, run.tasks))
+    policy = RunFolder(source.folder).checkpoints / "step_000000000512.policy.safetensors"
+    policy.parent.mkdir(parents=True)
+    policy.write_bytes(b"weights")
+    record = {
+        **composed.plain["finetune"],
+        "source_sha256": hashlib.sha256(b"weights").hexdigest(),
+        "source_frames": 512,
+    }
+    write_run(cell.folder, composed.plain, finetune=record)
+    make_plan(study(*tuned))
+    with pytest.raises(ConfigError, match=r"from .*seed_3 at 512 frames, .* trained for 1,024"):
+        make_plan(study(*tuned, "frames=1024"))
+
+
+def test_a_run_of_more_frames_is_refused_and_one_of_fewer_is_trained_on(study, plan):
+    run = plan.runs[0]
+    cell = named(plan, f"train debug/{run.method}/seed_{run.seed}")
+    write_run(run.folder, run.composed.plain)
+    advance(cell, 512)
+    assert make_plan(study("frames=1024")).runs[0].folder == run.folder
+    with pytest.raises(ConfigError, match=r"seed_3 holds a run of 512 frames, and 256 are planned"):
+        make_plan(study("frames=256"))
+
+
+def test_a_folder_that_is_a_file_is_refused(study, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match="file is a file, not a folder"):
+        make_plan(study("folder=file/study"))
 
 
 def test_a_damaged_configuration_stops_no_study(study, plan):
