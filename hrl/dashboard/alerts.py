@@ -125,11 +125,14 @@ SIGNS = (
         "of the manager's advantages {:.2f} is the bonus's and {:.4f} the task's, though returns "
         "of the task spread by {:.2f}",
     ),
-    Sign(
-        "actions saturate",
-        ("worker/saturated",),
-        lambda share: share > 0.9,
-        "{:.2f} of the worker's actions lie at their limits",
+    *(
+        Sign(
+            "actions saturate",
+            (f"{level}/saturated",),
+            lambda share: share > 0.9,
+            f"{{:.2f}} of the {level}'s actions lie at their limits",
+        )
+        for level in ("worker", "policy")
     ),
 )
 

@@ -60,6 +60,7 @@ def test_a_healthy_run_has_no_alert(tmp_path: Path) -> None:
         ("bonus dies", {"manager/exploration/return_spread": 1e-6}),
         ("bonus drowns the task", {"manager/task/advantage": 0.001}),
         ("actions saturate", {"worker/saturated": 0.97}),
+        ("actions saturate", {"policy/saturated": 0.97}),
         ("values run away", {"manager/task/value_most": 500.0}),
         ("values run away", {"manager/task/value_least": -210.0}),
         ("skills collapse", {"skills/load/0": 0.01}),
