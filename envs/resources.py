@@ -2,7 +2,8 @@
 
 The project's own files lie in `configs/` of the repository, which is installed as the package
 `pixel_hrl_configs`. A user's folder has the same structure: `suite/NAME.yaml`,
-`experiment/NAME.yaml`, `size/NAME.yaml`, `agent/NAME.yaml`, `study/NAME.yaml`.
+`experiment/NAME.yaml`, `size/NAME.yaml`, `agent/NAME.yaml`, `study/NAME.yaml`; and
+`reference_scores/SUITE.csv`, what random play earns.
 """
 
 from importlib import resources
@@ -32,6 +33,19 @@ def add_config_dir(folder: Path) -> None:
         if twice:
             raise ValueError(f"{path} has the name of {twice[0] / name}; rename it")
     _added.append(folder)
+
+
+def reference_scores(suite: str, folder: Path | None = None) -> Path:
+    """Return the file with the scores of random play on a suite, whether it exists or not.
+
+    Args:
+        suite: its name.
+        folder: of SUITE.csv; by default `reference_scores` of the configuration folders, of which
+            the first that has the file counts.
+    """
+    folders = [folder] if folder else [path / REFERENCE_SCORES.name for path in config_dirs()]
+    files = [path / f"{suite}.csv" for path in folders]
+    return next((path for path in files if path.exists()), files[-1])
 
 
 def config_dirs() -> tuple[Path, ...]:

@@ -100,8 +100,25 @@ def _with_quoted_elements(text: str) -> str:
     value = value.strip()
     if not (value.startswith("[") and value.endswith("]")):
         return ""
-    elements = [element.strip().strip("\"'") for element in value[1:-1].split(",")]
+    elements = [element.strip().strip("\"'") for element in _split_at_commas(value[1:-1])]
     return f"{key}=[{','.join(with_quotes(f'={element}')[1:] for element in elements)}]"
+
+
+def _split_at_commas(text: str) -> list[str]:
+    """Return the parts between commas that stand outside of brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        else:
+            depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 def _can_be_read(text: str) -> bool:

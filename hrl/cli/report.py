@@ -36,17 +36,17 @@ def build_parser() -> CommandParser:
         "--reference-scores",
         type=folder_path,
         metavar="DIR",
-        help="folder of SUITE.csv with the returns of random actions (default: the installed ones)",
+        help="folder of SUITE.csv with the returns of random actions (default: those of "
+        "the configuration folders)",
     )
     return parser
 
 
 def run(options: argparse.Namespace, command: str) -> None:
     """Write the report and print its summary."""
-    from envs.resources import REFERENCE_SCORES
     from hrl.reporting import left_out_note, load_runs, summary_table, write_report
 
-    runs = load_runs(options.runs, options.reference_scores or REFERENCE_SCORES)
+    runs = load_runs(options.runs, options.reference_scores)
     report = write_report(runs, options.out, command, latex=options.latex)
     print(summary_table(json.loads((report.parent / "summary.json").read_text())))
     if note := left_out_note(runs):

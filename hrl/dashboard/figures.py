@@ -168,15 +168,17 @@ def _line(
         x += [*gap, *own_x.tolist()]
         y += [*gap, *own_y.tolist()]
         labels += [*gap, *[label] * len(own_x)]
+    # A point between gaps is no line: it is drawn as a marker, and points of lines as none.
+    sizes = [6 if len(own_x) == 1 else 0 for own_x, _, _ in parts for _ in (None, *own_x)][1:]
     return {
         "type": "scatter",
-        "mode": "lines" if any(len(part[0]) > 1 for part in parts) else "markers",
+        "mode": "lines+markers" if any(sizes) else "lines",
         "x": x,
         "y": y,
         "hovertext": labels,
         "hoverinfo": "x+y+text",
         "line": {"color": colour, "width": width},
-        "marker": {"color": colour},
+        "marker": {"color": colour, "size": sizes if any(sizes) else 0},
     }
 
 

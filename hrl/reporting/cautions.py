@@ -120,8 +120,8 @@ def _older_scores(study: Study) -> list[str]:
     if not older:
         return []
     return [
-        f"Scores are of earlier checkpoints than the newest: {'; '.join(older)}. Evaluate these "
-        "runs again."
+        f"Runs were trained on since the checkpoint that was scored: {'; '.join(older)}. Continue "
+        "those that are not finished, and evaluate them again."
     ]
 
 

@@ -5,16 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from envs.resources import REFERENCE_SCORES
+from envs.resources import reference_scores
 from hrl.reporting.suite_record import RunFolderError, SuiteRecord
 from hrl.reporting.tables import read_scores
 
 RANDOM_METHOD = "random"
-
-
-def has_reference_scores(suite: str, folder: Path = REFERENCE_SCORES) -> bool:
-    """Return whether SUITE.csv says what random play earns on a suite."""
-    return (folder / f"{suite}.csv").exists()
 
 
 class RandomPlay:
@@ -26,17 +21,22 @@ class RandomPlay:
 
     Args:
         played: episodes of runs of the method `random`, each with its suite's name.
-        reference_scores: folder of SUITE.csv.
+        folder: of SUITE.csv; see `envs.resources.reference_scores`.
     """
 
-    def __init__(self, played: Iterable[tuple[str, pd.DataFrame]], reference_scores: Path) -> None:
+    def __init__(
+        self, played: Iterable[tuple[str, pd.DataFrame]], folder: Path | None = None
+    ) -> None:
         self._played = list(played)
-        self._folder = reference_scores
+        self._folder = folder
 
     def source(self, suite: str) -> str:
         """Return in words where the returns of a suite come from."""
-        played = any(name == suite for name, _ in self._played)
-        return f"method {RANDOM_METHOD!r} among these runs" if played else self._stored(suite).name
+        stored = reference_scores(suite, self._folder)
+        if not any(name == suite for name, _ in self._played):
+            return stored.name
+        rest = f", and {stored.name} for tasks that it did not play" if stored.exists() else ""
+        return f"method {RANDOM_METHOD!r} among these runs{rest}"
 
     def by_task(self, suite: str) -> dict[str, float]:
         """Return the mean return by task.
@@ -46,12 +46,13 @@ class RandomPlay:
         """
         played = [table for name, table in self._played if name == suite]
         known: dict[str, float] = {}
-        if has_reference_scores(suite, self._folder):
-            known |= _means(read_scores(self._stored(suite)))
+        stored = reference_scores(suite, self._folder)
+        if stored.exists():
+            known |= _means(read_scores(stored))
         elif not played:
             raise RunFolderError(
                 f"the return of random play on suite {suite!r} is unknown: add a run of method "
-                f"{RANDOM_METHOD!r} to the report, or measure it once into {self._stored(suite)}"
+                f"{RANDOM_METHOD!r} to the report, or measure it once into {stored}"
             )
         return known | (_means(pd.concat(played)) if played else {})
 
@@ -80,9 +81,6 @@ class RandomPlay:
             for task in tasks
             if task.name in means
         }
-
-    def _stored(self, suite: str) -> Path:
-        return self._folder / f"{suite}.csv"
 
 
 def _means(rows: pd.DataFrame) -> dict[str, float]:

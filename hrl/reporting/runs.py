@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from envs.resources import REFERENCE_SCORES
 from hrl.reporting.controls import read_controls
 from hrl.reporting.random_play import RANDOM_METHOD, RandomPlay
 from hrl.reporting.suite_record import RunFolderError, SuiteRecord, first_difference, read_suite
@@ -144,18 +143,18 @@ def same_budget(frames: Iterable[int]) -> bool:
 
 def load_runs(
     paths: Iterable[str | Path],
-    reference_scores: str | Path = REFERENCE_SCORES,
+    reference_scores: str | Path | None = None,
     controls: Mapping[str, str] | None = None,
 ) -> Runs:
     """Read run folders, given as folders, globs or parents of run folders.
 
-    R_random comes from a method named `random` among them, else from SUITE.csv in the folder
-    `reference_scores`. Runs without scores are left out, and named in the result. Fine-tuning runs
+    R_random comes from a method named `random` among them, and of tasks that it did not play from
+    SUITE.csv. Runs without scores are left out, and named in the result. Fine-tuning runs
     are apart from the others, and may be of several suites and targets beside them.
 
     Args:
         paths: of the runs.
-        reference_scores: folder of SUITE.csv.
+        reference_scores: folder of SUITE.csv; see `envs.resources.reference_scores`.
         controls: notes on controls by method; by default those of the studies that the runs lie in.
 
     Raises:
@@ -189,7 +188,7 @@ def load_runs(
         for run in runs
         if run.method == RANDOM_METHOD
     ]
-    random_play = RandomPlay(played, Path(reference_scores))
+    random_play = RandomPlay(played, Path(reference_scores) if reference_scores else None)
     suite = runs[0].suite
     return Runs(
         tuple(runs),

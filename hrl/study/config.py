@@ -357,6 +357,8 @@ def _check_lists(given: Any, config_class: type, path: str = "") -> None:
     if not isinstance(given, DictConfig):
         return
     for name, hint in get_type_hints(config_class).items():
+        if name not in given or OmegaConf.is_interpolation(given, name):
+            continue
         value, key = given.get(name), join_key(path, name)
         if name in NAMED and isinstance(value, DictConfig):
             for own in value:
@@ -364,20 +366,20 @@ def _check_lists(given: Any, config_class: type, path: str = "") -> None:
         elif is_dataclass(hint):
             assert isinstance(hint, type)
             _check_lists(value, hint, key)
-        elif get_origin(hint) is list and name in given:
+        elif get_origin(hint) is list:
             _check_list(key, value)
 
 
 def _check_list(key: str, value: Any) -> None:
     if not isinstance(value, ListConfig):
         raise ConfigValueError(key, value, 'it must be a list, such as ["..."]')
-    for index, element in enumerate(value):
-        if isinstance(element, DictConfig) and len(element) == 1:
-            ((name, inner),) = element.items()
-            rule = f"it must be text: write {name!s}={inner!s}"
-            raise ConfigValueError(f"{key}[{index}]", dict(element), rule)
-        if element is None or OmegaConf.is_config(element):
-            raise ConfigValueError(f"{key}[{index}]", element, "it must be a single value")
+    elements = OmegaConf.to_container(value, resolve=False)
+    assert isinstance(elements, list)
+    for index, element in enumerate(elements):
+        if element is None or isinstance(element, dict | list):
+            advice = ", and KEY=VALUE has no colon" if key.endswith("overrides") else ""
+            rule = f"it must be a single value; put text in quotes{advice}"
+            raise ConfigValueError(f"{key}[{index}]", element, rule)
 
 
 def _refuse_own_keys(key: str, overrides: Sequence[str], own: Mapping[str, str]) -> None:

@@ -102,7 +102,8 @@ class StudyRunner:
             failed = next((name for name in cell.after if name in self.failures), "")
             if failed:
                 self._waiting.remove(cell)
-                self.failures[cell.name] = Failure(cell, None, failed)
+                if not cell.is_finished():
+                    self.failures[cell.name] = Failure(cell, None, failed)
 
     def _start(self) -> None:
         ready = [cell for cell in self._waiting if self._is_ready(cell)]

@@ -10,9 +10,10 @@ from itertools import product
 from pathlib import Path
 
 from envs import Suite
+from envs.resources import reference_scores
 from hrl.config import ComposedConfig, ConfigError, load
 from hrl.overrides import as_text
-from hrl.reporting.random_play import RANDOM_METHOD, has_reference_scores
+from hrl.reporting.random_play import RANDOM_METHOD
 from hrl.run.build import check_learns
 from hrl.run.distributed import rank_config
 from hrl.run.finetune import compose_finetune, read_request
@@ -240,22 +241,25 @@ class _Planner:
         if RANDOM_METHOD in self.study.evaluation.baselines:
             return
         for suite in dict.fromkeys(run.tasks.name for run in runs):
-            if not has_reference_scores(suite):
+            stored = reference_scores(suite)
+            if not stored.exists():
                 raise ConfigError(
                     "evaluation.baselines leaves out random, and nothing else says what random "
-                    f"play earns on suite {suite}, which scores are normalised by: add random"
+                    f"play earns on suite {suite}, which scores are normalised by: add random, or "
+                    f"measure it into {stored}"
                 )
 
     def _check_target(self, name: str, tuning: FinetuningConfig, run: PlannedRun) -> None:
         """Refuse targets on which random play would be unknown to the report."""
         target = tuning.suite or run.suite
-        if has_reference_scores(target):
+        stored = reference_scores(target)
+        if stored.exists():
             return
         if target != run.suite:
             raise ConfigError(
                 f"finetuning.{name}.suite is {target}, and no file says what random play earns "
-                "there, which scores are normalised by: choose one of the suites that come with "
-                "the package, or the suite of the runs"
+                f"there, which scores are normalised by: measure it into {stored} (pixel-hrl "
+                "suites --help)"
             )
         played = self._splits(run.tasks)
         for split, tasks in run.tasks.splits.items():

@@ -42,6 +42,8 @@ def test_the_advised_quoting_works(value):
         ("[agent=ppo]", ["agent=ppo"]),
         ("[agent=ppo, a.b=c=d]", ["agent=ppo", "a.b=c=d"]),
         ("['agent=ppo',a=b]", ["agent=ppo", "a=b"]),
+        ("[agent=ppo,a.b=[4,6],c=d]", ["agent=ppo", "a.b=[4,6]", "c=d"]),
+        ("['a,b=c',d=e]", ["a,b=c", "d=e"]),
     ],
 )
 def test_the_advised_quoting_of_a_list_gives_its_texts(value, elements):

@@ -89,6 +89,20 @@ def test_a_figure_has_an_interval_the_runs_and_their_mean_for_each_method(tmp_pa
     assert curves_figure([], "loss", "frames", 1)["data"] == []
 
 
+def test_a_run_of_one_point_is_drawn_beside_lines(tmp_path: Path) -> None:
+    found = pairs(tmp_path)[:1]
+    begun = start_run(tmp_path / "begun", method="flat", seed=7)
+    log_steadily(begun, 1, loss=3.0)
+    followed = FollowedRun(begun)
+    figure = curves_figure([*found, (followed.status(set()), followed)], "loss", "frames", 1)
+    runs = figure["data"][1]
+    sizes = runs["marker"]["size"]
+    assert (runs["mode"], sizes[:5], sizes[-1]) == ("lines+markers", [0] * 5, 6)
+    assert len(sizes) == len(runs["x"])
+    assert runs["y"] == [*[0.0] * 5, None, 3.0]
+    assert figure["data"][2]["mode"] == "lines"
+
+
 def test_skill_usage_is_a_matrix_of_skills_and_tasks() -> None:
     record = {f"skills/usage/{task}/{skill}": skill for task in "ab" for skill in range(11)}
     weights, skills, tasks = usage_matrix({**record, "skills/load/0": 1.0, "loss": 2.0})

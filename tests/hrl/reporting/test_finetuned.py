@@ -203,7 +203,7 @@ def test_a_run_that_learned_on_since_its_evaluation_counts_as_far_as_it_was_eval
     after = {Path(run.path).name: run for run in measure_finetuned(runs)}["manager_0"]
     assert (after.budget, after.area) == (100_000, before["manager_0"].area)
     assert after.forgetting is None
-    (older,) = [one for one in cautions(study_of(runs)) if "earlier checkpoints than" in one]
+    (older,) = [one for one in cautions(study_of(runs)) if "trained on since the" in one]
     assert "manager_0 after 100,000 of 200,000 frames" in older
 
 

@@ -149,3 +149,11 @@ def test_a_run_that_is_trained_on_is_evaluated_again(tmp_path):
     executor, runner, _ = run([trained, evaluated], {"trained": [(100, 0)], "evaluated": [(0, 0)]})
     assert executor.starts == ["trained", "evaluated"]
     assert runner.failures["evaluated"].exit_code == 70, "this fake evaluation played nothing"
+
+
+def test_what_is_finished_is_not_missing_because_its_source_failed(tmp_path):
+    trained = cell(tmp_path, "trained")
+    tuned = cell(tmp_path, "tuned", after=("trained",))
+    advance(tuned, 100)
+    _, runner, _ = run([trained, tuned], {"trained": [(10, 1)]})
+    assert list(runner.failures) == ["trained"]

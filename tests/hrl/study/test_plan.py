@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -197,15 +198,15 @@ def test_seeds_are_the_first_ones_and_counted_on(study):
         ([TUNED, "finetuning.x.parts=['all ../../y']"], "cannot read '../../y': give KEY=VALUE"),
         ([TUNED, "finetuning.x.parts=['all agent.clip=0.1,0.2']"], "0.2 asks for several runs"),
         ([TUNED, "finetuning.x.parts=['all frames=64']"], "x.parts is 'frames=64'; the study sets"),
-        ([TUNED, "finetuning.x.parts=[{a: b}]"], r"x\.parts\[0\] is {'a': 'b'}; .*: write a=b"),
+        ([TUNED, "finetuning.x.parts=[{a: b}]"], r"x\.parts\[0\] is {'a': 'b'}; it must be"),
         (["overrides=['seed=7']"], "overrides is 'seed=7'; the study sets seed, by seeds"),
         (["methods.ppo.overrides=['++method=x']"], "the study sets method, by the method's name"),
         (
             ["methods.ppo.overrides=[{agent: ppo}]"],
-            r"s\[0\] is {'agent': 'ppo'}; .*: write agent=p",
+            r"s\[0\] is {'agent': 'ppo'}; .* no colon",
         ),
         (["overrides=[[a]]"], r"overrides\[0\] is \['a'\]; it must be a single value"),
-        (["reuse=[{a: 1}]"], r"reuse\[0\] is {'a': 1}; it must be text: write a=1"),
+        (["reuse=[{a: 1}]"], r"reuse\[0\] is {'a': 1}; it must be a single"),
         (["slurm.setup=[{a: b}]"], r"slurm\.setup\[0\] is {'a': 'b'}"),
         (["seeds=5"], "seeds is 5; it must be a list"),
         (
@@ -387,6 +388,29 @@ def test_a_run_of_more_frames_is_refused_and_one_of_fewer_is_trained_on(study, p
     assert make_plan(study("frames=1024")).runs[0].folder == run.folder
     with pytest.raises(ConfigError, match=r"seed_3 holds a run of 512 frames, and 256 are planned"):
         make_plan(study("frames=256"))
+
+
+def test_keys_may_refer_to_each_other_and_to_defaults(study):
+    chosen = study(
+        "folder='runs/${name}_${executor}'",
+        "local.cores='${resources.cores}'",
+        "overrides=['agent.clip=${rate_seconds}']",
+    )
+    assert (chosen.folder, chosen.local.cores) == ("runs/tiny_local", 1)
+    assert chosen.overrides == ["agent.clip=0.0"]
+
+
+def test_random_play_may_be_stored_in_the_users_folder(study, config_dir):
+    overrides = ["evaluation.baselines=[zero]"]
+    stored = config_dir / "reference_scores" / "debug.csv"
+    with pytest.raises(ConfigError, match=rf"or measure it into {stored}"):
+        make_plan(study(*overrides))
+    stored.parent.mkdir()
+    try:
+        stored.touch()
+        make_plan(study(*overrides))
+    finally:
+        shutil.rmtree(stored.parent)
 
 
 def test_a_folder_that_is_a_file_is_refused(study, tmp_path):
