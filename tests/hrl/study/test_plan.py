@@ -321,6 +321,19 @@ def write_run(folder, plain, **changes):
     RunFolder(folder).write_config({**plain, **changes})
 
 
+def planned_finetuning(plan):
+    """The first fine-tuning cell, the cell of its source, and its configuration."""
+    cell = next(cell for cell in plan.cells if cell.command == "finetune")
+    source = named(plan, "train debug/skills/seed_3")
+    run = next(run for run in plan.runs if run.folder == source.folder)
+    own = [argument for argument in cell.arguments if not argument.startswith("-")]
+    return (
+        cell,
+        source,
+        compose_finetune(read_request(own), planned_source(run.composed, run.tasks)),
+    )
+
+
 def test_a_folder_that_holds_a_run_of_other_settings_is_refused(study, plan):
     """It would count as finished. Budget and tracking may differ, and keys of another version."""
     run = plan.runs[0]
@@ -336,12 +349,7 @@ def test_a_folder_that_holds_a_run_of_other_settings_is_refused(study, plan):
 
 def test_a_fine_tuning_run_to_another_suite_or_from_another_checkpoint_is_refused(study):
     tuned = [TUNED, "finetuning.x.methods=[skills]", "finetuning.x.seeds=1"]
-    plan = make_plan(study(*tuned))
-    cell = next(cell for cell in plan.cells if cell.command == "finetune")
-    source = named(plan, "train debug/skills/seed_3")
-    run = next(run for run in plan.runs if run.folder == source.folder)
-    own = [argument for argument in cell.arguments if not argument.startswith("-")]
-    composed = compose_finetune(read_request(own), planned_source(run.composed, run.tasks))
+    cell, source, composed = planned_finetuning(make_plan(study(*tuned)))
     record = composed.plain["finetune"]
     checkpoints = RunFolder(source.folder).checkpoints
     checkpoints.mkdir(parents=True)
@@ -360,12 +368,7 @@ def test_a_fine_tuning_run_to_another_suite_or_from_another_checkpoint_is_refuse
 
 def test_a_fine_tuning_run_whose_source_is_to_be_trained_on_is_refused_before(study):
     tuned = [TUNED, "finetuning.x.methods=[skills]", "finetuning.x.seeds=1"]
-    plan = make_plan(study(*tuned))
-    cell = next(cell for cell in plan.cells if cell.command == "finetune")
-    source = named(plan, "train debug/skills/seed_3")
-    run = next(run for run in plan.runs if run.folder == source.folder)
-    own = [argument for argument in cell.arguments if not argument.startswith("-")]
-    composed = compose_finetune(read_request(own), planned_source(run.composed, run.tasks))
+    cell, source, composed = planned_finetuning(make_plan(study(*tuned)))
     policy = RunFolder(source.folder).checkpoints / "step_000000000512.policy.safetensors"
     policy.parent.mkdir(parents=True)
     policy.write_bytes(b"weights")
