@@ -42,7 +42,8 @@ def make_vec(
         stream: name of the random stream, such as "train": streams share no random numbers.
         frame_stack: frames in an observation.
         image_size: height and width in pixels.
-        threads: worker threads; one for every core by default.
+        threads: worker threads; by default one for every core, or a single one for suites whose
+            steps take no longer with one (point masses before a fixed camera).
         random_initial_episode_step: begin the first episodes part of the way to their time limits,
             so that resets are spread out.
         evaluation: play the tasks' evaluation episodes: where a task's e-th episode starts depends

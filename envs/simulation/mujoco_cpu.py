@@ -24,6 +24,9 @@ _FIELDS = ("qpos", "qvel", "act", "ctrl", "xpos", "xmat", "geom_xpos", "mocap_po
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 # With more mocap bodies than this the ray tracer's tree is sorted anew when an episode starts.
 _FEW_MOCAP_BODIES = 8
+# Where a window of at most this share of the image's side is drawn (see `FixedCamera`), most of a
+# step is Python's own work, for which threads only wait for each other.
+_SMALL_WINDOW = 0.25
 
 
 class MujocoPhysics(Physics):
@@ -39,7 +42,8 @@ class MujocoPhysics(Physics):
         scene: model, camera and control rate.
         num_worlds: number of worlds.
         image_size: height and width of the observation in pixels.
-        threads: number of worker threads; by default one for every core.
+        threads: number of worker threads; by default one for every core, and a single one where
+            small windows of the images are all that is drawn.
         variants: variants of the scene's model (see `envs.simulation.variation`), among which
             initial states choose; by default the model alone.
         distractors: number of distractors in the images, at the positions that `set_distractors`
@@ -69,9 +73,12 @@ class MujocoPhysics(Physics):
         }
         self._warnings = np.zeros((num_worlds, len(self._datas[0].warning.number)), np.int32)
         self.fields = {name: torch.from_numpy(array) for name, array in self._arrays.items()}
-        count = min(num_worlds, threads or len(os.sched_getaffinity(0)))
+        side = None if distractors else window_size(scene, image_size)
+        is_cheap = side is not None and side <= _SMALL_WINDOW * image_size
+        default = 1 if is_cheap else len(os.sched_getaffinity(0))
+        count = min(num_worlds, threads or default)
         bounds = [round(i * num_worlds / count) for i in range(count + 1)]
-        self._chunks = [self._chunk(low, high, image_size) for low, high in pairwise(bounds)]
+        self._chunks = [self._chunk(low, high, image_size, side) for low, high in pairwise(bounds)]
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="physics") if count > 1 else None
         self._video_tracers: dict[int, RayTracer] = {}
         self.reset(
@@ -185,7 +192,7 @@ class MujocoPhysics(Physics):
         seeds = ["model_seeds"] if self._scene.remodel is not None else []
         return variants + seeds
 
-    def _chunk(self, low: int, high: int, image_size: int) -> "_Chunk":
+    def _chunk(self, low: int, high: int, image_size: int, window: int | None) -> "_Chunk":
         arrays = {name: array[low:high] for name, array in self._arrays.items()}
         return _Chunk(
             self._scene,
@@ -196,12 +203,8 @@ class MujocoPhysics(Physics):
             self._warnings[low:high],
             self._tracer(image_size, high - low),
             int(self.model.camera(self._scene.camera).id),
-            self._window_tracer(image_size, high - low),
+            None if window is None else self._tracer(window, high - low, is_window=True),
         )
-
-    def _window_tracer(self, size: int, capacity: int) -> RayTracer | None:
-        side = None if self._distractors else window_size(self._scene, size)
-        return None if side is None else self._tracer(side, capacity, is_window=True)
 
     def _tracer(self, size: int, capacity: int, is_window: bool = False) -> RayTracer:
         """Make a ray tracer whose worlds all have the appearance of the first variant."""
