@@ -29,7 +29,7 @@ from envs.extensions import imported_modules
 from envs.external.gymnasium_id import PREFIX, modules_named
 from envs.resources import CONFIG_DIR, config_dirs, config_files
 from hrl.agents.parts import FinetuneConfig
-from hrl.agents.registry import find_agent, registered_agents
+from hrl.agents.registry import SCRIPTED, find_agent, registered_agents
 from hrl.config_field import (
     MAX_SIZE,
     CheckedConfig,
@@ -219,6 +219,11 @@ class RunConfig(CheckedConfig):
     def check_together(self) -> None:
         """Refuse what no key can know of alone: paths, devices, encoders that are not used."""
         check_path_name("method", self.method)
+        if self.method in SCRIPTED and self.agent.name != self.method:
+            rule = (
+                f"reports take it for the reference scores of agent={self.method}; choose another"
+            )
+            raise ConfigValueError("method", self.method, rule)
         if not self.folder:
             raise ConfigValueError("folder", self.folder, "it must name a folder")
         if not _DEVICE.fullmatch(self.device):

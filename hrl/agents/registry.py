@@ -29,6 +29,8 @@ BuildLearner = Callable[[Any, AgentSpec, Any, list[str], int], Learner]
 BuildPolicy = Callable[[Any, AgentSpec], SavedPolicy]
 AgentClass = TypeVar("AgentClass", bound=Callable[..., Policy])
 LearnerClass = TypeVar("LearnerClass", bound=Callable[..., Learner])
+SCRIPTED = ("random", "zero")
+"""Agents that do not learn; reports take methods of these names for reference scores."""
 
 
 class UnknownAgentError(ValueError):

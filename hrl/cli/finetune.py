@@ -23,7 +23,7 @@ run's training tasks are played with the policies before and after, into forgett
 EXAMPLES = """examples:
   pixel-hrl finetune from=runs/point_mass/skills/seed_0 task=south_far parts=manager_value
   pixel-hrl finetune from=RUN task=extrapolation_far parts=scratch frames=50_000
-  pixel-hrl finetune from=RUN suite=maze task=train parts=manager_value parts.manager=reinitialised
+  pixel-hrl finetune from=RUN suite=maze_many_point_progress task=train parts=manager_value
 
 The same command on the same folder continues the run exactly."""
 

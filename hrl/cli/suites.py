@@ -66,7 +66,7 @@ def build_parser() -> CommandParser:
 def run(options: argparse.Namespace, command: str) -> None:
     """Write the pages; each names the command that writes it anew."""
     from envs import load_suite
-    from envs.resources import REFERENCE_SCORES, config_files
+    from envs.resources import REFERENCE_SCORES
     from hrl.reporting import suite_pictures
     from hrl.reporting.suite_pages import rewrite_text, write_index, write_page
     from hrl.run import hardware
@@ -75,14 +75,16 @@ def run(options: argparse.Namespace, command: str) -> None:
     if options.gallery:
         from hrl.reporting import gallery
 
+        if options.gallery.suffix != ".webp":
+            raise UsageError(f"--gallery={options.gallery}: the file's name must end in .webp")
         chosen = _suites(options.names or list(gallery.SUITES)).values()
         gallery.record_gallery(list(chosen), options.gallery)
         print(options.gallery)
         return
     scores = options.reference_scores or REFERENCE_SCORES
     if options.text_only:
-        for name in options.names or _written(options.out):
-            print(rewrite_text(load_suite(name), options.out, scores))
+        for suite in _suites(options.names or _written(options.out)).values():
+            print(rewrite_text(suite, options.out, scores))
     elif options.pictures:
         for suite in _suites(options.names or _written(options.out)).values():
             suite_pictures.draw(suite, options.out)
@@ -91,13 +93,15 @@ def run(options: argparse.Namespace, command: str) -> None:
         for name, suite in _suites(options.names).items():
             own = shlex.join(["pixel-hrl", "suites", name, f"--episodes={options.episodes}"])
             print(write_page(suite, options.out, scores, options.episodes, own))
-    known = [name for name in config_files("suite") if name in _written(options.out)]
-    print(write_index(map(load_suite, known), options.out))
+    print(write_index(map(load_suite, _written(options.out)), options.out))
 
 
 def _written(folder: Path) -> list[str]:
     """Return the names of the suites that have a page in a folder."""
-    return sorted(page.stem for page in folder.glob("*.md") if page.stem != "index")
+    from envs.resources import config_files
+
+    pages = {page.stem for page in folder.glob("*.md")}
+    return [name for name in config_files("suite") if name in pages]
 
 
 def _suites(names: list[str]) -> dict[str, Suite]:

@@ -151,18 +151,16 @@ class Watcher:
         for cell in _record(path).get("cells", []):
             if not isinstance(cell, Mapping) or cell.get("command") not in ("train", "finetune"):
                 continue
+            place, log = str(cell.get("name", "")).partition(" ")[2], str(cell.get("log", ""))
             try:
                 folder = Path(str(cell.get("folder", ""))).resolve()
-                folder.exists()
+                moved = (path / place).resolve()
+                if not folder.exists() and moved.exists():  # the study was moved, or is mounted
+                    folder, log = moved, str(path / "logs" / str(cell["command"]) / f"{place}.log")
             except (OSError, ValueError):  # no path of this system, or none that may be read
                 continue
-            yield PlannedCell(
-                folder,
-                str(cell.get("name", "")).partition(" ")[2],
-                str(cell["command"]),
-                whole_number(cell.get("frames")),
-                Path(str(cell.get("log", ""))),
-            )
+            frames = whole_number(cell.get("frames"))
+            yield PlannedCell(folder, place, str(cell["command"]), frames, Path(log))
 
 
 # Private functions.

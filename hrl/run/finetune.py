@@ -304,8 +304,7 @@ def _plain(
     """Return the plain configuration of the run."""
     plain = deepcopy(source.composed.plain)
     evaluation = plain["evaluation"]
-    # A single episode now and then says little of one task; the schedule follows the new budget.
-    evaluation |= {"every": None, "episodes": evaluation["final_episodes"]}
+    evaluation["every"] = None  # the schedule follows the new budget
     plain |= {
         "suite": suite.to_dict(),
         "finetune": asdict(record),
@@ -317,30 +316,47 @@ def _plain(
     # A world model that is there already has no need to learn alone first.
     if record.parts.get("world_model", REINITIALISED) != REINITIALISED:
         plain["agent"]["actor_critic_start"] = 0
-    plain = _overridden(plain, request.overrides)
+    plain, given = _overridden(plain, request.overrides)
+    if "evaluation.episodes" not in given:
+        # A single episode now and then says little of one task.
+        plain["evaluation"]["episodes"] = plain["evaluation"]["final_episodes"]
     plain["folder"] = plain["folder"] or (
         f"runs/{suite.name}/finetune/{record.target}/{plain['method']}/seed_{plain['seed']}"
     )
     return plain
 
 
-def _overridden(plain: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return a plain configuration with KEY=VALUE arguments applied.
+def _overridden(plain: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
+    """Return a plain configuration with KEY=VALUE arguments applied, and the keys they set.
+
+    A mapping changes the keys that it names and leaves its others, as it does for `train`.
 
     Raises:
         ConfigError: a key that is unknown or that the source decides.
     """
     changed = deepcopy(plain)
+    given: set[str] = set()
     for override in map(parse_override, overrides):
         key = override.key_or_group
         if key in GROUPS or any(key == name or key.startswith(f"{name}.") for name in INHERITED):
             raise ConfigError(f"{key} cannot be given: it is that of the run to start from")
-        *path, name = key.split(".")
-        node: Any = changed
-        for step in path:
-            node = node.get(step) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or name not in node or override.type != OverrideType.CHANGE:
-            valid = sorted(node if isinstance(node, dict) else changed)
-            raise ConfigError(f"{override.input_line}: unknown key; choose from {', '.join(valid)}")
-        node[name] = override.value()
-    return changed
+        if override.type != OverrideType.CHANGE:
+            raise ConfigError(f"{override.input_line}: give KEY=VALUE")
+        given |= _set(changed, key, override.value(), str(override.input_line))
+    return changed, given
+
+
+def _set(changed: dict[str, Any], key: str, value: Any, line: str) -> set[str]:
+    """Set a key of a plain configuration, those of a mapping one by one; return what was set."""
+    *path, name = key.split(".")
+    node: Any = changed
+    for step in path:
+        node = node.get(step) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or name not in node:
+        valid = sorted(node if isinstance(node, dict) else changed)
+        raise ConfigError(f"{line}: unknown key; choose from {', '.join(valid)}")
+    if isinstance(node[name], dict) and isinstance(value, dict):
+        parts = [_set(changed, f"{key}.{own}", one, line) for own, one in value.items()]
+        return set().union(*parts)
+    node[name] = value
+    return {key}

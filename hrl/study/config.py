@@ -372,7 +372,8 @@ def _check_lists(given: Any, config_class: type, path: str = "") -> None:
 
 def _check_list(key: str, value: Any) -> None:
     if not isinstance(value, ListConfig):
-        raise ConfigValueError(key, value, 'it must be a list, such as ["..."]')
+        example = "[0, 1]" if key == "seeds" else '["..."]'
+        raise ConfigValueError(key, value, f"it must be a list, such as {example}")
     elements = OmegaConf.to_container(value, resolve=False)
     assert isinstance(elements, list)
     for index, element in enumerate(elements):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envs import Suite
 from envs.resources import reference_scores
-from hrl.config import ComposedConfig, ConfigError, load
+from hrl.config import ComposedConfig, ConfigError, RunConfig, load
 from hrl.overrides import as_text
 from hrl.reporting.random_play import RANDOM_METHOD
 from hrl.run.build import check_learns
@@ -107,6 +107,7 @@ class _Planner:
             [expanded(root).absolute() for root in study.reuse], self.folder
         )
         self.recorded = {cell.name: cell.folder for cell in recorded_cells(self.folder)}
+        self.tuned_names: dict[tuple[str, str, str, str], str] = {}
 
     def plan(self) -> Plan:
         runs = [
@@ -307,11 +308,25 @@ class _Planner:
             for task, parts in product(tuning.tasks, tuning.parts):
                 cell = self._tuned(name, tuning, run, source, task, parts)
                 if first or cell.folder.exists():  # other seeds ask for the same
-                    _check_finetuning(name, cell, run)
+                    tuned = _check_finetuning(name, cell, run)
+                    if first:
+                        self._refuse_same_name(f"finetuning.{name}", run.suite, tuned, cell)
                 label = cell.name.replace("finetune", "evaluate", 1)
                 yield cell
                 target = (str(cell.folder),)
                 yield self._evaluation(label, run, target, cell.folder, ("train",), cell.name)
+
+    def _refuse_same_name(self, key: str, suite: str, tuned: RunConfig, cell: Cell) -> None:
+        """Refuse fine-tuning runs that a report could not tell apart, before they are trained."""
+        assert tuned.finetune is not None
+        target = (suite, tuned.suite["name"], tuned.finetune.target, tuned.method)
+        twin = self.tuned_names.setdefault(target, cell.name)
+        if twin != cell.name:
+            raise ConfigError(
+                f"{key}: {cell.name} and {twin} would both be method {tuned.method!r} with the "
+                "same target and seeds, which a report cannot tell apart; name one by method=NAME "
+                'after its preset, as in parts=["all method=NAME"]'
+            )
 
     def _tuned(
         self,
@@ -329,7 +344,9 @@ class _Planner:
         arguments = [f"from={run.folder}", f"task={task}", f"parts={preset}", *more]
         arguments += [f"suite={tuning.suite}"] if tuning.suite else []
         # Other settings are another method in the report; other states of parts name themselves.
-        named = any(not setting.startswith(("parts.", "method=")) for setting in more)
+        named = not any(setting.startswith("method=") for setting in more) and any(
+            not setting.startswith("parts.") for setting in more
+        )
         arguments += [as_text(f"method={label}")] if named else []
         arguments += [f"frames={tuning.frames}", f"folder={folder}", "tracking.progress=false"]
         cell_name = f"finetune {place}"
@@ -348,8 +365,11 @@ class _Planner:
 # Private functions.
 
 
-def _check_finetuning(name: str, cell: Cell, run: PlannedRun) -> None:
+def _check_finetuning(name: str, cell: Cell, run: PlannedRun) -> RunConfig:
     """Refuse a fine-tuning run that could not start from a run, before that is trained.
+
+    Returns:
+        What the fine-tuning run will be.
 
     Raises:
         ConfigError: as `hrl.run.finetune.compose_finetune`, with the name of the fine-tuning.
@@ -362,6 +382,7 @@ def _check_finetuning(name: str, cell: Cell, run: PlannedRun) -> None:
         raise ConfigError(f"finetuning {name} from {run.method}: {error}") from error
     check_written(cell.folder, composed.plain)
     check_source(cell.folder, run.folder, run.composed.config.frames)
+    return composed.config
 
 
 def _refuse_same_folders(cells: Iterable[Cell]) -> None:

@@ -24,7 +24,7 @@ from hrl.study.executors.local import local_gpus
 from hrl.study.plan import Plan, make_plan
 from hrl.study.planned_run import PlannedRun
 from hrl.study.status import status_text
-from hrl.study.written import RecordedCell, recorded_cells
+from hrl.study.written import RecordedCell, recorded_cells, refuse_other_study
 
 _SEED = re.compile(r"/seed_\d+$")
 
@@ -84,12 +84,14 @@ def run_study(plan: Plan, executor: Executor, command: str) -> list[Path]:
     A cell that fails does not stop the others, and the reports show what there is.
 
     Raises:
-        FolderError: another process runs this study, or its folder was removed or replaced.
+        FolderError: another process runs this study, its folder holds another one, or was removed
+            or replaced.
         FailedCellsError: some cells failed, with the ends of their logs, or a report could not be
             written.
         StudyInterrupted: a signal asked to stop; all cells are saved.
     """
     with RunFolder(plan.folder).lock() as lock, stop_signals() as received:
+        refuse_other_study(plan.folder, plan.study.name)
         _write_record(plan, command)
         runner = StudyRunner(plan.cells, executor, check=lock.check)
         try:

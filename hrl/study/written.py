@@ -48,6 +48,23 @@ def recorded_cells(folder: Path) -> list[RecordedCell]:
         return []
 
 
+def refuse_other_study(folder: Path, name: str) -> None:
+    """Refuse a folder that holds a study of another name, whose record would be replaced.
+
+    Raises:
+        FolderError: names both studies.
+    """
+    try:
+        other = json.loads(study_record(folder).read_text())["study"]["name"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return
+    if other != name:
+        raise FolderError(
+            f"{folder} holds the study {other!r}, not {name!r}; give folder=DIR, or remove "
+            f"{study_record(folder).name} there for its runs to join this one"
+        )
+
+
 def check_written(folder: Path, plain: dict[str, Any]) -> None:
     """Refuse a folder that holds a run of other settings than those that are planned for it.
 

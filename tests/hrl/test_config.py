@@ -99,6 +99,10 @@ def test_the_default_folder_has_the_methods_name():
         ("evaluation.seed=9223372036854775808", r"seed is 9223372036854775808; .* at most"),
         ("method=../x", r"method is '\.\./x'; a name has letters, digits"),
         ("method=", r"method is ''; a name has letters, digits"),
+        (
+            "method=random",
+            "method is 'random'; reports take it for the reference scores of agent=random",
+        ),
         ("agent=1", r"agent is '1'; choose from director, dreamer, ppo"),
         ("agent=true", r"agent is 'true'; choose from director, dreamer, ppo"),
         ("agent={}", r"agent is '\{\}'; choose from director, dreamer, ppo"),

@@ -39,6 +39,18 @@ def test_runs_of_a_study_are_there_before_they_start(study: Path) -> None:
     assert list(rows["points", "train", "skills"]) == [11, 12]
 
 
+def test_a_study_that_was_moved_shows_each_run_once(study: Path, tmp_path: Path) -> None:
+    """As one on a cluster's disk does that is mounted elsewhere here."""
+    moved = study.rename(tmp_path / "elsewhere")
+    runs = Watcher([moved]).snapshot().runs
+    assert [(run.method, run.seed, run.state) for run in runs] == [
+        ("ppo", 11, "finished"),
+        ("ppo", 12, "running"),
+        ("skills", 11, "waiting"),
+        ("skills", 12, "waiting"),
+    ]
+
+
 def test_progress_and_time_left_by_hand(study: Path) -> None:
     watched = Watcher([study])
     snapshot = watched.snapshot()

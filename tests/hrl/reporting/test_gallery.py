@@ -18,6 +18,12 @@ def _frames(path):
         return [np.asarray(frame.convert("RGB"), int) for frame in ImageSequence.Iterator(picture)]
 
 
+def test_another_kind_of_file_is_refused_before_anything_is_drawn(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gallery, "record_gallery", None)
+    assert run_command("suites", ["debug", f"--gallery={tmp_path / 'robots.mp4'}"]) == 2
+    assert "must end in .webp" in capsys.readouterr().err
+
+
 def test_the_command_writes_suites_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery.record_gallery, "__defaults__", (3,))
     path = tmp_path / "new" / "robots.webp"

@@ -329,6 +329,32 @@ def test_a_flat_agent_has_no_manager_to_train_or_freeze(flat, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("given", "episodes"),
+    [
+        (["evaluation.final_episodes=7"], (7, 7)),
+        (["evaluation={every:0,final_episodes:7}"], (7, 7)),
+        (["evaluation.final_episodes=7", "evaluation.episodes=2"], (2, 7)),
+    ],
+)
+def test_evaluations_on_the_way_have_as_many_episodes_as_the_last(given, episodes, flat):
+    composed = compose_finetune(
+        FinetuneRequest(flat, "south_far", overrides=given), read_source(flat)
+    )
+    evaluation = composed.config.evaluation
+    assert (evaluation.episodes, evaluation.final_episodes) == episodes
+
+
+def test_a_mapping_changes_the_keys_that_it_names(flat):
+    source = read_source(flat)
+    whole = compose_finetune(FinetuneRequest(flat, "south_far"), source).config.tracking
+    request = FinetuneRequest(flat, "south_far", overrides=["tracking={videos:9}"])
+    assert compose_finetune(request, source).config.tracking == replace(whole, videos=9)
+    request = FinetuneRequest(flat, "south_far", overrides=["tracking={video:9}"])
+    with pytest.raises(ConfigError, match=r"unknown key; choose from .*videos"):
+        compose_finetune(request, source)
+
+
+@pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda run: shutil.rmtree(run / "checkpoints"), "has no checkpoint to start from"),

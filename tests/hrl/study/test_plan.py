@@ -17,7 +17,7 @@ from hrl.reporting import RunFolderError
 from hrl.run.errors import FolderError
 from hrl.run.finetune import compose_finetune, read_request
 from hrl.run.finetune_source import planned_source
-from hrl.run.folder import RunFolder
+from hrl.run.folder import RunFolder, study_record
 from hrl.run.memory import DiskEstimateError, human_size
 from hrl.run.provenance import code_revision
 from hrl.study import reuse
@@ -192,6 +192,13 @@ def test_seeds_are_the_first_ones_and_counted_on(study):
         (["finetuning.x.tasks=[]"], "finetuning.x.tasks is .*at least one"),
         (["finetuning.x.tasks=[train]", "finetuning.x.methods=[no]"], "methods is 'no'; choose"),
         (["finetuning.x.tasks=[train]", "finetuning.x.parts=[all,all]"], "the same folder"),
+        ([TUNED, "finetuning.x.parts=[all,'all  ']"], "finetuning.x: .* both be method 'ppo-all'"),
+        ([TUNED, "finetuning.x.parts=[all,full]"], "finetuning.x: .* both be method 'ppo-all'"),
+        ([TUNED, "finetuning.y.tasks=[train]"], "finetuning.y: .* both be method 'ppo-all'"),
+        (
+            ["methods.zero.overrides=['agent=ppo']", "evaluation.baselines=[random]"],
+            "method is 'zero'; reports take it for the reference scores of agent=zero",
+        ),
         ([TUNED, "finetuning.x.parts=[half]"], "finetuning x from ppo: parts is 'half'; agent ppo"),
         ([TUNED, "finetuning.x.parts=['']"], r"finetuning\.x\.parts is \[''\]; each must name a"),
         ([TUNED, "finetuning.x.parts=['all parts.eye=frozen']"], "parts.eye: agent ppo has no"),
@@ -314,6 +321,26 @@ def test_fine_tuning_with_other_settings_is_another_method(study):
     named = [[one for one in cell.arguments if one.startswith("method=")] for cell in cells]
     assert named == [[], ["method=skills-all-agent.learning_rate-1e-5"], []]
     assert len({cell.folder for cell in cells}) == 3
+
+
+def test_a_name_of_the_users_stays(study):
+    parts = "finetuning.y.parts=['all method=mine agent.learning_rate=1e-5','all method=other']"
+    methods = ["finetuning.x.methods=[skills]", "finetuning.y.methods=[skills]"]
+    plan = make_plan(study(TUNED, "finetuning.y.tasks=[train]", *methods, parts))
+    cells = [cell for cell in plan.cells if cell.name.startswith("finetune debug/finetune/y")]
+    named = {one for cell in cells for one in cell.arguments if one.startswith("method=")}
+    assert named == {"method=mine", "method=other"}
+
+
+def test_a_folder_with_another_study_is_refused(study, plan):
+    """Its record says which runs are controls and what they are for."""
+    plan.folder.mkdir(parents=True)
+    study_run._write_record(plan, "first")
+    before = study_record(plan.folder).read_text()
+    other = make_plan(study("name=other", f"folder={plan.folder}"))
+    with pytest.raises(FolderError, match=f"holds the study '{plan.study.name}', not 'other'"):
+        study_run.run_study(other, None, "second")
+    assert study_record(plan.folder).read_text() == before
 
 
 def write_run(folder, plain, **changes):
