@@ -355,7 +355,9 @@ def _set(changed: dict[str, Any], key: str, value: Any, line: str) -> set[str]:
     if not isinstance(node, dict) or name not in node:
         valid = sorted(node if isinstance(node, dict) else changed)
         raise ConfigError(f"{line}: unknown key; choose from {', '.join(valid)}")
-    if isinstance(node[name], dict) and isinstance(value, dict):
+    if isinstance(node[name], dict):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{line}: give a mapping of {', '.join(sorted(node[name]))}")
         parts = [_set(changed, f"{key}.{own}", one, line) for own, one in value.items()]
         return set().union(*parts)
     node[name] = value

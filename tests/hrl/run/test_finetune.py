@@ -294,6 +294,7 @@ def test_a_task_of_one_of_several_bodies_keeps_its_task_vector():
         (["framez=3"], "framez=3: unknown key; choose from"),
         (["agent.holdd=3"], "agent.holdd=3: unknown key; choose from clip, cuda_graph, discount"),
         (["frames=-3"], "frames is -3; it must be at least 1"),
+        (["evaluation=null"], "evaluation=null: give a mapping of episodes, every, final_episodes"),
         (["agent.num_skills=3"], "it does not fit this agent"),
         (["agent.num_skills=1", "parts=manager"], "agent.num_skills is 1; with one skill the man"),
         (["from=nowhere"], "nowhere is not a run folder"),
