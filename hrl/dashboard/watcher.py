@@ -3,32 +3,19 @@
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hrl.dashboard.followed import whole_number
 from hrl.dashboard.run_status import FollowedRun, RunStatus, locked_inodes
 from hrl.run.errors import FolderError
-from hrl.run.folder import RunFolder, find_run_folders, study_record
+from hrl.run.folder import RunFolder, find_run_folders
+from hrl.run.recorded_cells import RecordedCell, recorded_cells
 
 FRESH = 2.0
 """Seconds for which what was read counts as new."""
-
-
-@dataclass(frozen=True)
-class PlannedCell:
-    """Hold a training or fine-tuning run of a study, which may not have been started.
-
-    place: its folder within the study, such as point_mass/ppo/seed_0.  log: of its process.
-    """
-
-    folder: Path
-    place: str
-    kind: str
-    frames: int
-    log: Path
 
 
 @dataclass(frozen=True)
@@ -95,7 +82,7 @@ class Watcher:
         if not self._paths:
             raise FolderError("no run folder was given")
         for path in self._paths:
-            if not list(self._cells(path)) and not self._folders(path):
+            if not self._cells(path) and not self._folders(path):
                 raise FolderError(f"{path}: no run folder and no study there")
 
     def snapshot(self) -> Snapshot:
@@ -114,7 +101,9 @@ class Watcher:
     def _read(self) -> Snapshot:
         began = time.perf_counter()
         locked = locked_inodes()
-        planned = {cell.folder: cell for path in self._paths for cell in self._cells(path)}
+        planned: dict[Path, RecordedCell] = {}
+        for path in self._paths:
+            planned |= self._cells(path)
         folders = dict.fromkeys(planned)
         for path in self._paths:
             folders |= dict.fromkeys(self._folders(path))
@@ -122,7 +111,7 @@ class Watcher:
         runs = tuple(run for run in runs if run.budget or run.folder in planned)
         return Snapshot(runs, time.time(), time.perf_counter() - began)
 
-    def _status(self, folder: Path, cell: PlannedCell | None, locked: set[int]) -> RunStatus:
+    def _status(self, folder: Path, cell: RecordedCell | None, locked: set[int]) -> RunStatus:
         if folder not in self._followed:
             self._followed[folder] = FollowedRun(folder)
         if cell is None:
@@ -136,8 +125,8 @@ class Watcher:
             suite=suite,
             method=method,
             seed=int(seed) if seed.isdecimal() else 0,
-            kind=cell.kind,
-            budget=cell.frames,
+            kind=cell.command,
+            budget=whole_number(cell.frames),
         )
 
     def _folders(self, path: Path) -> list[Path]:
@@ -146,33 +135,18 @@ class Watcher:
         except FolderError:
             return []
 
-    def _cells(self, path: Path) -> Iterator[PlannedCell]:
-        """Yield the training and fine-tuning cells of the study in a folder."""
-        for cell in _record(path).get("cells", []):
-            if not isinstance(cell, Mapping) or cell.get("command") not in ("train", "finetune"):
+    def _cells(self, path: Path) -> dict[Path, RecordedCell]:
+        """Return the training and fine-tuning cells of the study in a folder, by their runs."""
+        cells = {}
+        for cell in recorded_cells(path):
+            if cell.command not in ("train", "finetune"):
                 continue
-            place, log = str(cell.get("name", "")).partition(" ")[2], str(cell.get("log", ""))
-            try:
-                folder = Path(str(cell.get("folder", ""))).resolve()
-                moved = (path / place).resolve()
-                if not folder.exists() and moved.exists():  # the study was moved, or is mounted
-                    folder, log = moved, str(path / "logs" / str(cell["command"]) / f"{place}.log")
-            except (OSError, ValueError):  # no path of this system, or none that may be read
-                continue
-            frames = whole_number(cell.get("frames"))
-            yield PlannedCell(folder, place, str(cell["command"]), frames, Path(log))
+            with suppress(OSError, ValueError):  # no path of this system, or none to be read
+                cells[cell.folder.resolve()] = cell
+        return cells
 
 
 # Private functions.
-
-
-def _record(path: Path) -> Mapping[str, Any]:
-    """Return the record of a study; empty where a folder holds none."""
-    try:
-        record = json.loads(study_record(path).read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, Mapping) and isinstance(record.get("cells"), list) else {}
 
 
 def _parts(place: str) -> Sequence[str]:

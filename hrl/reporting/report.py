@@ -15,6 +15,7 @@ from hrl.reporting.page import page
 from hrl.reporting.runs import Runs
 from hrl.reporting.sections import all_sections, draw_figures, header_of, title_of
 from hrl.reporting.study import Study, study_of
+from hrl.reporting.written_files import replace_written_files
 from hrl.run.atomic_files import atomic_file, remove_abandoned, write_text_atomic
 
 PNG_DPI = 200
@@ -25,7 +26,8 @@ def write_report(runs: Runs, out_dir: str | Path, command: str, *, latex: bool =
 
     With fine-tuning runs also finetuning.csv and finetuning_curves.csv.
 
-    The same runs give the same files.
+    The same runs give the same files. Those of an earlier report that this one does not have are
+    removed, unless they were changed since.
 
     Args:
         runs: what is reported.
@@ -43,23 +45,28 @@ def write_report(runs: Runs, out_dir: str | Path, command: str, *, latex: bool =
     with mpl.rc_context(RC_PARAMS):
         study = study_of(runs)
         figures = draw_figures(study)
-        _save_figures(
+        written = _save_figures(
             [figure for drawn in figures.values() for figure in drawn], folder / "figures"
         )
         sections = all_sections(study, figures, command)
-    write_tables(sections, folder / "tables", latex=latex)
-    write_finetuning_csv(study, folder)
-    write_text_atomic(folder / "summary.json", json.dumps(study.summary, indent=2) + "\n")
-    html = page(title_of(study), header_of(study), sections)
-    write_text_atomic(folder / "report.html", html)
-    return folder / "report.html"
+    written += write_tables(sections, folder / "tables", latex=latex)
+    written += write_finetuning_csv(study, folder)
+    summary, report = folder / "summary.json", folder / "report.html"
+    write_text_atomic(summary, json.dumps(study.summary, indent=2) + "\n")
+    write_text_atomic(report, page(title_of(study), header_of(study), sections))
+    replace_written_files(folder, [*written, summary, report])
+    return report
 
 
-def write_finetuning_csv(study: Study, folder: Path) -> None:
-    """Write finetuning.csv and finetuning_curves.csv; nothing where no run was fine-tuned."""
-    if study.finetuned:
-        for name, table in finetuning_csv(study.finetuned).items():
-            write_text_atomic(folder / f"{name}.csv", table.to_csv(index=False))
+def write_finetuning_csv(study: Study, folder: Path) -> list[Path]:
+    """Write finetuning.csv and finetuning_curves.csv; return their paths.
+
+    Nothing is written where no run was fine-tuned.
+    """
+    tables = finetuning_csv(study.finetuned) if study.finetuned else {}
+    for name, table in tables.items():
+        write_text_atomic(folder / f"{name}.csv", table.to_csv(index=False))
+    return [folder / f"{name}.csv" for name in tables]
 
 
 def save_figure(figure: Figure, path: Path, **settings: Any) -> None:
@@ -78,10 +85,13 @@ def fix_layout(figure: ReportFigure) -> None:
     figure.drawing.set_layout_engine("none")
 
 
-def _save_figures(figures: Iterable[ReportFigure], folder: Path) -> None:
+def _save_figures(figures: Iterable[ReportFigure], folder: Path) -> list[Path]:
+    """Write every figure as PNG and PDF; return the files' paths."""
+    written = []
     for figure in figures:
         fix_layout(figure)
-        save_figure(
-            figure.drawing, folder / f"{figure.name}.png", dpi=PNG_DPI, metadata={"Software": None}
-        )
-        save_figure(figure.drawing, folder / f"{figure.name}.pdf", metadata={"CreationDate": None})
+        png, pdf = (folder / f"{figure.name}.{kind}" for kind in ("png", "pdf"))
+        save_figure(figure.drawing, png, dpi=PNG_DPI, metadata={"Software": None})
+        save_figure(figure.drawing, pdf, metadata={"CreationDate": None})
+        written += [png, pdf]
+    return written

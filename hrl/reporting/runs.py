@@ -158,11 +158,13 @@ def load_runs(
         controls: notes on controls by method; by default those of the studies that the runs lie in.
 
     Raises:
-        RunFolderError: no run was evaluated; a file or column is missing or malformed, which it
-            names; or the runs cannot stand in one report, because they are of different suites,
-            one method has the same seed twice or runs of different budgets, or a split was
-            evaluated on some tasks only.
+        RunFolderError: no run was evaluated; a file, a column or the folder of reference scores is
+            missing or malformed, which it names; or the runs cannot stand in one report, because
+            they are of different suites, one method has the same seed twice or runs of different
+            budgets, or a split was evaluated on some tasks only.
     """
+    if reference_scores and not Path(reference_scores).is_dir():
+        raise RunFolderError(f"{reference_scores}: no such folder; it is to hold SUITE.csv")
     folders = _folders(paths)
     evaluated = [folder for folder in folders if RunFolder(folder).scores.exists()]
     if not evaluated:

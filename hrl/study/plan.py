@@ -19,6 +19,7 @@ from hrl.run.distributed import rank_config
 from hrl.run.finetune import compose_finetune, read_request
 from hrl.run.finetune_source import planned_source
 from hrl.run.folder import expanded, refuse_file
+from hrl.run.recorded_cells import recorded_cells
 from hrl.study.cells import Cell, CellResources
 from hrl.study.config import FinetuningConfig, MethodConfig, StudyConfig
 from hrl.study.planned_run import (
@@ -29,7 +30,7 @@ from hrl.study.planned_run import (
     training_memory,
 )
 from hrl.study.reuse import FinishedRuns
-from hrl.study.written import check_source, check_written, recorded_cells
+from hrl.study.written import check_source, check_written
 
 SHOWN_NAMES = 8  # of cells, in an error
 

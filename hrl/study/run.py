@@ -12,6 +12,7 @@ from hrl.agents.model_based import ModelBasedConfig
 from hrl.reporting import RunFolderError, load_runs, write_report
 from hrl.run.atomic_files import write_json
 from hrl.run.folder import RunFolder, expanded, study_record
+from hrl.run.recorded_cells import RecordedCell, recorded_cells
 from hrl.run.stop_signals import stop_signals
 from hrl.study.cells import Cell, CellResources, last_lines
 from hrl.study.config import StudyConfig
@@ -24,7 +25,7 @@ from hrl.study.executors.local import local_gpus
 from hrl.study.plan import Plan, make_plan
 from hrl.study.planned_run import PlannedRun
 from hrl.study.status import status_text
-from hrl.study.written import RecordedCell, recorded_cells, refuse_other_study
+from hrl.study.written import refuse_other_study
 
 _SEED = re.compile(r"/seed_\d+$")
 

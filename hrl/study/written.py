@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hrl.config import ConfigError
 from hrl.run.checkpoints import newest_frames, newest_policy_path
@@ -14,38 +14,6 @@ from hrl.run.errors import FolderError
 from hrl.run.folder import RunFolder, study_record
 
 SHOWN = 3  # differing keys, in an error
-
-
-class RecordedCell(NamedTuple):
-    """Hold a cell of `study.json`: its name, its command, and where its run lies."""
-
-    name: str
-    command: str
-    folder: Path
-    log: Path
-    frames: int
-
-
-def recorded_cells(folder: Path) -> list[RecordedCell]:
-    """Return the cells that a study's folder names; none where there is no record or a damaged one.
-
-    Args:
-        folder: of the study.
-    """
-    try:
-        cells = json.loads(study_record(folder).read_text())["cells"]
-        return [
-            RecordedCell(
-                str(cell["name"]),
-                str(cell["command"]),
-                Path(cell["folder"]),
-                Path(cell["log"]),
-                int(cell["frames"]),
-            )
-            for cell in cells
-        ]
-    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
-        return []
 
 
 def refuse_other_study(folder: Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """Tests of the report's files, of its page, and of the command that writes it."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from hrl import reporting
 from hrl.cli import run_command
 from hrl.reporting.report import save_figure
+from hrl.reporting.written_files import replace_written_files
 from tests.hrl.synthetic_runs import position_suite, speed_suite, write_fixed, write_trained
 
 COMMAND = "python scripts/report.py runs/a --out <here>"
@@ -112,6 +114,41 @@ def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
     assert pages[0] == pages[1]
     for path in (tmp_path / "one" / "figures").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / "figures" / path.name).read_bytes()
+
+
+def test_a_report_leaves_nothing_of_an_earlier_one_but_what_users_changed(tmp_path: Path) -> None:
+    suite = speed_suite()
+    suite["splits"] = {"train": suite["splits"]["train"][:2]}
+    write_fixed(tmp_path / "random", suite, episodes=1)
+    write_trained(tmp_path / "skills", suite, skills=2, episodes=1)
+    out = tmp_path / "out"
+
+    def files(*runs: str) -> set[Path]:
+        loaded = reporting.load_runs([tmp_path / run for run in runs])
+        reporting.write_report(loaded, out, COMMAND, latex=len(runs) > 1)
+        return {path for path in out.rglob("*") if path.is_file()}
+
+    few = files("random")
+    gone = files("random", "skills") - few
+    assert {path.suffix for path in gone} == {".tex", ".csv", ".png", ".pdf"}
+    mine = {out / "notes.txt", out / "figures" / "mine.png", min(gone)}
+    for path in mine:
+        path.write_text("mine")
+    assert files("random") == few | mine
+    (out / ".report.json").write_text('{"files": 3}')
+    assert files("random") == few | mine, "a damaged record is as none"
+
+
+def test_a_record_of_files_elsewhere_removes_none(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.csv"
+    kept.write_text("x")
+    out = tmp_path / "out"
+    out.mkdir()
+    digest = hashlib.sha256(b"x").hexdigest()
+    record = {"files": {"../kept.csv": digest, str(kept): digest}}
+    (out / ".report.json").write_text(json.dumps(record))
+    assert replace_written_files(out, []) == []
+    assert kept.exists()
 
 
 def test_any_name_of_a_method_is_shown_as_it_is_and_runs_without_scores_are_named(

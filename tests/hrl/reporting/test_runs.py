@@ -59,7 +59,16 @@ def test_random_returns_come_from_the_reference_scores_when_no_run_has_them(
     assert runs.random_source == "point_mass.csv"
 
 
+def test_a_folder_of_reference_scores_that_is_not_there_is_refused(
+    study: Path, tmp_path: Path
+) -> None:
+    """Also where a run of random play makes it superfluous: the user named it."""
+    with pytest.raises(reporting.RunFolderError, match=r"nowhere: no such folder; .* SUITE\.csv"):
+        reporting.load_runs([study], reference_scores=tmp_path / "nowhere")
+
+
 def test_without_random_returns_both_ways_are_named(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "scores").mkdir()
     with pytest.raises(reporting.RunFolderError, match=r"method 'random'.*scores/point_mass\.csv"):
         reporting.load_runs([study / "flat_*"], reference_scores=tmp_path / "scores")
 

@@ -20,6 +20,7 @@ from hrl.run.finetune_source import planned_source
 from hrl.run.folder import RunFolder, study_record
 from hrl.run.memory import DiskEstimateError, human_size
 from hrl.run.provenance import code_revision
+from hrl.run.recorded_cells import recorded_cells
 from hrl.study import reuse
 from hrl.study import run as study_run
 from hrl.study.config import load_study, with_seeds
@@ -34,7 +35,6 @@ from hrl.study.cost import (
 from hrl.study.errors import FailedCellsError
 from hrl.study.plan import make_plan
 from hrl.study.status import status_text
-from hrl.study.written import recorded_cells
 from tests.hrl.study.fake_cells import advance
 
 CONFIG_ERRORS = (ConfigError, ConfigValueError)
@@ -150,6 +150,22 @@ def test_the_record_and_the_report_are_of_the_whole_study(study, monkeypatch):
             if f"train debug/{run.method}/seed_{run.seed}" in recorded
         }
         assert set(reported.pop()) == folders
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_study_elsewhere_keeps_the_runs_of_seeds_that_are_not_asked_for(study, tmp_path, copied):
+    """Its record has the paths of before; of a copy both paths are there."""
+    whole = make_plan(study())
+    for run in whole.runs:
+        run.folder.mkdir(parents=True)
+    study_run._write_record(whole, "first")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(whole.folder, elsewhere)
+    if not copied:
+        shutil.rmtree(whole.folder)
+    few = make_plan(replace(with_seeds(study(), 1), folder=str(elsewhere)))
+    known = {cell.folder for cell in study_run._known_cells(few) if cell.name.startswith("train")}
+    assert known == {elsewhere / run.folder.relative_to(whole.folder) for run in whole.runs}
 
 
 def test_a_report_that_cannot_be_written_is_an_error(study, monkeypatch):
