@@ -31,11 +31,12 @@ def replace_written_files(folder: Path, written: Sequence[Path]) -> list[Path]:
     new = {str(path.relative_to(folder)): _digest(path) for path in written}
     removed = []
     for name, digest in _recorded(folder).items():
-        path = folder / name
-        if name in new or not path.resolve().is_relative_to(folder.resolve()):
+        if name in new:
             continue
-        with suppress(FileNotFoundError, IsADirectoryError):
-            if _digest(path) == digest:
+        path = folder / name
+        with suppress(OSError, ValueError):  # gone, not to be read, or no path of this system
+            inside = path.resolve().is_relative_to(folder.resolve())
+            if inside and _digest(path) == digest:
                 path.unlink()
                 removed.append(path)
     write_json(folder / RECORD, {"files": new})

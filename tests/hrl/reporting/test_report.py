@@ -145,7 +145,8 @@ def test_a_record_of_files_elsewhere_removes_none(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     digest = hashlib.sha256(b"x").hexdigest()
-    record = {"files": {"../kept.csv": digest, str(kept): digest}}
+    odd = dict.fromkeys(("../kept.csv", str(kept), "", "\0", "x" * 5000, "gone.csv"), digest)
+    record = {"files": odd}
     (out / ".report.json").write_text(json.dumps(record))
     assert replace_written_files(out, []) == []
     assert kept.exists()
