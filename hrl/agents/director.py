@@ -353,6 +353,7 @@ class Director(WorldModelAgent):
         The goal autoencoder learns on the world model's states; both levels learn in imagination,
         which begins at states of the batch.
         """
+        batch, burn_in = self.burn_in(batch)
         with self.autocast():
             noise = self.noise(
                 self.config.batch_size, self.config.sequence_length, self.spec.world_model.groups
@@ -366,7 +367,7 @@ class Director(WorldModelAgent):
                 losses.append(self._actor_critic_loss(self.starts(batch, output.states)))
         metrics = {name: value for _, values in losses for name, value in values.items()}
         total = torch.stack([loss for loss, _ in losses]).sum()
-        return total, metrics, self.world_model.latents(output.states)
+        return total, metrics, self.latents(burn_in, output.states)
 
     def update_target(self) -> None:
         """Move the critics' slow copies."""

@@ -149,6 +149,7 @@ class Dreamer(WorldModelAgent):
 
         The actor-critic learns in imagination, which begins at states of the batch.
         """
+        batch, burn_in = self.burn_in(batch)
         with self.autocast():
             groups = self.spec.world_model.groups
             noise = self.noise(self.config.batch_size, self.config.sequence_length, groups)
@@ -164,7 +165,7 @@ class Dreamer(WorldModelAgent):
                 loss, measured = self.actor_critic.loss(trajectory, replayed)
                 total = total + loss
                 metrics |= {f"policy/{name}": value.detach() for name, value in measured.items()}
-        return total, metrics, self.world_model.latents(output.states)
+        return total, metrics, self.latents(burn_in, output.states)
 
     def update_target(self) -> None:
         """Move the critics' slow copies."""

@@ -57,6 +57,14 @@ class ModelBasedConfig(GraphedConfig):
     trains_on_several: ClassVar[bool] = True
     batch_size: int = config_field(16, "sequences of an update", at_least=1)
     sequence_length: int = config_field(32, "agent steps of each sequence", at_least=1)
+    burn_in: int = config_field(
+        0,
+        "agent steps replayed before each sequence, without learning from them: the world model as "
+        "it is now sees their images, so that the sequence begins at a state of this model. At 0 "
+        "it begins at the state that an earlier update or the policy stored (DreamerV3), which "
+        "matters most to short sequences",
+        at_least=0,
+    )
     train_ratio: float = config_field(
         32.0,
         "replayed steps per agent step; an update is made for every batch_size * sequence_length / "
@@ -180,6 +188,9 @@ class ModelBasedConfig(GraphedConfig):
         if self.sequence_length > shapes.longest_episode:
             rule = f"the longest episodes of the suite have {shapes.longest_episode} steps"
             raise ConfigValueError("sequence_length", self.sequence_length, rule)
+        if self.burn_in >= shapes.longest_episode:
+            rule = f"the longest episodes of the suite have {shapes.longest_episode} steps"
+            raise ConfigValueError("burn_in", self.burn_in, rule)
 
     def check_parts(self, states: Mapping[str, str]) -> None:
         """Refuse updates of a world model alone that does not learn."""
@@ -189,13 +200,18 @@ class ModelBasedConfig(GraphedConfig):
 
     def check_capacity(self, num_envs: int) -> None:
         """Raise ConfigValueError if the replay cannot hold a sequence of every environment."""
-        length = self.sequence_length + 1
+        length = self.replayed_rows
         if self.replay_capacity < num_envs * length:
             rule = (
                 f"it must be at least {num_envs * length}, one sequence of {length} rows for each "
                 f"of {num_envs} environments"
             )
             raise ConfigValueError("replay_capacity", self.replay_capacity, rule)
+
+    @property
+    def replayed_rows(self) -> int:
+        """Return the replay's rows of a sequence: a stored state, the burn-in, what is learned."""
+        return 1 + self.burn_in + self.sequence_length
 
     @property
     def startup_notice(self) -> str:
@@ -227,6 +243,7 @@ class ModelBasedConfig(GraphedConfig):
         features = 6 * (sizes.features + sizes.deter) + 30 * sizes.units + 6 * 255
         starts = min(self.imag_last or self.sequence_length, self.sequence_length)
         observed = self.sequence_length * (images * shapes.image_bytes + features)
+        observed += self.burn_in * 3 * shapes.image_bytes  # nothing is kept for a backward pass
         imagined = starts * (self.imagined_states - 1) * features
         return round(self.batch_size * 4 * (observed + imagined))
 
@@ -241,11 +258,11 @@ class ModelBasedAgent(Policy, LatentExplorer, Protocol):
         """Return the loss of a batch of sequences, metrics, and latents for the replay.
 
         Args:
-            batch: columns [batch, 1 + time, ...]; the first row of a sequence is context.
+            batch: columns [batch, 1 + burn_in + time, ...]; the first row of a sequence is context.
             train_actor_critic: whether actors and critics learn as well.
 
         Returns:
-            The loss, metrics, and latents [batch, time, ...].
+            The loss, metrics, and latents [batch, burn_in + time, ...].
         """
 
     def update_target(self) -> None:
@@ -298,7 +315,12 @@ class ModelBasedLearner:
         )
         index = spec.device if config.replay_on == "device" else torch.device("cpu")
         self.replay = ReplayBuffer(
-            columns, env.num_envs, config.replay_capacity, config.sequence_length + 1, index
+            columns,
+            env.num_envs,
+            config.replay_capacity,
+            config.replayed_rows,
+            index,
+            context_rows=1 + config.burn_in,
         )
         self.ranks = spec.ranks
         join(self.module, self.ranks)

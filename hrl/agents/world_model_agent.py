@@ -157,6 +157,48 @@ class WorldModelAgent(nn.Module, ABC):
         action, state = self.act(observation, state, generator)
         return action, state, self.world_model.latents(RSSMState(state["deter"], state["stoch"]))
 
+    def burn_in(
+        self, batch: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
+        """Return sequences that begin at states of the model as it is now, and burn-in latents.
+
+        Stored states are as old as the last update that replayed them, and a short sequence begins
+        at one almost everywhere. Here the model first sees the steps before the sequence, without
+        learning from them, as recurrent Q-networks do (Kapturowski et al. 2019, "Recurrent
+        Experience Replay in Distributed Reinforcement Learning").
+
+        Call it outside of autocast: torch keeps the weights that it has cast, and not every version
+        casts those again that were first used without gradient.
+
+        Args:
+            batch: columns [batch, 1 + burn_in + time, ...].
+
+        Returns:
+            Columns [batch, 1 + time, ...], and new latents [batch, burn_in, ...] by column; none
+            where there is no burn-in.
+        """
+        steps = self.config.burn_in
+        if not steps:
+            return batch, {}
+        noise = self.noise(self.config.batch_size, steps, self.spec.world_model.groups)
+        with torch.no_grad(), self.autocast():
+            head = {name: rows[:, : 1 + steps] for name, rows in batch.items()}
+            states, _ = self.world_model.replay(head, noise)
+        latents = self.world_model.latents(states)
+        sequences = {name: rows[:, steps:] for name, rows in batch.items()}
+        for name, rows in latents.items():
+            sequences[name] = torch.cat([rows[:, -1:], sequences[name][:, 1:]], 1)
+        return sequences, latents
+
+    def latents(
+        self, burn_in: Mapping[str, Tensor], states: RSSMState
+    ) -> dict[str, Float[Tensor, "batch steps ..."]]:
+        """Return what the replay keeps: the latents of the burn-in, then those of `states`."""
+        learned = self.world_model.latents(states)
+        if not burn_in:
+            return learned
+        return {name: torch.cat([burn_in[name], rows], 1) for name, rows in learned.items()}
+
     def starts(self, batch: Mapping[str, Tensor], states: RSSMState) -> ImaginationStart:
         """Return where imagination begins: the last `imag_last` states of every sequence."""
         last = slice(-self.config.imag_last, None)  # -0 is the first: all of them

@@ -2,8 +2,8 @@
 
 A row is one step of one environment, in columns that the owner of the buffer names. The newest
 experience is drawn at least once: each environment's stream is cut into sequences that overlap in
-one row, the context of the later one, and each is queued when its last row arrives. With sequences
-of four rows::
+the context of the later one, and each is queued when its last row arrives. With sequences of four
+rows, the first of which is context::
 
     row      0   1   2   3   4   5   6   7   8   9 ...
     first   ctx new new new
@@ -78,12 +78,13 @@ class ReplayBuffer:
         columns: of a row, by name.
         num_envs: number of environments, which are numbered from 0.
         capacity: rows over all environments; each has a ring of `capacity // num_envs`.
-        sequence_length: rows of a sequence, its context row included.
+        sequence_length: rows of a sequence, its context included.
         device: of the rows and of the batches.
+        context_rows: rows at the beginning of a sequence that are its context.
 
     Raises:
-        ValueError: no columns, no environment, a sequence_length below 2, or a capacity below one
-            sequence per environment.
+        ValueError: no columns, no environment, no context or no row after it, or a capacity below
+            one sequence per environment.
     """
 
     def __init__(
@@ -93,12 +94,14 @@ class ReplayBuffer:
         capacity: int,
         sequence_length: int,
         device: torch.device,
+        context_rows: int = 1,
     ) -> None:
-        _check_sizes(columns, num_envs, capacity, sequence_length)
+        _check_sizes(columns, num_envs, capacity, sequence_length, context_rows)
         self.columns = dict(columns)
         self.num_envs = num_envs
         self.capacity = capacity
         self.sequence_length = sequence_length
+        self.context_rows = context_rows
         self.device = device
         self._ring = capacity // num_envs
         # Uninitialised, so that the system provides host memory only as the buffer fills. Rows are
@@ -297,10 +300,10 @@ class ReplayBuffer:
 
     def _queue(self, envs: Int64[Tensor, " rows"]) -> None:
         """Queue the sequences that the newest rows of these environments complete."""
-        new = self.sequence_length - 1
-        last = self._added[envs] - 1
-        complete = (last > 0) & (last % new == 0)
-        first = last[complete] - new
+        new = self.sequence_length - self.context_rows
+        first = self._added[envs] - self.sequence_length
+        complete = (first >= 0) & (first % new == 0)
+        first = first[complete]
         self._recent.extend(zip(envs[complete].tolist(), first.tolist(), strict=True))
         # While nothing is sampled the queue must not outgrow the rings.
         while self._recent and self._overwritten(*self._recent[0]):
@@ -403,12 +406,17 @@ def _last_of_each(
 
 
 def _check_sizes(
-    columns: Mapping[str, Column], num_envs: int, capacity: int, sequence_length: int
+    columns: Mapping[str, Column],
+    num_envs: int,
+    capacity: int,
+    sequence_length: int,
+    context_rows: int,
 ) -> None:
-    if not columns or num_envs < 1 or sequence_length < 2:
+    if not columns or num_envs < 1 or not 1 <= context_rows < sequence_length:
         raise ValueError(
-            "a replay buffer needs at least 1 column, num_envs of at least 1 and a sequence_length "
-            f"of at least 2, not {len(columns)}, {num_envs} and {sequence_length}"
+            "a replay buffer needs at least 1 column, num_envs of at least 1, and sequences with 1 "
+            "row of context or more and 1 after it, not "
+            f"{len(columns)}, {num_envs}, and {context_rows} of {sequence_length} rows"
         )
     least = num_envs * sequence_length
     if capacity < least:

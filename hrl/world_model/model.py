@@ -245,28 +245,38 @@ class WorldModel(nn.Module):
 
         Args:
             batch: columns [batch, 1 + time, ...]. The first row is context: the sequence begins at
-                its latents `deter` and `stoch`, as they were stored last.
+                its latents `deter` and `stoch`.
             noise: uniform in [0, 1), for the posterior's draws.
             weights: of the losses.
         """
+        states, posterior = self.replay(batch, noise)
         following = {name: rows[:, 1:] for name, rows in batch.items()}
-        task = following["task"]
-        embeddings = self.embed(following["pixels"], task)
-        context = RSSMState(batch["deter"][:, 0], self._one_hot(batch["stoch"][:, 0]))
-        initial = RSSMState(*(part.to(embeddings.dtype) for part in context))
-        inputs = self.dynamics_input(batch["action"][:, :-1], task)
-        is_first = following["is_first"]
-        states, posterior = self.rssm.observe(initial, inputs, embeddings, is_first, noise)
         losses, metrics = self._losses(
             states,
             posterior,
             following["pixels"],
-            task,
+            following["task"],
             following["reward"],
             following["is_terminal"],
             weights,
         )
         return WorldModelOutput(losses, states.detach(), states, metrics)
+
+    def replay(
+        self, batch: Mapping[str, Tensor], noise: Float[Tensor, "batch time groups"]
+    ) -> tuple[RSSMState, OneHot]:
+        """Return states along replayed sequences, and the posterior that they were drawn from.
+
+        Args:
+            batch: as in `observe`.
+            noise: uniform in [0, 1), for the posterior's draws.
+        """
+        task = batch["task"][:, 1:]
+        embeddings = self.embed(batch["pixels"][:, 1:], task)
+        context = RSSMState(batch["deter"][:, 0], self._one_hot(batch["stoch"][:, 0]))
+        initial = RSSMState(*(part.to(embeddings.dtype) for part in context))
+        inputs = self.dynamics_input(batch["action"][:, :-1], task)
+        return self.rssm.observe(initial, inputs, embeddings, batch["is_first"][:, 1:], noise)
 
     def imagine(
         self,

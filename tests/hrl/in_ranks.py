@@ -139,7 +139,14 @@ class ReplayInBlocks:
     def __init__(self, whole: ReplayBuffer) -> None:
         capacity = whole.capacity // RANKS
         self.parts = [
-            ReplayBuffer(whole.columns, ENVS, capacity, whole.sequence_length, whole.device)
+            ReplayBuffer(
+                whole.columns,
+                ENVS,
+                capacity,
+                whole.sequence_length,
+                whole.device,
+                whole.context_rows,
+            )
             for _ in range(RANKS)
         ]
         self.batches = 0

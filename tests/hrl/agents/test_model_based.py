@@ -217,17 +217,18 @@ def test_updates_by_arithmetic(train_ratio, batch):
     assert made > 2
 
 
+@pytest.mark.parametrize("burn_in", [0, 2])
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_two_runs_are_equal_and_a_continued_one_too(method):
+def test_two_runs_are_equal_and_a_continued_one_too(method, burn_in):
     """To the bit: weights, moments, replay with its latents, the policy's memory, random streams,
     metrics."""
-    through, again = learner(method), learner(method)
+    through, again = (learner(method, burn_in=burn_in) for _ in range(2))
     for _ in range(2):
         assert_same(through.iterate(), again.iterate(), "metrics")
     assert through.updates > 2
     assert_same(kept(through), kept(again))
     torch.manual_seed(12345)  # another process has used the default generator otherwise
-    resumed = learner(method)
+    resumed = learner(method, burn_in=burn_in)
     with torch.no_grad():
         for parameter in resumed.module.parameters():
             parameter.fill_(0.123)
@@ -276,11 +277,12 @@ def _belongs(key: str, part: torch.nn.Module, trained: ModelBasedLearner) -> boo
 # What an update leaves in the replay.
 
 
+@pytest.mark.parametrize("burn_in", [0, 2])
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_an_update_refreshes_the_latents_of_its_rows(method):
-    """Row t of a sequence gets the state that the update saw at row t; the context keeps its own,
-    as do all others."""
-    trained = learner(method, train_ratio=1e-9)
+def test_an_update_refreshes_the_latents_of_its_rows(method, burn_in):
+    """Row t of a sequence gets the state that the update saw at row t, its burn-in too; the context
+    keeps its own, as do all others."""
+    trained = learner(method, train_ratio=1e-9, burn_in=burn_in)
     trained.iterate()
     trained.iterate()
     replay, taken = trained.replay, []
@@ -305,10 +307,75 @@ def test_an_update_refreshes_the_latents_of_its_rows(method):
         (_, index), latents = taken
         for b in range(BATCH):
             env, row = int(index.envs[b]), int(index.rows[b])
-            for t in range(LENGTH):
+            for t in range(burn_in + LENGTH):
                 for name in ("deter", "stoch"):
                     expected[name][env][row + 1 + t] = latents[name][b, t]
         assert_same(replay.state_dict()["rows"], expected, "rows")
+
+
+# Burn-in.
+
+BURN_IN = 3
+
+
+def with_burn_in(method: str) -> tuple[ModelBasedLearner, dict[str, torch.Tensor]]:
+    """A learner, and a batch whose second sequence begins an episode at the second row of three."""
+    trained = learner(method, burn_in=BURN_IN)
+    batch = replayed(trained.spec, BATCH, BURN_IN + LENGTH)
+    batch["is_first"][:, 1:] = False
+    batch["is_first"][1, 2] = True
+    return trained, batch
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_burn_in_leads_to_the_state_that_acting_would_be_in(method):
+    """Step by step from the stored context, with the episode that begins on the way."""
+    trained, batch = with_burn_in(method)
+    agent, spec = trained.policy, trained.spec
+    model = agent.world_model
+    torch.manual_seed(3)
+    sequences, latents = agent.burn_in(batch)
+    torch.manual_seed(3)
+    noise = agent.noise(BATCH, BURN_IN, spec.world_model.groups)
+    state = RSSMState(batch["deter"][:, 0].float(), model._one_hot(batch["stoch"][:, 0]))
+    with torch.no_grad():
+        for row in range(1, BURN_IN + 1):
+            same = (~batch["is_first"][:, row]).float().unsqueeze(-1)
+            embedding = model.embed(batch["pixels"][:, row], batch["task"][:, row])
+            before = RSSMState(state.deter * same, state.stoch * same)
+            action = batch["action"][:, row - 1] * same
+            state = model.rssm.correct(before, action, embedding, noise[:, row - 1])
+            seen = model.latents(state)
+            torch.testing.assert_close(latents["deter"][:, row - 1], seen["deter"])
+            assert torch.equal(latents["stoch"][:, row - 1], seen["stoch"])
+    for name, rows in sequences.items():
+        assert rows.shape[1] == 1 + LENGTH, name
+        assert torch.equal(rows[:, 1:], batch[name][:, 1 + BURN_IN :]), name
+        begin = latents[name][:, -1] if name in latents else batch[name][:, BURN_IN]
+        assert torch.equal(rows[:, 0], begin), name
+
+
+@pytest.mark.parametrize("autocast", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_nothing_is_learned_from_the_burn_in_and_all_from_the_rest(method, autocast):
+    """An update with a burn-in has the gradient of one that was given its last state."""
+    gradients = []
+    for given in (False, True):
+        trained, rows = with_burn_in(method)
+        object.__setattr__(trained.spec, "autocast", autocast)
+        agent = trained.policy
+        torch.manual_seed(3)
+        if given:
+            rows, _ = agent.burn_in(rows)
+            agent.burn_in = lambda batch: (batch, {})
+        total, _, latents = agent.loss(rows)
+        total.backward()
+        assert latents["deter"].shape[1] == LENGTH + (0 if given else BURN_IN)
+        learned = {key: p.grad for key, p in trained.module.named_parameters() if p.requires_grad}
+        gradients.append({key: grad for key, grad in learned.items() if grad is not None})
+    assert_same(*gradients)
+    missing = learned.keys() - gradients[0].keys()
+    assert not any(key.startswith("world_model.") for key in missing)
 
 
 # What goes wrong.
@@ -609,7 +676,7 @@ def test_collecting_repeats_the_noise_of_actions(method):
     )  # zeros until the first draw of the last two
 
 
-@pytest.mark.parametrize("key", ["noise_repeat", "actor_critic_start"])
+@pytest.mark.parametrize("key", ["noise_repeat", "actor_critic_start", "burn_in"])
 def test_impossible_counts_are_refused(key):
     with pytest.raises(ValueError, match=rf"{key} is -1; it must be at least"):
         learner(**{key: -1})
@@ -618,3 +685,5 @@ def test_impossible_counts_are_refused(key):
 def test_a_replay_too_small_for_its_environments_is_refused_by_its_key():
     with pytest.raises(ValueError, match=r"replay_capacity is 10; it must be at least"):
         learner("dreamer", replay_capacity=10)
+    with pytest.raises(ValueError, match=rf"one sequence of {LENGTH + 96} rows"):
+        learner("dreamer", burn_in=95)

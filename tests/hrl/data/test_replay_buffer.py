@@ -25,10 +25,11 @@ EPISODE = 7
 class SlowReplay:
     """All rows ever added, by environment; the newest `ring` of each are held."""
 
-    def __init__(self, num_envs: int, ring: int, length: int) -> None:
+    def __init__(self, num_envs: int, ring: int, length: int, context: int = 1) -> None:
         self.num_added: list[int] = [0] * num_envs
         self.ring = ring
         self.length = length
+        self.context = context
 
     def sequences(self) -> list[tuple[int, int]]:
         """Environment and first row of every sequence held."""
@@ -41,7 +42,7 @@ class SlowReplay:
 
     def grid(self) -> list[tuple[int, int]]:
         """Every sequence completed so far of the cut that the queue makes."""
-        step = self.length - 1
+        step = self.length - self.context
         return [
             (env, start)
             for env, count in enumerate(self.num_added)
@@ -64,9 +65,9 @@ def rows_at(envs: torch.Tensor, numbers: torch.Tensor) -> dict[str, torch.Tensor
 
 
 def small(
-    num_envs: int = 3, ring: int = 11, length: int = 4, device: torch.device = CPU
+    num_envs: int = 3, ring: int = 11, length: int = 4, device: torch.device = CPU, context: int = 1
 ) -> ReplayBuffer:
-    return ReplayBuffer(COLUMNS, num_envs, num_envs * ring, length, device)
+    return ReplayBuffer(COLUMNS, num_envs, num_envs * ring, length, device, context)
 
 
 def play(replay: ReplayBuffer, steps: list[list[int]], slow: SlowReplay | None = None) -> None:
@@ -165,9 +166,10 @@ def test_a_draw_follows_from_the_generator_alone():
 # The queue of recent sequences.
 
 
-def test_each_completed_sequence_is_drawn_first_come_first_served():
-    """One row of context apart, the queued sequences of an environment cover its stream once."""
-    replay, slow = small(), SlowReplay(3, 11, 4)
+@pytest.mark.parametrize(("length", "context"), [(4, 1), (6, 3), (5, 4)])
+def test_each_completed_sequence_is_drawn_first_come_first_served(length, context):
+    """Without its context, the queued sequences of an environment cover its stream once."""
+    replay, slow = small(length=length, context=context), SlowReplay(3, 11, length, context)
     seen = []
     for step in uneven(40):
         play(replay, [step], slow)
@@ -177,8 +179,9 @@ def test_each_completed_sequence_is_drawn_first_come_first_served():
         seen += first_rows(replay.sample(8, generator()))[: min(waiting, 4)]
     assert sorted(seen) == slow.grid()
     for env in range(3):
-        new = [row for index, start in seen if index == env for row in range(start + 1, start + 4)]
-        assert new == list(range(1, len(new) + 1)), "in order, without gaps or repeats"
+        starts = [start for index, start in seen if index == env]
+        new = [row for start in starts for row in range(start + context, start + length)]
+        assert new == list(range(context, context + len(new))), "in order, without gaps or repeats"
 
 
 def test_uniform_samples_leave_the_queue_as_it_is():
@@ -386,11 +389,12 @@ def test_capacity_for_less_than_a_sequence_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("columns", "num_envs", "length"), [({}, 1, 4), (COLUMNS, 0, 4), (COLUMNS, 1, 1)]
+    ("columns", "num_envs", "length", "context"),
+    [({}, 1, 4, 1), (COLUMNS, 0, 4, 1), (COLUMNS, 1, 1, 1), (COLUMNS, 1, 4, 4), (COLUMNS, 1, 4, 0)],
 )
-def test_impossible_sizes_are_refused(columns, num_envs, length):
+def test_impossible_sizes_are_refused(columns, num_envs, length, context):
     with pytest.raises(ValueError, match="at least 1 column"):
-        ReplayBuffer(columns, num_envs, 100, length, CPU)
+        ReplayBuffer(columns, num_envs, 100, length, CPU, context)
 
 
 def test_bad_rows_are_refused_and_nothing_is_added():

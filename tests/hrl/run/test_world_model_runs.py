@@ -133,11 +133,20 @@ def test_what_cannot_be_is_refused_with_its_key(overrides, message):
         load(overrides)
 
 
-def test_batches_longer_than_episodes_are_refused_before_anything_is_written(tmp_path):
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ([], r"sequence_length is 32"),
+        (["agent.sequence_length=16", "agent.burn_in=20"], r"burn_in is 20"),
+    ],
+)
+def test_batches_longer_than_episodes_are_refused_before_anything_is_written(
+    overrides, key, tmp_path
+):
     folder = tmp_path / "run"
-    message = r"agent\.sequence_length is 32; the longest episodes of the suite have 20 steps"
+    message = rf"agent\.{key}; the longest episodes of the suite have 20 steps"
     with pytest.raises(ConfigError, match=message):
-        train(load(["agent=dreamer", *SMALL, f"folder={folder}"]), "a test")
+        train(load(["agent=dreamer", *SMALL, f"folder={folder}", *overrides]), "a test")
     assert not folder.exists()
 
 
