@@ -311,7 +311,7 @@ def _filled_learner(method: str, overrides: list[str]) -> ModelBasedLearner:
     learner = build_learner(config, suite, env, agent_spec(config, suite))
     assert isinstance(learner, ModelBasedLearner)
     with torch.no_grad():
-        steps = 2 * config.agent.sequence_length + config.agent.batch_size
+        steps = 2 * config.agent.replayed_rows + config.agent.batch_size
         learner.collector.collect(learner.policy, steps)
     return learner
 
