@@ -685,5 +685,5 @@ def test_impossible_counts_are_refused(key):
 def test_a_replay_too_small_for_its_environments_is_refused_by_its_key():
     with pytest.raises(ValueError, match=r"replay_capacity is 10; it must be at least"):
         learner("dreamer", replay_capacity=10)
-    with pytest.raises(ValueError, match=rf"one sequence of {LENGTH + 96} rows"):
-        learner("dreamer", burn_in=95)
+    with pytest.raises(ValueError, match=rf"one sequence of {1 + 96 + LENGTH} rows"):
+        learner("dreamer", burn_in=96)
