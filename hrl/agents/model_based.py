@@ -59,10 +59,9 @@ class ModelBasedConfig(GraphedConfig):
     sequence_length: int = config_field(32, "agent steps of each sequence", at_least=1)
     burn_in: int = config_field(
         0,
-        "agent steps replayed before each sequence, without learning from them: the world model as "
-        "it is now sees their images, so that the sequence begins at a state of this model. At 0 "
-        "it begins at the state that an earlier update or the policy stored (DreamerV3), which "
-        "matters most to short sequences",
+        "agent steps replayed before each sequence, without learning from them: the current world "
+        "model sees their images, so that the sequence begins at a state of this model. At 0 it "
+        "begins at the state that an earlier update or the policy stored (DreamerV3)",
         at_least=0,
     )
     train_ratio: float = config_field(

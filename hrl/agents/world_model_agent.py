@@ -160,12 +160,12 @@ class WorldModelAgent(nn.Module, ABC):
     def burn_in(
         self, batch: Mapping[str, Tensor]
     ) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
-        """Return sequences that begin at states of the model as it is now, and burn-in latents.
+        """Return sequences that begin at states of the current model, and latents of the burn-in.
 
-        Stored states are as old as the last update that replayed them, and a short sequence begins
-        at one almost everywhere. Here the model first sees the steps before the sequence, without
-        learning from them, as recurrent Q-networks do (Kapturowski et al. 2019, "Recurrent
-        Experience Replay in Distributed Reinforcement Learning").
+        A stored state was computed by the policy, or by the last update that replayed its step,
+        with the weights of that time. Here the current model sees the steps before the sequence,
+        without learning from them, as in R2D2 (Kapturowski et al. 2019, "Recurrent Experience
+        Replay in Distributed Reinforcement Learning").
 
         Call it outside of autocast: torch keeps the weights that it has cast, and not every version
         casts those again that were first used without gradient.

@@ -18,9 +18,9 @@ from tests.hrl.same import assert_same, assert_same_update
 
 # With `parts`: one graph for every kind of input that a method's functions meet, such as the first
 # step of a sequence and the others.
-GRAPHS = {"dreamer": 8, "director": 16}
+GRAPHS = {"dreamer": 10, "director": 18}
 # What a method's update has by request only is compiled too.
-OPTIONAL = {"dreamer": {}, "director": {"near_goals": 0.5}}
+OPTIONAL = {"dreamer": {"burn_in": 2}, "director": {"burn_in": 2, "near_goals": 0.5}}
 
 
 def parts(method: str) -> None:
@@ -45,7 +45,7 @@ def traced(method: str) -> None:
     if torch.__version__ < "2.13":
         same_whole(method)
     else:
-        plain, compiled = learner(method), learner(method, compile="whole")
+        plain, compiled = learner(method, burn_in=2), learner(method, burn_in=2, compile="whole")
         for _ in range(3):
             plain.iterate()
             compiled.iterate()
